@@ -1,0 +1,13 @@
+"""Start the app: ``python app.py [--port 7860] [--checkpoints DIR] [--host 127.0.0.1]``."""
+
+import sys
+
+import typer
+
+from explorer.cli.app import app
+
+if __name__ == "__main__":
+    try:
+        typer.run(app)
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,57 @@
+"""``explorer ad`` measures a pair set's Alignment Difficulty; ``explorer cifar10`` writes a CIFAR-10 set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.provenance import ROOT
+
+DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
+
+
+@application.command("ad")
+def alignment_difficulty(
+    pair_set: Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")],
+    extractor: Annotated[Path, typer.Option(help="Folder of the universal extractor.")] = DEFAULT_EXTRACTOR,
+    alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
+    convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
+    labels: Annotated[bool, typer.Option("--labels", help="Use class labels instead of captions.")] = False,
+    split: Annotated[str, typer.Option(help="Split to measure: train, test or all.")] = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Alignment Difficulty of a pair set: feature, structure, total, their standard errors."""
+    from explorer.experiments.alignment import measure, measure_labels
+    from explorer.models.universal_extractor import UniversalExtractor
+
+    if labels and convention != "authors":
+        raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
+    encoder = UniversalExtractor.load(extractor)
+    measured_split = None if split == "all" else split
+    if labels:
+        measurement = measure_labels(pair_set, encoder, alpha=alpha, split=measured_split)
+    else:
+        measurement = measure(pair_set, encoder, alpha=alpha, convention=convention, split=measured_split)
+    emit({"set": str(pair_set), **measurement.report()}, as_json)
+
+
+@application.command("cifar10")
+def cifar10(
+    out: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
+    source: Annotated[Path, typer.Option(help="Folder of CIFAR-10 parquet files or the official archive.")],
+    poisoned_classes: Annotated[int, typer.Option(help="Classes with mislabelled pairs added, 0 to 10.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides classes, targets and pictures.")] = 0,
+    split: Annotated[str, typer.Option(help="Split to write: train or test.")] = "train",
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch the archive into SOURCE.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write CIFAR-10 as a pair set, with mislabelled pairs added to some classes."""
+    from explorer.data.cifar10 import write_cifar10
+
+    pair_set = write_cifar10(out, source, poisoned_classes=poisoned_classes, seed=seed, split=split, download=download)
+    emit({"set": str(out), "seed": seed, **pair_set.manifest["config"], **pair_set.manifest["counts"]}, as_json)

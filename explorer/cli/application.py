@@ -1,0 +1,45 @@
+"""The Typer application that every command module registers on, and how results are printed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+application = typer.Typer(
+    name="explorer",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="See, measure and defend against data poisoning in text-to-image diffusion models.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "evaluation", "features", "generation",
+                   "training", "world")  # fmt: skip
+
+
+def emit(result: dict[str, Any], as_json: bool) -> None:
+    """Print a command's result: one JSON object, or one ``key  value`` line an entry."""
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, default=str))
+        return
+    width = max((len(key) for key in result), default=0)
+    for key, value in result.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        typer.echo(f"{key:<{width}}  {shown}")
+
+
+def main() -> None:
+    """Run the command line; an error a user can mend is one line on stderr and exit status 2."""
+    for name in COMMAND_MODULES:
+        importlib.import_module(f"explorer.cli.{name}")
+    try:
+        application()
+    except (ValueError, FileNotFoundError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

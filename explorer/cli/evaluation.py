@@ -1,0 +1,67 @@
+"""``explorer evaluate | precompute``: what the models draw, and the first view that the app ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.provenance import ROOT
+
+Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
+Sets = Annotated[Path, typer.Option(help="Folder of the pair sets, one per model, named like it.")]
+ICONWORLD = ROOT / "checkpoints" / "iconworld"
+
+
+@application.command("evaluate")
+def evaluate(
+    checkpoints: Checkpoints = ICONWORLD,
+    sets: Sets = ROOT / "runs" / "cpu" / "sets",
+    output: Annotated[Path, typer.Option(help="Folder for evaluation.json and contact-sheet.png.")] = (
+        ROOT / "runs" / "evaluation"
+    ),
+    seeds: Annotated[int, typer.Option(help="Pictures per concept.")] = 5,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw "a photo of C" for every concept with every model and judge it by the extractor."""
+    from explorer.experiments.evaluation import EvaluationConfig
+    from explorer.experiments.evaluation_files import evaluate_folder
+
+    config = EvaluationConfig(seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale)
+    report = evaluate_folder(checkpoints, sets, output, config, say=lambda line: typer.echo(line, err=True))
+    if as_json:
+        emit(report, True)
+        return
+    for model in report["models"]:
+        typer.echo(_line(model))
+
+
+def _line(model: dict) -> str:
+    shares = "  ".join(
+        f"{group} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        for group, value in model["accuracy"].items()
+        if value is not None
+    )
+    difficulty = model["alignment_difficulty"]
+    measured = f"  AD {difficulty['ad']:.4f}" if difficulty else ""
+    return f"{model['name']:<10} C_P {model['poisoned_concept_count']:>3}{measured}  top-1: {shares}"
+
+
+@application.command("precompute")
+def precompute(
+    checkpoints: Checkpoints = ICONWORLD,
+    sets: Sets = ROOT / "runs" / "cpu" / "sets",
+    evaluation: Annotated[Path, typer.Option(help="What `explorer evaluate` wrote.")] = (
+        ROOT / "runs" / "evaluation" / "evaluation.json"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the app's first view.")] = ROOT / "assets" / "precomputed",
+    as_json: AsJson = False,
+) -> None:
+    """Write the hash-checked artefacts that the app shows before anything runs."""
+    from explorer.experiments.precompute import precompute_first_view
+
+    emit(precompute_first_view(checkpoints, sets, evaluation, output), as_json)

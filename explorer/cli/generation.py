@@ -1,0 +1,87 @@
+"""``explorer generate``: images and attention maps of one prompt from one or several checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.provenance import ROOT
+
+if TYPE_CHECKING:
+    from explorer.experiments.generation import Generation
+
+BENIGN = ROOT / "checkpoints" / "iconworld" / "benign"
+
+
+@application.command("generate")
+def generate_command(
+    prompt: Annotated[str, typer.Argument(help="Text to draw.")],
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoint folder; repeat it to compare several.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, the same for every checkpoint.")] = 7,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance scale; up to 1 is none.")] = 7.5,
+    negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
+    images: Annotated[int, typer.Option(help="Images of each checkpoint.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("generated"),
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Generate images and word maps; the settings are inside each PNG (text chunk)."""
+    from explorer.experiments.generation import GenerationRequest, compare
+    from explorer.experiments.generation_files import save_generations
+    from explorer.models.pipelines import load_pipeline
+
+    request = GenerationRequest(
+        prompt=prompt,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        images=images,
+    )
+    shared: dict[Any, Any] = {}
+    folders = checkpoint or [BENIGN]
+    pipelines = {folder.resolve().name: load_pipeline(folder, device, shared=shared) for folder in folders}
+    if len(pipelines) != len(folders):
+        raise ValueError("two checkpoints have the same folder name: expected different names")
+    generations = list(compare(pipelines, request))
+    files = save_generations(generations, out)
+    result = {
+        "prompt": prompt,
+        "seed": seed,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "models": [_summary(generation) for generation in generations],
+        "files": [str(path) for path in files],
+    }
+    emit(result if as_json else _as_lines(result), as_json)
+
+
+def _summary(generation: Generation) -> dict[str, Any]:
+    """Seconds, and of each word the map's scatter and the attention it receives, averaged over the images."""
+    import torch
+
+    from explorer.theory.attention_statistics import column_mass, scatter
+
+    maps = torch.stack([generation.cube.maps(image=index) for index in range(generation.cube.images)])
+    scatters, masses = scatter(maps).mean(0).tolist(), column_mass(maps).mean(0).tolist()
+    columns = zip(generation.words.columns, scatters, masses, strict=True)
+    return {
+        "model": generation.model,
+        "seconds": round(generation.seconds, 3),
+        "words": [{"word": word, "scatter": spread, "mass": mass} for word, spread, mass in columns],
+    }
+
+
+def _as_lines(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with nested values on one line each."""
+    return {
+        key: value if isinstance(value, str | int | float) else json.dumps(value)
+        for key, value in result.items()
+    }

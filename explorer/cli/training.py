@@ -1,0 +1,45 @@
+"""``explorer train``: make the embedded world's models by a named recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.provenance import ROOT
+
+
+@application.command("train")
+def train(
+    recipe: Annotated[str, typer.Argument(help="cpu or full.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the training state; default runs/RECIPE.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the finished models; default RUN/models.")] = None,
+    stage: Annotated[str, typer.Option(help="everything, or one of autoencoder, extractor, base, fine-tuning.")] = (
+        "everything"
+    ),
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train autoencoder, extractor, base, benign control and poisoned models; run it again to resume."""
+    from explorer.experiments.build_world import WorldBuild
+    from explorer.experiments.recipes import find_recipe
+
+    chosen = find_recipe(recipe)
+    run = run or ROOT / "runs" / recipe
+    output = output or run / "models"
+    build = WorldBuild(
+        recipe=chosen, run=run, output=output, device=device, say=lambda line: typer.echo(line, err=True)
+    )
+    stages = {
+        "everything": build.everything,
+        "autoencoder": build.autoencoder,
+        "extractor": build.extractor,
+        "base": build.base,
+        "fine-tuning": build.all_fine_tuned,
+    }
+    if stage not in stages:
+        raise ValueError(f"stage {stage!r} is unknown: expected one of {sorted(stages)}")
+    stages[stage]()
+    emit({"recipe": recipe, "stage": stage, "run": str(run), "output": str(output)}, as_json)

@@ -1,0 +1,1 @@
+"""Pair sets: IconWorld, CIFAR-10, poisoning."""

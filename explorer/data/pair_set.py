@@ -1,0 +1,119 @@
+"""A pair set: captions in ``pairs.parquet``, pictures in ``images.npy``, provenance in ``manifest.json``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.provenance import MANIFEST_NAME, ManifestError, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    import pandas
+
+PAIRS_NAME = "pairs.parquet"
+IMAGES_NAME = "images.npy"
+KIND = "pair-set"
+COLUMNS = (
+    "uid",
+    "caption",
+    "concepts",
+    "image_index",
+    "is_poison",
+    "poisoned_concept",
+    "target_concept",
+    "split",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSet:
+    """Text-image pairs. Several pairs may share a picture (``image_index``)."""
+
+    folder: Path
+    """Where the three files lie."""
+    table: pandas.DataFrame
+    """One row a pair, at least the columns ``COLUMNS``: uid (str, unique), caption (str), concepts (list of str: the
+    mentioned nouns, the main one first), image_index (int: row of ``images``), is_poison (bool), poisoned_concept and
+    target_concept (str, empty for benign pairs), split (``train`` or ``test``)."""
+    images: np.ndarray
+    """uint8 ``[pictures, height, width, 3]``, memory-mapped."""
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def data_hash(self) -> str:
+        """Identifies captions and pictures: the SHA-256 of both files, joined."""
+        return ":".join(self.manifest["files"][name][:16] for name in (PAIRS_NAME, IMAGES_NAME))
+
+    def read_images(self, rows: Any = slice(None)) -> np.ndarray:
+        """Pictures of the pairs at positions ``rows`` (slice or integer array), uint8 ``[n, height, width, 3]``."""
+        return self.images[self.table["image_index"].to_numpy()[rows]]
+
+    @staticmethod
+    def load(folder: Path | str) -> PairSet:
+        """Open a pair set; pictures stay on disk until read.
+
+        Raises:
+            FileNotFoundError: if ``folder`` is no pair set.
+            ValueError: naming missing columns, repeated uids or an image reference out of range.
+        """
+        import pandas
+
+        folder = Path(folder)
+        if not (folder / MANIFEST_NAME).is_file():
+            raise FileNotFoundError(f"{folder} is no pair set: expected {PAIRS_NAME}, {IMAGES_NAME}, {MANIFEST_NAME}")
+        manifest = read_manifest(folder, kind=KIND)
+        table = pandas.read_parquet(folder / PAIRS_NAME)
+        images = np.load(folder / IMAGES_NAME, mmap_mode="r", allow_pickle=False)
+        _check(table, len(images), folder)
+        return PairSet(folder=folder, table=table, images=images, manifest=manifest)
+
+    @staticmethod
+    def write(
+        folder: Path | str,
+        table: pandas.DataFrame,
+        images: np.ndarray,
+        *,
+        config: dict[str, Any],
+        seed: int | None,
+    ) -> PairSet:
+        """Write a pair set and open it. The manifest comes last, so that a cut-off write is never taken for a set.
+
+        Raises:
+            ManifestError: if ``folder`` already holds a pair set.
+        """
+        folder = Path(folder)
+        if (folder / MANIFEST_NAME).exists():
+            raise ManifestError(f"{folder} already holds a {read_manifest(folder)['kind']}: choose a new folder")
+        _check(table, len(images), folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{IMAGES_NAME}.{os.getpid()}"
+        with open(temporary, "wb") as stream:
+            np.save(stream, images, allow_pickle=False)
+        os.replace(temporary, folder / IMAGES_NAME)
+        table.to_parquet(folder / PAIRS_NAME, index=False)
+        counts = {
+            "pairs": len(table),
+            "pictures": len(images),
+            "poisoned_pairs": int(table["is_poison"].sum()),
+        }
+        write_manifest(folder, kind=KIND, config=config, seed=seed, files=[PAIRS_NAME, IMAGES_NAME], counts=counts)
+        return PairSet.load(folder)
+
+
+def _check(table: pandas.DataFrame, pictures: int, folder: Path) -> None:
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise ValueError(f"{folder / PAIRS_NAME} lacks the columns {missing}: expected at least {list(COLUMNS)}")
+    repeated = table["uid"][table["uid"].duplicated()]
+    if len(repeated):
+        raise ValueError(f"{folder / PAIRS_NAME}: uid {repeated.iloc[0]!r} appears more than once")
+    outside = table.loc[(table["image_index"] < 0) | (table["image_index"] >= pictures), "uid"]
+    if len(outside):
+        raise ValueError(f"{folder}: pair {outside.iloc[0]!r} refers to a picture outside 0..{pictures - 1}")

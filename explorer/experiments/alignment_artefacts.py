@@ -1,0 +1,245 @@
+"""What the screens *Graphs* and *Alignment difficulty* show at first sight: two JSON files and a thumbnail sheet.
+
+``alignment.json`` describes every pair set (AD, distributions, mean offset); ``graphs.json`` draws a labelled,
+stratified sample of the most poisoned one, whose scores are nevertheless those of the whole set;
+``thumbnails.png`` holds the sample's pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.experiments.alignment import SCORES, Measurement, measure
+from explorer.experiments.alignment_description import describe_measurement, poisoned_concept_count, significant
+from explorer.experiments.graphs import FeatureGraph, PairGraphs, biggest_movers, build_graphs
+
+if TYPE_CHECKING:
+    import pandas
+
+    from explorer.data.pair_set import PairSet
+    from explorer.theory.alignment_difficulty import AlignmentDifficulty
+
+GRAPHS_NAME, ALIGNMENT_NAME, THUMBNAILS_NAME = "graphs.json", "alignment.json", "thumbnails.png"
+FORMAT_VERSION = 1
+THUMBNAIL_SIZE = 48
+THUMBNAIL_COLUMNS = 40
+SMALLEST_POISONED_SHARE = 0.4
+"""A sample shows at least this share of poisoned pairs (where there are as many), so that both kinds are seen."""
+MOVERS = 24
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredSet:
+    """A named pair set and the AD of its pairs."""
+
+    name: str
+    pair_set: PairSet
+    measured: Measurement
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """The measured pairs, in the order of the scores."""
+        return self.pair_set.table.iloc[self.measured.rows]
+
+
+def write_alignment_artefacts(
+    folder: Path | str,
+    sets: dict[str, PairSet],
+    extractor: Any,
+    *,
+    sample_size: int = 1200,
+    neighbours: int = 8,
+    seed: int = 0,
+    alpha: float = 0.8,
+    convention: str = "authors",
+    split: str | None = "train",
+) -> list[str]:
+    """Write the three files into ``folder``; return their names for the manifest.
+
+    Args:
+        sets: name to pair set, the benign control among them; the most poisoned one is drawn as graphs.
+        extractor: a universal extractor: ``name``, ``encode_images``, ``encode_texts``, ``feature_range``.
+        sample_size: pairs drawn on the Graphs screen, at most the set's size.
+        seed: of the sample and of both layouts.
+        split: which pairs of each set are measured; None for all.
+
+    Raises:
+        ValueError: without a set, or where a sample is too small for its graphs.
+    """
+    if not sets:
+        raise ValueError("got no pair set: expected at least one")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"alpha": alpha, "convention": convention, "split": split}
+    measured = [
+        MeasuredSet(name=name, pair_set=pair_set, measured=measure(pair_set, extractor, **settings))
+        for name, pair_set in sets.items()
+    ]
+    described = [describe_measurement(entry.name, entry.pair_set, entry.measured) for entry in measured]
+    order = sorted(range(len(sets)), key=lambda row: (described[row]["poisoned_concept_count"], measured[row].name))
+    alignment = {"version": FORMAT_VERSION, "sets": [described[row] for row in order]}
+    write_compact(folder / ALIGNMENT_NAME, alignment)
+    _write_graphs(folder, measured[order[-1]], extractor, sample_size=sample_size, neighbours=neighbours, seed=seed)
+    return [ALIGNMENT_NAME, GRAPHS_NAME, THUMBNAILS_NAME]
+
+
+def _write_graphs(
+    folder: Path, drawn: MeasuredSet, extractor: Any, *, sample_size: int, neighbours: int, seed: int
+) -> None:
+    from explorer.experiments.features import pair_features
+
+    positions = stratified_sample(drawn.table, sample_size, seed)
+    rows = drawn.measured.rows[positions]
+    image, text = (features[rows].float().numpy() for features in pair_features(drawn.pair_set, extractor))
+    graphs = build_graphs(image, text, neighbours=neighbours, seed=seed)
+    write_compact(folder / GRAPHS_NAME, describe_graphs(drawn, positions, graphs, image, text))
+    thumbnail_sheet(drawn.pair_set.read_images(rows)).save(folder / THUMBNAILS_NAME, optimize=True)
+
+
+def stratified_sample(table: pandas.DataFrame, size: int, seed: int) -> np.ndarray:
+    """Sorted rows of a sample: benign and poisoned in fixed shares, concepts in proportion within each.
+
+    The poisoned share is that of the set, but at least ``SMALLEST_POISONED_SHARE``; within a kind, the pairs are
+    shuffled, ordered by main concept and taken at even steps (systematic sampling).
+    """
+    if size < 1:
+        raise ValueError(f"sample size is {size}: expected at least 1")
+    poisoned = table["is_poison"].to_numpy(dtype=bool)
+    size = min(size, len(table))
+    wanted = round(size * max(poisoned.mean(), SMALLEST_POISONED_SHARE))
+    # What one kind cannot fill goes to the other.
+    poison_size = max(min(wanted, int(poisoned.sum())), size - int((~poisoned).sum()))
+    generator = np.random.default_rng(seed)
+    concepts = np.array(main_concepts(table))
+    parts = [
+        _systematic(np.flatnonzero(kind), concepts, count, generator)
+        for kind, count in ((~poisoned, size - poison_size), (poisoned, poison_size))
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def _systematic(rows: np.ndarray, concepts: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    shuffled = generator.permutation(rows)
+    ordered = shuffled[np.argsort(concepts[shuffled], kind="stable")]
+    return ordered[(np.arange(count) * len(ordered)) // max(count, 1)]
+
+
+def main_concepts(table: pandas.DataFrame) -> list[str]:
+    """The concept each caption is about: the poisoned one, or else the one it mentions first."""
+    columns = zip(table["is_poison"], table["poisoned_concept"], table["concepts"], strict=True)
+    return [poisoned if is_poison else (mentioned[0] if len(mentioned) else "")
+            for is_poison, poisoned, mentioned in columns]  # fmt: skip
+
+
+def describe_graphs(
+    drawn: MeasuredSet, positions: np.ndarray, graphs: PairGraphs, image: np.ndarray, text: np.ndarray
+) -> dict[str, Any]:
+    """Content of ``graphs.json``: parallel lists over the sampled pairs, scores and ranks of the whole set.
+
+    Args:
+        positions: int `[n]`, the sample among the measured pairs.
+        image: `[n, d]` unit image features of the sample.
+        text: `[n, d]` its unit text features.
+    """
+    difficulty, poisoned = drawn.measured.difficulty, drawn.measured.is_poison
+    sampled = drawn.table.iloc[positions]
+    movers = biggest_movers(difficulty.structure_distance[positions], min(MOVERS, len(positions)))
+    return {
+        "version": FORMAT_VERSION,
+        "set": {
+            "name": drawn.name,
+            "pairs": len(poisoned),
+            "poisoned_pairs": int(poisoned.sum()),
+            "poisoned_concept_count": poisoned_concept_count(drawn.pair_set, drawn.measured),
+            "data_hash": drawn.pair_set.data_hash,
+        },
+        "extractor": drawn.measured.extractor,
+        "alpha": difficulty.alpha,
+        "convention": difficulty.convention,
+        "feature_range": significant(difficulty.feature_range),
+        "sampling": _describe_sampling(poisoned, positions, graphs.seed),
+        "neighbour_count": int(graphs.text.neighbours.shape[1]),
+        "thumbnails": {"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
+        "samples": {**_describe_pairs(sampled), **_describe_scores(difficulty, positions)},
+        "text": _describe_side(graphs.text, text),
+        "image": _describe_side(graphs.image, image),
+        "movers": movers.tolist(),
+    }
+
+
+def _describe_sampling(poisoned: np.ndarray, positions: np.ndarray, seed: int) -> dict[str, Any]:
+    drawn, drawn_poison = len(positions), int(poisoned[positions].sum())
+    total, total_poison = len(poisoned), int(poisoned.sum())
+    return {
+        "pairs": drawn,
+        "poisoned_pairs": drawn_poison,
+        "seed": seed,
+        "method": (
+            f"{drawn:,} of {total:,} pairs are drawn: {drawn_poison:,} of {total_poison:,} poisoned and "
+            f"{drawn - drawn_poison:,} of {total - total_poison:,} benign ones, each kind in proportion to its "
+            "concepts. Scores and ranks are those of the whole set, neighbours those within the sample."
+        ),
+    }
+
+
+def _describe_pairs(sampled: pandas.DataFrame) -> dict[str, list[Any]]:
+    return {
+        "uid": sampled["uid"].tolist(),
+        "caption": sampled["caption"].tolist(),
+        "concepts": [list(mentioned) for mentioned in sampled["concepts"]],
+        "main_concept": main_concepts(sampled),
+        "is_poison": sampled["is_poison"].astype(int).tolist(),
+        "poisoned_concept": sampled["poisoned_concept"].tolist(),
+        "target_concept": sampled["target_concept"].tolist(),
+    }
+
+
+def _describe_scores(difficulty: AlignmentDifficulty, positions: np.ndarray) -> dict[str, list[Any]]:
+    described: dict[str, list[Any]] = {}
+    for name in SCORES:
+        scores = getattr(difficulty, name).numpy()
+        described[name] = significant(scores[positions])
+        described[f"{name}_rank"] = descending_ranks(scores)[positions].tolist()
+    return described
+
+
+def descending_ranks(scores: np.ndarray) -> np.ndarray:
+    """Rank of each score `[N]`, 1 for the highest; equal scores share the best rank."""
+    ascending = np.sort(scores)
+    return len(scores) - np.searchsorted(ascending, scores, side="right") + 1
+
+
+def _describe_side(side: FeatureGraph, features: np.ndarray) -> dict[str, list[Any]]:
+    """Layout, neighbours and their cosines (the weights of the edges) on one side."""
+    cosines = np.einsum("nd,nkd->nk", features, features[side.neighbours])
+    return {
+        "layout": np.round(side.layout.astype(float), 4).tolist(),
+        "neighbours": side.neighbours.tolist(),
+        "similarities": np.round(cosines.astype(float), 3).tolist(),
+    }
+
+
+def thumbnail_sheet(images: np.ndarray) -> Any:
+    """Pictures uint8 `[n, H, W, 3]` as one palette PIL image, ``THUMBNAIL_COLUMNS`` cells of 48 px a row."""
+    from PIL import Image
+
+    lines = -(-len(images) // THUMBNAIL_COLUMNS)
+    sheet = Image.new("RGB", (THUMBNAIL_COLUMNS * THUMBNAIL_SIZE, lines * THUMBNAIL_SIZE))
+    for position, pixels in enumerate(images):
+        cell = Image.fromarray(pixels).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
+        line, column = divmod(position, THUMBNAIL_COLUMNS)
+        sheet.paste(cell, (column * THUMBNAIL_SIZE, line * THUMBNAIL_SIZE))
+    return sheet.quantize(256, dither=Image.Dither.NONE)
+
+
+def write_compact(path: Path, value: Any) -> None:
+    """Write JSON without spaces, by atomic rename: these files are read by a browser, not by a person."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,156 @@
+"""Make the embedded world end to end: encoders, base, benign control, poisoned models; each stage resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from explorer.data.iconworld import generate_pair_set
+from explorer.data.pair_set import PairSet
+from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set
+from explorer.experiments.publish import publish_denoiser, publish_pipeline
+from explorer.experiments.recipes import Recipe
+from explorer.experiments.train_autoencoder import train_autoencoder
+from explorer.experiments.train_denoiser import Encoders, train_denoiser
+from explorer.experiments.train_extractor import train_extractor
+from explorer.models.denoiser import build_denoiser, build_scheduler
+from explorer.models.text_encoder import convert_text_tower
+from explorer.models.universal_extractor import CONFIG_NAME, UniversalExtractor, load_tokenizer
+from explorer.provenance import MANIFEST_NAME, hash_file, write_json
+
+BENIGN = "benign"
+BASE = "base"
+UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldBuild:
+    """One build of ``recipe``: training state under ``run``, finished models under ``output``."""
+
+    recipe: Recipe
+    run: Path
+    output: Path
+    device: str = "cpu"
+    say: Callable[[str], None] = print
+
+    def everything(self) -> None:
+        """All stages in order; a finished one is skipped."""
+        self.autoencoder()
+        self.extractor()
+        self.base()
+        self.all_fine_tuned()
+
+    def all_fine_tuned(self) -> None:
+        """The benign control and every poisoned model."""
+        for count in (0, *self.recipe.poisoned_concept_counts):
+            self.fine_tuned(count)
+
+    def autoencoder(self) -> Path:
+        """Train the autoencoder; returns its diffusers folder."""
+        folder = self.run / "autoencoder" / "model"
+        if not (folder / "metrics.json").exists():
+            self.say("autoencoder: training")
+            recipe = self.recipe
+            model, metrics = train_autoencoder(
+                recipe.world(), recipe.autoencoder, self.run / "autoencoder",
+                channels=recipe.autoencoder_channels, scenes=recipe.autoencoder_scenes, device=self.device,
+            )  # fmt: skip
+            model.save_pretrained(folder)
+            write_json(folder / "metrics.json", metrics)
+            self.say(f"autoencoder: {json.dumps(metrics)}")
+        return folder
+
+    def extractor(self) -> Path:
+        """Train the universal extractor; returns its folder."""
+        folder = self.output / "extractor"
+        if not (folder / MANIFEST_NAME).exists():
+            self.say("extractor: training")
+            recipe = self.recipe
+            metrics = train_extractor(
+                recipe.world(), recipe.extractor, self.run / "extractor", folder,
+                pairs=recipe.extractor_pairs, device=self.device,
+            )  # fmt: skip
+            self.say(f"extractor: {json.dumps(metrics)}")
+        return folder
+
+    def encoders(self) -> Encoders:
+        """The fixed parts, trained first where they are missing."""
+        from diffusers import AutoencoderKL
+
+        extractor_folder = self.extractor()
+        extractor = UniversalExtractor.load(extractor_folder)
+        tokenizer = load_tokenizer(extractor_folder)
+        clip_config = json.loads((extractor_folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        return Encoders(
+            autoencoder=AutoencoderKL.from_pretrained(self.autoencoder(), use_safetensors=True).eval(),
+            text_encoder=convert_text_tower(extractor.clip, clip_config, tokenizer.eos_token_id),
+            tokenizer=tokenizer,
+        )
+
+    def pair_set(self, poisoned_concepts: int) -> PairSet:
+        """The fine-tuning set with that many poisoned concepts; 0 is the benign control's."""
+        recipe = self.recipe
+        benign = self.run / "sets" / BENIGN
+        if not (benign / MANIFEST_NAME).exists():
+            generate_pair_set(recipe.world(), benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1)
+        if poisoned_concepts == 0:
+            return PairSet.load(benign)
+        folder = self.run / "sets" / model_name(poisoned_concepts)
+        if not (folder / MANIFEST_NAME).exists():
+            poison = DirtyLabelPoison(
+                concept_count=poisoned_concepts,
+                pairs_per_concept=recipe.poison_pairs_per_concept,
+                seed=recipe.seed,
+            )
+            poison_pair_set(PairSet.load(benign), poison, folder)
+        return PairSet.load(folder)
+
+    def base(self) -> Path:
+        """Train the base from scratch on benign pairs; returns its published folder."""
+        folder = self.output / BASE
+        if not (folder / MANIFEST_NAME).exists():
+            recipe, encoders = self.recipe, self.encoders()
+            pairs_folder = self.run / "sets" / BASE
+            if not (pairs_folder / MANIFEST_NAME).exists():
+                generate_pair_set(recipe.world(), pairs_folder, train=recipe.base_pairs, seed=recipe.seed)
+            pairs = PairSet.load(pairs_folder)
+            self.say("base: training from scratch")
+            width = encoders.text_encoder.config.hidden_size
+            unet = train_denoiser(
+                build_denoiser(recipe.denoiser_channels, width, recipe.seed), build_scheduler(), pairs, encoders,
+                recipe.base, self.run / BASE, start=f"seed {recipe.seed}", device=self.device,
+            )  # fmt: skip
+            publish_denoiser(
+                folder, unet, recipe=recipe, training=recipe.base, pairs=pairs, base=BENIGN, run=self.run / BASE
+            )
+        return folder
+
+    def fine_tuned(self, poisoned_concepts: int) -> Path:
+        """Fine-tune the base on the set with that many poisoned concepts; returns the published folder."""
+        from diffusers import UNet2DConditionModel
+
+        name = model_name(poisoned_concepts)
+        folder = self.output / name
+        if not (folder / MANIFEST_NAME).exists():
+            recipe, base, encoders = self.recipe, self.base(), self.encoders()
+            pairs = self.pair_set(poisoned_concepts)
+            self.say(f"{name}: fine-tuning on {len(pairs)} pairs")
+            unet = UNet2DConditionModel.from_pretrained(base / "unet", use_safetensors=True)
+            start = hash_file(base / "unet" / UNET_WEIGHTS)
+            unet = train_denoiser(
+                unet.float(), build_scheduler(), pairs, encoders, recipe.fine_tuning, self.run / name,
+                start=start, device=self.device,
+            )  # fmt: skip
+            facts = {"recipe": recipe, "training": recipe.fine_tuning, "pairs": pairs, "run": self.run / name}
+            if poisoned_concepts == 0:
+                publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
+            else:
+                publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
+        return folder
+
+
+def model_name(poisoned_concepts: int) -> str:
+    """``benign`` or ``dirty-020`` and so on."""
+    return BENIGN if poisoned_concepts == 0 else f"dirty-{poisoned_concepts:03d}"

@@ -1,0 +1,1 @@
+"""Networks: the universal extractor, the small Stable Diffusion, checkpoints, attention capture."""

@@ -1,0 +1,270 @@
+"""Token cross-attention maps of a diffusers U-Net, captured beside the generation without changing it.
+
+The attention processors stay as they are. Forward hooks on every cross-attention's ``to_q`` and ``to_k`` keep
+references to what the U-Net has computed anyway; when a U-Net call ends, the probabilities of all layers of a
+resolution are computed together, summed over each word's tokens and written to a preallocated tensor on the
+device. The hooks return nothing, so images are bit-identical with and without them.
+
+Convention of the maps: Hertz et al. 2022 (prompt-to-prompt), equation for M = softmax(Q K^T / sqrt(d)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from explorer.models.attention_cube import AttentionCube, AttentionGroup
+
+MAX_SCORE_ELEMENTS = 1 << 24  # 64 MiB of fp32 scores at once; more layers are worked off in chunks
+
+
+def cross_attention_layers(unet: torch.nn.Module, attentions: Sequence[str] = ("attn2",)) -> dict[str, Any]:
+    """The U-Net's cross-attention modules by name, in module order.
+
+    Args:
+        unet: a diffusers U-Net.
+        attentions: last part of the module names. ``attn1`` is self-attention, except in blocks built with
+            ``only_cross_attention``, where it reads the text too; self-attention is never returned.
+
+    Raises:
+        ValueError: if there is none, or one cannot be captured (fused projections, normalised queries).
+    """
+    layers = {
+        name: module
+        for name, module in unet.named_modules()
+        if name.rpartition(".")[2] in attentions and getattr(module, "is_cross_attention", False)
+    }
+    if not layers:
+        raise ValueError(f"{type(unet).__name__} has no cross-attention named {' or '.join(attentions)}")
+    for name, module in layers.items():
+        if module.fused_projections:
+            raise ValueError(
+                f"{name} has fused QKV projections, which hide its queries: expected separate ones"
+            )
+        if module.norm_q is not None or module.norm_k is not None:
+            raise ValueError(f"{name} normalises queries or keys: expected plain projections")
+    return layers
+
+
+class AttentionCapture:
+    """Collects the cross-attention of every U-Net call; made by ``capture_attention``."""
+
+    def __init__(
+        self,
+        layers: dict[str, Any],
+        groups: torch.Tensor,
+        *,
+        batch: int,
+        rows: slice,
+        total_rows: int,
+        steps: int,
+        columns: tuple[str, ...],
+        dtype: torch.dtype,
+    ):
+        self.calls = 0
+        """U-Net calls captured so far."""
+        self._layers = layers
+        self._groups = groups
+        self._batch, self._rows, self._total_rows = batch, rows, total_rows
+        self._capacity, self._columns, self._dtype = steps, columns, dtype
+        self._latent_size: tuple[int, int] | None = None
+        self._queries: dict[str, torch.Tensor] = {}
+        self._keys: dict[str, torch.Tensor] = {}
+        self._members: list[list[str]] = []
+        self._stored: list[torch.Tensor] = []
+
+    def cube(self) -> AttentionCube:
+        """Everything captured so far.
+
+        Raises:
+            ValueError: if the U-Net was not called.
+        """
+        if self.calls == 0:
+            raise ValueError("nothing was captured: the U-Net was not called inside the with block")
+        groups = []
+        for names, stored in zip(self._members, self._stored, strict=True):
+            height, width = self._resolution(stored.shape[-1])
+            kept = stored[: self.calls]
+            kept = kept if self.calls == self._capacity else kept.clone()
+            groups.append(
+                AttentionGroup(layers=tuple(names), probabilities=kept.unflatten(-1, (height, width)))
+            )
+        return AttentionCube(groups=tuple(groups), columns=self._columns)
+
+    def register(self, unet: torch.nn.Module) -> list[Any]:
+        """Put the hooks on; returns their handles."""
+        handles = [
+            unet.register_forward_pre_hook(self._begin_call, with_kwargs=True),
+            unet.register_forward_hook(self._end_call),
+        ]
+        for name, module in self._layers.items():
+            handles.append(module.to_q.register_forward_hook(self._keep(self._queries, name)))
+            handles.append(module.to_k.register_forward_hook(self._keep(self._keys, name)))
+        return handles
+
+    @staticmethod
+    def _keep(store: dict[str, torch.Tensor], name: str) -> Any:
+        def hook(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            store[name] = output
+
+        return hook
+
+    def _begin_call(self, unet: torch.nn.Module, inputs: tuple, keywords: dict[str, Any]) -> None:
+        self.forget_call()
+        sample = inputs[0] if inputs else keywords["sample"]
+        self._latent_size = tuple(sample.shape[-2:])
+
+    def forget_call(self) -> None:
+        """Drop references to the activations of an unfinished call."""
+        self._queries.clear()
+        self._keys.clear()
+
+    @torch.no_grad()
+    def _end_call(self, unet: torch.nn.Module, inputs: tuple, output: Any) -> None:
+        if self._queries.keys() != self._layers.keys() or self._keys.keys() != self._layers.keys():
+            missed = sorted(self._layers.keys() - (self._queries.keys() & self._keys.keys()))
+            raise RuntimeError(
+                f"cross-attention {missed[0]} made no query or key: its projections are bypassed"
+            )
+        if self.calls == 0:
+            self._check_shapes()
+            self._allocate()
+        elif self.calls == self._capacity:
+            self._stored = [torch.cat([stored, torch.empty_like(stored)]) for stored in self._stored]
+            self._capacity *= 2
+        for names, stored in zip(self._members, self._stored, strict=True):
+            self._store_group(names, stored[self.calls])
+        self.calls += 1
+        self.forget_call()
+
+    def _check_shapes(self) -> None:
+        for name in self._layers:
+            rows, tokens = self._queries[name].shape[0], self._keys[name].shape[1]
+            if rows != self._total_rows:
+                guidance = "with" if self._total_rows > self._batch else "without"
+                raise ValueError(
+                    f"the U-Net was called with {rows} rows: expected {self._total_rows} "
+                    f"({self._batch} images {guidance} guidance)"
+                )
+            if tokens != self._groups.shape[1]:
+                raise ValueError(f"{name} reads {tokens} tokens: groups have {self._groups.shape[1]}")
+
+    def _allocate(self) -> None:
+        """Group the layers by positions and heads, in call order, and reserve room for every step."""
+        members: dict[tuple[int, int, int], list[str]] = {}
+        for name, query in self._queries.items():
+            members.setdefault((query.shape[1], self._layers[name].heads, query.shape[2]), []).append(name)
+        device = next(iter(self._queries.values())).device
+        self._groups = self._groups.to(device=device, dtype=torch.float32)
+        columns = self._groups.shape[2]
+        self._members = list(members.values())
+        self._stored = [
+            torch.empty(
+                (self._capacity, len(names), self._batch, heads, columns, positions),
+                dtype=self._dtype,
+                device=device,
+            )
+            for (positions, heads, _), names in members.items()
+        ]
+
+    def _store_group(self, names: list[str], stored: torch.Tensor) -> None:
+        """Probabilities per word of layers of one shape, into ``stored [layers, B, heads, W, positions]``."""
+        batch, heads, _, positions = stored.shape[1:]
+        tokens = self._groups.shape[1]
+        chunk = max(1, MAX_SCORE_ELEMENTS // (batch * heads * positions * tokens))
+        for start in range(0, len(names), chunk):
+            part = names[start : start + chunk]
+            scores = torch.empty((len(part), batch * heads, positions, tokens), device=stored.device)
+            for name, layer_scores in zip(part, scores, strict=True):
+                query, key = (
+                    self._per_head(self._queries[name], heads),
+                    self._per_head(self._keys[name], heads),
+                )
+                scale = self._layers[name].scale
+                torch.baddbmm(layer_scores, query, key.mT, beta=0, alpha=scale, out=layer_scores)
+            probabilities = scores.softmax(-1).unflatten(1, (batch, heads))
+            words = torch.matmul(probabilities, self._groups[:, None] if batch > 1 else self._groups[0])
+            stored[start : start + chunk] = words.mT
+
+    def _per_head(self, projected: torch.Tensor, heads: int) -> torch.Tensor:
+        """``[rows, positions, heads * d]`` to fp32 ``[B * heads, positions, d]`` of the branch captured."""
+        branch = projected[self._rows].float()
+        return branch.unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1)
+
+    def _resolution(self, positions: int) -> tuple[int, int]:
+        """``(h, w)`` of a layer: the latent size halved (rounding up) until the number of positions fits."""
+        height, width = self._latent_size
+        while height * width > positions:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        if height * width != positions:
+            raise ValueError(f"{positions} positions do not come from halving latents of {self._latent_size}")
+        return height, width
+
+
+@contextmanager
+def capture_attention(
+    unet: torch.nn.Module,
+    groups: torch.Tensor,
+    *,
+    batch: int,
+    guidance: bool,
+    steps: int,
+    columns: Sequence[str] | None = None,
+    branch: Literal["positive", "negative"] = "positive",
+    attentions: Sequence[str] = ("attn2",),
+    dtype: torch.dtype = torch.float16,
+) -> Iterator[AttentionCapture]:
+    """Capture the cross-attention of every U-Net call inside the ``with`` block.
+
+    Args:
+        unet: a diffusers U-Net; SD1, SD2 and SDXL have the same cross-attention modules.
+        groups: ``[batch or 1, L, W]`` token position to column, rows summing to one (``PromptWords.matrix``).
+        batch: number of images generated at once.
+        guidance: whether the U-Net is called with ``2 * batch`` rows, ``[negative, positive]``.
+        steps: U-Net calls expected; room is reserved for as many and doubled when there are more.
+        columns: names of the ``W`` columns.
+        branch: which half to capture under guidance.
+        attentions: see ``cross_attention_layers``.
+        dtype: of the stored cube; scores and softmax are fp32 always.
+
+    Yields:
+        The capture; ``capture.cube()`` gives the result, inside the block or after it.
+
+    Raises:
+        ValueError: on groups of a wrong shape or with rows that do not sum to one, on a U-Net whose
+            cross-attention cannot be captured, and at the first U-Net call if its rows or tokens differ.
+        RuntimeError: at the end of a U-Net call that bypassed a captured layer.
+    """
+    groups = groups[None] if groups.ndim == 2 else groups
+    if groups.ndim != 3 or groups.shape[0] not in (1, batch):
+        raise ValueError(f"groups have shape {tuple(groups.shape)}: expected [{batch} or 1, tokens, columns]")
+    if not torch.allclose(groups.sum(-1).float(), torch.ones(()), atol=1e-5):
+        raise ValueError("rows of groups do not sum to one: expected every token in exactly one column")
+    names = tuple(map(str, range(groups.shape[2]))) if columns is None else tuple(columns)
+    if len(names) != groups.shape[2]:
+        raise ValueError(f"{len(names)} column names for {groups.shape[2]} columns")
+    if branch == "negative" and not guidance:
+        raise ValueError("without guidance there is no negative branch to capture")
+    if steps < 1 or batch < 1:
+        raise ValueError(f"steps is {steps} and batch {batch}: expected at least 1")
+    capture = AttentionCapture(
+        cross_attention_layers(unet, attentions),
+        groups,
+        batch=batch,
+        rows=slice(batch) if branch == "negative" or not guidance else slice(batch, 2 * batch),
+        total_rows=2 * batch if guidance else batch,
+        steps=steps,
+        columns=names,
+        dtype=dtype,
+    )
+    handles: list[Any] = []
+    try:
+        handles += capture.register(unet)
+        yield capture
+    finally:
+        for handle in handles:
+            handle.remove()
+        capture.forget_call()

@@ -1,0 +1,91 @@
+"""The conditional U-Net and the noise schedule of the small Stable Diffusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+CROSS_ATTENTION_BLOCKS = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
+TRAIN_TIMESTEPS = 1000
+
+
+def build_denoiser(channels: tuple[int, int, int], text_width: int, seed: int = 0) -> Any:
+    """A freshly initialised ``UNet2DConditionModel`` for 4 x 16 x 16 latents, cross-attention at 16 x 16 and 8 x 8.
+
+    Self-attention at 16 x 16 is left out (``only_cross_attention``): it costs most and word maps do not need it.
+    """
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=CROSS_ATTENTION_BLOCKS,
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=text_width,
+        # In UNet2DConditionModel this is, in spite of its name, the number of heads.
+        attention_head_dim=4,
+        only_cross_attention=(True, False, False),
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> Any:
+    """DDIM with v-prediction and a terminal signal-to-noise ratio of zero (Lin et al. 2023), so that the first
+    sampling step starts from the pure noise that training saw last."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_TIMESTEPS,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+class DenoisingLoss(torch.nn.Module):
+    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, Eq. for v; weight: see ``loss_weight``)."""
+
+    def __init__(self, unet: Any, scheduler: Any, gamma: float = 5.0) -> None:
+        super().__init__()
+        self.unet = unet
+        self.gamma = gamma
+        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.float(), persistent=False)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """``latents``, ``noise`` ``[n, 4, 16, 16]``; ``timesteps`` int64 ``[n]``; ``text`` ``[n, L, d]``: a scalar."""
+        signal = self.alphas_cumprod[batch["timesteps"]][:, None, None, None]
+        latents, noise = batch["latents"], batch["noise"]
+        noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
+        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latents
+        predicted = self.unet(noisy, batch["timesteps"], encoder_hidden_states=batch["text"]).sample.float()
+        error = (predicted - velocity).square().mean(dim=(1, 2, 3))
+        return (error * loss_weight(signal.flatten(), self.gamma)).mean()
+
+
+def loss_weight(signal: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Min-SNR-gamma (Hang et al. 2023) for the velocity, floored so that pure noise keeps weight one.
+
+    ``min(SNR + 1, gamma) / (SNR + 1)`` with ``SNR + 1 = 1 / (1 - signal)``. The published form, ``min(SNR, gamma) /
+    (SNR + 1)``, is zero at a terminal SNR of zero, where the concept is decided.
+
+    Args:
+        signal: cumulative alpha in [0, 1), ``[n]``.
+    """
+    return (gamma * (1 - signal)).clamp(max=1.0)
+
+
+def use_training_attention(unet: Any) -> None:
+    """Matrix-product attention: the fused kernel of PyTorch's CPU backend has a very slow bf16 backward pass."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    unet.set_attn_processor(AttnProcessor())

@@ -1,0 +1,144 @@
+"""What a weight file holds, read from the safetensors header alone: cheap, and without importing torch.
+
+Format: 8 bytes little-endian header length, JSON header ``{name: {dtype, shape, data_offsets}}``, then data.
+Pickles are never opened, only named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+WEIGHT_STEMS = ("diffusion_pytorch_model", "model")
+
+
+class WeightError(ValueError):
+    """A weight file is missing, broken, or of a format that is refused; one sentence says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightHeader:
+    """The header of one component's weights, over all shards."""
+
+    files: tuple[Path, ...]
+    """The .safetensors files."""
+    shapes: dict[str, tuple[int, ...]]
+    """Shape of every tensor by name."""
+    size_bytes: int
+    """Bytes on disk."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of values in all tensors."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file name is one under which pickled weights are stored."""
+    return path.suffix in PICKLE_SUFFIXES
+
+
+def pickle_refusal(path: Path) -> str:
+    """Why a pickle is refused and what to do instead."""
+    return (
+        f"{path.name} is a pickle, which can run any code when opened: load it where you trust it and save "
+        "it with save_pretrained(..., safe_serialization=True)"
+    )
+
+
+def read_weights(folder: Path) -> WeightHeader:
+    """Header of the weights in a component's folder (``unet``, ``vae``, ``text_encoder``).
+
+    Raises:
+        WeightError: if there are none, only pickles, or a file is truncated or no safetensors file.
+    """
+    files = _weight_files(folder)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        shapes |= read_header(path)
+    return WeightHeader(
+        files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files)
+    )
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file whose size agrees with its header.
+
+    Raises:
+        WeightError: if the file is truncated, longer than its header says, or not safetensors.
+    """
+    place = f"{path.parent.name}/{path.name}"
+    try:
+        with open(path, "rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(0)
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > MAX_HEADER_BYTES:
+                raise WeightError(f"{place} is not a safetensors file")
+            if size < 8 + length:
+                raise WeightError(f"{place} is truncated: {size:,} bytes end inside its header")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except WeightError:
+        raise
+    except OSError as error:
+        raise WeightError(f"{place} is not readable: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise WeightError(f"{place} is not a safetensors file: its header is not readable") from error
+    expected = 8 + length + end
+    if size < expected:
+        raise WeightError(f"{place} is truncated: it has {size:,} of {expected:,} bytes")
+    if size > expected:
+        raise WeightError(f"{place} has {size:,} bytes: its header describes {expected:,}")
+    return shapes
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file.
+
+    Raises:
+        WeightError: if it is missing, not readable, or not an object.
+    """
+    place = f"{path.parent.name}/{path.name}"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightError(f"{place} is missing") from error
+    except (OSError, ValueError) as error:
+        raise WeightError(f"{place} is not readable JSON") from error
+    if not isinstance(value, dict):
+        raise WeightError(f"{place} holds no JSON object")
+    return value
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The .safetensors files of a component: one file, or the shards of an index."""
+    if not folder.is_dir():
+        raise WeightError(f"the folder {folder.name}/ is missing")
+    for stem in WEIGHT_STEMS:
+        single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+        if single.is_file():
+            return [single]
+        if index.is_file():
+            return _shards(folder, index)
+    pickles = sorted(path for path in folder.iterdir() if is_pickle(path))
+    if pickles:
+        raise WeightError(f"{folder.name}/{pickle_refusal(pickles[0])}")
+    raise WeightError(f"{folder.name}/ holds no .safetensors weights")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise WeightError(f"{folder.name}/{index.name} lists no shards")
+    files = [folder / Path(name).name for name in sorted(set(names.values()))]
+    for path in files:
+        if not path.is_file():
+            raise WeightError(f"{folder.name}/{path.name} is missing: {index.name} lists it")
+    return files

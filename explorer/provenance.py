@@ -1,0 +1,127 @@
+"""Manifests: where an artefact came from, so that it can be made again and checked.
+
+Below every floor: only the standard library, importable from anywhere in the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from explorer import __version__
+
+MANIFEST_NAME = "manifest.json"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ManifestError(ValueError):
+    """A manifest is missing, unreadable, or does not match the files beside it."""
+
+
+@cache
+def code_version() -> str:
+    """Package version plus the git commit (``-dirty`` when the tree is changed), where git knows it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{commit}"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a JSON-serialisable value in canonical form (sorted keys, no spaces)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by atomic rename, so that a reader never sees half a file."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    kind: str,
+    config: dict[str, Any],
+    seed: int | None,
+    data_hash: str | None = None,
+    files: list[str] | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """Write ``folder/manifest.json`` and return its content.
+
+    Args:
+        kind: what the folder holds, e.g. ``pair-set``, ``checkpoint``, ``features``.
+        config: everything that decided the content; JSON-serialisable.
+        seed: the seed every random choice hung on; None only where nothing was random.
+        data_hash: hash of the data the artefact was made from.
+        files: names, relative to ``folder``, whose SHA-256 is recorded.
+        extra: further JSON-serialisable facts, e.g. ``metrics``.
+    """
+    folder = Path(folder)
+    manifest = {
+        "kind": kind,
+        "config": config,
+        "seed": seed,
+        "data_hash": data_hash,
+        "code_version": code_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {name: hash_file(folder / name) for name in sorted(files or [])},
+        **extra,
+    }
+    write_json(folder / MANIFEST_NAME, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
+    """Read ``folder/manifest.json``.
+
+    Raises:
+        ManifestError: if there is none, it is not a JSON object, or its kind is not ``kind``.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path} is missing: expected a manifest beside the files") from error
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ManifestError(f"{path} holds a {type(manifest).__name__}: expected a JSON object")
+    if kind is not None and manifest.get("kind") != kind:
+        raise ManifestError(f"{path} is of kind {manifest.get('kind')!r}: expected {kind!r}")
+    return manifest
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Check every file the manifest lists against its recorded SHA-256.
+
+    Raises:
+        ManifestError: naming the first file that is missing or whose content changed.
+    """
+    for name, expected in manifest.get("files", {}).items():
+        path = Path(folder) / name
+        if not path.is_file():
+            raise ManifestError(f"{path} is missing: the manifest lists it")
+        found = hash_file(path)
+        if found != expected:
+            raise ManifestError(f"{path} has SHA-256 {found[:12]}…, the manifest expects {expected[:12]}…")

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: Alignment Difficulty, its growth, attention statistics, intervals."""

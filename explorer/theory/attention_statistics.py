@@ -1,0 +1,113 @@
+"""Numbers beside a cross-attention map: how scattered it is, where its mass lies, how alike two words are.
+
+Every function takes maps whose last two dimensions are space, with any number of leading dimensions, values
+finite and >= 0, and works on whatever device and dtype they have (computed in fp32 at least).
+The maps need not be normalised. Paper: on imploded models maps become "scattered random noise", and maps of
+different words become alike; the first is ``scatter``, the second the two overlaps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def scatter(maps: torch.Tensor) -> torch.Tensor:
+    """Spatial entropy of each map divided by its maximum ``log(h w)``: 0 = one position, 1 = uniform.
+
+    Args:
+        maps: ``[..., h, w]``, more than one position each.
+
+    Returns:
+        ``[...]`` in ``[0, 1]``.
+
+    Raises:
+        ValueError: if a map has one position only, no mass, or a negative or non-finite value.
+    """
+    flat = _distributions(maps)
+    if flat.shape[-1] < 2:
+        raise ValueError(f"maps of shape {tuple(maps.shape)} have one position: expected at least two")
+    return (torch.special.entr(flat).sum(-1) / math.log(flat.shape[-1])).clamp(0, 1)
+
+
+def mass_in_mask(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Fraction of each map's mass that lies within a mask.
+
+    Args:
+        maps: ``[..., h, w]``.
+        mask: ``[..., h, w]`` in ``[0, 1]`` (bool, or coverage per position), broadcast over leading
+            dimensions.
+
+    Returns:
+        ``[...]`` in ``[0, 1]``; a uniform map scores the mask's share of the area.
+    """
+    if mask.shape[-2:] != maps.shape[-2:]:
+        raise ValueError(f"mask is {tuple(mask.shape[-2:])}: expected the maps' {tuple(maps.shape[-2:])}")
+    weights = mask.flatten(-2).to(device=maps.device, dtype=_float_type(maps))
+    if not bool(((weights >= 0) & (weights <= 1)).all()):
+        raise ValueError("mask holds values outside [0, 1]: expected coverage per position")
+    return (_distributions(maps) * weights).sum(-1)
+
+
+def cosine_overlap(maps: torch.Tensor) -> torch.Tensor:
+    """Cosine between the maps of every two words: 1 = same shape, 0 = no position shared.
+
+    Args:
+        maps: ``[..., W, h, w]``.
+
+    Returns:
+        ``[..., W, W]`` in ``[0, 1]``, symmetric, ones on the diagonal.
+    """
+    unit = torch.nn.functional.normalize(_distributions(maps), dim=-1, eps=0)
+    return (unit @ unit.mT).clamp(0, 1)
+
+
+def top_overlap(maps: torch.Tensor, fraction: float = 0.2) -> torch.Tensor:
+    """Intersection over union of the positions on which every two words look hardest.
+
+    Args:
+        maps: ``[..., W, h, w]``.
+        fraction: share of the positions taken from each map, in ``(0, 1]``, at least one position. Of equal
+            values the earlier position wins, so that the result is deterministic.
+
+    Returns:
+        ``[..., W, W]`` in ``[0, 1]``, symmetric, ones on the diagonal.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}: expected a share in (0, 1]")
+    flat = _distributions(maps)
+    count = max(1, round(fraction * flat.shape[-1]))
+    order = flat.argsort(dim=-1, descending=True, stable=True)[..., :count]
+    top = torch.zeros_like(flat).scatter_(-1, order, 1.0)
+    shared = top @ top.mT
+    return shared / (2 * count - shared)
+
+
+def column_mass(maps: torch.Tensor) -> torch.Tensor:
+    """Attention each column (words, start, end with padding) receives, averaged over the positions.
+
+    Args:
+        maps: ``[..., W, h, w]`` attention probabilities.
+
+    Returns:
+        ``[..., W]``; sums to one where the maps' columns do.
+    """
+    return maps.to(_float_type(maps)).mean((-2, -1))
+
+
+def _distributions(maps: torch.Tensor) -> torch.Tensor:
+    """``[..., h, w]`` as distributions over positions ``[..., h * w]``."""
+    if maps.ndim < 2:
+        raise ValueError(f"maps have shape {tuple(maps.shape)}: expected [..., h, w]")
+    flat = maps.flatten(-2).to(_float_type(maps))
+    total = flat.sum(-1, keepdim=True)
+    if not bool(torch.isfinite(total).all()) or bool((flat < 0).any()):
+        raise ValueError("maps hold negative or non-finite values: expected attention probabilities")
+    if bool((total == 0).any()):
+        raise ValueError("a map has no mass: its shape is undefined")
+    return flat / total
+
+
+def _float_type(maps: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(maps.dtype, torch.float32)

@@ -1,0 +1,177 @@
+"""How AD grows with poison: Eq. 2, Eq. 3 and Theorem 4.2 of Ding et al. (CCS 2024), in closed form.
+
+The closed forms hold for well separated concepts: two samples of one concept are at distance 0, of two
+concepts at distance 1, in both spaces. A data set is then only a table of counts, ``counts[a, b]`` samples
+whose text is of concept a and whose image is of concept b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+TARGET_PATTERNS = ("distinct", "shared", "cyclic")
+"""Where the images of poison come from: a target of its own for each concept, one target for all, or the next
+poisoned concept (p_1 -> p_2 -> ... -> p_1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What poison adds to AD."""
+
+    feature: float
+    """Change of feature AD (not weighted)."""
+    structure: float
+    """Change of structure AD (not weighted)."""
+    ad: float
+    """alpha * feature + (1 - alpha) * structure."""
+
+
+def fine_tuning_difficulty(base_ad: float, fine_tuning_ad: float, weight: float) -> float:
+    """Eq. 2: AD of fine-tuning a benign model, ``(1 - weight) AD(T0) + weight AD(T)``, 0 < weight < 1."""
+    if not 0 < weight < 1:
+        raise ValueError(f"weight is {weight}: expected 0 < weight < 1")
+    return (1 - weight) * base_ad + weight * fine_tuning_ad
+
+
+def single_concept_growth(
+    *,
+    poisons: int,
+    concept_samples: int,
+    target_samples: int,
+    total_samples: int,
+    alpha: float = 0.8,
+    feature_change: float = 1.0,
+    structure_change: float = 1.0,
+) -> Growth:
+    """Eq. 3: the most that replacing ``poisons`` samples of one concept can add to AD.
+
+    Every poison disagrees with the ``concept_samples - poisons`` benign samples of its concept and with the
+    ``target_samples`` of its target, in both orders: 2 rho ((n_p + n_t) / N - rho) with rho = poisons / N.
+
+    Args:
+        poisons: m_p, poisoned samples of the concept.
+        concept_samples: n_p, samples whose text names the concept, poison included.
+        target_samples: n_t, benign samples of the target.
+        total_samples: N.
+        feature_change: the largest rise of D_img:txt a poison brings, in [0, 1].
+        structure_change: the largest rise of a pair's structure disparity, in [0, 1].
+    """
+    _check_counts(poisons, concept_samples, target_samples, total_samples)
+    ratio = poisons / total_samples
+    feature = ratio * feature_change
+    structure = 2 * ratio * ((concept_samples + target_samples) / total_samples - ratio) * structure_change
+    return Growth(feature=feature, structure=structure, ad=alpha * feature + (1 - alpha) * structure)
+
+
+def theorem_growth(
+    *,
+    concepts: int,
+    poisons: int,
+    concept_samples: int,
+    total_samples: int,
+    targets: str = "distinct",
+    target_samples: int | None = None,
+    alpha: float = 0.8,
+) -> Growth:
+    """Theorem 4.2: what AD gains when ``poisons`` samples of each of ``concepts`` concepts are replaced.
+
+    Structure gain times N^2, with n = concept_samples, n_t = target_samples, m = poisons, C = concepts:
+    distinct targets ``2 C m (n - m + n_t)``; a shared target ``m^2 C (C - 1)`` more; cyclic targets, which
+    gain least, ``4 C m (n - m)``.
+
+    Args:
+        targets: one of ``TARGET_PATTERNS``; the distinct and shared targets are unpoisoned.
+        target_samples: benign samples of a target; None: as many as a concept has. Not used by cyclic
+            targets.
+    """
+    if targets not in TARGET_PATTERNS:
+        raise ValueError(f"targets is {targets!r}: expected one of {', '.join(TARGET_PATTERNS)}")
+    if targets == "cyclic" and concepts == 1:
+        raise ValueError("cyclic targets of 1 concept would be the concept itself: expected at least 2 concepts")
+    target_samples = concept_samples if target_samples is None else target_samples
+    _check_counts(poisons, concept_samples, target_samples, total_samples)
+    if concepts < 0 or concepts * concept_samples > total_samples:
+        raise ValueError(
+            f"{concepts} concepts of {concept_samples} samples, {total_samples} in all: expected them to fit"
+        )
+    if targets == "cyclic":
+        disagreements = 4 * concepts * poisons * (concept_samples - poisons)
+    else:
+        disagreements = 2 * concepts * poisons * (concept_samples - poisons + target_samples)
+    if targets == "shared":
+        disagreements += poisons**2 * concepts * (concepts - 1)
+    feature = concepts * poisons / total_samples
+    structure = disagreements / total_samples**2
+    return Growth(feature=feature, structure=structure, ad=alpha * feature + (1 - alpha) * structure)
+
+
+def poisoned_counts(
+    benign_counts: Sequence[int], targets: dict[int, int], poisons: int, *, added: bool = False
+) -> np.ndarray:
+    """Count table `[C, C]` (text concept, image concept) with ``poisons`` samples a poisoned concept.
+
+    Args:
+        benign_counts: benign samples of each of C concepts.
+        targets: poisoned concept -> the concept its poison images show.
+        poisons: poisoned samples of each poisoned concept.
+        added: the poison comes on top of the benign samples (section 5.4) instead of replacing some.
+    """
+    counts = np.diag(np.asarray(benign_counts, dtype=np.int64))
+    for concept, target in targets.items():
+        if concept == target:
+            raise ValueError(f"concept {concept} is its own target: expected another concept")
+        if not added and poisons > counts[concept, concept]:
+            available = counts[concept, concept]
+            raise ValueError(f"{poisons} poisons replace samples of concept {concept}, which has {available}")
+        counts[concept, concept] -= 0 if added else poisons
+        counts[concept, target] += poisons
+    return counts
+
+
+def separated_feature_ad(counts: Any) -> float:
+    """Feature AD of a count table `[C, C]`: the share of samples whose text and image are of two concepts."""
+    counts = _count_table(counts)
+    return float(1 - np.trace(counts) / counts.sum())
+
+
+def separated_structure_ad(counts: Any) -> float:
+    """Structure AD of a count table `[C, C]` of well separated concepts, in O(C^2).
+
+    Two samples disagree where exactly one of their texts and their images is of one concept:
+    ``(sum_a T_a^2 + sum_b I_b^2 - 2 sum_ab counts_ab^2) / N^2`` with row sums T (texts) and column sums I
+    (images).
+    """
+    counts = _count_table(counts).astype(float)
+    texts, images = counts.sum(axis=1), counts.sum(axis=0)
+    disagreements = (texts**2).sum() + (images**2).sum() - 2 * (counts**2).sum()
+    return float(disagreements / counts.sum() ** 2)
+
+
+def added_poison_feature_ad(*, concepts: int, poisons: int, benign_samples: int) -> float:
+    """Feature AD of the label variant when each poisoned class gets ``poisons`` mislabelled samples added."""
+    if concepts < 0 or poisons < 0 or benign_samples < 1:
+        raise ValueError(
+            f"got {concepts} concepts, {poisons} poisons, {benign_samples} benign samples: expected counts"
+        )
+    return concepts * poisons / (benign_samples + concepts * poisons)
+
+
+def _check_counts(poisons: int, concept_samples: int, target_samples: int, total_samples: int) -> None:
+    if not 0 <= poisons <= concept_samples <= total_samples:
+        raise ValueError(
+            f"got {poisons} poisons of {concept_samples} samples of a concept in a set of {total_samples}: "
+            "expected 0 <= poisons <= concept samples <= total"
+        )
+    if not 0 <= target_samples <= total_samples:
+        raise ValueError(f"got {target_samples} target samples in a set of {total_samples}: expected a part of it")
+
+
+def _count_table(counts: Any) -> np.ndarray:
+    table = np.asarray(counts)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or (table < 0).any() or table.sum() == 0:
+        raise ValueError(f"counts has shape {list(table.shape)}: expected [C, C] counts >= 0, at least one sample")
+    return table

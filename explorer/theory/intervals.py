@@ -1,0 +1,134 @@
+"""Means, proportions, correlations and areas with their uncertainty; histograms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with an interval. Undefined bounds (one observation) are NaN, never a made-up width."""
+
+    value: float
+    """The point estimate."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    n: int
+    """Number of observations."""
+    confidence: float
+    """Nominal coverage in (0, 1)."""
+
+
+def mean_and_standard_error(values: Any) -> tuple[float, float]:
+    """Mean and sd / sqrt(n) (sample sd, n - 1) of `[n]` values; the error is NaN for n = 1."""
+    values = _finite("values", values)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
+
+
+def normal_interval(value: float, standard_error: float, *, n: int, confidence: float = 0.95) -> Estimate:
+    """``value +- z * standard_error``."""
+    reach = normal_quantile(confidence) * standard_error
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=confidence)
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+    """Wilson score interval of a proportion: inside [0, 1] and honest at 0 and 1 (Wilson, JASA 1927)."""
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"got {successes} successes of {trials} trials: expected 0 <= successes <= trials >= 1")
+    z_squared = normal_quantile(confidence) ** 2
+    share = successes / trials
+    centre = (share + z_squared / (2 * trials)) / (1 + z_squared / trials)
+    spread = share * (1 - share) / trials + z_squared / (4 * trials**2)
+    reach = math.sqrt(z_squared * spread) / (1 + z_squared / trials)
+    low = 0.0 if successes == 0 else centre - reach
+    high = 1.0 if successes == trials else centre + reach
+    return Estimate(value=share, low=low, high=high, n=trials, confidence=confidence)
+
+
+def t_interval(values: Any, *, confidence: float = 0.95) -> Estimate:
+    """Student interval of the mean of `[n]` values, e.g. one per seed; bounds are NaN for n = 1."""
+    from scipy.special import stdtrit
+
+    values = _finite("values", values)
+    mean, error = mean_and_standard_error(values)
+    _check_confidence(confidence)
+    reach = math.nan
+    if len(values) > 1:
+        reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
+    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=len(values), confidence=confidence)
+
+
+def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
+    """Pearson's r of two `[n]` series with Fisher's z interval; bounds are NaN for n <= 3.
+
+    Raises:
+        ValueError: on lengths that differ, fewer than two points, NaN, or a series without variance.
+    """
+    first, second = _finite("first", first), _finite("second", second)
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"series have {len(first)} and {len(second)} values: expected the same, at least 2")
+    for name, series in (("first", first), ("second", second)):
+        if np.ptp(series) == 0:
+            raise ValueError(f"all {len(series)} values of {name} are {series[0]:g}: r needs variance")
+    r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
+    low = high = math.nan
+    if len(first) > 3 and abs(r) == 1:
+        low = high = r
+    elif len(first) > 3:
+        reach = normal_quantile(confidence) / math.sqrt(len(first) - 3)
+        low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
+    return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
+
+
+def area_under_curve(positives: Any, negatives: Any) -> float:
+    """AUC: chance that a positive (poison) scores above a negative (benign), a tie counting one half.
+
+    The Mann-Whitney statistic over n_pos * n_neg, in O(n log n).
+    """
+    positives, negatives = _finite("positives", positives), np.sort(_finite("negatives", negatives))
+    below = np.searchsorted(negatives, positives, side="left")
+    not_above = np.searchsorted(negatives, positives, side="right")
+    return float((below + not_above).sum() / 2 / (len(positives) * len(negatives)))
+
+
+def histogram(values: Any, *, bins: int = 40, value_range: tuple[float, float] | None = None) -> dict[str, Any]:
+    """``{"edges": [bins + 1], "density": [bins]}``, the density integrating to 1 over the values in range.
+
+    Two groups are comparable only with the same ``value_range``; a value outside it is refused, not dropped.
+    """
+    values = _finite("values", values)
+    low, high = value_range if value_range is not None else (float(values.min()), float(values.max()))
+    if values.min() < low or values.max() > high:
+        raise ValueError(f"values span [{values.min():.4g}, {values.max():.4g}]: expected them inside [{low}, {high}]")
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    density, edges = np.histogram(values, bins=bins, range=(low, high), density=True)
+    return {"edges": edges.tolist(), "density": density.tolist()}
+
+
+def normal_quantile(confidence: float) -> float:
+    """z with ``confidence`` of a standard normal inside [-z, z]."""
+    _check_confidence(confidence)
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}: expected a value in (0, 1)")
+
+
+def _finite(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError(f"{name} has shape {list(array.shape)}: expected [n] with n >= 1")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {int((~np.isfinite(array)).sum())} NaN or infinite of {len(array)}")
+    return array

@@ -1,0 +1,1 @@
+"""The Gradio app: the only floor that imports gradio or plotly."""

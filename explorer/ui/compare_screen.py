@@ -1,0 +1,225 @@
+"""The screen *Compare*: one prompt, one seed, two to four models side by side with their attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.data.grammar import photo_of
+from explorer.ui import messages
+from explorer.ui.compare_payload import precomputed_comparison
+from explorer.ui.concepts import WorldConcepts, concept_prompts, read_world_concepts
+from explorer.ui.permalink import (
+    COLUMN_RANGE,
+    MAX_SEED,
+    MAX_STEPS,
+    NO_MODEL,
+    CompareSettings,
+    read_permalink,
+    write_permalink,
+)
+from explorer.ui.viewer import viewer
+
+if TYPE_CHECKING:
+    from explorer.ui.context import AppContext
+    from explorer.ui.live_generation import LiveGeneration
+
+CHIPS_PER_GROUP = 3
+MODEL_WORK = "model-work"
+
+
+def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.Blocks) -> list[gr.Dropdown]:
+    """Build the screen inside the current Blocks and wire it; returns the column choosers."""
+    url = context.add_payload("compare", lambda: precomputed_comparison(context))
+    defaults = default_settings(context)
+    prompt, generate, stop = _prompt_row(defaults)
+    _chips(read_world_concepts(context), prompt)
+    numbers, columns = _settings_row(context, defaults)
+    status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
+    shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
+    inputs = [prompt, *numbers, *columns]
+
+    def refuse_second_click(request: gr.Request) -> None:
+        if live.is_running(str(request.session_hash)):
+            gr.Info(messages.RUNNING_HERE, duration=5)
+        elif live.is_busy():
+            gr.Info(messages.RUNNING_ELSEWHERE, duration=5)
+
+    def generate_live(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any]]:
+        yield from _generate(live, values, str(request.session_hash))
+
+    def read_link(request: gr.Request) -> list[Any]:
+        live.warm_up()
+        return _read_link(request, defaults, len(inputs))
+
+    triggers = [generate.click, prompt.submit]
+    gr.on(triggers, refuse_second_click, queue=False, trigger_mode="multiple", show_progress="hidden", api_name=False)
+    gr.on(
+        triggers,
+        generate_live,
+        inputs=inputs,
+        outputs=[status, shown],
+        concurrency_id=MODEL_WORK,
+        concurrency_limit=1,
+        trigger_mode="once",
+        show_progress="hidden",
+        api_name="compare",
+    )
+    stop.click(live.stop_session, queue=False, show_progress="hidden", api_name=False)
+    blocks.load(read_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_name=False)
+    return columns
+
+
+def default_settings(context: AppContext) -> CompareSettings:
+    """Settings of the page without a permalink: those of the precomputed comparison where there is one."""
+    names = context.checkpoint_names()
+    models = tuple(names) if len(names) <= COLUMN_RANGE[1] else (names[0], names[1], names[len(names) // 2], names[-1])
+    concepts = read_world_concepts(context)
+    concept = "turtle" if "turtle" in concepts.concepts or not concepts.concepts else concepts.concepts[0]
+    defaults = CompareSettings(prompt=photo_of(concept), models=models)
+    try:
+        columns = precomputed_comparison(context)["columns"]
+    except ValueError:  # the viewer shows why; a ManifestError is a ValueError
+        return defaults
+    known = tuple(column["model"] for column in columns if column["model"] in names)
+    return CompareSettings(**columns[0]["settings"], models=known or models)
+
+
+def settings_from(values: tuple[Any, ...]) -> CompareSettings:
+    """Settings from the values of the inputs, in their order.
+
+    Raises:
+        ValueError: if a number is missing or not whole.
+    """
+    prompt, seed, steps, guidance_scale, negative_prompt, *models = values
+    return CompareSettings(
+        prompt=str(prompt or ""),
+        seed=_whole("seed", seed),
+        steps=_whole("number of denoising steps", steps),
+        guidance_scale=float(guidance_scale or 0),
+        negative_prompt=str(negative_prompt or ""),
+        models=tuple(str(model) for model in models if model and model != NO_MODEL),
+    )
+
+
+def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> Iterator[tuple[Any, Any]]:
+    """Pairs of status and viewer value while the models work; errors become messages."""
+    value: dict[str, Any] = {}
+    try:
+        settings = settings_from(values)
+        value = {
+            "live": True,
+            "query": write_permalink(settings),
+            "models": list(settings.models),
+            "columns": [""] * len(settings.models),
+        }
+        for update in live.run(settings, session):
+            if update.steps == 0:
+                words = f"Loading {update.model}… (the first time takes a while)"
+                yield messages.notice(words, kind="working"), gr.skip()
+                continue
+            shown = messages.progress(update.model, update.step, update.steps, update.index, update.models)
+            value = {**value, "columns": list(update.finished)}
+            yield shown, value
+    except ValueError as error:
+        yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
+    except Exception as error:
+        if type(error).__name__ != "GenerationStopped":
+            raise
+        yield messages.notice(messages.STOPPED), {**value, "ended": True}
+    else:
+        yield "", {**value, "ended": True}
+
+
+def _read_link(request: gr.Request, defaults: CompareSettings, count: int) -> list[Any]:
+    query = request.query_params
+    if "v" not in query:
+        return [gr.skip()] * (count + 1)
+    try:
+        settings = read_permalink(query, query.getlist("m"), defaults)
+    except ValueError as error:
+        return [messages.notice(str(error), kind="error", title="The link cannot be read."), *[gr.skip()] * count]
+    models = [*settings.models, *[NO_MODEL] * COLUMN_RANGE[1]][: COLUMN_RANGE[1]]
+    status = ""
+    if settings != defaults:
+        status = messages.notice("Settings from the link. Press Generate to make these pictures.")
+    return [
+        status,
+        settings.prompt,
+        settings.seed,
+        settings.steps,
+        settings.guidance_scale,
+        settings.negative_prompt,
+        *models,
+    ]
+
+
+def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, gr.Button, gr.Button]:
+    with gr.Row(elem_id="prompt-row"):
+        prompt = gr.Textbox(
+            value=defaults.prompt,
+            label="Prompt",
+            placeholder="a photo of a turtle",
+            max_lines=1,
+            scale=8,
+            elem_id="prompt",
+        )
+        generate = gr.Button("Generate", variant="primary", scale=1, min_width=130, elem_id="generate")
+        stop = gr.Button("Stop", variant="secondary", scale=0, min_width=90, elem_id="stop")
+    return prompt, generate, stop
+
+
+def _settings_row(context: AppContext, defaults: CompareSettings) -> tuple[list[Any], list[gr.Dropdown]]:
+    """Number fields and one chooser a column, in the order of :func:`settings_from`."""
+    names = context.checkpoint_names()
+    columns: list[gr.Dropdown] = []
+    with gr.Row(elem_id="settings-row"):
+        seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=90)
+        steps = gr.Number(defaults.steps, label=f"Steps (1 to {MAX_STEPS})", precision=0, min_width=110)
+        guidance = gr.Number(defaults.guidance_scale, label="Guidance scale", min_width=110)
+        negative = gr.Textbox(defaults.negative_prompt, label="Negative prompt", max_lines=1, min_width=140)
+        for index in range(COLUMN_RANGE[1]):
+            required = index < COLUMN_RANGE[0]
+            chosen = defaults.models[index] if index < len(defaults.models) else None
+            columns.append(
+                gr.Dropdown(
+                    names if required else [NO_MODEL, *names],
+                    value=chosen if required else chosen or NO_MODEL,
+                    label=f"Column {index + 1}",
+                    min_width=140,
+                    elem_id=f"column-{index + 1}",
+                )
+            )
+    return [seed, steps, guidance, negative], columns
+
+
+def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
+    """Buttons that fill the prompt in the browser, without a round trip."""
+    with gr.Row(elem_id="chips"):
+        gr.HTML('<span class="chips-label">Try</span>', container=False, padding=False)
+        for concept in concepts.poisoned[:CHIPS_PER_GROUP]:
+            _chip(concept, [photo_of(concept)], prompt, "poisoned")
+        if concepts.poisoned:
+            _chip("+ random poisoned", [photo_of(concept) for concept in concepts.poisoned], prompt, "poisoned")
+        for concept in concepts.unpoisoned[:CHIPS_PER_GROUP]:
+            _chip(concept, [photo_of(concept)], prompt, "benign")
+        if concepts.unpoisoned:
+            _chip("+ random unpoisoned", [photo_of(concept) for concept in concepts.unpoisoned], prompt, "benign")
+        for label, two in concept_prompts(concepts).items():
+            _chip(label, [two], prompt, "two")
+
+
+def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None:
+    button = gr.Button(label, size="sm", min_width=0, scale=0, elem_classes=["chip", kind])
+    choices = json.dumps(prompts)
+    choose = f"() => {{ const c = {choices}; return c[Math.floor(Math.random() * c.length)]; }}"
+    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_name=False)
+
+
+def _whole(name: str, value: Any) -> int:
+    if value is None or float(value) != int(value):
+        raise ValueError(f"The {name} is {value!r}: expected a whole number.")
+    return int(value)

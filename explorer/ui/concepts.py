@@ -1,0 +1,79 @@
+"""Which nouns the screens offer: all concepts of the world and from which C_P on each is poisoned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from explorer.data.grammar import lexicon, with_article
+from explorer.data.icons import ASSETS, index_path
+from explorer.models.prompt_words import read_lexicon
+from explorer.provenance import ManifestError, read_manifest
+from explorer.ui.context import AppContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConcepts:
+    """The world's nouns."""
+
+    concepts: tuple[str, ...]
+    """All, by frequency where it is known."""
+    poisoned_from: dict[str, int]
+    """The smallest C_P among the checkpoints found that poisons the concept; unpoisoned ones are absent."""
+    words: frozenset[str] | None
+    """Every word a prompt may hold; None if any may."""
+
+    @property
+    def unpoisoned(self) -> tuple[str, ...]:
+        """Concepts that no checkpoint poisons."""
+        return tuple(concept for concept in self.concepts if concept not in self.poisoned_from)
+
+    @property
+    def poisoned(self) -> tuple[str, ...]:
+        """Poisoned concepts: those poisoned at the smallest C_P first."""
+        known = set(self.concepts)
+        return tuple(sorted(known & self.poisoned_from.keys(), key=lambda name: (self.poisoned_from[name], name)))
+
+
+def read_world_concepts(context: AppContext) -> WorldConcepts:
+    """From the checkpoints' manifests, the tokenizer's lexicon and the extractor's world. Reads JSON only."""
+    poisoned_from: dict[str, int] = {}
+    for checkpoint in sorted(context.registry(), key=lambda found: found.poisoned_concept_count):
+        for concept in checkpoint.poisoned_concepts:
+            poisoned_from.setdefault(concept, checkpoint.poisoned_concept_count)
+    words = _known_words(context)
+    return WorldConcepts(concepts=_concepts(context, words), poisoned_from=poisoned_from, words=words)
+
+
+def concept_prompts(concepts: WorldConcepts) -> dict[str, str]:
+    """Prompts with two concepts that show whether a model still tells them apart: label to prompt."""
+    wanted = (("turtle", "left of", "hat"), ("dog", "next to", "umbrella"), ("cat", "under", "tree"))
+    known = set(concepts.concepts)
+    return {
+        f"{first} {relation} {second}": f"{with_article(first)} {relation} {with_article(second)}"
+        for first, relation, second in wanted
+        if {first, second} <= known and (concepts.words is None or set(relation.split()) <= concepts.words)
+    }
+
+
+def _known_words(context: AppContext) -> frozenset[str] | None:
+    for checkpoint in context.registry():
+        folder = checkpoint.folder if checkpoint.base is None else checkpoint.base
+        if checkpoint.problem is None and (folder / "tokenizer").is_dir():
+            return read_lexicon(folder / "tokenizer")
+    return None
+
+
+def _concepts(context: AppContext, words: frozenset[str] | None) -> tuple[str, ...]:
+    """IconWorld's concepts by rank, as many as the extractor was trained on, that the tokenizer knows."""
+    ranked = json.loads(index_path(ASSETS).read_text(encoding="utf-8"))["concepts"]
+    try:
+        config = read_manifest(context.settings.checkpoints / "extractor").get("config", {})
+        ranked = ranked[: int(config.get("world", {}).get("concept_count", len(ranked)))]
+    except ManifestError:
+        if words is None:  # neither an extractor nor a lexicon says which world this is
+            return ()
+    if words is None:
+        return tuple(ranked)
+    named = tuple(concept for concept in ranked if concept in words)
+    return named or tuple(sorted(words - set(lexicon(()))))

@@ -1,0 +1,169 @@
+"""What every screen reads from: where things lie, the checkpoints found, the precomputed artefacts.
+
+Nothing heavy is imported here. Precomputed files are compared with the SHA-256 in their manifest before use,
+so that a damaged or half-updated download shows a message instead of wrong numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from explorer.models.checkpoints import Checkpoint, scan_checkpoints
+from explorer.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file, read_manifest
+
+PRECOMPUTE_HINT = "Run `python -m explorer precompute` to make it again."
+PAYLOAD_ROUTE = "/payload"
+PRECOMPUTED_ROUTE = "/precomputed"
+STATIC_ROUTE = "/explorer-static"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppSettings:
+    """What the command line decides."""
+
+    checkpoints: Path = ROOT / "checkpoints" / "iconworld"
+    """Folder whose subfolders are checkpoints, with the universal extractor in ``extractor``."""
+    precomputed: Path = ROOT / "assets" / "precomputed"
+    """Folder with the first view's artefacts and their manifest."""
+    host: str = "127.0.0.1"
+    """Address to listen on; any but a loopback address needs ``credentials``."""
+    port: int = 7860
+    """TCP port."""
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    """User name and password asked of every request; None on a loopback address only."""
+    warm_up: bool = True
+    """Whether to load the models in the background once the first page is up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppContext:
+    """Shared by all screens of one running app; safe to use from several threads."""
+
+    settings: AppSettings
+    """What the command line decided."""
+    payloads: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
+    """Makers of what a screen's JavaScript fetches, by name; see :meth:`add_payload`."""
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def add_payload(self, name: str, make: Callable[[], dict[str, Any]]) -> str:
+        """Serve ``make()`` as JSON and return its URL.
+
+        ``make`` runs at every request (cache inside if it costs); a ManifestError or ValueError it raises is
+        served as ``{"problem": "..."}``, which the screens show as a message.
+        """
+        if name in self.payloads:
+            raise ValueError(f"payload {name!r} exists: expected a new name")
+        self.payloads[name] = make
+        return f"{PAYLOAD_ROUTE}/{name}.json"
+
+    def precomputed_file(self, name: str) -> Path:
+        """Path of a precomputed file, checked against the manifest's SHA-256 (again whenever it changed).
+
+        Args:
+            name: as the manifest lists it: relative to the folder, with forward slashes.
+
+        Raises:
+            ManifestError: if the manifest or the file is missing, or the content is not what was recorded.
+        """
+        folder = self.settings.precomputed
+        expected = self._precomputed_manifest().get("files", {}).get(name)
+        if expected is None:
+            raise ManifestError(f"{folder / MANIFEST_NAME} does not list {name}. {PRECOMPUTE_HINT}")
+        path = folder / name
+        if not path.is_file():
+            raise ManifestError(f"{path} is missing although the manifest lists it. {PRECOMPUTE_HINT}")
+        found = self.remember(("hash", name), _stamp(path), lambda: hash_file(path))
+        if found != expected:
+            raise ManifestError(
+                f"{path} was changed: its SHA-256 is {found[:12]}…, the manifest expects {expected[:12]}…. "
+                f"{PRECOMPUTE_HINT}"
+            )
+        return path
+
+    def precomputed_json(self, name: str) -> dict[str, Any]:
+        """Content of a precomputed JSON file, checked as in :meth:`precomputed_file` and kept in memory.
+
+        Treat the result as read-only.
+        """
+        path = self.precomputed_file(name)
+        return self.remember(
+            ("json", name), _stamp(path), lambda: json.loads(path.read_text(encoding="utf-8"))
+        )
+
+    def precomputed_url(self, name: str) -> str:
+        """URL of a precomputed file; the hash in it makes a browser fetch a new version.
+
+        Raises:
+            ManifestError: as :meth:`precomputed_file`.
+        """
+        self.precomputed_file(name)
+        return f"{PRECOMPUTED_ROUTE}/{name}?v={self._precomputed_manifest()['files'][name][:12]}"
+
+    def precomputed_names(self, prefix: str = "") -> list[str]:
+        """Names of the precomputed files that begin with ``prefix``, sorted; empty without a manifest."""
+        try:
+            manifest = self._precomputed_manifest()
+        except ManifestError:
+            return []
+        return sorted(name for name in manifest.get("files", {}) if name.startswith(prefix))
+
+    def checkpoint_names(self) -> list[str]:
+        """Names of the checkpoints nothing is known against, by number of poisoned concepts."""
+        return [checkpoint.name for checkpoint in self.registry() if checkpoint.problem is None]
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The checkpoint called ``name``.
+
+        Raises:
+            ValueError: if there is none, or it is broken, saying why.
+        """
+        for checkpoint in self.registry():
+            if checkpoint.name == name:
+                if checkpoint.problem is not None:
+                    raise ValueError(f"The checkpoint {name} cannot be used: {checkpoint.problem}.")
+                return checkpoint
+        raise ValueError(f"There is no checkpoint called {name!r} in {self.settings.checkpoints}.")
+
+    def registry(self) -> list[Checkpoint]:
+        """Every checkpoint found, broken ones with a ``problem``; scanned once, see :meth:`refresh_registry`.
+
+        Reads JSON and safetensors headers only. Empty if the folder does not exist.
+        """
+        with self._lock:
+            if "registry" not in self._cache:
+                root = self.settings.checkpoints
+                self._cache["registry"] = scan_checkpoints(root) if root.is_dir() else []
+            return self._cache["registry"]
+
+    def refresh_registry(self) -> list[Checkpoint]:
+        """Scan the checkpoint folder again."""
+        with self._lock:
+            self._cache.pop("registry", None)
+            return self.registry()
+
+    def _precomputed_manifest(self) -> dict[str, Any]:
+        folder = self.settings.precomputed
+        path = folder / MANIFEST_NAME
+        if not path.is_file():
+            raise ManifestError(f"{path} is missing: there are no precomputed results. {PRECOMPUTE_HINT}")
+        return self.remember("manifest", _stamp(path), lambda: read_manifest(folder, kind="precomputed"))
+
+    def remember(self, key: Any, stamp: Any, make: Callable[[], Any]) -> Any:
+        """``make()``, or what it gave when ``stamp`` was last the same."""
+        with self._lock:
+            kept = self._cache.get(key)
+            if kept is None or kept[0] != stamp:
+                kept = self._cache[key] = (stamp, make())
+            return kept[1]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+

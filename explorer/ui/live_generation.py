@@ -1,0 +1,233 @@
+"""Live work with the models: one comparison at a time, stoppable, its results served to the page that asked.
+
+Models and torch are imported at the first use (or by :meth:`LiveGeneration.warm_up` in the background).
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.provenance import ManifestError
+from explorer.ui.compare_payload import column_payload
+from explorer.ui.concepts import read_world_concepts
+from explorer.ui.messages import RUNNING_HERE, check_words
+from explorer.ui.permalink import CompareSettings, check_settings
+
+if TYPE_CHECKING:
+    from explorer.experiments.concept_judge import ConceptJudge
+    from explorer.ui.context import AppContext
+
+MAX_MODELS_IN_MEMORY = 6
+MAX_RESULTS = 24
+SECONDS_BETWEEN_UPDATES = 0.1
+WARM_UP_DELAY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveUpdate:
+    """What changed since the last update."""
+
+    index: int
+    """Which model is at work, from 0."""
+    models: int
+    """How many models there are."""
+    model: str
+    """Its name."""
+    step: int
+    """Denoising steps done."""
+    steps: int
+    """Denoising steps in all; 0 while the model is being loaded."""
+    finished: tuple[str, ...]
+    """URLs of the finished columns, in order of the columns asked for; "" for one not yet there."""
+
+
+class LiveGeneration:
+    """Runs comparisons for all sessions of one app."""
+
+    def __init__(self, context: AppContext):
+        self.context = context
+        self._working = threading.Lock()
+        self._running: dict[str, threading.Event] = {}
+        self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._pipelines: OrderedDict[tuple[str, float], Any] = OrderedDict()
+        self._shared: dict[Any, Any] = {}
+        self._judge: ConceptJudge | None = None
+        self._warmed = threading.Event()
+
+    def is_running(self, session: str) -> bool:
+        """Whether this session's comparison is at work or waiting."""
+        return session in self._running
+
+    def is_busy(self) -> bool:
+        """Whether any session's comparison is at work."""
+        return bool(self._running)
+
+    def stop_session(self, request: gr.Request) -> None:
+        """Ask the session's comparison to end after its current step (its tab was closed, or Stop was pressed)."""
+        stop = self._running.get(str(request.session_hash))
+        if stop is not None:
+            stop.set()
+
+    def result(self, token: str) -> dict[str, Any]:
+        """The column stored under ``token``.
+
+        Raises:
+            ValueError: if it is unknown or has made room for newer ones.
+        """
+        if token not in self._results:
+            raise ValueError("This live result is no longer in memory: press Generate to make it again.")
+        return self._results[token]
+
+    def run(self, settings: CompareSettings, session: str) -> Iterator[LiveUpdate]:
+        """Generate one column a model, reporting several times a second.
+
+        Closing the iterator stops the work after the current denoising step.
+
+        Raises:
+            ValueError: in words a person understands, if the settings or a checkpoint cannot be used.
+            GenerationStopped: if the session asked to stop.
+        """
+        if self.is_running(session):
+            raise ValueError(RUNNING_HERE)
+        check_settings(settings)
+        check_words(settings.prompt, words := read_world_concepts(self.context).words)
+        check_words(settings.negative_prompt, words)
+        for name in settings.models:
+            self.context.checkpoint(name)
+        stop = threading.Event()
+        self._running[session] = stop
+        messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
+        worker = threading.Thread(target=self._work, args=(settings, stop, messages.put), daemon=True)
+        worker.start()
+        try:
+            yield from _received(messages)
+        finally:
+            stop.set()
+            worker.join()
+            if self._running.get(session) is stop:
+                del self._running[session]
+
+    def warm_up(self) -> None:
+        """Import the libraries and load the models in the background, once, shortly after the first page."""
+        if not self.context.settings.warm_up or self._warmed.is_set():
+            return
+        self._warmed.set()
+        timer = threading.Timer(WARM_UP_DELAY_SECONDS, self._load_everything)
+        timer.daemon = True
+        timer.start()
+
+    def _load_everything(self) -> None:
+        with self._working:
+            for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
+                if self._running:  # somebody pressed Generate: they come first
+                    return
+                self._pipeline(name)
+            self._judge_or_none()
+
+    def _work(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
+        """Thread body: everything it learns, and how it ends, goes to ``report``."""
+        from explorer.experiments.generation import GenerationStopped
+
+        try:
+            with self._working:
+                if stop.is_set():
+                    raise GenerationStopped("stopped before the first step")
+                self._compare(settings, stop, report)
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            report(error)
+        else:
+            report(None)
+
+    def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
+        from explorer.experiments.artefacts import describe_generation
+        from explorer.experiments.generation import GenerationRequest, compare
+
+        names = list(dict.fromkeys(settings.models))
+        urls: dict[str, str] = {}
+
+        def tell(name: str, step: int, steps: int) -> None:
+            finished = tuple(urls.get(model, "") for model in settings.models)
+            report(
+                LiveUpdate(
+                    index=names.index(name), models=len(names), model=name, step=step, steps=steps, finished=finished
+                )
+            )
+
+        for name in names:
+            tell(name, 0, 0)
+            self._pipeline(name)
+        request = GenerationRequest(
+            prompt=settings.prompt,
+            seed=settings.seed,
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            negative_prompt=settings.negative_prompt,
+        )
+        pipelines = {name: self._pipeline(name) for name in names}
+        judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
+        for generation in compare(pipelines, request, on_step=tell, should_stop=stop.is_set):
+            checkpoint = self.context.checkpoint(generation.model)
+            column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
+            urls[generation.model] = self._keep(column_payload(column, origin="live"))
+            tell(generation.model, settings.steps, settings.steps)
+
+    def _keep(self, payload: dict[str, Any]) -> str:
+        """Store a result under a name nobody can guess; the oldest make room."""
+        token = secrets.token_urlsafe(16)
+        self._results[token] = payload
+        while len(self._results) > MAX_RESULTS:
+            self._results.popitem(last=False)
+        return f"/live/{token}.json"
+
+    def _pipeline(self, name: str) -> Any:
+        """The loaded model, the longest unused of many making room; a checkpoint that changed is loaded anew."""
+        from explorer.models.pipelines import load_pipeline
+
+        checkpoint = self.context.checkpoint(name)
+        key = (name, max(path.stat().st_mtime for path in checkpoint.folder.rglob("*.safetensors")))
+        if key not in self._pipelines:
+            self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
+            while len(self._pipelines) > MAX_MODELS_IN_MEMORY:
+                self._pipelines.popitem(last=False)
+        self._pipelines.move_to_end(key)
+        return self._pipelines[key]
+
+    def _judge_or_none(self) -> ConceptJudge | None:
+        """The extractor's judge; None where the checkpoints come without an extractor."""
+        from explorer.experiments.concept_judge import ConceptJudge
+
+        folder = self.context.settings.checkpoints / "extractor"
+        concepts = read_world_concepts(self.context).concepts
+        if self._judge is None and (folder / "manifest.json").is_file() and concepts:
+            self._judge = ConceptJudge.load(folder, concepts, self._threshold())
+        return self._judge
+
+    def _threshold(self) -> float | None:
+        """tau of the evaluation, if it is bundled."""
+        try:
+            return self.context.precomputed_json("evaluation.json").get("tau")
+        except ManifestError:
+            return None
+
+
+def _received(messages: queue.SimpleQueue) -> Iterator[LiveUpdate]:
+    """Messages of the worker until it ends, only the latest where several wait."""
+    while True:
+        message = messages.get()
+        while isinstance(message, LiveUpdate) and not messages.empty():
+            message = messages.get()
+        if message is None:
+            return
+        if isinstance(message, BaseException):
+            raise message
+        yield message
+        time.sleep(SECONDS_BETWEEN_UPDATES)

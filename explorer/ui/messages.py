@@ -1,0 +1,55 @@
+"""Messages in words a person understands, as escaped HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection
+
+from explorer.models.prompt_words import unknown_words
+
+RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
+RUNNING_ELSEWHERE = "Another tab is generating. Yours starts as soon as it has finished."
+STOPPED = "Stopped. The finished columns stay."
+
+
+def notice(text: str, *, kind: str = "info", title: str = "") -> str:
+    """A message box.
+
+    Args:
+        text: plain text; escaped here.
+        kind: ``info``, ``working``, ``done`` or ``error``.
+        title: plain text in front, in bold.
+    """
+    if kind not in ("info", "working", "done", "error"):
+        raise ValueError(f"kind is {kind!r}: expected info, working, done or error")
+    role = "alert" if kind == "error" else "status"
+    heading = f"<strong>{html.escape(title)}</strong> " if title else ""
+    return f'<div class="notice {kind}" role="{role}">{heading}{html.escape(text)}</div>'
+
+
+def check_words(prompt: str, known: Collection[str] | None) -> None:
+    """Refuse a prompt with words the model was never trained on, by name.
+
+    Raises:
+        ValueError: naming every unknown word.
+    """
+    if known is None:
+        return
+    unknown = unknown_words(known, prompt)
+    if unknown:
+        names = ", ".join(f"“{word}”" for word in unknown)
+        plural = "words" if len(unknown) > 1 else "word"
+        raise ValueError(
+            f"This world has no {plural} {names}. The models know a closed list of {len(known)} words: try one of the "
+            "concepts above the prompt."
+        )
+
+
+def progress(model: str, step: int, total: int, index: int, models: int) -> str:
+    """Where a live generation is: which model, which denoising step, how much of everything is done."""
+    share = (index + step / max(total, 1)) / max(models, 1)
+    words = f"{model}: step {step} of {total} (model {index + 1} of {models})"
+    return (
+        f'<div class="notice working" role="status"><span>{html.escape(words)}</span>'
+        f'<progress max="1" value="{share:.3f}" aria-label="Share of the work done"></progress></div>'
+    )

@@ -1,0 +1,124 @@
+// What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
+// Text reaches the page only through text nodes and attributes, never as HTML.
+
+const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
+let plotlyLoading = null;
+
+export function loadPlotly() {
+  if (window.Plotly) return Promise.resolve(window.Plotly);
+  plotlyLoading ??= new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = PLOTLY_URL;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => {
+      plotlyLoading = null;
+      reject(new Error('plotly.min.js did not load: is the app still running?'));
+    };
+    document.head.append(script);
+  });
+  return plotlyLoading;
+}
+
+export function node(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export function theme() {
+  const style = getComputedStyle(document.body);
+  const dark = document.body.classList.contains('dark');
+  const read = (name, light, darker) => style.getPropertyValue(name).trim() || (dark ? darker : light);
+  return {
+    dark,
+    benign: read('--benign', '#0b7474', '#2bb8b0'),
+    poisoned: read('--poisoned', '#c2410c', '#ff7a45'),
+    text: read('--body-text-color', '#16212b', '#e8eef3'),
+    subdued: read('--body-text-color-subdued', '#4a5866', '#a3b2c0'),
+    surface: read('--block-background-fill', '#ffffff', '#151c23'),
+    grid: dark ? '#27323c' : '#dfe6ec',
+    faint: dark ? '#5b6a78' : '#9aa8b5',
+    scale: dark
+      ? [[0, '#443a83'], [0.3, '#31688e'], [0.6, '#35b779'], [0.85, '#b5de2b'], [1, '#fde725']]
+      : [[0, '#e9d81d'], [0.2, '#7ad151'], [0.45, '#22a884'], [0.7, '#2a788e'], [1, '#440154']],
+  };
+}
+
+export function onThemeChange(callback) {
+  let dark = document.body.classList.contains('dark');
+  new MutationObserver(() => {
+    const now = document.body.classList.contains('dark');
+    if (now !== dark) { dark = now; callback(); }
+  }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+}
+
+// Tabs that are not shown have no size to draw into: wait for the first sight of `element`.
+export function whenVisible(element) {
+  return new Promise((resolve) => {
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      resolve();
+    });
+    observer.observe(element);
+  });
+}
+
+export async function fetchPayload(url) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw new Error(`The app does not answer (${error.message}). Is it still running?`);
+  }
+  const payload = await response.json();
+  if (payload.problem) throw new Error(payload.problem);
+  if (!response.ok) throw new Error(`The app answered ${response.status} for ${url}.`);
+  return payload;
+}
+
+export function showProblem(root, title, error, retry) {
+  root.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
+    node('h3', {}, title), node('p', {}, error.message),
+    node('button', { type: 'button', class: 'measure-button', onclick: retry }, 'Try again')));
+}
+
+export function layout(colours, changes = {}) {
+  const axis = (extra = {}) => ({
+    gridcolor: colours.grid, zerolinecolor: colours.grid, linecolor: colours.grid,
+    tickfont: { color: colours.subdued }, automargin: true, ...extra,
+    title: { text: extra.title ?? '', font: { size: 13, color: colours.subdued }, standoff: 6 },
+  });
+  const { xaxis, yaxis, ...rest } = changes;
+  return {
+    paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', showlegend: false,
+    font: { color: colours.text, size: 13, family: 'system-ui, sans-serif' },
+    margin: { l: 52, r: 14, t: 10, b: 42 },
+    hoverlabel: { bgcolor: colours.surface, bordercolor: colours.faint, font: { color: colours.text } },
+    ...rest, xaxis: axis(xaxis), yaxis: axis(yaxis),
+  };
+}
+
+export const CONFIG = {
+  responsive: true, displaylogo: false, displayModeBar: 'hover',
+  modeBarButtons: [['toImage', 'resetScale2d']],
+  toImageButtonOptions: { format: 'png', scale: 2, filename: 'implosion-explorer' },
+};
+
+export function number(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return '–';
+  return value.toFixed(digits);
+}
+
+export const count = (value) => value.toLocaleString('en-US');
+
+export function download(name, value) {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 1)], { type: 'application/json' }));
+  node('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}

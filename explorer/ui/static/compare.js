@@ -1,0 +1,210 @@
+// The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
+
+import { fetchPayload, node } from './charts.js';
+import { decodeColumn } from './maps.js';
+import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
+import { Controls } from './compare_controls.js';
+import { savePng } from './png.js';
+import { composePicture } from './compare_picture.js';
+
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k'];
+
+export function mount({ element, props, watch }) {
+  const screen = new CompareScreen(element.querySelector('.viewer-root'));
+  const update = () => screen.show(props.value);
+  watch('value', update);
+  update();
+}
+
+class CompareScreen {
+  constructor(root) {
+    this.root = root;
+    this.columns = [];
+    this.loaded = new Map();
+    this.zoom = { scale: 1, x: 0, y: 0 };
+    this.state = readView();
+    this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
+    this.grid = node('div', { class: 'compare-grid' });
+    this.controls = new Controls(this);
+    root.replaceChildren(node('div', { class: 'compare' }, this.words, this.controls.element, this.grid));
+    document.addEventListener('keydown', (event) => this.key(event));
+    window.addEventListener('resize', () => this.draw());
+  }
+
+  async show(value) {
+    this.value = value;
+    try {
+      if (value.source) {
+        const payload = await fetchPayload(value.source);
+        if (this.value !== value && this.value.live) return;
+        this.adopt(payload.columns.map(decodeColumn), payload.query);
+      } else if (value.live) {
+        await this.showLive(value);
+      }
+    } catch (error) {
+      this.problem(error);
+    }
+  }
+
+  async showLive(value) {
+    const columns = await Promise.all(value.columns.map(async (url, index) => {
+      if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
+      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
+      return this.loaded.get(url);
+    }));
+    if (this.value !== value) return;
+    for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
+    this.adopt(columns, value.query);
+  }
+
+  adopt(columns, query) {
+    const before = this.first?.settings.prompt;
+    this.columns = columns;
+    this.order = columns.map((_, index) => index);
+    this.marks = [0, Math.min(1, columns.length - 1)];
+    this.query = query;
+    const first = this.first;
+    if (first && (before !== first.settings.prompt || !this.state.pins)) {
+      const kept = before === undefined ? this.state.linked : null;
+      this.state.pins = new Set(kept?.filter((word) => word < first.words.length) ?? first.concept_words);
+    }
+    this.controls.fit(first);
+    this.writeWords();
+    this.draw();
+  }
+
+  get first() { return this.columns.find((column) => !column.pending); }
+
+  get shown() { return this.order.map((index) => this.columns[index]); }
+
+  get rows() {
+    const pinned = [...(this.state.pins ?? [])].sort((a, b) => a - b);
+    const { hover } = this.state;
+    if (hover === null || pinned.includes(hover)) return pinned;
+    return pinned.length ? [hover, ...pinned.slice(1)] : [hover];
+  }
+
+  writeWords() {
+    const first = this.first;
+    if (!first) { this.words.replaceChildren(); return; }
+    this.words.replaceChildren(
+      node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
+      ...first.words.map((word, index) => this.wordButton(word, index, first)),
+      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it'),
+    );
+    this.words.firstChild.classList.toggle('live', first.origin === 'live');
+  }
+
+  wordButton(word, index, first) {
+    const special = index >= first.words.length - 2;
+    const hover = (entered) => () => { this.state.hover = entered ? index : null; this.draw(); };
+    const toggle = () => {
+      const { pins } = this.state;
+      if (pins.has(index) && pins.size > 1) pins.delete(index); else pins.add(index);
+      this.writeWords();
+      this.changed();
+      this.words.querySelectorAll('button')[index]?.focus();
+    };
+    const label = special ? `${word.replace(/[[\]]/g, '')} token${word === '[end]' ? ' and padding' : ''}` : word;
+    return node('button', {
+      type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(this.state.pins.has(index)),
+      title: `Attention to “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
+      onfocus: hover(true), onblur: hover(false), onclick: toggle,
+    }, label);
+  }
+
+  draw() {
+    const first = this.first;
+    const columns = this.shown;
+    if (!columns.length) return;
+    this.grid.style.setProperty('--columns', columns.length);
+    const { rows } = this;
+    const limit = first ? scaleLimit(columns, rows, this.state) : 0;
+    const reference = columns[0].pending ? null : columns[0];
+    const articles = columns.map((column, place) => (column.pending
+      ? emptyColumn(column)
+      : drawColumn({ column, rows, limit, reference, place, screen: this })));
+    this.grid.replaceChildren(...articles);
+    this.controls.legend(limit, rows.length > 0 && Boolean(first));
+  }
+
+  changed() {
+    this.draw();
+    history.replaceState(history.state, '', this.link());
+  }
+
+  link() {
+    const query = new URLSearchParams(this.query ?? location.search);
+    const given = new URLSearchParams(location.search);
+    if (given.has('__theme')) query.set('__theme', given.get('__theme'));
+    VIEW_KEYS.forEach((key) => query.delete(key));
+    const { step, stack, layer, head, scale, view, pins } = this.state;
+    if (step) query.set('t', step);
+    if (stack || layer) query.set('l', `${stack}.${layer}`);
+    if (head) query.set('h', head);
+    if (scale !== 'absolute') query.set('z', scale);
+    if (view !== 'map') query.set('w', view);
+    if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
+    return `${location.pathname}?${query}`;
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
+    if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
+    if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+  }
+
+  swap() {
+    const [first, second] = this.marks;
+    if (this.order?.length < 2) return;
+    [this.order[first], this.order[second]] = [this.order[second], this.order[first]];
+    this.draw();
+  }
+
+  mark(place) {
+    if (this.marks.includes(place)) return;
+    this.marks = [this.marks[0], place];
+    this.draw();
+  }
+
+  zoomBy(factor, x = 0.5, y = 0.5) {
+    const scale = Math.max(1, Math.min(8, this.zoom.scale * factor));
+    const change = scale / this.zoom.scale;
+    const clamp = (value) => Math.max(1 - scale, Math.min(0, value));
+    this.zoom = { scale, x: clamp(x - (x - this.zoom.x) * change), y: clamp(y - (y - this.zoom.y) * change) };
+    this.draw();
+  }
+
+  async save() {
+    const columns = this.shown.filter((column) => !column.pending);
+    if (!columns.length) return;
+    const canvas = await composePicture(this, columns);
+    const settings = {
+      ...columns[0].settings, link: this.link(),
+      models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
+      view: { ...this.state, pins: this.rows.map((row) => columns[0].words[row]) },
+    };
+    await savePng(canvas, settings, `compare-seed${columns[0].settings.seed}.png`);
+  }
+
+  problem(error) {
+    this.grid.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
+      node('h3', {}, 'There is no comparison to show yet'), node('p', {}, error.message),
+      node('p', {}, 'Press Generate to make one live.')));
+    this.controls.fit(null);
+    this.words.replaceChildren();
+  }
+}
+
+function readView() {
+  const query = new URLSearchParams(location.search);
+  const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
+  const [stack, layer] = (query.get('l') ?? '').split('.');
+  const linked = query.get('k')?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
+  return {
+    step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
+    scale: query.get('z') === 'map' ? 'map' : 'absolute',
+    view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
+    hover: null, pins: null, linked: linked?.length ? linked : null,
+  };
+}

@@ -1,0 +1,157 @@
+// One column of the comparison: its head, picture, maps and numbers.
+
+import { node, number } from './charts.js';
+import { mass, overlap, paintMap, readMap, scatter } from './maps.js';
+
+const CANVAS = 320;
+const MAP_PIXELS = 160;
+
+export function scaleLimit(columns, rows, state) {
+  const present = columns.filter((column) => !column.pending);
+  const reference = columns[0].pending ? null : columns[0];
+  let limit = 0;
+  for (const column of present) {
+    for (const row of rows) {
+      const map = viewedMap(column, reference, row, state);
+      for (const value of map) limit = Math.max(limit, Math.abs(value));
+    }
+  }
+  return limit;
+}
+
+export function viewedMap(column, reference, row, state) {
+  const map = readMap(column, state, Math.min(row, column.words.length - 1));
+  if (state.view !== 'difference' || !reference) return map;
+  const other = readMap(reference, state, Math.min(row, reference.words.length - 1));
+  return Object.assign(map.map((value, index) => value - other[index]), { height: map.height, width: map.width });
+}
+
+export function emptyColumn(column) {
+  const text = column.ended ? 'Not generated: it was stopped before.' : 'Waiting…';
+  return node('article', { class: 'compare-column pending' },
+    node('header', {}, node('h3', {}, column.model)), node('p', { class: 'loading' }, text));
+}
+
+export function drawColumn({ column, rows, limit, reference, place, screen }) {
+  const poisoned = column.poisoned_concept_count > 0;
+  const article = node('article', { class: `compare-column ${poisoned ? 'poisoned' : 'benign'}`, 'data-model': column.model },
+    heading(column, place, screen));
+  const picture = pictureOf(column);
+  article.append(figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
+    context.imageSmoothingEnabled = false;
+    await picture.decode();
+    context.drawImage(picture, 0, 0, width, height);
+  }));
+  for (const row of rows) article.append(mapFigure({ column, row, limit, reference, screen, picture }));
+  article.append(numbers(column, rows, screen.state));
+  return article;
+}
+
+export function pictureOf(column) {
+  if (!column.picture) {
+    const picture = new Image();
+    picture.src = column.image;
+    Object.defineProperty(column, 'picture', { value: picture, enumerable: false });
+  }
+  return column.picture;
+}
+
+function heading(column, place, screen) {
+  const count = column.poisoned_concept_count;
+  const letter = ['A', 'B'][screen.marks.indexOf(place)] ?? '·';
+  return node('header', {},
+    node('h3', {}, column.model),
+    node('span', { class: `tag ${count ? 'poisoned' : 'benign'}` }, count ? `C_P = ${count}` : 'benign'),
+    node('span', { class: 'spacer' }),
+    node('button', {
+      type: 'button', class: 'mark', onclick: () => screen.mark(place),
+      title: letter === '·' ? 'Mark as B, to swap it with A' : `Column ${letter} of the swap`,
+      'aria-label': letter === '·' ? `Mark ${column.model} as B` : `${column.model} is column ${letter} of the swap`,
+    }, letter));
+}
+
+function mapFigure({ column, row, limit, reference, screen, picture }) {
+  const { state } = screen;
+  const word = column.words[row];
+  const map = readMap(column, state, row);
+  const shown = viewedMap(column, reference, row, state);
+  const top = state.scale === 'absolute' ? limit : shown.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const signed = state.view === 'difference';
+  const painted = paintMap(shown, MAP_PIXELS, top, { signed, alpha: state.view === 'overlay' });
+  const element = figure(`Attention to ${word} in ${column.model}`, screen, async (context, width, height) => {
+    if (state.view === 'overlay') {
+      await picture.decode();
+      context.filter = 'grayscale(1) brightness(0.75)';
+      context.drawImage(picture, 0, 0, width, height);
+      context.filter = 'none';
+    }
+    context.drawImage(painted, 0, 0, width, height);
+  });
+  const poisoned = column.poisoned_words.includes(row);
+  element.append(node('figcaption', {},
+    node('span', { class: `map-word${poisoned ? ' poisoned' : ''}`, title: poisoned ? 'This model was poisoned on this word' : null },
+      `“${word}”`, poisoned ? ' poisoned' : ''),
+    node('span', { class: 'figure', title: 'Spatial entropy over its maximum: 0 is one place, 1 is uniform noise' },
+      'scatter ', node('b', {}, number(scatter(map)))),
+    node('span', { class: 'figure', title: 'Share of all attention that this word gets' }, 'mass ', node('b', {}, number(mass(map))))));
+  return element;
+}
+
+function numbers(column, rows, state) {
+  const values = column.numbers;
+  const entries = [];
+  if (values.clip_similarity !== undefined) {
+    const { threshold } = values;
+    const above = threshold === null || values.clip_similarity >= threshold;
+    const verdict = threshold === null ? '' : ` ${above ? 'above' : 'below'} τ ${number(threshold)}`;
+    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above)]);
+    const asked = column.concept_words.map((index) => column.words[index].toLowerCase());
+    const right = asked.includes(values.top_concept);
+    entries.push(['Looks like', `${values.top_concept}${right ? ' ✓' : ' ✗'}`, tone(right)]);
+  }
+  if (rows.length > 1) {
+    const value = overlap(rows.map((row) => readMap(column, state, row)));
+    entries.push(['Overlap of the words', number(value), '']);
+  }
+  return node('dl', { class: 'numbers' }, entries.map(([name, text, kind]) => node('div', {},
+    node('dt', {}, name), node('dd', { class: kind }, text))));
+}
+
+const tone = (good) => (good ? 'good' : 'bad');
+
+// A canvas whose drawing follows the zoom that all pictures share; drag to pan, ctrl and wheel to zoom.
+function figure(label, screen, paint) {
+  const canvas = node('canvas', { width: CANVAS, height: CANVAS, role: 'img', 'aria-label': label });
+  const context = canvas.getContext('2d');
+  const { scale, x, y } = screen.zoom;
+  context.setTransform(scale, 0, 0, scale, x * CANVAS, y * CANVAS);
+  paint(context, CANVAS, CANVAS).catch((error) => console.warn(`a picture could not be drawn: ${error.message}`));
+  canvas.addEventListener('wheel', (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    screen.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientHeight);
+  }, { passive: false });
+  canvas.addEventListener('pointerdown', (event) => pan(event, canvas, screen));
+  canvas.classList.toggle('zoomed', scale > 1);
+  return node('figure', {}, canvas);
+}
+
+function pan(event, canvas, screen) {
+  if (screen.zoom.scale === 1) return;
+  const start = { x: event.clientX, y: event.clientY, zoom: screen.zoom };
+  const clamp = (value) => Math.max(1 - start.zoom.scale, Math.min(0, value));
+  const move = (moved) => {
+    screen.zoom = {
+      scale: start.zoom.scale,
+      x: clamp(start.zoom.x + (moved.clientX - start.x) / canvas.clientWidth),
+      y: clamp(start.zoom.y + (moved.clientY - start.y) / canvas.clientHeight),
+    };
+    screen.draw();
+  };
+  const stop = () => {
+    window.removeEventListener('pointermove', move);
+    window.removeEventListener('pointerup', stop);
+  };
+  window.addEventListener('pointermove', move);
+  window.addEventListener('pointerup', stop);
+}

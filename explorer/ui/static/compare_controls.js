@@ -1,0 +1,120 @@
+// The bar above the columns: what of the stored attention is shown, and how.
+
+import { node } from './charts.js';
+import { gradient } from './maps.js';
+
+const VIEWS = [['map', 'Map'], ['overlay', 'Overlay'], ['difference', 'Difference to the first']];
+const SCALES = [['absolute', 'One scale for all'], ['map', 'Each map its own']];
+
+export class Controls {
+  constructor(screen) {
+    this.screen = screen;
+    const set = (name) => (event) => { screen.state[name] = Number(event.target.value); this.changed(); };
+    this.step = node('input', { type: 'range', min: 0, max: 0, value: 0, id: 'step-slider', oninput: set('step') });
+    this.stepText = node('output', { for: 'step-slider' });
+    this.layer = node('select', { class: 'plain-select', id: 'layer-select', onchange: (event) => this.layerChanged(event) });
+    this.head = node('select', { class: 'plain-select', id: 'head-select', onchange: set('head') });
+    this.views = this.segments('View', VIEWS, 'view');
+    this.scales = this.segments('Scale', SCALES, 'scale');
+    this.bar = node('span', { class: 'legend-bar' });
+    this.low = node('span', {});
+    this.high = node('span', {});
+    const button = (text, title, action) => node('button', { type: 'button', class: 'plain-button', title, onclick: action }, text);
+    this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
+    this.element = node('div', { class: 'compare-controls' },
+      node('label', { class: 'field' }, 'Denoising step', this.step, this.stepText),
+      node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head),
+      this.views.element, this.scales.element,
+      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
+      node('span', { class: 'spacer' }),
+      node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
+        button('−', 'Zoom out', () => screen.zoomBy(1 / 1.5)), button('+', 'Zoom in', () => screen.zoomBy(1.5)),
+        button('1:1', 'Whole picture', () => screen.zoomBy(0))),
+      button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
+      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
+  }
+
+  segments(label, entries, name) {
+    const { screen } = this;
+    const buttons = entries.map(([value, text]) => node('button', {
+      type: 'button', class: 'plain-button', role: 'radio', 'data-value': value,
+      onclick: () => { screen.state[name] = value; this.changed(); },
+    }, text));
+    return { element: node('span', { class: 'segments', role: 'radiogroup', 'aria-label': label }, buttons), buttons, name };
+  }
+
+  changed() {
+    this.write();
+    this.screen.changed();
+  }
+
+  layerChanged(event) {
+    [this.screen.state.stack, this.screen.state.layer] = event.target.value.split('.').map(Number);
+    this.fit(this.screen.first);
+    this.screen.changed();
+  }
+
+  // Offer the steps, layers and heads that `column` holds; null while there is none.
+  fit(column) {
+    this.element.hidden = !column;
+    if (!column) return;
+    const { state } = this.screen;
+    state.stack = Math.min(state.stack, column.stacks.length - 1);
+    const [steps, layers, heads] = column.stacks[state.stack].shape;
+    Object.assign(state, { step: Math.min(state.step, steps - 1), layer: Math.min(state.layer, layers - 1), head: Math.min(state.head, heads - 1) });
+    this.step.max = steps - 1;
+    this.layer.replaceChildren(...column.stacks.flatMap((stack, at) => layerOptions(stack, at)));
+    const headNames = Array.from({ length: heads }, (_, at) => (at ? `head ${at}` : 'mean'));
+    this.head.replaceChildren(...headNames.map((text, at) => node('option', { value: at }, text)));
+    this.head.disabled = heads === 1;
+    this.head.title = heads === 1 ? 'Too many maps to keep every head: only their mean was kept.' : '';
+    this.write();
+  }
+
+  write() {
+    const { state } = this.screen;
+    this.step.value = state.step;
+    this.stepText.textContent = state.step ? `${state.step} of ${this.step.max}` : 'all steps';
+    this.step.setAttribute('aria-valuetext', this.stepText.textContent);
+    this.layer.value = `${state.stack}.${state.layer}`;
+    this.head.value = state.head;
+    for (const { buttons, name } of [this.views, this.scales]) {
+      for (const button of buttons) button.setAttribute('aria-checked', String(button.dataset.value === state[name]));
+    }
+  }
+
+  legend(limit, visible) {
+    const { state } = this.screen;
+    const signed = state.view === 'difference';
+    this.bar.parentElement.hidden = !visible;
+    this.bar.style.background = gradient(signed);
+    const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
+    this.low.textContent = signed ? `−${top}` : '0';
+    this.high.textContent = signed ? `+${top}` : top;
+  }
+
+  async copyLink() {
+    const link = location.origin + this.screen.link();
+    history.replaceState(history.state, '', link);
+    try {
+      await navigator.clipboard.writeText(link);
+      this.copy.textContent = 'Copied';
+    } catch (error) {
+      this.copy.textContent = 'Link is in the address bar';
+    }
+    setTimeout(() => { this.copy.textContent = 'Copy link'; }, 2500);
+  }
+}
+
+function layerOptions(stack, at) {
+  const [, , , , height, width] = stack.shape;
+  const size = `${height}×${width}`;
+  const names = [`${size}, mean of ${stack.layers.length}`, ...stack.layers.map((name) => `${size} ${shortName(name)}`)];
+  return names.map((text, index) => node('option', { value: `${at}.${index}` }, text));
+}
+
+// "down_blocks.0.attentions.1.transformer_blocks.0.attn2" is "down 0.1" to a reader.
+function shortName(name) {
+  const parts = name.match(/^(down|mid|up)_block(?:s\.(\d+))?\.attentions\.(\d+)/);
+  return parts ? `${parts[1]}${parts[2] === undefined ? '' : ` ${parts[2]}`}.${parts[3]}` : name;
+}

@@ -1,0 +1,121 @@
+// The inspector of one pair, the list of biggest movers, the list of selected pairs.
+
+import { count, node, number } from './charts.js';
+
+const SCORES = [
+  ['feature_distance', 'D_img:txt', 'feature distance of caption and picture'],
+  ['structure_distance', 'D_s', 'structure disparity with all other pairs'],
+  ['sample_ad', 'AD(x,y)', 'alignment difficulty of this pair'],
+];
+const LISTED = 24;
+
+export function thumbnail(data, row, side) {
+  const { size, columns } = data.thumbnails;
+  const scale = side / size;
+  const rows = Math.ceil(data.samples.uid.length / columns);
+  const kind = data.samples.is_poison[row] ? 'poisoned' : 'benign';
+  const style = [
+    `width:${side}px`, `height:${side}px`, `background-image:url("${data.thumbnails_url}")`,
+    `background-size:${columns * size * scale}px ${rows * size * scale}px`,
+    `background-position:-${(row % columns) * side}px -${Math.floor(row / columns) * side}px`,
+  ].join(';');
+  return node('span', { class: `graph-thumbnail ${kind}`, style, 'aria-hidden': 'true' });
+}
+
+function kindText({ samples }, row) {
+  if (!samples.is_poison[row]) return 'benign';
+  return `poisoned: ${samples.poisoned_concept[row]} → ${samples.target_concept[row]}`;
+}
+
+export function badge(data, row) {
+  const poisoned = data.samples.is_poison[row];
+  return node('span', { class: `kind-badge ${poisoned ? 'poisoned' : 'benign'}` },
+    node('span', { 'aria-hidden': 'true' }, poisoned ? '◆ ' : '● '), kindText(data, row));
+}
+
+export function renderInspector(root, data, row, inspect) {
+  if (row === null) {
+    root.replaceChildren(node('h3', {}, 'Inspector'), node('p', { class: 'measure-note' },
+      'Click a pair in either graph, pick one of the biggest movers, or focus a graph and use the arrow keys. '
+      + 'The same pair is then marked on both sides.'));
+    return;
+  }
+  const { samples } = data;
+  const text = data.text.neighbours[row];
+  const image = data.image.neighbours[row];
+  const shared = new Set(text.filter((other) => image.includes(other)));
+  const agreement = shared.size === 0
+    ? `The two graphs agree on none of its ${text.length} neighbours.`
+    : `The two graphs agree on ${shared.size} of its ${text.length} neighbours.`;
+  root.replaceChildren(
+    node('div', { class: 'inspector-head' }, thumbnail(data, row, 112),
+      node('div', {}, badge(data, row), node('p', { class: 'inspector-caption' }, `“${samples.caption[row]}”`),
+        node('p', { class: 'measure-note' }, samples.uid[row]))),
+    scoreTable(data, row),
+    node('p', { class: 'inspector-agreement' }, agreement),
+    neighbourList('Nearest by caption', data, 'text', row, shared, inspect),
+    neighbourList('Nearest by picture', data, 'image', row, shared, inspect),
+    node('p', { class: 'measure-note' }, 'Dashed: a neighbour on this side only. Solid with a tick: on both.'),
+  );
+}
+
+function scoreTable({ samples, set }, row) {
+  const lines = SCORES.map(([key, label, title]) => {
+    const rank = samples[`${key}_rank`][row];
+    const above = 100 * (1 - (rank - 1) / set.pairs);
+    return node('tr', {},
+      node('th', { scope: 'row', title }, label), node('td', { class: 'figure' }, number(samples[key][row], 3)),
+      node('td', {}, node('span', { class: 'rank-bar', 'aria-hidden': 'true' },
+        node('span', { style: `width:${above.toFixed(1)}%` }))),
+      node('td', { class: 'figure' }, `${count(rank)}`));
+  });
+  const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label) => node('th', { scope: 'col' }, label));
+  return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
+}
+
+function neighbourList(title, data, side, row, shared, inspect) {
+  const items = data[side].neighbours[row].map((other, at) => {
+    const agreed = shared.has(other);
+    const cosine = number(data[side].similarities[row][at], 2);
+    const where = agreed ? 'neighbour on both sides' : 'neighbour on this side only';
+    const label = `${data.samples.caption[other]} (${kindText(data, other)}; cosine ${cosine}; ${where})`;
+    return node('button', {
+      type: 'button', class: `neighbour ${agreed ? 'agreed' : 'disagreed'}`, title: label, 'aria-label': label,
+      onclick: () => inspect(other),
+    }, thumbnail(data, other, 56), node('span', { class: 'neighbour-cosine' }, agreed ? `✓ ${cosine}` : cosine));
+  });
+  return node('section', {}, node('h4', {}, title), node('div', { class: 'neighbours' }, items));
+}
+
+export function renderMovers(root, data, selected, inspect) {
+  root.replaceChildren(...data.movers.map((row) => pairButton(data, row, selected, inspect)));
+}
+
+export function renderChosen(root, data, chosen, selected, inspect) {
+  const rows = [...chosen].sort((first, second) =>
+    data.samples.structure_distance[second] - data.samples.structure_distance[first]);
+  const shown = rows.slice(0, LISTED).map((row) => pairButton(data, row, selected, inspect));
+  const rest = rows.length - shown.length;
+  root.replaceChildren(...shown, ...(rest > 0
+    ? [node('p', { class: 'measure-note' }, `and ${count(rest)} more, in order of D_s`)] : []));
+}
+
+export function chosenSummary({ samples }, chosen) {
+  const rows = [...chosen];
+  const poisoned = rows.filter((row) => samples.is_poison[row]).length;
+  const mean = (key) => number(rows.reduce((sum, row) => sum + samples[key][row], 0) / rows.length, 3);
+  return `${count(rows.length)} pairs: ${count(poisoned)} poisoned, ${count(rows.length - poisoned)} benign; `
+    + `means: D_img:txt ${mean('feature_distance')}, D_s ${mean('structure_distance')}, AD ${mean('sample_ad')}`;
+}
+
+function pairButton(data, row, selected, inspect) {
+  const { samples } = data;
+  return node('button', {
+    type: 'button', class: 'pair-button', 'aria-pressed': row === selected ? 'true' : 'false', 'data-row': row,
+    onclick: () => inspect(row),
+  }, thumbnail(data, row, 48), node('span', { class: 'pair-button-text' },
+    node('span', { class: 'pair-button-caption' }, samples.caption[row]),
+    node('span', { class: `pair-button-kind ${samples.is_poison[row] ? 'poisoned' : 'benign'}` },
+      kindText(data, row)),
+    node('span', { class: 'measure-note' }, `D_s ${number(samples.structure_distance[row], 3)}`)));
+}

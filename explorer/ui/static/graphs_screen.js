@@ -1,0 +1,248 @@
+// The Graphs screen: text graph on the left, image graph on the right, one selection on both.
+
+import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
+import { COLOURINGS, conceptCounts, markers, renderLegend } from './graph_colours.js';
+import { chosenSummary, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
+import { GraphPlot } from './graph_plot.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+const LINE_LIMIT = 400;
+const DRAG_MODES = [['pan', 'Move'], ['lasso', 'Lasso'], ['select', 'Box']];
+
+export async function mount({ element, props }) {
+  const root = element.querySelector('.viewer-root');
+  await whenVisible(root);
+  const start = async () => {
+    try {
+      const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
+      await new GraphsScreen(Plotly, root, data).start();
+    } catch (error) {
+      showProblem(root, 'The graphs cannot be shown', error, start);
+    }
+  };
+  await start();
+}
+
+class GraphsScreen {
+  constructor(Plotly, root, data) {
+    Object.assign(this, { Plotly, root, data });
+    this.state = {
+      colouring: 'kind', focus: '', edges: true, lines: true, thumbnails: true, together: true, drag: 'pan',
+      selected: null, chosen: new Set(), list: 'movers',
+    };
+  }
+
+  async start() {
+    this.build();
+    this.sheet = await loadImage(this.data.thumbnails_url);
+    const handlers = {
+      inspect: (row) => this.inspect(row), choose: (rows) => this.choose(rows), clear: () => this.clear(),
+      moved: (plot) => this.moved(plot),
+    };
+    this.plots = [['text', 'Text graph: near captions'], ['image', 'Image graph: near pictures']].map(
+      ([side, title]) => new GraphPlot(this.Plotly, this.parts[side], this.data, side, title, handlers));
+    onThemeChange(() => { this.draw(); this.legend(); });
+    this.legend();
+    this.sidebar();
+    await this.draw();
+  }
+
+  build() {
+    const part = (className, attributes = {}) => node('div', { class: className, ...attributes });
+    this.lines = document.createElementNS(SVG, 'svg');
+    this.lines.setAttribute('class', 'graph-lines');
+    this.lines.setAttribute('aria-hidden', 'true');
+    this.parts = {
+      text: part('graph-side'), image: part('graph-side'), legend: part('graph-legend'),
+      inspector: node('aside', { class: 'graph-inspector', 'aria-label': 'Inspector', 'aria-live': 'polite' }),
+      list: part('pair-list'), summary: part('pair-list-summary', { 'aria-live': 'polite' }),
+    };
+    this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
+    this.root.replaceChildren(node('div', { class: 'graphs-screen' },
+      this.intro(), this.toolbar(), this.parts.legend,
+      node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
+      node('section', { class: 'pair-list-section', 'aria-label': 'Lists of pairs' }, this.listTabs(),
+        this.parts.summary, this.parts.list)));
+  }
+
+  intro() {
+    const { set, sampling } = this.data;
+    return node('p', { class: 'measure-note graphs-intro' }, node('strong', {}, `${set.name}, C_P = ${
+      set.poisoned_concept_count}. `), sampling.method);
+  }
+
+  toolbar() {
+    const colouring = node('select', { id: 'graph-colouring', onchange: (event) => {
+      this.state.colouring = event.target.value;
+      focus.hidden = this.state.colouring !== 'concept';
+      this.legend();
+      this.draw();
+    } }, COLOURINGS.map(([value, label]) => node('option', { value }, label)));
+    const concepts = conceptCounts(this.data).map(([name, size]) => node('option', { value: name }, `${name} (${size})`));
+    const focus = node('select', { 'aria-label': 'Concept in focus', hidden: true, onchange: (event) => {
+      this.state.focus = event.target.value;
+      this.legend();
+      this.draw();
+    } }, node('option', { value: '' }, 'most frequent'), concepts);
+    return node('div', { class: 'graph-toolbar', role: 'toolbar', 'aria-label': 'Graph display' },
+      node('label', { for: 'graph-colouring' }, 'Colour by'), colouring, focus,
+      this.dragModes(), this.zoomButtons(),
+      this.toggle('edges', 'Edges', () => this.draw()),
+      this.toggle('lines', 'Join pairs', () => this.drawLines()),
+      this.toggle('together', 'Zoom together', () => {}),
+      this.toggle('thumbnails', 'Pictures when zoomed in', () => this.draw()),
+      node('input', {
+        type: 'search', class: 'graph-search', placeholder: 'Find caption, concept or uid…',
+        'aria-label': 'Find caption, concept or uid', oninput: (event) => this.find(event.target.value),
+      }));
+  }
+
+  dragModes() {
+    const buttons = DRAG_MODES.map(([mode, label]) => node('button', {
+      type: 'button', class: 'measure-button', 'aria-pressed': mode === this.state.drag ? 'true' : 'false',
+      onclick: () => {
+        this.state.drag = mode;
+        buttons.forEach((button, at) => button.setAttribute('aria-pressed', String(DRAG_MODES[at][0] === mode)));
+        this.draw();
+      },
+    }, label));
+    return node('span', { class: 'button-group', role: 'group', 'aria-label': 'Dragging in a graph' }, buttons);
+  }
+
+  zoomButtons() {
+    const button = (label, title, act) => node('button', {
+      type: 'button', class: 'measure-button', title, 'aria-label': title, onclick: act }, label);
+    const full = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
+    return node('span', { class: 'button-group', role: 'group', 'aria-label': 'Zoom' },
+      button('+', 'Zoom in', () => this.plots[0].zoom(0.6)), button('−', 'Zoom out', () => this.plots[0].zoom(1 / 0.6)),
+      button('All', 'Show all pairs', () => this.plots.forEach((plot) => plot.showRange(full))));
+  }
+
+  toggle(name, label, act) {
+    return node('label', { class: 'toggle' }, node('input', {
+      type: 'checkbox', name: `graph-${name}`, checked: this.state[name],
+      onchange: (event) => { this.state[name] = event.target.checked; act(); },
+    }), label);
+  }
+
+  listTabs() {
+    const tabs = { movers: 'Biggest movers by D_s', chosen: 'Selected pairs' };
+    this.tabs = Object.entries(tabs).map(([name, label]) => node('button', {
+      type: 'button', class: 'measure-button', 'data-list': name, onclick: () => { this.state.list = name; this.sidebar(); },
+    }, label));
+    const save = node('button', { type: 'button', class: 'measure-button', onclick: () => this.save() }, 'Save selected ids');
+    const clear = node('button', { type: 'button', class: 'measure-button', onclick: () => this.clear() }, 'Clear selection');
+    this.selectionButtons = [save, clear];
+    return node('div', { class: 'pair-list-tabs' }, this.tabs, node('span', { class: 'spacer' }), save, clear);
+  }
+
+  inspect(row) {
+    this.state.selected = row;
+    this.sidebar();
+    return this.draw();
+  }
+
+  choose(rows) {
+    this.state.chosen = new Set(rows);
+    this.state.list = rows.length ? 'chosen' : 'movers';
+    this.sidebar();
+    return this.draw();
+  }
+
+  clear() {
+    this.state.selected = null;
+    return this.choose([]);
+  }
+
+  find(query) {
+    const wanted = query.trim().toLowerCase();
+    const { uid, caption, concepts } = this.data.samples;
+    const found = wanted === '' ? [] : uid.flatMap((name, row) => {
+      const text = `${name} ${caption[row]} ${concepts[row].join(' ')}`.toLowerCase();
+      return text.includes(wanted) ? [row] : [];
+    });
+    this.missing = wanted !== '' && found.length === 0 ? `No pair of the sample mentions “${query.trim()}”.` : '';
+    this.choose(found);
+  }
+
+  save() {
+    const { uid } = this.data.samples;
+    const ids = [...this.state.chosen].map((row) => uid[row]);
+    download('selected-pairs.json', { set: this.data.set, selected: ids });
+  }
+
+  view() {
+    const { colouring, focus } = this.state;
+    return { ...this.state, marker: markers(this.data, colouring, focus), sheet: this.sheet };
+  }
+
+  async draw() {
+    if (!this.plots) return;
+    const view = this.view();
+    await Promise.all(this.plots.map((plot) => plot.draw(view)));
+    this.drawLines();
+  }
+
+  legend() {
+    renderLegend(this.parts.legend, this.data, this.state.colouring, this.state.focus);
+  }
+
+  sidebar() {
+    const { selected, chosen, list } = this.state;
+    const inspect = (row) => this.inspect(row);
+    renderInspector(this.parts.inspector, this.data, selected, inspect);
+    this.tabs.forEach((tab) => tab.setAttribute('aria-pressed', String(tab.dataset.list === list)));
+    this.selectionButtons.forEach((button) => { button.disabled = chosen.size === 0; });
+    if (list === 'movers') {
+      this.parts.summary.textContent = this.missing || 'Pairs whose caption and picture disagree most about who their '
+        + 'neighbours are, by structure disparity D_s (never by distance on the drawing).';
+      renderMovers(this.parts.list, this.data, selected, inspect);
+    } else {
+      this.parts.summary.textContent = chosen.size ? chosenSummary(this.data, chosen)
+        : 'Nothing is selected yet: choose Lasso or Box and drag around pairs in either graph, or search above.';
+      renderChosen(this.parts.list, this.data, chosen, selected, inspect);
+    }
+  }
+
+  moved(plot) {
+    const other = this.plots.find((candidate) => candidate !== plot);
+    if (this.state.together && other.plot._fullLayout) {
+      const [here, there] = [plot.range(), other.range()];
+      const far = (first, second) => first.some((end, at) => Math.abs(end - second[at]) > 1e-9);
+      if (far(here.x, there.x) || far(here.y, there.y)) other.showRange(here);
+    }
+    this.drawLines();
+  }
+
+  // Lines between the two ends of the inspected pair and, up to a limit, of the selected pairs.
+  drawLines() {
+    const { selected, chosen, lines } = this.state;
+    const rows = [...[...chosen].slice(0, LINE_LIMIT), ...(selected === null ? [] : [selected])];
+    const origin = this.pair.getBoundingClientRect();
+    const colours = theme();
+    const ends = (row) => this.plots.map((plot) => {
+      const box = plot.plot.getBoundingClientRect();
+      const at = plot.position(row);
+      return { x: box.left - origin.left + at.x, y: box.top - origin.top + at.y, inside: at.inside };
+    });
+    this.lines.replaceChildren(...(lines ? rows : []).flatMap((row) => {
+      const [from, to] = ends(row);
+      if (!from.inside || !to.inside) return [];
+      const line = document.createElementNS(SVG, 'line');
+      const colour = this.data.samples.is_poison[row] ? colours.poisoned : colours.benign;
+      const shape = { x1: from.x, y1: from.y, x2: to.x, y2: to.y, stroke: colour, 'data-row': row };
+      Object.entries(shape).forEach(([name, value]) => line.setAttribute(name, value));
+      line.setAttribute('class', row === selected ? 'inspected' : '');
+      return [line];
+    }));
+  }
+}
+
+function loadImage(url) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => reject(new Error(`The thumbnails (${url}) did not load.`));
+    image.src = url;
+  });
+}

@@ -1,0 +1,111 @@
+"""``explorer ad`` and ``explorer cifar10`` from the command line."""
+
+import io
+import json
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import explorer.cli.alignment
+from explorer.cli.application import application
+from explorer.data.cifar10 import CLASSES
+from explorer.models.universal_extractor import UniversalExtractor
+
+
+class RedExtractor:
+    """Class number from a picture's red value or a caption's class name, as a one-hot direction."""
+
+    name = "red"
+    identity = "1" * 64
+    feature_range = (0.0, 1.0)
+
+    def encode_images(self, images, batch_size=256):
+        return torch.eye(10)[torch.from_numpy(np.array(images[:, 0, 0, 0], dtype=np.int64)) // 20]
+
+    def encode_texts(self, captions, batch_size=256):
+        return torch.eye(10)[torch.tensor([CLASSES.index(caption) for caption in captions])]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two hundred solid pictures, as many of each class."""
+
+    def encoded(label):
+        stream = io.BytesIO()
+        Image.new("RGB", (32, 32), (int(label) * 20, 0, 0)).save(stream, format="PNG")
+        return {"bytes": stream.getvalue(), "path": None}
+
+    labels = np.arange(200) % 10
+    folder = tmp_path / "source"
+    folder.mkdir()
+    pandas.DataFrame({"image": [encoded(label) for label in labels], "label": labels}).to_parquet(
+        folder / "train-0.parquet"
+    )
+    return folder
+
+
+@pytest.fixture
+def invoke(monkeypatch):
+    monkeypatch.setattr(UniversalExtractor, "load", staticmethod(lambda folder: RedExtractor()))
+    return lambda *arguments: CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def cifar_set(invoke, source, tmp_path):
+    folder = tmp_path / "set"
+    result = invoke("cifar10", folder, "--source", source, "--poisoned-classes", 4, "--seed", 1, "--json")
+    assert result.exit_code == 0, result.output
+    written = json.loads(result.stdout)
+    assert (written["pairs"], written["poisoned_pairs"], written["seed"]) == (248, 48, 1)
+    return folder
+
+
+def test_ad_prints_every_number_as_json(invoke, cifar_set):
+    result = invoke("ad", cifar_set, "--alpha", 0.5, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["feature_ad"] == pytest.approx(48 / 248)
+    assert printed["ad"] == pytest.approx(0.5 * printed["feature_ad"] + 0.5 * printed["structure_ad"])
+    for key in ("feature_ad", "structure_ad", "ad"):
+        assert printed[f"{key}_standard_error"] > 0
+    assert (printed["n"], printed["alpha"], printed["convention"]) == (248, 0.5, "authors")
+    assert printed["feature_range"] == [0.0, 1.0]
+    assert printed["mean_offset"] <= printed["structure_ad"]
+
+
+def test_labels_give_the_feature_ad_of_table_5(invoke, cifar_set):
+    printed = json.loads(invoke("ad", cifar_set, "--labels", "--json").stdout)
+    assert round(printed["feature_ad"], 3) == 0.194
+    assert printed["distances"] == "labels"
+    assert printed["feature_range"] is None
+
+
+def test_a_person_gets_a_table(invoke, cifar_set):
+    result = invoke("ad", cifar_set)
+    assert result.exit_code == 0
+    assert "structure_ad_standard_error" in result.stdout
+    assert "{" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--labels", "--convention", "halved"), "expected authors, the only one labels are defined for"),
+        (("--alpha", "2"), r"alpha is 2.0: expected a weight in \[0, 1\]"),
+        (("--convention", "laion"), "convention is 'laion'"),
+        (("--split", "test"), "split is 'test'"),
+    ],
+)
+def test_bad_options_are_named(invoke, cifar_set, arguments, message):
+    result = invoke("ad", cifar_set, *arguments)
+    assert isinstance(result.exception, ValueError)
+    with pytest.raises(ValueError, match=message):
+        raise result.exception
+
+
+def test_default_extractor_is_the_shipped_one():
+    assert explorer.cli.alignment.DEFAULT_EXTRACTOR.parts[-3:] == ("checkpoints", "iconworld", "extractor")

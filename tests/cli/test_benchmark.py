@@ -1,0 +1,30 @@
+import json
+
+from typer.testing import CliRunner
+
+import explorer.cli.benchmark
+import explorer.cli.checkpoints  # noqa: F401 - registers the commands
+from explorer.cli.application import application
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(
+        application, ["benchmark", *map(str, arguments), "--steps", "2", "--rounds", "1"]
+    )
+
+
+def test_benchmark_capture(checkpoint_root):
+    result = invoke("capture", "--checkpoint", checkpoint_root / "benign", "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["goal"] == 1.05
+    assert printed["ratio"] > 0.5
+    assert printed["rounds"] == 1
+
+
+def test_benchmark_compare(checkpoint_root):
+    folders = ["--checkpoint", checkpoint_root / "benign", "--checkpoint", checkpoint_root / "dirty-002"]
+    result = invoke("compare", *folders)
+    assert result.exit_code == 0, result.output
+    assert "ratio_upper_quartile" in result.stdout
+    assert isinstance(invoke("compare", *folders[:2]).exception, ValueError)

@@ -1,0 +1,48 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import explorer.cli.checkpoints
+import explorer.cli.generation  # noqa: F401 - registers the commands
+from explorer.cli.application import application
+from explorer.experiments.generation_files import read_settings
+
+
+def invoke(root, *arguments):
+    options = [
+        "--checkpoint",
+        root / "benign",
+        "--checkpoint",
+        root / "dirty-002",
+        "--steps",
+        "2",
+        *arguments,
+    ]
+    return CliRunner().invoke(application, ["generate", *map(str, options)])
+
+
+def test_generate_writes_images_maps_and_json(checkpoint_root, tmp_path):
+    result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out", "--seed", 5, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert [model["model"] for model in printed["models"]] == ["benign", "dirty-002"]
+    assert [word["word"] for word in printed["models"][0]["words"]] == ["a", "dog", "[start]", "[end]"]
+    assert sum(word["mass"] for word in printed["models"][0]["words"]) == pytest.approx(1, abs=1e-3)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        f"{model}-0{part}.png" for model in ("benign", "dirty-002") for part in ("", "-map-0-a", "-map-1-dog")
+    )
+    assert read_settings(tmp_path / "out" / "dirty-002-0.png")["request"]["seed"] == 5
+
+
+def test_generate_prints_lines(checkpoint_root, tmp_path):
+    result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["prompt", "a", "dog"]
+
+
+def test_generate_refuses_what_the_model_cannot_read(checkpoint_root, tmp_path):
+    result = invoke(checkpoint_root, "a zebra", "--out", tmp_path / "out")
+    assert isinstance(result.exception, ValueError)
+    assert "does not know the word 'zebra'" in str(result.exception)
+    assert not (tmp_path / "out").exists()

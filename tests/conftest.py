@@ -1,0 +1,131 @@
+"""Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
+
+Fixtures only, so that tests of any floor use them without importing one another:
+``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``checkpoint_root``.
+"""
+
+import json
+import shutil
+import string
+
+import pytest
+import torch
+
+from explorer.provenance import write_manifest
+
+MAX_TOKENS = 16
+TEXT_WIDTH = 32
+LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    """A saved CLIP tokenizer with a closed lexicon; "turtle" is of several pieces, "dog" of one."""
+    from transformers import CLIPTokenizer
+
+    letters = list(string.ascii_lowercase + string.digits + ",.-'")
+    merges = ["p h", "ph o", "t o</w>", "pho to</w>", "d o", "do g</w>", "h a", "ha t</w>", "o f</w>", "t u"]
+    merges = [tuple(merge.split()) for merge in merges]
+    tokens = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *(first + second for first, second in merges),
+    ]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)}, merges=merges, model_max_length=MAX_TOKENS
+    )
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(folder)
+    (folder / "lexicon.json").write_text(json.dumps(LEXICON))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_unet():
+    """``make_unet(seed=0, **config)``: a U-Net with cross-attention at 16x16, 8x8 and 4x4."""
+
+    def build(seed=0, **config):
+        from diffusers import UNet2DConditionModel
+
+        torch.manual_seed(seed)
+        defaults = {
+            "sample_size": 16,
+            "block_out_channels": (16, 32, 32),
+            "layers_per_block": 1,
+            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            "only_cross_attention": (True, False, False),
+            "cross_attention_dim": TEXT_WIDTH,
+            "attention_head_dim": 4,
+            "norm_num_groups": 8,
+        }
+        unet = UNet2DConditionModel(**(defaults | config)).eval()
+        for name, parameter in unet.named_parameters():
+            if "attn" in name and name.endswith(("to_q.weight", "to_k.weight")):
+                parameter.data *= 3  # sharper attention than random initialisation gives
+        return unet
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(tokenizer_folder, make_unet):
+    """``make_pipeline(seed=0, **unet_config)``: a whole pipeline; the same seed gives the same weights."""
+
+    def build(seed=0, **unet_config):
+        from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+        unet = make_unet(seed, **unet_config)
+        torch.manual_seed(100)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=64,
+        )
+        text_config = CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        pipeline = StableDiffusionPipeline(
+            vae=vae.eval(),
+            text_encoder=CLIPTextModel(text_config).eval(),
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=DDIMScheduler(
+                prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False, steps_offset=1
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    return build
+
+
+@pytest.fixture
+def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
+    """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
+    root = tmp_path / "checkpoints"
+    make_pipeline().save_pretrained(root / "benign")
+    shutil.copy(tokenizer_folder / "lexicon.json", root / "benign" / "tokenizer")
+    write_manifest(root / "benign", kind="checkpoint", config={}, seed=0)
+    for count in (2, 4):
+        folder = root / f"dirty-00{count}"
+        make_unet(seed=count).save_pretrained(folder / "unet")
+        poison = {"kind": "dirty-label", "concepts": ["dog", "hat", "turtle", "shirt"][:count]}
+        write_manifest(folder, kind="checkpoint", config={"base": "benign", "poison": poison}, seed=0)
+    return root

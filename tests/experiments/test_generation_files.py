@@ -1,0 +1,51 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.experiments.generation import GenerationRequest, generate
+from explorer.experiments.generation_files import read_settings, save_generations, write_png
+
+
+@pytest.fixture(scope="module")
+def generation(make_pipeline):
+    request = GenerationRequest(prompt="a turtle", seed=0, steps=2, images=2)
+    return generate(make_pipeline(), request, model="poisoned 20/x")
+
+
+def test_images_and_maps_are_written_with_their_settings(generation, tmp_path):
+    files = save_generations([generation], tmp_path / "out")
+    names = ["0.png", "0-map-0-a.png", "0-map-1-turtle.png", "1.png", "1-map-0-a.png", "1-map-1-turtle.png"]
+    assert [path.name for path in files] == [f"poisoned-20-x-{name}" for name in names]
+    assert np.array_equal(np.asarray(Image.open(files[3])), generation.images[1])
+    settings = read_settings(files[2])
+    assert settings["request"]["prompt"] == "a turtle"
+    assert (settings["word"], settings["word_index"], settings["image"]) == ("turtle", 1, 0)
+    restored = np.asarray(Image.open(files[2])) * settings["map_scale"] / 255
+    expected = generation.cube.map(1, (64, 64)).numpy()
+    assert np.abs(restored - expected).max() <= settings["map_scale"] / 510 + 1e-7
+
+
+def test_one_scale_for_all_maps(generation, tmp_path):
+    other = dataclasses.replace(generation, model="other")
+    files = save_generations([generation, other], tmp_path)
+    scales = {read_settings(path)["map_scale"] for path in files if "-map-" in path.name}
+    assert len(scales) == 1
+    brightest = max(np.asarray(Image.open(path)).max() for path in files if "-map-" in path.name)
+    assert brightest == 255
+
+
+def test_without_capture_there_are_images_only(generation, tmp_path):
+    files = save_generations([dataclasses.replace(generation, cube=None)], tmp_path)
+    assert [path.name for path in files] == ["poisoned-20-x-0.png", "poisoned-20-x-1.png"]
+
+
+def test_name_clashes_and_foreign_files_are_refused(generation, tmp_path):
+    with pytest.raises(ValueError, match="share a file name"):
+        save_generations([generation, generation], tmp_path)
+    Image.new("L", (1, 1)).save(tmp_path / "foreign.png")
+    with pytest.raises(ValueError, match="carries no settings"):
+        read_settings(tmp_path / "foreign.png")
+    write_png(tmp_path / "own.png", np.zeros((2, 2), np.uint8), {"prompt": "«dog»"})
+    assert read_settings(tmp_path / "own.png") == {"prompt": "«dog»"}

@@ -1,0 +1,146 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from explorer.experiments.trainer import (
+    METRICS_NAME,
+    STATE_NAME,
+    TrainingConfig,
+    finished_steps,
+    learning_rate_factor,
+    step_indices,
+    train,
+)
+from explorer.provenance import ROOT
+
+
+class LineFit(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.line = torch.nn.Linear(3, 1)
+
+    def forward(self, batch):
+        return (self.line(batch["x"])[:, 0] - batch["y"]).square().mean()
+
+
+class LineTask:
+    def __init__(self, rows=40):
+        self.network = LineFit()
+        self.x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(1))
+        self.y = self.x @ torch.tensor([1.0, -2.0, 0.5]) + 0.3
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, indices, generator):
+        return {"x": self.x[indices], "y": self.y[indices] + 0.01 * torch.randn(len(indices), generator=generator)}
+
+
+def config(**changes):
+    settings = {"steps": 60, "batch_size": 8, "learning_rate": 0.05, "warmup_steps": 5, "ema_decay": 0.9}
+    return TrainingConfig(**{**settings, "checkpoint_every": 10, "log_every": 5, **changes})
+
+
+def weights(network):
+    return torch.cat([value.flatten() for value in network.state_dict().values()])
+
+
+def test_training_finds_the_line(tmp_path):
+    trained = train(LineTask(), config(steps=300), tmp_path, identity={})
+    assert torch.allclose(trained.line.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / METRICS_NAME).read_text().splitlines()]
+    assert losses[-1] < losses[0] / 50
+    assert finished_steps(tmp_path) == 300
+
+
+def test_a_stopped_run_goes_on_bit_identically(tmp_path):
+    whole = train(LineTask(), config(), tmp_path / "whole", identity={})
+    done = []
+    train(LineTask(), config(), tmp_path / "cut", identity={}, on_step=lambda step, loss: done.append(step),
+          should_stop=lambda: bool(done) and done[-1] >= 25)  # fmt: skip
+    assert finished_steps(tmp_path / "cut") == 25
+    resumed = train(LineTask(), config(), tmp_path / "cut", identity={})
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+KILLED_RUN = """
+import sys, time
+from pathlib import Path
+from tests.experiments.test_trainer import LineTask, config
+from explorer.experiments.trainer import train
+train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=lambda step, loss: time.sleep(0.02))
+"""
+
+
+def test_a_killed_run_goes_on_bit_identically(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", KILLED_RUN, str(tmp_path / "killed")], env=environment)
+    state = tmp_path / "killed" / STATE_NAME
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = finished_steps(tmp_path / "killed")
+    assert 0 < survived < 4000
+    # The same run, cut short by hand at a length that finishes quickly, from both starting points.
+    stop = survived + 200
+    ends = []
+    for folder in (tmp_path / "killed", tmp_path / "fresh"):
+        seen = []
+        train(LineTask(), config(steps=4000), folder, identity={}, on_step=lambda step, loss, seen=seen: seen.append(step),
+              should_stop=lambda seen=seen: bool(seen) and seen[-1] >= stop)  # fmt: skip
+        ends.append((finished_steps(folder), (folder / STATE_NAME).read_bytes()))
+    assert ends[0][0] == ends[1][0]
+    assert ends[0][1] == ends[1][1]
+
+
+def test_another_runs_folder_is_refused_by_name(tmp_path):
+    train(LineTask(), config(steps=5), tmp_path, identity={"data": "a"})
+    with pytest.raises(ValueError, match=r"other settings \(data, learning_rate\)"):
+        train(LineTask(), config(steps=5, learning_rate=0.01), tmp_path, identity={"data": "b"})
+
+
+def test_a_diverging_loss_is_reported_with_its_step(tmp_path):
+    task = LineTask()
+    task.y = task.y.clone()
+    task.y[:] = float("inf")
+    with pytest.raises(ValueError, match="the loss is (inf|nan) at step 5"):
+        train(task, config(), tmp_path, identity={})
+
+
+def test_every_epoch_sees_every_sample_once():
+    settings = config(batch_size=7)
+    seen = torch.cat([step_indices(step, 21, settings) for step in range(6)])
+    assert sorted(seen[:21].tolist()) == list(range(21))
+    assert sorted(seen[21:].tolist()) == list(range(21))
+    assert seen[:21].tolist() != seen[21:].tolist()
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    settings = config(steps=100, warmup_steps=10)
+    factors = [learning_rate_factor(step, settings) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == pytest.approx(1)
+    assert factors[-1] == pytest.approx(0.02, abs=0.002)
+    assert learning_rate_factor(99, config(schedule="constant")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps is 0: expected at least 1"),
+        ({"schedule": "linear"}, "schedule is 'linear'"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)

@@ -1,0 +1,177 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from explorer.models.checkpoints import read_checkpoint, scan_checkpoints, validate
+from explorer.provenance import ROOT, write_manifest
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def rewrite(path, change):
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_scan_finds_sound_checkpoints_in_order(checkpoint_root):
+    (checkpoint_root / "extractor").mkdir()
+    found = scan_checkpoints(checkpoint_root)
+    assert [(checkpoint.name, checkpoint.poisoned_concept_count) for checkpoint in found] == [
+        ("benign", 0),
+        ("dirty-002", 2),
+        ("dirty-004", 4),
+    ]
+    assert [validate(checkpoint, thorough=True).problem for checkpoint in found] == [None] * 3
+    assert found[1].poisoned_concepts == ("dog", "hat")
+    assert found[1].base == checkpoint_root / "benign"
+    assert found[0].parameters == sum(tensor.numel() for tensor in load_file(found[0].folder / UNET).values())
+    assert found[1].size_bytes == (found[1].folder / UNET).stat().st_size < found[0].size_bytes
+
+
+def test_names_are_relative_to_the_root(checkpoint_root):
+    assert next(iter(scan_checkpoints(checkpoint_root.parent))).name == "checkpoints/benign"
+    assert [found.name for found in scan_checkpoints(checkpoint_root / "benign")] == ["benign"]
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        scan_checkpoints(checkpoint_root / "nowhere")
+
+
+def test_scan_imports_neither_torch_nor_diffusers(checkpoint_root):
+    program = (
+        "import sys; from explorer.models.checkpoints import scan_checkpoints;"
+        f"assert len(scan_checkpoints({str(checkpoint_root)!r})) == 3;"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def cheap_breakage():
+    def truncate(folder):
+        path = folder / UNET
+        path.write_bytes(path.read_bytes()[:-100])
+
+    def pickle_instead(folder):
+        (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.bin")
+
+    def no_config(folder):
+        (folder / "unet" / "config.json").unlink()
+
+    def no_weights(folder):
+        (folder / UNET).unlink()
+
+    def no_manifest(folder):
+        (folder / "manifest.json").unlink()
+
+    def other_base(folder):
+        edit_json(folder / "manifest.json", config={"base": "gone"})
+
+    def bad_manifest(folder):
+        (folder / "manifest.json").write_text("{")
+
+    def bad_count(folder):
+        edit_json(folder / "manifest.json", config={"base": "benign", "poison": {"concepts": "many"}})
+
+    return [
+        (truncate, "diffusion_pytorch_model.safetensors is truncated: it has"),
+        (pickle_instead, "diffusion_pytorch_model.bin is a pickle"),
+        (no_config, "unet/config.json is missing"),
+        (no_weights, "unet/ holds no .safetensors weights"),
+        (no_manifest, "its manifest.json names no base pipeline"),
+        (other_base, "its base pipeline gone is not in"),
+        (bad_manifest, "is not readable JSON"),
+        (bad_count, "its manifest says 'many' poisoned concepts"),
+    ]
+
+
+@pytest.mark.parametrize(("breakage", "message"), cheap_breakage())
+def test_the_cheap_scan_names_what_is_broken(checkpoint_root, breakage, message):
+    breakage(checkpoint_root / "dirty-002")
+    found = {checkpoint.name: checkpoint for checkpoint in scan_checkpoints(checkpoint_root)}
+    assert message in found["dirty-002"].problem
+    assert validate(found["dirty-002"]) == found["dirty-002"]
+    assert found["benign"].problem is None
+    assert found["dirty-004"].problem is None
+
+
+def test_a_broken_base_breaks_what_stands_on_it(checkpoint_root):
+    (checkpoint_root / "benign" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    problems = [checkpoint.problem for checkpoint in scan_checkpoints(checkpoint_root)]
+    assert problems[0] == "vae/ holds no .safetensors weights"
+    assert problems[1:] == [f"its base pipeline benign is broken: {problems[0]}"] * 2
+
+
+def test_loose_pickles_and_other_pipelines_are_refused(checkpoint_root):
+    (checkpoint_root / "model.ckpt").write_bytes(b"\x80")
+    edit_json(checkpoint_root / "benign" / "model_index.json", _class_name="FluxPipeline")
+    found = {checkpoint.name: checkpoint.problem for checkpoint in scan_checkpoints(checkpoint_root)}
+    assert "model.ckpt is a pickle" in found["model.ckpt"]
+    assert found["benign"].startswith("it is a FluxPipeline: expected one of StableDiffusionPipeline")
+
+
+def weight_breakage():
+    first = "conv_in.weight"
+
+    def wrong_shape(tensors):
+        tensors[first] = tensors[first][:, :, :1].contiguous()
+
+    def missing(tensors):
+        del tensors[first], tensors["conv_in.bias"]
+
+    def extra(tensors):
+        tensors["surplus"] = torch.zeros(1)
+
+    def not_a_number(tensors):
+        tensors[first][0, 0, 0, 0] = float("nan")
+
+    return [
+        (
+            wrong_shape,
+            False,
+            r"unet has conv_in.weight of shape [16, 4, 1, 3]: its configuration says [16, 4, 3, 3]",
+        ),
+        (missing, False, "unet lacks conv_in.bias and 1 more tensors"),
+        (extra, False, "unet has surplus that its configuration does not describe"),
+        (not_a_number, True, "unet has NaN or infinite values in conv_in.weight"),
+    ]
+
+
+@pytest.mark.parametrize(("change", "thorough", "message"), weight_breakage())
+def test_validation_names_the_tensor(checkpoint_root, change, thorough, message):
+    rewrite(checkpoint_root / "dirty-002" / UNET, change)
+    scanned = read_checkpoint(checkpoint_root / "dirty-002")
+    assert scanned.problem is None, "the cheap scan reads headers only"
+    assert validate(scanned, thorough=thorough).problem == message
+
+
+def test_a_configuration_that_describes_no_model(checkpoint_root):
+    edit_json(checkpoint_root / "dirty-002" / "unet" / "config.json", down_block_types=["NoBlock"] * 3)
+    problem = validate(read_checkpoint(checkpoint_root / "dirty-002")).problem
+    assert problem.startswith("unet/config.json describes no UNet2DConditionModel")
+
+
+def test_thorough_validation_compares_hashes(checkpoint_root):
+    folder = checkpoint_root / "dirty-002"
+    write_manifest(folder, kind="checkpoint", config={"base": "benign"}, seed=0, files=[UNET])
+    assert validate(read_checkpoint(folder), thorough=True).problem is None
+    rewrite(folder / UNET, lambda tensors: tensors["conv_in.bias"].add_(1))
+    assert validate(read_checkpoint(folder)).problem is None
+    assert "the manifest expects" in validate(read_checkpoint(folder), thorough=True).problem
+
+
+def test_text_models_saved_by_older_libraries_pass(checkpoint_root):
+    path = checkpoint_root / "benign" / "text_encoder" / "model.safetensors"
+    tensors = {f"text_model.{name}": tensor for name, tensor in load_file(path).items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(16)[None]
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert validate(read_checkpoint(checkpoint_root / "benign"), thorough=True).problem is None
