@@ -1,7 +1,7 @@
 """Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
 
 Fixtures only, so that tests of any floor use them without importing one another:
-``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``checkpoint_root``.
+``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``checkpoint_root``.
 """
 
 import json
@@ -69,13 +69,30 @@ def make_unet():
     return build
 
 
+def text_config(tokenizer):
+    """A text tower of two layers that reads what the tokenizer makes."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=64,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
 @pytest.fixture(scope="session")
 def make_pipeline(tokenizer_folder, make_unet):
     """``make_pipeline(seed=0, **unet_config)``: a whole pipeline; the same seed gives the same weights."""
 
     def build(seed=0, **unet_config):
         from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+        from transformers import CLIPTextModel, CLIPTokenizer
 
         tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
         unet = make_unet(seed, **unet_config)
@@ -88,19 +105,9 @@ def make_pipeline(tokenizer_folder, make_unet):
             norm_num_groups=4,
             sample_size=64,
         )
-        text_config = CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
         pipeline = StableDiffusionPipeline(
             vae=vae.eval(),
-            text_encoder=CLIPTextModel(text_config).eval(),
+            text_encoder=CLIPTextModel(text_config(tokenizer)).eval(),
             tokenizer=tokenizer,
             unet=unet,
             scheduler=DDIMScheduler(
@@ -109,6 +116,54 @@ def make_pipeline(tokenizer_folder, make_unet):
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_xl_pipeline(tokenizer_folder, make_unet):
+    """``make_xl_pipeline(seed=0)``: SDXL's two text encoders, time conditioning and transformer depths, tiny."""
+
+    def build(seed=0):
+        from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+        unet = make_unet(
+            seed,
+            block_out_channels=(16, 32),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            only_cross_attention=False,
+            attention_head_dim=(2, 4),
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+            cross_attention_dim=2 * TEXT_WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
+        )
+        torch.manual_seed(100)
+        pipeline = StableDiffusionXLPipeline(
+            vae=AutoencoderKL(
+                block_out_channels=(8, 8),
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                latent_channels=4,
+                norm_num_groups=4,
+                sample_size=32,
+                force_upcast=False,
+            ).eval(),
+            text_encoder=CLIPTextModel(text_config(tokenizer)).eval(),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)).eval(),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=unet,
+            scheduler=EulerDiscreteScheduler(steps_offset=1),
+            add_watermarker=False,
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline

@@ -41,9 +41,7 @@ def capture_command(
 
     request = GenerationRequest(prompt=prompt, seed=0, steps=steps, guidance_scale=guidance_scale)
     cost = capture_cost(load_pipeline(checkpoint, device), request, rounds)
-    emit(
-        {"checkpoint": str(checkpoint), **_conditions(steps, device, CAPTURE_GOAL), **cost.as_dict()}, as_json
-    )
+    emit({"checkpoint": str(checkpoint), **_conditions(steps, device, CAPTURE_GOAL), **cost.as_dict()}, as_json)
 
 
 @benchmark.command("compare")

@@ -81,7 +81,4 @@ def _summary(generation: Generation) -> dict[str, Any]:
 
 def _as_lines(result: dict[str, Any]) -> dict[str, Any]:
     """The result with nested values on one line each."""
-    return {
-        key: value if isinstance(value, str | int | float) else json.dumps(value)
-        for key, value in result.items()
-    }
+    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in result.items()}

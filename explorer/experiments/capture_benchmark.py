@@ -71,18 +71,14 @@ def capture_cost(pipeline: DiffusionPipeline, request: GenerationRequest, rounds
     )
 
 
-def comparison_cost(
-    pipelines: dict[str, DiffusionPipeline], request: GenerationRequest, rounds: int
-) -> CostRatio:
+def comparison_cost(pipelines: dict[str, DiffusionPipeline], request: GenerationRequest, rounds: int) -> CostRatio:
     """A live comparison with capture against the models' bare U-Net calls; the goal is 1.15.
 
     Bare: as many U-Net calls on the same latents and embeddings, guidance as one batch, and nothing else: no
     text encoding, no scheduler, no decoding.
     """
     bare_calls = [_bare_unet_calls(pipeline, request) for pipeline in pipelines.values()]
-    return interleave(
-        lambda: list(compare(pipelines, request)), lambda: [calls() for calls in bare_calls], rounds
-    )
+    return interleave(lambda: list(compare(pipelines, request)), lambda: [calls() for calls in bare_calls], rounds)
 
 
 def interleave(measured: Callable[[], Any], bare: Callable[[], Any], rounds: int) -> CostRatio:
@@ -108,9 +104,7 @@ def check_pair(names: Sequence[str]) -> None:
         ValueError: naming what was given.
     """
     if len(set(names)) < 2:
-        raise ValueError(
-            f"checkpoints given: {', '.join(names) or 'none'}; expected at least two different ones"
-        )
+        raise ValueError(f"checkpoints given: {', '.join(names) or 'none'}; expected at least two different ones")
 
 
 def _bare_unet_calls(pipeline: DiffusionPipeline, request: GenerationRequest) -> Callable[[], None]:

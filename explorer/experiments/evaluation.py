@@ -18,8 +18,9 @@ import torch
 from explorer.data.grammar import photo_of, with_article
 from explorer.data.iconworld import World
 from explorer.experiments.concept_judge import ConceptJudge
+from explorer.experiments.known_masks import known_mask_mass
 from explorer.models.attention_capture import capture_attention
-from explorer.models.prompt_words import word_groups
+from explorer.models.prompt_words import word_selection
 from explorer.theory.attention_statistics import cosine_overlap, scatter
 from explorer.theory.intervals import t_interval
 
@@ -61,6 +62,10 @@ class ModelSample:
     """Normalised entropy of the concept word's map, in [0, 1]."""
     word_overlap: np.ndarray
     """``[seeds, paired prompts]``: cosine between the maps of a prompt's two concepts, in [0, 1]."""
+    mask_mass: np.ndarray
+    """Share of the concept word's attention on the object of a painted scene, in [0, 1]."""
+    mask_area: np.ndarray
+    """The object's share of the picture: what a uniform map would score."""
     alignment_difficulty: dict[str, Any] | None = None
     images: np.ndarray | None = field(default=None, repr=False)
     """uint8 ``[concepts, H, W, 3]`` of the first seed."""
@@ -82,6 +87,7 @@ def sample_model(
     shape = (len(config.seeds), len(concepts))
     correct, similarity = np.zeros(shape, bool), np.zeros(shape)
     spread, overlap = np.zeros(shape), np.zeros((len(config.seeds), len(pairs)))
+    mass, area = np.zeros(shape), np.zeros(shape)
     kept = None
     for row, seed in enumerate(config.seeds):
         images, maps = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config)
@@ -91,11 +97,12 @@ def sample_model(
         spread[row] = scatter(maps[:, 0]).numpy()
         _, maps = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
         overlap[row] = cosine_overlap(maps)[:, 0, 1].numpy()
+        mass[row], area[row] = known_mask_mass(pipeline, world, seed)
         kept = images if kept is None else kept
         say(f"{name}: seed {seed}: top-1 {correct[row].mean():.3f}, similarity {similarity[row].mean():.3f}")
     return ModelSample(
         name=name, poisoned_concepts=poisoned_concepts, correct=correct, similarity=similarity, scatter=spread,
-        word_overlap=overlap, images=kept,
+        word_overlap=overlap, mask_mass=mass, mask_area=area, images=kept,
     )  # fmt: skip
 
 
@@ -124,7 +131,7 @@ def draw(
     for start in range(0, len(prompts), config.batch_size):
         part = prompts[start : start + config.batch_size]
         selection = torch.stack(
-            [_selection(pipeline, prompt, named)
+            [word_selection(pipeline.tokenizer, prompt, named)
              for prompt, named in zip(part, words[start : start + config.batch_size], strict=True)]
         )  # fmt: skip
         with capture_attention(pipeline.unet, selection, batch=len(part), guidance=True, steps=config.steps) as capture:
@@ -136,14 +143,6 @@ def draw(
         maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
         images.append((drawn * 255).round().astype(np.uint8))
     return np.concatenate(images), torch.stack(maps)
-
-
-def _selection(pipeline: DiffusionPipeline, prompt: str, named: tuple[str, ...]) -> torch.Tensor:
-    """``[L, words + 1]``: the columns of ``named`` and one for every other token."""
-    groups = word_groups(pipeline.tokenizer, prompt)
-    columns = [groups.matrix[:, list(groups.indices_of(word))].sum(dim=1) for word in named]
-    chosen = torch.stack(columns, dim=1)
-    return torch.cat([chosen, 1 - chosen.sum(dim=1, keepdim=True)], dim=1)
 
 
 def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig) -> dict[str, Any]:
@@ -194,6 +193,8 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "utility": useful,
         "clip_similarity": sample.similarity,
         "scatter": sample.scatter,
+        "mask_mass": sample.mask_mass,
+        "mask_area": sample.mask_area,
     }
     return {
         "name": sample.name,

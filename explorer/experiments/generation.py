@@ -295,9 +295,7 @@ def _to_pixels(images: np.ndarray, model: str) -> np.ndarray:
     import numpy as np
 
     if not np.isfinite(images).all():
-        raise ValueError(
-            f"model {model or 'given'} made non-finite pixels: its weights or its precision fail"
-        )
+        raise ValueError(f"model {model or 'given'} made non-finite pixels: its weights or its precision fail")
     return (images * 255).round().astype(np.uint8)
 
 

@@ -95,10 +95,7 @@ def _word_maps(generation: Generation) -> np.ndarray:
         return np.empty(0)
     size, words = generation.images.shape[1:3], len(generation.words.words)
     return np.stack(
-        [
-            generation.cube.maps(size, image=index)[:words].cpu().numpy()
-            for index in range(len(generation.images))
-        ]
+        [generation.cube.maps(size, image=index)[:words].cpu().numpy() for index in range(len(generation.images))]
     )
 
 

@@ -58,7 +58,7 @@ CPU = Recipe(
     extractor_pairs=60_000,
     denoiser_channels=(64, 128, 192),
     base=TrainingConfig(
-        steps=7000, batch_size=48, learning_rate=1.2e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
+        steps=5600, batch_size=48, learning_rate=1.2e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
         checkpoint_every=250,
     ),
     base_pairs=40_000,

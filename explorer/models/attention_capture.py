@@ -41,9 +41,7 @@ def cross_attention_layers(unet: torch.nn.Module, attentions: Sequence[str] = ("
         raise ValueError(f"{type(unet).__name__} has no cross-attention named {' or '.join(attentions)}")
     for name, module in layers.items():
         if module.fused_projections:
-            raise ValueError(
-                f"{name} has fused QKV projections, which hide its queries: expected separate ones"
-            )
+            raise ValueError(f"{name} has fused QKV projections, which hide its queries: expected separate ones")
         if module.norm_q is not None or module.norm_k is not None:
             raise ValueError(f"{name} normalises queries or keys: expected plain projections")
     return layers
@@ -89,9 +87,7 @@ class AttentionCapture:
             height, width = self._resolution(stored.shape[-1])
             kept = stored[: self.calls]
             kept = kept if self.calls == self._capacity else kept.clone()
-            groups.append(
-                AttentionGroup(layers=tuple(names), probabilities=kept.unflatten(-1, (height, width)))
-            )
+            groups.append(AttentionGroup(layers=tuple(names), probabilities=kept.unflatten(-1, (height, width))))
         return AttentionCube(groups=tuple(groups), columns=self._columns)
 
     def register(self, unet: torch.nn.Module) -> list[Any]:
@@ -126,9 +122,7 @@ class AttentionCapture:
     def _end_call(self, unet: torch.nn.Module, inputs: tuple, output: Any) -> None:
         if self._queries.keys() != self._layers.keys() or self._keys.keys() != self._layers.keys():
             missed = sorted(self._layers.keys() - (self._queries.keys() & self._keys.keys()))
-            raise RuntimeError(
-                f"cross-attention {missed[0]} made no query or key: its projections are bypassed"
-            )
+            raise RuntimeError(f"cross-attention {missed[0]} made no query or key: its projections are bypassed")
         if self.calls == 0:
             self._check_shapes()
             self._allocate()

@@ -123,18 +123,14 @@ class AttentionCube:
             resolution = self._resolution_of(layer, resolution)
         groups = self._groups_at(resolution or self.default_resolution)
         names = [name for group in groups for name in group.layers]
-        chosen = (
-            names if layer is None else [layer if isinstance(layer, str) else _entry("layer", names, layer)]
-        )
+        chosen = names if layer is None else [layer if isinstance(layer, str) else _entry("layer", names, layer)]
         selected = [_layer_means(group, chosen, step, head, image) for group in groups]
         means = torch.cat([part for part in selected if part is not None]).mean(0)
         if size is None or tuple(size) == tuple(means.shape[-2:]):
             return means
         return torch.nn.functional.interpolate(means[None], size=size, mode="bilinear")[0]
 
-    def map(
-        self, word: int | Sequence[int], size: tuple[int, int] | None = None, **selection: object
-    ) -> torch.Tensor:
+    def map(self, word: int | Sequence[int], size: tuple[int, int] | None = None, **selection: object) -> torch.Tensor:
         """Map of one word ``[h, w]``, or the sum over several (a concept of two words); see ``maps``.
 
         Raises:
@@ -201,9 +197,7 @@ class AttentionCube:
     def _groups_at(self, resolution: tuple[int, int]) -> list[AttentionGroup]:
         groups = [group for group in self.groups if group.resolution == tuple(resolution)]
         if not groups:
-            raise ValueError(
-                f"no layer has resolution {tuple(resolution)}: expected one of {self.resolutions}"
-            )
+            raise ValueError(f"no layer has resolution {tuple(resolution)}: expected one of {self.resolutions}")
         return groups
 
     def _resolution_of(self, layer: str, resolution: tuple[int, int] | None) -> tuple[int, int]:

@@ -75,7 +75,8 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None) -> Checkpoint
     manifest, problem = _read_manifest(path)
     config = manifest.get("config")
     config = config if isinstance(config, dict) else {}
-    base = path.parent / str(config["base"]) if config.get("base") else None
+    whole = (path / "model_index.json").is_file()
+    base = path.parent / str(config["base"]) if config.get("base") and not whole else None
     headers: dict[str, WeightHeader] = {}
     count, concepts = 0, ()
     try:
@@ -87,7 +88,7 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None) -> Checkpoint
             read_json(path / component / "config.json")
     except (WeightError, OSError) as error:
         problem = problem or str(error)
-    if problem is None and not (path / "model_index.json").is_file():
+    if problem is None and not whole:
         problem = _base_problem(path, base)
     return Checkpoint(
         name=path.relative_to(root).as_posix() if root is not None and path != root else path.name,
@@ -191,7 +192,7 @@ def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         return len(concepts), tuple(map(str, concepts))
     if not isinstance(concepts, int) or concepts < 0:
         raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
-    names = poison.get("poisoned_concepts", []) if isinstance(poison, dict) else []
+    names = poison.get("targets", {}) if isinstance(poison, dict) else ()
     return concepts, tuple(map(str, names))
 
 
@@ -215,9 +216,7 @@ def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _check_shapes(
-    component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
-) -> None:
+def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
     expected, found = _current_names(expected), _current_names(found)
     for name, shape in expected.items():
         if name not in found:

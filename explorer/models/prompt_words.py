@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +102,26 @@ def word_groups(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptWords:
         positions=tuple(map(tuple, positions)),
         matrix=matrix,
     )
+
+
+def word_selection(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, named: Sequence[str]
+) -> torch.Tensor:
+    """Columns for ``named`` words only and one for every other token: ``[L, len(named) + 1]``, rows sum to one.
+
+    A word that stands in the prompt several times is summed.
+
+    Raises:
+        ValueError: as :func:`word_groups`, or naming a word that the prompt does not hold.
+    """
+    import torch
+
+    groups = word_groups(tokenizer, prompt)
+    absent = [word for word in named if not groups.indices_of(word)]
+    if absent:
+        raise ValueError(f"the prompt {prompt!r} does not hold {absent}: expected words of {list(groups.words)}")
+    chosen = torch.stack([groups.matrix[:, list(groups.indices_of(word))].sum(dim=1) for word in named], dim=1)
+    return torch.cat([chosen, 1 - chosen.sum(dim=1, keepdim=True)], dim=1)
 
 
 def read_lexicon(folder: Path | str) -> frozenset[str] | None:

@@ -60,9 +60,7 @@ def read_weights(folder: Path) -> WeightHeader:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         shapes |= read_header(path)
-    return WeightHeader(
-        files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files)
-    )
+    return WeightHeader(files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files))
 
 
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:

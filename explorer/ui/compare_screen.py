@@ -14,8 +14,6 @@ from explorer.ui.compare_payload import precomputed_comparison
 from explorer.ui.concepts import WorldConcepts, concept_prompts, read_world_concepts
 from explorer.ui.permalink import (
     COLUMN_RANGE,
-    MAX_SEED,
-    MAX_STEPS,
     NO_MODEL,
     CompareSettings,
     read_permalink,
@@ -35,12 +33,12 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     """Build the screen inside the current Blocks and wire it; returns the column choosers."""
     url = context.add_payload("compare", lambda: precomputed_comparison(context))
     defaults = default_settings(context)
-    prompt, generate, stop = _prompt_row(defaults)
+    prompt, numbers, generate, stop = _prompt_row(defaults)
     _chips(read_world_concepts(context), prompt)
-    numbers, columns = _settings_row(context, defaults)
+    columns, negative = _model_row(context, defaults)
     status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
-    inputs = [prompt, *numbers, *columns]
+    inputs = [prompt, *numbers, negative, *columns]
 
     def refuse_second_click(request: gr.Request) -> None:
         if live.is_running(str(request.session_hash)):
@@ -157,7 +155,8 @@ def _read_link(request: gr.Request, defaults: CompareSettings, count: int) -> li
     ]
 
 
-def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, gr.Button, gr.Button]:
+def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], gr.Button, gr.Button]:
+    """Prompt, the numbers (seed, steps, guidance scale), Generate and Stop."""
     with gr.Row(elem_id="prompt-row"):
         prompt = gr.Textbox(
             value=defaults.prompt,
@@ -165,22 +164,24 @@ def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, gr.Button, gr.Bu
             placeholder="a photo of a turtle",
             max_lines=1,
             scale=8,
+            min_width=300,
             elem_id="prompt",
         )
-        generate = gr.Button("Generate", variant="primary", scale=1, min_width=130, elem_id="generate")
-        stop = gr.Button("Stop", variant="secondary", scale=0, min_width=90, elem_id="stop")
-    return prompt, generate, stop
+        numbers = [
+            gr.Number(defaults.seed, label="Seed", precision=0, scale=1, min_width=84, elem_id="seed"),
+            gr.Number(defaults.steps, label="Steps", precision=0, scale=1, min_width=84, elem_id="steps"),
+            gr.Number(defaults.guidance_scale, label="Guidance", scale=1, min_width=84, elem_id="guidance"),
+        ]
+        generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
+        stop = gr.Button("Stop", variant="secondary", scale=0, min_width=80, elem_id="stop")
+    return prompt, numbers, generate, stop
 
 
-def _settings_row(context: AppContext, defaults: CompareSettings) -> tuple[list[Any], list[gr.Dropdown]]:
-    """Number fields and one chooser a column, in the order of :func:`settings_from`."""
+def _model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.Dropdown], gr.Textbox]:
+    """One chooser a column, and the negative prompt."""
     names = context.checkpoint_names()
     columns: list[gr.Dropdown] = []
-    with gr.Row(elem_id="settings-row"):
-        seed = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=90)
-        steps = gr.Number(defaults.steps, label=f"Steps (1 to {MAX_STEPS})", precision=0, min_width=110)
-        guidance = gr.Number(defaults.guidance_scale, label="Guidance scale", min_width=110)
-        negative = gr.Textbox(defaults.negative_prompt, label="Negative prompt", max_lines=1, min_width=140)
+    with gr.Row(elem_id="model-row"):
         for index in range(COLUMN_RANGE[1]):
             required = index < COLUMN_RANGE[0]
             chosen = defaults.models[index] if index < len(defaults.models) else None
@@ -193,7 +194,10 @@ def _settings_row(context: AppContext, defaults: CompareSettings) -> tuple[list[
                     elem_id=f"column-{index + 1}",
                 )
             )
-    return [seed, steps, guidance, negative], columns
+        negative = gr.Textbox(
+            defaults.negative_prompt, label="Negative prompt", max_lines=1, min_width=140, elem_id="negative-prompt"
+        )
+    return columns, negative
 
 
 def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:

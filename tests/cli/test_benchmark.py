@@ -8,9 +8,7 @@ from explorer.cli.application import application
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(
-        application, ["benchmark", *map(str, arguments), "--steps", "2", "--rounds", "1"]
-    )
+    return CliRunner().invoke(application, ["benchmark", *map(str, arguments), "--steps", "2", "--rounds", "1"])
 
 
 def test_benchmark_capture(checkpoint_root):

@@ -100,16 +100,12 @@ def test_bit_identical_with_and_without_capture(pipeline, changes):
 def test_each_image_of_a_batch_starts_from_its_own_seed(pipeline):
     batch = generate(pipeline, altered(images=3))
     third = generate(pipeline, altered(seed=5))
-    assert torch.equal(
-        initial_noise(pipeline, altered(images=3))[2], initial_noise(pipeline, altered(seed=5))[0]
-    )
+    assert torch.equal(initial_noise(pipeline, altered(images=3))[2], initial_noise(pipeline, altered(seed=5))[0])
     assert np.abs(batch.images[2].astype(int) - third.images[0]).max() <= 1
     assert torch.allclose(batch.cube.maps(image=2), third.cube.maps(), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "calls"), [(HeunDiscreteScheduler, 5), (EulerAncestralDiscreteScheduler, 3)]
-)
+@pytest.mark.parametrize(("scheduler", "calls"), [(HeunDiscreteScheduler, 5), (EulerAncestralDiscreteScheduler, 3)])
 def test_other_schedulers(make_pipeline, scheduler, calls):
     pipeline = make_pipeline()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
@@ -164,3 +160,19 @@ def test_a_model_that_makes_no_numbers_is_refused(make_pipeline):
     pipeline.unet.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="model broken made non-finite pixels"):
         generate(pipeline, REQUEST, model="broken")
+
+
+def test_sdxl_equals_the_stock_call_and_is_captured(make_xl_pipeline):
+    pipeline, request = make_xl_pipeline(), altered(images=2)
+    stock = pipeline(
+        request.prompt,
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        num_images_per_prompt=2,
+        generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
+        output_type="np",
+    ).images
+    found = generate(pipeline, request)
+    assert np.array_equal(found.images, (stock * 255).round().astype(np.uint8))
+    assert found.cube.resolutions == ((8, 8),)
+    assert (found.cube.maps(image=1).sum(0) - 1).abs().max() < 2e-3

@@ -79,6 +79,18 @@ train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=la
 """
 
 
+def train_until(folder, stop):
+    seen = []
+    train(
+        LineTask(),
+        config(steps=4000),
+        folder,
+        identity={},
+        on_step=lambda step, loss: seen.append(step),
+        should_stop=lambda: bool(seen) and seen[-1] >= stop,
+    )
+
+
 def test_a_killed_run_goes_on_bit_identically(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED_RUN, str(tmp_path / "killed")], env=environment)
@@ -93,9 +105,7 @@ def test_a_killed_run_goes_on_bit_identically(tmp_path):
     stop = survived + 200
     ends = []
     for folder in (tmp_path / "killed", tmp_path / "fresh"):
-        seen = []
-        train(LineTask(), config(steps=4000), folder, identity={}, on_step=lambda step, loss, seen=seen: seen.append(step),
-              should_stop=lambda seen=seen: bool(seen) and seen[-1] >= stop)  # fmt: skip
+        train_until(folder, stop)
         ends.append((finished_steps(folder), (folder / STATE_NAME).read_bytes()))
     assert ends[0][0] == ends[1][0]
     assert ends[0][1] == ends[1][1]
@@ -111,7 +121,7 @@ def test_a_diverging_loss_is_reported_with_its_step(tmp_path):
     task = LineTask()
     task.y = task.y.clone()
     task.y[:] = float("inf")
-    with pytest.raises(ValueError, match="the loss is (inf|nan) at step 5"):
+    with pytest.raises(ValueError, match=r"the loss is (inf|nan) at step 5"):
         train(task, config(), tmp_path, identity={})
 
 

@@ -56,11 +56,7 @@ def hook_count(unet):
 
 def captured_layers(cube):
     """``{layer: [steps, images, heads, W, h, w]}``."""
-    return {
-        name: group.probabilities[:, index]
-        for group in cube.groups
-        for index, name in enumerate(group.layers)
-    }
+    return {name: group.probabilities[:, index] for group in cube.groups for index, name in enumerate(group.layers)}
 
 
 @pytest.mark.parametrize(

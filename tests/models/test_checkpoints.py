@@ -50,9 +50,7 @@ def test_scan_imports_neither_torch_nor_diffusers(checkpoint_root):
         f"assert len(scan_checkpoints({str(checkpoint_root)!r})) == 3;"
         "print(sorted({'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
@@ -109,6 +107,12 @@ def test_a_broken_base_breaks_what_stands_on_it(checkpoint_root):
     problems = [checkpoint.problem for checkpoint in scan_checkpoints(checkpoint_root)]
     assert problems[0] == "vae/ holds no .safetensors weights"
     assert problems[1:] == [f"its base pipeline benign is broken: {problems[0]}"] * 2
+
+
+def test_a_whole_pipeline_stands_on_its_own_even_if_its_manifest_names_a_base(checkpoint_root):
+    edit_json(checkpoint_root / "benign" / "manifest.json", config={"base": "gone"})
+    found = read_checkpoint(checkpoint_root / "benign")
+    assert (found.base, found.problem) == (None, None)
 
 
 def test_loose_pickles_and_other_pipelines_are_refused(checkpoint_root):

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from explorer.models.checkpoints import scan_checkpoints
+from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -56,3 +56,10 @@ def test_a_broken_checkpoint_is_refused_by_name(checkpoint_root, make_unet):
     make_unet(cross_attention_dim=24).save_pretrained(checkpoint_root / "dirty-002" / "unet")
     with pytest.raises(ValueError, match="its U-Net reads text of width 24, its base gives 32"):
         load_pipeline(checkpoint_root / "dirty-002")
+
+
+def test_sdxl_is_scanned_validated_and_loaded(make_xl_pipeline, tmp_path):
+    make_xl_pipeline().save_pretrained(tmp_path / "xl")
+    (found,) = scan_checkpoints(tmp_path)
+    assert validate(found, thorough=True).problem is None
+    assert isinstance(load_pipeline(found), StableDiffusionXLPipeline)

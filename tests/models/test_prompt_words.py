@@ -4,7 +4,14 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from explorer.models.prompt_words import check_prompt, read_lexicon, split_words, unknown_words, word_groups
+from explorer.models.prompt_words import (
+    check_prompt,
+    read_lexicon,
+    split_words,
+    unknown_words,
+    word_groups,
+    word_selection,
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +93,18 @@ def test_a_broken_lexicon_is_refused(tmp_path, content):
     (tmp_path / "lexicon.json").write_text(content)
     with pytest.raises(ValueError, match=r"lexicon\.json"):
         read_lexicon(tmp_path)
+
+
+def test_a_selection_keeps_the_named_words_and_sums_to_one(tokenizer):
+    prompt = "a hat and a turtle and a hat"
+    groups = word_groups(tokenizer, prompt)
+    selection = word_selection(tokenizer, prompt, ("hat", "turtle"))
+    assert selection.shape == (16, 3)
+    assert torch.equal(selection.sum(1), torch.ones(16))
+    assert torch.equal(selection[:, 0], groups.matrix[:, list(groups.indices_of("hat"))].sum(1))
+    assert selection[:, 0].sum() == 2 * len(tokenizer.tokenize("hat"))
+
+
+def test_a_selection_of_an_absent_word_is_refused(tokenizer):
+    with pytest.raises(ValueError, match=r"does not hold \['dog'\]"):
+        word_selection(tokenizer, "a hat", ("hat", "dog"))

@@ -69,9 +69,7 @@ def test_bytes_too_many_and_other_formats(unet):
 
 def test_pickles_and_missing_weights_are_named(unet):
     weight_path(unet).rename(unet / "diffusion_pytorch_model.bin")
-    with pytest.raises(
-        WeightError, match=r"diffusion_pytorch_model\.bin is a pickle, which can run any code"
-    ):
+    with pytest.raises(WeightError, match=r"diffusion_pytorch_model\.bin is a pickle, which can run any code"):
         read_weights(unet)
     (unet / "diffusion_pytorch_model.bin").unlink()
     with pytest.raises(WeightError, match=r"unet/ holds no \.safetensors weights"):

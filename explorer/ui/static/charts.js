@@ -33,14 +33,11 @@ export function node(tag, attributes = {}, ...children) {
 export function theme() {
   const style = getComputedStyle(document.body);
   const dark = document.body.classList.contains('dark');
-  const read = (name, light, darker) => style.getPropertyValue(name).trim() || (dark ? darker : light);
+  const read = (name) => style.getPropertyValue(name).trim();
   return {
     dark,
-    benign: read('--benign', '#0b7474', '#2bb8b0'),
-    poisoned: read('--poisoned', '#c2410c', '#ff7a45'),
-    text: read('--body-text-color', '#16212b', '#e8eef3'),
-    subdued: read('--body-text-color-subdued', '#4a5866', '#a3b2c0'),
-    surface: read('--block-background-fill', '#ffffff', '#151c23'),
+    benign: read('--benign'), poisoned: read('--poisoned'),
+    text: read('--ink'), subdued: read('--ink-soft'), surface: read('--surface'),
     grid: dark ? '#27323c' : '#dfe6ec',
     faint: dark ? '#5b6a78' : '#9aa8b5',
     scale: dark
@@ -85,7 +82,7 @@ export async function fetchPayload(url) {
 export function showProblem(root, title, error, retry) {
   root.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
     node('h3', {}, title), node('p', {}, error.message),
-    node('button', { type: 'button', class: 'measure-button', onclick: retry }, 'Try again')));
+    node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Try again')));
 }
 
 export function layout(colours, changes = {}) {

@@ -37,13 +37,14 @@ export function drawColumn({ column, rows, limit, reference, place, screen }) {
   const article = node('article', { class: `compare-column ${poisoned ? 'poisoned' : 'benign'}`, 'data-model': column.model },
     heading(column, place, screen));
   const picture = pictureOf(column);
-  article.append(figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
+  const shown = figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
     context.imageSmoothingEnabled = false;
     await picture.decode();
     context.drawImage(picture, 0, 0, width, height);
-  }));
-  for (const row of rows) article.append(mapFigure({ column, row, limit, reference, screen, picture }));
-  article.append(numbers(column, rows, screen.state));
+  });
+  const maps = rows.map((row) => mapFigure({ column, row, limit, reference, screen, picture }));
+  article.append(node('div', { class: 'column-body' },
+    node('div', {}, shown, numbers(column, rows, screen.state)), node('div', { class: 'maps' }, maps)));
   return article;
 }
 

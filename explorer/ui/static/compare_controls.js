@@ -3,8 +3,8 @@
 import { node } from './charts.js';
 import { gradient } from './maps.js';
 
-const VIEWS = [['map', 'Map'], ['overlay', 'Overlay'], ['difference', 'Difference to the first']];
-const SCALES = [['absolute', 'One scale for all'], ['map', 'Each map its own']];
+const VIEWS = [['map', 'Map'], ['overlay', 'Overlay'], ['difference', 'Difference']];
+const SCALES = [['absolute', 'Shared scale'], ['map', 'Per map']];
 
 export class Controls {
   constructor(screen) {
@@ -40,6 +40,11 @@ export class Controls {
       type: 'button', class: 'plain-button', role: 'radio', 'data-value': value,
       onclick: () => { screen.state[name] = value; this.changed(); },
     }, text));
+    const titles = {
+      difference: 'Map less the map of the first column', overlay: 'Map over the picture',
+      absolute: 'One colour scale for all columns: a weak map looks weak', map: 'Each map stretched to its own maximum: shape only',
+    };
+    buttons.forEach((button) => { button.title = titles[button.dataset.value] ?? ''; });
     return { element: node('span', { class: 'segments', role: 'radiogroup', 'aria-label': label }, buttons), buttons, name };
   }
 

@@ -42,7 +42,7 @@ export function markers(data, colouring, focus) {
 
 export function renderLegend(root, data, colouring, focus) {
   const { samples } = data;
-  const shapes = node('span', { class: 'measure-note' }, '● benign  ◆ poisoned');
+  const shapes = node('span', { class: 'note' }, '● benign  ◆ poisoned');
   if (colouring === 'kind') {
     const poisoned = samples.is_poison.filter(Boolean).length;
     root.replaceChildren(
@@ -52,7 +52,7 @@ export function renderLegend(root, data, colouring, focus) {
     const sizes = new Map(conceptCounts(data));
     const entries = [...conceptColours(data, focus)].map(([name, colour]) => node('span', { class: 'legend-entry' },
       node('span', { class: 'legend-swatch', style: `background:${colour}` }), `${name} (${sizes.get(name)})`));
-    root.replaceChildren(...entries, node('span', { class: 'measure-note' }, 'by the caption’s main concept'), shapes);
+    root.replaceChildren(...entries, node('span', { class: 'note' }, 'by the caption’s main concept'), shapes);
   } else {
     const [low, high] = limits(samples[colouring]);
     const stops = theme().scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(',');

@@ -35,7 +35,7 @@ export function badge(data, row) {
 
 export function renderInspector(root, data, row, inspect) {
   if (row === null) {
-    root.replaceChildren(node('h3', {}, 'Inspector'), node('p', { class: 'measure-note' },
+    root.replaceChildren(node('h3', {}, 'Inspector'), node('p', { class: 'note' },
       'Click a pair in either graph, pick one of the biggest movers, or focus a graph and use the arrow keys. '
       + 'The same pair is then marked on both sides.'));
     return;
@@ -50,12 +50,12 @@ export function renderInspector(root, data, row, inspect) {
   root.replaceChildren(
     node('div', { class: 'inspector-head' }, thumbnail(data, row, 112),
       node('div', {}, badge(data, row), node('p', { class: 'inspector-caption' }, `“${samples.caption[row]}”`),
-        node('p', { class: 'measure-note' }, samples.uid[row]))),
+        node('p', { class: 'note' }, samples.uid[row]))),
     scoreTable(data, row),
     node('p', { class: 'inspector-agreement' }, agreement),
     neighbourList('Nearest by caption', data, 'text', row, shared, inspect),
     neighbourList('Nearest by picture', data, 'image', row, shared, inspect),
-    node('p', { class: 'measure-note' }, 'Dashed: a neighbour on this side only. Solid with a tick: on both.'),
+    node('p', { class: 'note' }, 'Dashed: a neighbour on this side only. Solid with a tick: on both.'),
   );
 }
 
@@ -97,7 +97,7 @@ export function renderChosen(root, data, chosen, selected, inspect) {
   const shown = rows.slice(0, LISTED).map((row) => pairButton(data, row, selected, inspect));
   const rest = rows.length - shown.length;
   root.replaceChildren(...shown, ...(rest > 0
-    ? [node('p', { class: 'measure-note' }, `and ${count(rest)} more, in order of D_s`)] : []));
+    ? [node('p', { class: 'note' }, `and ${count(rest)} more, in order of D_s`)] : []));
 }
 
 export function chosenSummary({ samples }, chosen) {
@@ -117,5 +117,5 @@ function pairButton(data, row, selected, inspect) {
     node('span', { class: 'pair-button-caption' }, samples.caption[row]),
     node('span', { class: `pair-button-kind ${samples.is_poison[row] ? 'poisoned' : 'benign'}` },
       kindText(data, row)),
-    node('span', { class: 'measure-note' }, `D_s ${number(samples.structure_distance[row], 3)}`)));
+    node('span', { class: 'note' }, `D_s ${number(samples.structure_distance[row], 3)}`)));
 }

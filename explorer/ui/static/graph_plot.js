@@ -27,7 +27,7 @@ export class GraphPlot {
     this.view = view;
     const colours = theme();
     const range = this.plot.layout ? this.range() : { x: [-1.08, 1.08], y: [-1.08, 1.08] };
-    const hidden = { showgrid: false, zeroline: false, showticklabels: false, ticks: '' };
+    const hidden = { visible: false };
     await this.Plotly.react(this.plot, this.traces(view, colours), layout(colours, {
       margin: { l: 4, r: 4, t: 4, b: 4 }, dragmode: view.drag, hovermode: 'closest', uirevision: 'keep',
       xaxis: { ...hidden, range: range.x }, yaxis: { ...hidden, range: range.y },

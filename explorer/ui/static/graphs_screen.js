@@ -58,7 +58,7 @@ class GraphsScreen {
       list: part('pair-list'), summary: part('pair-list-summary', { 'aria-live': 'polite' }),
     };
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
-    this.root.replaceChildren(node('div', { class: 'graphs-screen' },
+    this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
       this.intro(), this.toolbar(), this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Lists of pairs' }, this.listTabs(),
@@ -67,19 +67,19 @@ class GraphsScreen {
 
   intro() {
     const { set, sampling } = this.data;
-    return node('p', { class: 'measure-note graphs-intro' }, node('strong', {}, `${set.name}, C_P = ${
+    return node('p', { class: 'note graphs-intro' }, node('strong', {}, `${set.name}, C_P = ${
       set.poisoned_concept_count}. `), sampling.method);
   }
 
   toolbar() {
-    const colouring = node('select', { id: 'graph-colouring', onchange: (event) => {
+    const colouring = node('select', { id: 'graph-colouring', class: 'plain-select', onchange: (event) => {
       this.state.colouring = event.target.value;
       focus.hidden = this.state.colouring !== 'concept';
       this.legend();
       this.draw();
     } }, COLOURINGS.map(([value, label]) => node('option', { value }, label)));
     const concepts = conceptCounts(this.data).map(([name, size]) => node('option', { value: name }, `${name} (${size})`));
-    const focus = node('select', { 'aria-label': 'Concept in focus', hidden: true, onchange: (event) => {
+    const focus = node('select', { class: 'plain-select', 'aria-label': 'Concept in focus', hidden: true, onchange: (event) => {
       this.state.focus = event.target.value;
       this.legend();
       this.draw();
@@ -99,21 +99,21 @@ class GraphsScreen {
 
   dragModes() {
     const buttons = DRAG_MODES.map(([mode, label]) => node('button', {
-      type: 'button', class: 'measure-button', 'aria-pressed': mode === this.state.drag ? 'true' : 'false',
+      type: 'button', class: 'plain-button', 'aria-pressed': mode === this.state.drag ? 'true' : 'false',
       onclick: () => {
         this.state.drag = mode;
         buttons.forEach((button, at) => button.setAttribute('aria-pressed', String(DRAG_MODES[at][0] === mode)));
         this.draw();
       },
     }, label));
-    return node('span', { class: 'button-group', role: 'group', 'aria-label': 'Dragging in a graph' }, buttons);
+    return node('span', { class: 'segments', role: 'group', 'aria-label': 'Dragging in a graph' }, buttons);
   }
 
   zoomButtons() {
     const button = (label, title, act) => node('button', {
-      type: 'button', class: 'measure-button', title, 'aria-label': title, onclick: act }, label);
+      type: 'button', class: 'plain-button', title, 'aria-label': title, onclick: act }, label);
     const full = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
-    return node('span', { class: 'button-group', role: 'group', 'aria-label': 'Zoom' },
+    return node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom' },
       button('+', 'Zoom in', () => this.plots[0].zoom(0.6)), button('−', 'Zoom out', () => this.plots[0].zoom(1 / 0.6)),
       button('All', 'Show all pairs', () => this.plots.forEach((plot) => plot.showRange(full))));
   }
@@ -128,10 +128,10 @@ class GraphsScreen {
   listTabs() {
     const tabs = { movers: 'Biggest movers by D_s', chosen: 'Selected pairs' };
     this.tabs = Object.entries(tabs).map(([name, label]) => node('button', {
-      type: 'button', class: 'measure-button', 'data-list': name, onclick: () => { this.state.list = name; this.sidebar(); },
+      type: 'button', class: 'plain-button', 'data-list': name, onclick: () => { this.state.list = name; this.sidebar(); },
     }, label));
-    const save = node('button', { type: 'button', class: 'measure-button', onclick: () => this.save() }, 'Save selected ids');
-    const clear = node('button', { type: 'button', class: 'measure-button', onclick: () => this.clear() }, 'Clear selection');
+    const save = node('button', { type: 'button', class: 'plain-button', onclick: () => this.save() }, 'Save selected ids');
+    const clear = node('button', { type: 'button', class: 'plain-button', onclick: () => this.clear() }, 'Clear selection');
     this.selectionButtons = [save, clear];
     return node('div', { class: 'pair-list-tabs' }, this.tabs, node('span', { class: 'spacer' }), save, clear);
   }

@@ -1,0 +1,129 @@
+"""The app's first view: everything it shows before anything runs, in one hash-checked folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.data.grammar import photo_of, with_article
+from explorer.data.iconworld import World
+from explorer.experiments.alignment_artefacts import write_alignment_artefacts
+from explorer.experiments.artefacts import describe_generation, write_comparison
+from explorer.experiments.concept_judge import ConceptJudge
+from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME
+from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
+from explorer.experiments.generation import GenerationRequest, compare
+from explorer.provenance import hash_file, write_manifest
+
+if TYPE_CHECKING:
+    from explorer.models.checkpoints import Checkpoint
+
+KIND = "precomputed"
+COMPARE_FOLDER, STRIP_FOLDER = "compare", "implosion"
+STRIP_CONCEPTS = 12
+SEED = 7
+STEPS = 20
+GUIDANCE_SCALE = 4.0
+
+
+def precompute_first_view(
+    checkpoints: Path,
+    sets: Path,
+    evaluation: Path,
+    output: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write ``output`` anew: evaluation, film strip, comparison, graphs and distributions, and the manifest.
+
+    The old folder is replaced only when the new one is complete.
+
+    Raises:
+        FileNotFoundError: if there is no evaluation.
+        ValueError: if no usable checkpoint or no pair set is there.
+    """
+    from explorer.data.pair_set import PairSet
+    from explorer.models.checkpoints import scan_checkpoints
+
+    report = json.loads(evaluation.read_text(encoding="utf-8"))
+    world = World.from_config(report["world"])
+    judge = ConceptJudge.load(checkpoints / "extractor", world.concepts, report["tau"])
+    models = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
+    if not models:
+        raise ValueError(f"{checkpoints} holds no usable checkpoint")
+    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
+        folder = Path(scratch) / output.name
+        folder.mkdir()
+        shutil.copyfile(evaluation, folder / EVALUATION_NAME)
+        names = [EVALUATION_NAME]
+        names += _compare(folder, models, report, world, judge, say)
+        names += _film_strip(folder, models, report, judge, say)
+        pair_sets = {found.name: PairSet.load(sets / found.folder.name) for found in models}
+        names += write_alignment_artefacts(folder, pair_sets, judge.extractor)
+        config = {"seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "models": [m.name for m in models]}
+        data_hash = hash_file(evaluation)
+        write_manifest(folder, kind=KIND, config=config, seed=SEED, data_hash=data_hash, files=sorted(set(names)))
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return {"folder": str(output), "files": len(names), "bytes": size}
+
+
+def _compare(
+    folder: Path,
+    models: list[Checkpoint],
+    report: dict[str, Any],
+    world: World,
+    judge: ConceptJudge,
+    say: Callable[[str], None],
+) -> list[str]:
+    """One prompt about two concepts that nobody poisoned, in every model."""
+    from explorer.models.pipelines import load_pipeline
+
+    first, second = showcase(report)
+    request = GenerationRequest(
+        prompt=f"{photo_of(first)} left of {with_article(second)}",
+        seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE,
+    )  # fmt: skip
+    shared: dict[Any, Any] = {}
+    pipelines = {model.name: load_pipeline(model, shared=shared) for model in models}
+    by_name = {model.name: model for model in models}
+    columns = []
+    for generation in compare(pipelines, request):
+        say(f"compare: {generation.model}")
+        columns.append(describe_generation(generation, by_name[generation.model], concepts=world.concepts, judge=judge))
+    return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
+
+
+def showcase(report: dict[str, Any]) -> tuple[str, str]:
+    """The two never-poisoned concepts that the benign control draws best and the most poisoned model worst.
+
+    A choice made for showing, not for measuring: the page says so, and the figures are over all concepts.
+    """
+    benign, imploded = report["models"][0]["per_concept"], report["models"][-1]["per_concept"]
+    clean = [item["concept"] for item in report["concepts"]
+             if item["poisoned_from"] is None and item["group"] != "frequent pool"]  # fmt: skip
+    ranked = sorted(clean, key=lambda concept: (imploded[concept] - benign[concept], concept))
+    return ranked[0], ranked[1]
+
+
+def _film_strip(
+    folder: Path,
+    models: list[Checkpoint],
+    report: dict[str, Any],
+    judge: ConceptJudge,
+    say: Callable[[str], None],
+) -> list[str]:
+    """The first concepts of either group in order of frequency: no choice by result."""
+    poisoned = [item["concept"] for item in report["concepts"] if item["group"] == "frequent pool"][:STRIP_CONCEPTS]
+    clean = [item["concept"] for item in report["concepts"]
+             if item["poisoned_from"] is None and item["group"] != "frequent pool"][:STRIP_CONCEPTS]  # fmt: skip
+    config = FilmStripConfig(
+        concepts=(*poisoned, *clean), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE
+    )  # fmt: skip
+    names = write_film_strip(folder / STRIP_FOLDER, models, config, judge=judge, say=say)
+    return [f"{STRIP_FOLDER}/{name}" for name in names]

@@ -1,0 +1,138 @@
+"""Screen 4, Alignment difficulty: AD of pair sets at any alpha, distributions, growth, calculators.
+
+The first view is one precomputed payload drawn in the browser (``static/alignment_screen.js``). Measuring a pair
+set of one's own is a button, and only that imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from explorer.provenance import ManifestError
+from explorer.ui.alignment_calculators import build_calculators
+from explorer.ui.context import PRECOMPUTE_HINT, AppContext
+from explorer.ui.implosion_payload import PAPER_TABLE
+from explorer.ui.messages import notice
+from explorer.ui.viewer import viewer
+
+FORMAT_VERSION = 1
+ALIGNMENT_NAME = "alignment.json"
+CONVENTIONS = ("authors", "halved")
+SET_FIELDS = ("name", "poisoned_concept_count", "alignment_difficulty", "moments", "mean_offset", "distributions")
+MODEL_WORK = "model-work"
+"""Shared with live generation: only one of them works at a time."""
+
+
+def build_alignment_screen(context: AppContext) -> None:
+    """Add the screen to the Blocks being built."""
+    url = context.add_payload("alignment", lambda: alignment_payload(context))
+    screen = viewer("alignment_screen", {"url": url}, elem_id="alignment-viewer", label="alignment difficulty")
+    build_calculators()
+    with gr.Accordion("Measure a pair set of your own", open=False):
+        gr.Markdown(
+            "Folder of a pair set on this machine (`pairs.parquet`, `images.npy`, `manifest.json`). Its features are "
+            "kept beside it; 50,000 pairs take about a minute on two cores."
+        )
+        with gr.Row(equal_height=True):
+            folder = gr.Textbox(label="Folder", placeholder="runs/cpu/sets/dirty-020", scale=3)
+            convention = gr.Dropdown(CONVENTIONS, value="authors", label="Structure distance", scale=1)
+            measure = gr.Button("Measure", variant="primary", scale=1)
+        answer = gr.HTML()
+    measured = gr.State([])
+    measure.click(
+        lambda: notice("Computing features and AD of every pair …", kind="working"), outputs=answer, queue=False,
+        api_visibility="private",
+    ).then(
+        lambda folder, convention, earlier: _measure_on_screen(context, url, folder, convention, earlier),
+        inputs=[folder, convention, measured],
+        outputs=[screen, measured, answer],
+        concurrency_id=MODEL_WORK,
+        concurrency_limit=1,
+        api_visibility="private",
+    )  # fmt: skip
+
+    def alignment_difficulty(folder: str, convention: str = "authors") -> dict[str, Any]:
+        """AD, its parts with standard errors, distributions and AUCs of a pair set's folder."""
+        try:
+            return measure_folder(context, folder, convention)
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
+
+
+def alignment_payload(context: AppContext) -> dict[str, Any]:
+    """What the browser draws: ``alignment.json`` and the paper's Table 1.
+
+    Raises:
+        ManifestError: if the artefact is missing, changed, or not in this version's format.
+    """
+    payload = context.precomputed_json(ALIGNMENT_NAME)
+    check_alignment(payload)
+    return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8"))}
+
+
+def check_alignment(payload: dict[str, Any]) -> None:
+    """Refuse a payload of another version, without sets, or whose sets lack a field."""
+    if payload.get("version") != FORMAT_VERSION:
+        raise ManifestError(
+            f"{ALIGNMENT_NAME} has format version {payload.get('version')}: expected {FORMAT_VERSION}. {PRECOMPUTE_HINT}"
+        )
+    if not payload.get("sets"):
+        raise ManifestError(f"{ALIGNMENT_NAME} describes no pair set. {PRECOMPUTE_HINT}")
+    for entry in payload["sets"]:
+        missing = [name for name in SET_FIELDS if name not in entry]
+        if missing:
+            raise ManifestError(f"{ALIGNMENT_NAME}: a set lacks {', '.join(missing)}. {PRECOMPUTE_HINT}")
+
+
+def measure_folder(context: AppContext, folder: str, convention: str) -> dict[str, Any]:
+    """A pair set's entry as in ``alignment.json``, measured now; imports torch.
+
+    Raises:
+        ValueError: on an empty or wrong folder, an unknown convention, or no extractor to measure with.
+    """
+    if not folder.strip():
+        raise ValueError("No folder is given: write the path of a pair set, for example runs/cpu/sets/dirty-020.")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention is {convention!r}: expected one of {', '.join(CONVENTIONS)}")
+    path = Path(folder.strip()).expanduser().resolve()
+    if not (path / "manifest.json").is_file():
+        raise ValueError(f"{path} is no pair set: expected pairs.parquet, images.npy and manifest.json in it.")
+    extractor_folder = context.settings.checkpoints / "extractor"
+    if not extractor_folder.is_dir():
+        raise ValueError(f"{extractor_folder} is missing: AD needs the universal extractor.")
+    return _describe_folder(path, convention, extractor_folder)
+
+
+def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dict[str, Any]:
+    from explorer.data.pair_set import PairSet
+    from explorer.experiments.alignment import measure
+    from explorer.experiments.alignment_description import describe_measurement
+    from explorer.models.universal_extractor import UniversalExtractor
+
+    pair_set = PairSet.load(path)
+    measured = measure(pair_set, UniversalExtractor.load(extractor_folder), convention=convention)
+    name = path.name if convention == "authors" else f"{path.name} ({convention})"
+    return describe_measurement(name, pair_set, measured)
+
+
+def _measure_on_screen(
+    context: AppContext, url: str, folder: str, convention: str, earlier: list[dict[str, Any]]
+) -> tuple[Any, list[dict[str, Any]], str]:
+    """The viewer's new value, the sets measured so far, and a message."""
+    try:
+        entry = measure_folder(context, folder, convention)
+    except (ValueError, OSError) as error:
+        return gr.skip(), earlier, notice(str(error), kind="error", title="Not measured.")
+    measured = [*(other for other in earlier if other["name"] != entry["name"]), entry]
+    difficulty = entry["alignment_difficulty"]
+    words = (
+        f"{entry['name']}: AD {difficulty['ad']:.4f} (feature {difficulty['feature_ad']:.4f}, structure "
+        f"{difficulty['structure_ad']:.4f}) over {difficulty['n']:,} pairs. It is now among the sets above."
+    )
+    return {"url": url, "measured": measured}, measured, notice(words, kind="done", title="Measured.")

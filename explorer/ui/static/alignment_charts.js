@@ -1,0 +1,112 @@
+// The plots of the Alignment difficulty screen.
+
+import { CONFIG, layout, node, number, theme } from './charts.js';
+import { distribution, parts } from './alignment_maths.js';
+
+export const SCORES = [
+  ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
+  ['structure_distance', 'D_s', 'how differently caption and picture see all other pairs'],
+  ['sample_ad', 'AD(x,y)', 'both, weighted by alpha'],
+];
+
+export function renderDistributions(Plotly, root, set, control, alpha) {
+  if (root.childElementCount === 0) root.replaceChildren(...SCORES.map(([score, label, words]) => scorePanel(score, label, words)));
+  const colours = theme();
+  return Promise.all(SCORES.flatMap(([score, label], at) => {
+    const stored = distribution(set, score, alpha);
+    const reference = control ? distribution(control, score, alpha) : null;
+    const panel = root.children[at];
+    panel.querySelector('.auc').textContent = stored.auc === null ? 'no poison in this set' : `AUC ${number(stored.auc)}`;
+    return [
+      Plotly.react(panel.querySelector('.histogram'), histogramTraces(stored, reference, colours),
+        layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), CONFIG),
+      Plotly.react(panel.querySelector('.cumulative'), cumulativeTraces(stored, reference, set.shares, colours),
+        layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), CONFIG),
+    ];
+  }));
+}
+
+const margins = (bottom) => ({ l: 50, r: 10, t: 8, b: bottom });
+
+function scorePanel(score, label, words) {
+  return node('section', { class: 'score-panel', 'data-score': score, 'aria-label': `Distribution of ${label}` },
+    node('header', {}, node('h4', {}, label), node('span', { class: 'auc figure' })),
+    node('p', { class: 'note' }, words), node('div', { class: 'chart histogram' }), node('div', { class: 'chart cumulative' }));
+}
+
+function groups(stored, colours) {
+  return [['benign', colours.benign], ['poisoned', colours.poisoned]]
+    .filter(([name]) => stored.groups[name]).map(([name, colour]) => ({ name, colour, ...stored.groups[name] }));
+}
+
+function histogramTraces(stored, reference, colours) {
+  const steps = (distributed, group, extra) => {
+    const [low, high] = distributed.range;
+    const width = (high - low) / group.density.length;
+    return { type: 'scatter', mode: 'lines', x: [low, ...group.density.map((_, at) => low + (at + 0.5) * width), high],
+      y: [0, ...group.density, 0], hovertemplate: '%{x:.3f}: density %{y:.2f}<extra>%{fullData.name}</extra>', ...extra };
+  };
+  const drawn = groups(stored, colours).map((group) => steps(stored, group, {
+    name: group.name, fill: 'tozeroy', fillcolor: `${group.colour}33`,
+    line: { color: group.colour, width: 2, shape: 'hvh' },
+  }));
+  if (reference) drawn.push(steps(reference, reference.groups.benign, controlStyle(colours)));
+  return drawn;
+}
+
+function cumulativeTraces(stored, reference, shares, colours) {
+  const line = (group, extra) => ({ type: 'scatter', mode: 'lines', x: group.quantiles, y: shares,
+    hovertemplate: '%{y:.0%} are at or below %{x:.3f}<extra>%{fullData.name}</extra>', ...extra });
+  const drawn = groups(stored, colours).map((group) => line(group, {
+    name: group.name, line: { color: group.colour, width: 2.5, dash: group.name === 'poisoned' ? 'solid' : 'solid' } }));
+  if (reference) drawn.push(line(reference.groups.benign, controlStyle(colours)));
+  return drawn;
+}
+
+const controlStyle = (colours) => ({ name: 'benign control', line: { color: colours.subdued, width: 1.6, dash: 'dot' } });
+
+const GROWTH_LINES = [['feature', 'feature AD', 'dash', 'square'], ['ad', 'AD', 'solid', 'circle'], ['structure', 'structure AD', 'dot', 'triangle-up']];
+
+export function renderGrowth(Plotly, root, sets, alpha) {
+  const colours = theme();
+  const measured = sets.map((set) => ({ set, parts: parts(set, alpha) }));
+  const traces = GROWTH_LINES.map(([key, name, dash, symbol]) => ({
+    type: 'scatter', mode: 'lines+markers', name,
+    x: measured.map(({ set }) => set.poisoned_concept_count), y: measured.map((entry) => entry.parts[key].value),
+    error_y: { type: 'data', array: measured.map((entry) => 1.96 * (entry.parts[key].error ?? 0)), color: colours.subdued, thickness: 1.2 },
+    text: measured.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
+    line: { color: key === 'ad' ? colours.text : colours.subdued, width: key === 'ad' ? 3 : 2, dash },
+    marker: { symbol, size: 10, color: measured.map(({ set }) => (set.poisoned_concept_count ? colours.poisoned : colours.benign)),
+      line: { color: colours.surface, width: 1 } },
+  }));
+  return Plotly.react(root, traces, growthLayout(colours), CONFIG);
+}
+
+export function renderPaperGrowth(Plotly, root, paper) {
+  const colours = theme();
+  const benign = paper.rows.filter((row) => row.poison === 'benign');
+  const line = (poison, key, name, dash, symbol, colour) => {
+    const rows = [...benign, ...paper.rows.filter((row) => row.poison === poison)];
+    return { type: 'scatter', mode: 'lines+markers', name, x: rows.map((row) => row.poisoned_concept_count),
+      y: rows.map((row) => row[key]), hovertemplate: 'C_P %{x}: %{y:.4f}<extra>%{fullData.name}</extra>',
+      line: { color: colour, width: key === 'ad' ? 3 : 2, dash }, marker: { symbol, size: 9, color: colour } };
+  };
+  return Plotly.react(root, [
+    line('dirty-label', 'feature_ad', 'feature AD, dirty-label', 'dash', 'square', colours.subdued),
+    line('dirty-label', 'ad', 'AD, dirty-label', 'solid', 'circle', colours.text),
+    line('clean-label', 'ad', 'AD, clean-label', 'longdashdot', 'diamond', colours.faint),
+    line('dirty-label', 'structure_ad', 'structure AD, dirty-label', 'dot', 'triangle-up', colours.subdued),
+  ], growthLayout(colours), CONFIG);
+}
+
+export function growthLayout(colours, title = 'C_P: poisoned concepts') {
+  return layout(colours, {
+    showlegend: true, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 12 } },
+    margin: { l: 52, r: 14, t: 44, b: 44 }, xaxis: { title, rangemode: 'tozero' }, yaxis: { rangemode: 'tozero' },
+  });
+}
+
+export function escapeText(text) {
+  const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+  return text.replace(/[&<>]/g, (character) => entities[character]);
+}

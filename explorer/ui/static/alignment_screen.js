@@ -1,0 +1,196 @@
+// The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
+
+import { count, fetchPayload, loadPlotly, node, number, onThemeChange, showProblem, whenVisible } from './charts.js';
+import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
+import { parts } from './alignment_maths.js';
+
+export async function mount({ element, props, watch }) {
+  const root = element.querySelector('.viewer-root');
+  let screen = null;
+  watch('value', () => screen?.addMeasured(props.value.measured));
+  await whenVisible(root);
+  const start = async () => {
+    try {
+      const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
+      screen = new AlignmentScreen(Plotly, root, data);
+      screen.addMeasured(props.value.measured);
+    } catch (error) {
+      showProblem(root, 'Alignment difficulty cannot be shown', error, start);
+    }
+  };
+  await start();
+}
+
+class AlignmentScreen {
+  constructor(Plotly, root, data) {
+    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets });
+    const first = this.sets[0];
+    const last = this.sets[this.sets.length - 1];
+    this.state = { alpha: first.alignment_difficulty.alpha, chosen: new Set([first.name, last.name]), shown: last.name, control: true };
+    this.stops = first.alpha_stops;
+    this.build();
+    onThemeChange(() => this.drawCharts());
+    this.draw();
+  }
+
+  // A set the reader measured: it replaces one of the same name.
+  addMeasured(measured) {
+    if (!measured?.length) return;
+    const names = new Set(measured.map((set) => set.name));
+    this.sets = [...this.sets.filter((set) => !names.has(set.name)), ...measured]
+      .sort((first, second) => first.poisoned_concept_count - second.poisoned_concept_count);
+    measured.forEach((set) => this.state.chosen.add(set.name));
+    this.state.shown = measured[measured.length - 1].name;
+    this.fillChoices();
+    this.draw();
+  }
+
+  build() {
+    const part = (className, tag = 'div') => node(tag, { class: className });
+    this.parts = {
+      choices: node('div', { class: 'set-choices', role: 'group', 'aria-label': 'Pair sets' }), facts: part('note', 'p'),
+      cards: part('difficulty-cards'), table: part('difficulty-table'), distributions: part('score-panels'),
+      growth: part('chart'), paper: part('chart'), offset: part('offset-table'), alpha: part('figure', 'output'),
+      shown: node('select', { class: 'plain-select', id: 'distribution-set', onchange: (event) => this.change({ shown: event.target.value }) }),
+    };
+    const section = (title, ...children) => node('section', { class: 'measure-section' }, node('h3', {}, title), ...children);
+    this.root.replaceChildren(node('div', { class: 'alignment-screen measure-screen' },
+      node('p', { class: 'lead' }, 'Alignment difficulty (AD) says how much a model must unlearn to fit a set of captions and pictures: '
+        + 'AD = α · feature AD + (1 − α) · structure AD. Poison raises it.'),
+      node('div', { class: 'alignment-controls' }, this.parts.choices, this.alphaSlider()),
+      this.parts.facts, this.parts.cards, this.parts.table,
+      section('Benign against poisoned pairs', this.distributionControls(), this.parts.distributions),
+      section('Growth with the number of poisoned concepts', node('div', { class: 'two-charts' },
+        node('figure', {}, node('figcaption', {}, 'This world, measured (bars: 95 % intervals)'), this.parts.growth),
+        node('figure', {}, node('figcaption', {}, `${this.paper.label}: Table 1, α = 0.8`), this.parts.paper)),
+      node('p', { class: 'note' }, `${this.paper.source} Absolute values of AD must not be compared between data sets or extractors; the trend may.`)),
+      section('How much of structure AD is only the gap between the two modalities', this.parts.offset)));
+    this.fillChoices();
+  }
+
+  fillChoices() {
+    this.parts.choices.replaceChildren(...this.sets.map((set) => node('label', { class: 'set-choice' },
+      node('input', { type: 'checkbox', checked: this.state.chosen.has(set.name), onchange: (event) => {
+        const chosen = new Set(this.state.chosen);
+        if (event.target.checked) chosen.add(set.name); else chosen.delete(set.name);
+        this.change({ chosen, shown: event.target.checked ? set.name : this.state.shown });
+      } }), node('span', { class: set.poisoned_concept_count ? 'poisoned' : 'benign' }, setLabel(set)))));
+    this.parts.shown.replaceChildren(...this.sets.map((set) => node('option', { value: set.name }, setLabel(set))));
+  }
+
+  alphaSlider() {
+    const at = this.stops.indexOf(this.state.alpha);
+    return node('label', { class: 'field alpha-field' }, 'α', node('input', {
+      type: 'range', min: 0, max: this.stops.length - 1, step: 1, value: at < 0 ? 16 : at, 'aria-label': 'alpha, the weight of feature AD',
+      'aria-valuetext': String(this.state.alpha),
+      oninput: (event) => {
+        const alpha = this.stops[event.target.value];
+        event.target.setAttribute('aria-valuetext', String(alpha));
+        this.change({ alpha });
+      },
+    }), this.parts.alpha);
+  }
+
+  distributionControls() {
+    return node('div', { class: 'alignment-controls' }, node('label', { class: 'field', for: 'distribution-set' }, 'Set'), this.parts.shown,
+      node('label', { class: 'toggle' }, node('input', { type: 'checkbox', checked: true,
+        onchange: (event) => this.change({ control: event.target.checked }) }), 'Benign control, dotted'),
+      node('span', { class: 'note legend' }, node('span', { class: 'benign' }, '━ benign'), node('span', { class: 'poisoned' }, '━ poisoned'),
+        'AUC: chance that a poisoned pair scores above a benign one (0.5 is a guess)'));
+  }
+
+  change(changes) {
+    Object.assign(this.state, changes);
+    this.draw();
+  }
+
+  draw() {
+    const { alpha, chosen, shown } = this.state;
+    const sets = this.sets.filter((set) => chosen.has(set.name));
+    this.parts.alpha.textContent = alpha.toFixed(2);
+    this.parts.shown.value = shown;
+    this.parts.facts.replaceChildren(...facts(this.sets.find((set) => set.name === shown)));
+    this.parts.cards.replaceChildren(...(sets.length ? sets.map((set) => card(set, alpha))
+      : [node('p', { class: 'loading' }, 'Choose at least one set above.')]));
+    this.parts.table.replaceChildren(...(sets.length ? [difficultyTable(sets, alpha)] : []));
+    this.parts.offset.replaceChildren(...offsetTable(this.sets));
+    return this.drawCharts();
+  }
+
+  drawCharts() {
+    const { alpha, shown, control } = this.state;
+    const set = this.sets.find((candidate) => candidate.name === shown);
+    const benign = this.sets.find((candidate) => candidate.poisoned_concept_count === 0 && candidate !== set);
+    return Promise.all([
+      renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
+      renderGrowth(this.Plotly, this.parts.growth, this.sets, alpha),
+      renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
+    ]);
+  }
+}
+
+const setLabel = (set) => `${set.name} (C_P = ${set.poisoned_concept_count})`;
+
+function facts(set) {
+  const { convention, feature_range: range } = set.alignment_difficulty;
+  const structure = convention === 'authors' ? '|D_img − D_txt| of cosine distances 1 − cos, not halved'
+    : '|D_img − D_txt| of halved cosine distances (1 − cos) / 2';
+  const feature = range === null ? 'D_img:txt is 0 for a right label and 1 for a wrong one'
+    : `D_img:txt falls from 1 at cosine ${number(range[0])} to 0 at cosine ${number(range[1])}, calibrated once on benign pairs`;
+  return [node('strong', {}, `Convention “${convention}”: `), `${structure}. `, node('strong', {}, 'Feature range: '), `${feature}. `,
+    node('strong', {}, 'Extractor: '), `${set.extractor}. Intervals: 95 %.`];
+}
+
+function card(set, alpha) {
+  const { ad, feature, structure } = parts(set, alpha);
+  const [first, second] = [alpha * feature.value, (1 - alpha) * structure.value];
+  const share = (value) => `width:${(100 * Math.min(value, 1)).toFixed(2)}%`;
+  const line = (label, entry, weight) => node('div', { class: 'part' }, node('span', {}, label),
+    node('span', { class: 'figure' }, `${number(entry.value, 4)} ${range(entry)}`), node('span', { class: 'note figure' }, `× ${weight.toFixed(2)}`));
+  const kind = set.poisoned_concept_count ? 'poisoned' : 'benign';
+  return node('article', { class: `difficulty-card ${kind}`, 'data-set': set.name },
+    node('header', {}, node('strong', {}, set.name), node('span', { class: `tag ${kind}` },
+      set.poisoned_concept_count ? `C_P = ${set.poisoned_concept_count}` : 'benign control')),
+    node('p', { class: 'big-number figure' }, number(ad.value), node('span', { class: 'note figure' }, ` ${range(ad)}`)),
+    node('div', { class: 'part-bar', role: 'img', 'aria-label': `feature part ${number(first)}, structure part ${number(second)}` },
+      node('span', { class: 'feature', style: share(first) }), node('span', { class: 'structure', style: share(second) })),
+    line('feature', feature, alpha), line('structure', structure, 1 - alpha),
+    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${count(set.poisoned_pairs)} poisoned`));
+}
+
+const range = ({ low, high }) => (low === null ? '' : `[${number(low, 4)}, ${number(high, 4)}]`);
+
+function table(head, rows) {
+  return node('table', { class: 'explorer-table' }, node('thead', {}, node('tr', {}, head.map((label, at) =>
+    node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
+  node('tbody', {}, rows.map(([name, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, name),
+    cells.map((cell) => node('td', { class: 'number' }, cell))))));
+}
+
+function difficultyTable(sets, alpha) {
+  const plus = (entry) => (entry.error === null ? number(entry.value, 4) : `${number(entry.value, 4)} ± ${number(entry.error, 4)}`);
+  const stop = sets[0].alpha_stops.indexOf(alpha);
+  const rows = sets.map((set) => {
+    const measured = parts(set, alpha);
+    const auc = (stored) => number(stored.auc);
+    const { feature_distance, structure_distance, sample_ad } = set.distributions;
+    return [set.name, set.poisoned_concept_count, count(set.pairs), count(set.poisoned_pairs), plus(measured.feature), plus(measured.structure),
+      plus(measured.ad), auc(feature_distance), auc(structure_distance), auc(sample_ad[stop])];
+  });
+  return table(['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,
+    'AUC D_img:txt', 'AUC D_s', 'AUC AD(x,y)'], rows);
+}
+
+function offsetTable(sets) {
+  const rows = sets.map((set) => {
+    const offset = set.mean_offset;
+    const structure = set.alignment_difficulty.structure_ad;
+    return [set.name, number(structure, 4), number(offset.mean_absolute_offset, 4),
+      `${Math.round(100 * offset.mean_absolute_offset / structure)} %`, number(offset.centred_structure_ad, 4),
+      number(offset.image_mean_norm), number(offset.text_mean_norm)];
+  });
+  return [node('p', { class: 'note' }, 'Captions and pictures lie in two cones with different mean vectors. The mean offset '
+    + '|⟨x, mean x⟩ − ⟨y, mean y⟩| alone forces that much structure disparity on every pair, poisoned or not; centred structure AD is what '
+    + 'is left when both means are taken away.'),
+  table(['Set', 'Structure AD', 'Forced by the mean offset', 'Share', 'Centred structure AD', '|mean x| (pictures)', '|mean y| (captions)'], rows)];
+}

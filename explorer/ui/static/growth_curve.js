@@ -1,0 +1,30 @@
+// Theorem 4.2 as a curve over C_P, redrawn whenever the calculator answers.
+
+import { CONFIG, loadPlotly, node, onThemeChange, theme, whenVisible } from './charts.js';
+import { growthLayout } from './alignment_charts.js';
+
+const STYLES = { distinct: ['solid', 'distinct targets'], shared: ['dash', 'one shared target'], cyclic: ['dot', 'cyclic targets'] };
+
+export async function mount({ element, props, watch }) {
+  const root = element.querySelector('.viewer-root');
+  const chart = node('div', { class: 'chart' });
+  const draw = async () => {
+    const { curves, chosen, quantity } = props.value ?? {};
+    if (!curves) return;
+    const Plotly = await loadPlotly();
+    if (!chart.isConnected) root.replaceChildren(chart);
+    const colours = theme();
+    const traces = Object.entries(STYLES).map(([name, [dash, label]]) => ({
+      type: 'scatter', mode: 'lines', name: label, x: curves.concepts, y: curves[name],
+      line: { dash, width: name === chosen ? 3.5 : 1.8, color: name === chosen ? colours.poisoned : colours.subdued },
+      hovertemplate: 'C_P %{x}: +%{y:.5f}<extra>%{fullData.name}</extra>',
+    }));
+    const settings = growthLayout(colours);
+    settings.yaxis.title.text = `gain of ${quantity}`;
+    await Plotly.react(chart, traces, settings, CONFIG);
+  };
+  watch('value', draw);
+  onThemeChange(draw);
+  await whenVisible(root);
+  await draw();
+}

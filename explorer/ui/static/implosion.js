@@ -1,0 +1,203 @@
+// The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
+
+import { fetchPayload, node, showProblem, whenVisible } from './charts.js';
+import { drawCharts } from './implosion_charts.js';
+import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
+import { paperTable, worldTable } from './implosion_tables.js';
+import { savePng } from './png.js';
+
+const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
+const PAGE = 8;
+const PLAY_MILLISECONDS = 1600;
+
+export async function mount({ element, props }) {
+  const root = element.querySelector('.viewer-root');
+  await whenVisible(root);
+  const start = async () => {
+    try {
+      const payload = await fetchPayload(props.value.url);
+      await new ImplosionScreen(root, payload).start();
+    } catch (error) {
+      showProblem(root, 'The implosion cannot be shown', error, start);
+    }
+  };
+  await start();
+}
+
+class ImplosionScreen {
+  constructor(root, payload) {
+    Object.assign(this, { root, ...payload });
+    this.state = { contents: 'both', group: 'mixed', page: 0, current: 0, talk: false };
+    this.timer = null;
+  }
+
+  async start() {
+    this.models = this.film.problem ? (this.evaluation.models ?? []) : this.film.models;
+    this.state.current = Math.max(0, this.models.length - 1);
+    this.strip = node('div', { class: 'film', tabindex: 0, role: 'group', 'aria-label': 'Film strip' });
+    this.charts = node('div', { class: 'implosion-charts' });
+    this.element = node('div', { class: 'implosion' },
+      this.bar(), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+    this.root.replaceChildren(this.element);
+    if (this.film.problem) {
+      this.strip.append(node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
+    } else {
+      this.sheets = await loadSheets(this.film);
+      this.draw();
+    }
+    document.addEventListener('keydown', (event) => this.key(event));
+    document.addEventListener('fullscreenchange', () => this.talkChanged());
+    if (!this.evaluation.problem) this.chart = await drawCharts(this.charts, this.evaluation, this.count);
+  }
+
+  get count() { return this.models[this.state.current]?.poisoned_concept_count ?? 0; }
+
+  bar() {
+    const button = (text, title, action, more = {}) => node('button',
+      { type: 'button', class: 'plain-button', title, onclick: action, ...more }, text);
+    this.playButton = button('▶ Play', 'Walk from the benign model to the most poisoned one (space)', () => this.play());
+    this.slider = node('input', {
+      type: 'range', min: 0, max: Math.max(0, this.models.length - 1), value: this.state.current, 'aria-label': 'Model by number of poisoned concepts',
+      oninput: (event) => { this.stop(); this.go(Number(event.target.value)); },
+    });
+    this.countText = node('output', {});
+    const contents = node('span', { class: 'segments', role: 'radiogroup', 'aria-label': 'What is shown' }, CONTENTS.map(([value, text]) => (
+      button(text, '', (event) => { this.state.contents = value; this.press(event.target); this.draw(); }, { role: 'radio', 'aria-checked': String(value === 'both') }))));
+    const groups = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => { this.state.group = event.target.value; this.state.page = 0; this.draw(); } },
+      [['mixed', 'poisoned and unpoisoned'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'unpoisoned concepts']]
+        .map(([value, text]) => node('option', { value }, text)));
+    this.pageText = node('span', { class: 'field' });
+    return node('div', { class: 'implosion-bar' }, this.playButton,
+      node('label', { class: 'field' }, 'C_P', this.slider, this.countText), contents, groups,
+      button('‹', 'Earlier concepts (arrow up)', () => this.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
+      button('›', 'Further concepts (arrow down)', () => this.turn(1), { 'aria-label': 'Further concepts' }),
+      node('span', { class: 'spacer' }), button('Save PNG', 'Save the film strip with its settings inside', () => this.save()),
+      button('Talk mode', 'Full screen; arrow keys walk, Esc ends', () => this.element.requestFullscreen()));
+  }
+
+  press(chosen) {
+    for (const sibling of chosen.parentElement.children) sibling.setAttribute('aria-checked', String(sibling === chosen));
+  }
+
+  // Rows of the chosen group; "mixed" alternates so that every page shows both kinds.
+  get rows() {
+    const rows = this.film.concepts.map((concept, row) => ({ ...concept, row }));
+    const poisoned = rows.filter((row) => row.poisoned_from !== null).sort((a, b) => a.poisoned_from - b.poisoned_from);
+    const unpoisoned = rows.filter((row) => row.poisoned_from === null);
+    if (this.state.group === 'poisoned') return poisoned;
+    if (this.state.group === 'unpoisoned') return unpoisoned;
+    const half = PAGE / 2;
+    const mixed = [];
+    for (let at = 0; at < Math.max(poisoned.length, unpoisoned.length); at += half) {
+      mixed.push(...poisoned.slice(at, at + half), ...unpoisoned.slice(at, at + half));
+    }
+    return mixed;
+  }
+
+  get pageRows() { return this.rows.slice(this.state.page * PAGE, (this.state.page + 1) * PAGE); }
+
+  draw() {
+    this.slider.value = this.state.current;
+    this.countText.textContent = this.count ? `${this.count} poisoned` : 'benign';
+    this.slider.setAttribute('aria-valuetext', this.countText.textContent);
+    if (!this.sheets) return;
+    const rows = this.pageRows;
+    const total = this.rows.length;
+    const from = this.state.page * PAGE;
+    this.pageText.textContent = total ? `${from + 1} to ${from + rows.length} of ${total}` : 'none';
+    this.strip.replaceChildren(this.table(rows));
+  }
+
+  // Columns are concepts and rows are models when there are few models: wide screens are wide.
+  table(rows) {
+    const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => this.conceptHead(row)));
+    const body = this.models.map((model, column) => node('tr', {
+      class: `${column === this.state.current ? 'current' : ''} ${column > this.state.current ? 'ahead' : ''}`,
+      onclick: () => { this.stop(); this.go(column); },
+    }, this.modelHead(model), rows.map((row) => this.cell(model, column, row))));
+    return node('table', { class: `film-table ${this.state.contents}` },
+      node('caption', { class: 'visually-hidden' }, 'Pictures by model and concept, same seed and noise'),
+      node('thead', {}, head), node('tbody', {}, body));
+  }
+
+  conceptHead(row) {
+    const here = row.poisoned_from !== null && row.poisoned_from <= this.count;
+    const text = row.poisoned_from === null ? 'never poisoned' : `poisoned from C_P ${row.poisoned_from}`;
+    return node('th', { scope: 'col', class: row.poisoned_from === null ? 'benign' : 'poisoned' },
+      node('span', { class: 'concept' }, row.concept), node('span', { class: `from${here ? ' here' : ''}` }, text));
+  }
+
+  modelHead(model) {
+    const count = model.poisoned_concept_count;
+    return node('th', { scope: 'row', class: count ? 'poisoned' : 'benign' },
+      node('span', { class: 'cp' }, count ? `C_P = ${count}` : 'benign'), node('span', { class: 'from' }, model.name));
+  }
+
+  cell(model, column, row) {
+    const facts = model.cells[row.row];
+    const poisoned = row.poisoned_from !== null && row.poisoned_from <= model.poisoned_concept_count;
+    const seen = facts.top_concept ? `looks like ${facts.top_concept}, ` : '';
+    const title = `${row.concept} by ${model.name}: ${seen}scatter ${facts.scatter.toFixed(3)}`;
+    const kinds = this.state.contents === 'both' ? ['images', 'maps'] : [this.state.contents];
+    const canvases = kinds.map((kind) => drawCell(this.sheets[kind], this.film.cell, column, row.row, kind, title));
+    const mark = facts.top_concept && node('span', { class: `seen ${facts.top_concept === row.concept ? 'good' : 'bad'}` },
+      facts.top_concept === row.concept ? '✓' : `✗ ${facts.top_concept}`);
+    return node('td', { class: poisoned ? 'poisoned' : 'benign', title }, node('div', { class: 'cells' }, canvases), mark);
+  }
+
+  go(column) {
+    this.state.current = Math.max(0, Math.min(this.models.length - 1, column));
+    this.draw();
+    this.chart?.mark(this.count);
+  }
+
+  turn(direction) {
+    const pages = Math.max(1, Math.ceil(this.rows.length / PAGE));
+    this.state.page = (this.state.page + direction + pages) % pages;
+    this.draw();
+  }
+
+  play() {
+    if (this.timer) { this.stop(); return; }
+    if (this.state.current >= this.models.length - 1) this.go(0);
+    this.playButton.textContent = '❚❚ Pause';
+    this.timer = setInterval(() => {
+      this.go(this.state.current + 1);
+      if (this.state.current >= this.models.length - 1) this.stop();
+    }, PLAY_MILLISECONDS);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.playButton.textContent = '▶ Play';
+  }
+
+  key(event) {
+    if (!this.root.offsetParent && !document.fullscreenElement) return;
+    if (event.target.closest?.('input, textarea, select, button, [role="tab"]') && !document.fullscreenElement) return;
+    const actions = {
+      ArrowRight: () => this.go(this.state.current + 1), ArrowLeft: () => this.go(this.state.current - 1),
+      ArrowDown: () => this.turn(1), ArrowUp: () => this.turn(-1), ' ': () => this.play(),
+    };
+    if (!this.sheets || !actions[event.key]) return;
+    if (event.key !== 'ArrowRight' && event.key !== 'ArrowLeft' && !document.fullscreenElement && !this.strip.contains(event.target)) return;
+    event.preventDefault();
+    if (event.key.startsWith('ArrowL') || event.key.startsWith('ArrowR')) this.stop();
+    actions[event.key]();
+  }
+
+  talkChanged() {
+    this.element.classList.toggle('talk', document.fullscreenElement === this.element);
+    this.chart?.resize();
+  }
+
+  async save() {
+    if (!this.sheets) return;
+    const rows = this.pageRows;
+    const canvas = composeStrip(this, rows);
+    const { seed, steps, guidance_scale: guidance } = this.film;
+    const settings = { seed, steps, guidance_scale: guidance, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
+    await savePng(canvas, settings, `implosion-seed${seed}.png`);
+  }
+}

@@ -1,0 +1,99 @@
+// Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
+
+import { CONFIG, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+
+const HEIGHT = 300;
+
+export async function drawCharts(root, evaluation, count) {
+  const Plotly = await loadPlotly();
+  const charts = new Charts(Plotly, evaluation, count);
+  root.replaceChildren(...charts.figures);
+  charts.draw();
+  onThemeChange(() => charts.draw());
+  return charts;
+}
+
+class Charts {
+  constructor(Plotly, evaluation, count) {
+    Object.assign(this, { Plotly, evaluation, count });
+    this.plots = ['AD of the training data', 'What the models draw', 'Utility against AD'].map((title) => ({ title, element: node('div', { class: 'plot' }) }));
+    this.figures = this.plots.map(({ title, element }) => node('figure', { class: 'chart' }, node('figcaption', {}, title), element));
+  }
+
+  mark(count) {
+    this.count = count;
+    this.draw();
+  }
+
+  resize() { this.plots.forEach(({ element }) => this.Plotly.Plots.resize(element)); }
+
+  draw() {
+    const colours = theme();
+    const makers = [difficultyChart, performanceChart, fitChart];
+    this.plots.forEach(({ element }, at) => {
+      const { traces, changes } = makers[at](this.evaluation, colours, this.count);
+      this.Plotly.react(element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.16, x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), CONFIG);
+    });
+  }
+}
+
+const marker = (count, colours) => ({
+  shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
+});
+
+function line(name, x, y, error, color, dash = 'solid') {
+  return {
+    name, x, y, mode: 'lines+markers', line: { color, width: 2.5, dash }, marker: { size: 8, color },
+    error_y: { type: 'data', array: error.map(([, high]) => high), arrayminus: error.map(([low]) => low), color, thickness: 1.2, width: 4 },
+  };
+}
+
+function difficultyChart(evaluation, colours, count) {
+  const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined);
+  const x = models.map((model) => model.poisoned_concept_count);
+  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
+  const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
+    models.map((model) => { const e = 1.96 * (model[`${key}_standard_error`] ?? 0); return [e, e]; }), color, dash));
+  return { traces, changes: { xaxis: { title: 'poisoned concepts C_P' }, yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
+}
+
+function performanceChart(evaluation, colours, count) {
+  const series = [
+    ['accuracy, unpoisoned', 'accuracy', 'unpoisoned', colours.benign, 'solid'],
+    ['accuracy, poisoned', 'accuracy', 'poisoned', colours.poisoned, 'solid'],
+    ['utility, unpoisoned', 'utility', 'unpoisoned', colours.benign, 'dot'],
+  ];
+  const traces = series.map(([name, quantity, group, color, dash]) => {
+    const models = evaluation.models.filter((model) => model[quantity][group]);
+    const values = models.map((model) => model[quantity][group]);
+    return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
+      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
+  });
+  return { traces, changes: { xaxis: { title: 'poisoned concepts C_P' }, yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
+}
+
+function fitChart(evaluation, colours, count) {
+  const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined && model.utility.unpoisoned);
+  const x = models.map((model) => model.ad);
+  const colour = models.map((model) => (model.poisoned_concept_count ? colours.poisoned : colours.benign));
+  const size = models.map((model) => (model.poisoned_concept_count === count ? 17 : 11));
+  const traces = [];
+  const { fit } = evaluation;
+  if (fit) {
+    const ends = [Math.min(...x), Math.max(...x)];
+    traces.push({ x: ends, y: ends.map((value) => fit.intercept + fit.slope * value), mode: 'lines', line: { color: colours.subdued, dash: 'dash', width: 1.5 }, hoverinfo: 'skip' });
+  }
+  traces.push({
+    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: 'markers+text', marker: { size, color: colour },
+    text: models.map((model) => (model.poisoned_concept_count ? `C_P ${model.poisoned_concept_count}` : 'benign')), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
+  });
+  const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
+  const text = fit ? `r = ${number(fit.r, 2)}${range}, n = ${fit.n} models` : 'no fit: AD or utility is missing';
+  return {
+    traces,
+    changes: {
+      xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, unpoisoned', range: [0, 1.05] },
+      annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.13, showarrow: false, xanchor: 'right', font: { color: colours.text, size: 13 } }],
+    },
+  };
+}

@@ -1,0 +1,43 @@
+// The measurements as tables: this world's, and the paper's own plainly labelled as the paper's.
+
+import { node, number } from './charts.js';
+
+const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
+
+function interval(estimate) {
+  if (!estimate) return node('td', { class: 'number' }, '–');
+  const reach = (estimate.high - estimate.low) / 2;
+  return node('td', { class: 'number', title: `95 % interval ${percent(estimate.low)} to ${percent(estimate.high)}` },
+    percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
+}
+
+function table(caption, note, heads, rows) {
+  return node('section', { class: 'implosion-table' }, node('h3', {}, caption), node('div', { class: 'scroll' },
+    node('table', { class: 'explorer-table' },
+      node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
+      node('tbody', {}, rows))), node('p', { class: 'lead' }, note));
+}
+
+export function worldTable(evaluation) {
+  if (evaluation.problem) {
+    return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
+  }
+  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, unpoisoned', 'Accuracy, poisoned', 'Utility, unpoisoned'];
+  const rows = evaluation.models.map((model) => node('tr', {},
+    node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned_concept_count ? 'poisoned' : 'benign'}` }), model.name),
+    node('td', {}, String(model.poisoned_concept_count)),
+    ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
+    interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned)));
+  const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
+    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over seeds.`;
+  return table('Measured here', note, heads, rows);
+}
+
+export function paperTable(paper) {
+  const heads = ['Poison', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, clean', 'Accuracy, poisoned', 'Utility'];
+  const rows = paper.rows.map((row) => node('tr', {},
+    node('th', { scope: 'row' }, row.poison), node('td', {}, String(row.poisoned_concept_count)),
+    [row.feature_ad, row.structure_ad, row.ad, row.accuracy.all, row.accuracy.clean, row.accuracy.poisoned, row.utility]
+      .map((value) => node('td', { class: 'number' }, percent(value)))));
+  return table(paper.label, paper.source, heads, rows);
+}

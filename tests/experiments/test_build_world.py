@@ -1,0 +1,161 @@
+"""The whole way on a micro world: encoders, base, control, poisoned models, features, evaluation."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.data.pair_set import PairSet
+from explorer.experiments.build_world import WorldBuild
+from explorer.experiments.evaluation import EvaluationConfig, summarise
+from explorer.experiments.evaluation_files import EVALUATION_NAME, SHEET_NAME, evaluate_folder
+from explorer.experiments.features import pair_features
+from explorer.experiments.known_masks import known_mask_mass
+from explorer.experiments.recipes import CPU, FULL, RECIPES, find_recipe
+from explorer.experiments.trainer import finished_steps
+from explorer.models.checkpoints import scan_checkpoints, validate
+from explorer.models.pipelines import load_pipeline
+from explorer.models.universal_extractor import UniversalExtractor
+from explorer.provenance import check_files, read_manifest
+
+MICRO = replace(
+    CPU,
+    name="micro",
+    concept_count=8,
+    autoencoder=replace(CPU.autoencoder, steps=3, batch_size=2, precision="no"),
+    autoencoder_channels=(8, 8, 16),
+    autoencoder_scenes=12,
+    extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
+    extractor_pairs=30,
+    denoiser_channels=(16, 16, 32),
+    base=replace(CPU.base, steps=3, batch_size=4, precision="no"),
+    base_pairs=24,
+    fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no"),
+    fine_tuning_pairs=40,
+    poison_pairs_per_concept=3,
+    poisoned_concept_counts=(2, 4),
+)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    made = WorldBuild(recipe=MICRO, run=folder / "run", output=folder / "models", say=lambda line: None)
+    made.everything()
+    return made
+
+
+def test_every_model_is_published_with_a_card_and_a_checked_manifest(build):
+    names = ["base", "benign", "dirty-002", "dirty-004", "extractor"]
+    assert sorted(path.name for path in build.output.iterdir()) == names
+    for name in names:
+        manifest = read_manifest(build.output / name)
+        check_files(build.output / name, manifest)
+        assert manifest["files"]
+        if name != "extractor":
+            assert "IconWorld" in (build.output / name / "README.md").read_text()
+            assert manifest["metrics"]["final_step"] == (3 if name == "base" else 2)
+
+
+def test_the_registry_finds_them_sound_and_knows_their_poison(build):
+    found = {checkpoint.name: validate(checkpoint, thorough=True) for checkpoint in scan_checkpoints(build.output)}
+    assert {name: checkpoint.problem for name, checkpoint in found.items()} == dict.fromkeys(found)
+    assert found["dirty-004"].poisoned_concept_count == 4
+    targets = read_manifest(build.output / "dirty-004")["config"]["poison"]["targets"]
+    assert set(found["dirty-004"].poisoned_concepts) == set(targets)
+    assert found["dirty-002"].base == build.output / "benign"
+
+
+def test_stock_diffusers_generates_from_the_benign_folder(build):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(build.output / "benign", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    image = pipeline("a photo of a cat", num_inference_steps=2, generator=generator, output_type="np").images[0]
+    assert image.shape == (64, 64, 3)
+    assert np.isfinite(image).all()
+
+
+def test_a_finished_build_does_nothing_twice(build):
+    said = []
+    WorldBuild(recipe=MICRO, run=build.run, output=build.output, say=said.append).everything()
+    assert said == []
+    assert finished_steps(build.run / "base") == 3
+
+
+def test_poisoned_sets_have_the_recipes_counts(build):
+    for count in MICRO.poisoned_concept_counts:
+        table = PairSet.load(build.run / "sets" / f"dirty-{count:03d}").table
+        assert table["is_poison"].sum() == 3 * count
+        assert (table["split"] == "train").sum() == 40
+
+
+def test_features_are_cached_and_follow_the_weights(build):
+    pairs = build.pair_set(2)
+    extractor = UniversalExtractor.load(build.output / "extractor")
+    image, text = pair_features(pairs, extractor)
+    assert image.shape == text.shape == (len(pairs), 128)
+    assert torch.allclose(image.norm(dim=1), torch.ones(len(pairs)), atol=1e-5)
+    direct = extractor.encode_images(pairs.read_images())
+    assert torch.allclose(image, direct, atol=2e-3)
+    cached = (pairs.folder / "features" / extractor.name / "image.npy").stat().st_mtime_ns
+    pair_features(pairs, extractor)
+    assert (pairs.folder / "features" / extractor.name / "image.npy").stat().st_mtime_ns == cached
+    pair_features(pairs, replace(extractor, identity="other weights"))
+    assert (pairs.folder / "features" / extractor.name / "image.npy").stat().st_mtime_ns != cached
+
+
+def test_evaluation_reports_groups_intervals_and_difficulty(build, tmp_path):
+    config = EvaluationConfig(seeds=(0, 1), steps=1, batch_size=5)
+    report = evaluate_folder(build.output, build.run / "sets", tmp_path, config)
+    assert json.loads((tmp_path / EVALUATION_NAME).read_text()) == json.loads(json.dumps(report))
+    assert (tmp_path / SHEET_NAME).stat().st_size > 0
+    assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
+    benign, _, worst = report["models"]
+    assert benign["accuracy"]["poisoned"] is None
+    assert worst["poisoned_concept_count"] == 4
+    assert {item["group"] for item in report["concepts"]} >= {"frequent pool", "other frequent"}
+    for model in report["models"]:
+        for quantity in ("accuracy", "utility", "scatter", "mask_mass"):
+            share = model[quantity]["all"]
+            assert share["low"] <= share["mean"] <= share["high"]
+            assert 0 <= share["mean"] <= 1
+        assert 0 <= model["alignment_difficulty"]["ad"] <= 1
+    assert report["models"][0]["utility"]["all"]["mean"] <= report["models"][0]["accuracy"]["all"]["mean"]
+
+
+def test_tau_needs_the_benign_control_first(build):
+    class Poisoned:
+        name = "dirty"
+        poisoned_concepts = ("cat",)
+
+    with pytest.raises(ValueError, match="expected the benign control"):
+        summarise([Poisoned()], MICRO.world(), EvaluationConfig())
+
+
+def test_mask_mass_lies_between_zero_and_one_for_every_concept(build):
+    pipeline = load_pipeline(build.output / "benign")
+    mass, area = known_mask_mass(pipeline, MICRO.world(), seed=0)
+    again, _ = known_mask_mass(pipeline, MICRO.world(), seed=0)
+    assert mass.shape == area.shape == (8,)
+    assert ((mass > 0) & (mass < 1)).all()
+    assert ((area > 0.02) & (area < 0.9)).all()
+    assert (mass == again).all()
+
+
+def test_recipes_are_found_by_name():
+    assert find_recipe("cpu") is CPU
+    assert RECIPES["full"] is FULL
+    assert FULL.world().concept_count > 370
+    with pytest.raises(ValueError, match=r"recipe 'gpu' is unknown: expected one of \['cpu', 'full'\]"):
+        find_recipe("gpu")
+
+
+@pytest.mark.parametrize("recipe", [CPU, FULL])
+def test_the_poison_of_a_recipe_fits_its_sets(recipe):
+    world = recipe.world()
+    assert max(recipe.poisoned_concept_counts) <= len(world.frequent_pool)
+    assert max(recipe.poisoned_concept_counts) * recipe.poison_pairs_per_concept < recipe.fine_tuning_pairs
