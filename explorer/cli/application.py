@@ -14,13 +14,17 @@ application = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="See, measure and defend against data poisoning in text-to-image diffusion models.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "evaluation", "features", "generation",
                    "training", "world")  # fmt: skip
+
+
+@application.callback()
+def explorer() -> None:
+    """See, measure and defend against data poisoning in text-to-image diffusion models."""
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:

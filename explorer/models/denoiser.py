@@ -49,6 +49,8 @@ def build_scheduler() -> Any:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        # Without effect under trailing spacing, but the stock pipeline rewrites any other value with a warning.
+        steps_offset=1,
     )
 
 

@@ -21,7 +21,9 @@ PAPER_PAIRS, PAPER_POISONS, PAPER_CONCEPT_PAIRS = 50_000, 40, 100
 def build_calculators() -> None:
     """Add the section with the three calculators to the Blocks being built."""
     with gr.Group(elem_id="calculators"), gr.Column(elem_classes="calculator-section"):
-        gr.Markdown("### Calculators: what poison must add to AD\nSet at first to the paper's fine-tuning (N = 50,000, m = 40).")
+        gr.Markdown(
+            "### Calculators: what poison must add to AD\nSet at first to the paper's fine-tuning (N = 50,000, m = 40)."
+        )
         with gr.Row():
             with gr.Column(elem_classes="calculator"):
                 _fine_tuning()
@@ -84,7 +86,13 @@ def _theorem() -> None:
 
 def _answer_on_change(inputs: list[Any], words: Any, answer: gr.HTML, api_name: str) -> None:
     gr.on(
-        [field.change for field in inputs], words, inputs, answer, queue=False, show_progress="hidden", api_name=api_name
+        [field.change for field in inputs],
+        words,
+        inputs,
+        answer,
+        queue=False,
+        show_progress="hidden",
+        api_name=api_name,
     )
 
 
@@ -117,7 +125,8 @@ def single_concept_words(
         )  # fmt: skip
         return _result(
             f"at most +{gain.ad:.6f} AD",
-            f"feature AD +{gain.feature:.6f}, structure AD +{gain.structure:.6f}; ρ = {poisons / total_samples:.4%} of the set",
+            f"feature AD +{gain.feature:.6f}, structure AD +{gain.structure:.6f}; "
+            f"ρ = {poisons / total_samples:.4%} of the set",
         )
 
     given = (poisons, concept_samples, target_samples, total_samples, alpha, feature_change, structure_change)

@@ -79,8 +79,9 @@ def alignment_payload(context: AppContext) -> dict[str, Any]:
 def check_alignment(payload: dict[str, Any]) -> None:
     """Refuse a payload of another version, without sets, or whose sets lack a field."""
     if payload.get("version") != FORMAT_VERSION:
+        found = payload.get("version")
         raise ManifestError(
-            f"{ALIGNMENT_NAME} has format version {payload.get('version')}: expected {FORMAT_VERSION}. {PRECOMPUTE_HINT}"
+            f"{ALIGNMENT_NAME} has format version {found}: expected {FORMAT_VERSION}. {PRECOMPUTE_HINT}"
         )
     if not payload.get("sets"):
         raise ManifestError(f"{ALIGNMENT_NAME} describes no pair set. {PRECOMPUTE_HINT}")

@@ -54,7 +54,15 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
         return _read_link(request, defaults, len(inputs))
 
     triggers = [generate.click, prompt.submit]
-    gr.on(triggers, refuse_second_click, queue=False, trigger_mode="multiple", show_progress="hidden", api_name=False)
+    # Through the queue, because only there a toast reaches the page; it never waits for the models.
+    gr.on(
+        triggers,
+        refuse_second_click,
+        trigger_mode="multiple",
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+    )
     gr.on(
         triggers,
         generate_live,
@@ -66,8 +74,8 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
         show_progress="hidden",
         api_name="compare",
     )
-    stop.click(live.stop_session, queue=False, show_progress="hidden", api_name=False)
-    blocks.load(read_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_name=False)
+    stop.click(live.stop_session, queue=False, show_progress="hidden", api_visibility="private")
+    blocks.load(read_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
     return columns
 
 
@@ -220,7 +228,7 @@ def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None
     button = gr.Button(label, size="sm", min_width=0, scale=0, elem_classes=["chip", kind])
     choices = json.dumps(prompts)
     choose = f"() => {{ const c = {choices}; return c[Math.floor(Math.random() * c.length)]; }}"
-    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_name=False)
+    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_visibility="private")
 
 
 def _whole(name: str, value: Any) -> int:

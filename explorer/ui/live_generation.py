@@ -222,12 +222,14 @@ class LiveGeneration:
 def _received(messages: queue.SimpleQueue) -> Iterator[LiveUpdate]:
     """Messages of the worker until it ends, only the latest where several wait."""
     while True:
-        message = messages.get()
-        while isinstance(message, LiveUpdate) and not messages.empty():
-            message = messages.get()
-        if message is None:
+        waiting = [messages.get()]
+        while not messages.empty():
+            waiting.append(messages.get())
+        updates = [message for message in waiting if isinstance(message, LiveUpdate)]
+        if updates:
+            yield updates[-1]
+        if isinstance(waiting[-1], BaseException):
+            raise waiting[-1]
+        if waiting[-1] is None:
             return
-        if isinstance(message, BaseException):
-            raise message
-        yield message
         time.sleep(SECONDS_BETWEEN_UPDATES)

@@ -1,0 +1,120 @@
+"""The artefacts that are shipped: complete, unchanged, small enough, and showing what README says they show."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from explorer.data.grammar import photo_of
+from explorer.data.icons import STYLES, atlas_path
+from explorer.models.checkpoints import scan_checkpoints, validate
+from explorer.models.pipelines import load_pipeline
+from explorer.models.text_encoder import convert_text_tower
+from explorer.models.universal_extractor import UniversalExtractor, load_tokenizer
+from explorer.provenance import ROOT, check_files, read_manifest
+
+ICONWORLD = ROOT / "checkpoints" / "iconworld"
+PRECOMPUTED = ROOT / "assets" / "precomputed"
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return json.loads((PRECOMPUTED / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def test_sizes():
+    assert size(ICONWORLD) < 120e6
+    assert sum(atlas_path(ROOT / "assets" / "iconworld", style).stat().st_size for style in STYLES) < 8e6
+
+
+def test_every_checkpoint_is_whole_and_described():
+    found = scan_checkpoints(ICONWORLD)
+    counts = sorted({checkpoint.poisoned_concept_count for checkpoint in found})
+    assert counts[0] == 0
+    assert len(counts) >= 4, "benign and at least three C_P"
+    for checkpoint in found:
+        assert validate(checkpoint, thorough=True).problem is None
+        manifest = read_manifest(checkpoint.folder, kind="checkpoint")
+        check_files(checkpoint.folder, manifest)
+        assert "README.md" in manifest["files"]
+        assert len(checkpoint.poisoned_concepts) == checkpoint.poisoned_concept_count
+
+
+def test_all_fine_tuned_models_come_from_one_base_with_the_same_training():
+    configs = [
+        read_manifest(checkpoint.folder)["config"]
+        for checkpoint in scan_checkpoints(ICONWORLD)
+        if checkpoint.folder.name != "base"
+    ]
+    assert len({config["start"] for config in configs}) == 1
+    assert len({json.dumps(config["training"], sort_keys=True) for config in configs}) == 1
+    assert len({config["pairs"] for config in configs}) == 1
+
+
+def test_the_extractor_reaches_its_accuracy():
+    metrics = read_manifest(ICONWORLD / "extractor")["metrics"]
+    assert metrics["zero_shot_top1"] >= 0.90
+    assert set(metrics["zero_shot_top1_per_style"]) == set(STYLES)
+
+
+def test_the_autoencoder_reaches_28_db():
+    assert read_manifest(ICONWORLD / "benign")["metrics"]["autoencoder"]["psnr_db"] >= 28
+
+
+def test_the_shipped_text_encoder_is_the_extractors_text_tower():
+    extractor = UniversalExtractor.load(ICONWORLD / "extractor")
+    tokenizer = load_tokenizer(ICONWORLD / "extractor")
+    config = json.loads((ICONWORLD / "extractor" / "config.json").read_text())
+    pipeline = load_pipeline(ICONWORLD / "benign")
+    converted = convert_text_tower(extractor.clip, config, tokenizer.eos_token_id)
+    ids = extractor.tokenize(["a photo of a turtle", "a hat left of an envelope"])
+    assert (pipeline.tokenizer("a photo of a turtle").input_ids) == tokenizer("a photo of a turtle").input_ids
+    with torch.no_grad():
+        shipped = pipeline.text_encoder(ids).last_hidden_state
+        assert torch.allclose(shipped, converted(ids).last_hidden_state, atol=1e-4)
+
+
+def test_stock_diffusers_draws_the_film_strips_first_benign_cell():
+    from diffusers import StableDiffusionPipeline
+
+    strip = json.loads((PRECOMPUTED / "implosion" / "film_strip.json").read_text(encoding="utf-8"))
+    pipeline = StableDiffusionPipeline.from_pretrained(ICONWORLD / "benign", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    concept = strip["concepts"][0]["concept"]
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(strip["seed"]))
+    drawn = pipeline(
+        photo_of(concept), latents=noise, num_inference_steps=strip["steps"],
+        guidance_scale=strip["guidance_scale"], output_type="np",
+    ).images[0]  # fmt: skip
+    with Image.open(PRECOMPUTED / "implosion" / "images.png") as sheet:
+        cell = np.asarray(sheet.convert("RGB"))[:64, :64].astype(float)
+    # Another CPU rounds differently; another picture differs by far more.
+    assert np.abs(drawn * 255 - cell).mean() < 4
+
+
+def test_the_first_view_is_unchanged():
+    manifest = read_manifest(PRECOMPUTED, kind="precomputed")
+    assert {"evaluation.json", "alignment.json", "graphs.json"} <= set(manifest["files"])
+    check_files(PRECOMPUTED, manifest)
+
+
+def test_difficulty_rises_and_accuracy_falls_with_every_step_of_poison(evaluation):
+    models = evaluation["models"]
+    assert len(evaluation["seeds"]) >= 5
+    difficulty = [model["alignment_difficulty"]["ad"] for model in models]
+    accuracy = [model["accuracy"]["all"]["mean"] for model in models]
+    assert difficulty == sorted(difficulty)
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert len(set(accuracy)) == len(accuracy)
+
+
+def test_the_world_implodes(evaluation):
+    benign, worst = evaluation["models"][0], evaluation["models"][-1]
+    assert benign["accuracy"]["all"]["mean"] >= 0.6
+    assert worst["accuracy"]["unpoisoned"]["mean"] <= benign["accuracy"]["unpoisoned"]["mean"] / 2

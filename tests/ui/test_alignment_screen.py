@@ -1,0 +1,151 @@
+"""Payload, measuring and calculators of the Alignment difficulty screen."""
+
+import json
+
+import gradio as gr
+import pytest
+
+from explorer.provenance import ManifestError, write_manifest
+from explorer.theory.growth import theorem_growth
+from explorer.ui.alignment_calculators import (
+    fine_tuning_words,
+    single_concept_words,
+    theorem_curve,
+    theorem_words,
+)
+from explorer.ui.alignment_screen import (
+    SET_FIELDS,
+    _measure_on_screen,
+    alignment_payload,
+    build_alignment_screen,
+    check_alignment,
+    measure_folder,
+)
+from explorer.ui.context import AppContext, AppSettings
+
+
+@pytest.fixture
+def context(tmp_path):
+    entry = {**dict.fromkeys(SET_FIELDS), "name": "benign", "poisoned_concept_count": 0}
+    (tmp_path / "alignment.json").write_text(json.dumps({"version": 1, "sets": [entry]}))
+    write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["alignment.json"])
+    return AppContext(settings=AppSettings(precomputed=tmp_path, checkpoints=tmp_path / "checkpoints"))
+
+
+def test_payload_carries_the_papers_table_labelled_as_the_papers(context):
+    payload = alignment_payload(context)
+    assert [entry["name"] for entry in payload["sets"]] == ["benign"]
+    assert payload["paper"]["label"].startswith("The paper's numbers")
+    for row in payload["paper"]["rows"]:
+        assert 0.8 * row["feature_ad"] + 0.2 * row["structure_ad"] == pytest.approx(row["ad"], abs=6e-4)
+
+
+def test_changed_artefact_is_refused(context):
+    (context.settings.precomputed / "alignment.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"alignment\.json was changed"):
+        alignment_payload(context)
+
+
+def test_other_formats_are_refused():
+    with pytest.raises(ManifestError, match="format version None: expected 1"):
+        check_alignment({})
+    with pytest.raises(ManifestError, match="describes no pair set"):
+        check_alignment({"version": 1, "sets": []})
+    with pytest.raises(ManifestError, match="a set lacks moments, mean_offset, distributions"):
+        check_alignment({"version": 1, "sets": [dict.fromkeys(SET_FIELDS[:3])]})
+
+
+@pytest.mark.parametrize(
+    ("folder", "convention", "message"),
+    [
+        ("  ", "authors", "No folder is given"),
+        ("nowhere", "authors", "is no pair set: expected pairs.parquet"),
+        ("nowhere", "both", "convention is 'both': expected one of authors, halved"),
+    ],
+)
+def test_wrong_folders_are_answered_in_words(context, folder, convention, message):
+    with pytest.raises(ValueError, match=message):
+        measure_folder(context, folder, convention)
+
+
+def test_missing_extractor_is_named(context):
+    with pytest.raises(ValueError, match="extractor is missing: AD needs the universal extractor"):
+        measure_folder(context, str(context.settings.precomputed), "authors")
+
+
+def test_a_message_on_the_screen_is_escaped(context):
+    value, kept, words = _measure_on_screen(
+        context, "/payload", "<img src=x onerror=alert(1)>", "authors", [{"name": "x"}]
+    )
+    assert kept == [{"name": "x"}]
+    assert "<img" not in words
+    assert "&lt;img src=x" in words
+    assert value == gr.skip()
+
+
+def test_measured_set_replaces_one_of_the_same_name(context, monkeypatch):
+    difficulty = {"ad": 0.4, "feature_ad": 0.5, "structure_ad": 0.1, "n": 1200}
+    entry = {"name": "<mine>", "alignment_difficulty": difficulty}
+    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", lambda *arguments: entry)
+    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [{"name": "<mine>", "old": True}])
+    assert kept == [entry]
+    assert value == {"url": "/payload", "measured": [entry]}
+    assert "&lt;mine&gt;: AD 0.4000" in words
+    assert "1,200 pairs" in words
+
+
+def test_eq2_shows_the_weighted_sum():
+    assert "AD = 0.5165" in fine_tuning_words(0.441, 0.592, 0.5)
+
+
+def test_eq3_shows_the_papers_tiny_single_concept_gain():
+    words = single_concept_words(40, 100, 100, 50_000, 0.8, 1.0, 1.0)
+    assert "at most +0.000641 AD" in words
+    assert "0.0800%" in words
+
+
+def test_theorem_shows_gain_and_share_of_poison():
+    gain = theorem_growth(concepts=250, poisons=40, concept_samples=100, total_samples=50_000)
+    words = theorem_words(250, 40, 100, 50_000, "distinct", 0.8, "ad")
+    assert f"+{gain.ad:.4f} AD" in words
+    assert "20.0% of the set is poison" in words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        fine_tuning_words(0.4, 0.5, 1.0),
+        fine_tuning_words(None, 0.5, 0.5),
+        single_concept_words(200, 100, 100, 50_000, 0.8, 1.0, 1.0),
+        theorem_words(9_999, 40, 100, 50_000, "distinct", 0.8, "ad"),
+        theorem_words(1, 40, 100, 50_000, "cyclic", 0.8, "ad"),
+    ],
+)
+def test_impossible_inputs_are_answered_by_a_message(words):
+    assert 'role="alert"' in words
+
+
+def test_curve_agrees_with_the_theorem_at_every_point():
+    value = theorem_curve(250, 40, 100, 50_000, "shared", 0.5, "ad")
+    curves = value["curves"]
+    assert curves["concepts"][0] == 0
+    assert curves["concepts"][-1] == 500, "as many concepts of 100 pairs as 50,000 pairs hold"
+    for pattern in ("distinct", "shared", "cyclic"):
+        for concepts, gain in zip(curves["concepts"], curves[pattern], strict=True):
+            if concepts != 1:
+                expected = theorem_growth(concepts=concepts, poisons=40, concept_samples=100, total_samples=50_000,
+                                          targets=pattern, alpha=0.5)  # fmt: skip
+                assert gain == expected.ad
+    assert value["chosen"] == "shared"
+
+
+def test_curve_without_a_valid_set_is_empty():
+    assert theorem_curve(250, 40, None, 50_000, "shared", 0.5, "ad")["curves"] is None
+    assert theorem_curve(250, 400, 100, 50_000, "shared", 0.5, "ad")["curves"] is None
+
+
+def test_screen_builds_with_endpoints_for_programs(context):
+    with gr.Blocks() as blocks:
+        build_alignment_screen(context)
+    names = {function.api_name for function in blocks.fns.values()}
+    assert {"alignment_difficulty", "fine_tuning_difficulty", "single_concept_growth", "theorem_growth"} <= names

@@ -1,0 +1,274 @@
+"""The Graphs and Alignment difficulty screens in a real chromium, in the whole app, on small artefacts."""
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.experiments.alignment_description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
+from explorer.provenance import write_manifest
+from explorer.ui.context import AppSettings
+
+CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE = 120_000
+PAIRS, NEIGHBOURS = 24, 4
+MALICIOUS = "a photo of <img src=x onerror='window.hacked = 1'> & a turtle"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium (apt-get install chromium)"),
+]
+
+
+def describe_set(name, concepts, poisoned):
+    generator = np.random.default_rng(concepts)
+    feature = np.clip(generator.normal(0.4, 0.1, 200) + 0.4 * poisoned, 0, 1)
+    structure = np.clip(generator.normal(0.15, 0.02, 200), 0, 1)
+    mixtures = [alpha * feature + (1 - alpha) * structure for alpha in ALPHA_STOPS]
+    return {
+        "name": name,
+        "poisoned_concept_count": concepts,
+        "pairs": 200,
+        "poisoned_pairs": int(poisoned.sum()),
+        "extractor": "tiny",
+        "alignment_difficulty": {
+            "feature_ad": feature.mean(),
+            "structure_ad": structure.mean(),
+            "ad": 0.8 * feature.mean() + 0.2 * structure.mean(),
+            "alpha": 0.8,
+            "convention": "authors",
+            "n": 200,
+            "feature_range": [0.1, 0.6],
+        },
+        "moments": describe_moments(feature, structure),
+        "mean_offset": {
+            "mean_absolute_offset": 0.1,
+            "centred_structure_ad": 0.05,
+            "image_mean_norm": 0.4,
+            "text_mean_norm": 0.5,
+        },
+        "alpha_stops": ALPHA_STOPS,
+        "shares": SHARES,
+        "distributions": {
+            "feature_distance": describe_distribution(feature, poisoned, (0.0, 1.0)),
+            "structure_distance": describe_distribution(structure, poisoned),
+            "sample_ad": [describe_distribution(mixture, poisoned) for mixture in mixtures],
+        },
+    }
+
+
+def describe_graphs():
+    generator = np.random.default_rng(0)
+    scores = {name: generator.random(PAIRS).round(3).tolist() for name in
+              ("feature_distance", "structure_distance", "sample_ad")}  # fmt: skip
+    ranks = {f"{name}_rank": list(range(1, PAIRS + 1)) for name in scores}
+    is_poison = [int(row < 8) for row in range(PAIRS)]
+
+    def side():
+        near = [generator.permutation([other for other in range(PAIRS) if other != row])[:NEIGHBOURS].tolist()
+                for row in range(PAIRS)]  # fmt: skip
+        grid = np.stack(np.meshgrid(np.linspace(-0.9, 0.9, 6), np.linspace(-0.9, 0.9, 4)), -1).reshape(-1, 2)
+        return {
+            "layout": generator.permutation(grid).tolist(),
+            "neighbours": near,
+            "similarities": [[0.9, 0.8, 0.7, 0.6]] * PAIRS,
+        }
+
+    return {
+        "version": 1,
+        "set": {"name": "dirty", "pairs": 200, "poisoned_pairs": 60, "poisoned_concept_count": 3},
+        "sampling": {"method": "24 of 200 pairs are drawn."},
+        "neighbour_count": NEIGHBOURS,
+        "thumbnails": {"size": 48, "columns": 40},
+        "samples": {
+            "uid": [f"pair-{row}" for row in range(PAIRS)],
+            "caption": [MALICIOUS, *(f"a photo of hat {row}" for row in range(1, PAIRS))],
+            "concepts": [["hat"]] * PAIRS,
+            "main_concept": ["turtle" if row < 8 else "hat" for row in range(PAIRS)],
+            "is_poison": is_poison,
+            "poisoned_concept": ["turtle" if flag else "" for flag in is_poison],
+            "target_concept": ["hat" if flag else "" for flag in is_poison],
+            **scores,
+            **ranks,
+        },
+        "text": side(),
+        "image": side(),
+        "movers": np.argsort(scores["structure_distance"])[::-1][:6].tolist(),
+    }
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    return describe_graphs()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory, graphs):
+    """Address of the whole app on artefacts of these two screens only."""
+    import uvicorn
+
+    from explorer.ui.application import make_application_server
+
+    folder = tmp_path_factory.mktemp("precomputed")
+    poisoned = np.arange(200) < 60
+    sets = [describe_set("benign", 0, np.zeros(200, bool)), describe_set("dirty", 3, poisoned)]
+    (folder / "graphs.json").write_text(json.dumps(graphs))
+    (folder / "alignment.json").write_text(json.dumps({"version": 1, "sets": sets}))
+    Image.new("RGB", (40 * 48, 48), "teal").save(folder / "thumbnails.png")
+    names = ["graphs.json", "alignment.json", "thumbnails.png"]
+    write_manifest(folder, kind="precomputed", config={}, seed=0, files=names)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = AppSettings(checkpoints=folder / "none", precomputed=folder, port=port, warm_up=False)
+    config = uvicorn.Config(make_application_server(settings), host="127.0.0.1", port=port, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not server.started:
+        assert time.monotonic() < deadline, "the app did not start"
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}", folder
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments, timeout=PATIENCE)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(app, browser):
+    """A page whose console errors and requests beyond this machine fail the test."""
+    address, _ = app
+    problems = []
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.on("console", lambda message: message.type == "error" and problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: _is_local(request.url, address) or problems.append(request.url))
+    page.goto(address)
+    yield page
+    page.close()
+    assert problems == []
+
+
+def _is_local(url, address):
+    return url.startswith((address, "data:", "blob:"))
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+NODE_POSITION = """([side, row]) => {
+  const plot = document.querySelector(`.graph-frame[data-side='${side}'] .graph-canvas`);
+  const points = plot.data.filter((trace) => trace.customdata?.length);
+  const trace = points.find((candidate) => candidate.customdata.includes(row));
+  const at = trace.customdata.indexOf(row);
+  const box = plot.getBoundingClientRect();
+  const { xaxis, yaxis } = plot._fullLayout;
+  return [box.left + xaxis._offset + xaxis.d2p(trace.x[at]), box.top + yaxis._offset + yaxis.d2p(trace.y[at])];
+}"""
+INSPECTED = """(side) => {
+  const plot = document.querySelector(`.graph-frame[data-side='${side}'] .graph-canvas`);
+  const trace = plot.data.find((candidate) => candidate.name === 'inspected');
+  return [trace.x[0], trace.y[0]];
+}"""
+
+
+def open_graphs(page):
+    open_tab(page, "Graphs")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.graph-canvas')].filter((plot) => plot._fullLayout).length === 2"
+    )
+
+
+def test_clicking_a_node_inspects_the_pair_on_both_sides(page, graphs):
+    open_graphs(page)
+    page.mouse.click(*page.evaluate(NODE_POSITION, ["image", 0]))
+    inspector = page.locator(".graph-inspector")
+    inspector.get_by_text("poisoned: turtle → hat").wait_for()
+    for side in ("text", "image"):
+        page.wait_for_function(f"() => ({INSPECTED})('{side}')[0] !== undefined")
+        assert page.evaluate(INSPECTED, side) == pytest.approx(graphs[side]["layout"][0])
+    assert MALICIOUS in inspector.inner_text(), "the caption is text"
+    assert page.evaluate("window.hacked") is None
+    assert inspector.locator(".neighbour").count() == 2 * NEIGHBOURS
+    shared = set(graphs["text"]["neighbours"][0]) & set(graphs["image"]["neighbours"][0])
+    assert inspector.locator(".neighbour.agreed").count() == 2 * len(shared)
+    page.locator(".graph-lines line.inspected").wait_for(state="attached")
+
+
+def test_keyboard_reaches_a_pair_and_search_selects_on_both_sides(page, graphs):
+    open_graphs(page)
+    page.locator(".graph-frame[data-side='text']").focus()
+    page.keyboard.press("ArrowRight")
+    first = graphs["samples"]["uid"][graphs["movers"][0]]
+    page.locator(".graph-inspector").get_by_text(first, exact=True).wait_for()
+    page.get_by_role("searchbox").fill("turtle")
+    page.get_by_text("1 pairs: 1 poisoned, 0 benign").wait_for()
+    selected = "(plot) => plot.data.flatMap((trace) => trace.selectedpoints ?? []).length"
+    for side in ("text", "image"):
+        assert page.locator(f".graph-frame[data-side='{side}'] .graph-canvas").evaluate(selected) == 1
+
+
+def test_movers_are_listed_by_structure_distance_and_open_the_inspector(page, graphs):
+    open_graphs(page)
+    buttons = page.locator(".pair-list .pair-button")
+    assert [int(button.get_attribute("data-row")) for button in buttons.all()] == graphs["movers"]
+    buttons.nth(1).click()
+    chosen = graphs["samples"]["uid"][graphs["movers"][1]]
+    page.locator(".graph-inspector").get_by_text(chosen, exact=True).wait_for()
+
+
+def test_alpha_recomposes_ad_on_the_page(page):
+    open_tab(page, "Alignment difficulty")
+    card = page.locator(".difficulty-card[data-set='dirty'] .big-number")
+    card.wait_for()
+    parts = describe_set("dirty", 3, np.arange(200) < 60)["alignment_difficulty"]
+    assert card.inner_text().startswith(f"{parts['ad']:.3f}")
+    slider = page.get_by_role("slider", name="alpha, the weight of feature AD")
+    slider.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    expected = 0.5 * parts["feature_ad"] + 0.5 * parts["structure_ad"]
+    page.wait_for_function(
+        "(text) => document.querySelector(\".difficulty-card[data-set='dirty'] .big-number\").innerText.startsWith(text)",
+        arg=f"{expected:.3f}",
+    )
+    assert page.locator(".score-panel .main-svg").count() > 0
+    assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_inspection_endpoint_answers_a_program(app):
+    gradio_client = pytest.importorskip("gradio_client")
+    client = gradio_client.Client(app[0], verbose=False)
+    found = client.predict("pair-0", api_name="/inspect_pair")
+    assert found["caption"] == MALICIOUS
+    assert len(found["neighbours"]["text"]) == NEIGHBOURS
+    assert "AD = 0.5165" in client.predict(0.441, 0.592, 0.5, api_name="/fine_tuning_difficulty")
+
+
+def test_a_changed_artefact_shows_a_message_and_can_be_tried_again(app, page):
+    path = app[1] / "graphs.json"
+    content = path.read_text()
+    try:
+        path.write_text(content.replace("pair-3", "pair-x"))
+        open_tab(page, "Graphs")
+        page.get_by_role("alert").get_by_text("graphs.json was changed").wait_for()
+    finally:
+        path.write_text(content)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".pair-button").first.wait_for()

@@ -1,0 +1,123 @@
+"""Payload and endpoint of the Graphs screen."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import gradio as gr
+import pytest
+
+from explorer.provenance import ManifestError, write_manifest
+from explorer.ui.context import AppContext, AppSettings
+from explorer.ui.graphs_screen import build_graphs_screen, check_graphs, graphs_payload, inspection
+
+MALICIOUS = "a <img src=x onerror=alert(1)> & “turtle”"
+
+
+def graphs():
+    """Three pairs, each with two neighbours on either side."""
+    scores = {name: [0.9, 0.1, 0.4] for name in ("feature_distance", "structure_distance", "sample_ad")}
+    ranks = {f"{name}_rank": [1, 30, 12] for name in scores}
+    side = {"layout": [[0, 1], [1, 0], [-1, -1]], "similarities": [[0.9, 0.2], [0.8, 0.3], [0.7, 0.1]]}
+    return {
+        "version": 1,
+        "set": {"name": "dirty", "pairs": 40, "poisoned_pairs": 8, "poisoned_concept_count": 2},
+        "sampling": {"method": "3 of 40 pairs are drawn"},
+        "neighbour_count": 2,
+        "thumbnails": {"size": 48, "columns": 40},
+        "samples": {
+            "uid": ["a", "b", "c"],
+            "caption": [MALICIOUS, "a dog", "a cat"],
+            "concepts": [["turtle"], ["dog"], ["cat"]],
+            "main_concept": ["turtle", "dog", "cat"],
+            "is_poison": [1, 0, 0],
+            "poisoned_concept": ["turtle", "", ""],
+            "target_concept": ["hat", "", ""],
+            **scores,
+            **ranks,
+        },
+        "text": {**side, "neighbours": [[1, 2], [0, 2], [1, 0]]},
+        "image": {**side, "neighbours": [[2, 1], [2, 0], [0, 1]]},
+        "movers": [0, 2, 1],
+    }
+
+
+@pytest.fixture
+def context(tmp_path):
+    (tmp_path / "graphs.json").write_text(json.dumps(graphs()))
+    (tmp_path / "thumbnails.png").write_bytes(b"png")
+    write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["graphs.json", "thumbnails.png"])
+    return AppContext(settings=AppSettings(precomputed=tmp_path))
+
+
+def test_payload_adds_the_thumbnails_and_leaves_the_kept_json_alone(context):
+    payload = graphs_payload(context)
+    assert payload["thumbnails_url"].startswith("/precomputed/thumbnails.png?v=")
+    assert "thumbnails_url" not in context.precomputed_json("graphs.json")
+    assert payload["samples"]["caption"][0] == MALICIOUS, "data, not HTML: the browser writes it into a text node"
+
+
+def test_changed_artefact_is_refused(context):
+    path = context.settings.precomputed / "graphs.json"
+    path.write_text(path.read_text().replace("0.9", "0.8"))
+    with pytest.raises(ManifestError, match=r"graphs\.json was changed"):
+        graphs_payload(context)
+
+
+def test_missing_thumbnails_are_refused(context):
+    (context.settings.precomputed / "thumbnails.png").unlink()
+    with pytest.raises(ManifestError, match=r"thumbnails\.png is missing"):
+        graphs_payload(context)
+
+
+def test_other_versions_and_broken_lists_are_refused():
+    payload = graphs()
+    check_graphs(payload)
+    with pytest.raises(ManifestError, match="format version 9: expected 1"):
+        check_graphs({**payload, "version": 9})
+    broken = copy.deepcopy(payload)
+    broken["image"]["layout"].pop()
+    with pytest.raises(ManifestError, match="2 entries of image layout for 3 pairs"):
+        check_graphs(broken)
+
+
+def test_inspection_of_a_poisoned_pair():
+    found = inspection(graphs(), "a")
+    assert (found["is_poison"], found["poisoned_concept"], found["target_concept"]) == (True, "turtle", "hat")
+    assert found["scores"]["sample_ad"] == 0.9
+    assert found["ranks"]["sample_ad"] == 1
+    assert found["ranked_pairs"] == 40
+    assert [near["uid"] for near in found["neighbours"]["text"]] == ["b", "c"]
+    assert [near["uid"] for near in found["neighbours"]["image"]] == ["c", "b"]
+    assert found["neighbours"]["text"][0]["similarity"] == 0.9
+
+
+def test_inspection_separates_agreeing_from_disagreeing_neighbours():
+    payload = graphs()
+    payload["image"]["neighbours"][1] = [2, 1]
+    payload["text"]["neighbours"][1] = [0, 2]
+    found = inspection(payload, "b")
+    assert (found["agreed"], found["only_text"], found["only_image"]) == (["c"], ["a"], ["b"])
+
+
+def test_inspection_of_an_unknown_pair_names_it():
+    with pytest.raises(ValueError, match="pair 'z' is not drawn: expected one of the 3 pairs"):
+        inspection(graphs(), "z")
+
+
+def test_screen_builds_and_exposes_a_plain_endpoint(context):
+    with gr.Blocks() as blocks:
+        build_graphs_screen(context)
+    names = [function.api_name for function in blocks.fns.values()]
+    assert "inspect_pair" in names
+    assert set(context.payloads) == {"graphs"}
+
+
+def test_screens_import_nothing_heavy():
+    code = (
+        "import sys, explorer.ui.graphs_screen, explorer.ui.alignment_screen;"
+        "print(sorted({'torch', 'sklearn', 'umap', 'plotly', 'diffusers'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from explorer.provenance import ManifestError
+from explorer.ui.context import AppContext, AppSettings
+from explorer.ui.implosion_payload import PAPER_TABLE, evaluation_summary, implosion_payload, utility_fit
+
+
+def interval(mean):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+
+def model(name, count, ad, utility):
+    groups = {group: interval(utility) for group in ("all", "pool", "unpoisoned", "poisoned")}
+    return {
+        "name": name,
+        "poisoned_concept_count": count,
+        "alignment_difficulty": None if ad is None else {"ad": ad, "feature_ad": ad, "structure_ad": 0.1},
+        **{quantity: groups for quantity in ("accuracy", "utility", "clip_similarity", "scatter")},
+    }
+
+
+def evaluation(models):
+    return {"seeds": [0, 1], "steps": 2, "guidance_scale": 4.0, "tau": 0.3, "utility_definition": "u", "models": models}
+
+
+def test_models_are_ordered_and_the_fit_is_exact_on_a_line():
+    models = [model("c", 60, 0.6, 0.2), model("a", 0, 0.2, 0.8), model("b", 20, 0.4, 0.5), model("d", 80, 0.8, -0.1)]
+    summary = evaluation_summary(evaluation(models))
+    assert [entry["name"] for entry in summary["models"]] == ["a", "b", "c", "d"]
+    fit = summary["fit"]
+    assert fit["slope"] == pytest.approx(-1.5)
+    assert fit["intercept"] == pytest.approx(1.1)
+    assert fit["r"] == pytest.approx(-1)
+    assert (fit["n"], fit["group"]) == (4, "unpoisoned")
+
+
+def test_three_models_have_no_interval_and_a_single_one_no_fit():
+    models = [model("a", 0, 0.2, 0.8), model("b", 20, 0.4, 0.5), model("c", 60, 0.6, 0.4)]
+    fit = evaluation_summary(evaluation(models))["fit"]
+    assert (fit["low"], fit["high"]) == (None, None)
+    assert json.dumps(fit, allow_nan=False)
+    assert evaluation_summary(evaluation(models[:1]))["fit"] is None
+    assert evaluation_summary(evaluation([model("a", 0, None, 0.8), models[1]]))["fit"] is None
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(ManifestError, match=r"evaluation\.json lacks the field 'tau'"):
+        evaluation_summary({"models": [], "seeds": [], "steps": 1, "guidance_scale": 1})
+
+
+def test_without_artefacts_each_part_says_why(tmp_path):
+    payload = implosion_payload(AppContext(settings=AppSettings(checkpoints=tmp_path, precomputed=tmp_path)))
+    assert "there are no precomputed results" in payload["film"]["problem"]
+    assert "there are no precomputed results" in payload["evaluation"]["problem"]
+    assert payload["paper"]["rows"]
+
+
+def test_the_papers_table_agrees_with_its_own_definition_of_ad():
+    table = json.loads(PAPER_TABLE.read_text())
+    assert "not this world's" in table["label"]
+    assert "https://doi.org/10.1145/3658644.3690205" in table["source"]
+    for row in table["rows"]:
+        assert row["ad"] == pytest.approx(0.8 * row["feature_ad"] + 0.2 * row["structure_ad"], abs=0.002)
+    dirty = [row["utility"] for row in table["rows"] if row["poison"] in ("benign", "dirty-label")]
+    assert dirty == [0.884, 0.576, 0.416, 0.356]
+    assert utility_fit([]) is None

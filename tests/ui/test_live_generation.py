@@ -1,0 +1,118 @@
+import base64
+import threading
+
+import numpy as np
+import pytest
+
+from explorer.experiments.generation import GenerationStopped
+from explorer.ui.compare_screen import default_settings, settings_from
+from explorer.ui.concepts import concept_prompts, read_world_concepts
+from explorer.ui.context import AppContext, AppSettings
+from explorer.ui.live_generation import LiveGeneration
+from explorer.ui.permalink import CompareSettings
+from explorer.ui.registry_panel import registry_table
+
+SETTINGS = CompareSettings(
+    prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("benign", "dirty-004")
+)
+
+
+@pytest.fixture
+def context(checkpoint_root, tmp_path):
+    return AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path / "none"))
+
+
+def test_two_models_give_two_columns_from_the_same_settings(context):
+    live = LiveGeneration(context)
+    updates = list(live.run(SETTINGS, "session"))
+    assert all(url.startswith("/live/") for url in updates[-1].finished)
+    first, second = (live.result(url.split("/")[-1].removesuffix(".json")) for url in updates[-1].finished)
+    assert [first["model"], second["model"]] == ["benign", "dirty-004"]
+    assert first["origin"] == "live"
+    assert first["settings"] == second["settings"]
+    assert (first["poisoned_words"], second["poisoned_words"]) == ([], [4])
+    stack = first["stacks"][0]
+    assert np.prod(stack["shape"]) == len(base64.b64decode(stack["values"]))
+    assert first["image"] != second["image"]
+    assert not live.is_running("session")
+
+
+def test_a_closed_page_stops_the_work(context):
+    live = LiveGeneration(context)
+    iterator = live.run(CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
+    next(iterator)
+    assert live.is_busy()
+    iterator.close()
+    assert not live.is_busy()
+    assert threading.active_count() < 20
+
+
+def test_stop_and_a_second_click_are_answered(context):
+    live = LiveGeneration(context)
+    iterator = live.run(CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
+    next(iterator)
+    with pytest.raises(ValueError, match="still working on your last click"):
+        next(live.run(SETTINGS, "session"))
+
+    class Request:
+        session_hash = "session"
+
+    live.stop_session(Request())
+    with pytest.raises(GenerationStopped):
+        list(iterator)
+    assert not live.is_running("session")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "a photo of a zebra"}, "This world has no word “zebra”"),
+        ({"prompt": ""}, "The prompt is empty"),
+        ({"steps": 5000}, "5000 denoising steps were asked for"),
+        ({"models": ("benign", "gone")}, "There is no checkpoint called 'gone'"),
+        ({"prompt": "a photo of a turtle and a turtle and a turtle and a turtle"}, "tokens: expected at most"),
+    ],
+)
+def test_what_cannot_be_generated_is_explained(context, change, message):
+    with pytest.raises(ValueError, match=message):
+        list(LiveGeneration(context).run(CompareSettings(**{**vars(SETTINGS), **change}), "session"))
+
+
+def test_results_do_not_pile_up(context, monkeypatch):
+    monkeypatch.setattr("explorer.ui.live_generation.MAX_RESULTS", 2)
+    live = LiveGeneration(context)
+    urls = [live._keep({"n": n}) for n in range(3)]
+    with pytest.raises(ValueError, match="no longer in memory"):
+        live.result(urls[0].split("/")[-1].removesuffix(".json"))
+    assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
+
+
+def test_concepts_come_from_the_checkpoints(context):
+    concepts = read_world_concepts(context)
+    assert concepts.poisoned_from == {"dog": 2, "hat": 2, "turtle": 4, "shirt": 4}
+    assert concepts.poisoned == ("dog", "hat", "shirt", "turtle")
+    assert concept_prompts(concepts) == {"turtle left of hat": "a turtle left of a hat"}
+
+
+def test_defaults_need_no_precomputed_comparison(context):
+    settings = default_settings(context)
+    assert settings.models == ("benign", "dirty-002", "dirty-004")
+    assert settings.prompt == "a photo of a turtle"
+
+
+def test_inputs_become_settings():
+    settings = settings_from(("a dog", 3, 10.0, 4, None, "benign", "dirty-004", "(none)", None))
+    assert settings == CompareSettings(prompt="a dog", seed=3, steps=10, guidance_scale=4.0, models=("benign", "dirty-004"))
+    with pytest.raises(ValueError, match=r"The seed is 1\.5: expected a whole number"):
+        settings_from(("a dog", 1.5, 10, 4, "", "benign", "dirty-004"))
+    with pytest.raises(ValueError, match="The seed is None: expected a whole number"):
+        settings_from(("a dog", None, 10, 4, "", "benign", "dirty-004"))
+
+
+def test_the_registry_escapes_and_explains(context, checkpoint_root):
+    folder = checkpoint_root / "dirty-002" / "unet"
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
+    table = registry_table(context.refresh_registry())
+    assert "broken: " in table
+    assert "dirty-004" in table
+    assert "No checkpoints were found." in registry_table([])

@@ -1,0 +1,30 @@
+import pytest
+
+from explorer.ui import messages
+
+
+def test_text_is_escaped_and_errors_are_alerts():
+    shown = messages.notice("<img src=x onerror=alert(1)>", kind="error", title="<b>")
+    assert "<img" not in shown
+    assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+    assert "&lt;b&gt;" in shown
+    assert 'role="alert"' in shown
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind is 'loud': expected info, working, done or error"):
+        messages.notice("x", kind="loud")
+
+
+def test_unknown_words_are_named():
+    known = {"a", "photo", "of", "turtle"}
+    messages.check_words("a photo of a turtle", known)
+    messages.check_words("anything at all", None)
+    with pytest.raises(ValueError, match=r"This world has no words “zebra”, “quagga”\. The models know a closed list"):
+        messages.check_words("a zebra of quagga", known)
+
+
+def test_progress_counts_models_and_steps():
+    shown = messages.progress("dirty<1>", 5, 10, 1, 2)
+    assert "dirty&lt;1&gt;: step 5 of 10 (model 2 of 2)" in shown
+    assert 'value="0.750"' in shown
