@@ -1,12 +1,14 @@
 """Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
 
 Fixtures only, so that tests of any floor use them without importing one another:
-``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``checkpoint_root``.
+``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``checkpoint_root``; and ``micro_world``,
+a world of eight concepts built by the real code in seconds.
 """
 
 import json
 import shutil
 import string
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,3 +186,38 @@ def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
         poison = {"kind": "dirty-label", "concepts": ["dog", "hat", "turtle", "shirt"][:count]}
         write_manifest(folder, kind="checkpoint", config={"base": "benign", "poison": poison}, seed=0)
     return root
+
+
+@pytest.fixture(scope="session")
+def micro_recipe():
+    """The ``cpu`` recipe with a few steps of everything."""
+    from explorer.experiments.recipes import CPU
+
+    return replace(
+        CPU,
+        name="micro",
+        concept_count=8,
+        autoencoder=replace(CPU.autoencoder, steps=3, batch_size=2, precision="no"),
+        autoencoder_channels=(8, 8, 16),
+        autoencoder_scenes=12,
+        extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
+        extractor_pairs=30,
+        denoiser_channels=(16, 16, 32),
+        base=replace(CPU.base, steps=3, batch_size=4, precision="no"),
+        base_pairs=24,
+        fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no"),
+        fine_tuning_pairs=40,
+        poison_pairs_per_concept=3,
+        poisoned_concept_counts=(2, 4),
+    )
+
+
+@pytest.fixture(scope="session")
+def micro_world(micro_recipe, tmp_path_factory):
+    """A finished ``WorldBuild``: extractor, base, benign control and two poisoned models, and their pair sets."""
+    from explorer.experiments.build_world import WorldBuild
+
+    folder = tmp_path_factory.mktemp("world")
+    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models", say=lambda line: None)
+    made.everything()
+    return made

@@ -84,7 +84,7 @@ def test_stock_diffusers_draws_the_film_strips_first_benign_cell():
     from diffusers import StableDiffusionPipeline
 
     strip = json.loads((PRECOMPUTED / "implosion" / "film_strip.json").read_text(encoding="utf-8"))
-    pipeline = StableDiffusionPipeline.from_pretrained(ICONWORLD / "benign", torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(ICONWORLD / "benign", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     concept = strip["concepts"][0]["concept"]
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(strip["seed"]))

@@ -18,7 +18,7 @@ from explorer.provenance import write_json
 
 if TYPE_CHECKING:
     from explorer.experiments.concept_judge import ConceptJudge
-    from explorer.experiments.generation import Generation
+    from explorer.experiments.generation import Generation, GenerationRequest
     from explorer.models.attention_cube import AttentionCube
     from explorer.models.checkpoints import Checkpoint
 
@@ -115,6 +115,30 @@ def describe_generation(
         numbers=numbers,
         seconds=generation.seconds,
     )
+
+
+def compare_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    request: GenerationRequest,
+    *,
+    concepts: Sequence[str],
+    judge: ConceptJudge | None = None,
+) -> list[ComparisonColumn]:
+    """Load the checkpoints and make one column each of the same request, in order.
+
+    Raises:
+        ValueError: if a checkpoint cannot be loaded, or does not know a word of the prompt.
+    """
+    from explorer.experiments.generation import compare
+    from explorer.models.pipelines import load_pipeline
+
+    shared: dict[Any, Any] = {}
+    pipelines = {checkpoint.name: load_pipeline(checkpoint, shared=shared) for checkpoint in checkpoints}
+    generations = compare(pipelines, request)
+    return [
+        describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
+        for checkpoint, generation in zip(checkpoints, generations, strict=True)
+    ]
 
 
 def concept_word_indices(words: Sequence[str], concepts: Sequence[str]) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 UTILITY = "share of pictures whose CLIP similarity is above tau and whose top-1 concept is the prompt's"
 TAU_QUANTILE = 0.10
-PAIRED_PROMPTS = 24
+PAIRED_PROMPTS = 12
 
 
 @dataclass(frozen=True, kw_only=True)

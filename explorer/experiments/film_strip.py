@@ -160,7 +160,11 @@ def _write(
             {"concept": concept, "poisoned_from": poisoned_from(concept, checkpoints)} for concept in config.concepts
         ],
         "models": [
-            {"name": checkpoint.name, "poisoned_concept_count": checkpoint.poisoned_concept_count, "cells": column.cells}
+            {
+                "name": checkpoint.name,
+                "poisoned_concept_count": checkpoint.poisoned_concept_count,
+                "cells": column.cells,
+            }
             for checkpoint, column in zip(checkpoints, columns, strict=True)
         ],
     }

@@ -63,8 +63,8 @@ CPU = Recipe(
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=300, batch_size=64, learning_rate=1e-3, schedule="constant", warmup_steps=20, precision="bf16",
-        ema_decay=0.97, checkpoint_every=50,
+        steps=360, batch_size=48, learning_rate=1.5e-3, warmup_steps=20, precision="bf16", ema_decay=0.97,
+        checkpoint_every=60,
     ),
     fine_tuning_pairs=9_000,
     poison_pairs_per_concept=60,
@@ -90,8 +90,8 @@ FULL = Recipe(
     ),
     base_pairs=200_000,
     fine_tuning=TrainingConfig(
-        steps=1000, batch_size=128, learning_rate=1e-3, schedule="constant", warmup_steps=20, precision="bf16",
-        ema_decay=0.98, checkpoint_every=200,
+        steps=1000, batch_size=128, learning_rate=1.5e-3, warmup_steps=20, precision="bf16", ema_decay=0.98,
+        checkpoint_every=200,
     ),
     fine_tuning_pairs=30_000,
     poison_pairs_per_concept=64,

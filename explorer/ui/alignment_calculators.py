@@ -20,7 +20,7 @@ PAPER_PAIRS, PAPER_POISONS, PAPER_CONCEPT_PAIRS = 50_000, 40, 100
 
 def build_calculators() -> None:
     """Add the section with the three calculators to the Blocks being built."""
-    with gr.Group(elem_id="calculators"), gr.Column(elem_classes="calculator-section"):
+    with gr.Column(elem_id="calculators"):
         gr.Markdown(
             "### Calculators: what poison must add to AD\nSet at first to the paper's fine-tuning (N = 50,000, m = 40)."
         )
@@ -39,7 +39,7 @@ def _fine_tuning() -> None:
         tuning = gr.Number(0.592, label="AD(T), fine-tuning data", minimum=0, maximum=1, step=0.01)
     weight = gr.Slider(0.05, 0.95, value=0.5, step=0.05, label="λ, weight of the fine-tuning data")
     answer = gr.HTML(fine_tuning_words(0.441, 0.592, 0.5))
-    _answer_on_change([base, tuning, weight], fine_tuning_words, answer, "fine_tuning_difficulty")
+    _answer_on_change([base, tuning, weight], fine_tuning_words, answer)
 
 
 def _single_concept() -> None:
@@ -55,7 +55,7 @@ def _single_concept() -> None:
         structure = gr.Number(1.0, label="Δs", minimum=0, maximum=1, step=0.05)
     inputs = [poisons, concept, target, total, alpha, feature, structure]
     answer = gr.HTML(single_concept_words(*(field.value for field in inputs)))
-    _answer_on_change(inputs, single_concept_words, answer, "single_concept_growth")
+    _answer_on_change(inputs, single_concept_words, answer)
 
 
 def _theorem() -> None:
@@ -79,21 +79,14 @@ def _theorem() -> None:
             answer = gr.HTML(theorem_words(*start))
         with gr.Column(scale=2):
             curve = viewer("growth_curve", theorem_curve(*start), elem_id="growth-curve", label="curve of Theorem 4.2")
-    _answer_on_change(inputs, theorem_words, answer, "theorem_growth")
+    _answer_on_change(inputs, theorem_words, answer)
     for field in inputs:
         field.change(theorem_curve, inputs, curve, queue=False, show_progress="hidden", api_visibility="private")
 
 
-def _answer_on_change(inputs: list[Any], words: Any, answer: gr.HTML, api_name: str) -> None:
-    gr.on(
-        [field.change for field in inputs],
-        words,
-        inputs,
-        answer,
-        queue=False,
-        show_progress="hidden",
-        api_name=api_name,
-    )
+def _answer_on_change(inputs: list[Any], words: Any, answer: gr.HTML) -> None:
+    changes = [field.change for field in inputs]
+    gr.on(changes, words, inputs, answer, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def fine_tuning_words(base_ad: float, fine_tuning_ad: float, weight: float) -> str:
@@ -119,6 +112,7 @@ def single_concept_words(
     """Eq. 3 as HTML; a message where an input is missing or out of range."""
 
     def words() -> str:
+        _check_shares(alpha=alpha, feature_change=feature_change, structure_change=structure_change)
         gain = single_concept_growth(
             poisons=poisons, concept_samples=concept_samples, target_samples=target_samples,
             total_samples=total_samples, alpha=alpha, feature_change=feature_change, structure_change=structure_change,
@@ -139,6 +133,7 @@ def theorem_words(
     """Theorem 4.2 at one C_P as HTML; a message where an input is missing or out of range."""
 
     def words() -> str:
+        _check_shares(alpha=alpha)
         gain = theorem_growth(concepts=concepts, poisons=poisons, concept_samples=samples, total_samples=total,
                               targets=targets, alpha=alpha)  # fmt: skip
         return _result(
@@ -184,6 +179,12 @@ def _answered(words: Any, given: tuple[Any, ...]) -> str:
         return words()
     except ValueError as error:
         return notice(str(error), kind="error")
+
+
+def _check_shares(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name.replace('_', ' ')} is {value:g}: expected a value from 0 to 1")
 
 
 def _result(number: str, words: str) -> str:

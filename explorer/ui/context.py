@@ -92,9 +92,7 @@ class AppContext:
         Treat the result as read-only.
         """
         path = self.precomputed_file(name)
-        return self.remember(
-            ("json", name), _stamp(path), lambda: json.loads(path.read_text(encoding="utf-8"))
-        )
+        return self.remember(("json", name), _stamp(path), lambda: json.loads(path.read_text(encoding="utf-8")))
 
     def precomputed_url(self, name: str) -> str:
         """URL of a precomputed file; the hash in it makes a browser fetch a new version.
@@ -166,4 +164,3 @@ class AppContext:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size
-

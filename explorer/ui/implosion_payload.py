@@ -51,7 +51,9 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
         models = [_model_row(model) for model in evaluation["models"]]
         summary = {name: evaluation[name] for name in ("seeds", "steps", "guidance_scale", "tau", "utility_definition")}
     except KeyError as error:
-        raise ManifestError(f"evaluation.json lacks the field {error}. Run `python -m explorer evaluate` again.") from error
+        raise ManifestError(
+            f"evaluation.json lacks the field {error}. Run `python -m explorer evaluate` again."
+        ) from error
     models.sort(key=lambda model: model["poisoned_concept_count"])
     return {**summary, "models": models, "fit": utility_fit(models)}
 

@@ -105,7 +105,8 @@ def check_settings(settings: CompareSettings) -> None:
         raise ValueError(f"The guidance scale is {settings.guidance_scale}: expected 0 to {MAX_GUIDANCE_SCALE:g}.")
     if not COLUMN_RANGE[0] <= len(settings.models) <= COLUMN_RANGE[1]:
         raise ValueError(
-            f"{len(settings.models)} models are chosen: a comparison has {COLUMN_RANGE[0]} to {COLUMN_RANGE[1]} columns."
+            f"{len(settings.models)} models are chosen: a comparison has {COLUMN_RANGE[0]} to {COLUMN_RANGE[1]} "
+            "columns."
         )
 
 

@@ -52,7 +52,9 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
         return registry_table([validate(checkpoint, thorough=True) for checkpoint in context.refresh_registry()])
 
     refresh.click(look_again, outputs=[table, *choosers], api_name="checkpoints")
-    check.click(check_weights, outputs=table, concurrency_id="model-work", concurrency_limit=1, api_visibility="private")
+    check.click(
+        check_weights, outputs=table, concurrency_id="model-work", concurrency_limit=1, api_visibility="private"
+    )
 
 
 def registry_table(registry: list[Checkpoint]) -> str:

@@ -141,4 +141,3 @@ def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
 
 def _in_words(error: Exception) -> str:
     return f"a field is missing: {error}" if isinstance(error, KeyError) else str(error)
-

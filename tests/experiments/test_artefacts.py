@@ -3,6 +3,7 @@ import pytest
 
 from explorer.experiments.artefacts import (
     attention_numbers,
+    compare_checkpoints,
     concept_word_indices,
     describe_generation,
     read_comparison,
@@ -50,9 +51,10 @@ def test_numbers_agree_with_the_cube(column):
 
 def test_a_comparison_reads_back_unchanged(column, tmp_path):
     _, described = column
-    names = write_comparison(tmp_path, [described])
-    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
-    (found,) = read_comparison(tmp_path)
+    folder = tmp_path / "comparison"
+    names = write_comparison(folder, [described])
+    assert sorted(names) == sorted(path.name for path in folder.iterdir())
+    (found,) = read_comparison(folder)
     np.testing.assert_array_equal(found.image, described.image)
     for kept, written in zip(found.stacks, described.stacks, strict=True):
         np.testing.assert_array_equal(kept.values, written.values)
@@ -79,3 +81,10 @@ def test_a_prompt_without_concepts_shows_its_last_word():
     assert concept_word_indices(["a", "Dog", "hat"], CONCEPTS) == (1, 2)
     assert concept_word_indices(["a", "zebra"], CONCEPTS) == (1,)
     assert concept_word_indices([], CONCEPTS) == ()
+
+
+def test_checkpoints_are_compared_in_order(checkpoint_root):
+    checkpoints = scan_checkpoints(checkpoint_root)[::-1]
+    columns = compare_checkpoints(checkpoints, REQUEST, concepts=CONCEPTS)
+    assert [column.model for column in columns] == ["dirty-004", "dirty-002", "benign"]
+    assert all(column.settings["seed"] == 3 for column in columns)

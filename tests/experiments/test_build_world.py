@@ -20,31 +20,10 @@ from explorer.models.pipelines import load_pipeline
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import check_files, read_manifest
 
-MICRO = replace(
-    CPU,
-    name="micro",
-    concept_count=8,
-    autoencoder=replace(CPU.autoencoder, steps=3, batch_size=2, precision="no"),
-    autoencoder_channels=(8, 8, 16),
-    autoencoder_scenes=12,
-    extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
-    extractor_pairs=30,
-    denoiser_channels=(16, 16, 32),
-    base=replace(CPU.base, steps=3, batch_size=4, precision="no"),
-    base_pairs=24,
-    fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no"),
-    fine_tuning_pairs=40,
-    poison_pairs_per_concept=3,
-    poisoned_concept_counts=(2, 4),
-)
-
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    made = WorldBuild(recipe=MICRO, run=folder / "run", output=folder / "models", say=lambda line: None)
-    made.everything()
-    return made
+def build(micro_world):
+    return micro_world
 
 
 def test_every_model_is_published_with_a_card_and_a_checked_manifest(build):
@@ -71,7 +50,7 @@ def test_the_registry_finds_them_sound_and_knows_their_poison(build):
 def test_stock_diffusers_generates_from_the_benign_folder(build):
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(build.output / "benign", torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(build.output / "benign", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     image = pipeline("a photo of a cat", num_inference_steps=2, generator=generator, output_type="np").images[0]
@@ -81,13 +60,13 @@ def test_stock_diffusers_generates_from_the_benign_folder(build):
 
 def test_a_finished_build_does_nothing_twice(build):
     said = []
-    WorldBuild(recipe=MICRO, run=build.run, output=build.output, say=said.append).everything()
+    WorldBuild(recipe=build.recipe, run=build.run, output=build.output, say=said.append).everything()
     assert said == []
     assert finished_steps(build.run / "base") == 3
 
 
 def test_poisoned_sets_have_the_recipes_counts(build):
-    for count in MICRO.poisoned_concept_counts:
+    for count in build.recipe.poisoned_concept_counts:
         table = PairSet.load(build.run / "sets" / f"dirty-{count:03d}").table
         assert table["is_poison"].sum() == 3 * count
         assert (table["split"] == "train").sum() == 40
@@ -133,13 +112,13 @@ def test_tau_needs_the_benign_control_first(build):
         poisoned_concepts = ("cat",)
 
     with pytest.raises(ValueError, match="expected the benign control"):
-        summarise([Poisoned()], MICRO.world(), EvaluationConfig())
+        summarise([Poisoned()], build.recipe.world(), EvaluationConfig())
 
 
 def test_mask_mass_lies_between_zero_and_one_for_every_concept(build):
     pipeline = load_pipeline(build.output / "benign")
-    mass, area = known_mask_mass(pipeline, MICRO.world(), seed=0)
-    again, _ = known_mask_mass(pipeline, MICRO.world(), seed=0)
+    mass, area = known_mask_mass(pipeline, build.recipe.world(), seed=0)
+    again, _ = known_mask_mass(pipeline, build.recipe.world(), seed=0)
     assert mass.shape == area.shape == (8,)
     assert ((mass > 0) & (mass < 1)).all()
     assert ((area > 0.02) & (area < 0.9)).all()

@@ -119,6 +119,8 @@ def test_theorem_shows_gain_and_share_of_poison():
         single_concept_words(200, 100, 100, 50_000, 0.8, 1.0, 1.0),
         theorem_words(9_999, 40, 100, 50_000, "distinct", 0.8, "ad"),
         theorem_words(1, 40, 100, 50_000, "cyclic", 0.8, "ad"),
+        theorem_words(10, 40, 100, 50_000, "distinct", 1.2, "ad"),
+        single_concept_words(40, 100, 100, 50_000, 0.8, 1.0, 7.0),
     ],
 )
 def test_impossible_inputs_are_answered_by_a_message(words):
@@ -144,8 +146,8 @@ def test_curve_without_a_valid_set_is_empty():
     assert theorem_curve(250, 400, 100, 50_000, "shared", 0.5, "ad")["curves"] is None
 
 
-def test_screen_builds_with_endpoints_for_programs(context):
+def test_screen_builds_with_an_endpoint_for_programs(context):
     with gr.Blocks() as blocks:
         build_alignment_screen(context)
     names = {function.api_name for function in blocks.fns.values()}
-    assert {"alignment_difficulty", "fine_tuning_difficulty", "single_concept_growth", "theorem_growth"} <= names
+    assert "alignment_difficulty" in names

@@ -218,7 +218,7 @@ def test_keyboard_reaches_a_pair_and_search_selects_on_both_sides(page, graphs):
     first = graphs["samples"]["uid"][graphs["movers"][0]]
     page.locator(".graph-inspector").get_by_text(first, exact=True).wait_for()
     page.get_by_role("searchbox").fill("turtle")
-    page.get_by_text("1 pairs: 1 poisoned, 0 benign").wait_for()
+    page.get_by_text("1 pair: 1 poisoned, 0 benign").wait_for()
     selected = "(plot) => plot.data.flatMap((trace) => trace.selectedpoints ?? []).length"
     for side in ("text", "image"):
         assert page.locator(f".graph-frame[data-side='{side}'] .graph-canvas").evaluate(selected) == 1
@@ -244,10 +244,7 @@ def test_alpha_recomposes_ad_on_the_page(page):
     for _ in range(6):
         page.keyboard.press("ArrowLeft")
     expected = 0.5 * parts["feature_ad"] + 0.5 * parts["structure_ad"]
-    page.wait_for_function(
-        "(text) => document.querySelector(\".difficulty-card[data-set='dirty'] .big-number\").innerText.startsWith(text)",
-        arg=f"{expected:.3f}",
-    )
+    page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
 
@@ -258,7 +255,6 @@ def test_inspection_endpoint_answers_a_program(app):
     found = client.predict("pair-0", api_name="/inspect_pair")
     assert found["caption"] == MALICIOUS
     assert len(found["neighbours"]["text"]) == NEIGHBOURS
-    assert "AD = 0.5165" in client.predict(0.441, 0.592, 0.5, api_name="/fine_tuning_difficulty")
 
 
 def test_a_changed_artefact_shows_a_message_and_can_be_tried_again(app, page):

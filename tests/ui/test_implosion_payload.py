@@ -17,7 +17,7 @@ def model(name, count, ad, utility):
         "name": name,
         "poisoned_concept_count": count,
         "alignment_difficulty": None if ad is None else {"ad": ad, "feature_ad": ad, "structure_ad": 0.1},
-        **{quantity: groups for quantity in ("accuracy", "utility", "clip_similarity", "scatter")},
+        **dict.fromkeys(("accuracy", "utility", "clip_similarity", "scatter"), groups),
     }
 
 

@@ -102,7 +102,9 @@ def test_defaults_need_no_precomputed_comparison(context):
 
 def test_inputs_become_settings():
     settings = settings_from(("a dog", 3, 10.0, 4, None, "benign", "dirty-004", "(none)", None))
-    assert settings == CompareSettings(prompt="a dog", seed=3, steps=10, guidance_scale=4.0, models=("benign", "dirty-004"))
+    assert settings == CompareSettings(
+        prompt="a dog", seed=3, steps=10, guidance_scale=4.0, models=("benign", "dirty-004")
+    )
     with pytest.raises(ValueError, match=r"The seed is 1\.5: expected a whole number"):
         settings_from(("a dog", 1.5, 10, 4, "", "benign", "dirty-004"))
     with pytest.raises(ValueError, match="The seed is None: expected a whole number"):

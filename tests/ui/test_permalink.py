@@ -9,7 +9,12 @@ from explorer.ui.permalink import (
 )
 
 SETTINGS = CompareSettings(
-    prompt="a turtle left of a hat & more", seed=3, steps=12, guidance_scale=7.5, negative_prompt="dog", models=("a", "b")
+    prompt="a turtle left of a hat & more",
+    seed=3,
+    steps=12,
+    guidance_scale=7.5,
+    negative_prompt="dog",
+    models=("a", "b"),
 )
 
 

@@ -75,7 +75,10 @@ def test_another_address_needs_credentials(settings):
 
 def test_credentials_are_asked_of_everything_but_health(settings):
     guarded = AppSettings(
-        checkpoints=settings.checkpoints, precomputed=settings.precomputed, host="0.0.0.0", credentials=("ann", "secret")
+        checkpoints=settings.checkpoints,
+        precomputed=settings.precomputed,
+        host="0.0.0.0",
+        credentials=("ann", "secret"),
     )
     client = TestClient(make_application_server(guarded), base_url="http://example.org")
     assert client.get("/livez").status_code == 200

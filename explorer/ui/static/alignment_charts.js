@@ -31,7 +31,7 @@ const margins = (bottom) => ({ l: 50, r: 10, t: 8, b: bottom });
 function scorePanel(score, label, words) {
   return node('section', { class: 'score-panel', 'data-score': score, 'aria-label': `Distribution of ${label}` },
     node('header', {}, node('h4', {}, label), node('span', { class: 'auc figure' })),
-    node('p', { class: 'note' }, words), node('div', { class: 'chart histogram' }), node('div', { class: 'chart cumulative' }));
+    node('p', { class: 'note' }, words), node('div', { class: 'measure-chart histogram' }), node('div', { class: 'measure-chart cumulative' }));
 }
 
 function groups(stored, colours) {
@@ -55,10 +55,13 @@ function histogramTraces(stored, reference, colours) {
 }
 
 function cumulativeTraces(stored, reference, shares, colours) {
-  const line = (group, extra) => ({ type: 'scatter', mode: 'lines', x: group.quantiles, y: shares,
+  // From the lowest to the highest value drawn: a distribution function does not end where its group does.
+  const [low, high] = stored.range;
+  const line = (group, extra) => ({ type: 'scatter', mode: 'lines',
+    x: [Math.min(low, group.quantiles[0]), ...group.quantiles, Math.max(high, group.quantiles[group.quantiles.length - 1])], y: [0, ...shares, 1],
     hovertemplate: '%{y:.0%} are at or below %{x:.3f}<extra>%{fullData.name}</extra>', ...extra });
   const drawn = groups(stored, colours).map((group) => line(group, {
-    name: group.name, line: { color: group.colour, width: 2.5, dash: group.name === 'poisoned' ? 'solid' : 'solid' } }));
+    name: group.name, line: { color: group.colour, width: 2.5 } }));
   if (reference) drawn.push(line(reference.groups.benign, controlStyle(colours)));
   return drawn;
 }

@@ -26,8 +26,8 @@ class AlignmentScreen {
     Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets });
     const first = this.sets[0];
     const last = this.sets[this.sets.length - 1];
-    this.state = { alpha: first.alignment_difficulty.alpha, chosen: new Set([first.name, last.name]), shown: last.name, control: true };
     this.stops = first.alpha_stops;
+    this.state = { alpha: nearest(this.stops, first.alignment_difficulty.alpha), chosen: new Set([first.name, last.name]), shown: last.name, control: true };
     this.build();
     onThemeChange(() => this.drawCharts());
     this.draw();
@@ -50,7 +50,7 @@ class AlignmentScreen {
     this.parts = {
       choices: node('div', { class: 'set-choices', role: 'group', 'aria-label': 'Pair sets' }), facts: part('note', 'p'),
       cards: part('difficulty-cards'), table: part('difficulty-table'), distributions: part('score-panels'),
-      growth: part('chart'), paper: part('chart'), offset: part('offset-table'), alpha: part('figure', 'output'),
+      growth: part('measure-chart'), paper: part('measure-chart'), offset: part('offset-table'), alpha: part('figure', 'output'),
       shown: node('select', { class: 'plain-select', id: 'distribution-set', onchange: (event) => this.change({ shown: event.target.value }) }),
     };
     const section = (title, ...children) => node('section', { class: 'measure-section' }, node('h3', {}, title), ...children);
@@ -79,9 +79,8 @@ class AlignmentScreen {
   }
 
   alphaSlider() {
-    const at = this.stops.indexOf(this.state.alpha);
     return node('label', { class: 'field alpha-field' }, 'α', node('input', {
-      type: 'range', min: 0, max: this.stops.length - 1, step: 1, value: at < 0 ? 16 : at, 'aria-label': 'alpha, the weight of feature AD',
+      type: 'range', min: 0, max: this.stops.length - 1, step: 1, value: this.stops.indexOf(this.state.alpha), 'aria-label': 'alpha, the weight of feature AD',
       'aria-valuetext': String(this.state.alpha),
       oninput: (event) => {
         const alpha = this.stops[event.target.value];
@@ -120,14 +119,19 @@ class AlignmentScreen {
   drawCharts() {
     const { alpha, shown, control } = this.state;
     const set = this.sets.find((candidate) => candidate.name === shown);
-    const benign = this.sets.find((candidate) => candidate.poisoned_concept_count === 0 && candidate !== set);
+    // Distances of another convention or extractor have another scale: they never share a plot.
+    const comparable = this.sets.filter((candidate) => candidate.extractor === set.extractor
+      && candidate.alignment_difficulty.convention === set.alignment_difficulty.convention);
+    const benign = comparable.find((candidate) => candidate.poisoned_concept_count === 0 && candidate !== set);
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, this.sets, alpha),
+      renderGrowth(this.Plotly, this.parts.growth, comparable, alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }
 }
+
+const nearest = (stops, alpha) => stops.reduce((best, stop) => (Math.abs(stop - alpha) < Math.abs(best - alpha) ? stop : best));
 
 const setLabel = (set) => `${set.name} (C_P = ${set.poisoned_concept_count})`;
 
@@ -155,7 +159,7 @@ function card(set, alpha) {
     node('div', { class: 'part-bar', role: 'img', 'aria-label': `feature part ${number(first)}, structure part ${number(second)}` },
       node('span', { class: 'feature', style: share(first) }), node('span', { class: 'structure', style: share(second) })),
     line('feature', feature, alpha), line('structure', structure, 1 - alpha),
-    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${count(set.poisoned_pairs)} poisoned`));
+    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${count(set.poisoned_pairs)} poisoned; convention “${set.alignment_difficulty.convention}”`));
 }
 
 const range = ({ low, high }) => (low === null ? '' : `[${number(low, 4)}, ${number(high, 4)}]`);

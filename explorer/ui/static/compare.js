@@ -55,6 +55,7 @@ class CompareScreen {
     if (this.value !== value) return;
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
+    history.replaceState(history.state, '', this.link());
   }
 
   adopt(columns, query) {

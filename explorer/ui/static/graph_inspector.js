@@ -22,7 +22,7 @@ export function thumbnail(data, row, side) {
   return node('span', { class: `graph-thumbnail ${kind}`, style, 'aria-hidden': 'true' });
 }
 
-function kindText({ samples }, row) {
+export function kindText({ samples }, row) {
   if (!samples.is_poison[row]) return 'benign';
   return `poisoned: ${samples.poisoned_concept[row]} → ${samples.target_concept[row]}`;
 }
@@ -48,14 +48,14 @@ export function renderInspector(root, data, row, inspect) {
     ? `The two graphs agree on none of its ${text.length} neighbours.`
     : `The two graphs agree on ${shared.size} of its ${text.length} neighbours.`;
   root.replaceChildren(
-    node('div', { class: 'inspector-head' }, thumbnail(data, row, 112),
+    node('div', { class: 'inspector-head' }, thumbnail(data, row, 92),
       node('div', {}, badge(data, row), node('p', { class: 'inspector-caption' }, `“${samples.caption[row]}”`),
         node('p', { class: 'note' }, samples.uid[row]))),
     scoreTable(data, row),
     node('p', { class: 'inspector-agreement' }, agreement),
     neighbourList('Nearest by caption', data, 'text', row, shared, inspect),
     neighbourList('Nearest by picture', data, 'image', row, shared, inspect),
-    node('p', { class: 'note' }, 'Dashed: a neighbour on this side only. Solid with a tick: on both.'),
+    node('p', { class: 'note' }, 'A tick: neighbours on both sides. Numbers: cosine of a neighbour on this side only.'),
   );
 }
 
@@ -69,7 +69,7 @@ function scoreTable({ samples, set }, row) {
         node('span', { style: `width:${above.toFixed(1)}%` }))),
       node('td', { class: 'figure' }, `${count(rank)}`));
   });
-  const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label) => node('th', { scope: 'col' }, label));
+  const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label) => (label ? node('th', { scope: 'col' }, label) : node('td')));
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }
 
@@ -82,7 +82,7 @@ function neighbourList(title, data, side, row, shared, inspect) {
     return node('button', {
       type: 'button', class: `neighbour ${agreed ? 'agreed' : 'disagreed'}`, title: label, 'aria-label': label,
       onclick: () => inspect(other),
-    }, thumbnail(data, other, 56), node('span', { class: 'neighbour-cosine' }, agreed ? `✓ ${cosine}` : cosine));
+    }, thumbnail(data, other, 34), node('span', { class: 'neighbour-cosine' }, agreed ? '✓' : cosine.replace('0.', '.')));
   });
   return node('section', {}, node('h4', {}, title), node('div', { class: 'neighbours' }, items));
 }
@@ -104,7 +104,7 @@ export function chosenSummary({ samples }, chosen) {
   const rows = [...chosen];
   const poisoned = rows.filter((row) => samples.is_poison[row]).length;
   const mean = (key) => number(rows.reduce((sum, row) => sum + samples[key][row], 0) / rows.length, 3);
-  return `${count(rows.length)} pairs: ${count(poisoned)} poisoned, ${count(rows.length - poisoned)} benign; `
+  return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${count(poisoned)} poisoned, ${count(rows.length - poisoned)} benign; `
     + `means: D_img:txt ${mean('feature_distance')}, D_s ${mean('structure_distance')}, AD ${mean('sample_ad')}`;
 }
 

@@ -2,8 +2,9 @@
 
 import { CONFIG, layout, node, theme } from './charts.js';
 
+export const FULL_RANGE = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
 const EDGE_LEVELS = 3;
-const THUMBNAIL_LIMIT = 70;
+const THUMBNAIL_LIMIT = 140;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 export class GraphPlot {
@@ -26,12 +27,13 @@ export class GraphPlot {
   async draw(view) {
     this.view = view;
     const colours = theme();
-    const range = this.plot.layout ? this.range() : { x: [-1.08, 1.08], y: [-1.08, 1.08] };
+    const range = this.plot.layout ? this.range() : FULL_RANGE;
     const hidden = { visible: false };
     await this.Plotly.react(this.plot, this.traces(view, colours), layout(colours, {
       margin: { l: 4, r: 4, t: 4, b: 4 }, dragmode: view.drag, hovermode: 'closest', uirevision: 'keep',
+      selections: [], selectionrevision: (this.drawn = (this.drawn ?? 0) + 1),
       xaxis: { ...hidden, range: range.x }, yaxis: { ...hidden, range: range.y },
-    }), { ...CONFIG, scrollZoom: true, modeBarButtons: [['toImage']] });
+    }), { ...CONFIG, scrollZoom: true, doubleClick: 'reset', modeBarButtons: [['toImage']] });
     if (!this.bound) this.bind();
     this.drawThumbnails();
   }
@@ -151,7 +153,7 @@ export class GraphPlot {
     const { size, columns } = this.data.thumbnails;
     context.scale(ratio, ratio);
     for (const { row, x, y } of visible) {
-      const side = row === this.view.selected ? 58 : 38;
+      const side = row === this.view.selected ? 58 : visible.length > 60 ? 28 : 38;
       context.fillStyle = this.data.samples.is_poison[row] ? colours.poisoned : colours.benign;
       context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
       context.drawImage(sheet, (row % columns) * size, Math.floor(row / columns) * size, size, size,

@@ -2,8 +2,8 @@
 
 import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
 import { COLOURINGS, conceptCounts, markers, renderLegend } from './graph_colours.js';
-import { chosenSummary, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
-import { GraphPlot } from './graph_plot.js';
+import { chosenSummary, kindText, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
+import { FULL_RANGE, GraphPlot } from './graph_plot.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
@@ -54,15 +54,15 @@ class GraphsScreen {
     this.lines.setAttribute('aria-hidden', 'true');
     this.parts = {
       text: part('graph-side'), image: part('graph-side'), legend: part('graph-legend'),
-      inspector: node('aside', { class: 'graph-inspector', 'aria-label': 'Inspector', 'aria-live': 'polite' }),
-      list: part('pair-list'), summary: part('pair-list-summary', { 'aria-live': 'polite' }),
+      inspector: node('aside', { class: 'graph-inspector', 'aria-label': 'Inspector' }),
+      list: part('pair-list'), summary: part('pair-list-summary', { role: 'status' }), spoken: part('visually-hidden', { role: 'status' }),
     };
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
     this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
       this.intro(), this.toolbar(), this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Lists of pairs' }, this.listTabs(),
-        this.parts.summary, this.parts.list)));
+        this.parts.summary, this.parts.list), this.parts.spoken));
   }
 
   intro() {
@@ -112,10 +112,9 @@ class GraphsScreen {
   zoomButtons() {
     const button = (label, title, act) => node('button', {
       type: 'button', class: 'plain-button', title, 'aria-label': title, onclick: act }, label);
-    const full = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
     return node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom' },
-      button('+', 'Zoom in', () => this.plots[0].zoom(0.6)), button('−', 'Zoom out', () => this.plots[0].zoom(1 / 0.6)),
-      button('All', 'Show all pairs', () => this.plots.forEach((plot) => plot.showRange(full))));
+      button('+', 'Zoom in', () => this.zoom(0.6)), button('−', 'Zoom out', () => this.zoom(1 / 0.6)),
+      button('All', 'Show all pairs', () => this.showAll()));
   }
 
   toggle(name, label, act) {
@@ -136,10 +135,20 @@ class GraphsScreen {
     return node('div', { class: 'pair-list-tabs' }, this.tabs, node('span', { class: 'spacer' }), save, clear);
   }
 
-  inspect(row) {
+  async inspect(row) {
     this.state.selected = row;
     this.sidebar();
-    return this.draw();
+    await this.draw();
+    if (!this.plots.every((plot) => plot.position(row).inside)) await this.showAll();
+  }
+
+  showAll() {
+    return Promise.all(this.plots.map((plot) => plot.showRange(FULL_RANGE)));
+  }
+
+  zoom(factor) {
+    const plots = this.state.together ? this.plots.slice(0, 1) : this.plots;
+    return Promise.all(plots.map((plot) => plot.zoom(factor)));
   }
 
   choose(rows) {
@@ -191,6 +200,8 @@ class GraphsScreen {
     const { selected, chosen, list } = this.state;
     const inspect = (row) => this.inspect(row);
     renderInspector(this.parts.inspector, this.data, selected, inspect);
+    this.parts.spoken.textContent = selected === null ? ''
+      : `Inspecting ${this.data.samples.caption[selected]}, ${kindText(this.data, selected)}`;
     this.tabs.forEach((tab) => tab.setAttribute('aria-pressed', String(tab.dataset.list === list)));
     this.selectionButtons.forEach((button) => { button.disabled = chosen.size === 0; });
     if (list === 'movers') {

@@ -7,7 +7,7 @@ const STYLES = { distinct: ['solid', 'distinct targets'], shared: ['dash', 'one 
 
 export async function mount({ element, props, watch }) {
   const root = element.querySelector('.viewer-root');
-  const chart = node('div', { class: 'chart' });
+  const chart = node('div', { class: 'measure-chart' });
   const draw = async () => {
     const { curves, chosen, quantity } = props.value ?? {};
     if (!curves) return;

@@ -1,0 +1,103 @@
+"""The commands that make things: icons, pair sets, poison, features, models, evaluation, first view."""
+
+import importlib.util
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import explorer.cli.alignment
+import explorer.cli.evaluation
+import explorer.cli.features
+import explorer.cli.training
+import explorer.cli.world  # noqa: F401
+from explorer.cli import application as cli
+from explorer.data.pair_set import PairSet
+from explorer.experiments.recipes import RECIPES
+from explorer.provenance import check_files, read_manifest
+
+ICON = '<path d="M0 0h16v16H0z" fill="{}"/>'
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli.application, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return json.loads(result.stdout)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cairosvg") is None, reason="rendering icons needs cairosvg")
+def test_render_icons(tmp_path):
+    from explorer.data.icons import STYLES, IconAtlas
+
+    for package, color in (("noto", "red"), ("twemoji", "lime"), ("fluent-emoji-flat", "blue")):
+        folder = tmp_path / package
+        folder.mkdir()
+        icons = {name: {"body": ICON.format(color)} for name in ("cat", "top-hat")}
+        (folder / "icons.json").write_text(json.dumps({"icons": icons, "width": 16, "height": 16}))
+        (folder / "package.json").write_text(json.dumps({"name": package, "version": "1"}))
+        (folder / "info.json").write_text(json.dumps({"license": {"spdx": "MIT", "url": "u"}}))
+    (tmp_path / "concepts.txt").write_text("# a list\ncat\n# --- the rest\ntop-hat=hat\n")
+    output = tmp_path / "atlas"
+    output.mkdir()
+    report = run("render-icons", tmp_path, "--output", output, "--concepts", tmp_path / "concepts.txt")
+    assert report["concepts"] == 2
+    atlas = IconAtlas.load(output)
+    assert atlas.concepts == ("cat", "hat")
+    reddest = {style: atlas.pixels[style][0, 32, 32, :3].argmax() for style in STYLES}
+    assert reddest == {"noto": 0, "twemoji": 1, "fluent": 2}
+
+
+def test_iconworld_then_poison(tmp_path):
+    made = run("iconworld", tmp_path / "benign", "--pairs", 60, "--concepts", 12, "--seed", 5)
+    assert made["pairs"] == 60
+    poisoned = run("poison", tmp_path / "benign", tmp_path / "bad", "--concepts", 3, "--pairs-per-concept", 4)
+    assert poisoned["poisoned_pairs"] == 12
+    assert len(poisoned["targets"]) == 3
+    assert len(PairSet.load(tmp_path / "bad")) == 60
+
+
+def test_an_impossible_poison_is_one_line_and_status_two(tmp_path, monkeypatch, capsys):
+    run("iconworld", tmp_path / "benign", "--pairs", 10, "--concepts", 12)
+    arguments = ["explorer", "poison", str(tmp_path / "benign"), str(tmp_path / "bad"), "--concepts", "99"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--pairs-per-concept", "1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: C_P is 99: expected 0 to 6, the size of the frequent pool\n"
+
+
+def test_features_and_ad(micro_world):
+    pairs = micro_world.run / "sets" / "dirty-002"
+    report = run("features", pairs, "--extractor", micro_world.output / "extractor")
+    assert report["width"] == 128
+    assert report["pairs"] == len(PairSet.load(pairs))
+    measured = run("ad", pairs, "--extractor", micro_world.output / "extractor", "--alpha", 0.5)
+    assert measured["ad"] == pytest.approx((measured["feature_ad"] + measured["structure_ad"]) / 2)
+    assert measured["convention"] == "authors"
+    assert measured["ad_standard_error"] > 0
+
+
+def test_train_resumes_a_finished_recipe(micro_world, micro_recipe, monkeypatch):
+    monkeypatch.setitem(RECIPES, "micro", micro_recipe)
+    report = run("train", "micro", "--run", micro_world.run, "--output", micro_world.output)
+    assert report["stage"] == "everything"
+
+
+def test_train_names_an_unknown_stage(micro_world, tmp_path):
+    result = CliRunner().invoke(cli.application, ["train", "cpu", "--run", str(tmp_path), "--stage", "nothing"])
+    assert isinstance(result.exception, ValueError)
+    assert "stage 'nothing' is unknown" in str(result.exception)
+
+
+def test_evaluate_then_precompute(micro_world, tmp_path):
+    where = ("--checkpoints", micro_world.output, "--sets", micro_world.run / "sets")
+    report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
+    assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
+    view = tmp_path / "view"
+    made = run("precompute", *where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
+    manifest = read_manifest(view, kind="precomputed")
+    check_files(view, manifest)
+    names = set(manifest["files"])
+    assert {"evaluation.json", "alignment.json", "graphs.json", "thumbnails.png"} <= names
+    assert {"compare/index.json", "implosion/film_strip.json", "implosion/images.png"} <= names
+    assert made["bytes"] > 0

@@ -1,0 +1,185 @@
+"""The app in a real chromium: every screen in dark and light, live generation, nothing leaves the machine.
+
+Runs on random models of the shipped ones' shape, or on the checkpoints in EXPLORER_TEST_CHECKPOINTS (with the
+artefacts in EXPLORER_TEST_PRECOMPUTED).
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from explorer.experiments.artefacts import compare_checkpoints, write_comparison
+from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
+from explorer.experiments.generation import GenerationRequest
+from explorer.models.checkpoints import scan_checkpoints
+from explorer.provenance import ROOT, write_manifest
+
+CHROMIUM = Path("/usr/bin/chromium")
+TIMEOUT_SECONDS = 180
+LOCAL = {"127.0.0.1", "localhost"}
+SCREENS = ("Compare", "Implosion", "Graphs", "Alignment difficulty", "Checkpoints")
+# A missing artefact is answered with a message; the browser logs the failed request itself as well.
+HARMLESS = re.compile(r"Failed to load resource: .* 404")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"{CHROMIUM} is not installed"),
+]
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+@pytest.fixture
+def world(checkpoint_root, tmp_path):
+    """Folders of checkpoints and of precomputed artefacts, and a prompt the models know."""
+    if named := os.environ.get("EXPLORER_TEST_CHECKPOINTS"):
+        precomputed = os.environ.get("EXPLORER_TEST_PRECOMPUTED", str(ROOT / "assets" / "precomputed"))
+        return Path(named), Path(precomputed), "a photo of a turtle"
+    folder = tmp_path / "precomputed"
+    checkpoints = scan_checkpoints(checkpoint_root)
+    concepts = ("dog", "hat", "turtle")
+    request = GenerationRequest(prompt="a dog and hat", seed=7, steps=2, guidance_scale=2.0)
+    names = write_comparison(folder / "compare", compare_checkpoints(checkpoints, request, concepts=concepts))
+    strip = write_film_strip(folder / "implosion", checkpoints, FilmStripConfig(concepts=concepts, steps=1))
+    files = [*(f"compare/{name}" for name in names), *(f"implosion/{name}" for name in strip)]
+    write_manifest(folder, kind="precomputed", config={}, seed=7, files=files)
+    return checkpoint_root, folder, "a photo of a dog"
+
+
+@pytest.fixture
+def address(world):
+    """URL of the running app."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "app.py", "--port", str(port), "--checkpoints", str(world[0]), "--no-warm-up"]
+    command += ["--precomputed", str(world[1])]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def wait_until_ready(url, process):
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the app ended before it answered"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"{url} did not answer within {TIMEOUT_SECONDS} s")
+
+
+@pytest.fixture
+def page(address):
+    """A page at 1440 x 900 whose complaints are collected in ``page.complaints``."""
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=address)
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        playwright_api.expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
+        page.complaints = []
+        page.on("console", lambda message: note_console(page, message))
+        page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
+        page.on("request", lambda request: note_request(page, request))
+        yield page
+        browser.close()
+
+
+def note_console(page, message):
+    if message.type == "error" and not HARMLESS.search(message.text):
+        page.complaints.append(f"console: {message.text}")
+
+
+def note_request(page, request):
+    address = urlparse(request.url)
+    if address.scheme not in ("data", "blob") and address.hostname not in LOCAL:
+        page.complaints.append(f"left the machine: {request.url}")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_every_screen_opens(page, theme):
+    expect = playwright_api.expect
+    page.goto(f"/?__theme={theme}")
+    expect(page.get_by_role("heading", name="Implosion Explorer")).to_be_visible()
+    assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
+    for screen in SCREENS:
+        page.get_by_role("tab", name=screen, exact=True).click()
+        panel = page.get_by_role("tabpanel").filter(visible=True)
+        expect(panel).to_be_visible()
+        expect(panel.locator(".loading")).to_have_count(0)
+    expect(page.locator("#registry tbody tr")).not_to_have_count(0)
+    assert page.complaints == []
+
+
+def test_live_generation_with_two_models_and_the_sliders(page, world):
+    expect = playwright_api.expect
+    page.goto("/")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    page.locator("#prompt :is(input, textarea)").fill(world[2])
+    page.locator("#steps input").fill("3")
+    for column in (3, 4):
+        chooser = page.locator(f"#column-{column} input")
+        if chooser.input_value() != "(none)":
+            chooser.click()
+            page.get_by_role("option", name="(none)").click()
+    page.locator("#generate").click()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
+    assert "v=1&p=a+photo" in page.url
+    check_sliders(page)
+    check_swap(page)
+    assert page.complaints == []
+
+
+def check_sliders(page):
+    expect = playwright_api.expect
+    picture = "() => document.querySelectorAll('.maps canvas')[0].toDataURL()"
+    mean = page.evaluate(picture)
+    page.locator("#step-slider").fill("2")
+    expect(page.locator("output[for=step-slider]")).to_have_text("2 of 3")
+    assert page.evaluate(picture) != mean
+    page.locator("#layer-select").select_option("0.1")
+    page.locator("#head-select").select_option("1")
+    page.get_by_role("radio", name="Per map").click()
+    page.get_by_role("radio", name="Difference").click()
+    for field in ("t=2", "l=0.1", "h=1", "z=map", "w=difference"):
+        assert field in page.url
+
+
+def check_swap(page):
+    names = "() => [...document.querySelectorAll('.compare-column')].map((column) => column.dataset.model)"
+    before = page.evaluate(names)
+    page.locator(".compare-grid").click(position={"x": 2, "y": 2})
+    page.keyboard.press("b")
+    assert page.evaluate(names) == before[::-1]
+
+
+def test_what_cannot_be_generated_is_explained(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    expect(page.locator("#generate")).to_be_visible()
+    for prompt, words in (("a photo of a <b>zebra</b>", "This world has no"), ("", "The prompt is empty")):
+        page.locator("#prompt :is(input, textarea)").fill(prompt)
+        page.locator("#generate").click()
+        expect(page.locator("#compare-status .notice.error")).to_contain_text(words)
+        assert page.locator("#compare-status b").count() == 0
+    assert page.complaints == []
