@@ -16,9 +16,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="cpu or full.")],
     run: Annotated[Path | None, typer.Option(help="Folder of the training state; default runs/RECIPE.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the finished models; default RUN/models.")] = None,
-    stage: Annotated[str, typer.Option(help="everything, or one of autoencoder, extractor, base, fine-tuning.")] = (
-        "everything"
-    ),
+    stage: Annotated[
+        str, typer.Option(help="everything, or one of autoencoder, extractor, base, sets, fine-tuning.")
+    ] = ("everything"),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -37,6 +37,7 @@ def train(
         "autoencoder": build.autoencoder,
         "extractor": build.extractor,
         "base": build.base,
+        "sets": build.sets,
         "fine-tuning": build.all_fine_tuned,
     }
     if stage not in stages:

@@ -107,6 +107,10 @@ class WorldBuild:
             poison_pair_set(PairSet.load(benign), poison, folder)
         return PairSet.load(folder)
 
+    def sets(self) -> list[Path]:
+        """Every fine-tuning set, bit-identical to those that the shipped models were trained on."""
+        return [self.pair_set(count).folder for count in (0, *self.recipe.poisoned_concept_counts)]
+
     def base(self) -> Path:
         """Train the base from scratch on benign pairs; returns its published folder."""
         folder = self.output / BASE

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from explorer.data.grammar import photo_of, with_article
 from explorer.data.iconworld import World
 from explorer.experiments.alignment_artefacts import write_alignment_artefacts
-from explorer.experiments.artefacts import describe_generation, write_comparison
+from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME
 from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
-from explorer.experiments.generation import GenerationRequest, compare
+from explorer.experiments.generation import GenerationRequest
 from explorer.provenance import hash_file, write_manifest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def precompute_first_view(
         folder.mkdir()
         shutil.copyfile(evaluation, folder / EVALUATION_NAME)
         names = [EVALUATION_NAME]
-        names += _compare(folder, models, report, world, judge, say)
+        names += _compare(folder, models, report, world, judge)
         names += _film_strip(folder, models, report, judge, say)
         pair_sets = {found.name: PairSet.load(sets / found.folder.name) for found in models}
         names += write_alignment_artefacts(folder, pair_sets, judge.extractor)
@@ -79,23 +79,16 @@ def _compare(
     report: dict[str, Any],
     world: World,
     judge: ConceptJudge,
-    say: Callable[[str], None],
 ) -> list[str]:
     """One prompt about two concepts that nobody poisoned, in every model."""
-    from explorer.models.pipelines import load_pipeline
-
     first, second = showcase(report)
     request = GenerationRequest(
         prompt=f"{photo_of(first)} left of {with_article(second)}",
-        seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE,
-    )  # fmt: skip
-    shared: dict[Any, Any] = {}
-    pipelines = {model.name: load_pipeline(model, shared=shared) for model in models}
-    by_name = {model.name: model for model in models}
-    columns = []
-    for generation in compare(pipelines, request):
-        say(f"compare: {generation.model}")
-        columns.append(describe_generation(generation, by_name[generation.model], concepts=world.concepts, judge=judge))
+        seed=SEED,
+        steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+    )
+    columns = compare_checkpoints(models, request, concepts=world.concepts, judge=judge)
     return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
 
 

@@ -72,6 +72,13 @@ def test_poisoned_sets_have_the_recipes_counts(build):
         assert (table["split"] == "train").sum() == 40
 
 
+def test_the_sets_can_be_made_again_bit_identically(build, tmp_path):
+    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models", say=lambda line: None)
+    for folder in again.sets():
+        trained_on = read_manifest(build.output / folder.name)["data_hash"]
+        assert PairSet.load(folder).data_hash == trained_on
+
+
 def test_features_are_cached_and_follow_the_weights(build):
     pairs = build.pair_set(2)
     extractor = UniversalExtractor.load(build.output / "extractor")
