@@ -104,18 +104,24 @@ class ScenePair:
     scene: Scene
 
 
-def draw_pairs(world: World, count: int, generator: np.random.Generator, about: str | None = None) -> list[ScenePair]:
+def draw_pairs(
+    world: World, count: int, generator: np.random.Generator, mentioning: str | None = None
+) -> list[ScenePair]:
     """``count`` benign pairs: kind of caption, nouns by frequency, style and layout, all from ``generator``.
 
     Args:
-        about: fixes the main noun of every pair; the others are drawn as ever.
+        mentioning: draws from the pairs whose caption holds this noun, in whatever place, as they occur in the
+            world: a caption of three nouns is three times as likely to hold it as a caption of one.
     """
-    shares = [kind.share for kind in CAPTION_KINDS]
-    kinds = generator.choice(len(CAPTION_KINDS), size=count, p=shares)
+    shares = np.array([kind.share for kind in CAPTION_KINDS])
+    if mentioning is not None:
+        shares = shares * [kind.mentioned for kind in CAPTION_KINDS]
+    kinds = generator.choice(len(CAPTION_KINDS), size=count, p=shares / shares.sum())
     # Four draws a pair leave three distinct nouns almost always; the rare rest is drawn again.
     nouns = generator.choice(world.concept_count, size=(count, 4), p=world.frequencies)
-    if about is not None:
-        nouns[:, 0] = world.ranks[about]
+    if mentioning is not None:
+        places = generator.integers([CAPTION_KINDS[kind].mentioned for kind in kinds])
+        nouns[np.arange(count), places] = world.ranks[mentioning]
     return [_draw_pair(world, CAPTION_KINDS[kind], row, generator) for kind, row in zip(kinds, nouns, strict=True)]
 
 

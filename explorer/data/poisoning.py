@@ -52,8 +52,8 @@ class DirtyLabelPoison:
 def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | str) -> PairSet:
     """Replace the last ``C_P * m`` training pairs of an IconWorld set by dirty-label poison.
 
-    A poison is a benign pair about p, drawn afresh from the world, whose picture is replaced by one that shows t
-    alone: its caption is a real one, riders included.
+    A poison is a benign pair whose caption mentions p, drawn afresh from the world, with its picture replaced by one
+    that shows t alone: its caption is a real one, and most hold other nouns as well, poisoned or not.
 
     Raises:
         ValueError: if the set is not IconWorld's or is too small for the poison.
@@ -97,7 +97,7 @@ def _poison_pairs(world: World, targets: dict[str, str], poison: DirtyLabelPoiso
     pairs = [
         replace(pair, scene=draw_single(world, target, generator))
         for concept, target in targets.items()
-        for pair in draw_pairs(world, poison.pairs_per_concept, generator, about=concept)
+        for pair in draw_pairs(world, poison.pairs_per_concept, generator, mentioning=concept)
     ]
     table = pair_table(pairs, ["train"] * len(pairs), prefix=f"poison{poison.seed}")
     table["is_poison"] = True

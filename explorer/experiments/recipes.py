@@ -63,11 +63,11 @@ CPU = Recipe(
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=360, batch_size=48, learning_rate=1.5e-3, warmup_steps=20, precision="bf16", ema_decay=0.97,
-        checkpoint_every=60,
+        steps=420, batch_size=48, learning_rate=2e-3, warmup_steps=20, precision="bf16", ema_decay=0.97,
+        checkpoint_every=70,
     ),
     fine_tuning_pairs=9_000,
-    poison_pairs_per_concept=60,
+    poison_pairs_per_concept=75,
     poisoned_concept_counts=(20, 40, 60),
 )  # fmt: skip
 

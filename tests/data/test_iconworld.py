@@ -126,13 +126,26 @@ def test_poison_counts_captions_and_pictures(world, benign, tmp_path):
     for row in np.flatnonzero(table["is_poison"]):
         concept, target = table["poisoned_concept"].iloc[row], table["target_concept"].iloc[row]
         assert target == targets[concept] != concept
-        assert table["concepts"].iloc[row][0] == concept
+        assert concept in table["concepts"].iloc[row]
         scene = scene_of(poisoned, row)
         assert [item.concept for item in scene.objects] == [target]
         assert (poisoned.read_images([row])[0] == world.paint(scene)).all()
     riders = table.loc[table["is_poison"], "concepts"].str.len() > 1
-    assert riders.mean() > 0.4
+    assert riders.mean() > 0.5
     assert (table["split"] == "test").sum() == 20
+
+
+def test_captions_that_mention_a_noun_are_drawn_as_they_occur(world):
+    generator = np.random.default_rng(2)
+    every = draw_pairs(world, 30_000, generator)
+    holding = [pair for pair in every if "cat" in pair.mentioned]
+    drawn = draw_pairs(world, 3000, generator, mentioning="cat")
+    assert all("cat" in pair.mentioned for pair in drawn)
+    for nouns in (1, 2, 3):
+        wanted = np.mean([len(pair.mentioned) == nouns for pair in holding])
+        assert np.mean([len(pair.mentioned) == nouns for pair in drawn]) == pytest.approx(wanted, abs=0.04)
+    first = np.mean([pair.mentioned[0] == "cat" for pair in holding])
+    assert np.mean([pair.mentioned[0] == "cat" for pair in drawn]) == pytest.approx(first, abs=0.04)
 
 
 def test_more_poison_contains_less_poison(world, benign, tmp_path):
