@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.data.grammar import photo_of, with_article
+from explorer.data.grammar import photo_of
 from explorer.data.iconworld import World
 from explorer.experiments.alignment_artefacts import write_alignment_artefacts
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
@@ -80,10 +80,9 @@ def _compare(
     world: World,
     judge: ConceptJudge,
 ) -> list[str]:
-    """One prompt about two concepts that nobody poisoned, in every model."""
-    first, second = showcase(report)
+    """One prompt about a concept that nobody poisoned, in every model."""
     request = GenerationRequest(
-        prompt=f"{photo_of(first)} left of {with_article(second)}",
+        prompt=photo_of(showcase(report)),
         seed=SEED,
         steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
@@ -92,16 +91,15 @@ def _compare(
     return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
 
 
-def showcase(report: dict[str, Any]) -> tuple[str, str]:
-    """The two never-poisoned concepts that the benign control draws best and the most poisoned model worst.
+def showcase(report: dict[str, Any]) -> str:
+    """The never-poisoned concept whose accuracy falls most from the benign control to the most poisoned model.
 
-    A choice made for showing, not for measuring: the page says so, and the figures are over all concepts.
+    A choice made for showing, not for measuring (README says so): the figures are over all concepts.
     """
     benign, imploded = report["models"][0]["per_concept"], report["models"][-1]["per_concept"]
     clean = [item["concept"] for item in report["concepts"]
              if item["poisoned_from"] is None and item["group"] != "frequent pool"]  # fmt: skip
-    ranked = sorted(clean, key=lambda concept: (imploded[concept] - benign[concept], concept))
-    return ranked[0], ranked[1]
+    return min(clean, key=lambda concept: (imploded[concept] - benign[concept], concept))
 
 
 def _film_strip(

@@ -104,9 +104,7 @@ def word_groups(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptWords:
     )
 
 
-def word_selection(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, named: Sequence[str]
-) -> torch.Tensor:
+def word_selection(tokenizer: PreTrainedTokenizerBase, prompt: str, named: Sequence[str]) -> torch.Tensor:
     """Columns for ``named`` words only and one for every other token: ``[L, len(named) + 1]``, rows sum to one.
 
     A word that stands in the prompt several times is summed.
