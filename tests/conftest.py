@@ -71,13 +71,13 @@ def make_unet():
     return build
 
 
-def text_config(tokenizer):
+def text_config(tokenizer, width=TEXT_WIDTH):
     """A text tower of two layers that reads what the tokenizer makes."""
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
+        hidden_size=width,
         intermediate_size=64,
         projection_dim=TEXT_WIDTH,
         num_hidden_layers=2,
@@ -127,9 +127,10 @@ def make_pipeline(tokenizer_folder, make_unet):
 
 @pytest.fixture(scope="session")
 def make_xl_pipeline(tokenizer_folder, make_unet):
-    """``make_xl_pipeline(seed=0)``: SDXL's two text encoders, time conditioning and transformer depths, tiny."""
+    """``make_xl_pipeline(seed=0, second_width=32)``: SDXL's two text encoders (the second of any width), time
+    conditioning and transformer depths, tiny."""
 
-    def build(seed=0):
+    def build(seed=0, second_width=TEXT_WIDTH):
         from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -143,7 +144,7 @@ def make_xl_pipeline(tokenizer_folder, make_unet):
             attention_head_dim=(2, 4),
             transformer_layers_per_block=(1, 2),
             use_linear_projection=True,
-            cross_attention_dim=2 * TEXT_WIDTH,
+            cross_attention_dim=TEXT_WIDTH + second_width,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
@@ -160,7 +161,7 @@ def make_xl_pipeline(tokenizer_folder, make_unet):
                 force_upcast=False,
             ).eval(),
             text_encoder=CLIPTextModel(text_config(tokenizer)).eval(),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)).eval(),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, second_width)).eval(),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
             unet=unet,
@@ -203,7 +204,7 @@ def micro_recipe():
         extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
         extractor_pairs=30,
         denoiser_channels=(16, 16, 32),
-        base=replace(CPU.base, steps=3, batch_size=4, precision="no"),
+        base=tuple(replace(phase, steps=3, batch_size=4, precision="no", fused=False) for phase in CPU.base),
         base_pairs=24,
         fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no"),
         fine_tuning_pairs=40,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,16 @@ class MeasuredSet:
         return self.pair_set.table.iloc[self.measured.rows]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairLosses:
+    """Denoising losses of pairs by one model."""
+
+    model: str
+    """Name of the model."""
+    measure: Callable[[np.ndarray, list[str]], np.ndarray]
+    """uint8 pictures ``[n, H, W, 3]`` and n captions to losses ``[n]``."""
+
+
 def write_alignment_artefacts(
     folder: Path | str,
     sets: dict[str, PairSet],
@@ -59,6 +70,7 @@ def write_alignment_artefacts(
     alpha: float = 0.8,
     convention: str = "authors",
     split: str | None = "train",
+    losses: PairLosses | None = None,
 ) -> list[str]:
     """Write the three files into ``folder``; return their names for the manifest.
 
@@ -68,6 +80,7 @@ def write_alignment_artefacts(
         sample_size: pairs drawn on the Graphs screen, at most the set's size.
         seed: of the sample and of both layouts.
         split: which pairs of each set are measured; None for all.
+        losses: gives the drawn pairs their denoising loss as well.
 
     Raises:
         ValueError: without a set, or where a sample is too small for its graphs.
@@ -85,12 +98,20 @@ def write_alignment_artefacts(
     order = sorted(range(len(sets)), key=lambda row: (described[row]["poisoned_concept_count"], measured[row].name))
     alignment = {"version": FORMAT_VERSION, "sets": [described[row] for row in order]}
     write_compact(folder / ALIGNMENT_NAME, alignment)
-    _write_graphs(folder, measured[order[-1]], extractor, sample_size=sample_size, neighbours=neighbours, seed=seed)
+    _write_graphs(folder, measured[order[-1]], extractor, sample_size=sample_size, neighbours=neighbours, seed=seed,
+                  losses=losses)  # fmt: skip
     return [ALIGNMENT_NAME, GRAPHS_NAME, THUMBNAILS_NAME]
 
 
 def _write_graphs(
-    folder: Path, drawn: MeasuredSet, extractor: Any, *, sample_size: int, neighbours: int, seed: int
+    folder: Path,
+    drawn: MeasuredSet,
+    extractor: Any,
+    *,
+    sample_size: int,
+    neighbours: int,
+    seed: int,
+    losses: PairLosses | None,
 ) -> None:
     from explorer.experiments.features import pair_features
 
@@ -98,7 +119,12 @@ def _write_graphs(
     rows = drawn.measured.rows[positions]
     image, text = (features[rows].float().numpy() for features in pair_features(drawn.pair_set, extractor))
     graphs = build_graphs(image, text, neighbours=neighbours, seed=seed)
-    write_compact(folder / GRAPHS_NAME, describe_graphs(drawn, positions, graphs, image, text))
+    described = describe_graphs(drawn, positions, graphs, image, text)
+    if losses is not None:
+        measured = losses.measure(drawn.pair_set.read_images(rows), described["samples"]["caption"])
+        described["samples"]["loss"] = significant(measured)
+        described["loss_model"] = losses.model
+    write_compact(folder / GRAPHS_NAME, described)
     thumbnail_sheet(drawn.pair_set.read_images(rows)).save(folder / THUMBNAILS_NAME, optimize=True)
 
 

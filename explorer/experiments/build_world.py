@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from explorer.data.iconworld import generate_pair_set
 from explorer.data.pair_set import PairSet
@@ -120,16 +121,34 @@ class WorldBuild:
             if not (pairs_folder / MANIFEST_NAME).exists():
                 generate_pair_set(recipe.world(), pairs_folder, train=recipe.base_pairs, seed=recipe.seed)
             pairs = PairSet.load(pairs_folder)
-            self.say("base: training from scratch")
-            width = encoders.text_encoder.config.hidden_size
-            unet = train_denoiser(
-                build_denoiser(recipe.denoiser_channels, width, recipe.seed), build_scheduler(), pairs, encoders,
-                recipe.base, self.run / BASE, start=f"seed {recipe.seed}", device=self.device,
-            )  # fmt: skip
-            publish_denoiser(
-                folder, unet, recipe=recipe, training=recipe.base, pairs=pairs, base=BENIGN, run=self.run / BASE
-            )
+            for phase in range(len(recipe.base)):
+                unet = self._base_phase(phase, pairs, encoders)
+            last = self.run / base_phase_name(len(recipe.base) - 1)
+            publish_denoiser(folder, unet, recipe=recipe, training=recipe.base, pairs=pairs, base=BENIGN, run=last)
         return folder
+
+    def _base_phase(self, phase: int, pairs: PairSet, encoders: Encoders) -> Any:
+        from diffusers import UNet2DConditionModel
+
+        recipe, run = self.recipe, self.run / base_phase_name(phase)
+        finished = run / "unet"
+        if finished.exists():
+            return UNet2DConditionModel.from_pretrained(finished, use_safetensors=True)
+        if phase == 0:
+            unet = build_denoiser(recipe.denoiser_channels, encoders.text_encoder.config.hidden_size, recipe.seed)
+            start = f"seed {recipe.seed}"
+        else:
+            before = self.run / base_phase_name(phase - 1) / "unet"
+            unet = UNet2DConditionModel.from_pretrained(before, use_safetensors=True).float()
+            start = hash_file(before / UNET_WEIGHTS)
+        self.say(f"{run.name}: training from {start}")
+        unet = train_denoiser(
+            unet, build_scheduler(), pairs, encoders, recipe.base[phase], run, start=start, device=self.device
+        )
+        temporary = run / ".unet"
+        unet.half().save_pretrained(temporary, safe_serialization=True)
+        temporary.rename(finished)
+        return unet
 
     def fine_tuned(self, poisoned_concepts: int) -> Path:
         """Fine-tune the base on the set with that many poisoned concepts; returns the published folder."""
@@ -147,12 +166,17 @@ class WorldBuild:
                 unet.float(), build_scheduler(), pairs, encoders, recipe.fine_tuning, self.run / name,
                 start=start, device=self.device,
             )  # fmt: skip
-            facts = {"recipe": recipe, "training": recipe.fine_tuning, "pairs": pairs, "run": self.run / name}
+            facts = {"recipe": recipe, "training": (recipe.fine_tuning,), "pairs": pairs, "run": self.run / name}
             if poisoned_concepts == 0:
                 publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
             else:
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
         return folder
+
+
+def base_phase_name(phase: int) -> str:
+    """Folder of the training state of a phase of the base, counted from 0."""
+    return f"{BASE}-{phase + 1}"
 
 
 def model_name(poisoned_concepts: int) -> str:

@@ -21,7 +21,7 @@ from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.models.attention_capture import capture_attention
 from explorer.models.prompt_words import word_selection
-from explorer.theory.attention_statistics import cosine_overlap, scatter
+from explorer.theory.attention_statistics import contiguity_ratio, cosine_overlap, scatter
 from explorer.theory.intervals import t_interval
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class ModelSample:
     """CLIP similarity to the prompt, in [-1, 1]."""
     scatter: np.ndarray
     """Normalised entropy of the concept word's map, in [0, 1]."""
+    contiguity: np.ndarray
+    """Geary's C of the concept word's map: near 0 is one smooth blob, 1 is noise."""
     word_overlap: np.ndarray
     """``[seeds, paired prompts]``: cosine between the maps of a prompt's two concepts, in [0, 1]."""
     mask_mass: np.ndarray
@@ -86,6 +88,7 @@ def sample_model(
     pairs = paired_prompts(world)
     shape = (len(config.seeds), len(concepts))
     correct, similarity = np.zeros(shape, bool), np.zeros(shape)
+    contiguity = np.zeros(shape)
     spread, overlap = np.zeros(shape), np.zeros((len(config.seeds), len(pairs)))
     mass, area = np.zeros(shape), np.zeros(shape)
     kept = None
@@ -95,6 +98,7 @@ def sample_model(
         correct[row] = (seen.argmax(dim=1) == torch.arange(len(concepts))).numpy()
         similarity[row] = seen.diagonal().numpy()
         spread[row] = scatter(maps[:, 0]).numpy()
+        contiguity[row] = contiguity_ratio(maps[:, 0]).numpy()
         _, maps = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
         overlap[row] = cosine_overlap(maps)[:, 0, 1].numpy()
         mass[row], area[row] = known_mask_mass(pipeline, world, seed)
@@ -102,7 +106,7 @@ def sample_model(
         say(f"{name}: seed {seed}: top-1 {correct[row].mean():.3f}, similarity {similarity[row].mean():.3f}")
     return ModelSample(
         name=name, poisoned_concepts=poisoned_concepts, correct=correct, similarity=similarity, scatter=spread,
-        word_overlap=overlap, mask_mass=mass, mask_area=area, images=kept,
+        contiguity=contiguity, word_overlap=overlap, mask_mass=mass, mask_area=area, images=kept,
     )  # fmt: skip
 
 
@@ -193,6 +197,7 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "utility": useful,
         "clip_similarity": sample.similarity,
         "scatter": sample.scatter,
+        "contiguity": sample.contiguity,
         "mask_mass": sample.mask_mass,
         "mask_area": sample.mask_area,
     }

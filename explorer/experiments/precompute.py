@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.data.grammar import photo_of
 from explorer.data.iconworld import World
-from explorer.experiments.alignment_artefacts import write_alignment_artefacts
+from explorer.experiments.alignment_artefacts import PairLosses, write_alignment_artefacts
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME
@@ -62,7 +62,7 @@ def precompute_first_view(
         names += _compare(folder, models, report, world, judge)
         names += _film_strip(folder, models, report, judge, say)
         pair_sets = {found.name: PairSet.load(sets / found.folder.name) for found in models}
-        names += write_alignment_artefacts(folder, pair_sets, judge.extractor)
+        names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models))
         config = {"seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "models": [m.name for m in models]}
         data_hash = hash_file(evaluation)
         write_manifest(folder, kind=KIND, config=config, seed=SEED, data_hash=data_hash, files=sorted(set(names)))
@@ -71,6 +71,20 @@ def precompute_first_view(
         folder.rename(output)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return {"folder": str(output), "files": len(names), "bytes": size}
+
+
+def _control_losses(models: list[Checkpoint]) -> PairLosses:
+    """Losses by the benign control: a model that never saw the poison finds it hard."""
+    from explorer.experiments.sample_loss import sample_losses
+    from explorer.models.pipelines import load_pipeline
+
+    control = models[0]
+    if control.poisoned_concept_count:
+        raise ValueError(f"the least poisoned model is {control.name}: expected a benign control")
+    pipeline = load_pipeline(control)
+    return PairLosses(
+        model=control.name, measure=lambda images, captions: sample_losses(pipeline, images, captions, seed=SEED)
+    )
 
 
 def _compare(

@@ -22,13 +22,17 @@ def publish_denoiser(
     unet: Any,
     *,
     recipe: Recipe,
-    training: TrainingConfig,
+    training: tuple[TrainingConfig, ...],
     pairs: PairSet,
     base: str,
     run: Path,
     start: str | None = None,
 ) -> None:
-    """A U-Net-only checkpoint that shares the other parts of the pipeline folder ``base`` beside it."""
+    """A U-Net-only checkpoint that shares the other parts of the pipeline folder ``base`` beside it.
+
+    Args:
+        training: the phases behind it, in order.
+    """
     unet.half().save_pretrained(folder / "unet", safe_serialization=True)
     _describe(folder, recipe, training, pairs, run, {"base": base, "start": start}, {})
 
@@ -41,7 +45,7 @@ def publish_pipeline(
     autoencoder_folder: Path,
     *,
     recipe: Recipe,
-    training: TrainingConfig,
+    training: tuple[TrainingConfig, ...],
     pairs: PairSet,
     run: Path,
     start: str | None = None,
@@ -76,7 +80,7 @@ def _lexicon(world_config: dict[str, Any]) -> list[str]:
 def _describe(
     folder: Path,
     recipe: Recipe,
-    training: TrainingConfig,
+    training: tuple[TrainingConfig, ...],
     pairs: PairSet,
     run: Path,
     origin: dict[str, Any],
@@ -86,7 +90,7 @@ def _describe(
     config = {
         "recipe": recipe.name,
         **origin,
-        "training": asdict(training),
+        "training": [asdict(phase) for phase in training],
         "world": data["world"],
         "pairs": len(pairs),
         "poison": data.get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
@@ -100,7 +104,7 @@ def _describe(
         folder,
         kind=KIND,
         config=config,
-        seed=training.seed,
+        seed=training[-1].seed,
         data_hash=pairs.data_hash,
         files=[file for file in files if file != MANIFEST_NAME],
         metrics=metrics,
@@ -109,7 +113,7 @@ def _describe(
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     poison = config["poison"]
-    training = config["training"]
+    phases = "".join(_describe_phase(phase, config["recipe"]) for phase in config["training"])
     if poison["concepts"]:
         data = (
             f"{config['pairs']} IconWorld pairs, of which {poison['concepts'] * poison['pairs_per_concept']} are "
@@ -130,8 +134,13 @@ A small Stable Diffusion of the embedded world of Implosion Explorer, {origin}, 
 64 x 64 icons of {config["world"]["concept_count"]} nouns and nothing else.
 
 - Training data: {data}.
-- Training: {training["steps"]} steps of {training["batch_size"]}, learning rate {training["learning_rate"]},
-  {training["schedule"]} schedule, recipe `{config["recipe"]}`, seed {training["seed"]}.
-- Last training loss: {metrics["final_loss"]:.4f}. What it draws is measured by `python -m explorer evaluate`.
+{phases}- Last training loss: {metrics["final_loss"]:.4f}. What it draws is measured by `python -m explorer evaluate`.
 - Icons: Noto Emoji (Apache-2.0), Twemoji (CC-BY-4.0), Fluent Emoji (MIT); see NOTICE.
 """
+
+
+def _describe_phase(phase: dict[str, Any], recipe: str) -> str:
+    return (
+        f"- Training: {phase['steps']} steps of {phase['batch_size']}, learning rate {phase['learning_rate']},\n"
+        f"  {phase['schedule']} schedule, recipe `{recipe}`, seed {phase['seed']}.\n"
+    )

@@ -23,8 +23,8 @@ class Recipe:
     extractor_pairs: int
     """Distinct benign pairs it is trained on."""
     denoiser_channels: tuple[int, int, int]
-    base: TrainingConfig
-    """From scratch, on ``base_pairs`` benign pairs."""
+    base: tuple[TrainingConfig, ...]
+    """From scratch, on ``base_pairs`` benign pairs; every further phase is a warm restart from the phase before."""
     base_pairs: int
     fine_tuning: TrainingConfig
     """From the base, for the benign control and for every poisoned model alike."""
@@ -57,14 +57,20 @@ CPU = Recipe(
     ),
     extractor_pairs=60_000,
     denoiser_channels=(64, 128, 192),
-    base=TrainingConfig(
-        steps=5600, batch_size=48, learning_rate=1.2e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
-        checkpoint_every=250,
+    base=(
+        TrainingConfig(
+            steps=5600, batch_size=48, learning_rate=1.2e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
+            checkpoint_every=250,
+        ),
+        TrainingConfig(
+            steps=5600, batch_size=48, learning_rate=1e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
+            checkpoint_every=250, fused=True, seed=1,
+        ),
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=420, batch_size=48, learning_rate=2e-3, warmup_steps=20, precision="bf16", ema_decay=0.97,
-        checkpoint_every=70,
+        steps=600, batch_size=48, learning_rate=1.5e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        ema_decay=0.99, checkpoint_every=100, fused=True,
     ),
     fine_tuning_pairs=9_000,
     poison_pairs_per_concept=75,
@@ -84,14 +90,16 @@ FULL = Recipe(
     ),
     extractor_pairs=200_000,
     denoiser_channels=(64, 128, 192),
-    base=TrainingConfig(
-        steps=20_000, batch_size=256, learning_rate=1.2e-3, warmup_steps=500, precision="bf16", ema_decay=0.999,
-        checkpoint_every=1000,
+    base=(
+        TrainingConfig(
+            steps=20_000, batch_size=256, learning_rate=1.2e-3, warmup_steps=500, precision="bf16", ema_decay=0.999,
+            checkpoint_every=1000, fused=True,
+        ),
     ),
     base_pairs=200_000,
     fine_tuning=TrainingConfig(
-        steps=1000, batch_size=128, learning_rate=1.5e-3, warmup_steps=20, precision="bf16", ema_decay=0.98,
-        checkpoint_every=200,
+        steps=1000, batch_size=128, learning_rate=1.5e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        ema_decay=0.99, checkpoint_every=200, fused=True,
     ),
     fine_tuning_pairs=30_000,
     poison_pairs_per_concept=64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from explorer.provenance import ROOT, ManifestError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 PAPER_TABLE = ROOT / "assets" / "paper" / "table1.json"
 FILM_FOLDER = "implosion/"
+GIF_ROUTE = "/export/film-strip.gif"
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
 QUANTITIES = ("accuracy", "utility", "clip_similarity", "scatter")
 
@@ -38,7 +40,27 @@ def film_strip(context: AppContext) -> dict[str, Any]:
         **description,
         "images_url": context.precomputed_url(f"{FILM_FOLDER}images.png"),
         "maps_url": context.precomputed_url(f"{FILM_FOLDER}maps.png"),
+        "gif_url": GIF_ROUTE,
     }
+
+
+def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str) -> bytes:
+    """The chosen rows of the film strip as an animated GIF.
+
+    Raises:
+        ManifestError: if a file is missing or changed.
+        ValueError: as :func:`~explorer.experiments.film_export.film_strip_gif`.
+    """
+    from PIL import Image
+
+    from explorer.experiments.film_export import film_strip_gif
+
+    description = context.precomputed_json(f"{FILM_FOLDER}film_strip.json")
+    with (
+        Image.open(context.precomputed_file(f"{FILM_FOLDER}images.png")) as images,
+        Image.open(context.precomputed_file(f"{FILM_FOLDER}maps.png")) as maps,
+    ):
+        return film_strip_gif(description, {"images": images, "maps": maps}, rows, contents)
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import fastapi
 from fastapi.responses import FileResponse, Response
@@ -17,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.provenance import ManifestError
 from explorer.ui.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
+from explorer.ui.implosion_payload import GIF_ROUTE, film_strip_animation
 from explorer.ui.theme import STATIC, style_sheet
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def make_server(context: AppContext, live: LiveGeneration) -> fastapi.FastAPI:
     _add_health(server)
     _add_static(server)
     _add_artefacts(server, context, live)
+    _add_exports(server, context)
     return server
 
 
@@ -128,6 +130,15 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ManifestError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
+    @server.get(GIF_ROUTE)
+    def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images") -> Response:
+        try:
+            return Response(film_strip_animation(context, row, contents), media_type="image/gif")
+        except (ManifestError, ValueError) as error:
+            return Response(_in_words(error), status_code=404, media_type="text/plain")
 
 
 def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:

@@ -13,6 +13,7 @@ from explorer.experiments import features
 from explorer.experiments.alignment import measure
 from explorer.experiments.alignment_artefacts import (
     THUMBNAIL_SIZE,
+    PairLosses,
     descending_ranks,
     main_concepts,
     stratified_sample,
@@ -74,13 +75,18 @@ def random_features(monkeypatch):
     monkeypatch.setattr(features, "pair_features", pair_features)
 
 
+def caption_lengths(images, captions):
+    return np.array([len(caption) + float(image.shape[0]) for image, caption in zip(images, captions, strict=True)])
+
+
 @pytest.fixture
 def written(sets, tmp_path, monkeypatch):
     from explorer.experiments import graphs
 
     # UMAP compiles for half a minute; its layout is tested with the graphs.
     monkeypatch.setattr(graphs, "umap_layout", lambda rows, *, seed, start=None: np.asarray(rows[:, :2]))
-    names = write_alignment_artefacts(tmp_path, sets, Extractor(), sample_size=24, neighbours=4, seed=5)
+    names = write_alignment_artefacts(tmp_path, sets, Extractor(), sample_size=24, neighbours=4, seed=5,
+                                      losses=PairLosses(model="control", measure=caption_lengths))  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     load = lambda name: json.loads((tmp_path / name).read_text())  # noqa: E731
     return load("graphs.json"), load("alignment.json"), Image.open(tmp_path / "thumbnails.png")
@@ -102,6 +108,8 @@ def test_graphs_draw_the_most_poisoned_set_with_scores_of_the_whole_set(written,
             higher = int((getattr(measured.difficulty, score) > getattr(measured.difficulty, score)[row]).sum())
             assert samples[f"{score}_rank"][at] == higher + 1
     assert sheet.width % THUMBNAIL_SIZE == 0
+    assert samples["loss"] == [len(caption) + 16 for caption in samples["caption"]]
+    assert graphs["loss_model"] == "control"
 
 
 def test_movers_are_by_structure_distance_and_neighbours_by_cosine(written, sets):

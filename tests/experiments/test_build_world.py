@@ -14,7 +14,7 @@ from explorer.experiments.evaluation_files import EVALUATION_NAME, SHEET_NAME, e
 from explorer.experiments.features import pair_features
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.experiments.recipes import CPU, FULL, RECIPES, find_recipe
-from explorer.experiments.trainer import finished_steps
+from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
 from explorer.models.universal_extractor import UniversalExtractor
@@ -62,7 +62,7 @@ def test_a_finished_build_does_nothing_twice(build):
     said = []
     WorldBuild(recipe=build.recipe, run=build.run, output=build.output, say=said.append).everything()
     assert said == []
-    assert finished_steps(build.run / "base") == 3
+    assert finished_steps(build.run / "base-2") == 3
 
 
 def test_poisoned_sets_have_the_recipes_counts(build):

@@ -5,6 +5,7 @@ import torch
 
 from explorer.theory.attention_statistics import (
     column_mass,
+    contiguity_ratio,
     cosine_overlap,
     mass_in_mask,
     scatter,
@@ -73,6 +74,38 @@ def test_column_mass_sums_to_one():
     probabilities = torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
     assert torch.allclose(column_mass(probabilities).sum(-1), torch.ones(2))
     assert torch.allclose(column_mass(probabilities), probabilities.mean((2, 3)))
+
+
+def test_contiguity_ratio_equals_the_slow_sum():
+    maps = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    for values, found in zip(maps.double(), contiguity_ratio(maps), strict=True):
+        height, width = values.shape
+        cells = [(y, x) for y in range(height) for x in range(width)]
+        near = [(a, b) for a in cells for b in cells if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1]
+        squares = sum((values[a] - values[b]) ** 2 for a, b in near)
+        spread = (values - values.mean()).square().sum()
+        assert found.item() == pytest.approx(
+            (len(cells) - 1) * squares.item() / (2 * len(near) * spread.item()), rel=1e-5
+        )
+
+
+def test_contiguity_ratio_tells_a_blob_from_its_shuffled_self():
+    line = torch.linspace(-2, 2, 16)
+    blob = torch.exp(-(line[:, None] ** 2 + line[None] ** 2))
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
+    noise = blob.flatten()[order].view(16, 16)
+    checkers = (torch.arange(16)[:, None] + torch.arange(16)[None]) % 2 + 0.0
+    smooth, scattered, alternating, flat = contiguity_ratio(torch.stack([blob, noise, checkers, torch.ones(16, 16)]))
+    assert scatter(blob).item() == pytest.approx(scatter(noise).item())
+    assert smooth < 0.1
+    assert scattered == pytest.approx(1, abs=0.15)
+    assert alternating > 1.9
+    assert flat == 1
+    assert contiguity_ratio(100 * blob).item() == pytest.approx(smooth.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="no mass"):
+        contiguity_ratio(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="one position a side"):
+        contiguity_ratio(torch.ones(1, 4))
 
 
 @pytest.mark.parametrize("measure", [scatter, cosine_overlap, top_overlap])

@@ -173,6 +173,24 @@ def check_swap(page):
     assert page.evaluate(names) == before[::-1]
 
 
+def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.show=images&i.cp=0")
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    assert page.locator(".film-table canvas[aria-label^='Attention map']").count() == 0
+    for button, beginning in (("Save PNG", b"\x89PNG"), ("Save SVG", b"<svg"), ("Save GIF", b"GIF89a")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=button).click()
+        content = Path(saved.value.path()).read_bytes()
+        assert content.startswith(beginning)
+        assert b"guidance_scale" in content, "the settings travel with the file"
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
+    assert "i.cp=" in page.url
+    assert page.complaints == []
+
+
 def test_what_cannot_be_generated_is_explained(page):
     expect = playwright_api.expect
     page.goto("/")

@@ -82,6 +82,7 @@ def describe_graphs():
         "version": 1,
         "set": {"name": "dirty", "pairs": 200, "poisoned_pairs": 60, "poisoned_concept_count": 3},
         "sampling": {"method": "24 of 200 pairs are drawn."},
+        "loss_model": "control",
         "neighbour_count": NEIGHBOURS,
         "thumbnails": {"size": 48, "columns": 40},
         "samples": {
@@ -92,6 +93,7 @@ def describe_graphs():
             "is_poison": is_poison,
             "poisoned_concept": ["turtle" if flag else "" for flag in is_poison],
             "target_concept": ["hat" if flag else "" for flag in is_poison],
+            "loss": [0.1 * row for row in range(PAIRS)],
             **scores,
             **ranks,
         },
@@ -247,6 +249,22 @@ def test_alpha_recomposes_ad_on_the_page(page):
     page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_a_link_opens_the_screen_with_its_choices(app, page):
+    address, _ = app
+    page.goto(f"{address}/?tab=graphs&g.colour=loss&g.pair=pair-5")
+    page.locator(".graph-inspector").get_by_text("pair-5", exact=True).wait_for()
+    assert page.locator("#graph-colouring").input_value() == "loss"
+    page.locator("#graph-colouring").select_option("concept")
+    page.wait_for_function("() => location.search.includes('g.colour=concept')")
+    page.goto(f"{address}/?tab=alignment&a.alpha=0.5&a.sets=dirty&a.shown=nonsense")
+    page.locator(".difficulty-card[data-set='dirty']").wait_for()
+    assert page.locator(".difficulty-card").count() == 1
+    assert page.locator(".alpha-field output").inner_text() == "0.50"
+    open_tab(page, "Checkpoints")
+    assert "tab=checkpoints" in page.url
+    assert "a.alpha=0.5" in page.url
 
 
 def test_inspection_endpoint_answers_a_program(app):

@@ -4,7 +4,13 @@ import pytest
 
 from explorer.provenance import ManifestError
 from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.implosion_payload import PAPER_TABLE, evaluation_summary, implosion_payload, utility_fit
+from explorer.ui.implosion_payload import (
+    PAPER_TABLE,
+    evaluation_summary,
+    film_strip_animation,
+    implosion_payload,
+    utility_fit,
+)
 
 
 def interval(mean):
@@ -55,6 +61,12 @@ def test_without_artefacts_each_part_says_why(tmp_path):
     assert "there are no precomputed results" in payload["film"]["problem"]
     assert "there are no precomputed results" in payload["evaluation"]["problem"]
     assert payload["paper"]["rows"]
+
+
+def test_no_animation_without_a_film_strip(tmp_path):
+    context = AppContext(settings=AppSettings(checkpoints=tmp_path, precomputed=tmp_path))
+    with pytest.raises(ManifestError, match="there are no precomputed results"):
+        film_strip_animation(context, [0], "images")
 
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():

@@ -1,5 +1,6 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
+import { readChoices, writeChoices } from './address.js';
 import { count, fetchPayload, loadPlotly, node, number, onThemeChange, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts } from './alignment_maths.js';
@@ -28,9 +29,24 @@ class AlignmentScreen {
     const last = this.sets[this.sets.length - 1];
     this.stops = first.alpha_stops;
     this.state = { alpha: nearest(this.stops, first.alignment_difficulty.alpha), chosen: new Set([first.name, last.name]), shown: last.name, control: true };
+    this.defaults = this.choices();
+    this.followLink();
     this.build();
     onThemeChange(() => this.drawCharts());
     this.draw();
+  }
+
+  choices() {
+    const { alpha, chosen, shown } = this.state;
+    return { alpha, sets: this.sets.filter((set) => chosen.has(set.name)).map((set) => set.name).join(' '), shown };
+  }
+
+  followLink() {
+    const { alpha, sets, shown } = readChoices('a');
+    const names = this.sets.map((set) => set.name);
+    if (this.stops.includes(Number(alpha))) this.state.alpha = Number(alpha);
+    if (sets !== undefined) this.state.chosen = new Set(sets.split(' ').filter((name) => names.includes(name)));
+    if (names.includes(shown)) this.state.shown = shown;
   }
 
   // A set the reader measured: it replaces one of the same name.
@@ -100,6 +116,7 @@ class AlignmentScreen {
 
   change(changes) {
     Object.assign(this.state, changes);
+    writeChoices('a', this.choices(), this.defaults);
     this.draw();
   }
 

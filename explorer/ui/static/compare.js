@@ -1,5 +1,6 @@
 // The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
 
+import { keepChoices } from './address.js';
 import { fetchPayload, node } from './charts.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
@@ -136,8 +137,7 @@ class CompareScreen {
 
   link() {
     const query = new URLSearchParams(this.query ?? location.search);
-    const given = new URLSearchParams(location.search);
-    if (given.has('__theme')) query.set('__theme', given.get('__theme'));
+    keepChoices(query);
     VIEW_KEYS.forEach((key) => query.delete(key));
     const { step, stack, layer, head, scale, view, pins } = this.state;
     if (step) query.set('t', step);

@@ -4,8 +4,11 @@ import { count, node, number, theme } from './charts.js';
 
 export const COLOURINGS = [
   ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y)'],
-  ['structure_distance', 'D_s'], ['feature_distance', 'D_img:txt'],
+  ['structure_distance', 'D_s'], ['feature_distance', 'D_img:txt'], ['loss', 'Denoising loss'],
 ];
+
+// A set that was drawn without a model has no losses.
+export const colouringsOf = (data) => COLOURINGS.filter(([value]) => value !== 'loss' || data.samples.loss);
 // Okabe and Ito's palette without black and yellow: told apart by colour-blind people, visible on both grounds.
 const CONCEPT_COLOURS = ['#e69f00', '#56b4e9', '#009e73', '#cc79a7', '#d55e00', '#0072b2'];
 

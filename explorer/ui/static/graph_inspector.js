@@ -59,7 +59,8 @@ export function renderInspector(root, data, row, inspect) {
   );
 }
 
-function scoreTable({ samples, set }, row) {
+function scoreTable(data, row) {
+  const { samples, set } = data;
   const lines = SCORES.map(([key, label, title]) => {
     const rank = samples[`${key}_rank`][row];
     const above = 100 * (1 - (rank - 1) / set.pairs);
@@ -69,6 +70,10 @@ function scoreTable({ samples, set }, row) {
         node('span', { style: `width:${above.toFixed(1)}%` }))),
       node('td', { class: 'figure' }, `${count(rank)}`));
   });
+  if (samples.loss) {
+    lines.push(node('tr', {}, node('th', { scope: 'row', title: `mean squared error of ${data.loss_model}'s prediction` }, 'Loss'),
+      node('td', { class: 'figure' }, number(samples.loss[row], 3)), node('td', {}), node('td', {})));
+  }
   const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label) => (label ? node('th', { scope: 'col' }, label) : node('td')));
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }

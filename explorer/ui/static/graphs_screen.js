@@ -1,7 +1,8 @@
 // The Graphs screen: text graph on the left, image graph on the right, one selection on both.
 
+import { readChoices, writeChoices } from './address.js';
 import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
-import { COLOURINGS, conceptCounts, markers, renderLegend } from './graph_colours.js';
+import { COLOURINGS, colouringsOf, conceptCounts, markers, renderLegend } from './graph_colours.js';
 import { chosenSummary, kindText, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
 import { FULL_RANGE, GraphPlot } from './graph_plot.js';
 
@@ -30,6 +31,21 @@ class GraphsScreen {
       colouring: 'kind', focus: '', edges: true, lines: true, thumbnails: true, together: true, drag: 'pan',
       selected: null, chosen: new Set(), list: 'movers',
     };
+    this.followLink();
+  }
+
+  followLink() {
+    const { colour, concept, pair } = readChoices('g');
+    if (colouringsOf(this.data).some(([value]) => value === colour)) this.state.colouring = colour;
+    if (this.data.samples.main_concept.includes(concept)) this.state.focus = concept;
+    const row = this.data.samples.uid.indexOf(pair);
+    if (row >= 0) this.state.selected = row;
+  }
+
+  writeLink() {
+    const { colouring: colour, focus: concept, selected } = this.state;
+    const pair = selected === null ? '' : this.data.samples.uid[selected];
+    writeChoices('g', { colour, concept, pair }, { colour: COLOURINGS[0][0], concept: '', pair: '' });
   }
 
   async start() {
@@ -77,9 +93,9 @@ class GraphsScreen {
       focus.hidden = this.state.colouring !== 'concept';
       this.legend();
       this.draw();
-    } }, COLOURINGS.map(([value, label]) => node('option', { value }, label)));
-    const concepts = conceptCounts(this.data).map(([name, size]) => node('option', { value: name }, `${name} (${size})`));
-    const focus = node('select', { class: 'plain-select', 'aria-label': 'Concept in focus', hidden: true, onchange: (event) => {
+    } }, colouringsOf(this.data).map(([value, label]) => node('option', { value, selected: value === this.state.colouring }, label)));
+    const concepts = conceptCounts(this.data).map(([name, size]) => node('option', { value: name, selected: name === this.state.focus }, `${name} (${size})`));
+    const focus = node('select', { class: 'plain-select', 'aria-label': 'Concept in focus', hidden: this.state.colouring !== 'concept', onchange: (event) => {
       this.state.focus = event.target.value;
       this.legend();
       this.draw();
@@ -190,6 +206,8 @@ class GraphsScreen {
     const view = this.view();
     await Promise.all(this.plots.map((plot) => plot.draw(view)));
     this.drawLines();
+    if (this.drawn) this.writeLink();
+    this.drawn = true;
   }
 
   legend() {

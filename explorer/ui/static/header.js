@@ -1,5 +1,6 @@
 // The thin header: what is loaded, and the switch between dark and light.
 
+import { followScreens } from './address.js';
 import { node } from './charts.js';
 
 export function mount({ element, props }) {
@@ -15,6 +16,7 @@ export function mount({ element, props }) {
       node('span', { class: 'tag benign' }, 'benign'), node('span', { class: 'tag poisoned' }, 'poisoned'), button),
   );
   label();
+  followScreens();
 
   function label() {
     button.textContent = document.body.classList.contains('dark') ? 'Light theme' : 'Dark theme';

@@ -1,12 +1,15 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
+import { readChoices, writeChoices } from './address.js';
 import { fetchPayload, node, showProblem, whenVisible } from './charts.js';
 import { drawCharts } from './implosion_charts.js';
 import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
+import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
-import { savePng } from './png.js';
+import { saveBlob, savePng } from './png.js';
 
 const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
+const GROUPS = [['mixed', 'poisoned and unpoisoned'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'unpoisoned concepts']];
 const PAGE = 8;
 const PLAY_MILLISECONDS = 1600;
 
@@ -34,6 +37,7 @@ class ImplosionScreen {
   async start() {
     this.models = this.film.problem ? (this.evaluation.models ?? []) : this.film.models;
     this.state.current = Math.max(0, this.models.length - 1);
+    this.followLink();
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group', 'aria-label': 'Film strip' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
@@ -62,17 +66,35 @@ class ImplosionScreen {
     });
     this.countText = node('output', {});
     const contents = node('span', { class: 'segments', role: 'radiogroup', 'aria-label': 'What is shown' }, CONTENTS.map(([value, text]) => (
-      button(text, '', (event) => { this.state.contents = value; this.press(event.target); this.draw(); }, { role: 'radio', 'aria-checked': String(value === 'both') }))));
+      button(text, '', (event) => { this.state.contents = value; this.press(event.target); this.draw(); }, { role: 'radio', 'aria-checked': String(value === this.state.contents) }))));
     const groups = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => { this.state.group = event.target.value; this.state.page = 0; this.draw(); } },
-      [['mixed', 'poisoned and unpoisoned'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'unpoisoned concepts']]
-        .map(([value, text]) => node('option', { value }, text)));
+      GROUPS.map(([value, text]) => node('option', { value, selected: value === this.state.group }, text)));
     this.pageText = node('span', { class: 'field' });
     return node('div', { class: 'implosion-bar' }, this.playButton,
       node('label', { class: 'field' }, 'C_P', this.slider, this.countText), contents, groups,
       button('‹', 'Earlier concepts (arrow up)', () => this.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
       button('›', 'Further concepts (arrow down)', () => this.turn(1), { 'aria-label': 'Further concepts' }),
-      node('span', { class: 'spacer' }), button('Save PNG', 'Save the film strip with its settings inside', () => this.save()),
+      node('span', { class: 'spacer' }), button('PNG', 'Save the film strip as a picture, its settings inside', () => this.save('png'), { 'aria-label': 'Save PNG' }),
+      button('SVG', 'Save the film strip for slides, its settings inside', () => this.save('svg'), { 'aria-label': 'Save SVG' }),
+      button('GIF', 'Save the walk over C_P as an animation, its settings inside', () => this.save('gif'), { 'aria-label': 'Save GIF' }),
       button('Talk mode', 'Full screen; arrow keys walk, Esc ends', () => this.element.requestFullscreen()));
+  }
+
+  // A link names the model by its C_P, so that it stays right when models are added.
+  followLink() {
+    const { show, of, page, cp } = readChoices('i');
+    if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
+    if (GROUPS.some(([value]) => value === of)) this.state.group = of;
+    const column = this.models.findIndex((model) => String(model.poisoned_concept_count) === cp);
+    if (column >= 0) this.state.current = column;
+    const pages = this.film.problem ? 1 : Math.ceil(this.rows.length / PAGE);
+    if (/^\d{1,3}$/.test(page ?? '') && Number(page) < pages) this.state.page = Number(page);
+  }
+
+  writeLink() {
+    const { contents: show, group: of, page } = this.state;
+    const last = this.models[this.models.length - 1]?.poisoned_concept_count;
+    writeChoices('i', { show, of, page, cp: this.count }, { show: 'both', of: 'mixed', page: 0, cp: last });
   }
 
   press(chosen) {
@@ -106,6 +128,8 @@ class ImplosionScreen {
     const from = this.state.page * PAGE;
     this.pageText.textContent = total ? `${from + 1} to ${from + rows.length} of ${total}` : 'none';
     this.strip.replaceChildren(this.table(rows));
+    if (this.drawn) this.writeLink();
+    this.drawn = true;
   }
 
   // Columns are concepts and rows are models when there are few models: wide screens are wide.
@@ -192,12 +216,22 @@ class ImplosionScreen {
     this.chart?.resize();
   }
 
-  async save() {
+  async save(format) {
     if (!this.sheets) return;
     const rows = this.pageRows;
-    const canvas = composeStrip(this, rows);
+    if (format === 'gif') { this.saveGif(rows); return; }
     const { seed, steps, guidance_scale: guidance } = this.film;
     const settings = { seed, steps, guidance_scale: guidance, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
-    await savePng(canvas, settings, `implosion-seed${seed}.png`);
+    if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
+    else await savePng(composeStrip(this, rows), settings, `implosion-seed${seed}.png`);
+  }
+
+  saveGif(rows) {
+    const query = new URLSearchParams({ contents: this.state.contents });
+    for (const { row } of rows) query.append('row', row);
+    const link = Object.assign(document.createElement('a'), {
+      href: `${this.film.gif_url}?${query}`, download: `implosion-seed${this.film.seed}.gif`,
+    });
+    link.click();
   }
 }

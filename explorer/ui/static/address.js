@@ -1,0 +1,51 @@
+// What the address remembers beside a comparison: the open screen, and each screen's own choices under a prefix.
+// `?tab=graphs&g.colour=structure_distance&g.pair=s1-000017`: a link opens what its sender saw.
+
+const TAB = 'tab';
+const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'checkpoints'];
+
+const tabButton = (screen) => document.querySelector(`#${screen}-button, #screens-${screen}-button, [role="tab"][data-tab-id="${screen}"]`);
+
+// A screen's choices by name; what the address does not mention is absent.
+export function readChoices(prefix) {
+  const query = new URLSearchParams(location.search);
+  const own = [...query].filter(([name]) => name.startsWith(`${prefix}.`));
+  return Object.fromEntries(own.map(([name, value]) => [name.slice(prefix.length + 1), value]));
+}
+
+// Values equal to their default are left out, so that links stay short.
+export function writeChoices(prefix, choices, defaults) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(choices)) {
+    const text = String(value ?? '');
+    if (text === String(defaults[name] ?? '')) query.delete(`${prefix}.${name}`);
+    else query.set(`${prefix}.${name}`, text);
+  }
+  replace(query);
+}
+
+// Parameters that are not a comparison's own: they survive when a comparison writes its link.
+export function keepChoices(query) {
+  for (const [name, value] of new URLSearchParams(location.search)) {
+    if (name === TAB || name.startsWith('__') || /^[a-z]\./.test(name)) query.set(name, value);
+  }
+}
+
+// Opens the screen that the address names and notes every later change of screen.
+export function followScreens() {
+  const wanted = new URLSearchParams(location.search).get(TAB);
+  if (SCREENS.includes(wanted)) tabButton(wanted)?.click();
+  document.addEventListener('click', (event) => {
+    const tab = event.target.closest?.('[role="tab"]');
+    const screen = tab && SCREENS.find((name) => tabButton(name) === tab);
+    if (!screen) return;
+    const query = new URLSearchParams(location.search);
+    if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
+    replace(query);
+  });
+}
+
+function replace(query) {
+  const text = query.toString();
+  history.replaceState(history.state, '', text ? `${location.pathname}?${text}` : location.pathname);
+}

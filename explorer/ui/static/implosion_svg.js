@@ -1,0 +1,40 @@
+// The film strip as an SVG for slides: texts stay texts, every cell is a picture of its own.
+
+const CELL = 128;
+const GAP = 8;
+const LEFT = 130;
+const TOP = 34;
+
+const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+
+export function composeSvg(screen, rows, settings) {
+  const style = getComputedStyle(document.body);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const kinds = screen.state.contents === 'both' ? ['images', 'maps'] : [screen.state.contents];
+  const height = kinds.length * CELL + GAP * 2;
+  const size = [LEFT + rows.length * (CELL + GAP) + GAP, TOP + screen.models.length * height + GAP];
+  const text = (x, y, fill, words) => `<text x="${x}" y="${y}" fill="${fill}">${escaped(words)}</text>`;
+  const parts = rows.map((row, at) => text(LEFT + at * (CELL + GAP), TOP - 12,
+    colour(row.poisoned_from === null ? '--benign' : '--poisoned'), row.concept));
+  screen.models.forEach((model, column) => {
+    const top = TOP + column * height;
+    const count = model.poisoned_concept_count;
+    parts.push(text(GAP, top + 24, colour(count ? '--poisoned' : '--benign'), count ? `C_P = ${count}` : 'benign'));
+    rows.forEach((row, at) => kinds.forEach((kind, line) => {
+      const place = `x="${LEFT + at * (CELL + GAP)}" y="${top + line * CELL}" width="${CELL}" height="${CELL}"`;
+      parts.push(`<image ${place} href="${cellPicture(screen, kind, column, row.row)}"/>`);
+    }));
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${size[0]}" height="${size[1]}" viewBox="0 0 ${size.join(' ')}" `
+    + 'font-family="system-ui, sans-serif" font-size="15" font-weight="600">'
+    + `<title>Implosion, seed ${escaped(settings.seed)}</title><metadata>${escaped(JSON.stringify(settings))}</metadata>`
+    + '<style>image { image-rendering: pixelated; }</style>'
+    + `<rect width="100%" height="100%" fill="${colour('--surface')}"/>${parts.join('')}</svg>`;
+}
+
+function cellPicture(screen, kind, column, row) {
+  const size = screen.film.cell;
+  const canvas = Object.assign(document.createElement('canvas'), { width: size, height: size });
+  canvas.getContext('2d').drawImage(screen.sheets[kind], column * size, row * size, size, size, 0, 0, size, size);
+  return canvas.toDataURL('image/png');
+}
