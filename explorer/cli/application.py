@@ -18,8 +18,8 @@ application = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
-COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "evaluation", "features", "generation",
-                   "training", "world")  # fmt: skip
+COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "embeddings", "evaluation", "features",
+                   "fine_tuning", "generation", "pair_import", "training", "world")  # fmt: skip
 
 
 @application.callback()
@@ -34,7 +34,9 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         return
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value
+        shown = value
+        if isinstance(value, float):
+            shown = f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
         typer.echo(f"{key:<{width}}  {shown}")
 
 

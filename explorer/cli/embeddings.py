@@ -1,0 +1,156 @@
+"""``explorer embed | ad-store | benchmark embeddings``: embeddings of a user's data, and AD of any embedding store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.cli.benchmark import benchmark
+from explorer.provenance import ROOT
+
+if TYPE_CHECKING:
+    from explorer.models.universal_extractor import UniversalExtractor
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Tar shard, parquet file, folder, or a glob in quotes. Local only.")
+]
+Kind = Annotated[str, typer.Option(help="auto, webdataset, parquet, imagefolder or cifar10.")]
+CaptionColumn = Annotated[
+    str | None, typer.Option(help="Column or field of the captions, where it has none of the usual names.")
+]
+ExtractorFolder = Annotated[Path, typer.Option("--extractor", help="Folder of a universal extractor.")]
+OpenClip = Annotated[
+    str | None, typer.Option(help="An open_clip model by name instead; needs --weights and --feature-range.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Local .safetensors file of the open_clip model.")]
+FeatureRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LO HI", help="Cosines of feature distance 1 and 0, calibrated for the extractor."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
+Workers = Annotated[int, typer.Option(min=1, help="Threads that decode.")]
+Device = Annotated[str, typer.Option(help="Torch device.")]
+DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
+
+
+@application.command("embed")
+def embed(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="New folder, or one where the same extraction was begun.")],
+    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    open_clip: OpenClip = None,
+    weights: Weights = None,
+    feature_range: FeatureRange = None,
+    kind: Kind = "auto",
+    caption_column: CaptionColumn = None,
+    split: Annotated[str, typer.Option(help="train or test, for kind cifar10.")] = "train",
+    partition_size: Annotated[int, typer.Option(min=1, help="Source records of a partition.")] = 10_000,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Embed every usable pair in clip-retrieval's layout; run it again to resume."""
+    from explorer.data.source_detection import open_source
+    from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
+
+    opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
+    settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
+    encoder = _extractor(extractor, open_clip, weights, feature_range, device)
+    store = extract_embeddings(
+        opened, out, encoder, settings, workers=workers, say=lambda line: typer.echo(line, err=True)
+    )
+    made = store.manifest
+    result = {"folder": str(out), "kind": opened.kind, "extractor": encoder.name, "width": store.image.shape[1]}
+    emit({**result, **made["counts"], "quarantined": made["quarantined"]}, as_json)
+
+
+@application.command("ad-store")
+def ad_store(
+    store: Annotated[Path, typer.Argument(help="Folder of img_emb, text_emb and metadata: ours, LAION's, any.")],
+    feature_range: FeatureRange = None,
+    alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
+    convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
+    sample: Annotated[int | None, typer.Option(help="Measure this many random pairs; default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the sample.")] = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Alignment Difficulty of stored embeddings; nothing is encoded again."""
+    from explorer.experiments.store_alignment import measure_store
+
+    measurement = measure_store(
+        store,
+        feature_range=feature_range,
+        alpha=alpha,
+        convention=convention,
+        sample=sample,
+        seed=seed,
+        device=device,
+    )
+    emit({"store": str(store), **measurement.report()}, as_json)
+
+
+@benchmark.command("embeddings")
+def embeddings_command(
+    source: Annotated[
+        str | None, typer.Option(help="Source of usable pairs; default: a shard of IconWorld scenes, made for the run.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of the default source.")] = 512,
+    side: Annotated[int, typer.Option(min=64, help="Pixels of the default source's square JPEGs.")] = 256,
+    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    open_clip: OpenClip = None,
+    weights: Weights = None,
+    feature_range: FeatureRange = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median and the quartiles are reported.")] = 5,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Embedding extraction against the plain loop with Pillow and open_clip, in pairs a second."""
+    import tempfile
+
+    import torch
+
+    from explorer.data.source_detection import open_source
+    from explorer.experiments.embedding_benchmark import benchmark_extraction, write_benchmark_shard
+
+    encoder = _extractor(extractor, open_clip, weights, feature_range, device)
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        if source is None:
+            shard = Path(folder) / "scenes.tar"
+            write_benchmark_shard(shard, pairs=pairs, side=side, seed=0)
+        opened = open_source(source or shard)
+        measured = benchmark_extraction(opened, encoder, batch_size=batch_size, workers=workers, rounds=rounds)
+    conditions = {
+        "source": source or f"{pairs} IconWorld scenes of {side} x {side}",
+        "extractor": encoder.name,
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+    emit({**conditions, **measured.report()}, as_json)
+
+
+def _extractor(
+    folder: Path,
+    open_clip: str | None,
+    weights: Path | None,
+    feature_range: tuple[float, float] | None,
+    device: str,
+) -> UniversalExtractor:
+    """The extractor of the options: a folder of ours, or an open_clip model with its weights and range."""
+    from explorer.models.universal_extractor import UniversalExtractor
+
+    if open_clip is None:
+        if weights is not None or feature_range is not None:
+            raise ValueError("--weights and --feature-range describe an open_clip model: expected --open-clip, too")
+        return UniversalExtractor.load(folder, device)
+    if weights is None or feature_range is None:
+        raise ValueError(f"--open-clip {open_clip} is given: expected --weights FILE and --feature-range LO HI, too")
+    return UniversalExtractor.from_open_clip(open_clip, weights, feature_range, device)

@@ -1,0 +1,48 @@
+"""``explorer import``: a user's data as a pair set, for every screen and for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.cli.embeddings import CaptionColumn, Kind, Source, Workers
+
+
+@application.command("import")
+def import_command(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
+    size: Annotated[int, typer.Option(help="Pixels of the square pictures.")] = 64,
+    concepts: Annotated[
+        Path | None, typer.Option(help="Text file of nouns, one a line, to find in the captions as whole words.")
+    ] = None,
+    kind: Kind = "auto",
+    caption_column: CaptionColumn = None,
+    split: Annotated[str, typer.Option(help="train or test: what the pairs become, and what is read of cifar10.")] = (
+        "train"
+    ),
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Resize and crop a source's usable pairs into a pair set; the unusable go to quarantine.parquet."""
+    from explorer.data.pair_import import import_pairs, read_concepts
+    from explorer.data.quarantine import count_reasons
+    from explorer.data.source_detection import open_source
+
+    opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
+    nouns = () if concepts is None else read_concepts(concepts)
+    made, quarantined = import_pairs(opened, out, size=size, concepts=nouns, split=split, workers=workers)
+    emit(
+        {
+            "folder": str(out),
+            "kind": opened.kind,
+            "pairs": len(made),
+            "quarantined": count_reasons(quarantined),
+            "pairs_without_concept": int((made.table["concepts"].str.len() == 0).sum()),
+            "data_hash": made.data_hash,
+        },
+        as_json,
+    )

@@ -1,0 +1,168 @@
+"""From a user's source to a pair set: pictures brought to one size, the unusable records beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
+from explorer.data.pair_set import PairSet
+from explorer.data.pair_source import PairSource, Record
+from explorer.data.quarantine import (
+    QUARANTINE_NAME,
+    QuarantinedRecord,
+    Reason,
+    UnusableError,
+    count_reasons,
+    write_quarantine,
+)
+from explorer.provenance import MANIFEST_NAME, ManifestError
+
+if TYPE_CHECKING:
+    import pandas
+
+AHEAD = 256
+"""Pictures decoded ahead of their turn."""
+
+
+def import_pairs(
+    source: PairSource,
+    folder: Path | str,
+    *,
+    size: int,
+    concepts: tuple[str, ...] = (),
+    split: str = "train",
+    limits: Limits | None = None,
+    workers: int = 2,
+) -> tuple[PairSet, list[QuarantinedRecord]]:
+    """Write a source's usable pairs as a pair set; what is unusable goes to ``quarantine.parquet`` beside it.
+
+    All pictures are held in memory until they are written: N * size * size * 3 bytes.
+
+    Args:
+        folder: a new folder.
+        size: pixels of the square pictures; the shorter side is resized to it, the middle is cut out.
+        concepts: nouns to look for in the captions (see :func:`mentioned_concepts`); none leaves the lists empty.
+        split: ``train`` or ``test``, the same for all pairs.
+
+    Raises:
+        ManifestError: if ``folder`` already holds something.
+        ValueError: on a bad size or split, or if no record is usable.
+    """
+    folder = Path(folder)
+    limits = limits or Limits()
+    if size < 8:
+        raise ValueError(f"size is {size}: expected at least 8 pixels")
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}: expected train or test")
+    if (folder / MANIFEST_NAME).exists():
+        raise ManifestError(f"{folder} already holds a {MANIFEST_NAME}: choose a new folder")
+    pixels, kept, quarantined = _collect(source, size, limits, workers)
+    counts = count_reasons(quarantined)
+    if not kept:
+        raise ValueError(f"no usable pair among {len(quarantined)} records: {counts or 'the source is empty'}")
+    write_quarantine(folder / QUARANTINE_NAME, quarantined)
+    config = {
+        "source": source.kind,
+        "fingerprint": source.fingerprint(),
+        "settings": source.settings(),
+        "size": size,
+        "limits": limits.as_dict(),
+        "concepts": list(concepts),
+        "quarantined": counts,
+    }
+    images = np.frombuffer(pixels, np.uint8).reshape(len(kept), size, size, 3)
+    return PairSet.write(folder, _table(kept, concepts, split), images, config=config, seed=None), quarantined
+
+
+def square_thumbnail(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 ``[H, W, 3]`` to ``[size, size, 3]``: the largest square around the middle, resized (bicubic)."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(image).crop(box).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def mentioned_concepts(concepts: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """A function from a caption to the concepts it holds as whole words, in the order they are mentioned.
+
+    Case is ignored, inflections are not ("dogs" is no "dog"); of two that overlap the longer is taken ("fire truck"
+    before "truck"); a concept is listed once.
+
+    Raises:
+        ValueError: if two concepts differ only in case, or one is blank.
+    """
+    known = {concept.casefold(): concept for concept in concepts}
+    if len(known) != len(concepts) or any(not concept.strip() for concept in concepts):
+        raise ValueError(f"concepts are {list(concepts)[:10]}: expected different ones, none blank")
+    if not known:
+        return lambda caption: []
+    longest_first = sorted(known, key=lambda name: (-len(name), name))
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+    return lambda caption: list(dict.fromkeys(known[name] for name in pattern.findall(caption.casefold())))
+
+
+def read_concepts(path: Path) -> tuple[str, ...]:
+    """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    concepts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not concepts:
+        raise ValueError(f"{path} names no concepts: expected one a line")
+    return concepts
+
+
+def _collect(
+    source: PairSource, size: int, limits: Limits, workers: int
+) -> tuple[bytearray, list[Record], list[QuarantinedRecord]]:
+    """Pixels of the usable records one after the other, their records without pictures, and the unusable ones."""
+
+    def thumbnail(record: Record) -> np.ndarray | UnusableError:
+        if record.problem is not None:
+            return record.problem
+        check_caption(record.caption, limits)
+        return square_thumbnail(decode_image(record.image, limits), size)
+
+    pixels, kept, quarantined = bytearray(), [], []
+    seen: set[str] = set()
+    for record, outcome in in_order(thumbnail, source.records(), workers=workers, ahead=AHEAD):
+        if not isinstance(outcome, UnusableError) and record.uid in seen:
+            outcome = UnusableError(Reason.DUPLICATE_UID, "an earlier pair has it")
+        if isinstance(outcome, UnusableError):
+            quarantined.append(set_aside(record, outcome))
+            continue
+        seen.add(record.uid)
+        pixels += outcome.tobytes()
+        kept.append(Record(uid=record.uid, place=record.place, caption=record.caption, metadata=record.metadata))
+    return pixels, kept, quarantined
+
+
+def _table(kept: list[Record], concepts: tuple[str, ...], split: str) -> pandas.DataFrame:
+    import pandas
+
+    mentioned: Callable[[str], Any] = mentioned_concepts(concepts)
+    return pandas.DataFrame(
+        {
+            "uid": [record.uid for record in kept],
+            "caption": [record.caption for record in kept],
+            "concepts": [mentioned(record.caption) for record in kept],
+            "image_index": np.arange(len(kept)),
+            "is_poison": False,
+            "poisoned_concept": "",
+            "target_concept": "",
+            "split": split,
+            "place": [record.place for record in kept],
+            "metadata": [json.dumps(record.metadata, sort_keys=True) for record in kept],
+        }
+    )

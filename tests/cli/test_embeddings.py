@@ -1,0 +1,98 @@
+"""``explorer embed | ad-store | import | benchmark embeddings`` with the shipped extractor on a shard of scenes."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import explorer.cli.embeddings
+import explorer.cli.pair_import
+from explorer.cli.application import application
+from explorer.data.pair_set import PairSet
+from explorer.experiments.embedding_benchmark import write_benchmark_shard
+from explorer.models.universal_extractor import UniversalExtractor
+
+needs_extractor = pytest.mark.skipif(
+    not (explorer.cli.embeddings.DEFAULT_EXTRACTOR / "manifest.json").is_file(), reason="no shipped extractor"
+)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(application, [*map(str, arguments)])
+
+
+def run(*arguments):
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    """Twelve scenes and one pair whose caption the shipped extractor's tokenizer refuses."""
+    path = tmp_path_factory.mktemp("shards") / "scenes.tar"
+    write_benchmark_shard(path, pairs=12, side=64, seed=0)
+    with tarfile.open(path) as archive:
+        image = archive.extractfile("000000000.jpg").read()
+    with tarfile.open(path, "a") as archive:
+        for extension, data in (("jpg", image), ("txt", b"a photo of a cat " * 30)):
+            member = tarfile.TarInfo(f"long.{extension}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@needs_extractor
+def test_embed_then_measure(shard, tmp_path):
+    made = run("embed", shard, tmp_path / "store", "--partition-size", 5, "--batch-size", 3)
+    assert (made["partitions"], made["records"], made["pairs"]) == (3, 13, 12)
+    assert made["quarantined"] == {"caption too long": 1}
+    measured = run("ad-store", tmp_path / "store")
+    extractor = UniversalExtractor.load(explorer.cli.embeddings.DEFAULT_EXTRACTOR)
+    assert measured["feature_range"] == list(extractor.feature_range)
+    assert measured["feature_range_from"] == "extractor"
+    assert measured["n"] == 12
+    # Painted scenes with their own captions are what the extractor was calibrated on.
+    assert measured["feature_ad"] < 0.6
+    sampled = run("ad-store", tmp_path / "store", "--sample", 5, "--seed", 1, "--feature-range", 0.5, 0.9)
+    assert (sampled["n"], sampled["seed"], sampled["feature_range"]) == (5, 1, [0.5, 0.9])
+    assert "structure_ad" in invoke("ad-store", tmp_path / "store").stdout
+
+
+@needs_extractor
+def test_benchmark_embeddings(shard):
+    printed = run("benchmark", "embeddings", "--pairs", 6, "--side", 96, "--batch-size", 4, "--rounds", 1)
+    assert printed["pairs"] == 6
+    assert printed["largest_difference"] < 1e-3
+    assert printed["pairs_per_second"] > 0  # how much is for the command to say, not for a test on a busy machine
+    refused = invoke("benchmark", "embeddings", "--source", shard, "--rounds", 1)
+    assert isinstance(refused.exception, ValueError)
+
+
+def test_import(shard, tmp_path):
+    (tmp_path / "nouns.txt").write_text("cat\n")
+    made = run("import", shard, tmp_path / "set", "--size", 32, "--concepts", tmp_path / "nouns.txt")
+    assert (made["pairs"], made["kind"], made["quarantined"]) == (13, "webdataset", {})
+    loaded = PairSet.load(tmp_path / "set")
+    assert loaded.images.shape == (13, 32, 32, 3)
+    mentions = np.array([list(concepts) == ["cat"] for concepts in loaded.table["concepts"]])
+    assert mentions[-1]
+    assert made["pairs_without_concept"] == int((~mentions).sum())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--open-clip", "ViT-B-32"), "expected --weights FILE and --feature-range LO HI, too"),
+        (("--feature-range", 0.2, 0.45), "expected --open-clip, too"),
+        (("--kind", "parquet"), "expected .parquet files for kind parquet"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(shard, tmp_path, options, message):
+    result = invoke("embed", shard, tmp_path / "store", *options)
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,110 @@
+"""Importing a source: pictures of one size, concepts as whole words, the unusable beside the set."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.data.pair_import import import_pairs, mentioned_concepts, read_concepts, square_thumbnail
+from explorer.data.pair_set import PairSet
+from explorer.data.quarantine import QUARANTINE_NAME, Reason, read_quarantine
+from explorer.data.source_detection import open_source
+from explorer.provenance import ROOT, ManifestError
+
+DATA = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+
+
+def picture(size=(60, 30), colour=(200, 10, 30)):
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path):
+    files = {
+        "a.png": picture(),
+        "a.txt": b"A dog on a fire truck, a dog",
+        "b.png": b"broken",
+        "b.txt": b"a dog",
+        "c.png": picture(),
+        "c.txt": b"hotdogs",
+        "d.txt": b"no picture",
+    }
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name, data in [*files.items(), ("a.png", picture()), ("a.txt", b"again")]:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return open_source(tmp_path / "0.tar")
+
+
+def test_usable_pairs_become_a_pair_set_and_the_rest_is_listed(source, tmp_path):
+    made, quarantined = import_pairs(source, tmp_path / "set", size=16, concepts=("truck", "dog", "fire truck"))
+    loaded = PairSet.load(tmp_path / "set")
+    assert loaded.table["uid"].tolist() == ["0/a", "0/c"]
+    assert [list(names) for names in loaded.table["concepts"]] == [["dog", "fire truck"], []]
+    assert loaded.table["place"].tolist() == ["0.tar:a", "0.tar:c"]
+    assert loaded.images.shape == (2, 16, 16, 3)
+    assert (loaded.images == [200, 10, 30]).all()
+    assert not loaded.table["is_poison"].any()
+    assert read_quarantine(tmp_path / "set" / QUARANTINE_NAME) == quarantined
+    assert {record.place: record.reason for record in quarantined} == {
+        "0.tar:b": Reason.UNDECODABLE_IMAGE,
+        "0.tar:d": Reason.NO_IMAGE,
+        "0.tar:a": Reason.DUPLICATE_UID,
+    }
+    assert made.manifest["config"]["quarantined"] == {"duplicate uid": 1, "no image": 1, "undecodable image": 1}
+    again, _ = import_pairs(source, tmp_path / "again", size=16, concepts=("truck", "dog", "fire truck"), workers=1)
+    assert again.data_hash == made.data_hash
+
+
+def test_the_middle_is_cut_out():
+    image = np.zeros((8, 24, 3), np.uint8)
+    image[:, 8:16] = 255
+    assert square_thumbnail(image, 8).tolist() == np.full((8, 8, 3), 255).tolist()
+    assert square_thumbnail(image, 64).min() == 255
+    assert square_thumbnail(image.transpose(1, 0, 2), 8).min() == 255
+
+
+def test_concepts_are_whole_words():
+    find = mentioned_concepts(("dog", "Eiffel Tower", "t-shirt", "c++"))
+    assert find("The eiffel tower, a DOG's T-shirt and c++") == ["Eiffel Tower", "dog", "t-shirt", "c++"]
+    assert find("dogs, hotdog, underdog_dog") == []
+    assert mentioned_concepts(())("a dog") == []
+    with pytest.raises(ValueError, match="expected different ones, none blank"):
+        mentioned_concepts(("dog", "Dog"))
+
+
+def test_concepts_file(tmp_path):
+    (tmp_path / "nouns.txt").write_text("# animals\ndog\n\nfire truck\n")
+    assert read_concepts(tmp_path / "nouns.txt") == ("dog", "fire truck")
+    (tmp_path / "nouns.txt").write_text("# none\n")
+    with pytest.raises(ValueError, match="names no concepts"):
+        read_concepts(tmp_path / "nouns.txt")
+
+
+def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path):
+    for options, message in (({"size": 4}, "size is 4"), ({"size": 16, "split": "valid"}, "split is 'valid'")):
+        with pytest.raises(ValueError, match=message):
+            import_pairs(source, tmp_path / "set", **options)
+    (tmp_path / "1.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(ValueError, match=r"no usable pair among 1 records: \{'unreadable shard': 1\}"):
+        import_pairs(open_source(tmp_path / "1.tar"), tmp_path / "set", size=16)
+    assert not (tmp_path / "set").exists()
+    import_pairs(source, tmp_path / "set", size=16)
+    with pytest.raises(ManifestError, match="choose a new folder"):
+        import_pairs(source, tmp_path / "set", size=16)
+
+
+@pytest.mark.skipif(not list(DATA.glob("*.tar")), reason=f"no shard in {DATA} (IMPLOSION_TEST_DATA)")
+def test_a_real_shard(tmp_path):
+    made, quarantined = import_pairs(open_source(str(DATA / "*.tar")), tmp_path / "set", size=32, concepts=("cat",))
+    assert (len(made), quarantined) == (1000, [])
+    with tarfile.open(next(DATA.glob("*.tar"))) as archive:
+        first = np.asarray(Image.open(archive.extractfile("000000000.jpg")).convert("RGB"))
+    assert (made.images[0] == first).all(), "32 x 32 pictures stay as they are"

@@ -1,0 +1,110 @@
+"""Which source a path or glob opens, and what is said where none fits."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torchvision
+
+from explorer.data.source_detection import open_source
+from explorer.provenance import ROOT
+
+DATA = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+
+
+def shard(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tarfile.open(path, "w").close()
+    return path
+
+
+def table(path, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(columns or {"image": [b"1"], "text": ["x"]}).to_parquet(path)
+    return path
+
+
+def names(source):
+    return [path.name for path in source.files]
+
+
+def test_shards_by_file_folder_and_glob_whatever_img2dataset_writes_beside(tmp_path):
+    for number in (0, 1, 10):
+        shard(tmp_path / f"{number:05d}.tar")
+        table(tmp_path / f"{number:05d}.parquet", url=["http://x"])
+    for location in (tmp_path, str(tmp_path / "*.tar")):
+        source = open_source(location)
+        assert source.kind == "webdataset"
+        assert names(source) == ["00000.tar", "00001.tar", "00010.tar"]
+    assert names(open_source(tmp_path / "00001.tar")) == ["00001.tar"]
+    assert names(open_source(str(tmp_path / "0000*.tar"))) == ["00000.tar", "00001.tar"]
+
+
+def test_parquet_and_image_folder(tmp_path):
+    assert open_source(table(tmp_path / "tables" / "a.parquet").parent).kind == "parquet"
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "pictures" / name / "1.png").write_bytes(b"1")
+    assert open_source(tmp_path / "pictures").kind == "imagefolder"
+    # img2dataset's output format "files": a table without pictures beside every folder.
+    table(tmp_path / "pictures" / "cat.parquet", url=["http://x"])
+    assert open_source(tmp_path / "pictures").kind == "imagefolder"
+
+
+def test_the_official_cifar10_archive(tmp_path, monkeypatch):
+    class Archive:
+        def __init__(self, root, train, download):
+            assert (train, download) == (False, False)
+            self.data, self.targets = np.zeros((3, 32, 32, 3), np.uint8), [1, 2, 3]
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Archive)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"1")
+    source = open_source(tmp_path, split="test")
+    assert [(record.uid, record.caption) for record in source.records(1)] == [
+        ("cifar10-test-00001", "bird"),
+        ("cifar10-test-00002", "cat"),
+    ]
+    assert next(source.records()).image.shape == (32, 32, 3)
+
+
+def test_cifar10_parquet_names_its_classes_and_splits(tmp_path):
+    for split, label in (("train", 3), ("test", 9)):
+        table(tmp_path / f"{split}-0.parquet", image=[b"1"], label=[label])
+    assert [record.caption for record in open_source(tmp_path, kind="cifar10").records()] == ["cat"]
+    assert [record.caption for record in open_source(tmp_path, kind="cifar10", split="test").records()] == ["truck"]
+    with pytest.raises(ValueError, match="class numbers without names"):
+        open_source(tmp_path)
+
+
+def test_what_fits_nothing_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    shard(tmp_path / "both" / "a.tar")
+    table(tmp_path / "both" / "b.parquet")
+    for location, kind, message in (
+        (tmp_path / "both", "auto", "1 .tar and 1 .parquet files: expected one kind"),
+        (tmp_path / "a.txt", "auto", "is of a.txt: expected .tar shards"),
+        (tmp_path / "both", "imagefolder", "holds no pictures"),
+        (tmp_path / "both" / "a.tar", "parquet", "is of a.tar: expected .parquet files"),
+        (tmp_path / "both" / "a.tar", "cifar10", r"expected train\*.parquet or cifar-10-batches-py"),
+        (tmp_path / "both", "laion", "kind is 'laion': expected one of auto"),
+        ("s3://bucket/0.tar", "auto", "is an address: expected a local path"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_source(location, kind=kind)
+    with pytest.raises(FileNotFoundError, match="names nothing"):
+        open_source(str(tmp_path / "*.tar"))
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        open_source(tmp_path, split="valid")
+    assert open_source(tmp_path / "both", kind="webdataset").kind == "webdataset"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA} (IMPLOSION_TEST_DATA)")
+def test_the_real_cifar10_folder_asks_which_kind():
+    with pytest.raises(ValueError, match="expected one kind"):
+        open_source(DATA)
+    assert open_source(str(DATA / "*.tar")).kind == "webdataset"
+    assert next(open_source(DATA, kind="cifar10", split="test").records()).caption == "truck"
