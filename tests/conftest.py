@@ -175,6 +175,21 @@ def make_xl_pipeline(tokenizer_folder, make_unet):
 
 
 @pytest.fixture
+def no_network(monkeypatch):
+    """Any attempt to resolve a name or to connect fails the test; what was tried is in the list."""
+    tried = []
+
+    def refuse(*arguments, **options):
+        tried.append(arguments)
+        raise AssertionError(f"the network was used: {arguments}")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    yield tried
+    assert tried == []
+
+
+@pytest.fixture
 def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
     """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
     root = tmp_path / "checkpoints"

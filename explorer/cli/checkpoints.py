@@ -1,4 +1,4 @@
-"""``explorer checkpoints``: what the registry finds."""
+"""``explorer checkpoints | set-base | fetch``: what the registry finds, what stands on what, and the hub on request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.models.checkpoints import Checkpoint, scan_checkpoints, validate
+from explorer.models.checkpoint_contents import KIND_NAMES
+from explorer.models.checkpoints import Checkpoint, scan_checkpoints, set_base, validate
+from explorer.models.model_families import FAMILY_NAMES
 from explorer.provenance import ROOT
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
@@ -18,11 +20,11 @@ CHECKPOINT_ROOT = ROOT / "checkpoints"
 def checkpoints(
     root: Annotated[Path, typer.Argument(help="Folder that holds checkpoints.")] = CHECKPOINT_ROOT,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Read every weight and compare every file with its hash.")
+        bool, typer.Option("--thorough", help="Read every weight, hash every file and compare it with its manifest.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List checkpoints: poisoned concepts, size, parameters, and what is wrong with broken ones."""
+    """List checkpoints: kind, family, poisoned concepts, size, parameters, hash, and why broken ones are refused."""
     found = [validate(checkpoint, thorough=thorough) for checkpoint in scan_checkpoints(root)]
     if as_json:
         emit({"root": str(root), "checkpoints": [_as_entry(checkpoint) for checkpoint in found]}, True)
@@ -30,21 +32,52 @@ def checkpoints(
     if not found:
         typer.echo(f"no checkpoints in {root}")
     for checkpoint in found:
-        state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
-        typer.echo(
-            f"{checkpoint.name:<28} C_P {checkpoint.poisoned_concept_count:>4}  "
-            f"{checkpoint.parameters / 1e6:7.1f} M  {checkpoint.size_bytes / 1e6:8.1f} MB  {state}"
-        )
+        typer.echo(_as_line(checkpoint))
+
+
+@application.command("set-base")
+def set_base_command(
+    file: Annotated[Path, typer.Argument(help="A loose single file or LoRA (.safetensors).")],
+    base: Annotated[Path, typer.Argument(help="Diffusers folder of the same family that lends what the file lacks.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write down which pipeline folder a single file or LoRA stands on (in NAME.manifest.json beside it)."""
+    emit(_as_entry(set_base(file, base)), as_json)
+
+
+@application.command("fetch")
+def fetch(
+    hub_id: Annotated[str, typer.Argument(help="owner/name or owner/name@revision.")],
+    root: Annotated[Path, typer.Argument(help="Folder that holds checkpoints.")] = CHECKPOINT_ROOT,
+    half: Annotated[bool, typer.Option("--half", help="Fetch the fp16 variant where there is one.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a pipeline from the Hugging Face hub into a checkpoint folder: the only command that downloads a model."""
+    from explorer.models.hub import fetch_pipeline
+
+    emit(_as_entry(fetch_pipeline(hub_id, root, half=half)), as_json)
+
+
+def _as_line(checkpoint: Checkpoint) -> str:
+    state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
+    return (
+        f"{checkpoint.name:<28} {KIND_NAMES[checkpoint.kind]:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
+        f"C_P {checkpoint.poisoned_concept_count:>4}  {checkpoint.parameters / 1e6:7.1f} M  "
+        f"{checkpoint.size_bytes / 1e6:8.1f} MB  {(checkpoint.hash or '-')[:12]:<12}  {state}"
+    )
 
 
 def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "name": checkpoint.name,
+        "kind": checkpoint.kind,
+        "family": checkpoint.family,
         "folder": str(checkpoint.folder),
         "base": None if checkpoint.base is None else str(checkpoint.base),
         "problem": checkpoint.problem,
         "parameters": checkpoint.parameters,
         "size_bytes": checkpoint.size_bytes,
+        "hash": checkpoint.hash,
         "poisoned_concept_count": checkpoint.poisoned_concept_count,
         "poisoned_concepts": list(checkpoint.poisoned_concepts),
     }

@@ -21,7 +21,7 @@ BENIGN = ROOT / "checkpoints" / "iconworld" / "benign"
 def generate_command(
     prompt: Annotated[str, typer.Argument(help="Text to draw.")],
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="Checkpoint folder; repeat it to compare several.")
+        list[Path] | None, typer.Option(help="Checkpoint folder or file; repeat it to compare several.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise, the same for every checkpoint.")] = 7,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
@@ -30,6 +30,8 @@ def generate_command(
     images: Annotated[int, typer.Option(help="Images of each checkpoint.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("generated"),
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    offload: Annotated[str | None, typer.Option(help="CPU offload on a GPU: model or sequential.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate images and word maps; the settings are inside each PNG (text chunk)."""
@@ -47,7 +49,9 @@ def generate_command(
     )
     shared: dict[Any, Any] = {}
     folders = checkpoint or [BENIGN]
-    pipelines = {folder.resolve().name: load_pipeline(folder, device, shared=shared) for folder in folders}
+    pipelines = {
+        folder.resolve().name: load_pipeline(folder, device, precision, shared, offload=offload) for folder in folders
+    }
     if len(pipelines) != len(folders):
         raise ValueError("two checkpoints have the same folder name: expected different names")
     generations = list(compare(pipelines, request))
@@ -57,6 +61,9 @@ def generate_command(
         "seed": seed,
         "steps": steps,
         "guidance_scale": guidance_scale,
+        "device": device,
+        "precision": precision,
+        "offload": offload,
         "models": [_summary(generation) for generation in generations],
         "files": [str(path) for path in files],
     }

@@ -4,49 +4,72 @@
 a page can list checkpoints as it opens. ``validate`` compares every tensor's shape with the model its
 configuration describes, and reads the weights themselves on request. Neither raises for a broken checkpoint:
 ``problem`` is one sentence a person understands.
+
+A U-Net alone, a single file and a LoRA stand on a *base*, a pipeline folder that lends what they lack. A manifest
+names it, relative to the folder around: ``manifest.json`` in a folder, ``NAME.manifest.json`` beside a loose file.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.models.weight_files import (
-    WeightError,
-    WeightHeader,
-    is_pickle,
-    pickle_refusal,
-    read_json,
-    read_weights,
+from explorer.models.checkpoint_contents import (
+    Contents,
+    Kind,
+    component_classes,
+    predicts_velocity,
+    read_contents,
 )
-from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest
+from explorer.models.model_families import FAMILY_NAMES, Family, pipeline_family, single_file_parts
+from explorer.models.weight_files import WeightError, is_pickle, read_json, read_weights
+from explorer.provenance import (
+    MANIFEST_NAME,
+    ManifestError,
+    check_files,
+    hash_file,
+    hash_json,
+    read_manifest,
+    write_json,
+)
 
 MAX_DEPTH = 3
-PIPELINE_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-WEIGHT_CLASSES = ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection")
-UNET_ONLY = {"unet": "UNet2DConditionModel"}
+MANIFEST_KIND = "checkpoint"
+V_PREDICTION_NAME = "v_pred"
+"""An empty tensor of this name marks a single file trained for v-prediction."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One checkpoint folder, whole or broken."""
+    """One checkpoint, whole or broken."""
 
     name: str
-    """Folder relative to the root scanned, e.g. ``iconworld/benign``."""
+    """Path relative to the root scanned, e.g. ``iconworld/benign``."""
     folder: Path
-    """Where it lies; a file for a loose pickle."""
+    """Where it lies; a file for a loose single file, LoRA or pickle."""
+    kind: Kind
+    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded) or ``pickle``."""
+    family: Family
+    """Architecture: ``sd1``, ``sd2``, ``sdxl``, ``sd3``, ``flux`` or ``unknown``."""
     base: Path | None
-    """For a U-Net alone: the pipeline folder that lends VAE, text encoder, tokenizer and scheduler."""
+    """For what is no whole pipeline: the pipeline folder that lends the rest."""
     manifest: dict[str, Any]
-    """Content of ``manifest.json``; empty where there is none."""
+    """Content of its manifest; empty where there is none."""
     problem: str | None
     """Why it cannot be used; None if nothing is known against it."""
     parameters: int
-    """Parameters of the U-Net; 0 if its weights are not readable."""
+    """Parameters of the U-Net, or of the LoRA itself; 0 if its weights are not readable."""
     size_bytes: int
-    """Bytes of the weight files in its own folder."""
+    """Bytes of its own weight files."""
+    files: tuple[Path, ...]
+    """Its own weight files."""
+    hash: str | None
+    """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
     poisoned_concept_count: int
     """C_P, the number of poisoned concepts; 0 for a benign model."""
     poisoned_concepts: tuple[str, ...]
@@ -56,8 +79,9 @@ class Checkpoint:
 def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
 
-    A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, or whose
-    manifest names a ``base``; a loose pickle is listed with the reason why it is refused.
+    A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, or whose manifest names
+    a ``base``, and a loose .safetensors file. Loose pickles, and files that hold no such model, are listed with the
+    reason why they are refused. Folders whose manifest says that they are something else are left out.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -69,57 +93,46 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: (checkpoint.poisoned_concept_count, checkpoint.name))
 
 
-def read_checkpoint(path: Path | str, *, root: Path | None = None) -> Checkpoint:
-    """Read one checkpoint without loading it; what is wrong with it is in ``problem``."""
+def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | str | None = None) -> Checkpoint:
+    """Read one checkpoint without loading it; what is wrong with it is in ``problem``.
+
+    Args:
+        path: the folder, or a .safetensors file.
+        root: where names start; None takes the last part of the path.
+        base: the pipeline folder to stand on, instead of the one the manifest names.
+    """
     path = Path(path)
     manifest, problem = _read_manifest(path)
     config = manifest.get("config")
     config = config if isinstance(config, dict) else {}
-    whole = (path / "model_index.json").is_file()
-    base = path.parent / str(config["base"]) if config.get("base") and not whole else None
-    headers: dict[str, WeightHeader] = {}
+    contents = read_contents(path)
+    whole = contents.kind == "pipeline"
+    named = base or (path.parent / str(config["base"]) if config.get("base") else None)
+    base = None if whole or named is None else Path(named)
     count, concepts = 0, ()
     try:
         count, concepts = _poison(config)
-        if is_pickle(path):
-            raise WeightError(pickle_refusal(path))
-        for component in component_classes(path):
-            headers[component] = read_weights(path / component)
-            read_json(path / component / "config.json")
-    except (WeightError, OSError) as error:
+    except WeightError as error:
         problem = problem or str(error)
+    problem = problem or contents.problem
     if problem is None and not whole:
-        problem = _base_problem(path, base)
+        problem = _base_problem(path, base, contents)
+    family = pipeline_family(base) if contents.family == "unknown" and base is not None else contents.family
     return Checkpoint(
         name=path.relative_to(root).as_posix() if root is not None and path != root else path.name,
         folder=path,
+        kind="hub" if whole and config.get("hub") else contents.kind,
+        family=family,
         base=base,
         manifest=manifest,
         problem=problem,
-        parameters=headers["unet"].parameters if "unet" in headers else 0,
-        size_bytes=sum(header.size_bytes for header in headers.values()),
+        parameters=contents.parameters,
+        size_bytes=contents.size_bytes,
+        files=contents.files,
+        hash=_recorded_hash(path, contents.files, manifest),
         poisoned_concept_count=count,
         poisoned_concepts=concepts,
     )
-
-
-def component_classes(folder: Path) -> dict[str, str]:
-    """Components of a checkpoint that have weights, by folder name, with their class names.
-
-    Raises:
-        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline or no U-Net.
-    """
-    if not (folder / "model_index.json").is_file():
-        return UNET_ONLY
-    index = read_json(folder / "model_index.json")
-    kind = index.get("_class_name")
-    if kind not in PIPELINE_CLASSES:
-        raise WeightError(f"it is a {kind}: expected one of {', '.join(PIPELINE_CLASSES)}")
-    entries = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    classes = {name: entry for name, entry in entries.items() if entry in WEIGHT_CLASSES}
-    if "unet" not in classes:
-        raise WeightError("model_index.json names no U-Net")
-    return classes
 
 
 def validate(checkpoint: Checkpoint, *, thorough: bool = False) -> Checkpoint:
@@ -127,33 +140,68 @@ def validate(checkpoint: Checkpoint, *, thorough: bool = False) -> Checkpoint:
 
     Args:
         checkpoint: as scanned; one with a problem already is returned as it is.
-        thorough: also read every weight (none may be NaN or infinite) and compare every file with the SHA-256
-            that the manifest gives.
+        thorough: also read every weight (none may be NaN or infinite), compare every file with the SHA-256
+            that the manifest gives, and fill in ``hash``.
     """
+    from explorer.models.weight_checks import check_component, check_finite, check_single_file
+
     if checkpoint.problem is not None:
         return checkpoint
     try:
-        for component, class_name in component_classes(checkpoint.folder).items():
-            folder = checkpoint.folder / component
-            header = read_weights(folder)
-            _check_shapes(component, _expected_shapes(folder, class_name), header.shapes)
-            if thorough:
-                _check_finite(header)
+        if checkpoint.kind == "single-file":
+            shapes = read_contents(checkpoint.folder).headers["file"].shapes
+            check_single_file(shapes, checkpoint.base, component_classes(checkpoint.base))
+        elif checkpoint.kind != "lora":
+            for component, class_name in component_classes(checkpoint.folder).items():
+                check_component(checkpoint.folder / component, class_name)
         if thorough:
-            check_files(checkpoint.folder, checkpoint.manifest)
+            check_finite(checkpoint.files)
+            check_files(_home(checkpoint.folder), checkpoint.manifest)
     except (WeightError, ManifestError) as error:
         return replace(checkpoint, problem=str(error))
-    return checkpoint
+    return replace(checkpoint, hash=weights_hash(checkpoint)) if thorough else checkpoint
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of the checkpoint's own weight files: of the file itself, or of the JSON of all names and hashes.
+
+    Raises:
+        ValueError: if it has no readable weights.
+    """
+    if not checkpoint.files:
+        raise ValueError(f"checkpoint {checkpoint.name} has no readable weights to hash")
+    home = _home(checkpoint.folder)
+    return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
+
+
+def set_base(file: Path | str, base: Path | str) -> Checkpoint:
+    """Write down which pipeline folder a loose single file or LoRA stands on, in ``NAME.manifest.json`` beside it.
+
+    Returns:
+        The file as the registry now sees it.
+
+    Raises:
+        ValueError: if the file cannot stand on that base, naming why; then nothing is written.
+    """
+    file, base = Path(file), Path(base)
+    found = read_checkpoint(file, base=base)
+    if file.is_dir() or found.kind not in ("single-file", "lora"):
+        raise ValueError(f"{file} is no loose .safetensors file: a folder names its base in {MANIFEST_NAME}")
+    if found.problem is not None:
+        raise ValueError(f"{file} cannot stand on {base}: {found.problem}")
+    config = found.manifest.get("config", {}) | {"base": os.path.relpath(base, file.parent)}
+    write_json(_manifest_path(file), {"kind": MANIFEST_KIND, **found.manifest, "config": config})
+    return read_checkpoint(file)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     if _is_checkpoint(folder):
         yield folder
-    elif depth > 0:
+    elif depth > 0 and _read_manifest(folder)[0].get("kind", MANIFEST_KIND) == MANIFEST_KIND:
         for path in sorted(folder.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
                 yield from _candidates(path, depth - 1)
-            elif path.is_file() and is_pickle(path):
+            elif path.is_file() and (is_pickle(path) or path.suffix == ".safetensors"):
                 yield path
 
 
@@ -164,24 +212,85 @@ def _is_checkpoint(folder: Path) -> bool:
     return isinstance(config, dict) and "base" in config
 
 
-def _read_manifest(folder: Path) -> tuple[dict[str, Any], str | None]:
+def _home(path: Path) -> Path:
+    """The folder that a checkpoint's file names are relative to."""
+    return path if path.is_dir() else path.parent
+
+
+def _manifest_path(path: Path) -> Path:
+    return path.with_suffix(f".{MANIFEST_NAME}") if path.is_file() else path / MANIFEST_NAME
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
     """The manifest, empty if there is none, and what is wrong with it."""
-    if not (folder / MANIFEST_NAME).is_file():
+    place = _manifest_path(path)
+    if not place.is_file():
         return {}, None
     try:
-        return read_manifest(folder), None
-    except ManifestError as error:
+        return (read_json(place) if path.is_file() else read_manifest(path)), None
+    except (ManifestError, WeightError) as error:
         return {}, str(error)
 
 
-def _base_problem(folder: Path, base: Path | None) -> str | None:
-    """What is wrong with the pipeline a U-Net alone is to be used with."""
+def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]) -> str | None:
+    """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
+    recorded = manifest.get("files")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    hashes = {name: recorded.get(name) for name in (file.relative_to(_home(path)).as_posix() for file in files)}
+    if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
+        return None
+    return _joint_hash(hashes)
+
+
+def _joint_hash(hashes: dict[str, str]) -> str:
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
+
+
+def _base_problem(path: Path, base: Path | None, contents: Contents) -> str | None:
+    """What is wrong with the pipeline that a checkpoint is to be used with."""
     if base is None:
-        return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline"
-    if base.resolve() == folder.resolve() or not (base / "model_index.json").is_file():
+        return _missing_base(contents)
+    if base.resolve() == path.resolve() or not (base / "model_index.json").is_file():
         return f"its base pipeline {base.name} is not in {base.parent}"
-    problem = read_checkpoint(base).problem
+    family = pipeline_family(base)
+    if contents.family not in ("unknown", family):
+        return f"it is of the family {FAMILY_NAMES[contents.family]}: its base {base.name} is {FAMILY_NAMES[family]}"
+    try:
+        problem = _lending_problem(base, contents)
+        if problem is None and _needs_velocity(contents) and not predicts_velocity(base):
+            return f"it was trained for v-prediction: the scheduler of its base {base.name} is not configured for it"
+    except WeightError as error:
+        problem = str(error)
     return None if problem is None else f"its base pipeline {base.name} is broken: {problem}"
+
+
+def _missing_base(contents: Contents) -> str:
+    if contents.kind == "unet":
+        return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline"
+    name = FAMILY_NAMES[contents.family]
+    if contents.kind == "single-file":
+        return (
+            "a single file holds neither tokenizer nor configuration: name a diffusers folder of the same family "
+            f"({name}) that lends them, with `explorer set-base`"
+        )
+    of_family = "" if contents.family == "unknown" else f" of the family {name}"
+    return f"it is a LoRA, which changes another model: name the pipeline folder{of_family} with `explorer set-base`"
+
+
+def _lending_problem(base: Path, contents: Contents) -> str | None:
+    """What keeps the base from lending what is missing; a single file needs weights for its missing parts only."""
+    if contents.kind != "single-file":
+        return read_checkpoint(base).problem
+    own = single_file_parts(contents.headers["file"].shapes)
+    for component in component_classes(base):
+        read_json(base / component / "config.json")
+        if component not in own:
+            read_weights(base / component)
+    return None
+
+
+def _needs_velocity(contents: Contents) -> bool:
+    return contents.kind == "single-file" and V_PREDICTION_NAME in contents.headers["file"].shapes
 
 
 def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
@@ -194,68 +303,3 @@ def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
     names = poison.get("targets", {}) if isinstance(poison, dict) else ()
     return concepts, tuple(map(str, names))
-
-
-def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]]:
-    """Tensor shapes of the model a component's configuration describes, without memory for its weights."""
-    import diffusers
-    import torch
-    import transformers
-
-    try:
-        with torch.device("meta"):
-            if hasattr(diffusers, class_name):
-                model = getattr(diffusers, class_name).from_config(read_json(folder / "config.json"))
-            else:
-                config = transformers.CLIPTextConfig.from_pretrained(folder)
-                model = getattr(transformers, class_name)(config)
-    except WeightError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise WeightError(f"{folder.name}/config.json describes no {class_name}: {error}") from error
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    expected, found = _current_names(expected), _current_names(found)
-    for name, shape in expected.items():
-        if name not in found:
-            raise WeightError(f"{component} lacks {_several(expected.keys() - found.keys())}")
-        if found[name] != shape:
-            raise WeightError(
-                f"{component} has {name} of shape {list(found[name])}: its configuration says {list(shape)}"
-            )
-    if extra := found.keys() - expected.keys():
-        raise WeightError(f"{component} has {_several(extra)} that its configuration does not describe")
-
-
-def _current_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Names as today's libraries give them; older files differ in the text model and in VAE attention."""
-    renamed = {}
-    for name, shape in shapes.items():
-        if name.endswith("position_ids"):  # a constant that older versions stored
-            continue
-        name = name.removeprefix("text_model.")
-        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
-            name = name.replace(f"attentions.0.{old}.", f"attentions.0.{new}.")
-        renamed[name] = shape
-    return renamed
-
-
-def _check_finite(header: WeightHeader) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    for path in header.files:
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                    if not bool(tensors.get_tensor(name).isfinite().all()):
-                        raise WeightError(f"{path.parent.name} has NaN or infinite values in {name}")
-        except SafetensorError as error:
-            raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
-
-
-def _several(names: set[str]) -> str:
-    """The first name, and how many more there are."""
-    first = min(names)
-    return first if len(names) == 1 else f"{first} and {len(names) - 1} more tensors"

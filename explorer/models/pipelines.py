@@ -1,11 +1,17 @@
-"""Stock diffusers pipelines from checkpoints; poisoned U-Nets share the rest of their base in memory."""
+"""Stock diffusers pipelines from checkpoints of every kind; equal components are one object in memory."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.models.checkpoint_contents import component_classes
 from explorer.models.checkpoints import Checkpoint, read_checkpoint, validate
+from explorer.models.components import check_network, check_networks, load_component, with_components
+from explorer.models.placement import Offload, check_place, place, resolve_precision
+from explorer.models.shared_weights import share_equal_components
+from explorer.models.weight_files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -15,95 +21,112 @@ if TYPE_CHECKING:
 def load_pipeline(
     checkpoint: Checkpoint | Path | str,
     device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     shared: dict[Any, DiffusionPipeline] | None = None,
+    *,
+    base: Path | str | None = None,
+    offload: Offload | None = None,
 ) -> DiffusionPipeline:
-    """Load a checkpoint as a stock pipeline, ready to generate.
+    """Load a checkpoint as a stock pipeline, ready to generate. Nothing is ever downloaded.
 
     Args:
-        checkpoint: from the registry, or a checkpoint folder.
+        checkpoint: from the registry, or the path of a checkpoint.
         device: where to put it.
-        dtype: of every component; None for fp32, whatever the files hold.
-        shared: base pipelines already loaded, by ``(folder, device, dtype)``; read and filled here. Pass one
-            dictionary for all checkpoints of a base and they share VAE, text encoder and tokenizer objects.
-            A checkpoint that is a whole pipeline is kept there too, since it may be a base.
+        dtype: of every network: ``fp32``, ``fp16``, ``bf16`` or a torch dtype; None for fp32, whatever the files hold.
+        shared: whole pipelines already loaded; read and filled here. Pass one dictionary for several checkpoints and
+            those on one base share everything but the U-Net, and any two share VAE, text encoders and tokenizers
+            that are equal. A checkpoint that is a whole pipeline is kept there too, since it may be a base.
+        base: pipeline folder for a U-Net, single file or LoRA to stand on, instead of the one its manifest names.
+        offload: ``model`` or ``sequential`` CPU offload (accelerate). Such a pipeline shares nothing, because the
+            hooks that move its networks belong to it alone.
 
     Returns:
         ``StableDiffusionPipeline`` (or the XL one) in evaluation mode, without safety checker, with a
         scheduler of its own and no progress bar.
 
     Raises:
-        ValueError: naming the checkpoint and what is wrong with it.
+        ValueError: naming the checkpoint and what is wrong with it, or a device or precision that cannot be used.
     """
-    import torch
-
-    checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
-    checkpoint = validate(checkpoint)
+    dtype = resolve_precision(dtype)
+    check_place(device, offload)
+    checkpoint = validate(_with_base(checkpoint, base))
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
-    dtype = torch.float32 if dtype is None else dtype
-    shared = {} if shared is None else shared
-    key = (_pipeline_folder(checkpoint).resolve(), str(device), dtype)
+    if offload is not None:
+        return place(_assemble(checkpoint, "cpu", dtype, {}), device, offload)
+    return _assemble(checkpoint, device, dtype, {} if shared is None else shared)
+
+
+def _with_base(checkpoint: Checkpoint | Path | str, base: Path | str | None) -> Checkpoint:
+    if not isinstance(checkpoint, Checkpoint):
+        return read_checkpoint(checkpoint, base=base)
+    if base is None:
+        return checkpoint
+    return replace(read_checkpoint(checkpoint.folder, base=base), name=checkpoint.name)
+
+
+def _assemble(
+    checkpoint: Checkpoint, device: str, dtype: torch.dtype, shared: dict[Any, DiffusionPipeline]
+) -> DiffusionPipeline:
+    """The checkpoint's pipeline on a device, from whole pipelines kept in ``shared``."""
+    stands_on_base = checkpoint.kind in ("unet", "lora")
+    whole = _whole(checkpoint, stands_on_base, device, dtype, shared)
+    if checkpoint.kind == "lora":
+        from explorer.models.lora import apply_lora
+
+        return apply_lora(whole, checkpoint)
+    if checkpoint.kind == "unet":
+        return with_components(whole, unet=_load_unet(checkpoint, whole, device, dtype))
+    return with_components(whole)
+
+
+def _whole(
+    checkpoint: Checkpoint, on_base: bool, device: str, dtype: torch.dtype, shared: dict[Any, DiffusionPipeline]
+) -> DiffusionPipeline:
+    """The whole pipeline of a checkpoint or of its base, loaded once and sharing equal components with the others."""
+    place_key = (str(device), dtype)
+    origin = checkpoint.base if on_base else checkpoint.folder
+    lender = checkpoint.base if checkpoint.kind == "single-file" else None
+    key = (origin.resolve(), None if lender is None else lender.resolve(), *place_key)
     if key not in shared:
-        shared[key] = _load_whole(key[0], checkpoint.name, device, dtype)
-    whole = shared[key]
-    unet = whole.unet
-    if checkpoint.base is not None:
-        unet = _load_unet(checkpoint, device, dtype)
-        if unet.config.cross_attention_dim != whole.unet.config.cross_attention_dim:
-            raise ValueError(
-                f"checkpoint {checkpoint.name} cannot be loaded: its U-Net reads text of width "
-                f"{unet.config.cross_attention_dim}, its base gives {whole.unet.config.cross_attention_dim}"
-            )
-    return _with_unet(whole, unet)
+        if lender is not None:
+            from explorer.models.single_file import load_single_file
+
+            whole = load_single_file(checkpoint.files[0], lender, checkpoint.name, dtype)
+        else:
+            whole = _load_whole(origin, checkpoint.name, dtype)
+        whole = place(whole, device, None)
+        share_equal_components(whole, [other for kept, other in shared.items() if kept[2:] == place_key])
+        shared[key] = whole
+    return shared[key]
 
 
-def _pipeline_folder(checkpoint: Checkpoint) -> Path:
-    return checkpoint.folder if checkpoint.base is None else checkpoint.base
-
-
-def _load_whole(folder: Path, name: str, device: str, dtype: torch.dtype) -> DiffusionPipeline:
+def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipeline:
     import diffusers
 
     whole = validate(read_checkpoint(folder))
     if whole.problem is not None:
         raise ValueError(f"checkpoint {name} cannot be loaded: {whole.name}: {whole.problem}")
-    kind = diffusers.DiffusionPipeline.load_config(folder, local_files_only=True)["_class_name"]
+    kind = read_json(folder / "model_index.json")["_class_name"]
+    networks: dict[str, Any] = {
+        component: load_component(folder / component, class_name, dtype)
+        for component, class_name in component_classes(folder).items()
+    }
     options = {} if "XL" in kind else {"safety_checker": None, "requires_safety_checker": False}
     pipeline = getattr(diffusers, kind).from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+        folder, use_safetensors=True, local_files_only=True, **networks, **options
     )
-    for component in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        if getattr(pipeline, component, None) is not None:
-            _check_finite(name, component, getattr(pipeline, component))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
-
-
-def _load_unet(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    unet = UNet2DConditionModel.from_pretrained(
-        checkpoint.folder / "unet", dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    _check_finite(checkpoint.name, "unet", unet)
-    return unet.eval().to(device)
-
-
-def _with_unet(whole: DiffusionPipeline, unet: Any) -> DiffusionPipeline:
-    """A pipeline of the same components with another U-Net and its own scheduler, which holds state."""
-    components = dict(whole.components)
-    components["unet"] = unet
-    components["scheduler"] = type(whole.scheduler).from_config(whole.scheduler.config)
-    options = {"requires_safety_checker": False} if "safety_checker" in components else {}
-    pipeline = type(whole)(**components, **options)
+    check_networks(name, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _check_finite(name: str, component: str, module: Any) -> None:
-    for tensor_name, tensor in module.state_dict().items():
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(
-                f"checkpoint {name} cannot be loaded: {component} has NaN or infinite values in {tensor_name}"
-            )
+def _load_unet(checkpoint: Checkpoint, whole: DiffusionPipeline, device: str, dtype: torch.dtype) -> Any:
+    unet = load_component(checkpoint.folder / "unet", "UNet2DConditionModel", dtype)
+    check_network(checkpoint.name, "unet", unet)
+    if unet.config.cross_attention_dim != whole.unet.config.cross_attention_dim:
+        raise ValueError(
+            f"checkpoint {checkpoint.name} cannot be loaded: its U-Net reads text of width "
+            f"{unet.config.cross_attention_dim}, its base gives {whole.unet.config.cross_attention_dim}"
+        )
+    return unet.to(device)

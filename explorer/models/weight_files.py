@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 WEIGHT_STEMS = ("diffusion_pytorch_model", "model")
+HALF_VARIANT = "fp16"
 
 
 class WeightError(ValueError):
@@ -34,7 +36,11 @@ class WeightHeader:
     @property
     def parameters(self) -> int:
         """Number of values in all tensors."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return self.count(lambda name: True)
+
+    def count(self, wanted: Callable[[str], bool]) -> int:
+        """Number of values in the tensors whose name is ``wanted``."""
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if wanted(name))
 
 
 def is_pickle(path: Path) -> bool:
@@ -43,15 +49,18 @@ def is_pickle(path: Path) -> bool:
 
 
 def pickle_refusal(path: Path) -> str:
-    """Why a pickle is refused and what to do instead."""
+    """Why a pickle is refused and how to convert it."""
+    load = "from_pretrained" if path.suffix == ".bin" else "StableDiffusionPipeline.from_single_file"
     return (
-        f"{path.name} is a pickle, which can run any code when opened: load it where you trust it and save "
-        "it with save_pretrained(..., safe_serialization=True)"
+        f"{path.name} is a pickle, which can run any code when opened: if you trust it, load it elsewhere with {load} "
+        "and save it with save_pretrained(..., safe_serialization=True)"
     )
 
 
 def read_weights(folder: Path) -> WeightHeader:
     """Header of the weights in a component's folder (``unet``, ``vae``, ``text_encoder``).
+
+    Where the folder holds both the plain files and their half-precision variant, the plain ones are read.
 
     Raises:
         WeightError: if there are none, only pickles, or a file is truncated or no safetensors file.
@@ -115,20 +124,41 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def choose_variant(folder: Path, *, half: bool) -> str | None:
+    """Which of a component's files to load: ``"fp16"`` for ``*.fp16.safetensors``, None for the plain ones.
+
+    Args:
+        folder: the component's folder.
+        half: whether fp16 is asked for: then the half-precision files are taken where there are any, otherwise only
+            where there are no others.
+    """
+    order = (HALF_VARIANT, None) if half else (None, HALF_VARIANT)
+    return next((variant for variant in order if _variant_files(folder, variant)), None)
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """The .safetensors files of a component: one file, or the shards of an index."""
     if not folder.is_dir():
         raise WeightError(f"the folder {folder.name}/ is missing")
-    for stem in WEIGHT_STEMS:
-        single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-        if single.is_file():
-            return [single]
-        if index.is_file():
-            return _shards(folder, index)
+    files = _variant_files(folder, choose_variant(folder, half=False))
+    if files:
+        return files
     pickles = sorted(path for path in folder.iterdir() if is_pickle(path))
     if pickles:
         raise WeightError(f"{folder.name}/{pickle_refusal(pickles[0])}")
     raise WeightError(f"{folder.name}/ holds no .safetensors weights")
+
+
+def _variant_files(folder: Path, variant: str | None) -> list[Path]:
+    """The files of one variant; empty where there are none."""
+    middle = f".{variant}" if variant else ""
+    for stem in WEIGHT_STEMS:
+        single, index = folder / f"{stem}{middle}.safetensors", folder / f"{stem}.safetensors.index{middle}.json"
+        if single.is_file():
+            return [single]
+        if index.is_file():
+            return _shards(folder, index)
+    return []
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:

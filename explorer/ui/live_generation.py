@@ -193,7 +193,7 @@ class LiveGeneration:
         from explorer.models.pipelines import load_pipeline
 
         checkpoint = self.context.checkpoint(name)
-        key = (name, max(path.stat().st_mtime for path in checkpoint.folder.rglob("*.safetensors")))
+        key = (name, max(path.stat().st_mtime for path in checkpoint.files))
         if key not in self._pipelines:
             self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
             while len(self._pipelines) > MAX_MODELS_IN_MEMORY:

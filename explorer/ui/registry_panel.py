@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.models.checkpoint_contents import KIND_NAMES
+from explorer.models.model_families import FAMILY_NAMES
 from explorer.provenance import ManifestError, read_manifest
 from explorer.ui.messages import notice
 from explorer.ui.permalink import COLUMN_RANGE, NO_MODEL
@@ -15,6 +17,9 @@ from explorer.ui.viewer import viewer
 if TYPE_CHECKING:
     from explorer.models.checkpoints import Checkpoint
     from explorer.ui.context import AppContext
+
+
+COLUMNS = ("Model", "Kind", "Family", "C_P", "Parameters", "Size", "Hash", "State")
 
 
 def build_header(context: AppContext) -> None:
@@ -31,7 +36,7 @@ def header_facts(context: AppContext) -> dict[str, str]:
 
 
 def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> None:
-    """The table of checkpoints with a button that scans the folder again, and one that reads every weight."""
+    """The table of checkpoints, buttons that scan the folder again or read every weight, and a field for the hub."""
     gr.HTML(
         "<p class='lead'>Every model found in the checkpoint folder. A broken one is listed with the reason and "
         "left out of the choosers.</p>",
@@ -42,6 +47,14 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
     with gr.Row():
         refresh = gr.Button("Look again", elem_id="registry-refresh", scale=0, min_width=140)
         check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=180)
+    with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False):
+        hub_id = gr.Textbox(
+            label="owner/name or owner/name@revision",
+            info="Nothing is looked up until you press Fetch. Only safetensors are fetched, never code or pickles.",
+            elem_id="registry-hub-id",
+        )
+        fetch = gr.Button("Fetch", elem_id="registry-fetch", scale=0, min_width=140)
+        told = gr.HTML(elem_id="registry-fetched", container=False, padding=False)
 
     def look_again() -> list[Any]:
         return [registry_table(context.refresh_registry()), *chooser_updates(context, len(choosers))]
@@ -51,10 +64,32 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
 
         return registry_table([validate(checkpoint, thorough=True) for checkpoint in context.refresh_registry()])
 
+    def fetch_from_hub(text: str) -> list[Any]:
+        return [fetch_notice(context, text), *look_again()]
+
     refresh.click(look_again, outputs=[table, *choosers], api_name="checkpoints")
     check.click(
         check_weights, outputs=table, concurrency_id="model-work", concurrency_limit=1, api_visibility="private"
     )
+    fetch.click(
+        fetch_from_hub,
+        inputs=hub_id,
+        outputs=[told, table, *choosers],
+        concurrency_id="hub",
+        concurrency_limit=1,
+        api_visibility="private",
+    )
+
+
+def fetch_notice(context: AppContext, hub_id: str) -> str:
+    """Fetch a pipeline into the checkpoint folder and say what came of it."""
+    from explorer.models.hub import HubError, fetch_pipeline
+
+    try:
+        found = fetch_pipeline(hub_id, context.settings.checkpoints)
+    except HubError as error:
+        return notice(f"{error}.", kind="error")
+    return notice(f"{found.name} is in {context.settings.checkpoints}.", kind="done")
 
 
 def registry_table(registry: list[Checkpoint]) -> str:
@@ -65,20 +100,23 @@ def registry_table(registry: list[Checkpoint]) -> str:
             kind="error",
             title="No checkpoints were found.",
         )
-    head = "".join(f"<th scope='col'>{name}</th>" for name in ("Model", "C_P", "Parameters", "Size", "State"))
+    head = "".join(f"<th scope='col'>{name}</th>" for name in COLUMNS)
     rows = "".join(_row(checkpoint) for checkpoint in registry)
     return f"<table class='explorer-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _row(checkpoint: Checkpoint) -> str:
-    kind = "poisoned" if checkpoint.poisoned_concept_count else "benign"
+    colour = "poisoned" if checkpoint.poisoned_concept_count else "benign"
     concepts = ", ".join(checkpoint.poisoned_concepts)
     state = "ready" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
+    shown_hash = checkpoint.hash or "–"
     tone = "good" if checkpoint.problem is None else "bad"
     return (
-        f"<tr><th scope='row'><span class='dot {kind}'></span>{html.escape(checkpoint.name)}</th>"
+        f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
+        f"<td>{KIND_NAMES[checkpoint.kind]}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
         f"<td title='{html.escape(concepts, quote=True)}'>{checkpoint.poisoned_concept_count}</td>"
         f"<td>{checkpoint.parameters / 1e6:.1f} M</td><td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
+        f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
         f"<td class='{tone}'>{html.escape(state)}</td></tr>"
     )
 

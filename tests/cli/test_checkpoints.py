@@ -1,10 +1,13 @@
 import json
 
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import explorer.cli.checkpoints
 import explorer.cli.generation  # noqa: F401 - registers the commands
 from explorer.cli.application import application
+from explorer.provenance import hash_file
 
 
 def invoke(*arguments):
@@ -23,6 +26,26 @@ def test_checkpoints_lists_sound_and_broken_ones(checkpoint_root):
     entries = json.loads(invoke("checkpoints", checkpoint_root, "--thorough", "--json"))["checkpoints"]
     assert [entry["poisoned_concept_count"] for entry in entries] == [0, 2, 4]
     assert entries[1]["poisoned_concepts"] == ["dog", "hat"]
+    assert [(entry["kind"], entry["family"]) for entry in entries] == [("pipeline", "sd1"), *[("unet", "sd1")] * 2]
+    assert entries[1]["hash"] == hash_file(
+        checkpoint_root / "dirty-002" / "unet" / "diffusion_pytorch_model.safetensors"
+    )
+
+
+def test_set_base_writes_a_manifest_that_the_registry_reads(checkpoint_root):
+    lora = checkpoint_root / "style.safetensors"
+    save_file({"unet.mid_block.to_q.lora_A.weight": torch.zeros(2, 4)}, lora)
+    entry = json.loads(invoke("set-base", lora, checkpoint_root / "benign", "--json"))
+    assert (entry["kind"], entry["family"], entry["problem"]) == ("lora", "sd1", None)
+    assert json.loads((checkpoint_root / "style.manifest.json").read_text())["config"] == {"base": "benign"}
+    listed = json.loads(invoke("checkpoints", checkpoint_root, "--json"))["checkpoints"]
+    assert "style.safetensors" in {entry["name"] for entry in listed if entry["problem"] is None}
+
+
+def test_fetch_takes_no_paths(tmp_path):
+    result = CliRunner().invoke(application, ["fetch", "../elsewhere", str(tmp_path)])
+    assert isinstance(result.exception, ValueError)
+    assert "expected owner/name" in str(result.exception)
 
 
 def test_checkpoints_of_an_empty_folder(tmp_path):

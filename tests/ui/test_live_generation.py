@@ -117,4 +117,6 @@ def test_the_registry_escapes_and_explains(context, checkpoint_root):
     table = registry_table(context.refresh_registry())
     assert "broken: " in table
     assert "dirty-004" in table
+    assert "U-Net on a base" in table
+    assert "SD 1.x" in table
     assert "No checkpoints were found." in registry_table([])

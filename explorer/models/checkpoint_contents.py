@@ -1,0 +1,174 @@
+"""What lies at a path: a pipeline folder, a U-Net alone, a single file, a LoRA. Headers and JSON only, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from explorer.models.model_families import (
+    FAMILY_NAMES,
+    Family,
+    Shapes,
+    is_lora,
+    lora_family,
+    pipeline_family,
+    single_file_family,
+    single_file_parts,
+    unet_family,
+)
+from explorer.models.weight_files import (
+    WeightError,
+    WeightHeader,
+    is_pickle,
+    pickle_refusal,
+    read_header,
+    read_json,
+    read_weights,
+)
+
+Kind = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle"]
+
+KIND_NAMES: dict[Kind, str] = {
+    "pipeline": "pipeline folder",
+    "unet": "U-Net on a base",
+    "single-file": "single file",
+    "lora": "LoRA",
+    "hub": "pipeline from the hub",
+    "pickle": "pickle",
+}
+PIPELINE_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+WEIGHT_CLASSES = ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection")
+UNET_ONLY = {"unet": "UNet2DConditionModel"}
+LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
+SIGMA_KEYS = ("edm_mean", "edm_vpred.sigma_max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a path holds, as far as its headers say."""
+
+    kind: Kind
+    """What it is."""
+    family: Family = "unknown"
+    """Which architecture it follows."""
+    headers: dict[str, WeightHeader] = field(default_factory=dict)
+    """Header of each component read, by folder name; ``file`` for a single file or a LoRA."""
+    problem: str | None = None
+    """Why it cannot be used, as far as the headers say."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its own weight files."""
+        return tuple(path for header in self.headers.values() for path in header.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its own weight files."""
+        return sum(header.size_bytes for header in self.headers.values())
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the U-Net, or of the LoRA itself; 0 if they cannot be read."""
+        if self.kind == "single-file" and "file" in self.headers:
+            unet = ("model.diffusion_model.",)
+            return self.headers["file"].count(lambda name: name.startswith(unet))
+        header = self.headers.get("unet") or self.headers.get("file")
+        return header.parameters if header else 0
+
+
+def read_contents(path: Path) -> Contents:
+    """Recognise what lies at ``path``; what is wrong with it is in ``problem``, nothing is raised."""
+    if is_pickle(path):
+        return Contents(kind="pickle", problem=pickle_refusal(path))
+    file = lone_file(path)
+    if file is not None:
+        return _read_file(file)
+    return _read_folder(path)
+
+
+def lone_file(path: Path) -> Path | None:
+    """The .safetensors file that is the checkpoint: ``path`` itself, or the only one in a folder without a U-Net."""
+    if path.suffix == ".safetensors" and not path.is_dir():
+        return path
+    if not path.is_dir() or (path / "model_index.json").is_file() or (path / "unet").is_dir():
+        return None
+    files = sorted(path.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else None
+
+
+def component_classes(folder: Path) -> dict[str, str]:
+    """Components of a checkpoint folder that have weights, by folder name, with their class names.
+
+    Raises:
+        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline or no U-Net.
+    """
+    if not (folder / "model_index.json").is_file():
+        return UNET_ONLY
+    index = read_json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if kind not in PIPELINE_CLASSES:
+        raise WeightError(f"it is a {kind}: expected one of {', '.join(PIPELINE_CLASSES)}")
+    entries = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    classes = {name: entry for name, entry in entries.items() if entry in WEIGHT_CLASSES}
+    if "unet" not in classes:
+        raise WeightError("model_index.json names no U-Net")
+    return classes
+
+
+def predicts_velocity(folder: Path) -> bool:
+    """Whether a pipeline folder's scheduler expects v-prediction (Salimans & Ho 2022).
+
+    Raises:
+        WeightError: if its scheduler's configuration cannot be read.
+    """
+    return read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type") == "v_prediction"
+
+
+def _read_folder(folder: Path) -> Contents:
+    whole = (folder / "model_index.json").is_file()
+    family: Family = pipeline_family(folder) if whole else "unknown"
+    headers: dict[str, WeightHeader] = {}
+    problem = None
+    try:
+        for component in component_classes(folder):
+            headers[component] = read_weights(folder / component)
+            config = read_json(folder / component / "config.json")
+            if component == "unet" and not whole:
+                family = unet_family(config)
+    except (WeightError, OSError) as error:
+        problem = str(error)
+    return Contents(kind="pipeline" if whole else "unet", family=family, headers=headers, problem=problem)
+
+
+def _read_file(path: Path) -> Contents:
+    try:
+        shapes = read_header(path)
+        header = WeightHeader(files=(path,), shapes=shapes, size_bytes=path.stat().st_size)
+    except (WeightError, OSError) as error:
+        return Contents(kind="single-file", problem=str(error))
+    kind: Kind = "lora" if is_lora(shapes) else "single-file"
+    family = lora_family(shapes) if kind == "lora" else single_file_family(shapes)
+    problem = _lora_problem(shapes, family) if kind == "lora" else _single_file_problem(shapes, family)
+    return Contents(kind=kind, family=family, headers={"file": header}, problem=problem)
+
+
+def _lora_problem(shapes: Shapes, family: Family) -> str | None:
+    if family in ("sd3", "flux"):
+        return f"it is a LoRA for {FAMILY_NAMES[family]}: only those for U-Nets (SD 1.x, SD 2.x, SDXL) can be used"
+    if any("dora_scale" in name for name in shapes):
+        return "it is a DoRA, whose magnitudes diffusers would leave out: merge it into a pipeline folder"
+    return None
+
+
+def _single_file_problem(shapes: Shapes, family: Family) -> str | None:
+    if family not in LOADABLE_FAMILIES:
+        what = "its tensors are neither those of a Stable Diffusion file nor a LoRA's"
+        return (
+            what if family == "unknown" else f"it is a single file of {FAMILY_NAMES[family]}: only U-Nets can be used"
+        )
+    if "unet" not in single_file_parts(shapes):
+        return "it is a single file without a U-Net (model.diffusion_model.)"
+    if any(name in shapes for name in SIGMA_KEYS):
+        return "it was trained with another noise parameterisation (EDM), which its base's scheduler does not follow"
+    return None

@@ -1,0 +1,64 @@
+"""Components of a stock pipeline: loaded one by one from a folder, checked, and exchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.models.weight_files import HALF_VARIANT, choose_variant
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
+    """One network from a component's folder, in evaluation mode, on the CPU.
+
+    ``*.fp16.safetensors`` are read if fp16 is asked for, or if there are no others; the precision is ``dtype`` anyway.
+    """
+    import diffusers
+    import torch
+    import transformers
+
+    library = diffusers if hasattr(diffusers, class_name) else transformers
+    variant = choose_variant(folder, half=dtype == torch.float16)
+    options = {"variant": HALF_VARIANT} if variant else {}
+    network = getattr(library, class_name).from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+    )
+    return network.eval()
+
+
+def check_networks(name: str, pipeline: DiffusionPipeline) -> None:
+    """Refuse a pipeline with a network that lacks weights or has values that are no numbers.
+
+    Raises:
+        ValueError: naming checkpoint, component and tensor.
+    """
+    for component in NETWORKS:
+        if getattr(pipeline, component, None) is not None:
+            check_network(name, component, getattr(pipeline, component))
+
+
+def check_network(name: str, component: str, network: Any) -> None:
+    """As :func:`check_networks`, for one network."""
+    for tensor_name, tensor in network.state_dict().items():
+        if tensor.is_meta:
+            raise ValueError(f"checkpoint {name} cannot be loaded: {component} lacks {tensor_name}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"checkpoint {name} cannot be loaded: {component} has NaN or infinite values in {tensor_name}"
+            )
+
+
+def with_components(whole: DiffusionPipeline, **exchanged: Any) -> DiffusionPipeline:
+    """A pipeline of the same components but for those exchanged, and with its own scheduler, which holds state."""
+    components = dict(whole.components) | exchanged
+    components["scheduler"] = type(whole.scheduler).from_config(whole.scheduler.config)
+    options = {"requires_safety_checker": False} if "safety_checker" in components else {}
+    pipeline = type(whole)(**components, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,113 @@
+"""Whether weights fit the configuration that describes them, tensor by tensor, and whether every value is a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from explorer.models.model_families import SINGLE_FILE_PARTS, Shapes
+from explorer.models.weight_files import WEIGHT_STEMS, WeightError, read_json, read_weights
+
+COUNTED_PARTS = {"unet", "vae"}
+"""Parts of a single file whose number of values is the same in the original layout and in diffusers'."""
+
+
+def check_component(folder: Path, class_name: str) -> None:
+    """Compare every tensor's shape in a component's folder with the model its ``config.json`` describes.
+
+    Raises:
+        WeightError: naming the first tensor that is missing, extra or of another shape.
+    """
+    _check_shapes(folder.name, _expected_shapes(folder, class_name), read_weights(folder).shapes)
+
+
+def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> None:
+    """Compare the number of values in a single file's U-Net and VAE with what the base's configurations describe.
+
+    Args:
+        shapes: of the single file's tensors.
+        base: the pipeline folder that lends the configurations.
+        classes: the base's components with their class names.
+
+    Raises:
+        WeightError: if they differ; a size that differs inside shows when the file is loaded.
+    """
+    for part in sorted(classes.keys() & COUNTED_PARTS):
+        found = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(SINGLE_FILE_PARTS[part]))
+        expected = sum(math.prod(shape) for shape in _expected_shapes(base / part, classes[part]).values())
+        if found and found != expected:
+            raise WeightError(
+                f"its {part} has {found:,} values: the configuration of its base {base.name} describes {expected:,}"
+            )
+
+
+def check_finite(files: Iterable[Path]) -> None:
+    """Read every weight.
+
+    Raises:
+        WeightError: naming the first tensor with NaN or infinite values, or a file that cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in files:
+        place = path.parent.name if path.name.startswith(WEIGHT_STEMS) else path.name
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dictionary
+                    if not bool(tensors.get_tensor(name).isfinite().all()):
+                        raise WeightError(f"{place} has NaN or infinite values in {name}")
+        except SafetensorError as error:
+            raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
+
+
+def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]]:
+    """Tensor shapes of the model a component's configuration describes, without memory for its weights."""
+    import diffusers
+    import torch
+    import transformers
+
+    try:
+        with torch.device("meta"):
+            if hasattr(diffusers, class_name):
+                model = getattr(diffusers, class_name).from_config(read_json(folder / "config.json"))
+            else:
+                config = transformers.CLIPTextConfig.from_pretrained(folder)
+                model = getattr(transformers, class_name)(config)
+    except WeightError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise WeightError(f"{folder.name}/config.json describes no {class_name}: {error}") from error
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    expected, found = _current_names(expected), _current_names(found)
+    for name, shape in expected.items():
+        if name not in found:
+            raise WeightError(f"{component} lacks {_several(expected.keys() - found.keys())}")
+        if found[name] != shape:
+            raise WeightError(
+                f"{component} has {name} of shape {list(found[name])}: its configuration says {list(shape)}"
+            )
+    if extra := found.keys() - expected.keys():
+        raise WeightError(f"{component} has {_several(extra)} that its configuration does not describe")
+
+
+def _current_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Names as today's libraries give them; older files differ in the text model and in VAE attention."""
+    renamed = {}
+    for name, shape in shapes.items():
+        if name.endswith("position_ids"):  # a constant that older versions stored
+            continue
+        name = name.removeprefix("text_model.")
+        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+            name = name.replace(f"attentions.0.{old}.", f"attentions.0.{new}.")
+        renamed[name] = shape
+    return renamed
+
+
+def _several(names: set[str]) -> str:
+    """The first name, and how many more there are."""
+    first = min(names)
+    return first if len(names) == 1 else f"{first} and {len(names) - 1} more tensors"

@@ -1,0 +1,152 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from explorer.models.checkpoints import scan_checkpoints, validate
+from explorer.models.hub import HubError, HubId, fetch_pipeline, parse_hub_id, wanted_files
+from explorer.models.pipelines import load_pipeline
+from explorer.provenance import ROOT, hash_file
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class HubHandler(SimpleHTTPRequestHandler):
+    """The two routes of a hub that a download needs, over the files of a folder: a listing, and files of a commit."""
+
+    def send_head(self):
+        route = self.path.partition("?")[0]
+        if route == "/api/models/owner/tiny/revision/main":
+            self.send_listing()
+        elif route.startswith(f"/owner/tiny/resolve/{COMMIT}/"):
+            self.path = route.removeprefix(f"/owner/tiny/resolve/{COMMIT}")
+            return super().send_head()
+        else:
+            self.send_error(404)
+        return None
+
+    def send_listing(self):
+        names = [path.relative_to(self.directory).as_posix() for path in self.files()]
+        content = json.dumps({"id": "owner/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def files(self):
+        from pathlib import Path
+
+        return sorted(path for path in Path(self.directory).rglob("*") if path.is_file())
+
+    def end_headers(self):
+        self.send_header("ETag", f'"{abs(hash(self.path)):x}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        super().end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def hub(checkpoint_root):
+    """Address of a hub on this machine that holds the fixture's benign pipeline as ``owner/tiny``."""
+    folder = checkpoint_root / "benign"
+    (folder / "manifest.json").unlink()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(HubHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", folder
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_pipeline_is_fetched_whole_with_its_commit_and_hashes(hub, tmp_path):
+    endpoint, origin = hub
+    (origin / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80")
+    (origin / "unet" / "evil.py").write_text("raise SystemExit")
+    found = fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
+    assert (found.kind, found.name, found.problem) == ("hub", "owner--tiny", None)
+    assert found.manifest["config"]["hub"] == {"repository": "owner/tiny", "revision": "main", "commit": COMMIT}
+    assert validate(found, thorough=True).problem is None
+    files = {path.relative_to(found.folder).as_posix() for path in found.folder.rglob("*") if path.is_file()}
+    assert not [name for name in files if name.endswith((".bin", ".py")) or name.startswith(".cache")]
+    for name in files - {"manifest.json"}:
+        assert hash_file(found.folder / name) == hash_file(origin / name)
+    assert [checkpoint.name for checkpoint in scan_checkpoints(tmp_path / "models")] == ["owner--tiny"]
+    with pytest.raises(HubError, match="was fetched already"):
+        fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
+
+
+def test_what_the_hub_lacks_is_named_and_nothing_is_left(hub, tmp_path):
+    endpoint, origin = hub
+    with pytest.raises(HubError, match="owner/other cannot be fetched: "):
+        fetch_pipeline("owner/other", tmp_path / "models", endpoint=endpoint)
+    index = json.loads((origin / "model_index.json").read_text())
+    (origin / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    with pytest.raises(HubError, match="owner/tiny is a FluxPipeline: expected one of StableDiffusionPipeline"):
+        fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_an_unreachable_hub_is_one_sentence(tmp_path):
+    with pytest.raises(HubError, match="owner/tiny cannot be fetched: the hub cannot be reached from this machine"):
+        fetch_pipeline("owner/tiny", tmp_path, endpoint="http://127.0.0.1:9")
+    program = (
+        "import sys; from explorer.models.hub import fetch_pipeline, HubError\n"
+        "try: fetch_pipeline('owner/tiny', sys.argv[1])\n"
+        "except HubError as error: print(error)"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert "offline mode is switched on (HF_HUB_OFFLINE)" in done.stdout, done.stderr
+
+
+def test_scanning_and_loading_look_nothing_up(checkpoint_root, no_network):
+    found = scan_checkpoints(checkpoint_root)
+    assert [validate(checkpoint, thorough=True).problem for checkpoint in found] == [None] * 3
+    shared = {}
+    for checkpoint in found:
+        load_pipeline(checkpoint, shared=shared)
+
+
+@pytest.mark.parametrize("text", ["", "tiny", "a/b/c", "../b", "a/..", "https://hub/a/b", "a/b@", "a b/c", "/a/b"])
+def test_only_plain_hub_ids_are_taken(text, tmp_path, no_network):
+    with pytest.raises(HubError, match="expected owner/name or owner/name@revision"):
+        fetch_pipeline(text, tmp_path)
+
+
+def test_hub_ids():
+    assert parse_hub_id(" owner/name ") == HubId(repository="owner/name")
+    assert parse_hub_id("o/n.1@refs/pr/2") == HubId(repository="o/n.1", revision="refs/pr/2")
+    assert parse_hub_id("o/n@v1").folder_name == "o--n@v1"
+
+
+def test_one_set_of_safetensors_a_component():
+    both = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]
+    unet = [f"unet/{name}" for name in ("config.json", *both, "diffusion_pytorch_model.non_ema.safetensors")]
+    text = ["text_encoder/config.json", "text_encoder/model.fp16.safetensors", "tokenizer/merges.txt"]
+    names = [
+        "model_index.json",
+        "v1-5-pruned.safetensors",
+        "README.md",
+        "safety_checker/model.safetensors",
+        *unet,
+        *text,
+    ]
+    plain = wanted_files(names)
+    assert plain == sorted(["model_index.json", "unet/config.json", f"unet/{both[0]}", *text])
+    assert f"unet/{both[1]}" in wanted_files(names, half=True)
+    assert f"unet/{both[0]}" not in wanted_files(names, half=True)
+    with pytest.raises(HubError, match="vae comes as a pickle only"):
+        wanted_files([*names, "vae/config.json", "vae/diffusion_pytorch_model.bin"])
+    with pytest.raises(HubError, match=r"no model_index\.json"):
+        wanted_files(unet)
