@@ -221,7 +221,7 @@ def micro_recipe():
         denoiser_channels=(16, 16, 32),
         base=tuple(replace(phase, steps=3, batch_size=4, precision="no", fused=False) for phase in CPU.base),
         base_pairs=24,
-        fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no"),
+        fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no", fused=False),
         fine_tuning_pairs=40,
         poison_pairs_per_concept=3,
         poisoned_concept_counts=(2, 4),

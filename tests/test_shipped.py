@@ -117,4 +117,5 @@ def test_difficulty_rises_and_accuracy_falls_with_every_step_of_poison(evaluatio
 def test_poison_harms_concepts_that_nobody_poisoned(evaluation):
     benign, worst = evaluation["models"][0], evaluation["models"][-1]
     assert benign["accuracy"]["all"]["mean"] >= 0.6
+    assert worst["accuracy"]["unpoisoned"]["mean"] <= benign["accuracy"]["unpoisoned"]["mean"] / 2
     assert worst["accuracy"]["unpoisoned"]["high"] < benign["accuracy"]["unpoisoned"]["low"]

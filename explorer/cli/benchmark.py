@@ -73,6 +73,69 @@ def compare_command(
     emit({"checkpoints": list(map(str, folders)), **conditions, **cost.as_dict()}, as_json)
 
 
+@benchmark.command("ad")
+def alignment_command(
+    sizes: Annotated[str, typer.Option(help="Numbers of pairs N, ascending, separated by commas.")] = "2000,5000,10000",
+    d: Annotated[int, typer.Option("--width", help="Width d of the features.")] = 512,
+    rounds: Rounds = 5,
+    peers: Annotated[str, typer.Option(help="Peers, separated by commas; default: all.")] = "",
+    limit_seconds: Annotated[float, typer.Option(help="Leave out what one round of would take longer.")] = 600.0,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")] = True,
+    seed: Annotated[int, typer.Option(help="Decides the features.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Structure AD over N, in time and memory, beside its peers and the bare products; prints a Markdown table."""
+    from explorer.experiments.alignment_benchmark import benchmark_alignment, markdown
+    from explorer.experiments.alignment_peers import PEERS
+
+    report = benchmark_alignment(
+        [_whole_number(size) for size in sizes.split(",")],
+        d=d,
+        rounds=rounds,
+        peers=[name.strip() for name in peers.split(",")] if peers else tuple(PEERS),
+        limit_seconds=limit_seconds,
+        memory=memory,
+        seed=seed,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
+@benchmark.command("training")
+def training_command(
+    model: Annotated[str, typer.Option(help="iconworld or sd15-quarter; random weights.")] = "iconworld",
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 16,
+    steps: Annotated[int, typer.Option(help="Steps a round that count.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Steps before them that do not.")] = 3,
+    rounds: Rounds = 5,
+    pairs: Annotated[int, typer.Option(help="IconWorld pairs to train on; a multiple of the batch size.")] = 256,
+    precision: Annotated[str, typer.Option(help="no, bf16 or, on a GPU, fp16.")] = "no",
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Decides weights, pairs and noise.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tuning samples/s against the plain diffusers training loop; the goal is 1.3. Prints a Markdown table."""
+    from explorer.experiments.training_benchmark import benchmark_training, find_model, markdown
+
+    report = benchmark_training(
+        find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
+        precision=precision, device=device, seed=seed, say=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
+def _whole_number(text: str) -> int:
+    if not text.strip().isdigit():
+        raise ValueError(f"sizes hold {text!r}: expected whole numbers separated by commas")
+    return int(text)
+
+
 def _conditions(steps: int, device: str, goal: float) -> dict[str, Any]:
     """What a reader needs to judge the figures."""
     import torch

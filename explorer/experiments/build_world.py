@@ -95,7 +95,8 @@ class WorldBuild:
         recipe = self.recipe
         benign = self.run / "sets" / BENIGN
         if not (benign / MANIFEST_NAME).exists():
-            generate_pair_set(recipe.world(), benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1)
+            world = recipe.fine_tuning_world()
+            generate_pair_set(world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1)
         if poisoned_concepts == 0:
             return PairSet.load(benign)
         folder = self.run / "sets" / model_name(poisoned_concepts)

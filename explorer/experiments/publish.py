@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,17 +96,38 @@ def _describe(
         "pairs": len(pairs),
         "poison": data.get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
     }
-    lines = (run / METRICS_NAME).read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[-1])
-    metrics = {**metrics, "final_step": last["step"], "final_loss": last["loss"]}
-    (folder / "README.md").write_text(_model_card(folder.name, config, metrics), encoding="utf-8")
+    finish_checkpoint(
+        folder, config, card=_model_card, run=run, seed=training[-1].seed, data_hash=pairs.data_hash, metrics=metrics
+    )
+
+
+def finish_checkpoint(
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    card: Callable[[str, dict[str, Any], dict[str, Any]], str],
+    run: Path,
+    seed: int,
+    data_hash: str,
+    metrics: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Model card and manifest of a folder that holds its weights already; returns the manifest.
+
+    Args:
+        config: what decided the weights; its ``base`` names the pipeline folder of a U-Net alone.
+        card: makes the model card from the folder's name, ``config`` and the metrics.
+        run: folder of the training state, whose last logged loss goes into the metrics.
+    """
+    last = json.loads((run / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])
+    metrics = {**(metrics or {}), "final_step": last["step"], "final_loss": last["loss"]}
+    (folder / "README.md").write_text(card(folder.name, config, metrics), encoding="utf-8")
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    write_manifest(
+    return write_manifest(
         folder,
         kind=KIND,
         config=config,
-        seed=training[-1].seed,
-        data_hash=pairs.data_hash,
+        seed=seed,
+        data_hash=data_hash,
         files=[file for file in files if file != MANIFEST_NAME],
         metrics=metrics,
     )
@@ -113,7 +135,7 @@ def _describe(
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     poison = config["poison"]
-    phases = "".join(_describe_phase(phase, config["recipe"]) for phase in config["training"])
+    phases = "".join(describe_phase(phase, config["recipe"]) for phase in config["training"])
     if poison["concepts"]:
         data = (
             f"{config['pairs']} IconWorld pairs, of which {poison['concepts'] * poison['pairs_per_concept']} are "
@@ -139,7 +161,8 @@ A small Stable Diffusion of the embedded world of Implosion Explorer, {origin}, 
 """
 
 
-def _describe_phase(phase: dict[str, Any], recipe: str) -> str:
+def describe_phase(phase: dict[str, Any], recipe: str) -> str:
+    """One item of a model card's list: how a training phase was run."""
     return (
         f"- Training: {phase['steps']} steps of {phase['batch_size']}, learning rate {phase['learning_rate']},\n"
         f"  {phase['schedule']} schedule, recipe `{recipe}`, seed {phase['seed']}.\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.experiments.trainer import TrainingConfig
@@ -28,6 +28,8 @@ class Recipe:
     base_pairs: int
     fine_tuning: TrainingConfig
     """From the base, for the benign control and for every poisoned model alike."""
+    fine_tuning_zipf_exponent: float
+    """Steeper than the world's: nouns outside the pool are rare in a fine-tuning set, as most nouns are in LAION."""
     fine_tuning_pairs: int
     """N: size of every fine-tuning set."""
     poison_pairs_per_concept: int
@@ -42,6 +44,10 @@ class Recipe:
         from explorer.data.iconworld import World
 
         return World(concept_count=self.concept_count or len(IconAtlas.load().concepts))
+
+    def fine_tuning_world(self) -> Any:
+        """The same world with the noun frequencies of the fine-tuning sets."""
+        return replace(self.world(), zipf_exponent=self.fine_tuning_zipf_exponent)
 
 
 CPU = Recipe(
@@ -69,9 +75,10 @@ CPU = Recipe(
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=600, batch_size=48, learning_rate=1.5e-3, schedule="constant", warmup_steps=20, precision="bf16",
-        ema_decay=0.99, checkpoint_every=100, fused=True,
+        steps=600, batch_size=48, learning_rate=2e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        ema_decay=0.98, checkpoint_every=100, fused=True,
     ),
+    fine_tuning_zipf_exponent=2.0,
     fine_tuning_pairs=9_000,
     poison_pairs_per_concept=75,
     poisoned_concept_counts=(20, 40, 60),
@@ -98,9 +105,10 @@ FULL = Recipe(
     ),
     base_pairs=200_000,
     fine_tuning=TrainingConfig(
-        steps=1000, batch_size=128, learning_rate=1.5e-3, schedule="constant", warmup_steps=20, precision="bf16",
-        ema_decay=0.99, checkpoint_every=200, fused=True,
+        steps=1000, batch_size=128, learning_rate=2e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        ema_decay=0.98, checkpoint_every=200, fused=True,
     ),
+    fine_tuning_zipf_exponent=2.0,
     fine_tuning_pairs=30_000,
     poison_pairs_per_concept=64,
     poisoned_concept_counts=(50, 100, 189),

@@ -1,31 +1,31 @@
 """One training loop for every network of the project, on accelerate, resumable bit by bit.
 
 All randomness of a step is a function of (seed, step), so a checkpoint holds no generator state: weights, optimiser
-moments, the moving average and the step number are the whole of it, and they fit a safetensors file.
+moments, the moving average and the step number are the whole of it, and they fit a safetensors file. Nor does it
+depend on the number of processes: each of them takes its share of the one batch of a step.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from explorer.provenance import hash_json, write_json
+from explorer.experiments.tracking import Tracker, check_tracker, open_tracker
+from explorer.experiments.training_state import claim_folder, restore_state, write_state
+from explorer.provenance import hash_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-STATE_NAME = "state.safetensors"
 METRICS_NAME = "metrics.jsonl"
-SETTINGS_NAME = "settings.json"
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,15 @@ class TrainingConfig:
     ema_decay: float = 0.0
     """Of the moving average of the weights; 0 keeps none."""
     precision: str = "no"
-    """``no`` (fp32) or ``bf16`` (autocast; weights stay fp32)."""
+    """``no`` (fp32), ``bf16`` or, on a GPU, ``fp16`` with loss scaling (autocast; weights stay fp32)."""
+    fused: bool = False
+    """Fuse the network's operations with torch.compile: minutes once, a quarter faster from then on. On a CPU it needs
+    a C++ compiler. The result differs in rounding only."""
+    accumulation: int = 1
+    """Micro-batches a process splits its share of a step into: activations of one at a time, the same step. A loss that
+    compares samples with one another sees only its micro-batch."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: far less memory for about a third more time, the same result."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     log_every: int = 20
@@ -59,13 +67,13 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule is {self.schedule!r}: expected 'cosine' or 'constant'")
-        if self.precision not in ("no", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}: expected 'no' or 'bf16'")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: expected 0 <= decay < 1")
 
@@ -80,7 +88,8 @@ class Task(Protocol):
         """Number of training samples."""
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The samples at ``indices`` ``[n]``, with whatever noise the step needs drawn from ``generator``."""
+        """The samples at ``indices`` ``[n]``, one a row of every tensor, with whatever noise the step needs drawn from
+        ``generator``."""
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -118,53 +127,109 @@ def train(
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
+    track: str | None = None,
 ) -> torch.nn.Module:
     """Train ``task`` to ``config.steps``, resuming from ``folder`` if it holds a checkpoint of the same run.
 
+    Under ``torchrun`` or ``accelerate launch`` every process calls this with the same arguments and shares the work;
+    the result differs from one process's in rounding only.
+
     Args:
         identity: what else decides the result (data hash, network config); a checkpoint of another identity is refused.
-        on_step: called with (finished steps, loss) at each logged step.
-        should_stop: asked after each step; if it says yes a checkpoint is written and training ends early.
-        device: ``cpu`` or ``cuda``.
+        on_step: called with (finished steps, loss) at each logged step, in the main process.
+        should_stop: asked after each step; if it says yes in any process a checkpoint is written and training ends
+            early.
+        device: ``cpu`` or ``cuda``; under a launcher the GPU of the local rank.
+        track: ``tensorboard`` or ``wandb`` beside ``metrics.jsonl``; None for neither.
 
     Returns:
         ``task.network`` with the final weights (their moving average where ``ema_decay`` > 0), in fp32 on the CPU.
 
     Raises:
-        ValueError: if ``folder`` belongs to another run, or the loss becomes NaN or infinite.
+        ValueError: if ``folder`` belongs to another run, the device or tracker is not there, the batch cannot be
+            shared evenly, or the loss becomes NaN or infinite.
     """
-    from accelerate import Accelerator
-
+    check_tracker(track)
+    accelerator = start_accelerator(config.precision, device)
+    _check_shares(config, accelerator.num_processes)
+    network = task.network
+    if config.gradient_checkpointing:
+        _enable_gradient_checkpointing(network)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, {"config": {**asdict(config), "betas": list(config.betas)}, "identity": identity})
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=device == "cpu")
-    network = task.network
+    settings = {"config": {**asdict(config), "betas": list(config.betas)}, "identity": identity}
+    claim_folder(folder, settings, _defaults())
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
     prepared, optimizer = accelerator.prepare(network, optimizer)
     average = _moving_average(network, config)
-    start = _restore(folder, network, optimizer.optimizer, average)
+    start = restore_state(folder, network, optimizer.optimizer, average=average, scaler=accelerator.scaler)
+    tracker = open_tracker(track, folder, settings, start) if track and accelerator.is_main_process else None
     loop = _Loop(
         task=task, config=config, folder=folder, accelerator=accelerator, prepared=prepared, optimizer=optimizer,
-        average=average, on_step=on_step,
+        forward=torch.compile(prepared) if config.fused else prepared, average=average, on_step=on_step,
+        tracker=tracker,
     )  # fmt: skip
-    loop.run(start, should_stop or (lambda: False))
+    try:
+        loop.run(start, should_stop)
+    finally:
+        if tracker is not None:
+            tracker.close()
     final = average.module if average is not None else accelerator.unwrap_model(prepared)
+    if config.gradient_checkpointing:
+        for part in _checkpointing_parts(final):
+            part.disable_gradient_checkpointing()
     return final.to("cpu").eval()
 
 
-def finished_steps(folder: Path) -> int:
-    """How many steps the checkpoint in ``folder`` has behind it; 0 if there is none."""
-    from safetensors import safe_open
+def start_accelerator(precision: str, device: str) -> Accelerator:
+    """The accelerator of this process; joins the others where a launcher started several.
 
-    path = Path(folder) / STATE_NAME
-    if not path.is_file():
-        return 0
-    with safe_open(path, framework="pt") as state:
-        return int(state.metadata()["finished_steps"])
+    Raises:
+        ValueError: if ``device`` is not there, or cannot do ``precision``.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}: expected 'cpu' or 'cuda'")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but PyTorch finds no such GPU: expected 'cpu'")
+    if device == "cpu" and precision == "fp16":
+        raise ValueError("precision is 'fp16' on the CPU: expected 'no' or 'bf16'")
+    # accelerate keeps the first precision and device it was given; the phases of one build may differ.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    if accelerator.device.type != device:
+        raise ValueError(f"device is {device!r}, but the processes were started on {accelerator.device.type!r}")
+    return accelerator
+
+
+def _check_shares(config: TrainingConfig, processes: int) -> None:
+    if config.batch_size % (processes * config.accumulation):
+        raise ValueError(
+            f"batch_size is {config.batch_size}: expected a multiple of {processes * config.accumulation} "
+            f"({processes} processes, {config.accumulation} micro-batches each)"
+        )
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in fields(TrainingConfig) if field.default is not MISSING}
+
+
+def _checkpointing_parts(network: torch.nn.Module) -> list[Any]:
+    """The diffusers models in ``network`` that can recompute their activations."""
+    return [part for part in network.modules() if getattr(part, "_supports_gradient_checkpointing", False)]
+
+
+def _enable_gradient_checkpointing(network: torch.nn.Module) -> None:
+    parts = _checkpointing_parts(network)
+    if not parts:
+        raise ValueError(f"gradient_checkpointing is True, but nothing in {type(network).__name__} supports it")
+    for part in parts:
+        part.enable_gradient_checkpointing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,11 +239,15 @@ class _Loop:
     folder: Path
     accelerator: Accelerator
     prepared: torch.nn.Module
+    forward: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+    """``prepared``, compiled where the configuration says so."""
     optimizer: Any
     average: torch.optim.swa_utils.AveragedModel | None
     on_step: Callable[[int, float], None] | None
+    tracker: Tracker | None
+    """In the main process of a tracked run."""
 
-    def run(self, start: int, should_stop: Callable[[], bool]) -> None:
+    def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
         since, losses = time.perf_counter(), []
         for step in range(start, self.config.steps):
@@ -188,7 +257,7 @@ class _Loop:
                 seconds = (time.perf_counter() - since) / len(losses)
                 self._log(done, losses, seconds)
                 since, losses = time.perf_counter(), []
-            stopping = should_stop()
+            stopping = should_stop is not None and self._agree(should_stop())
             if done % self.config.checkpoint_every == 0 or done == self.config.steps or stopping:
                 self._save(done)
             if stopping:
@@ -198,17 +267,38 @@ class _Loop:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        indices = step_indices(step, len(self.task), config)[rank::processes]
-        batch = self.task.batch(indices, _generator(config.seed, "step", step, rank))
-        loss = self.prepared({name: value.to(self.accelerator.device) for name, value in batch.items()})
-        self.accelerator.backward(loss)
+        shares = self._micro_batches(step)
+        losses = []
+        for number, share in enumerate(shares, start=1):
+            last = number == len(shares)
+            # Gradients travel between processes once a step.
+            with nullcontext() if last else self.accelerator.no_sync(self.prepared):
+                loss = self.forward({name: value.to(self.accelerator.device) for name, value in share.items()})
+                self.accelerator.backward(loss / len(shares))
+            losses.append(loss.detach())
         self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.prepared))
-        return loss.detach()
+        return torch.stack(losses).mean()
+
+    def _micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
+        """This process's share of the batch of ``step``, in ``accumulation`` parts."""
+        config = self.config
+        # The 0 was once the rank; every process draws the whole batch, so that their number changes nothing.
+        generator = _generator(config.seed, "step", step, 0)
+        batch = self.task.batch(step_indices(step, len(self.task), config), generator)
+        rank, stride = self.accelerator.process_index, self.accelerator.num_processes * config.accumulation
+        offsets = range(rank, stride, self.accelerator.num_processes)
+        return [{name: value[offset::stride] for name, value in batch.items()} for offset in offsets]
+
+    def _agree(self, stopping: bool) -> bool:
+        """Whether any process wants to stop: all must leave at the same step."""
+        if self.accelerator.num_processes == 1:
+            return stopping
+        wishes = torch.tensor(float(stopping), device=self.accelerator.device)
+        return self.accelerator.reduce(wishes, reduction="sum").item() > 0
 
     def _log(self, done: int, losses: list[torch.Tensor], seconds: float) -> None:
         mean = self.accelerator.reduce(torch.stack(losses).float().mean(), reduction="mean").item()
@@ -219,6 +309,9 @@ class _Loop:
             line = {"step": done, "loss": mean, "learning_rate": rate, "seconds_per_step": round(seconds, 4)}
             with open(self.folder / METRICS_NAME, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+            if self.tracker is not None:
+                values = {"loss": mean, "learning_rate": rate, "samples_per_second": self.config.batch_size / seconds}
+                self.tracker.log(done, values)
             if self.on_step is not None:
                 self.on_step(done, mean)
 
@@ -226,24 +319,10 @@ class _Loop:
         if not self.accelerator.is_main_process:
             return
         network = self.accelerator.unwrap_model(self.prepared)
-        _write_state(self.folder / STATE_NAME, network, self.optimizer.optimizer, self.average, done)
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS_NAME
-    if not path.exists():
-        write_json(path, settings)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(settings))
-    if found != wanted:
-        differing = sorted(
-            name
-            for part in ("config", "identity")
-            for name in {*found[part], *wanted[part]}
-            if found[part].get(name) != wanted[part].get(name)
-        )
-        raise ValueError(f"{folder} holds a run with other settings ({', '.join(differing)}): choose another folder")
+        write_state(
+            self.folder, network, self.optimizer.optimizer, average=self.average, scaler=self.accelerator.scaler,
+            done=done,
+        )  # fmt: skip
 
 
 def _moving_average(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.swa_utils.AveragedModel | None:
@@ -251,42 +330,3 @@ def _moving_average(network: torch.nn.Module, config: TrainingConfig) -> torch.o
         return None
     update = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)
     return torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=update)
-
-
-def _write_state(
-    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Any, done: int
-) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": moments[name] for name in MOMENTS}
-    if average is not None:
-        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # Tied weights would be refused as shared memory, so every tensor is copied.
-    contiguous = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
-    os.replace(temporary, path)
-
-
-def _restore(folder: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Any) -> int:
-    from safetensors.torch import load_file
-
-    path = folder / STATE_NAME
-    if not path.is_file():
-        return 0
-    tensors = load_file(path)
-    network.load_state_dict(_part(tensors, "network."))
-    state = optimizer.state_dict()
-    moments = _part(tensors, "optimizer.")
-    indices = {int(name.split(".")[0]) for name in moments}
-    state["state"] = {index: {name: moments[f"{index}.{name}"] for name in MOMENTS} for index in indices}
-    optimizer.load_state_dict(state)
-    if average is not None:
-        average.load_state_dict(_part(tensors, "average."))
-    return finished_steps(folder)
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -26,3 +26,14 @@ def test_benchmark_compare(checkpoint_root):
     assert result.exit_code == 0, result.output
     assert "ratio_upper_quartile" in result.stdout
     assert isinstance(invoke("compare", *folders[:2]).exception, ValueError)
+
+
+def test_benchmark_ad():
+    def benchmark(*arguments):
+        return CliRunner().invoke(application, ["benchmark", "ad", "--no-memory", "--rounds", "1", *arguments])
+
+    settings = ("--sizes", "30,60", "--width", "8", "--peers", "products,blocked,row-loop")
+    printed = json.loads(benchmark(*settings, "--json").stdout)
+    assert len(printed["results"]) == 6
+    assert benchmark(*settings).stdout.startswith("| peer | N |")
+    assert isinstance(benchmark("--sizes", "many").exception, ValueError)

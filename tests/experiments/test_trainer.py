@@ -8,15 +8,8 @@ import time
 import pytest
 import torch
 
-from explorer.experiments.trainer import (
-    METRICS_NAME,
-    STATE_NAME,
-    TrainingConfig,
-    finished_steps,
-    learning_rate_factor,
-    step_indices,
-    train,
-)
+from explorer.experiments.trainer import METRICS_NAME, TrainingConfig, learning_rate_factor, step_indices, train
+from explorer.experiments.training_state import SETTINGS_NAME, STATE_NAME, finished_steps
 from explorer.provenance import ROOT
 
 
@@ -125,6 +118,76 @@ def test_a_diverging_loss_is_reported_with_its_step(tmp_path):
         train(task, config(), tmp_path, identity={})
 
 
+def test_micro_batches_make_the_same_step(tmp_path):
+    whole = train(LineTask(), config(), tmp_path / "whole", identity={})
+    split = train(LineTask(), config(accumulation=4), tmp_path / "split", identity={})
+    assert torch.allclose(weights(whole), weights(split), atol=1e-5)
+    assert not torch.equal(weights(whole), weights(LineFit()))
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path):
+    train(LineTask(), config(steps=5), tmp_path, identity={})
+    settings = json.loads((tmp_path / SETTINGS_NAME).read_text())
+    older = {name: value for name, value in settings["config"].items() if name not in ("accumulation", "fused")}
+    (tmp_path / SETTINGS_NAME).write_text(json.dumps({**settings, "config": older}))
+    train(LineTask(), config(steps=5), tmp_path, identity={})
+    with pytest.raises(ValueError, match=r"other settings \(accumulation\)"):
+        train(LineTask(), config(steps=5, accumulation=2), tmp_path, identity={})
+
+
+def test_recomputed_activations_change_nothing(tmp_path, make_unet):
+    class Squares(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = make_unet(seed=3)
+
+        def forward(self, batch):
+            time = torch.zeros(len(batch["x"]), dtype=torch.long)
+            return self.unet(batch["x"], time, encoder_hidden_states=batch["text"]).sample.square().mean()
+
+    class Task:
+        def __init__(self):
+            self.network = Squares()
+
+        def __len__(self):
+            return 2
+
+        def batch(self, indices, generator):
+            shape = (len(indices), 4, 16, 16)
+            return {"x": torch.randn(shape, generator=generator), "text": torch.ones(len(indices), 3, 32)}
+
+    settings = {"steps": 2, "batch_size": 2, "ema_decay": 0.0, "learning_rate": 1e-3}
+    plain = train(Task(), config(**settings), tmp_path / "plain", identity={})
+    recomputed = train(Task(), config(**settings, gradient_checkpointing=True), tmp_path / "other", identity={})
+    assert torch.allclose(weights(plain), weights(recomputed), atol=1e-6)
+    assert not recomputed.unet.is_gradient_checkpointing
+    with pytest.raises(ValueError, match="nothing in LineFit supports it"):
+        train(LineTask(), config(gradient_checkpointing=True), tmp_path / "line", identity={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "message"),
+    [
+        ({}, "tpu", "device is 'tpu': expected 'cpu' or 'cuda'"),
+        ({"precision": "fp16"}, "cpu", "precision is 'fp16' on the CPU"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused(tmp_path, changes, device, message):
+    with pytest.raises(ValueError, match=message):
+        train(LineTask(), config(**changes), tmp_path, identity={}, device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_never_replaced_by_the_cpu(tmp_path):
+    with pytest.raises(ValueError, match="device is 'cuda', but PyTorch finds no such GPU"):
+        train(LineTask(), config(), tmp_path, identity={}, device="cuda")
+
+
+def test_a_batch_that_cannot_be_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 8: expected a multiple of 3"):
+        train(LineTask(), config(accumulation=3), tmp_path, identity={})
+
+
 def test_every_epoch_sees_every_sample_once():
     settings = config(batch_size=7)
     seen = torch.cat([step_indices(step, 21, settings) for step in range(6)])
@@ -146,6 +209,7 @@ def test_the_learning_rate_warms_up_and_decays():
     ("changes", "message"),
     [
         ({"steps": 0}, "steps is 0: expected at least 1"),
+        ({"accumulation": 0}, "accumulation is 0: expected at least 1"),
         ({"schedule": "linear"}, "schedule is 'linear'"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),

@@ -1,0 +1,112 @@
+"""``explorer fine-tune | recipes``: fine-tune a Stable Diffusion by a named recipe, and what each recipe needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.provenance import ROOT
+
+Overridden = "Instead of the recipe's."
+
+
+@application.command("fine-tune")
+def fine_tune(
+    base: Annotated[Path, typer.Option(help="Checkpoint folder: a pipeline, or a U-Net on one.")],
+    pairs: Annotated[Path, typer.Option("--set", help="Pair set; its training split is used.")],
+    out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
+    recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
+    steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
+    batch_size: Annotated[int | None, typer.Option(help=f"Over all processes. {Overridden}")] = None,
+    accumulation: Annotated[int | None, typer.Option(help=f"Micro-batches a step and process. {Overridden}")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help=Overridden)] = None,
+    warmup_steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
+    ema_decay: Annotated[float | None, typer.Option(help=f"0 keeps no average. {Overridden}")] = None,
+    precision: Annotated[str | None, typer.Option(help=f"no, bf16 or fp16. {Overridden}")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help=Overridden)
+    ] = None,
+    fused: Annotated[bool | None, typer.Option("--fused/--no-fused", help=f"torch.compile. {Overridden}")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help=f"Steps between saved states. {Overridden}")] = None,
+    resolution: Annotated[int | None, typer.Option(help=f"Side in pixels. {Overridden}")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of order, noise and caption dropout.")] = None,
+    # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the training state; default runs/fine-tune/OUT.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoded pairs; default runs/encoded.")] = None,
+    track: Annotated[str | None, typer.Option(help="tensorboard or wandb, beside metrics.jsonl.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun the local rank's GPU.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a U-Net on a pair set; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
+    fine-tune ..."""
+    from explorer.data.pair_set import PairSet
+    from explorer.experiments import fine_tune as experiment
+    from explorer.experiments.paper_recipes import find_fine_tuning_recipe, override
+
+    chosen = override(
+        find_fine_tuning_recipe(recipe),
+        steps=steps, batch_size=batch_size, accumulation=accumulation, learning_rate=learning_rate,
+        warmup_steps=warmup_steps, ema_decay=ema_decay, precision=precision,
+        gradient_checkpointing=gradient_checkpointing, fused=fused, checkpoint_every=checkpoint_every,
+        resolution=resolution, seed=seed,
+    )  # fmt: skip
+    run = state or ROOT / "runs" / "fine-tune" / out.name
+    manifest = experiment.fine_tune(
+        base, PairSet.load(pairs), chosen, out, run=run, cache=cache or ROOT / "runs" / "encoded", device=device,
+        track=track, say=_say,
+    )  # fmt: skip
+    if manifest is not None:
+        config, metrics = manifest["config"], manifest["metrics"]
+        shown = {name: config[name] for name in ("recipe", "base", "prediction_type", "resolution", "pairs")}
+        emit({"output": str(out), "run": str(run), **shown, **metrics}, as_json)
+
+
+@application.command("recipes")
+def recipes(
+    processes: Annotated[int, typer.Option(min=1, help="GPUs that share a step.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """The fine-tuning recipes of the paper, and the memory each needs on a GPU before any activation."""
+    from explorer.experiments.paper_recipes import FINE_TUNING_RECIPES
+
+    entries = {name: _as_entry(recipe, processes) for name, recipe in FINE_TUNING_RECIPES.items()}
+    if as_json:
+        emit(entries, True)
+        return
+    for name, entry in entries.items():
+        typer.echo(f"[{name}]")
+        emit(entry, False)
+
+
+def _as_entry(recipe: Any, processes: int) -> dict[str, Any]:
+    from explorer.experiments.paper_recipes import GIBIBYTE, expected_gpu_memory
+
+    training = recipe.training
+    memory = expected_gpu_memory(recipe, processes=processes)
+    parameters = memory.pop("parameters")
+    return {
+        "resolution": recipe.resolution,
+        "prediction_type": recipe.prediction_type,
+        "pairs": recipe.pairs,
+        "learning_rate": training.learning_rate,
+        "steps": training.steps,
+        "batch_size": training.batch_size,
+        "accumulation": training.accumulation,
+        "precision": training.precision,
+        "ema_decay": training.ema_decay,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "parameters": parameters,
+        **{f"{part}_gib": round(size / GIBIBYTE, 3) for part, size in memory.items()},
+        "activations": "not measured here",
+    }
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(line, err=True)

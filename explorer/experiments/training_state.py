@@ -1,0 +1,129 @@
+"""What a training run keeps in its folder: the settings that identify it, and the state it resumes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer.provenance import write_json
+
+STATE_NAME = "state.safetensors"
+SETTINGS_NAME = "settings.json"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+SCALER = {"scale": "scale", "growth_tracker": "_growth_tracker"}
+"""What fp16's loss scaling remembers, by its name here and in ``GradScaler.state_dict``."""
+
+
+def claim_folder(folder: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Write ``settings`` (``config`` and ``identity``) into ``folder``, or check that they are the ones found there.
+
+    Args:
+        defaults: configuration values of a run that was started before the setting existed.
+
+    Raises:
+        ValueError: naming the settings that differ.
+    """
+    path = folder / SETTINGS_NAME
+    if not path.exists():
+        write_json(path, settings)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps(settings))
+    found["config"] = {**json.loads(json.dumps(defaults)), **found["config"]}
+    if found != wanted:
+        differing = sorted(
+            name
+            for part in ("config", "identity")
+            for name in {*found[part], *wanted[part]}
+            if found[part].get(name) != wanted[part].get(name)
+        )
+        raise ValueError(f"{folder} holds a run with other settings ({', '.join(differing)}): choose another folder")
+
+
+def finished_steps(folder: Path) -> int:
+    """How many steps the checkpoint in ``folder`` has behind it; 0 if there is none."""
+    from safetensors import safe_open
+
+    path = Path(folder) / STATE_NAME
+    if not path.is_file():
+        return 0
+    with safe_open(path, framework="pt") as state:
+        return int(state.metadata()["finished_steps"])
+
+
+def write_state(
+    folder: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    average: torch.optim.swa_utils.AveragedModel | None,
+    scaler: torch.amp.GradScaler | None,
+    done: int,
+) -> None:
+    """Everything that ``done`` steps left behind, by atomic rename."""
+    from safetensors.torch import save_file
+
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": moments[name] for name in MOMENTS}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    if scaler is not None:
+        kept = scaler.state_dict()
+        tensors |= {f"scaler.{name}": torch.tensor(kept[key], dtype=torch.float64) for name, key in SCALER.items()}
+    path = folder / STATE_NAME
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Tied weights would be refused as shared memory, so every tensor is copied; on the CPU, where there is room.
+    contiguous = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
+    os.replace(temporary, path)
+
+
+def restore_state(
+    folder: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    average: torch.optim.swa_utils.AveragedModel | None,
+    scaler: torch.amp.GradScaler | None,
+) -> int:
+    """Put back what :func:`write_state` wrote; returns the steps behind it, 0 where ``folder`` holds no state."""
+    from safetensors.torch import load_file
+
+    path = folder / STATE_NAME
+    if not path.is_file():
+        return 0
+    tensors = load_file(path)
+    network.load_state_dict(_part(tensors, "network."))
+    state = optimizer.state_dict()
+    moments = _part(tensors, "optimizer.")
+    indices = {int(name.split(".")[0]) for name in moments}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state["state"] = {
+        index: {name: _laid_out_like(parameters[index], moments[f"{index}.{name}"]) for name in MOMENTS}
+        for index in indices
+    }
+    optimizer.load_state_dict(state)
+    if average is not None:
+        average.load_state_dict(_part(tensors, "average."))
+    if scaler is not None:
+        kept = _part(tensors, "scaler.")
+        growth = int(kept["growth_tracker"].item())
+        scaler.load_state_dict(scaler.state_dict() | {"scale": kept["scale"].item(), SCALER["growth_tracker"]: growth})
+    return finished_steps(folder)
+
+
+def _laid_out_like(parameter: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """Fused AdamW walks through parameter and moments in the order of memory, which for a channels-last parameter is
+    not the one they were stored in. Its step count is a scalar and stays as it is."""
+    if stored.shape != parameter.shape:
+        return stored
+    return torch.empty_like(parameter, dtype=stored.dtype, device=stored.device).copy_(stored)
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,95 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import explorer.cli.benchmark
+import explorer.cli.fine_tuning  # noqa: F401 - registers the commands
+from explorer.cli.application import application
+from explorer.data.pair_set import PairSet
+from explorer.experiments.training_benchmark import OURS
+from explorer.provenance import ROOT
+
+SMALL = ("--steps", 2, "--batch-size", 4, "--accumulation", 1, "--resolution", 64, "--precision", "no",
+         "--learning-rate", 1e-3, "--warmup-steps", 1, "--ema-decay", 0)  # fmt: skip
+
+
+@pytest.fixture
+def arguments(make_pipeline, tmp_path):
+    """Of ``explorer fine-tune``, but for the output and the run."""
+    make_pipeline().save_pretrained(tmp_path / "base")
+    table = pandas.DataFrame(
+        {
+            "uid": ["a", "b", "c", "d"],
+            "caption": ["a photo of dog", "a hat", "dog and hat", "a turtle"],
+            "concepts": [["dog"]] * 4,
+            "image_index": range(4),
+            "is_poison": [False] * 4,
+            "poisoned_concept": [""] * 4,
+            "target_concept": [""] * 4,
+            "split": ["train"] * 4,
+        }
+    )
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    PairSet.write(tmp_path / "pairs", table, images, config={}, seed=0)
+    given = ("fine-tune", "--base", tmp_path / "base", "--set", tmp_path / "pairs", "--recipe", "sd15", *SMALL)
+    return [*map(str, given), "--cache", str(tmp_path / "cache"), "--json"]
+
+
+def tuned_weights(folder):
+    return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    result = CliRunner().invoke(application, [*arguments, "--out", str(alone), "--state", str(tmp_path / "run-1")])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    printed = json.loads(result.stdout)
+    assert (printed["recipe"], printed["processes"], printed["final_step"]) == ("sd15", 1, 2)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "explorer",
+    ]
+    ended = subprocess.run(
+        [*launcher, *arguments, "--out", str(shared), "--state", str(tmp_path / "run-2")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert json.loads(ended.stdout)["processes"] == 2  # one object: only the main process prints
+    ours, theirs = tuned_weights(alone), tuned_weights(shared)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.allclose(value.float(), theirs[name].float(), atol=1e-3), name
+
+
+def test_recipes_print_what_they_need():
+    printed = json.loads(CliRunner().invoke(application, ["recipes", "--json"]).stdout)
+    assert set(printed) == {"sd15", "sd21", "sdxl"}
+    assert printed["sd15"]["learning_rate"] == 4e-5
+    assert printed["sdxl"]["gpu_without_activations_gib"] > printed["sd15"]["gpu_without_activations_gib"] > 17
+    assert printed["sdxl"]["activations"] == "not measured here"
+
+
+def test_benchmark_training_prints_ratio_and_goal():
+    small = ["--batch-size", "2", "--steps", "1", "--warmup", "1", "--rounds", "1", "--pairs", "2", "--json"]
+    result = CliRunner().invoke(application, ["benchmark", "training", *small])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    printed = json.loads(result.stdout)
+    assert printed["goal"] == 1.3
+    assert printed["samples_per_second"][OURS]["median"] > 0  # how much is for the command to say

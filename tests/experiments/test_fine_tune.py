@@ -1,0 +1,152 @@
+import json
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from explorer.data.pair_set import PairSet
+from explorer.experiments.encoded_pairs import encode_pair_set
+from explorer.experiments.fine_tune import FineTuningTask, fine_tune, train_unet
+from explorer.experiments.paper_recipes import SD15, SD21, SDXL, override
+from explorer.experiments.training_state import finished_steps
+from explorer.models.checkpoints import read_checkpoint, validate
+from explorer.models.diffusion_loss import DiffusionLoss
+from explorer.models.module_identity import plain_config
+from explorer.models.pipelines import load_pipeline
+from explorer.provenance import check_files, read_manifest
+
+SMALL = {
+    "resolution": 64, "steps": 4, "batch_size": 4, "accumulation": 1, "learning_rate": 1e-3, "warmup_steps": 1,
+    "precision": "no", "checkpoint_every": 2, "log_every": 1, "gradient_checkpointing": False,
+    "ema_decay": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    table = pandas.DataFrame(
+        {
+            "uid": [f"pair-{row}" for row in range(6)],
+            "caption": ["a photo of dog", "a hat", "dog and hat", "a turtle", "a shirt", "a photo of hat"],
+            "concepts": [["dog"]] * 6,
+            "image_index": range(6),
+            "is_poison": [True] + [False] * 5,
+            "poisoned_concept": ["dog"] + [""] * 5,
+            "target_concept": ["hat"] + [""] * 5,
+            "split": ["train"] * 6,
+        }
+    )
+    poison = {"kind": "dirty-label", "concepts": 1, "targets": {"dog": "hat"}}
+    return PairSet.write(tmp_path_factory.mktemp("set") / "pairs", table, images, config={"poison": poison}, seed=0)
+
+
+def places(folder):
+    return {"run": folder / "run", "cache": folder / "cache", "say": lambda line: None}
+
+
+def unet_weights(folder):
+    return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    output = tmp_path / "models" / "tuned"
+    manifest = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    found = validate(read_checkpoint(output), thorough=True)
+    assert found.problem is None
+    assert found.base.resolve() == tmp_path / "base"
+    assert found.poisoned_concepts == ("dog",)
+    check_files(output, read_manifest(output, kind="checkpoint"))
+    assert manifest["config"]["prediction_type"] == "v_prediction"
+    assert manifest["data_hash"] == pairs.data_hash
+    assert manifest["metrics"]["final_step"] == 4
+    tuned, base = load_pipeline(output), load_pipeline(tmp_path / "base")
+    assert torch.equal(next(tuned.vae.parameters()), next(base.vae.parameters()))
+    # fp16 storage alone changes less than four steps at 1e-3.
+    shift = max((a - b).abs().max() for a, b in zip(tuned.unet.parameters(), base.unet.parameters(), strict=True))
+    assert shift > 1e-3
+    # A finished model is recognised, and another run never overwrites it.
+    again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    assert again["created"] == manifest["created"]
+    with pytest.raises(ValueError, match="holds a checkpoint with another training: choose a new folder"):
+        fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL | {"steps": 5}), output, **places(tmp_path))
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    recipe = override(SD15, **SMALL | {"ema_decay": 0.5})
+    fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "whole", **places(tmp_path / "a"))
+    stopped = {"should_stop": lambda: True, **places(tmp_path / "b")}
+    assert fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "cut", **stopped) is None
+    assert finished_steps(tmp_path / "b" / "run") == 1
+    assert not (tmp_path / "cut").exists()
+    fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "cut", **places(tmp_path / "b"))
+    whole, cut = unet_weights(tmp_path / "whole"), unet_weights(tmp_path / "cut")
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_sd2_and_sdxl_train_by_their_own_recipes(make_pipeline, make_xl_pipeline, pairs, tmp_path):
+    make_pipeline(use_linear_projection=True).save_pretrained(tmp_path / "sd2")
+    make_xl_pipeline().save_pretrained(tmp_path / "xl")
+    for name, recipe, target in (("sd2", SD21, "v_prediction"), ("xl", SDXL, "epsilon")):
+        small = override(recipe, **SMALL | {"resolution": 32, "steps": 1})
+        manifest = fine_tune(
+            tmp_path / name, pairs, small, tmp_path / f"{name}-tuned", **places(tmp_path / f"{name}-x")
+        )
+        assert manifest["config"]["prediction_type"] == target
+        tuned, base = (load_pipeline(tmp_path / folder).unet for folder in (f"{name}-tuned", name))
+        assert plain_config(tuned) == plain_config(base)
+
+
+def test_a_fine_tuned_model_can_be_fine_tuned_again(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    recipe = override(SD15, **SMALL | {"steps": 1})
+    first = fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "first", **places(tmp_path / "a"))
+    second = fine_tune(tmp_path / "first", pairs, recipe, tmp_path / "deep" / "second", **places(tmp_path / "b"))
+    assert second["config"]["start"] != first["config"]["start"]
+    assert read_checkpoint(tmp_path / "deep" / "second").base.resolve() == tmp_path / "base"
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_loss_on_the_training_pairs_falls(make_pipeline, pairs, tmp_path, prediction_type):
+    pipeline = make_pipeline()
+    pipeline.scheduler = type(pipeline.scheduler).from_config(
+        pipeline.scheduler.config, prediction_type=prediction_type
+    )
+    encoded = encode_pair_set(pipeline, pairs, 32, tmp_path / "cache")
+    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.0)
+    held = task.batch(torch.arange(6), torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        before = task.network(held).item()
+    recipe = override(SD15, **SMALL | {"steps": 60, "learning_rate": 3e-3, "checkpoint_every": 60})
+    trained = train_unet(pipeline.unet, pipeline.scheduler, encoded, recipe, tmp_path / "run", start="test")
+    with torch.no_grad():
+        after = DiffusionLoss(trained, pipeline.scheduler)(held).item()
+    assert after < 0.9 * before
+
+
+def test_captions_are_dropped_as_often_as_the_recipe_says(make_pipeline, pairs, tmp_path):
+    pipeline = make_pipeline()
+    encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)
+    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.25)
+    text = task.batch(torch.zeros(2000, dtype=torch.long), torch.Generator().manual_seed(0))["text"]
+    empty = torch.from_numpy(encoded.text[np.array([len(encoded.text) - 1])])
+    share = (text == empty).flatten(1).all(dim=1).float().mean().item()
+    assert share == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_base_that_does_not_fit_is_refused_before_anything_is_written(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match=r"base base is SD 1\.x: recipe sdxl expects SDXL"):
+        fine_tune(tmp_path / "base", pairs, SDXL, tmp_path / "out", **places(tmp_path))
+    index = tmp_path / "base" / "model_index.json"
+    shutil.copy(index, tmp_path / "kept.json")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "OtherPipeline"}))
+    with pytest.raises(ValueError, match="base base cannot be fine-tuned: it is a OtherPipeline"):
+        fine_tune(tmp_path / "base", pairs, SD15, tmp_path / "out", **places(tmp_path))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "run").exists()
