@@ -21,21 +21,50 @@ def alignment_difficulty(
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
     labels: Annotated[bool, typer.Option("--labels", help="Use class labels instead of captions.")] = False,
     split: Annotated[str, typer.Option(help="Split to measure: train, test or all.")] = "train",
+    estimator: Annotated[str, typer.Option(help="Structure AD: auto, exact, landmarks, rows or stratified.")] = "auto",
+    samples: Annotated[int | None, typer.Option(help="Rows an estimator draws; default: what fits.")] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Seconds that structure AD may take.")] = None,
+    budget_memory: Annotated[
+        float | None, typer.Option(help="Gigabytes it may take beside the features, in each process.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Operands of the products: fp16, fp32 or fp64.")] = "fp32",
+    kernel: Annotated[str, typer.Option(help="auto (triton on CUDA), torch or triton.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where the products run: cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Decides what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Alignment Difficulty of a pair set: feature, structure, total, their standard errors."""
+    """Alignment Difficulty of a pair set: feature, structure, total, their standard errors, and how it was computed.
+
+    Without a budget it is exact wherever memory allows. `torchrun --nproc-per-node N -m explorer ad SET` shares the
+    work among N processes.
+    """
     from explorer.experiments.alignment import measure, measure_labels
+    from explorer.experiments.alignment_plan import StructureRequest
+    from explorer.experiments.distributed_alignment import worker_group
     from explorer.models.universal_extractor import UniversalExtractor
 
     if labels and convention != "authors":
         raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
+    request = StructureRequest(
+        estimator=estimator,
+        samples=samples,
+        budget_seconds=budget_seconds,
+        budget_bytes=None if budget_memory is None else budget_memory * 1e9,
+        precision=precision,
+        kernel=kernel,
+        device=device,
+        seed=seed,
+    )
     encoder = UniversalExtractor.load(extractor)
-    measured_split = None if split == "all" else split
-    if labels:
-        measurement = measure_labels(pair_set, encoder, alpha=alpha, split=measured_split)
-    else:
-        measurement = measure(pair_set, encoder, alpha=alpha, convention=convention, split=measured_split)
-    emit({"set": str(pair_set), **measurement.report()}, as_json)
+    common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
+    with worker_group(device) as workers:
+        if labels:
+            measurement = measure_labels(pair_set, encoder, **common, workers=workers)
+        else:
+            measurement = measure(pair_set, encoder, convention=convention, **common, workers=workers)
+        if workers.index == 0:
+            cost = measurement.computation.cost_report()
+            emit({"set": str(pair_set), **measurement.report(), **cost}, as_json)
 
 
 @application.command("cifar10")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.experiments.distributed_alignment import ALONE, Workers
 from explorer.theory.intervals import area_under_curve
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.data.pair_set import PairSet
+    from explorer.experiments.alignment_plan import StructureRequest
+    from explorer.experiments.structure_computation import StructureComputation
     from explorer.theory.alignment_difficulty import AlignmentDifficulty
     from explorer.theory.alignment_updates import MeanOffset
 
@@ -31,6 +34,8 @@ class Measurement:
     """AD, its parts, and every pair's share in the order of ``rows``."""
     offset: MeanOffset
     """How much of structure AD the mean vectors of the two cones force."""
+    computation: StructureComputation
+    """How the structure distances came about: exact or estimated, at what precision, checked how."""
     rows: np.ndarray
     """int `[N]` positions of the measured pairs in the pair set."""
     is_poison: np.ndarray
@@ -43,7 +48,11 @@ class Measurement:
     """``captions`` (cosines of captions) or ``labels`` (0/1 distances of class labels)."""
 
     def report(self) -> dict[str, Any]:
-        """All numbers, JSON-serialisable: AD and its parts, standard errors, mean offset, AUC of poison."""
+        """All numbers, JSON-serialisable: AD, its parts, standard errors, mean offset, AUC of poison, how it was done.
+
+        The standard errors of AD and its parts are about the population that the pairs are a sample of;
+        ``estimator_standard_error`` is about structure AD of these pairs, and is 0 where it is exact.
+        """
         return {
             **self.difficulty.summary(),
             **self.offset.summary(),
@@ -52,6 +61,7 @@ class Measurement:
             "distances": self.distances,
             "split": self.split or "all",
             **{f"{score}_auc": self.poison_auc(score) for score in SCORES},
+            **self.computation.report(),
         }
 
     def poison_auc(self, score: str) -> float | None:
@@ -75,6 +85,8 @@ def measure(
     alpha: float = 0.8,
     convention: str = "authors",
     split: str | None = "train",
+    request: StructureRequest | None = None,
+    workers: Workers = ALONE,
 ) -> Measurement:
     """AD of a pair set's captions and pictures, with the extractor's frozen feature range.
 
@@ -82,20 +94,25 @@ def measure(
         pair_set: the set or its folder; its features are cached beside it.
         extractor: a universal extractor: ``name``, ``feature_range``, ``encode_images``, ``encode_texts``.
         split: measure only this split; None measures all pairs.
+        request: how to compute the structure distances; None is exact, on the CPU.
+        workers: the processes that share the work; every one of them calls this and gets the result.
 
     Raises:
-        ValueError: if the split has no pairs, or on what ``alignment_difficulty`` refuses.
+        ValueError: if the split has no pairs, or on what ``compute_structure`` refuses.
     """
     from explorer.experiments.features import pair_features
-    from explorer.theory.alignment_difficulty import alignment_difficulty
+    from explorer.theory.alignment_difficulty import feature_distance, paired_cosines
 
+    _check_composition(alpha, convention)
     pair_set = _opened(pair_set)
     rows = _split_rows(pair_set.table, split)
-    image, text = (features[rows] for features in pair_features(pair_set, extractor))
-    difficulty = alignment_difficulty(
-        image, text, alpha=alpha, feature_range=tuple(extractor.feature_range), convention=convention
-    )
-    return _measurement(pair_set, extractor, rows, split, "captions", difficulty, image, text)
+    features = workers.first_alone(lambda: pair_features(pair_set, extractor))
+    image, text = (part[rows] for part in features)
+    feature_range = tuple(extractor.feature_range)
+    distance = feature_distance(paired_cosines(image, text), feature_range)
+    split_of_set = _SplitOfSet(pair_set=pair_set, extractor=extractor.name, rows=rows, split=split)
+    settings = {"alpha": alpha, "convention": convention, "feature_range": feature_range}
+    return split_of_set.measured("captions", image, text, distance, settings, request, workers)
 
 
 def measure_labels(
@@ -104,6 +121,8 @@ def measure_labels(
     *,
     alpha: float = 0.8,
     split: str | None = "train",
+    request: StructureRequest | None = None,
+    workers: Workers = ALONE,
 ) -> Measurement:
     """AD where a pair's text is the class label in its caption (section 5.4: CIFAR-10, ImageNet).
 
@@ -113,19 +132,25 @@ def measure_labels(
     Raises:
         ValueError: if the split has no pairs, or a pair has no label or a poisoned one no target.
     """
-    from explorer.theory.alignment_difficulty import label_alignment_difficulty, one_hot_labels
+    import torch
 
+    from explorer.theory.alignment_difficulty import one_hot_labels
+
+    _check_composition(alpha, "authors")
     pair_set = _opened(pair_set)
     rows = _split_rows(pair_set.table, split)
     labels, true_labels = class_labels(pair_set.table.iloc[rows])
     image = picture_features(pair_set, extractor, rows)
-    difficulty = label_alignment_difficulty(image, labels, true_labels, alpha=alpha)
-    return _measurement(pair_set, extractor, rows, split, "labels", difficulty, image, one_hot_labels(labels, image))
+    distance = torch.from_numpy(labels != true_labels).double()
+    split_of_set = _SplitOfSet(pair_set=pair_set, extractor=extractor.name, rows=rows, split=split)
+    settings = {"alpha": alpha, "convention": "authors", "feature_range": None}
+    text = one_hot_labels(labels, image)
+    return split_of_set.measured("labels", image, text, distance, settings, request, workers)
 
 
 def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the class each pair names and of the class its picture shows, int64 `[N]` each."""
-    named = np.array([concepts[0] if len(concepts) else "" for concepts in table["concepts"]], dtype=object)
+    named = _main_concept_names(table)
     shown = np.where(table["is_poison"], table["target_concept"], named)
     for problem, names in (("no concept", named), ("no target concept", shown)):
         if (names == "").any():
@@ -134,6 +159,14 @@ def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     classes = sorted({*named, *shown})
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number[name] for name in named]), np.array([number[name] for name in shown])
+
+
+def main_concepts(table: pandas.DataFrame) -> np.ndarray:
+    """Number of the main concept that each pair's caption names, int64 `[N]`: the strata of a stratified estimate.
+
+    Pairs without a concept are a stratum of their own. Nothing here knows which pairs are poison.
+    """
+    return np.unique(_main_concept_names(table).astype(str), return_inverse=True)[1]
 
 
 def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> torch.Tensor:
@@ -148,27 +181,60 @@ def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> tor
     return torch.cat(batches)[torch.from_numpy(index)]
 
 
-def _measurement(
-    pair_set: PairSet,
-    extractor: Any,
-    rows: np.ndarray,
-    split: str | None,
-    distances: str,
-    difficulty: AlignmentDifficulty,
-    image: torch.Tensor,
-    text: torch.Tensor,
-) -> Measurement:
-    from explorer.theory.alignment_updates import mean_offset
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _SplitOfSet:
+    """The pairs that are measured."""
 
-    return Measurement(
-        difficulty=difficulty,
-        offset=mean_offset(image, text, difficulty),
-        rows=rows,
-        is_poison=pair_set.table["is_poison"].to_numpy(dtype=bool)[rows],
-        extractor=extractor.name,
-        split=split,
-        distances=distances,
-    )
+    pair_set: PairSet
+    extractor: str
+    rows: np.ndarray
+    split: str | None
+
+    def measured(
+        self,
+        distances: str,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        feature_distance: torch.Tensor,
+        settings: dict[str, Any],
+        request: StructureRequest | None,
+        workers: Workers,
+    ) -> Measurement:
+        """Structure distances as ``request`` asks, composed with the feature distances."""
+        from explorer.experiments.alignment_plan import StructureRequest
+        from explorer.experiments.structure_computation import compute_structure
+        from explorer.theory.alignment_difficulty import compose
+        from explorer.theory.alignment_updates import mean_offset
+
+        request = StructureRequest() if request is None else request
+        strata = main_concepts(self.pair_set.table.iloc[self.rows]) if request.estimator == "stratified" else None
+        computation = compute_structure(
+            image, text, request, convention=settings["convention"], strata=strata, workers=workers
+        )
+        difficulty = compose(feature_distance, computation.structure_distance, **settings)
+        return Measurement(
+            difficulty=difficulty,
+            offset=mean_offset(image, text, difficulty, centred_distance=computation.centred_distance),
+            computation=computation,
+            rows=self.rows,
+            is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
+            extractor=self.extractor,
+            split=self.split,
+            distances=distances,
+        )
+
+
+def _check_composition(alpha: float, convention: str) -> None:
+    """Refuse before features are computed what would be refused after."""
+    from explorer.theory.alignment_difficulty import check_alpha
+    from explorer.theory.structure_distance import convention_scale
+
+    check_alpha(alpha)
+    convention_scale(convention)
+
+
+def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:
+    return np.array([concepts[0] if len(concepts) else "" for concepts in table["concepts"]], dtype=object)
 
 
 def _opened(pair_set: PairSet | Path | str) -> PairSet:

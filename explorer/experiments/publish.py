@@ -13,7 +13,7 @@ from explorer.experiments.recipes import Recipe
 from explorer.experiments.train_denoiser import Encoders
 from explorer.experiments.trainer import METRICS_NAME, TrainingConfig
 from explorer.models.tokenizer import save_tokenizer
-from explorer.provenance import MANIFEST_NAME, write_manifest
+from explorer.provenance import MANIFEST_NAME, write_json, write_manifest
 
 KIND = "checkpoint"
 
@@ -121,6 +121,7 @@ def finish_checkpoint(
     last = json.loads((run / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])
     metrics = {**(metrics or {}), "final_step": last["step"], "final_loss": last["loss"]}
     (folder / "README.md").write_text(card(folder.name, config, metrics), encoding="utf-8")
+    _forget_local_paths(folder)
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     return write_manifest(
         folder,
@@ -131,6 +132,14 @@ def finish_checkpoint(
         files=[file for file in files if file != MANIFEST_NAME],
         metrics=metrics,
     )
+
+
+def _forget_local_paths(folder: Path) -> None:
+    """Diffusers writes into a configuration where the weights were loaded from; that is nobody else's business."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            write_json(path, config)
 
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:

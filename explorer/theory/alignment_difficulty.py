@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from explorer.theory.intervals import Estimate, normal_interval
-from explorer.theory.structure_distance import check_unit_rows, convention_scale, structure_row_sums
+from explorer.theory.structure_distance import check_unit_rows, convention_scale
+from explorer.theory.structure_kernels import structure_row_sums
 
 AUTHORS_FEATURE_RANGE = (0.20, 0.45)
 """The paper's cosine range of CLIP ViT-B/32 on LAION; it belongs to that extractor and world only."""
@@ -92,6 +93,7 @@ def alignment_difficulty(
     feature_range: tuple[float, float] = AUTHORS_FEATURE_RANGE,
     convention: str = "authors",
     block: int | None = None,
+    precision: str | None = None,
 ) -> AlignmentDifficulty:
     """Exact AD of N image/text pairs (Eq. 1) in O(N^2 d) operations and O(N) memory beyond one tile.
 
@@ -103,6 +105,8 @@ def alignment_difficulty(
             pairs.
         convention: ``authors`` or ``halved`` structure distance.
         block: samples on a tile's side; None chooses one that fits memory.
+        precision: ``fp16``, ``fp32`` or ``fp64`` operands of the structure distances; None is fp64 for fp64 features
+            and fp32 for all others.
 
     Raises:
         ValueError: on shapes that do not match, rows with NaN or a norm other than 1 (their numbers are
@@ -115,7 +119,7 @@ def alignment_difficulty(
     check_alpha(alpha)
     convention_scale(convention)
     distance = feature_distance(paired_cosines(image, text), feature_range)
-    sums = structure_row_sums(image, text, convention=convention, block=block)
+    sums = structure_row_sums(image, text, convention=convention, block=block, precision=precision)
     return compose(distance, sums / len(image), alpha=alpha, convention=convention, feature_range=feature_range)
 
 

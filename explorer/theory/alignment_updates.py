@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from explorer.theory.alignment_difficulty import AlignmentDifficulty, compose
-from explorer.theory.structure_distance import convention_scale, structure_row_sums
+from explorer.theory.structure_distance import convention_scale, mean_disparity, mean_row
+from explorer.theory.structure_kernels import structure_row_sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,32 +67,30 @@ def mean_offset(
     text: torch.Tensor,
     measured: AlignmentDifficulty,
     *,
+    centred_distance: torch.Tensor | None = None,
     block: int | None = None,
 ) -> MeanOffset:
     """Split structure AD into the cones' mean offset and the rest.
 
     The centred structure distance is ``|<x_i - x_mean, x_k - x_mean> - <y_i - y_mean, y_k - y_mean>|``: the
     disparity of the two doubly centred kernels (as in centred kernel alignment), without renormalisation,
-    so that its units are those of structure AD. Costs a second pass over all pairs.
+    so that its units are those of structure AD.
 
     Args:
         image: `[N, d_image]` the image features that ``measured`` comes from.
         text: `[N, d_text]` its text features (one-hot labels in the label variant).
         measured: AD of these features.
+        centred_distance: `[N]` fp64 centred D_s where it is known (``structure_and_centred_row_sums`` gives it with
+            D_s itself); None computes it here, in a second pass over all pairs.
     """
     _check_same_set(image, text, measured)
-    scale = convention_scale(measured.convention)
-    precision = torch.float64 if image.dtype == torch.float64 else torch.float32
-    image, text = image.to(precision), text.to(precision)
-    image_mean = image.mean(dim=0, dtype=torch.float64).to(precision)
-    text_mean = text.mean(dim=0, dtype=torch.float64).to(precision)
-    offset = scale * (image @ image_mean - text @ text_mean).double().cpu()
-    sums = structure_row_sums(
-        image - image_mean, text - text_mean, convention=measured.convention, zero_diagonal=False, block=block
-    )
+    offset = convention_scale(measured.convention) * mean_disparity(image, text)[0].cpu()
+    image_mean, text_mean = mean_row(image), mean_row(text)
+    if centred_distance is None:
+        centred_distance = _centred_distance(image, text, image_mean, text_mean, measured, block)
     centred = compose(
         measured.feature_distance,
-        sums / measured.n,
+        centred_distance,
         alpha=measured.alpha,
         convention=measured.convention,
         feature_range=measured.feature_range,
@@ -140,6 +139,22 @@ def difficulty_without(
     feature_ad, structure_ad = feature_sum.item() / left, total / left**2
     ad = measured.alpha * feature_ad + (1 - measured.alpha) * structure_ad
     return RemainingDifficulty(n=left, feature_ad=feature_ad, structure_ad=structure_ad, ad=ad)
+
+
+def _centred_distance(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    image_mean: torch.Tensor,
+    text_mean: torch.Tensor,
+    measured: AlignmentDifficulty,
+    block: int | None,
+) -> torch.Tensor:
+    centred = []
+    for rows, mean in ((image, image_mean), (text, text_mean)):
+        precision = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        centred.append(rows.to(precision) - mean.to(precision))
+    sums = structure_row_sums(*centred, convention=measured.convention, zero_diagonal=False, block=block)
+    return sums / measured.n
 
 
 def _check_same_set(image: torch.Tensor, text: torch.Tensor, measured: AlignmentDifficulty) -> None:

@@ -1,15 +1,9 @@
-"""Structure distances of all N^2 pairs of samples, summed tile by tile without ever holding them all.
+"""Structure distances of pairs of samples: their conventions, the rows they take, and what the cones' means force.
 
-With unit rows x_i (images) and y_i (texts) the structure disparity of two samples is
-``|D_img(i,k) - D_txt(i,k)| = |<x_i,x_k> - <y_i,y_k>| = |<[x_i, y_i], [x_k, -y_k]>|``: one matrix product
-whose inner size is the two widths together. The matrix is symmetric, so only tiles on and above the
-diagonal are computed, and a tile off the diagonal gives its row sums to one block and its column sums to
-the other.
+Ding et al., CCS 2024, section 5.1. How all N^2 of them are summed is in ``structure_kernels.py``.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 
@@ -19,61 +13,7 @@ CONVENTIONS = ("authors", "halved")
 UNIT_TOLERANCE = 2e-3
 """How far a row's Euclidean norm may be from 1: rows stored in fp16 are off by at most 5e-4."""
 
-_CPU_BLOCK = 1024
-_LARGEST_GPU_BLOCK = 16384
-
-
-def structure_row_sums(
-    image: torch.Tensor,
-    text: torch.Tensor,
-    *,
-    convention: str = "authors",
-    zero_diagonal: bool = True,
-    block: int | None = None,
-) -> torch.Tensor:
-    """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i.
-
-    Exact, in O(N^2 (d_image + d_text)) operations and O(N) memory beyond one tile. Partial sums of a tile are
-    added up in fp64. fp64 rows are multiplied in fp64, every other dtype in fp32.
-
-    Args:
-        image: `[N, d_image]` rows.
-        text: `[N, d_text]` rows on the same device; the widths may differ (one-hot labels are rows too).
-        convention: one of ``CONVENTIONS``.
-        zero_diagonal: count a sample's disparity with itself as exactly zero, as it is for unit rows; False
-            for rows of other lengths.
-        block: samples on a tile's side; None chooses one that fits memory.
-
-    Returns:
-        `[N]` fp64 on the CPU.
-    """
-    n = len(image)
-    scale = convention_scale(convention)
-    block = choose_block(image.device, n) if block is None else block
-    if block < 1:
-        raise ValueError(f"block is {block}: expected at least 1")
-    sums = torch.zeros(n, dtype=torch.float64, device=image.device)
-    for first in range(0, n, block):
-        rows = slice(first, min(first + block, n))
-        left = _joined(image[rows], text[rows])
-        for second in range(first, n, block):
-            columns = slice(second, min(second + block, n))
-            tile = (left @ _joined(image[columns], -text[columns]).T).abs_()
-            if second > first:
-                sums[columns] += tile.sum(dim=0)
-            elif zero_diagonal:
-                tile.fill_diagonal_(0)
-            sums[rows] += tile.sum(dim=1)
-    return sums.cpu() * scale
-
-
-def choose_block(device: torch.device, n: int) -> int:
-    """Samples on a tile's side: on a CPU what a cache holds, on a GPU at most an eighth of free memory."""
-    if device.type != "cuda":
-        return min(n, _CPU_BLOCK)
-    free_bytes = torch.cuda.mem_get_info(device)[0]
-    side = min(math.isqrt(free_bytes // 8 // torch.float64.itemsize), _LARGEST_GPU_BLOCK)
-    return min(n, max(_CPU_BLOCK, side // 128 * 128))
+_ROWS_AT_ONCE = 16384
 
 
 def convention_scale(convention: str) -> float:
@@ -93,10 +33,7 @@ def check_unit_rows(name: str, rows: torch.Tensor) -> None:
         raise ValueError(f"{name} has shape {list(rows.shape)}: expected [N, d] with N >= 1 and d >= 1")
     if not rows.is_floating_point():
         raise ValueError(f"{name} has dtype {rows.dtype}: expected floating-point features")
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64 if _is_double(rows) else torch.float32)
-    not_finite = ~torch.isfinite(norms)
-    if not_finite.any():
-        raise ValueError(f"{name} has NaN or infinite values in {_row_list(not_finite)}: expected finite rows")
+    norms = finite_norms(name, rows)
     not_unit = (norms - 1).abs() > UNIT_TOLERANCE
     if not_unit.any():
         worst = norms[(norms - 1).abs().argmax()].item()
@@ -105,9 +42,50 @@ def check_unit_rows(name: str, rows: torch.Tensor) -> None:
         )
 
 
-def _joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    both = torch.cat([first, second], dim=1)
-    return both if _is_double(both) else both.float()
+def finite_norms(name: str, rows: torch.Tensor) -> torch.Tensor:
+    """Euclidean norms `[N]` of `[N, d]` rows, fp64 for fp64 rows and fp32 otherwise.
+
+    Raises:
+        ValueError: naming the first rows with NaN or infinite values.
+    """
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64 if _is_double(rows) else torch.float32)
+    not_finite = ~torch.isfinite(norms)
+    if not_finite.any():
+        raise ValueError(f"{name} has NaN or infinite values in {_row_list(not_finite)}: expected finite rows")
+    return norms
+
+
+def check_same_rows(image: torch.Tensor, text: torch.Tensor) -> None:
+    """Refuse image and text features of different lengths or devices.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if len(image) != len(text):
+        raise ValueError(f"image has {len(image)} rows and text {len(text)}: expected the same number")
+    if image.device != text.device:
+        raise ValueError(f"image is on {image.device} and text on {text.device}: expected one device")
+
+
+def mean_disparity(image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Mean over k of cos_img(i,k) - cos_txt(i,k) for every sample i, signed, and its mean; in O(N d).
+
+    ``<x_i, x_mean> - <y_i, y_mean>``, `[N]` fp64 on the features' device, and ``|x_mean|^2 - |y_mean|^2``.
+    These two centre a tile that is computed anyway: ``<x_i - x_mean, x_k - x_mean> - <y_i - y_mean, y_k - y_mean>``
+    is the tile's entry less both samples' mean disparity plus their mean.
+    """
+    parts = []
+    for rows in (image, text):
+        mean = mean_row(rows)
+        precision = torch.float64 if _is_double(rows) else torch.float32
+        parts.append(((rows.to(precision) @ mean.to(precision)).double(), mean.square().sum().item()))
+    (image_part, image_square), (text_part, text_square) = parts
+    return image_part - text_part, image_square - text_square
+
+
+def mean_row(rows: torch.Tensor) -> torch.Tensor:
+    """Mean `[d]` (fp64) of `[N, d]` rows, without an fp64 copy of all of them."""
+    return sum(part.double().sum(dim=0) for part in rows.split(_ROWS_AT_ONCE)) / len(rows)
 
 
 def _is_double(rows: torch.Tensor) -> bool:

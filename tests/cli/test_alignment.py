@@ -77,6 +77,20 @@ def test_ad_prints_every_number_as_json(invoke, cifar_set):
     assert printed["mean_offset"] <= printed["structure_ad"]
 
 
+def test_ad_says_how_it_was_computed(invoke, cifar_set):
+    exact = json.loads(invoke("ad", cifar_set, "--json").stdout)
+    assert (exact["estimator"], exact["precision"], exact["device"], exact["workers"]) == ("exact", "fp32", "cpu", 1)
+    assert exact["estimator_standard_error"] == 0
+    assert 0 <= exact["self_check_deviation"] <= exact["self_check_tolerance"]
+    assert exact["plan"].startswith("exact fits: about")
+    drawn = json.loads(
+        invoke("ad", cifar_set, "--estimator", "stratified", "--samples", 80, "--seed", 2, "--json").stdout
+    )
+    assert (drawn["estimator"], drawn["samples"], drawn["estimator_seed"]) == ("stratified", 80, 2)
+    assert abs(drawn["structure_ad"] - exact["structure_ad"]) <= 5 * drawn["estimator_standard_error"] + 1e-6
+    assert drawn["feature_ad"] == exact["feature_ad"]
+
+
 def test_labels_give_the_feature_ad_of_table_5(invoke, cifar_set):
     printed = json.loads(invoke("ad", cifar_set, "--labels", "--json").stdout)
     assert round(printed["feature_ad"], 3) == 0.194
@@ -98,6 +112,9 @@ def test_a_person_gets_a_table(invoke, cifar_set):
         (("--alpha", "2"), r"alpha is 2.0: expected a weight in \[0, 1\]"),
         (("--convention", "laion"), "convention is 'laion'"),
         (("--split", "test"), "split is 'test'"),
+        (("--estimator", "exact", "--budget-seconds", "1e-9"), "exact takes about .* expected a larger budget"),
+        (("--precision", "bf16"), "precision is 'bf16'"),
+        (("--device", "tpu"), "device is 'tpu'"),
     ],
 )
 def test_bad_options_are_named(invoke, cifar_set, arguments, message):

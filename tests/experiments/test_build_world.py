@@ -33,6 +33,8 @@ def test_every_model_is_published_with_a_card_and_a_checked_manifest(build):
         manifest = read_manifest(build.output / name)
         check_files(build.output / name, manifest)
         assert manifest["files"]
+        for config in (build.output / name).glob("*/config.json"):
+            assert "_name_or_path" not in json.loads(config.read_text()), "no path of this machine"
         if name != "extractor":
             assert "IconWorld" in (build.output / name / "README.md").read_text()
             assert manifest["metrics"]["final_step"] == (3 if name == "base" else 2)

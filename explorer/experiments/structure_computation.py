@@ -1,0 +1,175 @@
+"""Carry out a plan: structure distances of a set's features, exact or estimated, checked against fp64 rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from explorer.experiments.distributed_alignment import ALONE, Workers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from explorer.experiments.alignment_plan import StructurePlan, StructureRequest
+    from explorer.theory.structure_check import SelfCheck
+    from explorer.theory.structure_estimators import StructureEstimate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StructureComputation:
+    """Structure distances of N pairs with how they came about."""
+
+    plan: StructurePlan
+    """What was done and why."""
+    structure_distance: torch.Tensor
+    """`[N]` fp64 D_s, on the CPU; its mean is structure AD."""
+    centred_distance: torch.Tensor
+    """`[N]` fp64 D_s of mean-free features."""
+    estimate: StructureEstimate | None
+    """Draw and standard errors of an estimate; None for exact."""
+    check: SelfCheck
+    """Some D_s against their definition in fp64."""
+    seconds: float
+    """Wall-clock time of the sums, without features and check."""
+
+    def report(self) -> dict[str, Any]:
+        """What decided the numbers, JSON-serialisable and the same in every run: no timings."""
+        plan = self.plan
+        return {
+            "estimator": plan.estimator,
+            "estimator_standard_error": 0.0 if self.estimate is None else self.estimate.standard_error,
+            "samples": plan.samples,
+            "estimator_seed": plan.seed,
+            "precision": plan.precision,
+            "kernel": plan.kernel,
+            "device": plan.device,
+            "workers": plan.workers,
+            **self.check.report(),
+        }
+
+    def cost_report(self) -> dict[str, Any]:
+        """The plan's reason and what it promised, beside what it took; JSON-serialisable."""
+        plan = self.plan.report()
+        names = ("plan", "block", "estimated_seconds", "estimated_bytes", "operations_per_second")
+        return {**{name: plan[name] for name in names}, "seconds": self.seconds}
+
+
+def compute_structure(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    request: StructureRequest,
+    *,
+    convention: str = "authors",
+    strata: np.ndarray | None = None,
+    workers: Workers = ALONE,
+) -> StructureComputation:
+    """Plan, compute and check the structure distances of N pairs.
+
+    Args:
+        image: `[N, d_image]` unit rows; moved to the workers' device.
+        text: `[N, d_text]` unit rows.
+        request: estimator, precision and budgets.
+        convention: ``authors`` or ``halved`` structure distance.
+        strata: `[N]` stratum of each pair, for estimator ``stratified``.
+        workers: the processes that share the work; all get the result.
+
+    Raises:
+        ValueError: on rows that are no unit rows, a request that cannot be met, or no strata where they are needed.
+        ArithmeticError: if the self-check finds more than rounding explains; no number is returned then.
+    """
+    from explorer.experiments.alignment_plan import StructurePlan, plan_structure
+    from explorer.theory.structure_distance import check_same_rows, check_unit_rows
+    from explorer.theory.structure_kernels import choose_precision
+
+    _check_device(request, workers)
+    image, text = image.to(workers.device), text.to(workers.device)
+    check_unit_rows("image", image)
+    check_unit_rows("text", text)
+    check_same_rows(image, text)
+    precision = choose_precision(image, text, request.precision)
+    sizes = (len(image), image.shape[1], text.shape[1])
+
+    def decide() -> dict[str, Any]:
+        return asdict(plan_structure(request, *sizes, device=image.device, precision=precision, workers=workers.count))
+
+    plan = StructurePlan(**workers.agree(decide))
+    started = time.perf_counter()
+    distances, centred, estimate = _carry_out(plan, image, text, convention, strata, workers)
+    seconds = time.perf_counter() - started
+    check = _checked(plan, image, text, distances, estimate, convention, workers)
+    return StructureComputation(
+        plan=plan, structure_distance=distances, centred_distance=centred, estimate=estimate, check=check,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def _check_device(request: StructureRequest, workers: Workers) -> None:
+    if workers.device.split(":")[0] != request.device:
+        raise ValueError(
+            f"device is {request.device!r} and the workers compute on {workers.device!r}: expected the same; "
+            "open the worker group with it"
+        )
+
+
+def _carry_out(
+    plan: StructurePlan,
+    image: torch.Tensor,
+    text: torch.Tensor,
+    convention: str,
+    strata: np.ndarray | None,
+    workers: Workers,
+) -> tuple[torch.Tensor, torch.Tensor, StructureEstimate | None]:
+    from explorer.theory import structure_estimators
+    from explorer.theory.structure_kernels import structure_and_centred_row_sums
+
+    common = {"convention": convention, "precision": plan.precision, "share": workers.share}
+    if plan.estimator == "exact":
+        sums = structure_and_centred_row_sums(image, text, block=plan.block, kernel=plan.kernel, **common)
+        return sums[0] / len(image), sums[1] / len(image), None
+    if plan.estimator == "stratified":
+        if strata is None:
+            raise ValueError("estimator is 'stratified' and there are no strata: expected one for each pair")
+        common["strata"] = strata
+    estimators = {
+        "landmarks": structure_estimators.landmark_estimate,
+        "rows": structure_estimators.row_estimate,
+        "stratified": structure_estimators.stratified_estimate,
+    }
+    estimate = estimators[plan.estimator](image, text, plan.samples, seed=plan.seed, **common)
+    return estimate.structure_distance, estimate.centred_distance, estimate
+
+
+def _checked(
+    plan: StructurePlan,
+    image: torch.Tensor,
+    text: torch.Tensor,
+    distances: torch.Tensor,
+    estimate: StructureEstimate | None,
+    convention: str,
+    workers: Workers,
+) -> SelfCheck:
+    """The first process's self-check, in every process."""
+    import torch
+
+    from explorer.theory.structure_check import SelfCheck, check_against_fp64
+
+    rows = torch.arange(len(image)) if estimate is None else estimate.drawn
+    exact = distances if estimate is None else estimate.drawn_distance
+
+    def check() -> dict[str, Any]:
+        return asdict(
+            check_against_fp64(
+                image, text, rows, exact, precision=plan.precision, convention=convention, seed=plan.seed
+            )
+        )
+
+    found = workers.agree(check)
+    result = SelfCheck(**{**found, "rows": tuple(found["rows"])})
+    if not result.passed:
+        raise ArithmeticError(
+            f"D_s of rows {list(result.rows)} is off by {result.largest_deviation:.3g} at precision {plan.precision} "
+            f"on {plan.device} with kernel {plan.kernel}: rounding explains {result.tolerance:.3g}"
+        )
+    return result

@@ -1,0 +1,375 @@
+"""Structure AD and every sample's D_s from a random part of the columns, with standard errors.
+
+For sets whose N^2 pairs are too many. Some columns k are drawn; every sample's disparity to them is one product of
+N x m, and its column sums are the *exact* D_s of the m drawn samples. Three estimators read these numbers:
+
+- ``landmarks``: m samples, each as likely; D_s(i) is the mean disparity to them.
+- ``rows``: the same draw, but D_s of a sample that was not drawn is predicted from its squared twin, which is known
+  exactly for all N; structure AD is then the regression estimator (Cochran, Sampling Techniques, chapter 7).
+- ``stratified``: within given strata (concepts), as many from each as Neyman's allocation asks, with the twin for the
+  spread inside a stratum; no stratum, however small, goes without.
+
+All are estimates of the mean of this finite set; that is what the standard errors are about. Draws are without
+replacement, so that m = N is exact and has standard error 0.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from explorer.theory.structure_distance import check_same_rows, convention_scale, mean_disparity
+from explorer.theory.structure_kernels import (
+    ALONE,
+    OPERANDS,
+    FixedPointSums,
+    Share,
+    choose_kernel,
+    choose_precision,
+    exact_products,
+    joined_rows,
+    largest_disparity,
+)
+
+ESTIMATORS = ("landmarks", "rows", "stratified")
+
+ENTRIES_AT_ONCE = 2**22
+"""Disparities to the drawn columns that are held at once; two such tiles."""
+
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StructureEstimate:
+    """Estimated D_s of N samples; their mean is the estimated structure AD. All tensors on the CPU."""
+
+    estimator: str
+    """One of ``ESTIMATORS``."""
+    seed: int
+    """Decides the draw."""
+    standard_error: float
+    """Of ``structure_distance``'s mean against that of all pairs, over draws; NaN where it is undefined (m = 1)."""
+    structure_distance: torch.Tensor
+    """`[N]` fp64 estimated D_s."""
+    sample_standard_error: torch.Tensor
+    """`[N]` fp64 of each estimated D_s, over draws; under ``rows`` the spread of the prediction, 0 for drawn rows."""
+    centred_distance: torch.Tensor
+    """`[N]` fp64 estimated D_s of mean-free features, from the same draw."""
+    drawn: torch.Tensor
+    """`[m]` int64 rows that were drawn, ascending."""
+    drawn_distance: torch.Tensor
+    """`[m]` fp64 D_s of the drawn rows: exact."""
+
+    @property
+    def structure_ad(self) -> float:
+        """Mean of the estimated D_s."""
+        return self.structure_distance.mean().item()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Draw:
+    """Drawn rows, the stratum of each, and how many samples each stratum has."""
+
+    rows: torch.Tensor
+    stratum: torch.Tensor
+    sizes: torch.Tensor
+
+    @property
+    def counts(self) -> torch.Tensor:
+        return torch.bincount(self.stratum, minlength=len(self.sizes))
+
+    @property
+    def weights(self) -> torch.Tensor:
+        return self.sizes.double() / self.sizes.sum()
+
+    def error_factors(self) -> torch.Tensor:
+        """What a stratum's sample variance contributes to a mean's variance: W^2 (1 - m/N) / m."""
+        counts, sizes = self.counts.double(), self.sizes.double()
+        return self.weights.square() * (1 - counts / sizes) / counts
+
+
+def landmark_estimate(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    samples: int,
+    *,
+    seed: int,
+    trusted: torch.Tensor | Sequence[int] | None = None,
+    convention: str = "authors",
+    precision: str | None = None,
+    share: Share = ALONE,
+) -> StructureEstimate:
+    """D_s of all samples from ``samples`` shared landmarks.
+
+    Args:
+        image: `[N, d_image]` unit rows.
+        text: `[N, d_text]` unit rows on the same device.
+        samples: landmarks m.
+        seed: decides which.
+        trusted: rows that landmarks are drawn from, where poison must not vouch for poison. D_s then means the mean
+            disparity to the trusted rows, and so does structure AD; None draws from all N.
+        precision: of the products, as in ``structure_row_sums``.
+        share: this worker's part where several share the work.
+
+    Raises:
+        ValueError: unless 1 <= samples <= the rows there are to draw from, and on what ``structure_row_sums`` refuses.
+    """
+    population = torch.arange(len(image)) if trusted is None else _trusted_rows(trusted, len(image))
+    draw = _draw_evenly(population, samples, seed, least=1)
+    return _from_columns("landmarks", image, text, draw, seed, convention, precision, share)
+
+
+def row_estimate(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    samples: int,
+    *,
+    seed: int,
+    convention: str = "authors",
+    precision: str | None = None,
+    share: Share = ALONE,
+) -> StructureEstimate:
+    """Exact D_s of ``samples`` rows, and a linear prediction from the squared twin for the others.
+
+    The mean of both together is the regression estimator of structure AD: its standard error is that of the residuals,
+    which are small, since the twin and D_s are nearly proportional. Arguments as in ``landmark_estimate``; at least
+    three rows, for two coefficients.
+    """
+    draw = _draw_evenly(torch.arange(len(image)), samples, seed, least=min(3, len(image)))
+    from_columns = _from_columns("rows", image, text, draw, seed, convention, precision, share)
+    twin = convention_scale(convention) * squared_twin(image, text)
+    known, exact = twin[draw.rows], from_columns.drawn_distance
+    spread = known - known.mean()
+    variance = spread.square().sum()
+    slope = (spread * (exact - exact.mean())).sum() / variance if variance > 0 else torch.zeros((), dtype=torch.float64)
+    predicted = exact.mean() + slope * (twin - known.mean())
+    residuals = exact - predicted[draw.rows]
+    count, n = len(exact), len(twin)
+    residual_variance = residuals.square().sum().item() / (count - 2) if count > 2 else math.nan
+    left_out = 1 - count / n
+    predicted[draw.rows] = exact
+    prediction_error = torch.full_like(predicted, math.sqrt(residual_variance))
+    prediction_error[draw.rows] = 0
+    return StructureEstimate(
+        estimator="rows",
+        seed=seed,
+        standard_error=math.sqrt(residual_variance / count * left_out) if left_out else 0.0,
+        structure_distance=predicted,
+        sample_standard_error=prediction_error,
+        centred_distance=from_columns.centred_distance,
+        drawn=from_columns.drawn,
+        drawn_distance=exact,
+    )
+
+
+def stratified_estimate(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    samples: int,
+    *,
+    strata: torch.Tensor | Sequence[int],
+    seed: int,
+    convention: str = "authors",
+    precision: str | None = None,
+    share: Share = ALONE,
+) -> StructureEstimate:
+    """D_s of all samples from a stratified draw with Neyman's allocation.
+
+    Args:
+        strata: `[N]` integers, equal within a stratum, e.g. the number of a pair's main concept.
+
+    Other arguments as in ``landmark_estimate``.
+
+    Raises:
+        ValueError: on strata that are not `[N]` integers, or too few samples for two of every stratum.
+    """
+    labels = torch.as_tensor(strata).cpu()
+    if labels.is_floating_point() or labels.shape != (len(image),):
+        raise ValueError(f"strata have shape {list(labels.shape)} and dtype {labels.dtype}: expected [N] integers")
+    _, stratum, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    twin = squared_twin(image, text)
+    members = [torch.nonzero(stratum == number).flatten() for number in range(len(sizes))]
+    deviations = [twin[rows].std().item() if len(rows) > 1 else 0.0 for rows in members]
+    allocation = neyman_allocation(sizes.tolist(), deviations, samples)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.cat([
+        rows[torch.randperm(len(rows), generator=generator)[:count]]
+        for rows, count in zip(members, allocation, strict=True)
+    ]).sort().values  # fmt: skip
+    draw = _Draw(rows=drawn, stratum=stratum[drawn], sizes=sizes)
+    return _from_columns("stratified", image, text, draw, seed, convention, precision, share)
+
+
+def squared_twin(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Root of mean over k of (cos_img(i,k) - cos_txt(i,k))^2: a bound on D_s(i) from above, `[N]` fp64 on the CPU.
+
+    Exact in O(N d^2): the mean is (x'X'Xx + y'Y'Yy - 2 x'X'Yy) / N, so that three d x d products of the whole set are
+    all it needs. It orders samples almost as D_s does.
+    """
+    check_same_rows(image, text)
+    n = len(image)
+    blocks = [slice(first, min(first + _ROWS_AT_ONCE, n)) for first in range(0, n, _ROWS_AT_ONCE)]
+    grams = [0.0, 0.0, 0.0]
+    means = torch.empty(n, dtype=torch.float64, device=image.device)
+    with exact_products(image.device):
+        for rows in blocks:
+            x, y = image[rows].double(), text[rows].double()
+            grams = [gram + part for gram, part in zip(grams, (x.T @ x, y.T @ y, x.T @ y), strict=True)]
+        for rows in blocks:
+            x, y = image[rows].double(), text[rows].double()
+            squares = (x @ grams[0] * x).sum(1) + (y @ grams[1] * y).sum(1) - 2 * (x @ grams[2] * y).sum(1)
+            means[rows] = squares / n
+    return means.clamp_(min=0).sqrt_().cpu()
+
+
+def neyman_allocation(sizes: Sequence[int], deviations: Sequence[float], samples: int) -> list[int]:
+    """Samples for each stratum that make the variance of the stratified mean least, exactly ``samples`` in all.
+
+    Every stratum gets two (one where it has no more), since its variance must be estimated; every further sample goes
+    where it lowers the variance most, which is where N_h S_h / sqrt(n_h (n_h + 1)) is largest (Wright, "A simple method
+    of exact optimal sample allocation under stratification", 2014).
+
+    Args:
+        sizes: samples N_h of each stratum.
+        deviations: standard deviation S_h of each stratum; only their ratios matter.
+
+    Raises:
+        ValueError: if ``samples`` is fewer than two a stratum, or more than there are.
+    """
+    counts = [min(2, size) for size in sizes]
+    if not sum(counts) <= samples <= sum(sizes):
+        raise ValueError(
+            f"samples is {samples}: expected {sum(counts)} (two of each of {len(sizes)} strata) to {sum(sizes)}"
+        )
+    # Where no stratum has any spread, spread by size.
+    spreads = list(deviations) if any(deviations) else [1.0] * len(sizes)
+
+    def priority(stratum: int) -> tuple[float, int]:
+        count = counts[stratum]
+        return -sizes[stratum] * spreads[stratum] / math.sqrt(count * (count + 1)), stratum
+
+    queue = [priority(stratum) for stratum, size in enumerate(sizes) if counts[stratum] < size]
+    heapq.heapify(queue)
+    for _ in range(samples - sum(counts)):
+        _, stratum = heapq.heappop(queue)
+        counts[stratum] += 1
+        if counts[stratum] < sizes[stratum]:
+            heapq.heappush(queue, priority(stratum))
+    return counts
+
+
+def _draw_evenly(population: torch.Tensor, samples: int, seed: int, least: int) -> _Draw:
+    if not least <= samples <= len(population):
+        raise ValueError(f"samples is {samples}: expected {least} to {len(population)}")
+    order = torch.randperm(len(population), generator=torch.Generator().manual_seed(seed))[:samples]
+    rows = population[order].sort().values
+    return _Draw(rows=rows, stratum=torch.zeros_like(rows), sizes=torch.tensor([len(population)]))
+
+
+def _trusted_rows(trusted: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:
+    rows = torch.as_tensor(trusted).cpu().long().flatten()
+    if len(rows) == 0 or rows.min() < 0 or rows.max() >= n or len(torch.unique(rows)) != len(rows):
+        raise ValueError(f"trusted holds {len(rows)} rows: expected different numbers in 0..{n - 1}, at least one")
+    return rows
+
+
+def _from_columns(
+    estimator: str,
+    image: torch.Tensor,
+    text: torch.Tensor,
+    draw: _Draw,
+    seed: int,
+    convention: str,
+    precision: str | None,
+    share: Share,
+) -> StructureEstimate:
+    scale = convention_scale(convention)
+    means, variances, centred, columns = _column_pass(image, text, draw, precision, share)
+    drawn_distance = scale * columns / len(image)
+    return StructureEstimate(
+        estimator=estimator,
+        seed=seed,
+        standard_error=_stratified_error(drawn_distance, draw),
+        structure_distance=scale * means,
+        sample_standard_error=scale * variances.clamp(min=0).sqrt(),
+        centred_distance=scale * centred,
+        drawn=draw.rows,
+        drawn_distance=drawn_distance,
+    )
+
+
+def _stratified_error(values: torch.Tensor, draw: _Draw) -> float:
+    """Standard error of the stratified mean of the drawn ``values``; strata drawn whole contribute nothing."""
+    variance = 0.0
+    for stratum, factor in enumerate(draw.error_factors().tolist()):
+        if factor:
+            variance += factor * values[draw.stratum == stratum].var().item() if draw.counts[stratum] > 1 else math.nan
+    return math.sqrt(variance)
+
+
+def _column_pass(
+    image: torch.Tensor, text: torch.Tensor, draw: _Draw, precision: str | None, share: Share
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Every sample's mean disparity to the drawn columns, its variance, the centred mean; the columns' sums.
+
+    `[N]`, `[N]`, `[N]` and `[m]` fp64 on the CPU, from one product of all rows with the drawn ones, in blocks of rows.
+    """
+    check_same_rows(image, text)
+    precision = choose_precision(image, text, precision)
+    choose_kernel(image.device, precision, "torch")
+    n, device = len(image), image.device
+    offsets, mean = mean_disparity(image, text)
+    columns = FixedPointSums(len(draw.rows), n * largest_disparity(image, text), device)
+    results = torch.zeros(3, n, dtype=torch.float64, device=device)
+    at = draw.rows.to(device)
+    block = max(1, ENTRIES_AT_ONCE // len(at))
+    blocks = [slice(first, min(first + block, n)) for first in range(0, n, block)]
+    multiply = _Multiplication(image, text, at, precision)
+    averages, weights, factors = _averaging(draw, multiply.result_type, device)
+    row_offsets, column_offsets = (part.to(multiply.result_type) for part in (offsets, offsets[at] - mean))
+    with exact_products(device):
+        for rows in share.part(blocks):
+            tile = multiply(rows)
+            first, end = (int(torch.searchsorted(draw.rows, edge)) for edge in (rows.start, rows.stop))
+            tile[at[first:end] - rows.start, torch.arange(first, end, device=device)] = 0
+            centred = (tile - row_offsets[rows, None]).sub_(column_offsets)
+            columns.add(slice(0, len(at)), tile.abs_().sum(dim=0))
+            within = (tile @ averages).double()
+            spread = (tile.square_() @ averages).double() - within.square()
+            results[0, rows] = within @ weights
+            results[1, rows] = spread @ factors
+            results[2, rows] = (centred.abs_() @ averages).double() @ weights
+    means, variances, centred_means = share.total(results).cpu()
+    return means, variances, centred_means, columns.value(share)
+
+
+class _Multiplication:
+    """Signed disparities of blocks of rows to the drawn columns."""
+
+    def __init__(self, image: torch.Tensor, text: torch.Tensor, at: torch.Tensor, precision: str) -> None:
+        self.image, self.text, self.operand = image, text, OPERANDS[precision]
+        self.result_type = torch.float32 if precision == "fp16" else self.operand
+        self.on_tensor_cores = precision == "fp16" and image.is_cuda
+        columns = joined_rows(image[at], -text[at], self.operand)
+        self.columns = columns if self.on_tensor_cores else columns.to(self.result_type)
+
+    def __call__(self, rows: slice) -> torch.Tensor:
+        left = joined_rows(self.image[rows], self.text[rows], self.operand)
+        if self.on_tensor_cores:
+            return torch.mm(left, self.columns.T, out_dtype=torch.float32)
+        return left.to(self.result_type) @ self.columns.T
+
+
+def _averaging(draw: _Draw, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """`[m, strata]` averages of the drawn columns of each stratum, the strata's weights, and their error factors."""
+    counts = draw.counts.double()
+    averages = torch.nn.functional.one_hot(draw.stratum, len(draw.sizes)).double() / counts
+    # The sample variance has m - 1 in its denominator; one observation has none, unless it is the whole stratum.
+    factors = draw.error_factors() * counts / (counts - 1)
+    factors[draw.counts == draw.sizes] = 0
+    factors[(draw.counts == 1) & (draw.sizes > 1)] = math.nan
+    return averages.to(device=device, dtype=dtype), draw.weights.to(device), factors.to(device)

@@ -1,0 +1,132 @@
+"""Plans keep to their budgets or refuse; what was planned is what is done, checked and reported."""
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.experiments.alignment_plan import LEAST_SAMPLES, StructureRequest, plan_structure, tile_rate
+from explorer.experiments.distributed_alignment import Workers, worker_group
+from explorer.experiments.structure_computation import compute_structure
+from explorer.theory.alignment_difficulty import alignment_difficulty
+from explorer.theory.structure_check import TOLERANCES
+
+CPU = torch.device("cpu")
+
+
+def planned(n=10**6, rate=1e11, **request):
+    request = StructureRequest(**request)
+    return plan_structure(request, n, 512, 512, device=CPU, precision="fp32", operations_per_second=rate)
+
+
+def unit_rows(n, seed, d=16):
+    rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) + 0.3
+    return torch.nn.functional.normalize(rows)
+
+
+def test_exact_unless_it_does_not_fit():
+    exact = planned(n=20_000, estimator="auto", budget_seconds=10)
+    assert (exact.estimator, exact.samples) == ("exact", None)
+    assert exact.estimated_seconds == pytest.approx(20_000 * 21_024 * 1024 / 1e11)
+    drawn = planned(n=20_000, estimator="auto", budget_seconds=1)
+    assert drawn.estimator == "landmarks"
+    assert drawn.estimated_seconds <= 1 < exact.estimated_seconds
+    assert drawn.reason.startswith("exact takes about 4.31 s of 1 s and ")
+
+
+def test_the_largest_sample_that_fits_is_drawn():
+    plan = planned(estimator="auto", budget_seconds=60)
+    task_seconds = 2 * 10**6 * 1024 / 1e11
+    assert plan.samples == int(60 / task_seconds)
+
+
+def test_memory_decides_too():
+    plan = planned(n=100_000, estimator="auto", budget_bytes=2e8)
+    assert plan.estimator == "landmarks"
+    assert plan.samples == 1000, "what is drawn where no time budget says how many"
+    assert plan.estimated_bytes <= 2e8
+    assert planned(n=100_000, estimator="auto", budget_bytes=1e10).estimator == "exact"
+
+
+def test_more_workers_take_less_time():
+    request = StructureRequest(estimator="exact")
+    plans = [
+        plan_structure(
+            request, 10_000, 64, 64, device=CPU, precision="fp32", workers=workers, operations_per_second=1e9
+        )
+        for workers in (1, 4)
+    ]
+    assert plans[0].estimated_seconds == pytest.approx(4 * plans[1].estimated_seconds)
+
+
+def test_nothing_is_put_in_the_place_of_what_was_asked_for():
+    with pytest.raises(ValueError, match=r"exact takes about .* of 1 s and .*: expected a larger budget or estimator"):
+        planned(estimator="exact", budget_seconds=1)
+    with pytest.raises(ValueError, match=f"{LEAST_SAMPLES} landmarks take about"):
+        planned(estimator="auto", budget_seconds=1e-3)
+    with pytest.raises(ValueError, match=r"5000 rows take about .* or fewer samples"):
+        planned(estimator="rows", samples=5000, budget_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"estimator": "guess"}, "estimator is 'guess': expected one of auto, exact"),
+        ({"samples": 5}, "samples is 5 and estimator exact"),
+        ({"estimator": "rows", "samples": 0}, "samples is 0"),
+        ({"budget_seconds": 0.0}, "budget_seconds is 0.0: expected a positive number"),
+        ({"budget_bytes": float("nan")}, "budget_bytes is nan"),
+        ({"estimator": "rows", "kernel": "triton"}, "kernel is 'triton' and estimator rows"),
+    ],
+)
+def test_impossible_requests_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        StructureRequest(**settings)
+
+
+def test_the_probe_measures_a_rate():
+    assert 1e6 < tile_rate(CPU, 16, 24, "fp32", "torch", 64) < 1e15
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32", "fp64"])
+def test_exact_computation_is_alignment_difficulty(precision):
+    image, text = unit_rows(150, 0), unit_rows(150, 1)
+    done = compute_structure(image, text, StructureRequest(precision=precision), convention="halved")
+    expected = alignment_difficulty(image, text, convention="halved", precision=precision)
+    assert torch.equal(done.structure_distance, expected.structure_distance)
+    assert done.check.passed
+    report = done.report()
+    assert (report["estimator"], report["precision"], report["estimator_standard_error"]) == ("exact", precision, 0.0)
+    assert report["self_check_deviation"] <= TOLERANCES[precision]
+    assert {"plan", "estimated_seconds", "estimated_bytes", "seconds"} <= done.cost_report().keys()
+
+
+@pytest.mark.parametrize("estimator", ["landmarks", "rows", "stratified"])
+def test_estimates_say_so_and_are_close(estimator):
+    image, text = unit_rows(300, 0), unit_rows(300, 1)
+    strata = np.arange(300) % 3
+    request = StructureRequest(estimator=estimator, samples=100, seed=3)
+    done = compute_structure(image, text, request, strata=strata)
+    report = done.report()
+    assert (report["estimator"], report["samples"], report["estimator_seed"]) == (estimator, 100, 3)
+    exact = alignment_difficulty(image, text).structure_ad
+    assert abs(done.structure_distance.mean().item() - exact) < 5 * report["estimator_standard_error"]
+    assert set(report["self_check_rows"]) <= set(done.estimate.drawn.tolist())
+
+
+def test_a_result_that_fails_its_check_is_not_returned(monkeypatch):
+    monkeypatch.setitem(TOLERANCES, "fp32", 0.0)
+    with pytest.raises(ArithmeticError, match=r"is off by .* at precision fp32 on cpu with kernel torch"):
+        compute_structure(unit_rows(60, 0), unit_rows(60, 1), StructureRequest())
+
+
+def test_devices_and_strata_are_not_guessed():
+    image, text = unit_rows(40, 0), unit_rows(40, 1)
+    with pytest.raises(ValueError, match="there are no strata"):
+        compute_structure(image, text, StructureRequest(estimator="stratified", samples=10))
+    with pytest.raises(ValueError, match="device is 'cuda' and the workers compute on 'cpu'"):
+        compute_structure(image, text, StructureRequest(device="cuda"), workers=Workers())
+    with pytest.raises(ValueError, match="device is 'mps': expected cpu or cuda"), worker_group("mps"):
+        pass
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="which has 0 GPUs"), worker_group("cuda"):
+            pass
