@@ -46,7 +46,7 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
     table = gr.HTML(registry_table(context.registry()), elem_id="registry", container=False, padding=False)
     with gr.Row():
         refresh = gr.Button("Look again", elem_id="registry-refresh", scale=0, min_width=140)
-        check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=180)
+        check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=240)
     with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False):
         hub_id = gr.Textbox(
             label="owner/name or owner/name@revision",
