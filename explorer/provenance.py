@@ -48,11 +48,14 @@ def hash_json(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by atomic rename, so that a reader never sees half a file."""
+    """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_manifest(

@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.structure_options import (
+    BudgetMemory,
+    BudgetSeconds,
+    Estimator,
+    Kernel,
+    Landmarks,
+    Precision,
+    Samples,
+    StructureDevice,
+    structure_request,
+    trusted_landmarks,
+)
 from explorer.provenance import ROOT
 
 DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
@@ -21,15 +33,14 @@ def alignment_difficulty(
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
     labels: Annotated[bool, typer.Option("--labels", help="Use class labels instead of captions.")] = False,
     split: Annotated[str, typer.Option(help="Split to measure: train, test or all.")] = "train",
-    estimator: Annotated[str, typer.Option(help="Structure AD: auto, exact, landmarks, rows or stratified.")] = "auto",
-    samples: Annotated[int | None, typer.Option(help="Rows an estimator draws; default: what fits.")] = None,
-    budget_seconds: Annotated[float | None, typer.Option(help="Seconds that structure AD may take.")] = None,
-    budget_memory: Annotated[
-        float | None, typer.Option(help="Gigabytes it may take beside the features, in each process.")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="Operands of the products: fp16, fp32 or fp64.")] = "fp32",
-    kernel: Annotated[str, typer.Option(help="auto (triton on CUDA), torch or triton.")] = "auto",
-    device: Annotated[str, typer.Option(help="Where the products run: cpu or cuda.")] = "cpu",
+    estimator: Estimator = "auto",
+    samples: Samples = None,
+    landmarks: Landmarks = None,
+    budget_seconds: BudgetSeconds = None,
+    budget_memory: BudgetMemory = None,
+    precision: Precision = "fp32",
+    kernel: Kernel = "auto",
+    device: StructureDevice = "cpu",
     seed: Annotated[int, typer.Option(help="Decides what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -39,24 +50,18 @@ def alignment_difficulty(
     work among N processes.
     """
     from explorer.experiments.alignment import measure, measure_labels
-    from explorer.experiments.alignment_plan import StructureRequest
     from explorer.experiments.distributed_alignment import worker_group
     from explorer.models.universal_extractor import UniversalExtractor
 
     if labels and convention != "authors":
         raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
-    request = StructureRequest(
-        estimator=estimator,
-        samples=samples,
-        budget_seconds=budget_seconds,
-        budget_bytes=None if budget_memory is None else budget_memory * 1e9,
-        precision=precision,
-        kernel=kernel,
-        device=device,
-        seed=seed,
-    )
+    request = structure_request(
+        estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
+        precision=precision, kernel=kernel, device=device, seed=seed,
+    )  # fmt: skip
     encoder = UniversalExtractor.load(extractor)
     common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
+    common["landmarks"] = trusted_landmarks(landmarks)
     with worker_group(device) as workers:
         if labels:
             measurement = measure_labels(pair_set, encoder, **common, workers=workers)

@@ -27,6 +27,9 @@ Device = Annotated[str, typer.Option(help="Torch device.")]
 @benchmark.command("capture")
 def capture_command(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")] = ICONWORLD / "benign",
+    architecture: Annotated[
+        str, typer.Option(help="sd15, sd21 or sdxl: random weights of that U-Net instead of a checkpoint.")
+    ] = "",
     prompt: Prompt = "a photo of a dog",
     steps: Steps = 20,
     guidance_scale: GuidanceScale = 7.5,
@@ -34,14 +37,31 @@ def capture_command(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Generation with attention capture against the same without; the goal is 1.05 on a CPU."""
-    from explorer.experiments.capture_benchmark import capture_cost
+    """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.05 on a CPU.
+
+    Prints a Markdown table.
+    """
+    from explorer.experiments.capture_benchmark import (
+        benchmark_capture,
+        capture_table,
+        pipeline_denoising,
+        random_denoising,
+    )
     from explorer.experiments.generation import GenerationRequest
     from explorer.models.pipelines import load_pipeline
 
-    request = GenerationRequest(prompt=prompt, seed=0, steps=steps, guidance_scale=guidance_scale)
-    cost = capture_cost(load_pipeline(checkpoint, device), request, rounds)
-    emit({"checkpoint": str(checkpoint), **_conditions(steps, device, CAPTURE_GOAL), **cost.as_dict()}, as_json)
+    if architecture:
+        denoising = random_denoising(architecture, steps=steps, guidance_scale=guidance_scale, device=device)
+    else:
+        request = GenerationRequest(prompt=prompt, seed=0, steps=steps, guidance_scale=guidance_scale)
+        denoising = pipeline_denoising(load_pipeline(checkpoint, device), request)
+    costs = benchmark_capture(denoising, rounds)
+    if not as_json:
+        typer.echo(capture_table(costs))
+        return
+    model = {"architecture": architecture} if architecture else {"checkpoint": str(checkpoint)}
+    captures = {name: cost.as_dict() for name, cost in costs.items()}
+    emit({**model, **_conditions(steps, device, CAPTURE_GOAL), "captures": captures}, as_json)
 
 
 @benchmark.command("compare")

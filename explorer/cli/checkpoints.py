@@ -37,12 +37,14 @@ def checkpoints(
 
 @application.command("set-base")
 def set_base_command(
-    file: Annotated[Path, typer.Argument(help="A loose single file or LoRA (.safetensors).")],
-    base: Annotated[Path, typer.Argument(help="Diffusers folder of the same family that lends what the file lacks.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a U-Net alone, or a single file or LoRA (.safetensors).")
+    ],
+    base: Annotated[Path, typer.Argument(help="Diffusers folder of the same family that lends what it lacks.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write down which pipeline folder a single file or LoRA stands on (in NAME.manifest.json beside it)."""
-    emit(_as_entry(set_base(file, base)), as_json)
+    """Write down in its manifest which pipeline folder a U-Net, a single file or a LoRA stands on."""
+    emit(_as_entry(set_base(checkpoint, base)), as_json)
 
 
 @application.command("fetch")

@@ -9,13 +9,28 @@ import typer
 
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.benchmark import benchmark
+from explorer.cli.structure_options import (
+    BudgetMemory,
+    BudgetSeconds,
+    Estimator,
+    Kernel,
+    Landmarks,
+    Precision,
+    Samples,
+    StructureDevice,
+    structure_request,
+    trusted_landmarks,
+)
 from explorer.provenance import ROOT
 
 if TYPE_CHECKING:
     from explorer.models.universal_extractor import UniversalExtractor
 
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Tar shard, parquet file, folder, or a glob in quotes. Local only.")
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="Tar shard, parquet file, folder, or in quotes a glob or {00000..00099}.tar. Local only."
+    ),
 ]
 Kind = Annotated[str, typer.Option(help="auto, webdataset, parquet, imagefolder or cifar10.")]
 CaptionColumn = Annotated[
@@ -74,24 +89,44 @@ def ad_store(
     feature_range: FeatureRange = None,
     alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
-    sample: Annotated[int | None, typer.Option(help="Measure this many random pairs; default: all.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides the sample.")] = 0,
-    device: Device = "cpu",
+    sample: Annotated[int | None, typer.Option(help="Measure only this many random pairs; default: all.")] = None,
+    estimator: Estimator = "auto",
+    samples: Samples = None,
+    landmarks: Landmarks = None,
+    concepts: Annotated[
+        Path | None, typer.Option(help="Text file of nouns, one a line; a caption's first is its stratum (stratified).")
+    ] = None,
+    caption_column: CaptionColumn = None,
+    budget_seconds: BudgetSeconds = None,
+    budget_memory: BudgetMemory = None,
+    precision: Precision = "fp32",
+    kernel: Kernel = "auto",
+    device: StructureDevice = "cpu",
+    seed: Annotated[int, typer.Option(help="Decides the sample, and what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Alignment Difficulty of stored embeddings; nothing is encoded again."""
+    """Alignment Difficulty of stored embeddings, computed as in `ad`; nothing is encoded again.
+
+    What does not fit memory is read from disk part by part; --sample reads its own rows only. `torchrun
+    --nproc-per-node N -m explorer ad-store STORE` shares the work among N processes.
+    """
+    from explorer.data.pair_import import read_concepts
+    from explorer.experiments.distributed_alignment import worker_group
     from explorer.experiments.store_alignment import measure_store
 
-    measurement = measure_store(
-        store,
-        feature_range=feature_range,
-        alpha=alpha,
-        convention=convention,
-        sample=sample,
-        seed=seed,
-        device=device,
-    )
-    emit({"store": str(store), **measurement.report()}, as_json)
+    request = structure_request(
+        estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
+        precision=precision, kernel=kernel, device=device, seed=seed,
+    )  # fmt: skip
+    nouns = () if concepts is None else read_concepts(concepts)
+    with worker_group(device) as workers:
+        measurement = measure_store(
+            store, feature_range=feature_range, alpha=alpha, convention=convention, sample=sample, seed=seed,
+            request=request, landmarks=trusted_landmarks(landmarks), concepts=nouns, caption_column=caption_column,
+            workers=workers,
+        )  # fmt: skip
+        if workers.index == 0:
+            emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)
 
 
 @benchmark.command("embeddings")

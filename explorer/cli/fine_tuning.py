@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.embeddings import CaptionColumn, Kind
 from explorer.provenance import ROOT
 
 Overridden = "Instead of the recipe's."
@@ -17,9 +18,13 @@ Overridden = "Instead of the recipe's."
 @application.command("fine-tune")
 def fine_tune(
     base: Annotated[Path, typer.Option(help="Checkpoint folder: a pipeline, or a U-Net on one.")],
-    pairs: Annotated[Path, typer.Option("--set", help="Pair set; its training split is used.")],
+    pairs: Annotated[
+        str, typer.Option("--set", help="Pair set, whose training split is used; or any SOURCE of `import`.")
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
     recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
+    kind: Kind = "auto",
+    caption_column: CaptionColumn = None,
     steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
     batch_size: Annotated[int | None, typer.Option(help=f"Over all processes. {Overridden}")] = None,
     accumulation: Annotated[int | None, typer.Option(help=f"Micro-batches a step and process. {Overridden}")] = None,
@@ -43,11 +48,11 @@ def fine_tune(
     device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun the local rank's GPU.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a U-Net on a pair set; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
+    """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
-    from explorer.data.pair_set import PairSet
     from explorer.experiments import fine_tune as experiment
     from explorer.experiments.paper_recipes import find_fine_tuning_recipe, override
+    from explorer.experiments.training_pairs import pair_set_or_source
 
     chosen = override(
         find_fine_tuning_recipe(recipe),
@@ -58,8 +63,8 @@ def fine_tune(
     )  # fmt: skip
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
-        base, PairSet.load(pairs), chosen, out, run=run, cache=cache or ROOT / "runs" / "encoded", device=device,
-        track=track, say=_say,
+        base, pair_set_or_source(pairs, kind=kind, caption_column=caption_column), chosen, out, run=run,
+        cache=cache or ROOT / "runs" / "encoded", device=device, track=track, say=_say,
     )  # fmt: skip
     if manifest is not None:
         config, metrics = manifest["config"], manifest["metrics"]

@@ -54,7 +54,7 @@ def generate_command(
     }
     if len(pipelines) != len(folders):
         raise ValueError("two checkpoints have the same folder name: expected different names")
-    generations = list(compare(pipelines, request))
+    generations = list(compare(pipelines, request, keep_heads=False))
     files = save_generations(generations, out)
     result = {
         "prompt": prompt,
@@ -71,7 +71,8 @@ def generate_command(
 
 
 def _summary(generation: Generation) -> dict[str, Any]:
-    """Seconds, and of each word the map's scatter and the attention it receives, averaged over the images."""
+    """Seconds, and of each word the map's scatter and the attention it receives, averaged over the images; for a
+    joint transformer also the share of its attention that goes to the text at all."""
     import torch
 
     from explorer.theory.attention_statistics import column_mass, scatter
@@ -79,9 +80,14 @@ def _summary(generation: Generation) -> dict[str, Any]:
     maps = torch.stack([generation.cube.maps(image=index) for index in range(generation.cube.images)])
     scatters, masses = scatter(maps).mean(0).tolist(), column_mass(maps).mean(0).tolist()
     columns = zip(generation.words.columns, scatters, masses, strict=True)
+    share = {}
+    if generation.cube.has_text_share:
+        shares = [generation.cube.text_share(image=index).mean() for index in range(generation.cube.images)]
+        share = {"text_share": float(torch.stack(shares).mean())}
     return {
         "model": generation.model,
         "seconds": round(generation.seconds, 3),
+        **share,
         "words": [{"word": word, "scatter": spread, "mass": mass} for word, spread, mass in columns],
     }
 

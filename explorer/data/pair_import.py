@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def import_pairs(
 ) -> tuple[PairSet, list[QuarantinedRecord]]:
     """Write a source's usable pairs as a pair set; what is unusable goes to ``quarantine.parquet`` beside it.
 
-    All pictures are held in memory until they are written: N * size * size * 3 bytes.
+    Pictures wait for each other on disk, where they take twice N * size * size * 3 bytes until all are written.
 
     Args:
         folder: a new folder.
@@ -62,22 +63,25 @@ def import_pairs(
         raise ValueError(f"split is {split!r}: expected train or test")
     if (folder / MANIFEST_NAME).exists():
         raise ManifestError(f"{folder} already holds a {MANIFEST_NAME}: choose a new folder")
-    pixels, kept, quarantined = _collect(source, size, limits, workers)
-    counts = count_reasons(quarantined)
-    if not kept:
-        raise ValueError(f"no usable pair among {len(quarantined)} records: {counts or 'the source is empty'}")
-    write_quarantine(folder / QUARANTINE_NAME, quarantined)
-    config = {
-        "source": source.kind,
-        "fingerprint": source.fingerprint(),
-        "settings": source.settings(),
-        "size": size,
-        "limits": limits.as_dict(),
-        "concepts": list(concepts),
-        "quarantined": counts,
-    }
-    images = np.frombuffer(pixels, np.uint8).reshape(len(kept), size, size, 3)
-    return PairSet.write(folder, _table(kept, concepts, split), images, config=config, seed=None), quarantined
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder.parent) as pixels:  # without a name: nothing of it outlives this process
+        kept, quarantined = _collect(source, size, limits, workers, pixels)
+        counts = count_reasons(quarantined)
+        if not kept:
+            raise ValueError(f"no usable pair among {len(quarantined)} records: {counts or 'the source is empty'}")
+        write_quarantine(folder / QUARANTINE_NAME, quarantined)
+        config = {
+            "source": source.kind,
+            "fingerprint": source.fingerprint(),
+            "settings": source.settings(),
+            "size": size,
+            "limits": limits.as_dict(),
+            "concepts": list(concepts),
+            "quarantined": counts,
+        }
+        pixels.flush()
+        images = np.memmap(pixels, np.uint8, "r", shape=(len(kept), size, size, 3))
+        return PairSet.write(folder, _table(kept, concepts, split), images, config=config, seed=None), quarantined
 
 
 def square_thumbnail(image: np.ndarray, size: int) -> np.ndarray:
@@ -124,9 +128,9 @@ def read_concepts(path: Path) -> tuple[str, ...]:
 
 
 def _collect(
-    source: PairSource, size: int, limits: Limits, workers: int
-) -> tuple[bytearray, list[Record], list[QuarantinedRecord]]:
-    """Pixels of the usable records one after the other, their records without pictures, and the unusable ones."""
+    source: PairSource, size: int, limits: Limits, workers: int, pixels: BinaryIO
+) -> tuple[list[Record], list[QuarantinedRecord]]:
+    """The usable records without pictures, whose pixels go to ``pixels`` one after the other, and the unusable ones."""
 
     def thumbnail(record: Record) -> np.ndarray | UnusableError:
         if record.problem is not None:
@@ -134,7 +138,7 @@ def _collect(
         check_caption(record.caption, limits)
         return square_thumbnail(decode_image(record.image, limits), size)
 
-    pixels, kept, quarantined = bytearray(), [], []
+    kept, quarantined = [], []
     seen: set[str] = set()
     for record, outcome in in_order(thumbnail, source.records(), workers=workers, ahead=AHEAD):
         if not isinstance(outcome, UnusableError) and record.uid in seen:
@@ -143,9 +147,9 @@ def _collect(
             quarantined.append(set_aside(record, outcome))
             continue
         seen.add(record.uid)
-        pixels += outcome.tobytes()
+        pixels.write(outcome.tobytes())
         kept.append(Record(uid=record.uid, place=record.place, caption=record.caption, metadata=record.metadata))
-    return pixels, kept, quarantined
+    return kept, quarantined
 
 
 def _table(kept: list[Record], concepts: tuple[str, ...], split: str) -> pandas.DataFrame:

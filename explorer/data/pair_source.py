@@ -19,6 +19,8 @@ from explorer.data.quarantine import Reason, UnusableError
 from explorer.provenance import hash_json
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+UID_FIELD = "uid"
+"""Where sources name their pairs, as DataComp does."""
 MAX_IMAGE_BYTES = 64 * 2**20
 """Longer encoded images are set aside unread."""
 MAX_TEXT_BYTES = 2**20
@@ -61,17 +63,32 @@ class PairSource(ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 over :meth:`settings` and the name, size and modification time of every file."""
-        shared = common_folder(self.files)
         facts = []
-        for path in self.files:
+        for path, name in named_files(self.files):
             found = path.stat()
-            facts.append([printable(path.relative_to(shared).as_posix()), found.st_size, found.st_mtime_ns])
+            facts.append([name, found.st_size, found.st_mtime_ns])
         return hash_json({**self.settings(), "files": facts})
 
 
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The deepest folder that holds all files ``paths``."""
-    return Path(os.path.commonpath([path.parent for path in paths]))
+def named_files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each file with its printable path from the deepest folder that holds all of them."""
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    for path in paths:
+        yield path, printable(path.relative_to(shared).as_posix())
+
+
+def unreadable_shard(name: str, detail: str) -> Record:
+    """What stands in a source for a whole file that cannot be read, or for the rest of it."""
+    return Record(uid=name, place=name, problem=UnusableError(Reason.UNREADABLE_SHARD, detail))
+
+
+def given_uid(metadata: dict[str, Any], otherwise: str) -> str:
+    """The uid that the source itself gives a pair; ``otherwise`` where there is none.
+
+    One that is no text was not made to name the pair.
+    """
+    given = metadata.get(UID_FIELD)
+    return printable(given) if isinstance(given, str) and given else otherwise
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.data.pair_source import MAX_IMAGE_BYTES, PairSource, Record, common_folder, first_of, printable
+from explorer.data.pair_source import (
+    MAX_IMAGE_BYTES,
+    PairSource,
+    Record,
+    first_of,
+    given_uid,
+    named_files,
+    unreadable_shard,
+)
 from explorer.data.quarantine import Reason, UnusableError
 
 if TYPE_CHECKING:
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "image_bytes", "bytes")
 CAPTION_COLUMNS = ("caption", "text", "TEXT", "prompt", "label", "labels", "fine_label")
 """Text columns come first: a label is taken only where there is no caption."""
-UID_COLUMN = "uid"
 ROWS_AT_ONCE = 64
 
 
@@ -58,17 +65,14 @@ class ParquetSource(PairSource):
     def records(self, start: int = 0) -> Iterator[Record]:
         from pyarrow import ArrowException
 
-        shared = common_folder(self.files)
         number = 0
-        for path in self.files:
-            shard = printable(path.relative_to(shared).as_posix())
+        for path, shard in named_files(self.files):
             try:
                 file = _open(path)
                 self._check_columns(file.schema_arrow)
             except (ArrowException, OSError, ValueError) as error:
                 if number >= start:
-                    problem = UnusableError(Reason.UNREADABLE_SHARD, str(error))
-                    yield Record(uid=shard, place=shard, problem=problem)
+                    yield unreadable_shard(shard, str(error))
                 number += 1
                 continue
             with file:
@@ -104,10 +108,8 @@ class ParquetSource(PairSource):
     def _record(self, batch: pyarrow.RecordBatch, index: int, shard: str, row: int) -> Record:
         uid, place = _uid(shard, row), f"{shard}:{row}"
         try:
-            # A uid that is no text was not made to name the pair.
             metadata = {name: _plain(batch.column(name)[index]) for name in batch.schema.names if self._is_extra(name)}
-            given = metadata.get(UID_COLUMN)
-            uid = given if isinstance(given, str) and given else uid
+            uid = given_uid(metadata, uid)
             caption = self._caption(batch.column(self.caption_column)[index])
             image = _encoded(batch.column(self.image_column)[index])
         except UnusableError as problem:

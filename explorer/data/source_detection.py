@@ -11,6 +11,7 @@ from explorer.data.cifar10 import CLASSES, SIDE, read_cifar10
 from explorer.data.image_folder_source import ImageFolderSource
 from explorer.data.pair_source import IMAGE_EXTENSIONS, PairSource, Record
 from explorer.data.parquet_source import ParquetSource
+from explorer.data.shard_names import expand_braces
 from explorer.data.webdataset_source import WebdatasetSource
 
 KINDS = ("auto", "webdataset", "parquet", "imagefolder", "cifar10")
@@ -47,13 +48,14 @@ def open_source(
     """Open a user's pairs.
 
     Args:
-        location: a tar shard, a parquet file, a folder, or a glob of shards or parquet files.
+        location: a tar shard, a parquet file, a folder, or a glob of shards or parquet files; braces as in
+            ``{00000..00099}.tar`` name shards one by one.
         kind: one of ``KINDS``; ``auto`` decides by the names of the files.
         caption_column: column or field that holds the captions, where it is not one of the usual names.
         split: ``train`` or ``test``; for CIFAR-10 only, whose folder holds both.
 
     Raises:
-        FileNotFoundError: if nothing lies there.
+        FileNotFoundError: if nothing lies there, or naming what braces name and is missing.
         ValueError: naming what was found, if it is no known kind, several kinds, or not of the kind asked for.
     """
     if kind not in KINDS:
@@ -78,16 +80,22 @@ def open_source(
 
 
 def _matches(location: Path | str) -> list[Path]:
-    """What ``location`` names, absolute, in sorted order."""
+    """What ``location`` names, absolute: braces in the order they are written, every glob in sorted order."""
     if "://" in str(location) or str(location).startswith("pipe:"):
         raise ValueError(f"{location} is an address: expected a local path or glob; nothing is ever downloaded")
     path = Path(location)
     if path.exists():
         return [path.resolve()]
-    found = sorted(Path(name).resolve() for name in glob.glob(str(location), recursive=True))
-    if not found:
+    names = expand_braces(str(location))
+    matches = {name: sorted(glob.glob(name, recursive=True)) for name in names}
+    missing = [name for name, found in matches.items() if not found]
+    if len(missing) == len(matches):
         raise FileNotFoundError(f"{location} names nothing: expected a file, a folder or a glob that matches some")
-    return found
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise FileNotFoundError(f"{location} names {len(matches)} files, of which {len(missing)} are missing: {named}")
+    found = [Path(name).resolve() for matched in matches.values() for name in matched]
+    return list(dict.fromkeys(found))
 
 
 def _detect(location: Path | str, found: list[Path]) -> str:

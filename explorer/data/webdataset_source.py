@@ -19,11 +19,13 @@ from explorer.data.pair_source import (
     PairSource,
     Record,
     caption_of,
-    common_folder,
     decode_text,
     first_of,
+    given_uid,
+    named_files,
     parse_metadata,
     printable,
+    unreadable_shard,
 )
 from explorer.data.quarantine import Reason, UnusableError
 
@@ -50,16 +52,14 @@ class WebdatasetSource(PairSource):
         return {"kind": self.kind, "caption_column": self.caption_column}
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        shared = common_folder(self.files)
         number = 0
-        for path in self.files:
-            shard = printable(path.relative_to(shared).as_posix())
+        for path, shard in named_files(self.files):
             try:
                 # Only plain tar: a compressed one could not be entered at a later record.
                 archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below, after the problem is told apart
             except (tarfile.TarError, OSError) as error:
                 if number >= start:
-                    yield _broken_shard(shard, str(error))
+                    yield unreadable_shard(shard, str(error))
                 number += 1
                 continue
             with archive:
@@ -70,15 +70,14 @@ class WebdatasetSource(PairSource):
 
     def _record(self, archive: tarfile.TarFile, shard: str, key: str, members: Members | UnusableError) -> Record:
         if isinstance(members, UnusableError):
-            return _broken_shard(shard, members.detail)
+            return unreadable_shard(shard, members.detail)
         uid, place = f"{shard.removesuffix('.tar')}/{key}", f"{shard}:{key}"
         try:
             metadata = {}
             if "json" in members:
                 text = _read(archive, members["json"], MAX_TEXT_BYTES, Reason.UNREADABLE_METADATA)
                 metadata = parse_metadata(text, f"{key}.json")
-            given = metadata.get("uid")
-            uid = printable(given) if isinstance(given, str) and given else uid
+            uid = given_uid(metadata, uid)
             caption = self._caption(archive, key, members, metadata)
             extension = first_of(IMAGE_EXTENSIONS, members)
             if extension is None:
@@ -92,10 +91,6 @@ class WebdatasetSource(PairSource):
         if self.caption_column is None and "txt" in members:
             return decode_text(_read(archive, members["txt"], MAX_TEXT_BYTES, Reason.LONG_CAPTION), f"{key}.txt")
         return caption_of(metadata, self.caption_column or "caption")
-
-
-def _broken_shard(shard: str, detail: str) -> Record:
-    return Record(uid=shard, place=shard, problem=UnusableError(Reason.UNREADABLE_SHARD, detail))
 
 
 def _samples(archive: tarfile.TarFile) -> Iterator[tuple[str, Members | UnusableError]]:

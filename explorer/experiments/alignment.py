@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from explorer.data.pair_set import PairSet
     from explorer.experiments.alignment_plan import StructureRequest
     from explorer.experiments.structure_computation import StructureComputation
+    from explorer.experiments.trusted_landmarks import LandmarkList
     from explorer.theory.alignment_difficulty import AlignmentDifficulty
     from explorer.theory.alignment_updates import MeanOffset
 
@@ -86,6 +87,7 @@ def measure(
     convention: str = "authors",
     split: str | None = "train",
     request: StructureRequest | None = None,
+    landmarks: LandmarkList | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
     """AD of a pair set's captions and pictures, with the extractor's frozen feature range.
@@ -95,24 +97,26 @@ def measure(
         extractor: a universal extractor: ``name``, ``feature_range``, ``encode_images``, ``encode_texts``.
         split: measure only this split; None measures all pairs.
         request: how to compute the structure distances; None is exact, on the CPU.
+        landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
+            these. None draws from all.
         workers: the processes that share the work; every one of them calls this and gets the result.
 
     Raises:
-        ValueError: if the split has no pairs, or on what ``compute_structure`` refuses.
+        ValueError: if the split has no pairs, on landmarks that are not among them, or on what ``compute_structure``
+            refuses.
     """
     from explorer.experiments.features import pair_features
+    from explorer.experiments.structure_computation import check_composition
     from explorer.theory.alignment_difficulty import feature_distance, paired_cosines
 
-    _check_composition(alpha, convention)
-    pair_set = _opened(pair_set)
-    rows = _split_rows(pair_set.table, split)
-    features = workers.first_alone(lambda: pair_features(pair_set, extractor))
-    image, text = (part[rows] for part in features)
+    check_composition(alpha, convention)
+    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor))
+    image, text = (part[chosen.rows] for part in features)
     feature_range = tuple(extractor.feature_range)
     distance = feature_distance(paired_cosines(image, text), feature_range)
-    split_of_set = _SplitOfSet(pair_set=pair_set, extractor=extractor.name, rows=rows, split=split)
     settings = {"alpha": alpha, "convention": convention, "feature_range": feature_range}
-    return split_of_set.measured("captions", image, text, distance, settings, request, workers)
+    return chosen.measured("captions", image, text, distance, settings, request, workers)
 
 
 def measure_labels(
@@ -122,6 +126,7 @@ def measure_labels(
     alpha: float = 0.8,
     split: str | None = "train",
     request: StructureRequest | None = None,
+    landmarks: LandmarkList | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
     """AD where a pair's text is the class label in its caption (section 5.4: CIFAR-10, ImageNet).
@@ -134,18 +139,17 @@ def measure_labels(
     """
     import torch
 
+    from explorer.experiments.structure_computation import check_composition
     from explorer.theory.alignment_difficulty import one_hot_labels
 
-    _check_composition(alpha, "authors")
-    pair_set = _opened(pair_set)
-    rows = _split_rows(pair_set.table, split)
-    labels, true_labels = class_labels(pair_set.table.iloc[rows])
-    image = picture_features(pair_set, extractor, rows)
+    check_composition(alpha, "authors")
+    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    labels, true_labels = class_labels(chosen.pair_set.table.iloc[chosen.rows])
+    image = picture_features(chosen.pair_set, extractor, chosen.rows)
     distance = torch.from_numpy(labels != true_labels).double()
-    split_of_set = _SplitOfSet(pair_set=pair_set, extractor=extractor.name, rows=rows, split=split)
     settings = {"alpha": alpha, "convention": "authors", "feature_range": None}
     text = one_hot_labels(labels, image)
-    return split_of_set.measured("labels", image, text, distance, settings, request, workers)
+    return chosen.measured("labels", image, text, distance, settings, request, workers)
 
 
 def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +193,27 @@ class _SplitOfSet:
     extractor: str
     rows: np.ndarray
     split: str | None
+    trusted: np.ndarray | None
+    """Positions in ``rows`` that landmarks are drawn from; None for all."""
+
+    @staticmethod
+    def choose(
+        pair_set: PairSet | Path | str,
+        extractor: str,
+        split: str | None,
+        landmarks: LandmarkList | None,
+        request: StructureRequest | None,
+    ) -> _SplitOfSet:
+        """The pairs of ``split`` and the trusted ones among them, before any feature is computed."""
+        from explorer.experiments.alignment_plan import StructureRequest
+        from explorer.experiments.structure_computation import check_takes_landmarks
+
+        pair_set = _opened(pair_set)
+        rows, trusted = _split_rows(pair_set.table, split), None
+        if landmarks is not None:
+            check_takes_landmarks(request or StructureRequest())
+            trusted = landmarks.positions(rows, [pair_set.table["uid"].tolist()])
+        return _SplitOfSet(pair_set=pair_set, extractor=extractor, rows=rows, split=split, trusted=trusted)
 
     def measured(
         self,
@@ -202,19 +227,16 @@ class _SplitOfSet:
     ) -> Measurement:
         """Structure distances as ``request`` asks, composed with the feature distances."""
         from explorer.experiments.alignment_plan import StructureRequest
-        from explorer.experiments.structure_computation import compute_structure
-        from explorer.theory.alignment_difficulty import compose
-        from explorer.theory.alignment_updates import mean_offset
+        from explorer.experiments.structure_computation import compose_structure
 
         request = StructureRequest() if request is None else request
         strata = main_concepts(self.pair_set.table.iloc[self.rows]) if request.estimator == "stratified" else None
-        computation = compute_structure(
-            image, text, request, convention=settings["convention"], strata=strata, workers=workers
+        difficulty, offset, computation = compose_structure(
+            image, text, feature_distance, request, **settings, strata=strata, trusted=self.trusted, workers=workers
         )
-        difficulty = compose(feature_distance, computation.structure_distance, **settings)
         return Measurement(
             difficulty=difficulty,
-            offset=mean_offset(image, text, difficulty, centred_distance=computation.centred_distance),
+            offset=offset,
             computation=computation,
             rows=self.rows,
             is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
@@ -222,15 +244,6 @@ class _SplitOfSet:
             split=self.split,
             distances=distances,
         )
-
-
-def _check_composition(alpha: float, convention: str) -> None:
-    """Refuse before features are computed what would be refused after."""
-    from explorer.theory.alignment_difficulty import check_alpha
-    from explorer.theory.structure_distance import convention_scale
-
-    check_alpha(alpha)
-    convention_scale(convention)
 
 
 def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:

@@ -10,13 +10,12 @@ import json
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from explorer.experiments.alignment_peers import PEERS, Peer, synthetic_rows
-from explorer.experiments.capture_benchmark import CostRatio
+from explorer.experiments.capture_benchmark import CostRatio, take_turns
 from explorer.provenance import ROOT, code_version
 
 LIMIT_GOAL = 1.3
@@ -62,6 +61,14 @@ class PeerTiming:
             "note": self.note,
         }
 
+    def line(self) -> str:
+        """For a log: what was measured, or why nothing was."""
+        low, middle, high = self.quartiles()
+        if middle is None:
+            return f"N = {self.n}: {self.peer}: {self.note}"
+        memory = "" if self.peak_bytes is None else f", {self.peak_bytes / 1e6:.1f} MB beyond the features"
+        return f"N = {self.n}: {self.peer}: {middle:.4g} s ({low:.4g} to {high:.4g}){memory}"
+
     def quartiles(self) -> tuple[float | None, float | None, float | None]:
         """Lower quartile, median and upper quartile of the seconds."""
         import numpy as np
@@ -93,7 +100,7 @@ def benchmark_alignment(
         limit_seconds: a peer that would take longer for one round, going by the N before, is left out and said to be.
         memory: measure peak memory too, each in a process of its own.
         seed: of the features.
-        say: told what is being measured.
+        say: told what is being measured, and every figure as soon as its N is done.
 
     Returns:
         JSON-serialisable: conditions, one entry a peer and N, ratios to goals, fitted exponents.
@@ -105,9 +112,11 @@ def benchmark_alignment(
     _check_settings(sizes, d, rounds, peers)
     results: list[PeerTiming] = []
     for n in sizes:
-        say(f"N = {n}")
-        results += _at_one_size(n, d, rounds, peers, limit_seconds, memory, seed, results)
-        _check_agreement([result for result in results if result.n == n])
+        measured = _at_one_size(n, d, rounds, peers, limit_seconds, memory, seed, results, say)
+        for result in measured:
+            say(result.line())
+        _check_agreement(measured)
+        results += measured
     return {
         **_conditions(d, rounds, seed),
         "results": [result.report() for result in results],
@@ -191,23 +200,28 @@ def _at_one_size(
     memory: bool,
     seed: int,
     earlier: list[PeerTiming],
+    say: Callable[[str], None],
 ) -> list[PeerTiming]:
     rows = synthetic_rows(n, d, seed)
     notes = {name: _reason_to_skip(name, n, limit_seconds, earlier) for name in peers}
     running = {name: PEERS[name] for name in peers if not notes[name]}
     features = {device: [part.to(device) for part in rows] for device in {peer.device for peer in running.values()}}
-    values = {name: peer.compute(*features[peer.device]) for name, peer in running.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in running}
-    for index in range(rounds):
-        names = list(running)
-        # Every peer starts a round once in a while: none always follows the same one.
-        for name in names[index % len(names) :] + names[: index % len(names)] if names else []:
-            seconds[name].append(_seconds_of(running[name], features[running[name].device]))
+    values: dict[str, float] = {}
+
+    def computation(name: str, peer: Peer) -> Callable[[], None]:
+        def compute() -> None:
+            if name not in values:
+                say(f"N = {n}: {name}: first run")
+            values[name] = peer.compute(*features[peer.device])
+
+        return compute
+
+    seconds = take_turns({name: computation(name, peer) for name, peer in running.items()}, rounds)
     return [
         PeerTiming(
             peer=name,
             n=n,
-            seconds=tuple(seconds.get(name, ())),
+            seconds=seconds.get(name, ()),
             structure_ad=None if math.isnan(values.get(name, math.nan)) else values[name],
             peak_bytes=_peak_memory(name, n, d, seed) if memory and name in running else None,
             note=notes[name],
@@ -250,16 +264,6 @@ def _peak_memory(name: str, n: int, d: int, seed: int) -> int | None:
     if done.returncode != 0:
         raise RuntimeError(f"measuring the memory of {name} at N = {n} failed: {done.stderr[-1000:]}")
     return json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
-
-
-def _seconds_of(peer: Peer, features: list[Any]) -> float:
-    import torch
-
-    started = time.perf_counter()
-    peer.compute(*features)
-    if peer.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def _check_settings(sizes: Sequence[int], d: int, rounds: int, peers: Sequence[str]) -> None:

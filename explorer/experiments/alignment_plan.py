@@ -105,6 +105,8 @@ class _Task:
     """Sizes and speed that every cost follows from."""
 
     n: int
+    population: int
+    """Rows that an estimator may draw: all, or the trusted ones."""
     image_width: int
     text_width: int
     block: int
@@ -143,6 +145,7 @@ def plan_structure(
     device: torch.device,
     precision: str,
     workers: int = 1,
+    trusted: int | None = None,
     operations_per_second: float | None = None,
 ) -> StructurePlan:
     """Choose how to compute the structure distances of N pairs.
@@ -155,6 +158,7 @@ def plan_structure(
         device: where the features lie.
         precision: ``fp16``, ``fp32`` or ``fp64``, decided.
         workers: processes that share the work.
+        trusted: number of rows that landmarks are drawn from; None is all N.
         operations_per_second: of one process; None measures it here.
 
     Raises:
@@ -166,8 +170,8 @@ def plan_structure(
     block = choose_block(device, n, kernel)
     rate = operations_per_second or tile_rate(device, image_width, text_width, precision, kernel, block)
     task = _Task(
-        n=n, image_width=image_width, text_width=text_width, block=block, operand_bytes=OPERANDS[precision].itemsize,
-        rate=rate * workers,
+        n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
+        operand_bytes=OPERANDS[precision].itemsize, rate=rate * workers,
     )  # fmt: skip
     budget_bytes = request.budget_bytes
     if budget_bytes is None and request.estimator == "auto":
@@ -242,13 +246,18 @@ def _choose(
             + ("" if request.samples is None else " or fewer samples")
         )
     why = f"exact takes {_against(exact, budgets)}, so" if request.estimator == "auto" else f"{estimator} asked for:"
-    return estimator, samples, f"{why} {samples} of {task.n} rows are drawn: {_against(cost, budgets)}"
+    return estimator, samples, f"{why} {_drawn(samples, task)}: {_against(cost, budgets)}"
+
+
+def _drawn(samples: int, task: _Task) -> str:
+    trusted = "" if task.population == task.n else f"{task.population} trusted of "
+    return f"{samples} of {trusted}{task.n} rows are drawn"
 
 
 def _most_samples(estimator: str, task: _Task, budgets: tuple[float | None, float | None]) -> int:
     """The most rows that fit, at least ``LEAST_SAMPLES`` where there are as many; found by bisection."""
-    least = min(LEAST_SAMPLES, task.n)
-    most = task.n if budgets[0] is not None else min(task.n, DEFAULT_SAMPLES)
+    least = min(LEAST_SAMPLES, task.population)
+    most = task.population if budgets[0] is not None else min(task.population, DEFAULT_SAMPLES)
     while least < most:
         middle = (least + most + 1) // 2
         if _fits(task.sampled(estimator, middle), budgets):

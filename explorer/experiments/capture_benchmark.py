@@ -11,16 +11,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from explorer.experiments.capture_peers import (
+    daam_capture,
+    no_capture,
+    our_capture,
+    prompt_to_prompt_capture,
+)
 from explorer.experiments.generation import (
     GenerationRequest,
     compare,
     encode_prompts,
-    generate,
     initial_noise,
 )
+from explorer.models.joint_pipelines import require_unet
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
+
+BARE, OURS = "none", "ours"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +71,122 @@ class CostRatio:
         }
 
 
-def capture_cost(pipeline: DiffusionPipeline, request: GenerationRequest, rounds: int) -> CostRatio:
-    """A whole generation with capture against the same without; the goal on a CPU is 1.05."""
-    return interleave(
-        lambda: generate(pipeline, request, capture=True),
-        lambda: generate(pipeline, request, capture=False),
-        rounds,
+@dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """One guided image's way through a U-Net, without text encoding and without decoding."""
+
+    unet: Any
+    scheduler: Any
+    latents: torch.Tensor
+    """``[1, C, h, w]`` noise."""
+    text: torch.Tensor
+    """``[2, L, d]``, negative first."""
+    conditions: dict[str, Any]
+    """Further arguments of the U-Net; SDXL's pooled text and sizes."""
+    steps: int
+    guidance_scale: float
+
+    def run(self) -> torch.Tensor:
+        """The final latents."""
+        import torch
+
+        self.scheduler.set_timesteps(self.steps)
+        latents = self.latents * self.scheduler.init_noise_sigma
+        with torch.no_grad():
+            for timestep in self.scheduler.timesteps:
+                scaled = self.scheduler.scale_model_input(torch.cat([latents] * 2), timestep)
+                predicted = self.unet(
+                    scaled, timestep, encoder_hidden_states=self.text, return_dict=False, **self.conditions
+                )[0]
+                negative, positive = predicted.chunk(2)
+                guided = negative + self.guidance_scale * (positive - negative)
+                latents = self.scheduler.step(guided, timestep, latents, return_dict=False)[0]
+        return latents
+
+
+def pipeline_denoising(pipeline: DiffusionPipeline, request: GenerationRequest) -> Denoising:
+    """What ``request`` asks of the pipeline's U-Net.
+
+    Raises:
+        ValueError: if the request is for several images, or unguided, or the pipeline has no U-Net.
+    """
+    require_unet(pipeline)
+    if request.images != 1 or not request.guided:
+        raise ValueError(
+            f"images is {request.images} and guidance scale {request.guidance_scale}: expected one image and a scale "
+            "above 1, because prompt-to-prompt and DAAM capture the guided half"
+        )
+    text, conditions = _unet_text(pipeline, request)
+    return Denoising(
+        unet=pipeline.unet, scheduler=pipeline.scheduler, text=text, conditions=conditions, steps=request.steps,
+        latents=initial_noise(pipeline, request).to(pipeline.device), guidance_scale=request.guidance_scale,
+    )  # fmt: skip
+
+
+def random_denoising(architecture: str, *, steps: int, guidance_scale: float, device: str, seed: int = 0) -> Denoising:
+    """A U-Net of ``architecture`` (see ``UNET_CONFIGS``) in its native size, with random weights, noise and text.
+
+    Raises:
+        ValueError: if there is no such architecture.
+    """
+    import torch
+    from diffusers import DDIMScheduler, UNet2DConditionModel
+
+    from explorer.models.architectures import UNET_CONFIGS
+
+    if architecture not in UNET_CONFIGS:
+        raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")
+    config = UNET_CONFIGS[architecture]
+    torch.manual_seed(seed)
+    side, conditions = config["sample_size"], {}
+    if "addition_time_embed_dim" in config:
+        pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+        conditions = {"added_cond_kwargs": _sizes(torch.randn(2, pooled).to(device))}
+    return Denoising(
+        unet=UNet2DConditionModel(**config).eval().to(device),
+        scheduler=DDIMScheduler(clip_sample=False),
+        latents=torch.randn(1, 4, side, side).to(device),
+        text=torch.randn(2, 77, config["cross_attention_dim"]).to(device),
+        conditions=conditions,
+        steps=steps,
+        guidance_scale=guidance_scale,
     )
+
+
+def benchmark_capture(denoising: Denoising, rounds: int) -> dict[str, CostRatio]:
+    """Seconds of denoising with ours, DAAM's and prompt-to-prompt's capture, each against none.
+
+    All of them take turns within a round. The goal for ours is 1.05 on a CPU and 1.02 on a GPU at SD 1.5's size.
+    """
+    tokens = denoising.text.shape[1]
+    captures: dict[str, Callable[[Any], Any]] = {
+        BARE: no_capture,
+        OURS: lambda unet: our_capture(unet, tokens, denoising.steps),
+        "DAAM-style": daam_capture,
+        "prompt-to-prompt-style": prompt_to_prompt_capture,
+    }
+
+    def captured(capture: Callable[[Any], Any]) -> Callable[[], None]:
+        def work() -> None:
+            with capture(denoising.unet):
+                denoising.run()
+
+        return work
+
+    seconds = take_turns({name: captured(capture) for name, capture in captures.items()}, rounds)
+    bare = seconds.pop(BARE)
+    return {name: CostRatio(seconds=series, bare_seconds=bare) for name, series in seconds.items()}
+
+
+def capture_table(costs: dict[str, CostRatio]) -> str:
+    """The costs as a Markdown table."""
+    lines = ["| capture | seconds | against none (quartiles) |", "|---|---:|---:|"]
+    for name, cost in costs.items():
+        figures = cost.as_dict()
+        spread = f"{figures['ratio_lower_quartile']:.2f} to {figures['ratio_upper_quartile']:.2f}"
+        lines.append(f"| {name} | {figures['seconds']:.3g} | {figures['ratio']:.2f} ({spread}) |")
+        bare = figures["bare_seconds"]
+    return "\n".join([*lines, f"| none | {bare:.3g} | 1 |"])
 
 
 def comparison_cost(pipelines: dict[str, DiffusionPipeline], request: GenerationRequest, rounds: int) -> CostRatio:
@@ -82,19 +200,30 @@ def comparison_cost(pipelines: dict[str, DiffusionPipeline], request: Generation
 
 
 def interleave(measured: Callable[[], Any], bare: Callable[[], Any], rounds: int) -> CostRatio:
-    """Time both in every round, taking turns at going first, after one round that is not counted.
+    """Time both with :func:`take_turns`."""
+    seconds = take_turns({"measured": measured, "bare": bare}, rounds)
+    return CostRatio(seconds=seconds["measured"], bare_seconds=seconds["bare"])
+
+
+def take_turns(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Seconds of every work in every round, after one run of each that is not counted.
+
+    Every work starts a round once in a while: none always follows the same one.
 
     Raises:
         ValueError: if ``rounds`` is below 1.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: expected at least 1")
-    measured(), bare()
-    seconds: tuple[list[float], list[float]] = ([], [])
+    for work in works.values():
+        work()
+    names = list(works)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
-            seconds[which].append(_seconds_of((measured, bare)[which]))
-    return CostRatio(seconds=tuple(seconds[0]), bare_seconds=tuple(seconds[1]))
+        first = index % max(1, len(names))
+        for name in names[first:] + names[:first]:
+            seconds[name].append(_seconds_of(works[name]))
+    return {name: tuple(series) for name, series in seconds.items()}
 
 
 def check_pair(names: Sequence[str]) -> None:
@@ -110,22 +239,41 @@ def check_pair(names: Sequence[str]) -> None:
 def _bare_unet_calls(pipeline: DiffusionPipeline, request: GenerationRequest) -> Callable[[], None]:
     import torch
 
-    embeddings = encode_prompts(pipeline, request)
-    texts = [embeddings["prompt_embeds"]]
-    if request.guided:
-        texts.insert(0, embeddings["negative_prompt_embeds"])
-    text = torch.cat([part.repeat_interleave(request.images, dim=0) for part in texts])
+    require_unet(pipeline)
+    text, conditions = _unet_text(pipeline, request)
     noise = initial_noise(pipeline, request).to(pipeline.device)
-    latents = torch.cat([noise] * len(texts))
+    latents = torch.cat([noise] * (len(text) // len(noise)))
     pipeline.scheduler.set_timesteps(request.steps)
     timesteps = pipeline.scheduler.timesteps.to(pipeline.device)
 
     @torch.no_grad()
     def calls() -> None:
         for timestep in timesteps:
-            pipeline.unet(latents, timestep, encoder_hidden_states=text, return_dict=False)
+            pipeline.unet(latents, timestep, encoder_hidden_states=text, return_dict=False, **conditions)
 
     return calls
+
+
+def _unet_text(pipeline: DiffusionPipeline, request: GenerationRequest) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The U-Net's text rows, negative first where guided, and its further arguments."""
+    import torch
+
+    embeddings = encode_prompts(pipeline, request)
+
+    def rows(name: str) -> torch.Tensor:
+        parts = [embeddings[name]]
+        if request.guided:
+            parts.insert(0, embeddings[f"negative_{name}"])
+        return torch.cat([part.repeat_interleave(request.images, dim=0) for part in parts])
+
+    pooled = "pooled_prompt_embeds"
+    conditions = {} if pooled not in embeddings else {"added_cond_kwargs": _sizes(rows(pooled))}
+    return rows("prompt_embeds"), conditions
+
+
+def _sizes(pooled: torch.Tensor) -> dict[str, torch.Tensor]:
+    """SDXL's conditions; a size of zero takes as long as any other."""
+    return {"text_embeds": pooled, "time_ids": pooled.new_zeros(len(pooled), 6)}
 
 
 def _seconds_of(work: Callable[[], Any]) -> float:

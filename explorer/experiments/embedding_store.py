@@ -62,17 +62,27 @@ class EmbeddingRows:
         return functional.normalize(torch.from_numpy(self.stored(rows)).float(), dim=-1)
 
     def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Rows as they are stored, ``[n, d]``, copied from disk."""
-        numbers = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        """Rows as they are stored, ``[n, d]``, copied from disk; each partition is read once, in the order it lies in.
+
+        Raises:
+            IndexError: on a row outside ``0..N-1``.
+        """
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        numbers = np.asarray(rows, dtype=np.int64)
         outside = numbers[(numbers < 0) | (numbers >= len(self))]
         if len(outside):
             raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
-        wanted = np.searchsorted(self._ends, numbers, side="right")
+        order = np.argsort(numbers, kind="stable")
+        ascending = numbers[order]
         found = np.empty((len(numbers), self.shape[1]), np.result_type(*self._partitions))
-        for index in np.unique(wanted):
+        first = 0
+        while first < len(ascending):
+            index = np.searchsorted(self._ends, ascending[first], side="right")
+            end = np.searchsorted(ascending, self._ends[index])
             part = self._partitions[index]
-            here = wanted == index
-            found[here] = part[numbers[here] - (self._ends[index] - len(part))]
+            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
+            first = end
         return found
 
     def batches(self, size: int) -> Iterator[torch.Tensor]:
@@ -107,6 +117,26 @@ class EmbeddingStore:
 
         return pandas.concat([pandas.read_parquet(path, columns=columns) for path in self.metadata_files],
                              ignore_index=True)  # fmt: skip
+
+    def metadata_columns(self) -> list[str]:
+        """Names of the metadata's columns, by its first file."""
+        from pyarrow import parquet
+
+        return parquet.read_schema(self.metadata_files[0]).names
+
+    def column(self, name: str) -> Iterator[list[Any]]:
+        """One column of the metadata, a partition at a time.
+
+        Raises:
+            ValueError: naming the file that lacks it.
+        """
+        from pyarrow import parquet
+
+        for path in self.metadata_files:
+            names = parquet.read_schema(path).names
+            if name not in names:
+                raise ValueError(f"{path} has the columns {', '.join(names)}: expected {name!r}, too")
+            yield parquet.read_table(path, columns=[name])[name].to_pylist()
 
     def verify(self) -> None:
         """Check every file of a store that was made here against its recorded SHA-256.

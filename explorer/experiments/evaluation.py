@@ -238,6 +238,7 @@ def evaluate(
         sets: pair-set folder of each checkpoint by name; a checkpoint without one has no AD in the result.
     """
     from explorer.experiments.alignment import measure
+    from explorer.models.joint_pipelines import require_unet
     from explorer.models.pipelines import load_pipeline
 
     judge = ConceptJudge.load(extractor_folder, world.concepts)
@@ -245,6 +246,7 @@ def evaluate(
     samples = []
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint)
+        require_unet(pipeline, f"checkpoint {checkpoint.name}")
         pipeline.set_progress_bar_config(disable=True)
         sample = sample_model(
             checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, say

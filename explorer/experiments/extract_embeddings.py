@@ -35,6 +35,7 @@ from explorer.experiments.embedding_store import (
     receipt_path,
     write_partition,
 )
+from explorer.experiments.folder_lock import locked
 from explorer.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
 
 if TYPE_CHECKING:
@@ -109,13 +110,27 @@ def extract_embeddings(
         say: told about each finished partition.
 
     Raises:
-        ValueError: if ``folder`` was begun with something else (what differs is named), or the source is empty or
-            changes meanwhile.
+        ValueError: if ``folder`` was begun with something else (what differs is named), another process writes there
+            (it is named), or the source is empty or changes meanwhile.
     """
     folder, settings = Path(folder), settings or ExtractionSettings()
     plan = _plan(source, extractor, settings)
-    if not _begin(folder, plan):
-        return EmbeddingStore.open(folder)
+    with locked(folder):
+        if _begin(folder, plan):
+            _extract(source, folder, extractor, settings, plan, workers, say)
+    return EmbeddingStore.open(folder)
+
+
+def _extract(
+    source: PairSource,
+    folder: Path,
+    extractor: UniversalExtractor,
+    settings: ExtractionSettings,
+    plan: dict[str, Any],
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    """Write the partitions that are missing, and then the manifest."""
     receipts, seen = _finished(folder)
     if receipts:
         say(f"{len(receipts)} partitions are finished")
@@ -131,7 +146,6 @@ def extract_embeddings(
     if source.fingerprint() != plan["source"]["fingerprint"]:
         raise ValueError(f"the source changed while it was read into {folder}: expected it to stay as it was")
     _write_manifest(folder, plan, receipts)
-    return EmbeddingStore.open(folder)
 
 
 def _plan(source: PairSource, extractor: UniversalExtractor, settings: ExtractionSettings) -> dict[str, Any]:

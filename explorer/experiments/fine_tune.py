@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explorer.data.pair_set import PairSet
+from explorer.data.pair_source import PairSource
 from explorer.experiments.encoded_pairs import EncodedPairs, encode_pair_set
 from explorer.experiments.paper_recipes import FineTuningRecipe
 from explorer.experiments.publish import KIND, describe_phase, finish_checkpoint
 from explorer.experiments.tracking import check_tracker
 from explorer.experiments.trainer import start_accelerator, train
+from explorer.experiments.training_pairs import imported_pairs
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import Checkpoint, read_checkpoint
 from explorer.models.denoiser import use_training_attention
@@ -66,7 +68,7 @@ class FineTuningTask:
 
 def fine_tune(
     base: Path,
-    pairs: PairSet,
+    pairs: PairSet | PairSource,
     recipe: FineTuningRecipe,
     output: Path,
     *,
@@ -81,6 +83,7 @@ def fine_tune(
 
     Args:
         base: checkpoint folder: a whole pipeline, or a U-Net on one.
+        pairs: a pair set, or a source whose usable pairs are imported into ``run`` first, at the recipe's resolution.
         run: folder of the training state; the same call again goes on where it was cut off.
         cache: folder of encoded pictures and captions, shared by all runs.
         device: ``cpu`` or ``cuda``.
@@ -92,14 +95,20 @@ def fine_tune(
         it is not the main one.
 
     Raises:
-        ValueError: if the base is broken or of another family than the recipe's, the set has no training pairs,
-            ``output`` holds something else, or training refuses (see :func:`~explorer.experiments.trainer.train`).
+        ValueError: if the base is broken or of another family than the recipe's, there are no training pairs,
+            ``run`` holds pairs of another source, ``output`` holds something else, or training refuses (see
+            :func:`~explorer.experiments.trainer.train`).
     """
     check_tracker(track)
     checkpoint = check_base(base, recipe)
     accelerator = start_accelerator(recipe.training.precision, device)
     say(f"{output.name}: loading {checkpoint.name}")
     pipeline = load_pipeline(checkpoint)
+    facts: dict[str, Any] = {"processes": accelerator.num_processes}
+    if isinstance(pairs, PairSource):
+        with accelerator.main_process_first():
+            pairs = imported_pairs(pairs, run, recipe.resolution, say=say)
+        facts["quarantined"] = pairs.manifest["config"]["quarantined"]
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
     config = describe_run(pipeline, pairs, recipe, origin)
     if (output / MANIFEST_NAME).exists():
@@ -119,7 +128,7 @@ def fine_tune(
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
     unet.half().save_pretrained(output / "unet", safe_serialization=True)
-    facts = {"truncated_captions": encoded.truncated_captions, "processes": accelerator.num_processes}
+    facts["truncated_captions"] = encoded.truncated_captions
     return finish_checkpoint(
         output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash, metrics=facts
     )

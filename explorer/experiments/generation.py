@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from explorer.models.prompt_words import PromptWords, check_prompt, word_groups
+from explorer.models.joint_pipelines import (
+    check_joint_prompts,
+    denoiser_of,
+    encode_joint_prompts,
+    is_joint,
+    latent_shape,
+    pack,
+    takes_guidance,
+    text_ranges,
+)
+from explorer.models.prompt_words import PromptWords, check_prompt, words_of_ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,9 +66,10 @@ class GenerationRequest:
     steps: int = 50
     """Denoising steps, 1 to 1000."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance (Ho & Salimans 2022), 0 to 50; up to 1 it is off and costs nothing."""
+    """Classifier-free guidance (Ho & Salimans 2022), 0 to 50; up to 1 it is off and costs nothing. Flux was distilled
+    to take it as a number (the schnell version reads none) and is called once a step anyway."""
     negative_prompt: str = ""
-    """Text to steer away from; may be empty."""
+    """Text to steer away from; may be empty, and must be for Flux."""
     height: int | None = None
     """Pixels, a multiple of 8; None for the model's own size."""
     width: int | None = None
@@ -85,7 +96,7 @@ class GenerationRequest:
 
     @property
     def guided(self) -> bool:
-        """Whether the U-Net is called for the negative prompt too."""
+        """Whether the denoiser is called for the negative prompt too (Flux never is)."""
         return self.guidance_scale > 1
 
 
@@ -108,36 +119,38 @@ class Generation:
 
 
 def check_request(pipeline: DiffusionPipeline, request: GenerationRequest) -> PromptWords:
-    """The prompt's words, after checking both prompts against the pipeline's tokenizer.
+    """The prompt's words, after checking both prompts against the pipeline's tokenizers.
 
     Raises:
-        ValueError: naming unknown words, or the number of tokens of a prompt that is too long.
+        ValueError: naming unknown words, the number of tokens of a prompt that is too long, or a size or a negative
+            prompt that the model does not take.
     """
-    check_prompt(pipeline.tokenizer, request.prompt)
-    check_prompt(pipeline.tokenizer, request.negative_prompt)
-    word_groups(pipeline.tokenizer, request.negative_prompt)
-    return word_groups(pipeline.tokenizer, request.prompt)
+    ranges = text_ranges(pipeline)
+    for prompt in (request.negative_prompt, request.prompt):
+        for text_range in ranges:
+            if text_range.tokenizer is not None:
+                check_prompt(text_range.tokenizer, prompt)
+        words = words_of_ranges(ranges, prompt)
+    check_joint_prompts(pipeline, request.prompt, request.negative_prompt)
+    latent_shape(pipeline, request.height, request.width)
+    return words
 
 
 def initial_noise(pipeline: DiffusionPipeline, request: GenerationRequest) -> torch.Tensor:
     """Standard normal latents ``[B, C, h, w]``, on the CPU, where every device's noise is drawn alike."""
     import torch
 
-    factor = pipeline.vae_scale_factor
-    side = pipeline.unet.config.sample_size
-    native = (side, side) if isinstance(side, int) else tuple(side)
-    shape = native if request.height is None else (request.height // factor, request.width // factor)
-    draws = [
-        torch.randn((pipeline.unet.config.in_channels, *shape), generator=generator)
-        for generator in _generators(request)
-    ]
-    return torch.stack(draws).to(pipeline.unet.dtype)
+    shape = latent_shape(pipeline, request.height, request.width)
+    draws = [torch.randn(shape, generator=generator) for generator in _generators(request)]
+    return torch.stack(draws).to(denoiser_of(pipeline).dtype)
 
 
 def encode_prompts(pipeline: DiffusionPipeline, request: GenerationRequest) -> dict[str, torch.Tensor]:
-    """Text embeddings under the names of the pipeline's own arguments; two tensors, for SDXL four."""
+    """Text embeddings under the names of the pipeline's own arguments; two tensors, for SDXL and SD3 four."""
     import torch
 
+    if is_joint(pipeline):
+        return encode_joint_prompts(pipeline, request.prompt, request.negative_prompt, request.guided)
     with torch.no_grad():
         encoded = pipeline.encode_prompt(
             prompt=request.prompt,
@@ -155,6 +168,7 @@ def generate(
     *,
     model: str = "",
     capture: bool = True,
+    keep_heads: bool = True,
     on_step: OnStep | None = None,
     should_stop: ShouldStop | None = None,
     embeddings: dict[str, torch.Tensor] | None = None,
@@ -162,10 +176,11 @@ def generate(
     """Generate images from one model; bit-identical with and without capture.
 
     Args:
-        pipeline: a stock Stable Diffusion pipeline, e.g. from ``load_pipeline``.
+        pipeline: a stock Stable Diffusion or Flux pipeline, e.g. from ``load_pipeline``.
         request: what to generate.
         model: name kept in the result.
         capture: whether to keep the token attention maps.
+        keep_heads: every attention head's, or their mean only.
         on_step: called after each denoising step with the number done and the number in all.
         should_stop: asked after each step; True ends the generation.
         embeddings: from ``encode_prompts`` of a pipeline with the same text encoder.
@@ -184,12 +199,13 @@ def generate(
     block = nullcontext()
     if capture:
         block = capture_attention(
-            pipeline.unet,
+            denoiser_of(pipeline),
             words.matrix,
             batch=request.images,
-            guidance=request.guided,
+            guidance=request.guided and takes_guidance(pipeline),
             steps=request.steps,
             columns=words.columns,
+            keep_heads=keep_heads,
         )
     with block as captured:
         images = _run(pipeline, request, embeddings, on_step, should_stop)
@@ -208,6 +224,7 @@ def compare(
     request: GenerationRequest,
     *,
     capture: bool = True,
+    keep_heads: bool = True,
     on_step: Callable[[str, int, int], None] | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Generation]:
@@ -220,6 +237,7 @@ def compare(
         pipelines: models by name.
         request: what to generate; every model starts from the same noise.
         capture: whether to keep the token attention maps.
+        keep_heads: every attention head's, or their mean only.
         on_step: called with model name, steps done, and steps in all of this model.
         should_stop: asked after each step.
 
@@ -242,6 +260,7 @@ def compare(
             request,
             model=name,
             capture=capture,
+            keep_heads=keep_heads,
             on_step=None if on_step is None else _named(on_step, name),
             should_stop=should_stop,
             embeddings=encoded[key],
@@ -269,16 +288,19 @@ def _run(
 
     generators = _generators(request)
     latents = initial_noise(pipeline, request)
-    factor = pipeline.vae_scale_factor
+    factor, repeats = pipeline.vae_scale_factor, request.images
+    if is_joint(pipeline):  # these pipelines do not repeat embeddings that they are given
+        embeddings = {name: rows.repeat_interleave(repeats, dim=0) for name, rows in embeddings.items()}
+        repeats = 1
     return pipeline(
         **embeddings,
         height=latents.shape[2] * factor,
         width=latents.shape[3] * factor,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance_scale,
-        num_images_per_prompt=request.images,
+        num_images_per_prompt=repeats,
         generator=generators if len(generators) > 1 else generators[0],
-        latents=latents,
+        latents=pack(pipeline, latents),
         output_type="np",
         callback_on_step_end=step_ended,
     ).images
@@ -301,7 +323,7 @@ def _to_pixels(images: np.ndarray, model: str) -> np.ndarray:
 
 def _text_side(pipeline: DiffusionPipeline) -> tuple[int, ...]:
     """Identity of everything that turns a prompt into embeddings."""
-    names = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
+    names = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2", "tokenizer_3", "text_encoder_3")
     return tuple(id(getattr(pipeline, name, None)) for name in names)
 
 

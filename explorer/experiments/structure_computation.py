@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.experiments.alignment_plan import StructurePlan, StructureRequest
+    from explorer.theory.alignment_difficulty import AlignmentDifficulty
+    from explorer.theory.alignment_updates import MeanOffset
     from explorer.theory.structure_check import SelfCheck
+    from explorer.theory.structure_distance import FeatureRows
     from explorer.theory.structure_estimators import StructureEstimate
 
 
@@ -33,6 +36,8 @@ class StructureComputation:
     """Some D_s against their definition in fp64."""
     seconds: float
     """Wall-clock time of the sums, without features and check."""
+    trusted: int | None = None
+    """Rows that landmarks were drawn from, so that D_s is the mean disparity to these; None where to all N."""
 
     def report(self) -> dict[str, Any]:
         """What decided the numbers, JSON-serialisable and the same in every run: no timings."""
@@ -41,6 +46,7 @@ class StructureComputation:
             "estimator": plan.estimator,
             "estimator_standard_error": 0.0 if self.estimate is None else self.estimate.standard_error,
             "samples": plan.samples,
+            "trusted_landmarks": self.trusted,
             "estimator_seed": plan.seed,
             "precision": plan.precision,
             "kernel": plan.kernel,
@@ -57,22 +63,24 @@ class StructureComputation:
 
 
 def compute_structure(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     request: StructureRequest,
     *,
     convention: str = "authors",
     strata: np.ndarray | None = None,
+    trusted: np.ndarray | None = None,
     workers: Workers = ALONE,
 ) -> StructureComputation:
     """Plan, compute and check the structure distances of N pairs.
 
     Args:
-        image: `[N, d_image]` unit rows; moved to the workers' device.
+        image: `[N, d_image]` unit rows, held or on disk; moved to the workers' device.
         text: `[N, d_text]` unit rows.
         request: estimator, precision and budgets.
         convention: ``authors`` or ``halved`` structure distance.
         strata: `[N]` stratum of each pair, for estimator ``stratified``.
+        trusted: rows that estimator ``landmarks`` draws from, in 0..N-1; None draws from all.
         workers: the processes that share the work; all get the result.
 
     Raises:
@@ -84,6 +92,8 @@ def compute_structure(
     from explorer.theory.structure_kernels import choose_precision
 
     _check_device(request, workers)
+    if trusted is not None:
+        check_takes_landmarks(request)
     image, text = image.to(workers.device), text.to(workers.device)
     check_unit_rows("image", image)
     check_unit_rows("text", text)
@@ -91,18 +101,70 @@ def compute_structure(
     precision = choose_precision(image, text, request.precision)
     sizes = (len(image), image.shape[1], text.shape[1])
 
+    count = None if trusted is None else len(trusted)
+
     def decide() -> dict[str, Any]:
-        return asdict(plan_structure(request, *sizes, device=image.device, precision=precision, workers=workers.count))
+        return asdict(plan_structure(
+            request, *sizes, device=image.device, precision=precision, workers=workers.count, trusted=count
+        ))  # fmt: skip
 
     plan = StructurePlan(**workers.agree(decide))
     started = time.perf_counter()
-    distances, centred, estimate = _carry_out(plan, image, text, convention, strata, workers)
+    distances, centred, estimate = _carry_out(plan, image, text, convention, strata, trusted, workers)
     seconds = time.perf_counter() - started
     check = _checked(plan, image, text, distances, estimate, convention, workers)
     return StructureComputation(
         plan=plan, structure_distance=distances, centred_distance=centred, estimate=estimate, check=check,
-        seconds=seconds,
+        seconds=seconds, trusted=count,
     )  # fmt: skip
+
+
+def check_takes_landmarks(request: StructureRequest) -> None:
+    """Refuse trusted landmarks under another estimator, which would measure the distance to all rows instead.
+
+    Raises:
+        ValueError: naming the estimator.
+    """
+    if request.estimator != "landmarks":
+        raise ValueError(f"landmarks are given and estimator is {request.estimator!r}: expected landmarks")
+
+
+def compose_structure(
+    image: FeatureRows,
+    text: FeatureRows,
+    feature_distance: torch.Tensor,
+    request: StructureRequest,
+    *,
+    alpha: float,
+    convention: str,
+    feature_range: tuple[float, float] | None,
+    **options: Any,
+) -> tuple[AlignmentDifficulty, MeanOffset, StructureComputation]:
+    """AD of N pairs from their feature distances `[N]` and the structure distances that ``request`` asks for.
+
+    ``options`` are ``strata``, ``trusted`` and ``workers`` of :func:`compute_structure`; what it refuses is refused.
+    """
+    from explorer.theory.alignment_difficulty import compose
+    from explorer.theory.alignment_updates import mean_offset
+
+    done = compute_structure(image, text, request, convention=convention, **options)
+    difficulty = compose(
+        feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range
+    )
+    return difficulty, mean_offset(image, text, difficulty, centred_distance=done.centred_distance), done
+
+
+def check_composition(alpha: float, convention: str) -> None:
+    """Refuse before features are computed what would be refused after.
+
+    Raises:
+        ValueError: on a weight outside [0, 1] or an unknown convention.
+    """
+    from explorer.theory.alignment_difficulty import check_alpha
+    from explorer.theory.structure_distance import convention_scale
+
+    check_alpha(alpha)
+    convention_scale(convention)
 
 
 def _check_device(request: StructureRequest, workers: Workers) -> None:
@@ -115,10 +177,11 @@ def _check_device(request: StructureRequest, workers: Workers) -> None:
 
 def _carry_out(
     plan: StructurePlan,
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     convention: str,
     strata: np.ndarray | None,
+    trusted: np.ndarray | None,
     workers: Workers,
 ) -> tuple[torch.Tensor, torch.Tensor, StructureEstimate | None]:
     from explorer.theory import structure_estimators
@@ -132,6 +195,8 @@ def _carry_out(
         if strata is None:
             raise ValueError("estimator is 'stratified' and there are no strata: expected one for each pair")
         common["strata"] = strata
+    if plan.estimator == "landmarks":
+        common["trusted"] = trusted
     estimators = {
         "landmarks": structure_estimators.landmark_estimate,
         "rows": structure_estimators.row_estimate,
@@ -143,8 +208,8 @@ def _carry_out(
 
 def _checked(
     plan: StructurePlan,
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     distances: torch.Tensor,
     estimate: StructureEstimate | None,
     convention: str,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 METRICS_NAME = "metrics.jsonl"
+SCHEDULES = ("cosine", "constant", "stable-decay")
+DECAY_SHARE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class TrainingConfig:
     learning_rate: float
     """Peak of the schedule."""
     schedule: str = "cosine"
-    """``cosine`` (to 2 % of the peak) or ``constant``, after the warm-up."""
+    """After the warm-up: ``cosine`` to 2 % of the peak, ``constant``, or ``stable-decay``: constant, then linear to 2 %
+    over the last ``DECAY_SHARE`` of the steps."""
     warmup_steps: int = 50
     """Linear warm-up."""
     weight_decay: float = 0.01
@@ -70,8 +73,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"schedule is {self.schedule!r}: expected 'cosine' or 'constant'")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
         if not 0 <= self.ema_decay < 1:
@@ -98,6 +101,9 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
         return (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "stable-decay":
+        left = (config.steps - step) / (DECAY_SHARE * config.steps)
+        return 0.02 + 0.98 * min(left, 1.0)
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 

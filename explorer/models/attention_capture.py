@@ -1,5 +1,6 @@
-"""Token cross-attention maps of a diffusers U-Net, captured beside the generation without changing it.
+"""Token attention maps of a diffusers U-Net or joint transformer, captured beside the generation without changing it.
 
+This module is the U-Net's cross-attention and the one way in; ``joint_attention`` has what SD3 and Flux do instead.
 The attention processors stay as they are. Forward hooks on every cross-attention's ``to_q`` and ``to_k`` keep
 references to what the U-Net has computed anyway; when a U-Net call ends, the probabilities of all layers of a
 resolution are computed together, summed over each word's tokens and written to a preallocated tensor on the
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from explorer.models.attention_cube import AttentionCube, AttentionGroup
+from explorer.models.joint_attention import JointAttentionCapture, is_joint_transformer
 
 MAX_SCORE_ELEMENTS = 1 << 24  # 64 MiB of fp32 scores at once; more layers are worked off in chunks
 
@@ -61,6 +63,7 @@ class AttentionCapture:
         steps: int,
         columns: tuple[str, ...],
         dtype: torch.dtype,
+        keep_heads: bool,
     ):
         self.calls = 0
         """U-Net calls captured so far."""
@@ -68,6 +71,7 @@ class AttentionCapture:
         self._groups = groups
         self._batch, self._rows, self._total_rows = batch, rows, total_rows
         self._capacity, self._columns, self._dtype = steps, columns, dtype
+        self._keep_heads = keep_heads
         self._latent_size: tuple[int, int] | None = None
         self._queries: dict[str, torch.Tensor] = {}
         self._keys: dict[str, torch.Tensor] = {}
@@ -157,7 +161,7 @@ class AttentionCapture:
         self._members = list(members.values())
         self._stored = [
             torch.empty(
-                (self._capacity, len(names), self._batch, heads, columns, positions),
+                (self._capacity, len(names), self._batch, heads if self._keep_heads else 1, columns, positions),
                 dtype=self._dtype,
                 device=device,
             )
@@ -165,8 +169,8 @@ class AttentionCapture:
         ]
 
     def _store_group(self, names: list[str], stored: torch.Tensor) -> None:
-        """Probabilities per word of layers of one shape, into ``stored [layers, B, heads, W, positions]``."""
-        batch, heads, _, positions = stored.shape[1:]
+        """Probabilities per word of layers of one shape, into ``stored [layers, B, heads or 1, W, positions]``."""
+        batch, heads, positions = self._batch, self._layers[names[0]].heads, stored.shape[-1]
         tokens = self._groups.shape[1]
         chunk = max(1, MAX_SCORE_ELEMENTS // (batch * heads * positions * tokens))
         for start in range(0, len(names), chunk):
@@ -181,6 +185,7 @@ class AttentionCapture:
                 torch.baddbmm(layer_scores, query, key.mT, beta=0, alpha=scale, out=layer_scores)
             probabilities = scores.softmax(-1).unflatten(1, (batch, heads))
             words = torch.matmul(probabilities, self._groups[:, None] if batch > 1 else self._groups[0])
+            words = words if self._keep_heads else words.mean(2, keepdim=True)
             stored[start : start + chunk] = words.mT
 
     def _per_head(self, projected: torch.Tensor, heads: int) -> torch.Tensor:
@@ -200,7 +205,7 @@ class AttentionCapture:
 
 @contextmanager
 def capture_attention(
-    unet: torch.nn.Module,
+    denoiser: torch.nn.Module,
     groups: torch.Tensor,
     *,
     batch: int,
@@ -210,27 +215,35 @@ def capture_attention(
     branch: Literal["positive", "negative"] = "positive",
     attentions: Sequence[str] = ("attn2",),
     dtype: torch.dtype = torch.float16,
-) -> Iterator[AttentionCapture]:
-    """Capture the cross-attention of every U-Net call inside the ``with`` block.
+    keep_heads: bool = True,
+    text_share: bool = True,
+) -> Iterator[AttentionCapture | JointAttentionCapture]:
+    """Capture the attention that the image pays to the text in every denoiser call inside the ``with`` block.
 
     Args:
-        unet: a diffusers U-Net; SD1, SD2 and SDXL have the same cross-attention modules.
+        denoiser: a diffusers U-Net (SD1, SD2 and SDXL have the same cross-attention modules), or the joint transformer
+            of SD3 or Flux (see ``joint_attention`` for what its maps are).
         groups: ``[batch or 1, L, W]`` token position to column, rows summing to one (``PromptWords.matrix``).
         batch: number of images generated at once.
-        guidance: whether the U-Net is called with ``2 * batch`` rows, ``[negative, positive]``.
-        steps: U-Net calls expected; room is reserved for as many and doubled when there are more.
+        guidance: whether the denoiser is called with ``2 * batch`` rows, ``[negative, positive]``. For Flux: whether
+            it is called twice with ``batch`` rows, positive first (``true_cfg_scale``); its distilled guidance is one
+            call, without.
+        steps: denoiser calls expected (of one branch); room is reserved for as many and doubled when there are more.
         columns: names of the ``W`` columns.
         branch: which half to capture under guidance.
-        attentions: see ``cross_attention_layers``.
+        attentions: see ``cross_attention_layers``; U-Nets only.
         dtype: of the stored cube; scores and softmax are fp32 always.
+        keep_heads: False stores the mean over the heads as one head: 24 times less for Flux.
+        text_share: whether to keep ``AttentionGroup.text_share`` of a joint transformer. The word maps need the text
+            keys only; the share needs the scores against all image keys again, as many as the layer itself computes.
 
     Yields:
         The capture; ``capture.cube()`` gives the result, inside the block or after it.
 
     Raises:
-        ValueError: on groups of a wrong shape or with rows that do not sum to one, on a U-Net whose
-            cross-attention cannot be captured, and at the first U-Net call if its rows or tokens differ.
-        RuntimeError: at the end of a U-Net call that bypassed a captured layer.
+        ValueError: on groups of a wrong shape or with rows that do not sum to one, on a denoiser whose
+            attention cannot be captured, and at the first call if its rows or tokens differ.
+        RuntimeError: at the end of a call that bypassed a captured layer.
     """
     groups = groups[None] if groups.ndim == 2 else groups
     if groups.ndim != 3 or groups.shape[0] not in (1, batch):
@@ -244,19 +257,20 @@ def capture_attention(
         raise ValueError("without guidance there is no negative branch to capture")
     if steps < 1 or batch < 1:
         raise ValueError(f"steps is {steps} and batch {batch}: expected at least 1")
-    capture = AttentionCapture(
-        cross_attention_layers(unet, attentions),
-        groups,
-        batch=batch,
-        rows=slice(batch) if branch == "negative" or not guidance else slice(batch, 2 * batch),
-        total_rows=2 * batch if guidance else batch,
-        steps=steps,
-        columns=names,
-        dtype=dtype,
-    )
+    options = {"batch": batch, "steps": steps, "columns": names, "dtype": dtype, "keep_heads": keep_heads}
+    if is_joint_transformer(denoiser):
+        if tuple(attentions) != ("attn2",):
+            raise ValueError(f"attentions are {tuple(attentions)}: they are a U-Net's, joint attention has no choice")
+        options |= {"guidance": guidance, "branch": branch, "text_share": text_share}
+        capture = JointAttentionCapture(denoiser, groups, **options)
+    else:
+        rows = slice(batch) if branch == "negative" or not guidance else slice(batch, 2 * batch)
+        total_rows = 2 * batch if guidance else batch
+        layers = cross_attention_layers(denoiser, attentions)
+        capture = AttentionCapture(layers, groups, rows=rows, total_rows=total_rows, **options)
     handles: list[Any] = []
     try:
-        handles += capture.register(unet)
+        handles += capture.register(denoiser)
         yield capture
     finally:
         for handle in handles:

@@ -1,9 +1,9 @@
-"""Captured cross-attention, kept per step, layer, image, head and word, and the maps read out of it."""
+"""Captured attention to the text, kept per step, layer, image, head and word, and the maps read out of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,18 @@ PREFERRED_POSITIONS = 16 * 16
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionGroup:
-    """Cross-attention layers that share a resolution and a number of heads."""
+    """Attention layers that share a resolution and a number of heads."""
 
     layers: tuple[str, ...]
-    """Module names in the order in which the U-Net calls them."""
+    """Module names in the order in which the denoiser calls them."""
     probabilities: torch.Tensor
     """``[steps, layers, images, heads, W, h, w]`` attention probabilities summed over each word's tokens;
-    they sum to one over ``W`` at every position. Steps count U-Net calls (Heun's method makes two a step)."""
+    they sum to one over ``W`` at every position. Steps count denoiser calls (Heun's method makes two a step).
+    One head where their mean was stored."""
+    text_share: torch.Tensor | None = None
+    """``[steps, layers, images, heads, h, w]`` in [0, 1], joint attention only: what the softmax over text and image
+    gives the text. ``probabilities * text_share[:, :, :, :, None]`` are that softmax's own (head by head; of stored
+    means it is an approximation). None for cross-attention, which reads nothing else, or where it was not kept."""
 
     @property
     def resolution(self) -> tuple[int, int]:
@@ -119,12 +124,54 @@ class AttentionCube:
         Raises:
             ValueError: naming the index, layer or resolution that does not exist.
         """
+        return self._means(size, lambda group: group.probabilities, step, layer, head, image, resolution)
+
+    @property
+    def has_text_share(self) -> bool:
+        """Whether ``text_share`` was kept: of joint attention only."""
+        return all(group.text_share is not None for group in self.groups)
+
+    def text_share(
+        self,
+        size: tuple[int, int] | None = None,
+        *,
+        step: int | slice | None = None,
+        layer: str | int | None = None,
+        head: int | None = None,
+        image: int = 0,
+        resolution: tuple[int, int] | None = None,
+    ) -> torch.Tensor:
+        """How much of its joint attention each position gives to the text, averaged and resized as ``maps``.
+
+        Returns:
+            ``[h, w]`` fp32 in [0, 1].
+
+        Raises:
+            ValueError: as ``maps``, or if no share was captured.
+        """
+        if not self.has_text_share:
+            raise ValueError("no text share was captured: expected joint attention (SD3, Flux) and text_share=True")
+        return self._means(
+            size, lambda group: group.text_share[:, :, :, :, None], step, layer, head, image, resolution
+        )[0]
+
+    def _means(
+        self,
+        size: tuple[int, int] | None,
+        values: Callable[[AttentionGroup], torch.Tensor],
+        step: int | slice | None,
+        layer: str | int | None,
+        head: int | None,
+        image: int,
+        resolution: tuple[int, int] | None,
+    ) -> torch.Tensor:
+        """Means ``[W, h, w]`` of the values ``[steps, layers, images, heads, W, h, w]`` selected; see ``maps``."""
         if isinstance(layer, str):
             resolution = self._resolution_of(layer, resolution)
         groups = self._groups_at(resolution or self.default_resolution)
         names = [name for group in groups for name in group.layers]
         chosen = names if layer is None else [layer if isinstance(layer, str) else _entry("layer", names, layer)]
-        selected = [_layer_means(group, chosen, step, head, image) for group in groups]
+        selected = [_layer_means(group.layers, values(group), chosen, step, head, image) for group in groups]
         means = torch.cat([part for part in selected if part is not None]).mean(0)
         if size is None or tuple(size) == tuple(means.shape[-2:]):
             return means
@@ -144,7 +191,8 @@ class AttentionCube:
         return self.maps(size, **selection)[words].sum(0)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The whole cube for an .npz file: ``probabilities_<h>x<w>_<heads>`` and ``layers_...`` beside it."""
+        """The whole cube for an .npz file: ``probabilities_<h>x<w>_<heads>``, ``layers_...`` and, if kept,
+        ``text_share_...`` beside it."""
         import numpy as np
 
         arrays = {"columns": np.array(self.columns)}
@@ -152,6 +200,8 @@ class AttentionCube:
             key = f"{group.resolution[0]}x{group.resolution[1]}_{group.heads}"
             arrays[f"probabilities_{key}"] = group.probabilities.cpu().numpy()
             arrays[f"layers_{key}"] = np.array(group.layers)
+            if group.text_share is not None:
+                arrays[f"text_share_{key}"] = group.text_share.cpu().numpy()
         return arrays
 
     def quantised(
@@ -210,18 +260,23 @@ class AttentionCube:
 
 
 def _layer_means(
-    group: AttentionGroup, names: list[str], step: int | slice | None, head: int | None, image: int
+    layers: Sequence[str],
+    values: torch.Tensor,
+    names: list[str],
+    step: int | slice | None,
+    head: int | None,
+    image: int,
 ) -> torch.Tensor | None:
-    """Mean over the selected steps and heads for the named layers of a group: ``[n, W, h, w]`` fp32."""
-    steps, _, images, heads = group.probabilities.shape[:4]
-    indices = [index for index, name in enumerate(group.layers) if name in names]
+    """Mean over the selected steps and heads for the named ones of a group's layers: ``[n, W, h, w]`` fp32."""
+    steps, _, images, heads = values.shape[:4]
+    indices = [index for index, name in enumerate(layers) if name in names]
     if not indices:
         return None
     _entry("image", range(images), image)
     if isinstance(step, int):
         _entry("step", range(steps), step)
         step = slice(step, step + 1 or None)
-    chosen = group.probabilities[step or slice(None), :, image]
+    chosen = values[step or slice(None), :, image]
     if chosen.shape[0] == 0:
         raise ValueError(f"step {step} selects none of the {steps} steps")
     if head is not None:

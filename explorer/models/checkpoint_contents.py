@@ -31,14 +31,29 @@ Kind = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle"]
 
 KIND_NAMES: dict[Kind, str] = {
     "pipeline": "pipeline folder",
-    "unet": "U-Net on a base",
+    "unet": "U-Net",
     "single-file": "single file",
     "lora": "LoRA",
     "hub": "pipeline from the hub",
     "pickle": "pickle",
 }
-PIPELINE_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-WEIGHT_CLASSES = ("UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel", "CLIPTextModelWithProjection")
+REQUIRED_NETWORKS = {
+    "StableDiffusionPipeline": ("unet",),
+    "StableDiffusionXLPipeline": ("unet",),
+    "StableDiffusion3Pipeline": ("transformer", "vae", "text_encoder", "text_encoder_2"),
+    "FluxPipeline": ("transformer", "vae", "text_encoder", "text_encoder_2"),
+}
+"""Folders without which a pipeline of each class cannot be used; SD3's third text encoder (T5) may be left out."""
+PIPELINE_CLASSES = tuple(REQUIRED_NETWORKS)
+WEIGHT_CLASSES = (
+    "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+    "AutoencoderKL",
+    "CLIPTextModel",
+    "CLIPTextModelWithProjection",
+    "T5EncoderModel",
+)
 UNET_ONLY = {"unet": "UNet2DConditionModel"}
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
 SIGMA_KEYS = ("edm_mean", "edm_vpred.sigma_max")
@@ -69,12 +84,12 @@ class Contents:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the U-Net, or of the LoRA itself; 0 if they cannot be read."""
+        """Parameters of the U-Net or transformer, or of the LoRA itself; 0 if they cannot be read."""
         if self.kind == "single-file" and "file" in self.headers:
             unet = ("model.diffusion_model.",)
             return self.headers["file"].count(lambda name: name.startswith(unet))
-        header = self.headers.get("unet") or self.headers.get("file")
-        return header.parameters if header else 0
+        found = (self.headers.get(part) for part in ("unet", "transformer", "file"))
+        return next((header.parameters for header in found if header), 0)
 
 
 def read_contents(path: Path) -> Contents:
@@ -101,7 +116,8 @@ def component_classes(folder: Path) -> dict[str, str]:
     """Components of a checkpoint folder that have weights, by folder name, with their class names.
 
     Raises:
-        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline or no U-Net.
+        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline, or lacks a network that
+            this kind needs.
     """
     if not (folder / "model_index.json").is_file():
         return UNET_ONLY
@@ -111,8 +127,9 @@ def component_classes(folder: Path) -> dict[str, str]:
         raise WeightError(f"it is a {kind}: expected one of {', '.join(PIPELINE_CLASSES)}")
     entries = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     classes = {name: entry for name, entry in entries.items() if entry in WEIGHT_CLASSES}
-    if "unet" not in classes:
-        raise WeightError("model_index.json names no U-Net")
+    missing = [name for name in REQUIRED_NETWORKS[kind] if name not in classes]
+    if missing:
+        raise WeightError(f"model_index.json names no {'U-Net' if missing[0] == 'unet' else missing[0]}")
     return classes
 
 
@@ -165,7 +182,9 @@ def _single_file_problem(shapes: Shapes, family: Family) -> str | None:
     if family not in LOADABLE_FAMILIES:
         what = "its tensors are neither those of a Stable Diffusion file nor a LoRA's"
         return (
-            what if family == "unknown" else f"it is a single file of {FAMILY_NAMES[family]}: only U-Nets can be used"
+            what
+            if family == "unknown"
+            else f"it is a single file of {FAMILY_NAMES[family]}, which is read from diffusers folders only"
         )
     if "unet" not in single_file_parts(shapes):
         return "it is a single file without a U-Net (model.diffusion_model.)"

@@ -19,13 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from explorer.models.checkpoint_contents import (
+    KIND_NAMES,
     Contents,
     Kind,
     component_classes,
     predicts_velocity,
     read_contents,
 )
-from explorer.models.model_families import FAMILY_NAMES, Family, pipeline_family, single_file_parts
+from explorer.models.model_families import (
+    FAMILY_NAMES,
+    TRANSFORMER_FAMILIES,
+    Family,
+    pipeline_family,
+    single_file_parts,
+)
 from explorer.models.weight_files import WeightError, is_pickle, read_json, read_weights
 from explorer.provenance import (
     MANIFEST_NAME,
@@ -41,6 +48,14 @@ MAX_DEPTH = 3
 MANIFEST_KIND = "checkpoint"
 V_PREDICTION_NAME = "v_pred"
 """An empty tensor of this name marks a single file trained for v-prediction."""
+KINDS_ON_A_BASE = ("unet", "single-file", "lora")
+"""Kinds of checkpoint that are no whole pipeline."""
+UNET_WIDTHS = {
+    "cross_attention_dim": (1280, "reads text of width {}"),
+    "in_channels": (4, "reads latents of {} channels"),
+    "out_channels": (4, "gives latents of {} channels"),
+}
+"""Entries of a U-Net's configuration that its pipeline's other parts must match: diffusers' default, and words."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,7 +78,7 @@ class Checkpoint:
     problem: str | None
     """Why it cannot be used; None if nothing is known against it."""
     parameters: int
-    """Parameters of the U-Net, or of the LoRA itself; 0 if its weights are not readable."""
+    """Parameters of the U-Net or transformer, or of the LoRA itself; 0 if its weights are not readable."""
     size_bytes: int
     """Bytes of its own weight files."""
     files: tuple[Path, ...]
@@ -174,24 +189,38 @@ def weights_hash(checkpoint: Checkpoint) -> str:
     return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
 
 
-def set_base(file: Path | str, base: Path | str) -> Checkpoint:
-    """Write down which pipeline folder a loose single file or LoRA stands on, in ``NAME.manifest.json`` beside it.
+def set_base(path: Path | str, base: Path | str) -> Checkpoint:
+    """Write down in a checkpoint's manifest which pipeline folder it stands on; whatever else is in there stays.
+
+    Args:
+        path: what stands on a base: the folder of a U-Net alone, a single file or a LoRA.
+        base: the pipeline folder.
 
     Returns:
-        The file as the registry now sees it.
+        The checkpoint as the registry now sees it.
 
     Raises:
-        ValueError: if the file cannot stand on that base, naming why; then nothing is written.
+        ValueError: naming why it cannot stand on that base or its manifest cannot be written; then nothing changes.
     """
-    file, base = Path(file), Path(base)
-    found = read_checkpoint(file, base=base)
-    if file.is_dir() or found.kind not in ("single-file", "lora"):
-        raise ValueError(f"{file} is no loose .safetensors file: a folder names its base in {MANIFEST_NAME}")
-    if found.problem is not None:
-        raise ValueError(f"{file} cannot stand on {base}: {found.problem}")
-    config = found.manifest.get("config", {}) | {"base": os.path.relpath(base, file.parent)}
-    write_json(_manifest_path(file), {"kind": MANIFEST_KIND, **found.manifest, "config": config})
-    return read_checkpoint(file)
+    path, base = Path(os.path.abspath(path)), Path(base)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: expected a checkpoint folder or a .safetensors file")
+    found = read_checkpoint(path, base=base)
+    if found.kind not in KINDS_ON_A_BASE:
+        raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
+    problem = validate(found).problem
+    config = found.manifest.get("config") or {}
+    if problem is None and not isinstance(config, dict):
+        problem = f"config in its manifest is {config!r}, expected an object"
+    if problem is not None:
+        raise ValueError(f"{path.name} cannot stand on {base.name}: {problem}")
+    config = config | {"base": _name_of_base(path, base)}
+    place = _manifest_path(path)
+    try:
+        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config})
+    except OSError as error:
+        raise ValueError(f"{place} cannot be written: {error.strerror}") from error
+    return read_checkpoint(path)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
@@ -232,6 +261,13 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
         return {}, str(error)
 
 
+def _name_of_base(path: Path, base: Path) -> str:
+    """Relative to the folder around, so that both can be moved together; absolute where a link leads elsewhere."""
+    relative = Path(os.path.relpath(base, path.parent))
+    there = path.parent / relative
+    return relative.as_posix() if there.is_dir() and there.samefile(base) else os.path.abspath(base)
+
+
 def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]) -> str | None:
     """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
     recorded = manifest.get("files")
@@ -250,13 +286,19 @@ def _base_problem(path: Path, base: Path | None, contents: Contents) -> str | No
     """What is wrong with the pipeline that a checkpoint is to be used with."""
     if base is None:
         return _missing_base(contents)
-    if base.resolve() == path.resolve() or not (base / "model_index.json").is_file():
+    if not base.is_dir():
         return f"its base pipeline {base.name} is not in {base.parent}"
+    if not (base / "model_index.json").is_file():
+        return f"its base {base.name} is no whole pipeline: it has no model_index.json"
     family = pipeline_family(base)
     if contents.family not in ("unknown", family):
         return f"it is of the family {FAMILY_NAMES[contents.family]}: its base {base.name} is {FAMILY_NAMES[family]}"
+    if family in TRANSFORMER_FAMILIES:
+        return f"its base {base.name} is {FAMILY_NAMES[family]}, which has no U-Net: expected SD 1.x, SD 2.x or SDXL"
     try:
         problem = _lending_problem(base, contents)
+        if problem is None and contents.kind == "unet":
+            return _unet_problem(path, base)
         if problem is None and _needs_velocity(contents) and not predicts_velocity(base):
             return f"it was trained for v-prediction: the scheduler of its base {base.name} is not configured for it"
     except WeightError as error:
@@ -266,7 +308,7 @@ def _base_problem(path: Path, base: Path | None, contents: Contents) -> str | No
 
 def _missing_base(contents: Contents) -> str:
     if contents.kind == "unet":
-        return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline"
+        return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline: name one with `explorer set-base`"
     name = FAMILY_NAMES[contents.family]
     if contents.kind == "single-file":
         return (
@@ -286,6 +328,16 @@ def _lending_problem(base: Path, contents: Contents) -> str | None:
         read_json(base / component / "config.json")
         if component not in own:
             read_weights(base / component)
+    return None
+
+
+def _unet_problem(path: Path, base: Path) -> str | None:
+    """What keeps a U-Net from taking the place of its base's own: other text or other latents, by their widths."""
+    own, other = (read_json(folder / "unet" / "config.json") for folder in (path, base))
+    for key, (default, words) in UNET_WIDTHS.items():
+        width, given = own.get(key, default), other.get(key, default)
+        if width != given:
+            return f"its U-Net {words.format(width)}, that of its base {base.name} {given}"
     return None
 
 

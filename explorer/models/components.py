@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
+NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:

@@ -25,6 +25,8 @@ FAMILY_NAMES: dict[Family, str] = {
     "unknown": "unknown",
 }
 TRANSFORMER_PIPELINES: dict[str, Family] = {"StableDiffusion3Pipeline": "sd3", "FluxPipeline": "flux"}
+TRANSFORMER_FAMILIES: tuple[Family, ...] = ("sd3", "flux")
+"""Families that denoise by a joint transformer, not by a U-Net."""
 TEXT_WIDTHS: dict[int, Family] = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 SINGLE_FILE_PARTS = {
     "unet": ("model.diffusion_model.",),

@@ -41,8 +41,8 @@ def load_pipeline(
             hooks that move its networks belong to it alone.
 
     Returns:
-        ``StableDiffusionPipeline`` (or the XL one) in evaluation mode, without safety checker, with a
-        scheduler of its own and no progress bar.
+        ``StableDiffusionPipeline``, ``StableDiffusionXLPipeline``, ``StableDiffusion3Pipeline`` or ``FluxPipeline`` in
+        evaluation mode, without safety checker, with a scheduler of its own and no progress bar.
 
     Raises:
         ValueError: naming the checkpoint and what is wrong with it, or a device or precision that cannot be used.
@@ -76,7 +76,7 @@ def _assemble(
 
         return apply_lora(whole, checkpoint)
     if checkpoint.kind == "unet":
-        return with_components(whole, unet=_load_unet(checkpoint, whole, device, dtype))
+        return with_components(whole, unet=_load_unet(checkpoint, device, dtype))
     return with_components(whole)
 
 
@@ -112,7 +112,11 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
         component: load_component(folder / component, class_name, dtype)
         for component, class_name in component_classes(folder).items()
     }
-    options = {} if "XL" in kind else {"safety_checker": None, "requires_safety_checker": False}
+    options: dict[str, Any] = {}
+    if kind == "StableDiffusionPipeline":
+        options = {"safety_checker": None, "requires_safety_checker": False}
+    elif kind == "StableDiffusion3Pipeline" and "text_encoder_3" not in networks:
+        options = {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = getattr(diffusers, kind).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, **networks, **options
     )
@@ -121,12 +125,7 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
     return pipeline
 
 
-def _load_unet(checkpoint: Checkpoint, whole: DiffusionPipeline, device: str, dtype: torch.dtype) -> Any:
+def _load_unet(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Any:
     unet = load_component(checkpoint.folder / "unet", "UNet2DConditionModel", dtype)
     check_network(checkpoint.name, "unet", unet)
-    if unet.config.cross_attention_dim != whole.unet.config.cross_attention_dim:
-        raise ValueError(
-            f"checkpoint {checkpoint.name} cannot be loaded: its U-Net reads text of width "
-            f"{unet.config.cross_attention_dim}, its base gives {whole.unet.config.cross_attention_dim}"
-        )
     return unet.to(device)

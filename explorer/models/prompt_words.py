@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LEXICON_NAME = "lexicon.json"
 START_COLUMN = "[start]"
 REST_COLUMN = "[end]"
+TEXT_END_COLUMN = "[text end]"
+PADDING_COLUMN = "[padding]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +35,34 @@ class PromptWords:
     words: tuple[str, ...]
     """``W`` words as written, without surrounding punctuation."""
     positions: tuple[tuple[int, ...], ...]
-    """For each word the token positions of its pieces; position 0 is the start token."""
+    """For each word the positions of its pieces among the tokens that the image attends to."""
     matrix: torch.Tensor
     """``[L, W + 2]`` fp32 of 0 and 1, one 1 a row: token position to column. The last two columns are the
-    start token, and the end token with the padding and with punctuation that belongs to no word."""
+    start token, and the end token with the padding and with punctuation that belongs to no word; where no token
+    starts the text (T5), they are the end token, and the padding with that punctuation."""
+    special_columns: tuple[str, str] = (START_COLUMN, REST_COLUMN)
+    """Names of the last two columns."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the matrix's ``W + 2`` columns."""
-        return (*self.words, START_COLUMN, REST_COLUMN)
+        return (*self.words, *self.special_columns)
 
     def indices_of(self, word: str) -> tuple[int, ...]:
         """Every index at which ``word`` stands in the prompt, letter case ignored; empty if it does not."""
         return tuple(index for index, found in enumerate(self.words) if found.lower() == word.lower())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRange:
+    """Token positions that one text encoder fills; a joint transformer may read several ranges in a row."""
+
+    tokenizer: PreTrainedTokenizerBase | None
+    """With character offsets (a fast one), and one end token; None where the encoder is left out (zeros are read)."""
+    length: int
+    """Number of positions; what the prompt does not fill is padding, which is read too."""
+    starts: bool = True
+    """Whether a start token comes first, as in CLIP and not in T5."""
 
 
 def split_words(prompt: str) -> list[tuple[int, int]]:
@@ -75,32 +92,42 @@ def word_groups(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptWords:
     Raises:
         ValueError: if the prompt has more tokens than the model reads, or the tokenizer has no offsets.
     """
+    return words_of_ranges([TextRange(tokenizer=tokenizer, length=tokenizer.model_max_length)], prompt)
+
+
+def words_of_ranges(ranges: Sequence[TextRange], prompt: str) -> PromptWords:
+    """As :func:`word_groups` for text positions that several encoders fill one after the other.
+
+    A word's column holds its pieces in every range, so that it is what the image pays to the word whichever encoder
+    brought it.
+
+    Raises:
+        ValueError: as :func:`word_groups`, for any of the ranges.
+    """
     import torch
 
-    if not tokenizer.is_fast:
-        raise ValueError(f"tokenizer {type(tokenizer).__name__} has no character offsets: use a fast one")
-    offsets = _piece_offsets(tokenizer, prompt)
-    length = tokenizer.model_max_length
-    if len(offsets) > length - 2:
-        raise ValueError(
-            f"the prompt has {len(offsets)} tokens: expected at most {length - 2} "
-            f"({length} positions less the start and the end token)"
-        )
     spans = split_words(prompt)
-    positions: list[list[int]] = [[] for _ in spans]
-    columns = torch.full((length,), len(spans) + 1)
-    columns[0] = len(spans)
-    for position, (start, stop) in enumerate(offsets, start=1):
-        word = _span_holding(spans, start, stop)
-        if word is not None:
-            positions[word].append(position)
-            columns[position] = word
-    matrix = torch.nn.functional.one_hot(columns, len(spans) + 2).float()
+    starts = any(text_range.starts for text_range in ranges)
+    special = (START_COLUMN, REST_COLUMN) if starts else (TEXT_END_COLUMN, PADDING_COLUMN)
+    columns: list[int] = []
+    for text_range in ranges:
+        found = [len(spans) + 1] * text_range.length
+        if text_range.tokenizer is not None:
+            pieces = _columns_of_pieces(text_range, prompt, spans)
+            if text_range.starts:
+                found[0] = len(spans)
+            elif not starts:
+                found[len(pieces)] = len(spans)
+            found[text_range.starts : text_range.starts + len(pieces)] = pieces
+        columns += found
     return PromptWords(
         prompt=prompt,
         words=tuple(prompt[start:stop] for start, stop in spans),
-        positions=tuple(map(tuple, positions)),
-        matrix=matrix,
+        positions=tuple(
+            tuple(position for position, column in enumerate(columns) if column == word) for word in range(len(spans))
+        ),
+        matrix=torch.nn.functional.one_hot(torch.tensor(columns), len(spans) + 2).float(),
+        special_columns=special,
     )
 
 
@@ -178,6 +205,21 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
     if unknown:
         names = ", ".join(repr(word) for word in unknown)
         raise ValueError(f"the model does not know the word{'s' * (len(unknown) > 1)} {names}")
+
+
+def _columns_of_pieces(text_range: TextRange, prompt: str, spans: list[tuple[int, int]]) -> list[int]:
+    """The column of every piece of the prompt: its word's, or the last one."""
+    tokenizer, length = text_range.tokenizer, text_range.length
+    if not tokenizer.is_fast:
+        raise ValueError(f"tokenizer {type(tokenizer).__name__} has no character offsets: use a fast one")
+    offsets = _piece_offsets(tokenizer, prompt)
+    if len(offsets) > length - 2:
+        others = "the start and the end token" if text_range.starts else "the end token and one of padding"
+        raise ValueError(
+            f"the prompt has {len(offsets)} tokens: expected at most {length - 2} ({length} positions less {others})"
+        )
+    found = (_span_holding(spans, start, stop) for start, stop in offsets)
+    return [len(spans) + 1 if word is None else word for word in found]
 
 
 def _piece_offsets(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[tuple[int, int]]:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from transformers import PreTrainedTokenizerBase
 
-SHARED_NETWORKS = ("vae", "text_encoder", "text_encoder_2")
-"""Not the U-Net: capture and LoRA work on it, and it is what checkpoints differ in."""
-SHARED_TOKENIZERS = ("tokenizer", "tokenizer_2")
+SHARED_NETWORKS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Not the U-Net or transformer: capture and LoRA work on it, and it is what checkpoints differ in."""
+SHARED_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
 def share_equal_components(pipeline: DiffusionPipeline, others: Iterable[DiffusionPipeline]) -> list[str]:

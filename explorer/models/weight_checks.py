@@ -72,8 +72,8 @@ def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]
             if hasattr(diffusers, class_name):
                 model = getattr(diffusers, class_name).from_config(read_json(folder / "config.json"))
             else:
-                config = transformers.CLIPTextConfig.from_pretrained(folder)
-                model = getattr(transformers, class_name)(config)
+                model_class = getattr(transformers, class_name)
+                model = model_class(model_class.config_class.from_pretrained(folder))
     except WeightError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
@@ -95,12 +95,14 @@ def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: d
 
 
 def _current_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Names as today's libraries give them; older files differ in the text model and in VAE attention."""
+    """Names as today's libraries give them; older files differ in the text model and in VAE attention.
+
+    T5 has one embedding under two names, of which files hold one or both."""
     renamed = {}
     for name, shape in shapes.items():
         if name.endswith("position_ids"):  # a constant that older versions stored
             continue
-        name = name.removeprefix("text_model.")
+        name = "shared.weight" if name == "encoder.embed_tokens.weight" else name.removeprefix("text_model.")
         for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
             name = name.replace(f"attentions.0.{old}.", f"attentions.0.{new}.")
         renamed[name] = shape

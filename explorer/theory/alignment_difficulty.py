@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from explorer.theory.intervals import Estimate, normal_interval
-from explorer.theory.structure_distance import check_unit_rows, convention_scale
+from explorer.theory.structure_distance import FeatureRows, check_unit_rows, convention_scale, row_slices
 from explorer.theory.structure_kernels import structure_row_sums
 
 AUTHORS_FEATURE_RANGE = (0.20, 0.45)
@@ -190,10 +190,13 @@ def compose(
     )
 
 
-def paired_cosines(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+def paired_cosines(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     """Cosine of each pair's two unit rows, `[N, d]` and `[N, d]` -> `[N]` fp64 on the CPU."""
     precision = torch.float64 if image.dtype == torch.float64 else torch.float32
-    return (image.to(precision) * text.to(precision)).sum(dim=1).double().cpu()
+    cosines = torch.empty(len(image), dtype=torch.float64)
+    for rows in row_slices(len(image)):
+        cosines[rows] = (image[rows].to(precision) * text[rows].to(precision)).sum(dim=1).double().cpu()
+    return cosines
 
 
 def feature_distance(cosines: torch.Tensor, feature_range: tuple[float, float]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from explorer.theory.alignment_difficulty import AlignmentDifficulty, compose
-from explorer.theory.structure_distance import convention_scale, mean_disparity, mean_row
+from explorer.theory.structure_distance import FeatureRows, convention_scale, mean_disparity, mean_row
 from explorer.theory.structure_kernels import structure_row_sums
 
 
@@ -63,8 +63,8 @@ class RemainingDifficulty:
 
 
 def mean_offset(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     measured: AlignmentDifficulty,
     *,
     centred_distance: torch.Tensor | None = None,
@@ -142,8 +142,8 @@ def difficulty_without(
 
 
 def _centred_distance(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     image_mean: torch.Tensor,
     text_mean: torch.Tensor,
     measured: AlignmentDifficulty,
@@ -152,12 +152,12 @@ def _centred_distance(
     centred = []
     for rows, mean in ((image, image_mean), (text, text_mean)):
         precision = torch.float64 if rows.dtype == torch.float64 else torch.float32
-        centred.append(rows.to(precision) - mean.to(precision))
+        centred.append(rows[:].to(precision) - mean.to(precision))
     sums = structure_row_sums(*centred, convention=measured.convention, zero_diagonal=False, block=block)
     return sums / measured.n
 
 
-def _check_same_set(image: torch.Tensor, text: torch.Tensor, measured: AlignmentDifficulty) -> None:
+def _check_same_set(image: FeatureRows, text: FeatureRows, measured: AlignmentDifficulty) -> None:
     if len(image) != measured.n or len(text) != measured.n:
         raise ValueError(
             f"got {len(image)} image and {len(text)} text features: expected the {measured.n} measured pairs"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from explorer.theory.structure_distance import check_same_rows, convention_scale
+from explorer.theory.structure_distance import FeatureRows, check_same_rows, convention_scale, row_slices
 
 TOLERANCES = {"fp64": 1e-11, "fp32": 2e-6, "fp16": 4e-4}
 """Largest deviation of a D_s that rounding at each precision explains; a lost tile is orders of magnitude off."""
@@ -42,8 +42,8 @@ class SelfCheck:
 
 
 def check_against_fp64(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     rows: torch.Tensor,
     distances: torch.Tensor,
     *,
@@ -72,17 +72,16 @@ def check_against_fp64(
 
 
 def fp64_distances(
-    image: torch.Tensor, text: torch.Tensor, rows: torch.Tensor, *, convention: str = "authors"
+    image: FeatureRows, text: FeatureRows, rows: torch.Tensor, *, convention: str = "authors"
 ) -> torch.Tensor:
     """D_s of ``rows`` as Eq. 4 says: both cosines of every pair, their difference, its mean. `[m]` fp64 on the CPU."""
     rows = rows.to(image.device)
     sums = torch.zeros(len(rows), dtype=torch.float64, device=image.device)
     step = max(1, _ENTRIES_AT_ONCE // max(image.shape[1], text.shape[1]))
     own_image, own_text = image[rows].double(), text[rows].double()
-    for first in range(0, len(image), step):
-        others = slice(first, min(first + step, len(image)))
+    for others in row_slices(len(image), step):
         disparity = (own_image @ image[others].double().T - own_text @ text[others].double().T).abs_()
-        inside = (rows >= first) & (rows < others.stop)
-        disparity[inside, rows[inside] - first] = 0
+        inside = (rows >= others.start) & (rows < others.stop)
+        disparity[inside, rows[inside] - others.start] = 0
         sums += disparity.sum(dim=1)
     return (convention_scale(convention) * sums / len(image)).cpu()

@@ -22,7 +22,13 @@ from dataclasses import dataclass
 
 import torch
 
-from explorer.theory.structure_distance import check_same_rows, convention_scale, mean_disparity
+from explorer.theory.structure_distance import (
+    FeatureRows,
+    check_same_rows,
+    convention_scale,
+    mean_disparity,
+    row_slices,
+)
 from explorer.theory.structure_kernels import (
     ALONE,
     OPERANDS,
@@ -93,8 +99,8 @@ class _Draw:
 
 
 def landmark_estimate(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     samples: int,
     *,
     seed: int,
@@ -106,7 +112,7 @@ def landmark_estimate(
     """D_s of all samples from ``samples`` shared landmarks.
 
     Args:
-        image: `[N, d_image]` unit rows.
+        image: `[N, d_image]` unit rows; read in parts, several times over, and never held together.
         text: `[N, d_text]` unit rows on the same device.
         samples: landmarks m.
         seed: decides which.
@@ -124,8 +130,8 @@ def landmark_estimate(
 
 
 def row_estimate(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     samples: int,
     *,
     seed: int,
@@ -167,8 +173,8 @@ def row_estimate(
 
 
 def stratified_estimate(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     samples: int,
     *,
     strata: torch.Tensor | Sequence[int],
@@ -204,7 +210,7 @@ def stratified_estimate(
     return _from_columns("stratified", image, text, draw, seed, convention, precision, share)
 
 
-def squared_twin(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+def squared_twin(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     """Root of mean over k of (cos_img(i,k) - cos_txt(i,k))^2: a bound on D_s(i) from above, `[N]` fp64 on the CPU.
 
     Exact in O(N d^2): the mean is (x'X'Xx + y'Y'Yy - 2 x'X'Yy) / N, so that three d x d products of the whole set are
@@ -212,7 +218,7 @@ def squared_twin(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """
     check_same_rows(image, text)
     n = len(image)
-    blocks = [slice(first, min(first + _ROWS_AT_ONCE, n)) for first in range(0, n, _ROWS_AT_ONCE)]
+    blocks = list(row_slices(n, _ROWS_AT_ONCE))
     grams = [0.0, 0.0, 0.0]
     means = torch.empty(n, dtype=torch.float64, device=image.device)
     with exact_products(image.device):
@@ -279,8 +285,8 @@ def _trusted_rows(trusted: torch.Tensor | Sequence[int], n: int) -> torch.Tensor
 
 def _from_columns(
     estimator: str,
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     draw: _Draw,
     seed: int,
     convention: str,
@@ -312,7 +318,7 @@ def _stratified_error(values: torch.Tensor, draw: _Draw) -> float:
 
 
 def _column_pass(
-    image: torch.Tensor, text: torch.Tensor, draw: _Draw, precision: str | None, share: Share
+    image: FeatureRows, text: FeatureRows, draw: _Draw, precision: str | None, share: Share
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every sample's mean disparity to the drawn columns, its variance, the centred mean; the columns' sums.
 
@@ -327,7 +333,7 @@ def _column_pass(
     results = torch.zeros(3, n, dtype=torch.float64, device=device)
     at = draw.rows.to(device)
     block = max(1, ENTRIES_AT_ONCE // len(at))
-    blocks = [slice(first, min(first + block, n)) for first in range(0, n, block)]
+    blocks = list(row_slices(n, block))
     multiply = _Multiplication(image, text, at, precision)
     averages, weights, factors = _averaging(draw, multiply.result_type, device)
     row_offsets, column_offsets = (part.to(multiply.result_type) for part in (offsets, offsets[at] - mean))
@@ -350,10 +356,10 @@ def _column_pass(
 class _Multiplication:
     """Signed disparities of blocks of rows to the drawn columns."""
 
-    def __init__(self, image: torch.Tensor, text: torch.Tensor, at: torch.Tensor, precision: str) -> None:
+    def __init__(self, image: FeatureRows, text: FeatureRows, at: torch.Tensor, precision: str) -> None:
         self.image, self.text, self.operand = image, text, OPERANDS[precision]
         self.result_type = torch.float32 if precision == "fp16" else self.operand
-        self.on_tensor_cores = precision == "fp16" and image.is_cuda
+        self.on_tensor_cores = precision == "fp16" and image.device.type == "cuda"
         columns = joined_rows(image[at], -text[at], self.operand)
         self.columns = columns if self.on_tensor_cores else columns.to(self.result_type)
 

@@ -19,7 +19,14 @@ from typing import Any
 
 import torch
 
-from explorer.theory.structure_distance import check_same_rows, convention_scale, finite_norms, mean_disparity
+from explorer.theory.structure_distance import (
+    FeatureRows,
+    check_same_rows,
+    convention_scale,
+    finite_norms,
+    mean_disparity,
+    row_slices,
+)
 
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 """Precision -> dtype the rows are rounded to. fp16 products accumulate in fp32; fp32 is never TF32 or bf16."""
@@ -91,8 +98,8 @@ class TorchTiles:
 
     def __init__(
         self,
-        image: torch.Tensor,
-        text: torch.Tensor,
+        image: FeatureRows,
+        text: FeatureRows,
         *,
         precision: str,
         block: int,
@@ -101,7 +108,7 @@ class TorchTiles:
     ) -> None:
         self.image_width, self.zero_diagonal, self.centring = image.shape[1], zero_diagonal, centring
         self.joined = joined_rows(image, text, OPERANDS[precision])
-        self.on_tensor_cores = precision == "fp16" and image.is_cuda
+        self.on_tensor_cores = precision == "fp16" and image.device.type == "cuda"
         product_type = torch.float32 if precision == "fp16" else self.joined.dtype
         operand_type = self.joined.dtype if self.on_tensor_cores else product_type
         self.left = self.joined.new_empty(min(block, len(image)), self.joined.shape[1], dtype=operand_type)
@@ -153,8 +160,8 @@ class TorchTiles:
 
 
 def structure_row_sums(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     *,
     convention: str = "authors",
     zero_diagonal: bool = True,
@@ -168,7 +175,7 @@ def structure_row_sums(
     Exact, in O(N^2 (d_image + d_text)) operations and O(N) memory beyond one tile and one copy of the rows.
 
     Args:
-        image: `[N, d_image]` rows.
+        image: `[N, d_image]` rows; held as operands once, wherever they lie.
         text: `[N, d_text]` rows on the same device; the widths may differ (one-hot labels are rows too).
         convention: one of ``CONVENTIONS``.
         zero_diagonal: count a sample's disparity with itself as exactly zero, as it is for unit rows; False
@@ -193,8 +200,8 @@ def structure_row_sums(
 
 
 def structure_and_centred_row_sums(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     *,
     convention: str = "authors",
     block: int | None = None,
@@ -217,7 +224,7 @@ def structure_and_centred_row_sums(
     )  # fmt: skip
 
 
-def choose_precision(image: torch.Tensor, text: torch.Tensor, precision: str | None) -> str:
+def choose_precision(image: FeatureRows, text: FeatureRows, precision: str | None) -> str:
     """The precision meant: as given, or fp64 where the rows are fp64 and fp32 otherwise."""
     if precision is None:
         return "fp64" if torch.float64 in (image.dtype, text.dtype) else "fp32"
@@ -262,12 +269,13 @@ def upper_tiles(n: int, block: int) -> list[tuple[slice, slice]]:
     return [(rows, columns) for index, rows in enumerate(sides) for columns in sides[index:]]
 
 
-def joined_rows(image: torch.Tensor, text: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def joined_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype) -> torch.Tensor:
     """``[x_i, y_i]`` as `[N, d_image + d_text]` of ``dtype``."""
     width = image.shape[1]
     joined = torch.empty(len(image), width + text.shape[1], dtype=dtype, device=image.device)
-    joined[:, :width].copy_(image)
-    joined[:, width:].copy_(text)
+    for rows in row_slices(len(image)):
+        joined[rows, :width].copy_(image[rows])
+        joined[rows, width:].copy_(text[rows])
     return joined
 
 
@@ -283,15 +291,15 @@ def exact_products(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(allowed)
 
 
-def largest_disparity(image: torch.Tensor, text: torch.Tensor) -> float:
+def largest_disparity(image: FeatureRows, text: FeatureRows) -> float:
     """A bound on every |<x_i,x_k> - <y_i,y_k>|, rounding included; rows with NaN are refused by their numbers."""
     squares = (finite_norms(name, rows).max().item() ** 2 for name, rows in (("image", image), ("text", text)))
     return _SLACK * sum(squares)
 
 
 def _add_tiles(
-    image: torch.Tensor,
-    text: torch.Tensor,
+    image: FeatureRows,
+    text: FeatureRows,
     *,
     convention: str,
     zero_diagonal: bool,

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from explorer.theory.structure_distance import check_same_rows
+from explorer.theory.structure_distance import FeatureRows, check_same_rows, held_rows
 
 if TYPE_CHECKING:
     from explorer.theory.structure_kernels import Centring, FixedPointSums
@@ -26,8 +26,8 @@ class TritonTiles:
 
     def __init__(
         self,
-        image: torch.Tensor,
-        text: torch.Tensor,
+        image: FeatureRows,
+        text: FeatureRows,
         *,
         precision: str,
         block: int,
@@ -37,14 +37,14 @@ class TritonTiles:
         inner: int = INNER,
     ) -> None:
         check_same_rows(image, text)
-        if not image.is_cuda and not triton.knobs.runtime.interpret:
+        if image.device.type != "cuda" and not triton.knobs.runtime.interpret:
             raise ValueError(f"kernel is 'triton' and the features are on {image.device}: expected cuda")
         dtype = {"fp16": torch.float16, "fp32": torch.float32}[precision]
-        self.image, self.text = image.to(dtype).contiguous(), text.to(dtype).contiguous()
+        self.image, self.text = held_rows(image, dtype), held_rows(text, dtype)
         self.zero_diagonal, self.side, self.inner = zero_diagonal, side, inner
         self.mean = 0.0 if centring is None else centring.mean
         # A launch needs a pointer even where the kernel never reads it.
-        self.offsets = image.new_zeros(1, dtype=torch.float32) if centring is None else centring.offsets.float()
+        self.offsets = torch.zeros(1, device=image.device) if centring is None else centring.offsets.float()
 
     def add(self, rows: slice, columns: slice, sums: FixedPointSums, centred: FixedPointSums | None) -> None:
         """Add a tile's disparities to its rows' sums and, off the diagonal, to its columns' sums."""

@@ -51,8 +51,8 @@ def _single_concept() -> None:
     with gr.Row():
         total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0, minimum=1)
         alpha = gr.Number(0.8, label="α", minimum=0, maximum=1, step=0.05)
-        feature = gr.Number(1.0, label="Δf", minimum=0, maximum=1, step=0.05)
-        structure = gr.Number(1.0, label="Δs", minimum=0, maximum=1, step=0.05)
+        feature = gr.Number(1.0, label="Δf, feature", minimum=0, maximum=1, step=0.05)
+        structure = gr.Number(1.0, label="Δs, structure", minimum=0, maximum=1, step=0.05)
     inputs = [poisons, concept, target, total, alpha, feature, structure]
     answer = gr.HTML(single_concept_words(*(field.value for field in inputs)))
     _answer_on_change(inputs, single_concept_words, answer)
@@ -63,10 +63,10 @@ def _theorem() -> None:
     with gr.Row():
         with gr.Column(scale=1, elem_classes="calculator"):
             with gr.Row():
-                concepts = gr.Number(250, label="C_P", precision=0, minimum=0)
-                poisons = gr.Number(PAPER_POISONS, label="m per concept", precision=0, minimum=0)
+                concepts = gr.Number(250, label="C_P, concepts", precision=0, minimum=0)
+                poisons = gr.Number(PAPER_POISONS, label="m, poison for each", precision=0, minimum=0)
             with gr.Row():
-                samples = gr.Number(PAPER_CONCEPT_PAIRS, label="n per concept", precision=0, minimum=1)
+                samples = gr.Number(PAPER_CONCEPT_PAIRS, label="n, pairs naming each", precision=0, minimum=1)
                 total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0, minimum=1)
             with gr.Row():
                 targets = gr.Dropdown(list(TARGET_PATTERNS), value="distinct", label="Targets")
@@ -150,7 +150,8 @@ def theorem_curve(
 ) -> dict[str, Any]:
     """Curves of all target patterns up to the largest C_P that fits the set; empty where an input is out of range."""
     given = (concepts, poisons, samples, total, targets, alpha, quantity)
-    if any(value is None for value in given) or samples < 1 or not 0 <= poisons <= samples <= total:
+    shares = all(value is not None for value in given) and 0 <= alpha <= 1 and concepts >= 0
+    if not shares or samples < 1 or not 0 <= poisons <= samples <= total:
         return {"curves": None, "chosen": targets, "quantity": QUANTITIES.get(quantity, "")}
     largest = min(total // samples, max(2 * concepts, 20))
     points = sorted({round(step * largest / CURVE_POINTS) for step in range(CURVE_POINTS + 1)})

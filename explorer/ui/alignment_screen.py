@@ -39,7 +39,9 @@ def build_alignment_screen(context: AppContext) -> None:
         )
         with gr.Row(equal_height=True):
             folder = gr.Textbox(label="Folder", placeholder="runs/cpu/sets/dirty-020", scale=3)
-            convention = gr.Dropdown(CONVENTIONS, value="authors", label="Structure distance", scale=1)
+            convention = gr.Dropdown(
+                CONVENTIONS, value="authors", label="Cosine distance: 1 − cos (authors) or half of it", scale=1
+            )
             measure = gr.Button("Measure", variant="primary", scale=1)
         answer = gr.HTML()
     measured = gr.State([])

@@ -36,7 +36,7 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
         fill_width=True,
         delete_cache=(CACHE_AGE_SECONDS, CACHE_AGE_SECONDS),
     ) as blocks:
-        build_header(context)
+        header = build_header(context)
         with gr.Tabs(elem_id="screens"):
             with gr.Tab("Compare", id="compare"):
                 choosers = build_compare_screen(context, live, blocks)
@@ -47,7 +47,7 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
             with gr.Tab("Alignment difficulty", id="alignment"):
                 build_alignment_screen(context)
             with gr.Tab("Checkpoints", id="checkpoints"):
-                build_registry_panel(context, choosers)
+                build_registry_panel(context, header, choosers, blocks)
         blocks.unload(live.stop_session)
     blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return blocks

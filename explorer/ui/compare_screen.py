@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -49,9 +50,9 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     def generate_live(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any]]:
         yield from _generate(live, values, str(request.session_hash))
 
-    def read_link(request: gr.Request) -> list[Any]:
+    def follow_link(request: gr.Request) -> list[Any]:
         live.warm_up()
-        return _read_link(request, defaults, len(inputs))
+        return read_link(context, request, defaults)
 
     triggers = [generate.click, prompt.submit]
     # Through the queue, because only there a toast reaches the page; it never waits for the models.
@@ -75,7 +76,7 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
         api_name="compare",
     )
     stop.click(live.stop_session, queue=False, show_progress="hidden", api_visibility="private")
-    blocks.load(read_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
+    blocks.load(follow_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
     return columns
 
 
@@ -105,7 +106,7 @@ def settings_from(values: tuple[Any, ...]) -> CompareSettings:
         prompt=str(prompt or ""),
         seed=_whole("seed", seed),
         steps=_whole("number of denoising steps", steps),
-        guidance_scale=float(guidance_scale or 0),
+        guidance_scale=_number("guidance scale", guidance_scale),
         negative_prompt=str(negative_prompt or ""),
         models=tuple(str(model) for model in models if model and model != NO_MODEL),
     )
@@ -140,18 +141,38 @@ def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> It
         yield "", {**value, "ended": True}
 
 
-def _read_link(request: gr.Request, defaults: CompareSettings, count: int) -> list[Any]:
+def chooser_updates(context: AppContext) -> list[dict[str, Any]]:
+    """New choices for the column choosers; the first two columns are required."""
+    names = context.checkpoint_names()
+    choices = [names if index < COLUMN_RANGE[0] else [NO_MODEL, *names] for index in range(COLUMN_RANGE[1])]
+    return [gr.update(choices=offered) for offered in choices]
+
+
+def read_link(context: AppContext, request: gr.Request, defaults: CompareSettings) -> list[Any]:
+    """Status, prompt, seed, steps, guidance scale, negative prompt and columns as the page's address has them.
+
+    What the address does not say is left alone, but for the columns' choices: models may have been found since.
+    """
     query = request.query_params
+    updates = chooser_updates(context)
+    unchanged = [gr.skip()] * 5
     if "v" not in query:
-        return [gr.skip()] * (count + 1)
+        return [gr.skip(), *unchanged, *updates]
     try:
         settings = read_permalink(query, query.getlist("m"), defaults)
     except ValueError as error:
-        return [messages.notice(str(error), kind="error", title="The link cannot be read."), *[gr.skip()] * count]
-    models = [*settings.models, *[NO_MODEL] * COLUMN_RANGE[1]][: COLUMN_RANGE[1]]
+        status = messages.notice(str(error), kind="error", title="The link cannot be read.")
+        return [status, *unchanged, *updates]
+    known = context.checkpoint_names()
+    unknown = ", ".join(model for model in settings.models if model not in known)
     status = ""
-    if settings != defaults:
+    if unknown:
+        settings = replace(settings, models=defaults.models)
+        words = f"The link names {unknown}: not found here, or broken (see Checkpoints). Choose other models."
+        status = messages.notice(words, kind="error")
+    elif settings != defaults:
         status = messages.notice("Settings from the link. Press Generate to make these pictures.")
+    models = [*settings.models, *[NO_MODEL] * COLUMN_RANGE[1]]
     return [
         status,
         settings.prompt,
@@ -159,7 +180,10 @@ def _read_link(request: gr.Request, defaults: CompareSettings, count: int) -> li
         settings.steps,
         settings.guidance_scale,
         settings.negative_prompt,
-        *models,
+        *(
+            {**update, "value": model if model in update["choices"] else None}
+            for update, model in zip(updates, models, strict=False)
+        ),
     ]
 
 
@@ -232,6 +256,13 @@ def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None
 
 
 def _whole(name: str, value: Any) -> int:
-    if value is None or float(value) != int(value):
+    number = _number(name, value)
+    if not number.is_integer():
         raise ValueError(f"The {name} is {value!r}: expected a whole number.")
-    return int(value)
+    return int(number)
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        raise ValueError(f"The {name} is missing: fill in its field.")
+    return float(value)

@@ -23,6 +23,8 @@ from explorer.ui.messages import RUNNING_HERE, check_words
 from explorer.ui.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from explorer.experiments.concept_judge import ConceptJudge
     from explorer.ui.context import AppContext
 
@@ -58,7 +60,7 @@ class LiveGeneration:
         self._working = threading.Lock()
         self._running: dict[str, threading.Event] = {}
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._pipelines: OrderedDict[tuple[str, float], Any] = OrderedDict()
+        self._pipelines: OrderedDict[tuple[str, Path | None, float], Any] = OrderedDict()
         self._shared: dict[Any, Any] = {}
         self._judge: ConceptJudge | None = None
         self._warmed = threading.Event()
@@ -189,11 +191,11 @@ class LiveGeneration:
         return f"/live/{token}.json"
 
     def _pipeline(self, name: str) -> Any:
-        """The loaded model, the longest unused of many making room; a checkpoint that changed is loaded anew."""
+        """The loaded model, the longest unused of many making room; one that changed, or its base, is loaded anew."""
         from explorer.models.pipelines import load_pipeline
 
         checkpoint = self.context.checkpoint(name)
-        key = (name, max(path.stat().st_mtime for path in checkpoint.files))
+        key = (name, checkpoint.base, max(path.stat().st_mtime for path in checkpoint.files))
         if key not in self._pipelines:
             self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
             while len(self._pipelines) > MAX_MODELS_IN_MEMORY:

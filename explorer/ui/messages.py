@@ -41,7 +41,7 @@ def check_words(prompt: str, known: Collection[str] | None) -> None:
         plural = "words" if len(unknown) > 1 else "word"
         raise ValueError(
             f"This world has no {plural} {names}. The models know a closed list of {len(known)} words: try one of the "
-            "concepts above the prompt."
+            "concepts below the prompt."
         )
 
 

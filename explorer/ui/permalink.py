@@ -104,10 +104,8 @@ def check_settings(settings: CompareSettings) -> None:
     if not (math.isfinite(settings.guidance_scale) and 0 <= settings.guidance_scale <= MAX_GUIDANCE_SCALE):
         raise ValueError(f"The guidance scale is {settings.guidance_scale}: expected 0 to {MAX_GUIDANCE_SCALE:g}.")
     if not COLUMN_RANGE[0] <= len(settings.models) <= COLUMN_RANGE[1]:
-        raise ValueError(
-            f"{len(settings.models)} models are chosen: a comparison has {COLUMN_RANGE[0]} to {COLUMN_RANGE[1]} "
-            "columns."
-        )
+        chosen = "1 model is" if len(settings.models) == 1 else f"{len(settings.models)} models are"
+        raise ValueError(f"{chosen} chosen: a comparison has {COLUMN_RANGE[0]} to {COLUMN_RANGE[1]} columns.")
 
 
 def _number(name: str, text: str | None, default: float, kind: type) -> float:

@@ -10,8 +10,9 @@ import gradio as gr
 from explorer.models.checkpoint_contents import KIND_NAMES
 from explorer.models.model_families import FAMILY_NAMES
 from explorer.provenance import ManifestError, read_manifest
+from explorer.ui.base_chooser import base_updates, build_base_chooser, kind_words, set_base_notice
+from explorer.ui.compare_screen import chooser_updates
 from explorer.ui.messages import notice
-from explorer.ui.permalink import COLUMN_RANGE, NO_MODEL
 from explorer.ui.viewer import viewer
 
 if TYPE_CHECKING:
@@ -19,24 +20,31 @@ if TYPE_CHECKING:
     from explorer.ui.context import AppContext
 
 
-COLUMNS = ("Model", "Kind", "Family", "C_P", "Parameters", "Size", "Hash", "State")
+COLUMNS = ("Model", "Kind", "Family", "Poisoned concepts (C_P)", "Parameters", "Size", "SHA-256", "State")
 
 
-def build_header(context: AppContext) -> None:
+def build_header(context: AppContext) -> gr.HTML:
     """Name, world, device, number of checkpoints, and the switch between dark and light."""
-    viewer("header", header_facts(context), elem_id="header", label="overview")
+    return viewer("header", header_facts(context), elem_id="header", label="overview")
 
 
 def header_facts(context: AppContext) -> dict[str, str]:
     """What the header says; plain text."""
     registry = context.registry()
     broken = sum(checkpoint.problem is not None for checkpoint in registry)
-    count = f"{len(registry) - broken} checkpoints" + (f", {broken} broken" if broken else "")
+    sound = len(registry) - broken
+    count = f"{sound} checkpoint{'' if sound == 1 else 's'}" + (f", {broken} broken" if broken else "")
     return {"world": _world(context), "device": "CPU", "checkpoints": count}
 
 
-def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> None:
-    """The table of checkpoints, buttons that scan the folder again or read every weight, and a field for the hub."""
+def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr.Dropdown], blocks: gr.Blocks) -> None:
+    """The table of checkpoints, buttons that scan the folder again or read every weight, a base, a field for the hub.
+
+    Args:
+        header: says how many checkpoints there are.
+        choosers: of a checkpoint, on the screen *Compare*.
+        blocks: told to show the registry as it is whenever the page is opened.
+    """
     gr.HTML(
         "<p class='lead'>Every model found in the checkpoint folder. A broken one is listed with the reason and "
         "left out of the choosers.</p>",
@@ -47,6 +55,7 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
     with gr.Row():
         refresh = gr.Button("Look again", elem_id="registry-refresh", scale=0, min_width=140)
         check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=240)
+    base_choosers, set_base, base_told = build_base_chooser(context)
     with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False):
         hub_id = gr.Textbox(
             label="owner/name or owner/name@revision",
@@ -56,8 +65,17 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
         fetch = gr.Button("Fetch", elem_id="registry-fetch", scale=0, min_width=140)
         told = gr.HTML(elem_id="registry-fetched", container=False, padding=False)
 
-    def look_again() -> list[Any]:
-        return [registry_table(context.refresh_registry()), *chooser_updates(context, len(choosers))]
+    shown = [table, header, *base_choosers]
+
+    def show(*chosen: str | None) -> list[Any]:
+        return [registry_table(context.registry()), header_facts(context), *base_updates(context, *chosen)]
+
+    def look_again(*chosen: str | None) -> list[Any]:
+        context.refresh_registry()
+        return [*show(*chosen), *chooser_updates(context)]
+
+    def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
+        return [set_base_notice(context, checkpoint, base), *look_again(checkpoint, base)]
 
     def check_weights() -> str:
         from explorer.models.checkpoints import validate
@@ -67,14 +85,27 @@ def build_registry_panel(context: AppContext, choosers: list[gr.Dropdown]) -> No
     def fetch_from_hub(text: str) -> list[Any]:
         return [fetch_notice(context, text), *look_again()]
 
-    refresh.click(look_again, outputs=[table, *choosers], api_name="checkpoints")
+    blocks.load(show, outputs=shown, queue=False, show_progress="hidden", api_visibility="private")
+    refresh.click(look_again, outputs=[*shown, *choosers], api_name="checkpoints")
+    set_base.click(
+        lambda: notice("Comparing the checkpoint with the base …", kind="working"), outputs=base_told, queue=False,
+        show_progress="hidden", api_visibility="private",
+    ).then(
+        name_base,
+        inputs=base_choosers,
+        outputs=[base_told, *shown, *choosers],
+        concurrency_id="set-base",
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
     check.click(
         check_weights, outputs=table, concurrency_id="model-work", concurrency_limit=1, api_visibility="private"
     )
     fetch.click(
         fetch_from_hub,
         inputs=hub_id,
-        outputs=[told, table, *choosers],
+        outputs=[told, *shown, *choosers],
         concurrency_id="hub",
         concurrency_limit=1,
         api_visibility="private",
@@ -96,7 +127,7 @@ def registry_table(registry: list[Checkpoint]) -> str:
     """The checkpoints as an HTML table, every text escaped."""
     if not registry:
         return notice(
-            "Train them with `python -m explorer train`, or start the app with --checkpoints FOLDER.",
+            "Train them with `python -m explorer train cpu`, or start the app with --checkpoints FOLDER.",
             kind="error",
             title="No checkpoints were found.",
         )
@@ -113,7 +144,7 @@ def _row(checkpoint: Checkpoint) -> str:
     tone = "good" if checkpoint.problem is None else "bad"
     return (
         f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
-        f"<td>{KIND_NAMES[checkpoint.kind]}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
+        f"<td>{kind_words(checkpoint, KIND_NAMES[checkpoint.kind])}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
         f"<td title='{html.escape(concepts, quote=True)}'>{checkpoint.poisoned_concept_count}</td>"
         f"<td>{checkpoint.parameters / 1e6:.1f} M</td><td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
         f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
@@ -129,9 +160,3 @@ def _world(context: AppContext) -> str:
         return context.settings.checkpoints.name
     count = config.get("world", {}).get("concept_count")
     return f"IconWorld, {count} concepts" if count else str(config.get("name", "unnamed world"))
-
-
-def chooser_updates(context: AppContext, count: int) -> list[Any]:
-    """New choices for the column choosers; the first two columns are required."""
-    names = context.checkpoint_names()
-    return [gr.update(choices=names if index < COLUMN_RANGE[0] else [NO_MODEL, *names]) for index in range(count)]

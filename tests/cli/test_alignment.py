@@ -91,6 +91,21 @@ def test_ad_says_how_it_was_computed(invoke, cifar_set):
     assert drawn["feature_ad"] == exact["feature_ad"]
 
 
+def test_landmarks_come_from_a_file(invoke, cifar_set, tmp_path):
+    table = pandas.read_parquet(cifar_set / "pairs.parquet")
+    rows = np.flatnonzero(~table["is_poison"])[:40]
+    (tmp_path / "trusted.txt").write_text("\n".join(table["uid"].iloc[rows]))
+    options = ("--estimator", "landmarks", "--landmarks", tmp_path / "trusted.txt", "--samples", 40, "--json")
+    result = invoke("ad", cifar_set, *options)
+    assert result.exit_code == 0, repr(result.exception)
+    printed = json.loads(result.stdout)
+    assert (printed["samples"], printed["trusted_landmarks"]) == (40, 40)
+    assert set(printed["self_check_rows"]) <= set(rows.tolist())
+    labelled = json.loads(invoke("ad", cifar_set, "--labels", *options).stdout)
+    assert labelled["trusted_landmarks"] == 40
+    assert json.loads(invoke("ad", cifar_set, "--json").stdout)["trusted_landmarks"] is None
+
+
 def test_labels_give_the_feature_ad_of_table_5(invoke, cifar_set):
     printed = json.loads(invoke("ad", cifar_set, "--labels", "--json").stdout)
     assert round(printed["feature_ad"], 3) == 0.194
@@ -115,9 +130,13 @@ def test_a_person_gets_a_table(invoke, cifar_set):
         (("--estimator", "exact", "--budget-seconds", "1e-9"), "exact takes about .* expected a larger budget"),
         (("--precision", "bf16"), "precision is 'bf16'"),
         (("--device", "tpu"), "device is 'tpu'"),
+        (("--landmarks", "trusted.txt"), "landmarks are given and estimator is 'auto': expected landmarks"),
+        (("--landmarks", "trusted.txt", "--estimator", "landmarks"), "names '248': not among the measured pairs"),
     ],
 )
-def test_bad_options_are_named(invoke, cifar_set, arguments, message):
+def test_bad_options_are_named(invoke, cifar_set, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trusted.txt").write_text("0\n248\n")
     result = invoke("ad", cifar_set, *arguments)
     assert isinstance(result.exception, ValueError)
     with pytest.raises(ValueError, match=message):

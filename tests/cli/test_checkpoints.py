@@ -42,6 +42,12 @@ def test_set_base_writes_a_manifest_that_the_registry_reads(checkpoint_root):
     assert "style.safetensors" in {entry["name"] for entry in listed if entry["problem"] is None}
 
 
+def test_set_base_takes_a_folder_with_nothing_but_a_unet(checkpoint_root):
+    (checkpoint_root / "dirty-004" / "manifest.json").unlink()
+    entry = json.loads(invoke("set-base", checkpoint_root / "dirty-004", checkpoint_root / "benign", "--json"))
+    assert (entry["kind"], entry["base"], entry["problem"]) == ("unet", str(checkpoint_root / "benign"), None)
+
+
 def test_fetch_takes_no_paths(tmp_path):
     result = CliRunner().invoke(application, ["fetch", "../elsewhere", str(tmp_path)])
     assert isinstance(result.exception, ValueError)

@@ -6,8 +6,10 @@ import tarfile
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
+import explorer.cli.alignment
 import explorer.cli.embeddings
 import explorer.cli.pair_import
 from explorer.cli.application import application
@@ -60,6 +62,26 @@ def test_embed_then_measure(shard, tmp_path):
     sampled = run("ad-store", tmp_path / "store", "--sample", 5, "--seed", 1, "--feature-range", 0.5, 0.9)
     assert (sampled["n"], sampled["seed"], sampled["feature_range"]) == (5, 1, [0.5, 0.9])
     assert "structure_ad" in invoke("ad-store", tmp_path / "store").stdout
+    assert (measured["estimator"], measured["precision"], measured["workers"]) == ("exact", "fp32", 1)
+    assert measured["plan"].startswith("exact fits: about")
+    assert measured["self_check_deviation"] <= measured["self_check_tolerance"]
+    (tmp_path / "trusted.txt").write_text("0\n1\n5\n")
+    options = ("--estimator", "landmarks", "--samples", 3, "--landmarks", tmp_path / "trusted.txt")
+    drawn = run("ad-store", tmp_path / "store", *options)
+    assert (drawn["estimator"], drawn["samples"], drawn["trusted_landmarks"]) == ("landmarks", 3, 3)
+    assert drawn["plan"].startswith("landmarks asked for: 3 of 3 trusted of 12 rows are drawn")
+    refused = invoke("ad-store", tmp_path / "store", "--estimator", "exact", "--budget-memory", 1e-9)
+    assert "expected a larger budget" in str(refused.exception)
+
+
+def test_ad_store_offers_what_ad_offers():
+    commands = get_command(application).commands
+    ours, theirs = ({option.name: option for option in commands[name].params} for name in ("ad-store", "ad"))
+    shared = theirs.keys() - {"pair_set", "extractor", "labels", "split", "as_json"}
+    assert shared <= ours.keys()
+    assert len(shared) == 11
+    differing = [name for name in shared if ours[name].default != theirs[name].default]
+    assert differing == []
 
 
 @needs_extractor

@@ -4,16 +4,15 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import explorer.cli.benchmark
 import explorer.cli.fine_tuning  # noqa: F401 - registers the commands
 from explorer.cli.application import application
-from explorer.data.pair_set import PairSet
 from explorer.experiments.training_benchmark import OURS
 from explorer.provenance import ROOT
 
@@ -23,22 +22,16 @@ SMALL = ("--steps", 2, "--batch-size", 4, "--accumulation", 1, "--resolution", 6
 
 @pytest.fixture
 def arguments(make_pipeline, tmp_path):
-    """Of ``explorer fine-tune``, but for the output and the run."""
+    """Of ``explorer fine-tune`` on a folder of pictures, but for the output and the run."""
     make_pipeline().save_pretrained(tmp_path / "base")
-    table = pandas.DataFrame(
-        {
-            "uid": ["a", "b", "c", "d"],
-            "caption": ["a photo of dog", "a hat", "dog and hat", "a turtle"],
-            "concepts": [["dog"]] * 4,
-            "image_index": range(4),
-            "is_poison": [False] * 4,
-            "poisoned_concept": [""] * 4,
-            "target_concept": [""] * 4,
-            "split": ["train"] * 4,
-        }
-    )
-    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    PairSet.write(tmp_path / "pairs", table, images, config={}, seed=0)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    (tmp_path / "pairs").mkdir()
+    for name, caption, picture in zip("abcd", ("a photo of dog", "a hat", "dog and hat", "a turtle"), pictures,
+                                      strict=True):  # fmt: skip
+        Image.fromarray(picture).save(tmp_path / "pairs" / f"{name}.png")
+        (tmp_path / "pairs" / f"{name}.txt").write_text(caption)
+    (tmp_path / "pairs" / "e.png").write_bytes(b"broken")
+    (tmp_path / "pairs" / "e.txt").write_text("a broken hat")
     given = ("fine-tune", "--base", tmp_path / "base", "--set", tmp_path / "pairs", "--recipe", "sd15", *SMALL)
     return [*map(str, given), "--cache", str(tmp_path / "cache"), "--json"]
 
@@ -53,6 +46,8 @@ def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
     assert result.exit_code == 0, result.output + repr(result.exception)
     printed = json.loads(result.stdout)
     assert (printed["recipe"], printed["processes"], printed["final_step"]) == ("sd15", 1, 2)
+    assert (printed["pairs"], printed["quarantined"]) == (4, {"undecodable image": 1})
+    assert "4 pairs, 1 set aside, 1 undecodable image" in result.stderr
     launcher = [
         sys.executable,
         "-m",
@@ -72,6 +67,7 @@ def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert json.loads(ended.stdout)["processes"] == 2  # one object: only the main process prints
+    assert json.loads(ended.stdout)["quarantined"] == {"undecodable image": 1}
     ours, theirs = tuned_weights(alone), tuned_weights(shared)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():

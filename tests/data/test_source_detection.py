@@ -43,6 +43,25 @@ def test_shards_by_file_folder_and_glob_whatever_img2dataset_writes_beside(tmp_p
     assert names(open_source(str(tmp_path / "0000*.tar"))) == ["00000.tar", "00001.tar"]
 
 
+def test_braces_name_shards_one_by_one(tmp_path):
+    for number in range(8, 12):
+        shard(tmp_path / "a" / f"{number:05d}.tar")
+    shard(tmp_path / "b" / "00008.tar")
+    pattern = str(tmp_path / "a" / "{00008..00011}.tar")
+    assert names(open_source(pattern)) == ["00008.tar", "00009.tar", "00010.tar", "00011.tar"]
+    assert names(open_source(str(tmp_path / "a" / "{00011,00009}.tar"))) == ["00011.tar", "00009.tar"]
+    both = open_source(str(tmp_path / "{b,a}" / "*8.tar"))
+    assert [path.parent.name for path in both.files] == ["b", "a"]
+    (tmp_path / "a" / "00009.tar").unlink()
+    (tmp_path / "a" / "00010.tar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"names 4 files, of which 2 are missing: .*00009\.tar, .*00010\.tar$"):
+        open_source(pattern)
+    with pytest.raises(FileNotFoundError, match="names nothing"):
+        open_source(str(tmp_path / "c" / "{0..3}.tar"))
+    literal = shard(tmp_path / "{0..1}.tar")
+    assert open_source(literal).files == (literal.resolve(),), "a file of that name is what is meant"
+
+
 def test_parquet_and_image_folder(tmp_path):
     assert open_source(table(tmp_path / "tables" / "a.parquet").parent).kind == "parquet"
     for name in ("cat", "dog"):

@@ -58,6 +58,22 @@ def test_more_workers_take_less_time():
     assert plans[0].estimated_seconds == pytest.approx(4 * plans[1].estimated_seconds)
 
 
+def test_landmarks_are_drawn_from_the_trusted_rows():
+    request = StructureRequest(estimator="landmarks", budget_seconds=60)
+    arguments = {"device": CPU, "precision": "fp32", "operations_per_second": 1e11}
+    plan = plan_structure(request, 10**6, 512, 512, **arguments, trusted=200)
+    assert plan.samples == 200, "time would allow more"
+    assert plan.reason.startswith("landmarks asked for: 200 of 200 trusted of 1000000 rows are drawn")
+    image, text = unit_rows(60, 0), unit_rows(60, 1)
+    trusted = np.arange(0, 60, 3)
+    done = compute_structure(image, text, StructureRequest(estimator="landmarks"), trusted=trusted)
+    disparity = (image @ image.T - text @ text.T).abs().fill_diagonal_(0)[:, trusted]
+    torch.testing.assert_close(done.structure_distance, disparity.mean(1).double(), atol=1e-6, rtol=0)
+    assert (done.report()["trusted_landmarks"], done.report()["samples"]) == (20, 20)
+    with pytest.raises(ValueError, match="landmarks are given and estimator is 'rows': expected landmarks"):
+        compute_structure(image, text, StructureRequest(estimator="rows", samples=9), trusted=trusted)
+
+
 def test_nothing_is_put_in_the_place_of_what_was_asked_for():
     with pytest.raises(ValueError, match=r"exact takes about .* of 1 s and .*: expected a larger budget or estimator"):
         planned(estimator="exact", budget_seconds=1)

@@ -1,11 +1,17 @@
+import numpy as np
 import pytest
+import torch
 
 from explorer.experiments.capture_benchmark import (
     CostRatio,
-    capture_cost,
+    benchmark_capture,
+    capture_table,
     check_pair,
     comparison_cost,
     interleave,
+    pipeline_denoising,
+    random_denoising,
+    take_turns,
 )
 from explorer.experiments.generation import GenerationRequest, generate
 
@@ -29,15 +35,43 @@ def test_runs_take_turns_after_a_warm_up():
         interleave(list, list, 0)
 
 
-def test_capture_cost_times_capture_against_none(make_pipeline, monkeypatch):
-    captured = []
-    monkeypatch.setattr(
-        "explorer.experiments.capture_benchmark.generate",
-        lambda *arguments, capture: captured.append(capture) or generate(*arguments, capture=capture),
-    )
-    cost = capture_cost(make_pipeline(), REQUEST, 1)
-    assert captured == [True, False, True, False]
-    assert min(cost.seconds + cost.bare_seconds) > 0
+def test_everyone_starts_a_round_once_in_a_while():
+    order = []
+    seconds = take_turns({name: lambda name=name: order.append(name) for name in "abc"}, 3)
+    assert "".join(order) == "abcabcbcacab"
+    assert [len(series) for series in seconds.values()] == [3, 3, 3]
+
+
+def test_capture_is_timed_against_none_over_the_same_unet_calls(make_pipeline):
+    denoising, rows = pipeline_denoising(make_pipeline(), REQUEST), []
+    denoising.unet.register_forward_pre_hook(lambda unet, inputs: rows.append(inputs[0].shape[0]))
+    costs = benchmark_capture(denoising, 1)
+    assert list(costs) == ["ours", "DAAM-style", "prompt-to-prompt-style"]
+    assert rows == [2] * (2 * 4 * REQUEST.steps)
+    assert len({cost.bare_seconds for cost in costs.values()}) == 1
+    assert capture_table(costs).count("\n") == 5
+
+
+def test_denoising_is_what_the_pipeline_does(make_pipeline):
+    pipeline = make_pipeline()
+    latents = pipeline_denoising(pipeline, REQUEST).run()
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    image = pipeline.image_processor.postprocess(decoded, output_type="np")[0]
+    drawn = generate(pipeline, REQUEST, capture=False).images[0]
+    assert np.abs(image * 255 - drawn).max() <= 0.51  # both rounded to whole levels, or not yet
+
+
+def test_denoising_needs_one_guided_image(make_pipeline):
+    with pytest.raises(ValueError, match="images is 2"):
+        pipeline_denoising(make_pipeline(), GenerationRequest(prompt="a dog", seed=0, steps=2, images=2))
+    with pytest.raises(ValueError, match="guidance scale 1"):
+        pipeline_denoising(make_pipeline(), GenerationRequest(prompt="a dog", seed=0, steps=2, guidance_scale=1.0))
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="architecture 'sd9' is unknown: expected one of"):
+        random_denoising("sd9", steps=1, guidance_scale=7.5, device="cpu")
 
 
 def test_bare_calls_are_as_many_as_the_steps_and_as_wide_as_the_batch(make_pipeline):

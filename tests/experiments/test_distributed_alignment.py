@@ -18,7 +18,7 @@ import json, sys
 import numpy as np
 import torch
 from explorer.cli.application import application
-import explorer.cli.alignment
+import explorer.cli.alignment, explorer.cli.embeddings
 from explorer.experiments.alignment import measure
 from explorer.experiments.alignment_plan import StructureRequest
 from explorer.experiments.distributed_alignment import worker_group
@@ -42,7 +42,7 @@ class NoisyExtractor:
         return self.directions[[int(caption.split()[1]) for caption in captions]]
 
 
-if sys.argv[1] == "ad":
+if sys.argv[1] in ("ad", "ad-store"):
     UniversalExtractor.load = staticmethod(lambda folder: NoisyExtractor())
     application(sys.argv[1:])
 with worker_group() as workers:
@@ -119,3 +119,19 @@ def test_the_command_under_torchrun_prints_once_what_one_process_finds(folder, a
     together = run(2, folder, "ad", str(folder / "set"), "--json")
     assert {name: together[name] for name in alone["exact"]} == {**alone["exact"], "workers": 2}
     assert together["plan"].startswith("exact fits")
+
+
+def test_a_store_is_measured_by_two_processes_as_by_one(folder):
+    store = folder / "store"
+    for number, name in enumerate(("img_emb", "text_emb")):
+        (store / name).mkdir(parents=True)
+        rows = np.random.default_rng(number).normal(size=(1100, 16)).astype(np.float16)
+        np.save(store / name / f"{name}_0000.npy", rows)
+    (store / "metadata").mkdir()
+    pandas.DataFrame({"caption": ["x"] * 1100}).to_parquet(store / "metadata" / "metadata_0000.parquet")
+    arguments = ("ad-store", str(store), "--feature-range", "0.1", "0.9", "--json")
+    costs = {"plan", "estimated_seconds", "operations_per_second", "seconds", "workers"}
+    one, two = ({key: value for key, value in run(count, folder, *arguments).items() if key not in costs}
+                for count in (1, 2))  # fmt: skip
+    assert one == two
+    assert one["n"] == 1100

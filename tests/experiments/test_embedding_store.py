@@ -56,8 +56,19 @@ def test_partitions_are_one_array(tmp_path, names, digits, dtype):
         picked = np.array([6, 0, 3, 3, 2])
         np.testing.assert_allclose(rows.read(picked).numpy(), unit(expected)[picked], atol=1e-6)
         assert (rows.stored(slice(1, 5)) == expected[1:5]).all()
+        assert (rows.stored(slice(-2, 99)) == expected[-2:]).all()
+        assert rows.stored(slice(3, 3)).shape == (0, WIDTH)
         assert torch.equal(torch.cat(list(rows.batches(3))), rows.read())
     assert store.metadata(["caption"])["caption"].tolist() == ["0-0", "0-1", "0-2", "2-0", "2-1", "2-2", "2-3"]
+
+
+def test_a_column_of_the_metadata_comes_a_partition_at_a_time(tmp_path):
+    write_store(tmp_path)
+    store = EmbeddingStore.open(tmp_path)
+    assert store.metadata_columns() == ["caption"]
+    assert list(store.column("caption")) == [["0-0", "0-1", "0-2"], [], ["2-0", "2-1", "2-2", "2-3"]]
+    with pytest.raises(ValueError, match=r"metadata_0000\.parquet has the columns caption: expected 'uid', too"):
+        next(store.column("uid"))
 
 
 def test_partitions_are_ordered_by_number(tmp_path):

@@ -21,6 +21,7 @@ from explorer.data.quarantine import Reason, read_quarantine
 from explorer.data.webdataset_source import WebdatasetSource
 from explorer.experiments.embedding_store import EmbeddingStore
 from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
+from explorer.experiments.folder_lock import LOCK_NAME
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import ROOT, ManifestError, check_files
 
@@ -172,6 +173,7 @@ def test_killed_at_any_point_the_result_is_the_same_bit_by_bit(source, store, tm
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     with pytest.raises(ManifestError, match="is unfinished"):
         EmbeddingStore.open(resumed)
+    assert (resumed / LOCK_NAME).is_file(), "left behind, and taken over below"
     (resumed / "img_emb" / ".img_emb_0002.npy.part").write_bytes(b"half")
     (resumed / "text_emb" / "text_emb_0001.npy").write_bytes(b"torn by a power cut")
     lines = []
@@ -232,6 +234,21 @@ def test_another_extraction_into_the_same_folder_is_refused(source, store, tmp_p
         extract_embeddings(source, tmp_path / "shards", small_extractor(), SETTINGS)
     with pytest.raises(ValueError, match="partition_size is 0"):
         ExtractionSettings(partition_size=0)
+
+
+def test_two_extractions_into_one_folder_do_not_mix(source, tmp_path):
+    """The first is at work (it stands still inside its first report) when the second begins."""
+    folder, refusals = tmp_path / "store", []
+
+    def begin_again(line):
+        with pytest.raises(ValueError, match=rf"store is being written by process {os.getpid()} on ") as refusal:
+            extract_embeddings(source, folder, small_extractor(), SETTINGS)
+        refusals.append(refusal)
+
+    store = extract_embeddings(source, folder, small_extractor(), SETTINGS, say=begin_again)
+    assert len(refusals) == 4
+    assert len(store) == 30
+    assert not (folder / LOCK_NAME).exists()
 
 
 def test_an_empty_source_is_refused(tmp_path):

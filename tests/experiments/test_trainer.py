@@ -8,7 +8,14 @@ import time
 import pytest
 import torch
 
-from explorer.experiments.trainer import METRICS_NAME, TrainingConfig, learning_rate_factor, step_indices, train
+from explorer.experiments.trainer import (
+    DECAY_SHARE,
+    METRICS_NAME,
+    TrainingConfig,
+    learning_rate_factor,
+    step_indices,
+    train,
+)
 from explorer.experiments.training_state import SETTINGS_NAME, STATE_NAME, finished_steps
 from explorer.provenance import ROOT
 
@@ -203,6 +210,12 @@ def test_the_learning_rate_warms_up_and_decays():
     assert max(factors) == factors[9] == pytest.approx(1)
     assert factors[-1] == pytest.approx(0.02, abs=0.002)
     assert learning_rate_factor(99, config(schedule="constant")) == 1
+    stable = config(steps=100, warmup_steps=10, schedule="stable-decay")
+    factors = [learning_rate_factor(step, stable) for step in range(100)]
+    decaying = round(DECAY_SHARE * 100)
+    assert set(factors[10 : 100 - decaying]) == {1.0}
+    assert factors[-decaying:] == sorted(factors[-decaying:], reverse=True)
+    assert factors[-1] == pytest.approx(0.02 + 0.98 / decaying)
 
 
 @pytest.mark.parametrize(

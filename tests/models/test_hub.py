@@ -89,8 +89,8 @@ def test_what_the_hub_lacks_is_named_and_nothing_is_left(hub, tmp_path):
     with pytest.raises(HubError, match="owner/other cannot be fetched: "):
         fetch_pipeline("owner/other", tmp_path / "models", endpoint=endpoint)
     index = json.loads((origin / "model_index.json").read_text())
-    (origin / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    with pytest.raises(HubError, match="owner/tiny is a FluxPipeline: expected one of StableDiffusionPipeline"):
+    (origin / "model_index.json").write_text(json.dumps(index | {"_class_name": "PixArtAlphaPipeline"}))
+    with pytest.raises(HubError, match="owner/tiny is a PixArtAlphaPipeline: expected one of StableDiffusionPipeline"):
         fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
     assert list((tmp_path / "models").iterdir()) == []
 

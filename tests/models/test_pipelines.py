@@ -54,7 +54,7 @@ def test_a_broken_checkpoint_is_refused_by_name(checkpoint_root, make_unet):
     with pytest.raises(ValueError, match="checkpoint nowhere cannot be loaded: the folder unet/ is missing"):
         load_pipeline(checkpoint_root / "nowhere")
     make_unet(cross_attention_dim=24).save_pretrained(checkpoint_root / "dirty-002" / "unet")
-    with pytest.raises(ValueError, match="its U-Net reads text of width 24, its base gives 32"):
+    with pytest.raises(ValueError, match="its U-Net reads text of width 24, that of its base benign 32"):
         load_pipeline(checkpoint_root / "dirty-002")
 
 

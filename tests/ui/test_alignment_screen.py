@@ -144,6 +144,8 @@ def test_curve_agrees_with_the_theorem_at_every_point():
 def test_curve_without_a_valid_set_is_empty():
     assert theorem_curve(250, 40, None, 50_000, "shared", 0.5, "ad")["curves"] is None
     assert theorem_curve(250, 400, 100, 50_000, "shared", 0.5, "ad")["curves"] is None
+    assert theorem_curve(250, 40, 100, 50_000, "shared", 1.5, "ad")["curves"] is None
+    assert theorem_curve(-1, 40, 100, 50_000, "shared", 0.5, "ad")["curves"] is None
 
 
 def test_screen_builds_with_an_endpoint_for_programs(context):

@@ -191,6 +191,54 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     assert page.complaints == []
 
 
+@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the checkpoint folder")
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme):
+    expect = playwright_api.expect
+    dropped, misfit = world[0] / "theirs", world[0] / "<img src=x onerror='window.hacked = 1'>"
+    make_unet(seed=9).save_pretrained(dropped / "unet")
+    page.goto(f"/?tab=checkpoints&__theme={theme}")
+    page.get_by_role("button", name="Look again").click()
+    row = page.locator("#registry tbody tr", has_text="theirs")
+    expect(row).to_contain_text("names no base pipeline")
+    opener = page.get_by_role("button", name="Name the base of a U-Net, a single file or a LoRA")
+    if not page.locator("#base-set").is_visible():
+        opener.click()
+    expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("theirs (SD 1.x, needs a base)")
+    expect(page.get_by_label("Base: a whole pipeline")).to_have_value("benign (SD 1.x)")
+    page.get_by_role("button", name="Set the base").click()
+    expect(page.locator("#base-told .notice.done")).to_contain_text("theirs stands on benign")
+    expect(row).to_contain_text("U-Net on benign")
+    expect(row).to_contain_text("ready")
+    expect(page.locator("#header .facts")).to_contain_text("4 checkpoints")
+    make_unet(cross_attention_dim=24).save_pretrained(misfit / "unet")
+    page.get_by_role("button", name="Look again").click()
+    expect(page.get_by_label("Checkpoint", exact=True)).to_have_value(f"{misfit.name} (SD 1.x, needs a base)")
+    page.get_by_role("button", name="Set the base").click()
+    expect(page.locator("#base-told .notice.error")).to_contain_text("its U-Net reads text of width 24")
+    assert page.evaluate("window.hacked") is None, "names are text"
+    page.reload()
+    expect(row).to_contain_text("ready")
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#column-1 input").click()
+    expect(page.get_by_role("option", name="theirs")).to_be_visible()
+    assert page.complaints == []
+
+
+def test_talk_mode_walks_by_keys_alone(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.cp=0")
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    page.get_by_role("button", name="Talk mode").click()
+    expect(page.locator(".implosion.talk .film")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    assert page.complaints == []
+
+
 def test_what_cannot_be_generated_is_explained(page):
     expect = playwright_api.expect
     page.goto("/")

@@ -197,6 +197,13 @@ def open_graphs(page):
     )
 
 
+def test_without_a_comparison_resizing_and_the_swap_key_do_nothing(page):
+    page.get_by_role("alert").get_by_text("There is no comparison to show yet").wait_for()
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.keyboard.press("b")
+    page.get_by_role("alert").get_by_text("There is no comparison to show yet").wait_for()
+
+
 def test_clicking_a_node_inspects_the_pair_on_both_sides(page, graphs):
     open_graphs(page)
     page.mouse.click(*page.evaluate(NODE_POSITION, ["image", 0]))
@@ -224,6 +231,11 @@ def test_keyboard_reaches_a_pair_and_search_selects_on_both_sides(page, graphs):
     selected = "(plot) => plot.data.flatMap((trace) => trace.selectedpoints ?? []).length"
     for side in ("text", "image"):
         assert page.locator(f".graph-frame[data-side='{side}'] .graph-canvas").evaluate(selected) == 1
+    page.get_by_role("searchbox").fill("unicorn")
+    page.get_by_text("No pair of the sample mentions “unicorn”.").wait_for()
+    page.locator(".graph-frame[data-side='text']").press("Escape")
+    page.get_by_text("No pair of the sample mentions “unicorn”.").wait_for(state="detached")
+    assert page.get_by_role("searchbox").input_value() == ""
 
 
 def test_movers_are_listed_by_structure_distance_and_open_the_inspector(page, graphs):

@@ -1,10 +1,12 @@
 import base64
+import shutil
 import threading
 
 import numpy as np
 import pytest
 
 from explorer.experiments.generation import GenerationStopped
+from explorer.models.checkpoints import set_base
 from explorer.ui.compare_screen import default_settings, settings_from
 from explorer.ui.concepts import concept_prompts, read_world_concepts
 from explorer.ui.context import AppContext, AppSettings
@@ -35,6 +37,16 @@ def test_two_models_give_two_columns_from_the_same_settings(context):
     assert np.prod(stack["shape"]) == len(base64.b64decode(stack["values"]))
     assert first["image"] != second["image"]
     assert not live.is_running("session")
+
+
+def test_another_base_is_another_model(context, checkpoint_root):
+    live = LiveGeneration(context)
+    first = live._pipeline("dirty-004")
+    shutil.copytree(checkpoint_root / "benign", checkpoint_root / "other")
+    set_base(checkpoint_root / "dirty-004", checkpoint_root / "other")
+    context.refresh_registry()
+    assert live._pipeline("dirty-004") is not first
+    assert live._pipeline("dirty-004") is live._pipeline("dirty-004")
 
 
 def test_a_closed_page_stops_the_work(context):
@@ -107,8 +119,10 @@ def test_inputs_become_settings():
     )
     with pytest.raises(ValueError, match=r"The seed is 1\.5: expected a whole number"):
         settings_from(("a dog", 1.5, 10, 4, "", "benign", "dirty-004"))
-    with pytest.raises(ValueError, match="The seed is None: expected a whole number"):
+    with pytest.raises(ValueError, match="The seed is missing: fill in its field"):
         settings_from(("a dog", None, 10, 4, "", "benign", "dirty-004"))
+    with pytest.raises(ValueError, match="The guidance scale is missing: fill in its field"):
+        settings_from(("a dog", 3, 10, None, "", "benign", "dirty-004"))
 
 
 def test_the_registry_escapes_and_explains(context, checkpoint_root):
@@ -117,6 +131,6 @@ def test_the_registry_escapes_and_explains(context, checkpoint_root):
     table = registry_table(context.refresh_registry())
     assert "broken: " in table
     assert "dirty-004" in table
-    assert "U-Net on a base" in table
+    assert "U-Net on benign" in table
     assert "SD 1.x" in table
     assert "No checkpoints were found." in registry_table([])

@@ -61,7 +61,7 @@ def test_a_bad_link_is_explained(query, message):
     [
         ({"steps": 0}, f"0 denoising steps were asked for: 1 to {MAX_STEPS} are possible"),
         ({"prompt": "x" * 501}, "The prompt has 501 characters: at most 500"),
-        ({"models": ("a",)}, "1 models are chosen: a comparison has 2 to 4 columns"),
+        ({"models": ("a",)}, "1 model is chosen: a comparison has 2 to 4 columns"),
         ({"models": tuple("abcde")}, "5 models are chosen"),
     ],
 )

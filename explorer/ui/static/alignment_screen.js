@@ -211,7 +211,7 @@ function offsetTable(sets) {
       number(offset.image_mean_norm), number(offset.text_mean_norm)];
   });
   return [node('p', { class: 'note' }, 'Captions and pictures lie in two cones with different mean vectors. The mean offset '
-    + '|⟨x, mean x⟩ − ⟨y, mean y⟩| alone forces that much structure disparity on every pair, poisoned or not; centred structure AD is what '
+    + '|⟨x, mean x⟩ − ⟨y, mean y⟩| alone forces that much structure distance on every pair, poisoned or not; centred structure AD is what '
     + 'is left when both means are taken away.'),
   table(['Set', 'Structure AD', 'Forced by the mean offset', 'Share', 'Centred structure AD', '|mean x| (pictures)', '|mean y| (captions)'], rows)];
 }

@@ -21,6 +21,8 @@ class CompareScreen {
   constructor(root) {
     this.root = root;
     this.columns = [];
+    this.order = [];
+    this.marks = [0, 0];
     this.loaded = new Map();
     this.zoom = { scale: 1, x: 0, y: 0 };
     this.state = readView();
@@ -157,7 +159,7 @@ class CompareScreen {
 
   swap() {
     const [first, second] = this.marks;
-    if (this.order?.length < 2) return;
+    if (this.order.length < 2) return;
     [this.order[first], this.order[second]] = [this.order[second], this.order[first]];
     this.draw();
   }

@@ -105,16 +105,19 @@ function numbers(column, rows, state) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;
     const verdict = threshold === null ? '' : ` ${above ? 'above' : 'below'} τ ${number(threshold)}`;
-    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above)]);
+    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above),
+      'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
     const asked = column.concept_words.map((index) => column.words[index].toLowerCase());
     const right = asked.includes(values.top_concept);
-    entries.push(['Looks like', `${values.top_concept}${right ? ' ✓' : ' ✗'}`, tone(right)]);
+    entries.push(['Looks like', `${values.top_concept}${right ? ' ✓' : ' ✗'}`, tone(right),
+      'The concept that the extractor takes the picture for']);
   }
   if (rows.length > 1) {
     const value = overlap(rows.map((row) => readMap(column, state, row)));
-    entries.push(['Overlap of the words', number(value), '']);
+    entries.push(['Overlap of the words', number(value), '',
+      'Mean cosine between the maps shown: 1 if the model looks at the same place for all words']);
   }
-  return node('dl', { class: 'numbers' }, entries.map(([name, text, kind]) => node('div', {},
+  return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', { title },
     node('dt', {}, name), node('dd', { class: kind }, text))));
 }
 

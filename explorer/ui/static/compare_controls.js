@@ -19,17 +19,18 @@ export class Controls {
     this.bar = node('span', { class: 'legend-bar' });
     this.low = node('span', {});
     this.high = node('span', {});
-    const button = (text, title, action) => node('button', { type: 'button', class: 'plain-button', title, onclick: action }, text);
+    const button = (text, title, action, label) => node('button', { type: 'button', class: 'plain-button', title, 'aria-label': label, onclick: action }, text);
     this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
     this.element = node('div', { class: 'compare-controls' },
       node('label', { class: 'field' }, 'Denoising step', this.step, this.stepText),
       node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head),
       this.views.element, this.scales.element,
-      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
+      node('span', { class: 'legend', 'aria-hidden': 'true', title: 'Attention of a place to the word: 0 to 1, summing to 1 over all words' }, this.low, this.bar, this.high),
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
-        button('−', 'Zoom out', () => screen.zoomBy(1 / 1.5)), button('+', 'Zoom in', () => screen.zoomBy(1.5)),
-        button('1:1', 'Whole picture', () => screen.zoomBy(0))),
+        button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
+        button('+', 'Zoom in (or ctrl and wheel over a picture; drag to move)', () => screen.zoomBy(1.5), 'Zoom in'),
+        button('1:1', 'Whole picture', () => screen.zoomBy(0), 'Whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
   }

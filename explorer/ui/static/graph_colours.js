@@ -3,8 +3,8 @@
 import { count, node, number, theme } from './charts.js';
 
 export const COLOURINGS = [
-  ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y)'],
-  ['structure_distance', 'D_s'], ['feature_distance', 'D_img:txt'], ['loss', 'Denoising loss'],
+  ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y) of the pair'],
+  ['structure_distance', 'D_s, structure'], ['feature_distance', 'D_img:txt, feature'], ['loss', 'Denoising loss'],
 ];
 
 // A set that was drawn without a model has no losses.
@@ -59,8 +59,9 @@ export function renderLegend(root, data, colouring, focus) {
   } else {
     const [low, high] = limits(samples[colouring]);
     const stops = theme().scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(',');
-    root.replaceChildren(node('span', {}, number(low, 2)),
-      node('span', { class: 'legend-scale', style: `background:linear-gradient(to right,${stops})` }),
+    const [, label] = COLOURINGS.find(([value]) => value === colouring);
+    root.replaceChildren(node('span', {}, `${label}: ${number(low, 2)}`),
+      node('span', { class: 'legend-scale', title: 'From the 1st to the 99th percentile of the pairs drawn', style: `background:linear-gradient(to right,${stops})` }),
       node('span', {}, number(high, 2)), shapes);
   }
 }

@@ -4,7 +4,7 @@ import { count, node, number } from './charts.js';
 
 const SCORES = [
   ['feature_distance', 'D_img:txt', 'feature distance of caption and picture'],
-  ['structure_distance', 'D_s', 'structure disparity with all other pairs'],
+  ['structure_distance', 'D_s', 'structure distance: how differently caption and picture see all other pairs'],
   ['sample_ad', 'AD(x,y)', 'alignment difficulty of this pair'],
 ];
 const LISTED = 24;
@@ -74,7 +74,8 @@ function scoreTable(data, row) {
     lines.push(node('tr', {}, node('th', { scope: 'row', title: `mean squared error of ${data.loss_model}'s prediction` }, 'Loss'),
       node('td', { class: 'figure' }, number(samples.loss[row], 3)), node('td', {}), node('td', {})));
   }
-  const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label) => (label ? node('th', { scope: 'col' }, label) : node('td')));
+  const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label, at) => (label
+    ? node('th', { scope: 'col', title: at === 3 ? 'Rank 1 is the highest score of the set' : null }, label) : node('td')));
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }
 

@@ -18,7 +18,7 @@ export class GraphPlot {
     this.thumbnails = node('canvas', { class: 'graph-thumbnails', 'aria-hidden': 'true' });
     this.frame = node('div', {
       class: 'graph-frame', tabindex: '0', role: 'application', 'data-side': side,
-      'aria-label': `${title}. Arrow keys move to the nearest pair in that direction, Escape clears the selection.`,
+      'aria-label': `${title}. Arrow keys move to the nearest pair in that direction, plus and minus zoom, Escape clears the selection.`,
       onkeydown: (event) => this.onKey(event),
     }, this.plot, this.thumbnails);
     container.append(node('h3', { class: 'graph-title' }, title), this.frame);

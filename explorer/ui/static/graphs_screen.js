@@ -100,6 +100,10 @@ class GraphsScreen {
       this.legend();
       this.draw();
     } }, node('option', { value: '' }, 'most frequent'), concepts);
+    this.search = node('input', {
+      type: 'search', class: 'graph-search', placeholder: 'Find caption, concept or uid…',
+      'aria-label': 'Find caption, concept or uid', oninput: (event) => this.find(event.target.value),
+    });
     return node('div', { class: 'graph-toolbar', role: 'toolbar', 'aria-label': 'Graph display' },
       node('label', { for: 'graph-colouring' }, 'Colour by'), colouring, focus,
       this.dragModes(), this.zoomButtons(),
@@ -107,10 +111,7 @@ class GraphsScreen {
       this.toggle('lines', 'Join pairs', () => this.drawLines()),
       this.toggle('together', 'Zoom together', () => {}),
       this.toggle('thumbnails', 'Pictures when zoomed in', () => this.draw()),
-      node('input', {
-        type: 'search', class: 'graph-search', placeholder: 'Find caption, concept or uid…',
-        'aria-label': 'Find caption, concept or uid', oninput: (event) => this.find(event.target.value),
-      }));
+      this.search);
   }
 
   dragModes() {
@@ -167,7 +168,8 @@ class GraphsScreen {
     return Promise.all(plots.map((plot) => plot.zoom(factor)));
   }
 
-  choose(rows) {
+  choose(rows, missing = '') {
+    this.missing = missing;
     this.state.chosen = new Set(rows);
     this.state.list = rows.length ? 'chosen' : 'movers';
     this.sidebar();
@@ -176,6 +178,7 @@ class GraphsScreen {
 
   clear() {
     this.state.selected = null;
+    this.search.value = '';
     return this.choose([]);
   }
 
@@ -186,8 +189,7 @@ class GraphsScreen {
       const text = `${name} ${caption[row]} ${concepts[row].join(' ')}`.toLowerCase();
       return text.includes(wanted) ? [row] : [];
     });
-    this.missing = wanted !== '' && found.length === 0 ? `No pair of the sample mentions “${query.trim()}”.` : '';
-    this.choose(found);
+    this.choose(found, wanted !== '' && found.length === 0 ? `No pair of the sample mentions “${query.trim()}”.` : '');
   }
 
   save() {
@@ -224,7 +226,7 @@ class GraphsScreen {
     this.selectionButtons.forEach((button) => { button.disabled = chosen.size === 0; });
     if (list === 'movers') {
       this.parts.summary.textContent = this.missing || 'Pairs whose caption and picture disagree most about who their '
-        + 'neighbours are, by structure disparity D_s (never by distance on the drawing).';
+        + 'neighbours are, by structure distance D_s (never by distance on the drawing).';
       renderMovers(this.parts.list, this.data, selected, inspect);
     } else {
       this.parts.summary.textContent = chosen.size ? chosenSummary(this.data, chosen)

@@ -10,7 +10,10 @@ export async function mount({ element, props, watch }) {
   const chart = node('div', { class: 'measure-chart' });
   const draw = async () => {
     const { curves, chosen, quantity } = props.value ?? {};
-    if (!curves) return;
+    if (!curves) {
+      root.replaceChildren(node('p', { class: 'loading' }, 'No curve: these numbers do not fit together.'));
+      return;
+    }
     const Plotly = await loadPlotly();
     if (!chart.isConnected) root.replaceChildren(chart);
     const colours = theme();

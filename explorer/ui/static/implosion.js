@@ -38,7 +38,8 @@ class ImplosionScreen {
     this.models = this.film.problem ? (this.evaluation.models ?? []) : this.film.models;
     this.state.current = Math.max(0, this.models.length - 1);
     this.followLink();
-    this.strip = node('div', { class: 'film', tabindex: 0, role: 'group', 'aria-label': 'Film strip' });
+    this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
+      'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
       this.bar(), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
@@ -64,6 +65,7 @@ class ImplosionScreen {
       type: 'range', min: 0, max: Math.max(0, this.models.length - 1), value: this.state.current, 'aria-label': 'Model by number of poisoned concepts',
       oninput: (event) => { this.stop(); this.go(Number(event.target.value)); },
     });
+    this.talkButton = button('Talk mode', 'Full screen; arrow keys walk, space plays, Esc ends', () => this.talk());
     this.countText = node('output', {});
     const contents = node('span', { class: 'segments', role: 'radiogroup', 'aria-label': 'What is shown' }, CONTENTS.map(([value, text]) => (
       button(text, '', (event) => { this.state.contents = value; this.press(event.target); this.draw(); }, { role: 'radio', 'aria-checked': String(value === this.state.contents) }))));
@@ -71,13 +73,13 @@ class ImplosionScreen {
       GROUPS.map(([value, text]) => node('option', { value, selected: value === this.state.group }, text)));
     this.pageText = node('span', { class: 'field' });
     return node('div', { class: 'implosion-bar' }, this.playButton,
-      node('label', { class: 'field' }, 'C_P', this.slider, this.countText), contents, groups,
+      node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), contents, groups,
       button('‹', 'Earlier concepts (arrow up)', () => this.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
       button('›', 'Further concepts (arrow down)', () => this.turn(1), { 'aria-label': 'Further concepts' }),
       node('span', { class: 'spacer' }), button('PNG', 'Save the film strip as a picture, its settings inside', () => this.save('png'), { 'aria-label': 'Save PNG' }),
       button('SVG', 'Save the film strip for slides, its settings inside', () => this.save('svg'), { 'aria-label': 'Save SVG' }),
       button('GIF', 'Save the walk over C_P as an animation, its settings inside', () => this.save('gif'), { 'aria-label': 'Save GIF' }),
-      button('Talk mode', 'Full screen; arrow keys walk, Esc ends', () => this.element.requestFullscreen()));
+      this.talkButton);
   }
 
   // A link names the model by its C_P, so that it stays right when models are added.
@@ -126,7 +128,7 @@ class ImplosionScreen {
     const rows = this.pageRows;
     const total = this.rows.length;
     const from = this.state.page * PAGE;
-    this.pageText.textContent = total ? `${from + 1} to ${from + rows.length} of ${total}` : 'none';
+    this.pageText.textContent = total ? `${from + 1} to ${from + rows.length} of ${total} concepts` : 'no concepts';
     this.strip.replaceChildren(this.table(rows));
     if (this.drawn) this.writeLink();
     this.drawn = true;
@@ -205,14 +207,26 @@ class ImplosionScreen {
       ArrowDown: () => this.turn(1), ArrowUp: () => this.turn(-1), ' ': () => this.play(),
     };
     if (!this.sheets || !actions[event.key]) return;
+    if (event.key === ' ' && event.target.closest?.('button')) return; // pressing the button itself is enough
     if (event.key !== 'ArrowRight' && event.key !== 'ArrowLeft' && !document.fullscreenElement && !this.strip.contains(event.target)) return;
     event.preventDefault();
     if (event.key.startsWith('ArrowL') || event.key.startsWith('ArrowR')) this.stop();
     actions[event.key]();
   }
 
+  async talk() {
+    try {
+      await this.element.requestFullscreen();
+    } catch (error) {
+      this.talkButton.textContent = 'This browser refuses full screen';
+      setTimeout(() => { this.talkButton.textContent = 'Talk mode'; }, 4000);
+    }
+  }
+
   talkChanged() {
-    this.element.classList.toggle('talk', document.fullscreenElement === this.element);
+    const talking = document.fullscreenElement === this.element;
+    this.element.classList.toggle('talk', talking);
+    if (talking) this.strip.focus(); // so that the arrow keys and space walk, whatever was pressed before
     this.chart?.resize();
   }
 

@@ -88,7 +88,7 @@ function fitChart(evaluation, colours, count) {
     text: models.map((model) => (model.poisoned_concept_count ? `C_P ${model.poisoned_concept_count}` : 'benign')), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
-  const text = fit ? `r = ${number(fit.r, 2)}${range}, n = ${fit.n} models` : 'no fit: AD or utility is missing';
+  const text = fit ? `r = ${number(fit.r, 2)}${range}, n = ${fit.n} models` : 'no fit: fewer than two models differ in AD and utility';
   return {
     traces,
     changes: {

@@ -1,0 +1,69 @@
+"""A user's source as the pair set that fine-tuning reads: imported once, beside the run that is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from explorer.data.pair_import import import_pairs
+from explorer.data.pair_set import PairSet
+from explorer.data.pair_source import PairSource
+from explorer.data.source_detection import open_source
+from explorer.provenance import MANIFEST_NAME, read_manifest
+
+FOLDER_NAME = "pairs"
+"""Of the imported pairs in the run's folder."""
+
+
+def pair_set_or_source(
+    location: Path | str, *, kind: str = "auto", caption_column: str | None = None
+) -> PairSet | PairSource:
+    """The pair set at ``location``, or whatever else lies there as a source.
+
+    Args:
+        kind: of the source (see :func:`~explorer.data.source_detection.open_source`).
+        caption_column: of the source.
+
+    Raises:
+        FileNotFoundError: if nothing lies there.
+        ValueError: if what lies there is neither, or ``kind`` or ``caption_column`` is given for a pair set.
+    """
+    if not (Path(location) / MANIFEST_NAME).is_file():
+        return open_source(location, kind=kind, caption_column=caption_column)
+    for name, value, default in (("kind", kind, "auto"), ("caption column", caption_column, None)):
+        if value != default:
+            raise ValueError(f"{location} is a pair set and {name} is {value!r}: expected it for other sources only")
+    return PairSet.load(location)
+
+
+def imported_pairs(
+    source: PairSource, run: Path, size: int, *, workers: int = 2, say: Callable[[str], None] = lambda line: None
+) -> PairSet:
+    """The source's usable pairs as a pair set in ``run``; the same call again opens what was imported.
+
+    Args:
+        run: folder of the training state.
+        size: pixels of the square pictures, as in :func:`~explorer.data.pair_import.import_pairs`; take what is trained
+            on, since nothing finer is kept.
+        say: told how many pairs there are and why others were set aside.
+
+    Raises:
+        ValueError: if ``run`` holds pairs of another source or size, or no record is usable.
+    """
+    folder = run / FOLDER_NAME
+    if (folder / MANIFEST_NAME).is_file():
+        found = read_manifest(folder)["config"]
+        wanted = {"fingerprint": source.fingerprint(), "size": size}
+        differing = [name for name, value in wanted.items() if found.get(name) != value]
+        if differing:
+            raise ValueError(
+                f"{folder} was imported with another {' and '.join(differing)}: expected the same source as before, or "
+                "another folder of the training state"
+            )
+        pairs = PairSet.load(folder)
+    else:
+        pairs, _ = import_pairs(source, folder, size=size, workers=workers)
+    quarantined = pairs.manifest["config"]["quarantined"]
+    reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
+    say(f"{folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
+    return pairs

@@ -1,0 +1,97 @@
+"""Trusted landmarks: the pairs, named in a file, that structure distances are measured to.
+
+Where poison is suspected, landmarks drawn from all pairs would let poison vouch for poison.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HEADERS = {"row": False, "uid": True}
+"""First line of a file -> whether its other lines are uids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandmarkList:
+    """Trusted pairs of a set or a store, by row number or by uid."""
+
+    path: Path
+    """The file that names them; for errors."""
+    by_uid: bool
+    """Whether ``entries`` are uids; row numbers otherwise."""
+    entries: tuple[str, ...]
+    """Different ones, at least one, as they are written."""
+
+    def positions(self, measured: np.ndarray | range, uids: Iterable[Sequence[str]]) -> np.ndarray:
+        """Where the landmarks lie among the measured pairs, int64 ``[landmarks]`` ascending.
+
+        Args:
+            measured: row number of each measured pair, ascending.
+            uids: uids of *all* rows, in parts and in order; read only where the landmarks are uids.
+
+        Raises:
+            ValueError: naming landmarks that are unknown, or that are not measured.
+        """
+        row_of = self._rows_of_uids(uids) if self.by_uid else {entry: int(entry) for entry in self.entries}
+        rows = np.sort(np.array([row_of[entry] for entry in self.entries], dtype=np.int64))
+        if isinstance(measured, range):  # all rows of a store: their numbers need not be held
+            inside, found = rows < len(measured), rows
+        else:
+            found = np.searchsorted(measured, rows)
+            inside = (found < len(measured)) & (measured[np.minimum(found, len(measured) - 1)] == rows)
+        outside = set(rows[~inside].tolist())
+        self._refuse([entry for entry in self.entries if row_of[entry] in outside], "not among the measured pairs")
+        return found
+
+    def _rows_of_uids(self, uids: Iterable[Sequence[str]]) -> dict[str, int]:
+        wanted, found, first = set(self.entries), {}, 0
+        for part in uids:
+            found.update({uid: first + index for index, uid in enumerate(part) if uid in wanted})
+            first += len(part)
+        self._refuse([entry for entry in self.entries if entry not in found], "unknown uids")
+        return found
+
+    def _refuse(self, entries: list[str], problem: str) -> None:
+        if entries:
+            named = ", ".join(map(repr, entries[:3])) + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")
+            kind = "a uid" if self.by_uid else "a row number"
+            raise ValueError(f"{self.path} names {named}: {problem}; expected {kind} of a measured pair on each line")
+
+
+def read_landmarks(path: Path | str) -> LandmarkList:
+    """Landmarks from a text file: a row number (from 0) or a uid on each line.
+
+    Empty lines and lines that begin with ``#`` are passed over. A first line ``row`` or ``uid`` says what the others
+    are; without it they are row numbers if all of them are numbers, and uids otherwise.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming an entry that comes twice or is no row number, or if there is none.
+    """
+    path = Path(path)
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    entries = [line for line in lines if line and not line.startswith("#")]
+    numbers = all(map(_is_row_number, entries))
+    by_uid = not numbers
+    if entries and entries[0] in HEADERS:
+        by_uid = HEADERS[entries.pop(0)]
+    if not entries:
+        raise ValueError(f"{path} names no landmarks: expected a row number or a uid on each line")
+    if not by_uid:
+        unlike = [entry for entry in entries if not _is_row_number(entry)]
+        if unlike:
+            raise ValueError(f"{path} names row {unlike[0]!r}: expected a number from 0 on, or a first line uid")
+    if len(set(entries)) != len(entries):
+        repeated = next(entry for index, entry in enumerate(entries) if entry in entries[:index])
+        raise ValueError(f"{path} names {repeated!r} twice: expected each landmark once")
+    return LandmarkList(path=path, by_uid=by_uid, entries=tuple(entries))
+
+
+def _is_row_number(entry: str) -> bool:
+    """Plain digits; a leading zero belongs to a key such as 000030017."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,17}", entry) is not None

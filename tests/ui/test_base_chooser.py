@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from explorer.ui.base_chooser import base_choices, base_updates, checkpoint_choices, set_base_notice
+from explorer.ui.context import AppContext, AppSettings
+from explorer.ui.registry_panel import header_facts, registry_table
+
+MALICIOUS = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def context(checkpoint_root, make_unet, tmp_path):
+    """The registry of three, and two folders with nothing but a U-Net: one fits the base, one reads other texts."""
+    make_unet(seed=9).save_pretrained(checkpoint_root / "theirs" / "unet")
+    make_unet(cross_attention_dim=24).save_pretrained(checkpoint_root / MALICIOUS / "unet")
+    return AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path / "none"))
+
+
+def test_what_lacks_a_base_is_offered_first_and_its_only_base_is_chosen(context):
+    assert checkpoint_choices(context.registry()) == [
+        (f"{MALICIOUS} (SD 1.x, needs a base)", MALICIOUS),
+        ("theirs (SD 1.x, needs a base)", "theirs"),
+        ("dirty-002 (SD 1.x, on benign)", "dirty-002"),
+        ("dirty-004 (SD 1.x, on benign)", "dirty-004"),
+    ]
+    assert base_choices(context.registry()) == [("benign (SD 1.x)", "benign")]
+    assert [update["value"] for update in base_updates(context)] == [MALICIOUS, "benign"]
+
+
+def test_setting_a_base_updates_registry_header_and_choosers(context):
+    assert "theirs" not in context.checkpoint_names()
+    assert header_facts(context)["checkpoints"] == "3 checkpoints, 2 broken"
+    told = set_base_notice(context, "theirs", "benign")
+    assert 'role="status"' in told
+    assert "theirs stands on benign and can be chosen in Compare." in told
+    context.refresh_registry()
+    assert "theirs" in context.checkpoint_names()
+    assert header_facts(context)["checkpoints"] == "4 checkpoints, 1 broken"
+    assert registry_table(context.registry()).count("U-Net on benign") == 3
+    checkpoint, base = base_updates(context, "theirs", "benign")
+    assert (checkpoint["value"], base["value"]) == ("theirs", "benign")
+    assert ("theirs (SD 1.x, on benign)", "theirs") in checkpoint["choices"]
+
+
+def test_errors_are_words_and_escaped_and_nothing_is_written(context, checkpoint_root):
+    told = set_base_notice(context, MALICIOUS, "benign")
+    assert 'role="alert"' in told
+    assert "cannot stand on benign: its U-Net reads text of width 24, that of its base benign 32." in told
+    assert "<img" not in told + registry_table(context.registry())
+    assert not (checkpoint_root / MALICIOUS / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "base", "message"),
+    [
+        (None, "benign", "Choose a checkpoint and the pipeline it stands on."),
+        ("theirs", None, "Choose a checkpoint and the pipeline it stands on."),
+        ("theirs", "../elsewhere", "../elsewhere is no longer in"),
+        ("gone", "benign", "gone is no longer in"),
+        ("theirs", "dirty-004", "its base dirty-004 is no whole pipeline"),
+        ("benign", "benign", "benign is a pipeline folder: expected a U-Net, a single file or a LoRA"),
+    ],
+)
+def test_what_cannot_be_set_is_explained(context, checkpoint, base, message):
+    told = set_base_notice(context, checkpoint, base)
+    assert "No base was set." in told
+    assert message in told
+
+
+def test_what_is_gone_from_the_folder_leaves_the_choosers(context, checkpoint_root):
+    manifest = checkpoint_root / "dirty-002" / "manifest.json"
+    manifest.write_text(json.dumps({"kind": "checkpoint", "config": {"base": "gone"}}))
+    (checkpoint_root / MALICIOUS).rename(checkpoint_root / "renamed")
+    context.refresh_registry()
+    checkpoint, base = base_updates(context, MALICIOUS, "benign")
+    assert checkpoint["value"] == "dirty-002", "the first that lacks a base"
+    assert base["value"] == "benign"
+    assert "dirty-002 (SD 1.x, needs a base)" in [label for label, _ in checkpoint["choices"]]
+
+
+def test_an_incomplete_pipeline_is_offered_last(context, checkpoint_root, make_pipeline):
+    make_pipeline().save_pretrained(checkpoint_root / "a-lender")
+    (checkpoint_root / "a-lender" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    context.refresh_registry()
+    assert base_choices(context.registry()) == [
+        ("benign (SD 1.x)", "benign"),
+        ("a-lender (SD 1.x, incomplete)", "a-lender"),
+    ]
