@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ def hash_json(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(temporary, path)

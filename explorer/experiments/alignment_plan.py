@@ -123,7 +123,7 @@ class _Task:
 
     def sampled(self, estimator: str, samples: int) -> tuple[float, int]:
         """Seconds and bytes of all rows against ``samples`` columns; the twin's three products where it is used."""
-        from explorer.theory.structure_estimators import ENTRIES_AT_ONCE
+        from explorer.theory.structure_estimators import ENTRIES_AT_ONCE, ROWS_AT_ONCE
 
         width = self.image_width + self.text_width
         operations = 2 * self.n * samples * width
@@ -131,7 +131,7 @@ class _Task:
             squares = self.image_width**2 + self.text_width**2 + self.image_width * self.text_width
             operations += 2 * 4 * self.n * squares  # two passes, in fp64
         entries = max(ENTRIES_AT_ONCE, samples)
-        operand_rows = 2 * samples + entries // samples
+        operand_rows = 2 * samples + min(ROWS_AT_ONCE, entries // samples)
         tile_bytes = (operand_rows * width + 3 * entries) * max(4, self.operand_bytes)
         return operations / self.rate, tile_bytes + self.n * 9 * 8
 

@@ -127,7 +127,7 @@ def random_denoising(architecture: str, *, steps: int, guidance_scale: float, de
     """A U-Net of ``architecture`` (see ``UNET_CONFIGS``) in its native size, with random weights, noise and text.
 
     Raises:
-        ValueError: if there is no such architecture.
+        ValueError: if there is no such architecture, or ``steps`` is below 1.
     """
     import torch
     from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -136,6 +136,8 @@ def random_denoising(architecture: str, *, steps: int, guidance_scale: float, de
 
     if architecture not in UNET_CONFIGS:
         raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: expected at least 1")
     config = UNET_CONFIGS[architecture]
     torch.manual_seed(seed)
     side, conditions = config["sample_size"], {}
@@ -216,7 +218,7 @@ def take_turns(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tu
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: expected at least 1")
     for work in works.values():
-        work()
+        _seconds_of(work)  # waits for the GPU, so that nothing is left for the first round
     names = list(works)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):

@@ -31,15 +31,19 @@ def evaluate_folder(
     The base, from which all of them were fine-tuned, is left out: the control has had the same steps as the others.
 
     Raises:
-        ValueError: if no usable benign checkpoint is there.
+        ValueError: if no usable benign checkpoint is there, or naming those without a U-Net.
     """
     from explorer.models.checkpoints import scan_checkpoints
+    from explorer.models.model_families import TRANSFORMER_FAMILIES
 
     usable = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
     if not usable or usable[0].poisoned_concept_count:
         raise ValueError(
             f"{checkpoints} holds no usable benign checkpoint: expected the control beside the poisoned ones"
         )
+    # Now, not after hours of drawing with the others.
+    if without := [found.name for found in usable if found.family in TRANSFORMER_FAMILIES]:
+        raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
     world = World.from_config(usable[0].manifest["config"]["world"])
     folders = {found.name: sets / found.folder.name for found in usable if (sets / found.folder.name).is_dir()}
     report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)

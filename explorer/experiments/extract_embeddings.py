@@ -115,6 +115,8 @@ def extract_embeddings(
     """
     folder, settings = Path(folder), settings or ExtractionSettings()
     plan = _plan(source, extractor, settings)
+    if (folder / MANIFEST_NAME).is_file() and not _begin(folder, plan):
+        return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
     with locked(folder):
         if _begin(folder, plan):
             _extract(source, folder, extractor, settings, plan, workers, say)

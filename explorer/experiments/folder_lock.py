@@ -20,9 +20,12 @@ def locked(folder: Path) -> Iterator[None]:
     a killed process left behind is taken over, even where its pid names another process by now.
 
     Raises:
-        ValueError: naming the process that writes there and its machine.
+        ValueError: naming the process that writes there and its machine, or if the folder cannot be locked.
     """
-    import fcntl
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{folder} cannot be locked: this system has no flock, expected Linux or macOS") from error
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
@@ -35,6 +38,9 @@ def locked(folder: Path) -> Iterator[None]:
                 raise ValueError(
                     f"{folder} is being written by {_holder(path)}: expected no other process; wait for it or end it"
                 ) from error
+        except OSError as error:
+            with stream:
+                raise ValueError(f"{folder} cannot be locked: its file system answers {error.strerror!r}") from error
         if _is_the_file(stream.fileno(), path):
             break
         stream.close()  # the one before removed it between our opening and locking it

@@ -75,7 +75,7 @@ CPU = Recipe(
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=600, batch_size=48, learning_rate=2e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        steps=800, batch_size=48, learning_rate=2e-3, schedule="stable-decay", warmup_steps=20, precision="bf16",
         ema_decay=0.98, checkpoint_every=100, fused=True,
     ),
     fine_tuning_zipf_exponent=2.0,
@@ -105,7 +105,7 @@ FULL = Recipe(
     ),
     base_pairs=200_000,
     fine_tuning=TrainingConfig(
-        steps=1000, batch_size=128, learning_rate=2e-3, schedule="constant", warmup_steps=20, precision="bf16",
+        steps=1400, batch_size=128, learning_rate=2e-3, schedule="stable-decay", warmup_steps=20, precision="bf16",
         ema_decay=0.98, checkpoint_every=200, fused=True,
     ),
     fine_tuning_zipf_exponent=2.0,

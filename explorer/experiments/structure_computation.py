@@ -149,8 +149,9 @@ def compose_structure(
 
     done = compute_structure(image, text, request, convention=convention, **options)
     difficulty = compose(
-        feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range
-    )
+        feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range,
+        places=2 if done.trusted is None else 1,
+    )  # fmt: skip
     return difficulty, mean_offset(image, text, difficulty, centred_distance=done.centred_distance), done
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 METRICS_NAME = "metrics.jsonl"
 SCHEDULES = ("cosine", "constant", "stable-decay")
 DECAY_SHARE = 0.3
+PATIENCE_HOURS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ def start_accelerator(precision: str, device: str) -> Accelerator:
     Raises:
         ValueError: if ``device`` is not there, or cannot do ``precision``.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
     if device not in ("cpu", "cuda"):
@@ -207,7 +209,9 @@ def start_accelerator(precision: str, device: str) -> Accelerator:
         raise ValueError("precision is 'fp16' on the CPU: expected 'no' or 'bf16'")
     # accelerate keeps the first precision and device it was given; the phases of one build may differ.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    # The main process imports pairs while the others wait: far longer than a collective operation may hang by default.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=PATIENCE_HOURS))
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[patience])
     if accelerator.device.type != device:
         raise ValueError(f"device is {device!r}, but the processes were started on {accelerator.device.type!r}")
     return accelerator

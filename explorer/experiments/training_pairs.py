@@ -9,6 +9,7 @@ from explorer.data.pair_import import import_pairs
 from explorer.data.pair_set import PairSet
 from explorer.data.pair_source import PairSource
 from explorer.data.source_detection import open_source
+from explorer.experiments.folder_lock import locked
 from explorer.provenance import MANIFEST_NAME, read_manifest
 
 FOLDER_NAME = "pairs"
@@ -48,8 +49,17 @@ def imported_pairs(
         say: told how many pairs there are and why others were set aside.
 
     Raises:
-        ValueError: if ``run`` holds pairs of another source or size, or no record is usable.
+        ValueError: if ``run`` holds pairs of another source or size, another process imports there, or no record is
+            usable.
     """
+    pairs = _imported(source, run, size, workers)
+    quarantined = pairs.manifest["config"]["quarantined"]
+    reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
+    say(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
+    return pairs
+
+
+def _imported(source: PairSource, run: Path, size: int, workers: int) -> PairSet:
     folder = run / FOLDER_NAME
     if (folder / MANIFEST_NAME).is_file():
         found = read_manifest(folder)["config"]
@@ -60,10 +70,6 @@ def imported_pairs(
                 f"{folder} was imported with another {' and '.join(differing)}: expected the same source as before, or "
                 "another folder of the training state"
             )
-        pairs = PairSet.load(folder)
-    else:
-        pairs, _ = import_pairs(source, folder, size=size, workers=workers)
-    quarantined = pairs.manifest["config"]["quarantined"]
-    reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
-    say(f"{folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
-    return pairs
+        return PairSet.load(folder)
+    with locked(run):
+        return import_pairs(source, folder, size=size, workers=workers)[0]

@@ -6,6 +6,7 @@ Where poison is suspected, landmarks drawn from all pairs would let poison vouch
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class LandmarkList:
             uids: uids of *all* rows, in parts and in order; read only where the landmarks are uids.
 
         Raises:
-            ValueError: naming landmarks that are unknown, or that are not measured.
+            ValueError: naming landmarks that are unknown, that are uids of several rows, or that are not measured.
         """
         row_of = self._rows_of_uids(uids) if self.by_uid else {entry: int(entry) for entry in self.entries}
         rows = np.sort(np.array([row_of[entry] for entry in self.entries], dtype=np.int64))
@@ -49,11 +50,16 @@ class LandmarkList:
         return found
 
     def _rows_of_uids(self, uids: Iterable[Sequence[str]]) -> dict[str, int]:
-        wanted, found, first = set(self.entries), {}, 0
+        wanted, first = set(self.entries), 0
+        found: dict[str, int] = {}
+        repeated: dict[str, None] = {}
         for part in uids:
-            found.update({uid: first + index for index, uid in enumerate(part) if uid in wanted})
+            for row, uid in enumerate(part, first):
+                if uid in wanted and found.setdefault(uid, row) != row:
+                    repeated[uid] = None
             first += len(part)
         self._refuse([entry for entry in self.entries if entry not in found], "unknown uids")
+        self._refuse(list(repeated), "uids of several rows")
         return found
 
     def _refuse(self, entries: list[str], problem: str) -> None:
@@ -86,9 +92,9 @@ def read_landmarks(path: Path | str) -> LandmarkList:
         unlike = [entry for entry in entries if not _is_row_number(entry)]
         if unlike:
             raise ValueError(f"{path} names row {unlike[0]!r}: expected a number from 0 on, or a first line uid")
-    if len(set(entries)) != len(entries):
-        repeated = next(entry for index, entry in enumerate(entries) if entry in entries[:index])
-        raise ValueError(f"{path} names {repeated!r} twice: expected each landmark once")
+    entry, count = Counter(entries).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{path} names {entry!r} twice: expected each landmark once")
     return LandmarkList(path=path, by_uid=by_uid, entries=tuple(entries))
 
 

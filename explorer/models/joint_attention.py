@@ -176,13 +176,14 @@ class JointAttentionCapture:
         """``(h, w)`` of the image tokens: from the latents, for Flux (which packs them) from the tokens' ids."""
         if image_ids is None:
             return sample.shape[-2] // self._patch, sample.shape[-1] // self._patch
-        rows, columns = (image_ids.flatten(0, -2)[:, axis].max() + 1 for axis in (1, 2))
+        # As Python's numbers: the ids have the model's precision, in which a product of two sides may not exist.
+        rows, columns = (int(image_ids.flatten(0, -2)[:, axis].max()) + 1 for axis in (1, 2))
         if rows * columns != sample.shape[1]:
             raise ValueError(
-                f"the transformer reads {sample.shape[1]} image tokens, their ids span {int(rows)} x {int(columns)}: "
+                f"the transformer reads {sample.shape[1]} image tokens, their ids span {rows} x {columns}: "
                 "expected the tokens of one picture"
             )
-        return int(rows), int(columns)
+        return rows, columns
 
     def _begin_layer(self, layer: torch.nn.Module, inputs: tuple, keywords: dict[str, Any]) -> None:
         if self._capturing and keywords.get("attention_mask") is not None:

@@ -44,15 +44,18 @@ class AlignmentDifficulty:
     feature_ad_standard_error: float
     """sd(D_img:txt) / sqrt(N); NaN for N = 1."""
     structure_ad_standard_error: float
-    """2 sd(D_s) / sqrt(N): a sample stands in two places of every pair it is part of. NaN for N = 1."""
+    """places sd(D_s) / sqrt(N); NaN for N = 1."""
     ad_standard_error: float
-    """sd(alpha D_img:txt + 2 (1 - alpha) D_s) / sqrt(N); NaN for N = 1."""
+    """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N); NaN for N = 1."""
     feature_distance: torch.Tensor
     """`[N]` D_img:txt of each pair, in [0, 1]."""
     structure_distance: torch.Tensor
     """`[N]` D_s of each pair: its mean structure disparity to all N samples, itself included."""
     sample_ad: torch.Tensor
     """`[N]` AD(x, y) of each pair (Eq. 4); its mean is ``ad``."""
+    places: int = 2
+    """In how many places of a pair of samples the measured ones stand: 2, or 1 where D_s is the distance to landmarks
+    that stay the same whatever is measured."""
 
     def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
         """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
@@ -82,6 +85,7 @@ class AlignmentDifficulty:
             alpha=alpha,
             convention=self.convention,
             feature_range=self.feature_range,
+            places=self.places,
         )
 
 
@@ -168,11 +172,15 @@ def compose(
     alpha: float,
     convention: str,
     feature_range: tuple[float, float] | None,
+    places: int = 2,
 ) -> AlignmentDifficulty:
-    """AD from every sample's D_img:txt `[N]` and D_s `[N]` (fp64), in O(N)."""
+    """AD from every sample's D_img:txt `[N]` and D_s `[N]` (fp64), in O(N).
+
+    ``places`` is 1 where D_s is the distance to fixed landmarks (see ``AlignmentDifficulty``).
+    """
     check_alpha(alpha)
     feature_ad, structure_ad = feature_distances.mean().item(), structure_distances.mean().item()
-    influence = alpha * feature_distances + 2 * (1 - alpha) * structure_distances
+    influence = alpha * feature_distances + places * (1 - alpha) * structure_distances
     return AlignmentDifficulty(
         n=len(feature_distances),
         alpha=float(alpha),
@@ -182,11 +190,12 @@ def compose(
         structure_ad=structure_ad,
         ad=alpha * feature_ad + (1 - alpha) * structure_ad,
         feature_ad_standard_error=_standard_error(feature_distances),
-        structure_ad_standard_error=_standard_error(2 * structure_distances),
+        structure_ad_standard_error=_standard_error(places * structure_distances),
         ad_standard_error=_standard_error(influence),
         feature_distance=feature_distances,
         structure_distance=structure_distances,
         sample_ad=alpha * feature_distances + (1 - alpha) * structure_distances,
+        places=places,
     )
 
 

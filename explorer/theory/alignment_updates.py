@@ -32,7 +32,8 @@ class MeanOffset:
     mean_offset: float
     """Mean of ``offset``, |x_mean|^2 - |y_mean|^2: structure AD, were all disparities of one sign."""
     mean_absolute_offset: float
-    """Mean of ``|offset|``: the least that structure AD can be, given each sample's mean disparity."""
+    """Mean of ``|offset|``: the least that structure AD can be, given each sample's mean disparity (not so
+    where D_s is the distance to trusted landmarks: the mean is over all samples)."""
     centred: AlignmentDifficulty
     """AD with the same feature distances and the structure distances of mean-free features."""
 
@@ -94,6 +95,7 @@ def mean_offset(
         alpha=measured.alpha,
         convention=measured.convention,
         feature_range=measured.feature_range,
+        places=measured.places,
     )
     return MeanOffset(
         image_mean_norm=image_mean.norm().item(),

@@ -45,8 +45,8 @@ ESTIMATORS = ("landmarks", "rows", "stratified")
 
 ENTRIES_AT_ONCE = 2**22
 """Disparities to the drawn columns that are held at once; two such tiles."""
-
-_ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 8192
+"""Rows that are read at once, however few the drawn columns are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,7 +218,7 @@ def squared_twin(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     """
     check_same_rows(image, text)
     n = len(image)
-    blocks = list(row_slices(n, _ROWS_AT_ONCE))
+    blocks = list(row_slices(n, ROWS_AT_ONCE))
     grams = [0.0, 0.0, 0.0]
     means = torch.empty(n, dtype=torch.float64, device=image.device)
     with exact_products(image.device):
@@ -332,7 +332,7 @@ def _column_pass(
     columns = FixedPointSums(len(draw.rows), n * largest_disparity(image, text), device)
     results = torch.zeros(3, n, dtype=torch.float64, device=device)
     at = draw.rows.to(device)
-    block = max(1, ENTRIES_AT_ONCE // len(at))
+    block = max(1, min(ROWS_AT_ONCE, ENTRIES_AT_ONCE // len(at)))
     blocks = list(row_slices(n, block))
     multiply = _Multiplication(image, text, at, precision)
     averages, weights, factors = _averaging(draw, multiply.result_type, device)

@@ -72,6 +72,8 @@ def test_denoising_needs_one_guided_image(make_pipeline):
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="architecture 'sd9' is unknown: expected one of"):
         random_denoising("sd9", steps=1, guidance_scale=7.5, device="cpu")
+    with pytest.raises(ValueError, match="steps is 0: expected at least 1"):
+        random_denoising("sd15", steps=0, guidance_scale=7.5, device="cpu")
 
 
 def test_bare_calls_are_as_many_as_the_steps_and_as_wide_as_the_batch(make_pipeline):

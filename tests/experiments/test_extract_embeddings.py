@@ -21,7 +21,7 @@ from explorer.data.quarantine import Reason, read_quarantine
 from explorer.data.webdataset_source import WebdatasetSource
 from explorer.experiments.embedding_store import EmbeddingStore
 from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
-from explorer.experiments.folder_lock import LOCK_NAME
+from explorer.experiments.folder_lock import LOCK_NAME, locked
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import ROOT, ManifestError, check_files
 
@@ -249,6 +249,14 @@ def test_two_extractions_into_one_folder_do_not_mix(source, tmp_path):
     assert len(refusals) == 4
     assert len(store) == 30
     assert not (folder / LOCK_NAME).exists()
+
+
+def test_a_finished_extraction_opens_without_the_lock(source, tmp_path):
+    """So that it opens where nothing may be written, and while another reads it."""
+    folder = tmp_path / "again"
+    extract_embeddings(source, folder, small_extractor(), SETTINGS)
+    with locked(folder):
+        assert len(extract_embeddings(source, folder, small_extractor(), SETTINGS)) == 30
 
 
 def test_an_empty_source_is_refused(tmp_path):

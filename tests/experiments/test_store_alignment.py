@@ -128,7 +128,8 @@ def rows_read(monkeypatch):
     return reads
 
 
-def test_what_is_not_held_is_read_in_parts(tmp_path, rows_read, monkeypatch):
+@pytest.mark.parametrize("samples", [20, 512])
+def test_what_is_not_held_is_read_in_parts(tmp_path, rows_read, monkeypatch, samples):
     monkeypatch.setattr(rows_on_disk, "HELD_SHARE", 0.0)
     n, generator = 40_000, np.random.default_rng(0)
     for name, part in (("img_emb", "img_emb_0.npy"), ("text_emb", "text_emb_0.npy")):
@@ -136,7 +137,7 @@ def test_what_is_not_held_is_read_in_parts(tmp_path, rows_read, monkeypatch):
         np.save(tmp_path / name / part, generator.normal(size=(n, 64)).astype(np.float16))
     (tmp_path / "metadata").mkdir()
     pandas.DataFrame({"caption": ["x"] * n}).to_parquet(tmp_path / "metadata" / "metadata_0.parquet")
-    request = StructureRequest(estimator="rows", samples=512)
+    request = StructureRequest(estimator="rows", samples=samples)
     measured = measure_store(tmp_path, feature_range=(0.0, 1.0), request=request)
     assert measured.difficulty.n == n
     assert max(map(len, rows_read)) <= 16_384 < n

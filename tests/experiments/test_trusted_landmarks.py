@@ -35,6 +35,12 @@ def test_rows_and_uids(listed, text, by_uid, positions):
     assert found.positions(MEASURED, UIDS).tolist() == positions
 
 
+def test_a_uid_of_several_rows_is_no_landmark(listed):
+    with pytest.raises(ValueError, match="names 'a': uids of several rows; expected a uid of a measured pair"):
+        listed("c\na\n").positions(range(4), [["a", "b"], ["c", "a"]])
+    assert listed("c\nb\n").positions(range(4), [["a", "b"], ["c", "a"]]).tolist() == [1, 2]
+
+
 def test_positions_among_all_rows_are_row_numbers(listed):
     assert listed("8\n0\n").positions(range(9), iter(())).tolist() == [0, 8], "no uid is read for row numbers"
     assert listed("i\na\n").positions(range(9), UIDS).tolist() == [0, 8]

@@ -233,6 +233,9 @@ def wrong_base():
     def bad_manifest(folder, make_unet):
         (folder / "manifest.json").write_text("{")
 
+    def other_prediction(folder, make_unet):
+        (folder / "manifest.json").write_text(json.dumps({"config": {"prediction_type": "epsilon"}}))
+
     def bad_config(folder, make_unet):
         (folder / "manifest.json").write_text(json.dumps({"config": ["base"]}))
 
@@ -243,6 +246,7 @@ def wrong_base():
         (other_shape, "unet has conv_in.bias of shape [3]: its configuration says [16]"),
         (bad_manifest, "is not readable JSON"),
         (bad_config, "config in its manifest is ['base'], expected an object"),
+        (other_prediction, "it was trained for epsilon: the scheduler of its base benign follows v_prediction"),
     ]
 
 

@@ -264,6 +264,25 @@ def test_bf16_stays_bit_identical_and_close_to_the_softmax_of_its_own_queries(mo
     assert (capture.cube().maps().sum(0) - 1).abs().max() < 1e-5
 
 
+def test_image_tokens_are_counted_exactly_in_bf16():
+    """526 is no number of bf16, and neither is 17 x 31 = 527."""
+    transformer = make("flux-dev").bfloat16()
+    arguments = {
+        name: value.bfloat16() if torch.is_tensor(value) else value
+        for name, value in inputs(transformer, 1, 34, 62).items()
+    }
+    options = {"batch": 1, "guidance": False, "steps": 1}
+    with capture_attention(transformer, one_hot_groups(), **options) as capture:
+        call(transformer, arguments)
+    assert capture.cube().resolutions == ((17, 31),)
+    short = {"hidden_states": arguments["hidden_states"][:, 1:], "img_ids": arguments["img_ids"][1:]}
+    with (
+        capture_attention(transformer, one_hot_groups(), **options),
+        pytest.raises(ValueError, match="reads 526 image tokens, their ids span 17 x 31"),
+    ):
+        call(transformer, arguments | short)
+
+
 def test_the_further_call_of_skip_layer_guidance_is_not_captured():
     transformer = make("sd3.5")
     with capture_attention(transformer, one_hot_groups(), batch=1, guidance=True, steps=1) as capture:

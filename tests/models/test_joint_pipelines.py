@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from explorer.experiments.capture_benchmark import pipeline_denoising
+from explorer.experiments.evaluation import EvaluationConfig
+from explorer.experiments.evaluation_files import evaluate_folder
 from explorer.experiments.generation import GenerationRequest, compare, generate
 from explorer.models.attention_capture import capture_attention
 from explorer.models.checkpoints import read_checkpoint, scan_checkpoints
@@ -300,6 +302,13 @@ def test_sizes_and_other_uses_are_refused_in_words(loaded, make_pipeline):
         require_unet(loaded["flux"], "checkpoint x")
     with pytest.raises(ValueError, match="the pipeline is a StableDiffusion3Pipeline, which has no U-Net"):
         pipeline_denoising(loaded["sd3"], request())
+
+
+def test_evaluating_refuses_before_anything_is_drawn(folders, tmp_path):
+    config = EvaluationConfig(seeds=(0, 1), steps=1)
+    with pytest.raises(ValueError, match=r"flux, sd3 in .* have no U-Net: expected SD 1\.x, SD 2\.x or SDXL alone"):
+        evaluate_folder(folders, tmp_path, tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_sd3_tokenizers_must_agree(folders, tokenizer_folder):

@@ -111,6 +111,23 @@ def test_standard_error_matches_the_spread_over_fresh_samples():
     assert predicted == pytest.approx(spread, rel=0.25)
 
 
+def test_a_sample_counts_once_where_the_landmarks_are_fixed():
+    landmarks = unit_rows(40, 4, 1).double(), unit_rows(40, 4, 2).double()
+
+    def draw(seed):
+        image, text = unit_rows(100, 4, seed).double(), unit_rows(100, 4, seed + 10_000).double()
+        structure = (image @ landmarks[0].T - text @ landmarks[1].T).abs().mean(1)
+        feature = torch.zeros(100, dtype=torch.float64)
+        return compose(feature, structure, alpha=0.5, convention="authors", feature_range=RANGE, places=1)
+
+    runs = [draw(seed) for seed in range(3, 153)]
+    spread = torch.tensor([run.structure_ad for run in runs]).std().item()
+    predicted = sum(run.structure_ad_standard_error for run in runs) / len(runs)
+    assert predicted == pytest.approx(spread, rel=0.25)
+    assert runs[0].ad_standard_error == pytest.approx(0.5 * runs[0].structure_ad_standard_error)
+    assert runs[0].with_alpha(0.2).structure_ad_standard_error == runs[0].structure_ad_standard_error
+
+
 def test_one_pair_has_no_standard_error():
     row = torch.tensor([[1.0, 0.0]])
     result = alignment_difficulty(row, row)
