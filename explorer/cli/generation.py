@@ -27,6 +27,8 @@ def generate_command(
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
     guidance_scale: Annotated[float, typer.Option(help="Guidance scale; up to 1 is none.")] = 7.5,
     negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
+    height: Annotated[int | None, typer.Option(help="Pixels, with --width; without both, each model's own.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels, with --height; without both, each model's own.")] = None,
     images: Annotated[int, typer.Option(help="Images of each checkpoint.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("generated"),
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -45,6 +47,8 @@ def generate_command(
         steps=steps,
         guidance_scale=guidance_scale,
         negative_prompt=negative_prompt,
+        height=height,
+        width=width,
         images=images,
     )
     shared: dict[Any, Any] = {}
@@ -71,14 +75,15 @@ def generate_command(
 
 
 def _summary(generation: Generation) -> dict[str, Any]:
-    """Seconds, and of each word the map's scatter and the attention it receives, averaged over the images; for a
-    joint transformer also the share of its attention that goes to the text at all."""
+    """Seconds, pixels a side, and of each word the map's scatter and the attention it receives, averaged over the
+    images; for a joint transformer also the share of its attention that goes to the text at all."""
     import torch
 
     from explorer.theory.attention_statistics import column_mass, scatter
 
     maps = torch.stack([generation.cube.maps(image=index) for index in range(generation.cube.images)])
     scatters, masses = scatter(maps).mean(0).tolist(), column_mass(maps).mean(0).tolist()
+    height, width = generation.images.shape[1:3]
     columns = zip(generation.words.columns, scatters, masses, strict=True)
     share = {}
     if generation.cube.has_text_share:
@@ -87,6 +92,8 @@ def _summary(generation: Generation) -> dict[str, Any]:
     return {
         "model": generation.model,
         "seconds": round(generation.seconds, 3),
+        "height": height,
+        "width": width,
         **share,
         "words": [{"word": word, "scatter": spread, "mass": mass} for word, spread, mass in columns],
     }

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 BASE_KINDS = ("pipeline", "hub")
 NOT_SET = "No base was set."
+TITLE = "Name the base of a U-Net, a single file or a LoRA"
 
 
 def build_base_chooser(context: AppContext) -> tuple[list[gr.Dropdown], gr.Button, gr.HTML]:
     """Choosers of the checkpoint and of its base, the button, and the place of its answer; the caller wires them."""
     registry = context.registry()
     checkpoint, base = _defaults(registry)
-    with gr.Accordion("Name the base of a U-Net, a single file or a LoRA", open=checkpoint is not None):
+    with gr.Accordion(TITLE, open=checkpoint is not None):
         gr.HTML(
             "<p class='lead'>Poisoning and fine-tuning leave a U-Net alone. It needs a <em>base</em>: a whole pipeline "
             "folder of the same family that lends the text encoder, the autoencoder and the tokenizer, normally the "

@@ -235,17 +235,28 @@ def _model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.
 def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
     """Buttons that fill the prompt in the browser, without a round trip."""
     with gr.Row(elem_id="chips"):
-        gr.HTML('<span class="chips-label">Try</span>', container=False, padding=False)
-        for concept in concepts.poisoned[:CHIPS_PER_GROUP]:
-            _chip(concept, [photo_of(concept)], prompt, "poisoned")
-        if concepts.poisoned:
-            _chip("+ random poisoned", [photo_of(concept) for concept in concepts.poisoned], prompt, "poisoned")
-        for concept in concepts.unpoisoned[:CHIPS_PER_GROUP]:
-            _chip(concept, [photo_of(concept)], prompt, "benign")
-        if concepts.unpoisoned:
-            _chip("+ random unpoisoned", [photo_of(concept) for concept in concepts.unpoisoned], prompt, "benign")
-        for label, two in concept_prompts(concepts).items():
+        _chips_label("Try")
+        _chip_group("poisoned", concepts.poisoned, prompt, "poisoned")
+        _chip_group("unpoisoned", concepts.unpoisoned, prompt, "benign")
+        two_concepts = concept_prompts(concepts)
+        if two_concepts:
+            _chips_label("two concepts")
+        for label, two in two_concepts.items():
             _chip(label, [two], prompt, "two")
+
+
+def _chip_group(name: str, concepts: tuple[str, ...], prompt: gr.Textbox, kind: str) -> None:
+    """The group's name in words, its first concepts and a random one; their marks are in ``static/base.css``."""
+    if not concepts:
+        return
+    _chips_label(name)
+    for concept in concepts[:CHIPS_PER_GROUP]:
+        _chip(concept, [photo_of(concept)], prompt, kind)
+    _chip("random", [photo_of(concept) for concept in concepts], prompt, kind)
+
+
+def _chips_label(text: str) -> None:
+    gr.HTML(f'<span class="chips-label">{text}</span>', container=False, padding=False)
 
 
 def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None:

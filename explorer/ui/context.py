@@ -6,6 +6,7 @@ so that a damaged or half-updated download shows a message instead of wrong numb
 
 from __future__ import annotations
 
+import glob
 import json
 import threading
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from explorer.models.checkpoints import Checkpoint, scan_checkpoints
+from explorer.models.checkpoints import Checkpoint, read_checkpoint, scan_checkpoints, validate
 from explorer.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file, read_manifest
+from explorer.ui.messages import in_the_app
 
 PRECOMPUTE_HINT = "Run `python -m explorer precompute` to make it again."
 PAYLOAD_ROUTE = "/payload"
@@ -124,19 +126,22 @@ class AppContext:
         for checkpoint in self.registry():
             if checkpoint.name == name:
                 if checkpoint.problem is not None:
-                    raise ValueError(f"The checkpoint {name} cannot be used: {checkpoint.problem}.")
+                    problem = in_the_app(checkpoint.problem, "on the screen Checkpoints")
+                    raise ValueError(f"The checkpoint {name} cannot be used: {problem}.")
                 return checkpoint
         raise ValueError(f"There is no checkpoint called {name!r} in {self.settings.checkpoints}.")
 
     def registry(self) -> list[Checkpoint]:
         """Every checkpoint found, broken ones with a ``problem``; scanned once, see :meth:`refresh_registry`.
 
-        Reads JSON and safetensors headers only. Empty if the folder does not exist.
+        Reads JSON and safetensors headers only; what :meth:`check_weights` found in unchanged files is in it.
+        Empty if the folder does not exist.
         """
         with self._lock:
             if "registry" not in self._cache:
                 root = self.settings.checkpoints
-                self._cache["registry"] = scan_checkpoints(root) if root.is_dir() else []
+                scanned = scan_checkpoints(root) if root.is_dir() else []
+                self._cache["registry"] = [self._with_finding(checkpoint) for checkpoint in scanned]
             return self._cache["registry"]
 
     def refresh_registry(self) -> list[Checkpoint]:
@@ -144,6 +149,27 @@ class AppContext:
         with self._lock:
             self._cache.pop("registry", None)
             return self.registry()
+
+    def check_weights(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Read every weight of a checkpoint, again if need be; the registry tells the finding until a file changes.
+
+        Imports torch.
+        """
+        folder = checkpoint.folder
+        stamps = _stamps(folder)
+        checked = validate(read_checkpoint(folder, root=self.settings.checkpoints), thorough=True)
+        with self._lock:
+            self._cache["finding", folder] = (stamps, checked)
+            self._cache["registry"] = [checked if entry.folder == folder else entry for entry in self.registry()]
+        return checked
+
+    def _with_finding(self, scanned: Checkpoint) -> Checkpoint:
+        """The checkpoint as checked, if nothing is known against it and its files are those that were checked."""
+        finding = self._cache.get(("finding", scanned.folder))
+        if finding is None or scanned.problem is not None:
+            return scanned
+        stamps, checked = finding
+        return checked if stamps == _stamps(scanned.folder) else scanned
 
     def _precomputed_manifest(self) -> dict[str, Any]:
         folder = self.settings.precomputed
@@ -164,3 +190,10 @@ class AppContext:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size
+
+
+def _stamps(checkpoint: Path) -> list[tuple[str, int, int]]:
+    """Of every file of a checkpoint's folder, or of a loose file and its manifest."""
+    loose = f"{glob.escape(checkpoint.stem)}.*"
+    files = checkpoint.rglob("*") if checkpoint.is_dir() else checkpoint.parent.glob(loose)
+    return sorted((str(path), *_stamp(path)) for path in files if path.is_file())

@@ -152,6 +152,7 @@ class LiveGeneration:
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         from explorer.experiments.artefacts import describe_generation
         from explorer.experiments.generation import GenerationRequest, compare
+        from explorer.models.joint_pipelines import is_joint
 
         names = list(dict.fromkeys(settings.models))
         urls: dict[str, str] = {}
@@ -176,7 +177,9 @@ class LiveGeneration:
         )
         pipelines = {name: self._pipeline(name) for name in names}
         judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
-        for generation in compare(pipelines, request, on_step=tell, should_stop=stop.is_set):
+        # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
+        heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
+        for generation in compare(pipelines, request, keep_heads=heads, on_step=tell, should_stop=stop.is_set):
             checkpoint = self.context.checkpoint(generation.model)
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
             urls[generation.model] = self._keep(column_payload(column, origin="live"))

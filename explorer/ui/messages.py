@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Collection
 
+from explorer.models.checkpoints import WITH_COMMAND
 from explorer.models.prompt_words import unknown_words
 
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
@@ -48,8 +49,22 @@ def check_words(prompt: str, known: Collection[str] | None) -> None:
 def progress(model: str, step: int, total: int, index: int, models: int) -> str:
     """Where a live generation is: which model, which denoising step, how much of everything is done."""
     share = (index + step / max(total, 1)) / max(models, 1)
-    words = f"{model}: step {step} of {total} (model {index + 1} of {models})"
+    return working(f"{model}: step {step} of {total} (model {index + 1} of {models})", share)
+
+
+def working(text: str, share: float) -> str:
+    """A message box of work that goes on, with a bar.
+
+    Args:
+        text: plain text; escaped here.
+        share: of the work that is done, 0 to 1.
+    """
     return (
-        f'<div class="notice working" role="status"><span>{html.escape(words)}</span>'
+        f'<div class="notice working" role="status"><span>{html.escape(text)}</span>'
         f'<progress max="1" value="{share:.3f}" aria-label="Share of the work done"></progress></div>'
     )
+
+
+def in_the_app(problem: str, place: str) -> str:
+    """A checkpoint's problem for a reader of the page, who names a base at ``place`` and not by a command."""
+    return problem.replace(WITH_COMMAND, place)

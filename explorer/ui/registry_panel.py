@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -10,9 +11,9 @@ import gradio as gr
 from explorer.models.checkpoint_contents import KIND_NAMES
 from explorer.models.model_families import FAMILY_NAMES
 from explorer.provenance import ManifestError, read_manifest
-from explorer.ui.base_chooser import base_updates, build_base_chooser, kind_words, set_base_notice
+from explorer.ui.base_chooser import TITLE, base_updates, build_base_chooser, kind_words, set_base_notice
 from explorer.ui.compare_screen import chooser_updates
-from explorer.ui.messages import notice
+from explorer.ui.messages import in_the_app, notice, working
 from explorer.ui.viewer import viewer
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def header_facts(context: AppContext) -> dict[str, str]:
     registry = context.registry()
     broken = sum(checkpoint.problem is not None for checkpoint in registry)
     sound = len(registry) - broken
-    count = f"{sound} checkpoint{'' if sound == 1 else 's'}" + (f", {broken} broken" if broken else "")
+    count = _counted(sound) + (f", {broken} broken" if broken else "")
     return {"world": _world(context), "device": "CPU", "checkpoints": count}
 
 
@@ -55,6 +56,7 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
     with gr.Row():
         refresh = gr.Button("Look again", elem_id="registry-refresh", scale=0, min_width=140)
         check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=240)
+    check_told = gr.HTML(elem_id="registry-checked", container=False, padding=False)
     base_choosers, set_base, base_told = build_base_chooser(context)
     with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False):
         hub_id = gr.Textbox(
@@ -77,10 +79,10 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
     def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
         return [set_base_notice(context, checkpoint, base), *look_again(checkpoint, base)]
 
-    def check_weights() -> str:
-        from explorer.models.checkpoints import validate
-
-        return registry_table([validate(checkpoint, thorough=True) for checkpoint in context.refresh_registry()])
+    def check_weights(*chosen: str | None) -> Iterator[list[Any]]:
+        for told in check_every_weight(context):
+            yield [told, registry_table(context.registry()), *[gr.skip()] * (len(shown) - 1 + len(choosers))]
+        yield [told, *show(*chosen), *chooser_updates(context)]
 
     def fetch_from_hub(text: str) -> list[Any]:
         return [fetch_notice(context, text), *look_again()]
@@ -100,8 +102,17 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
         api_visibility="private",
     )  # fmt: skip
     check.click(
-        check_weights, outputs=table, concurrency_id="model-work", concurrency_limit=1, api_visibility="private"
-    )
+        lambda: notice("Waiting until the models are free …", kind="working"), outputs=check_told, queue=False,
+        show_progress="hidden", api_visibility="private",
+    ).then(
+        check_weights,
+        inputs=base_choosers,
+        outputs=[check_told, *shown, *choosers],
+        concurrency_id="model-work",
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
     fetch.click(
         fetch_from_hub,
         inputs=hub_id,
@@ -110,6 +121,28 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
         concurrency_limit=1,
         api_visibility="private",
     )
+
+
+def check_every_weight(context: AppContext) -> Iterator[str]:
+    """Read every weight of every checkpoint; after each, the registry knows what was found.
+
+    Yields:
+        A message before each checkpoint, and what came of it all at the end.
+    """
+    registry = context.refresh_registry()
+    size = sum(checkpoint.size_bytes for checkpoint in registry)
+    done = 0
+    for index, checkpoint in enumerate(registry):
+        words = f"Reading {checkpoint.name}, {checkpoint.size_bytes / 2**20:.1f} MiB ({index + 1} of {len(registry)})"
+        yield working(words, done / max(size, 1))
+        context.check_weights(checkpoint)
+        done += checkpoint.size_bytes
+    broken = [checkpoint.name for checkpoint in context.registry() if checkpoint.problem is not None]
+    if broken:
+        words = f"Broken and left out of the choosers: {', '.join(broken)}. The table says why."
+        yield notice(words, kind="error", title="Checked.")
+    else:
+        yield notice(f"{_counted(len(registry))}, and nothing is wrong.", kind="done", title="Checked.")
 
 
 def fetch_notice(context: AppContext, hub_id: str) -> str:
@@ -136,10 +169,15 @@ def registry_table(registry: list[Checkpoint]) -> str:
     return f"<table class='explorer-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
+def _counted(checkpoints: int) -> str:
+    return f"{checkpoints} checkpoint{'' if checkpoints == 1 else 's'}"
+
+
 def _row(checkpoint: Checkpoint) -> str:
     colour = "poisoned" if checkpoint.poisoned_concept_count else "benign"
     concepts = ", ".join(checkpoint.poisoned_concepts)
-    state = "ready" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
+    place = f"below, under “{TITLE}”"
+    state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
     shown_hash = checkpoint.hash or "–"
     tone = "good" if checkpoint.problem is None else "bad"
     return (

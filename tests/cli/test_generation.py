@@ -41,6 +41,35 @@ def test_generate_prints_lines(checkpoint_root, tmp_path):
     assert result.stdout.splitlines()[0].split() == ["prompt", "a", "dog"]
 
 
+def test_generate_draws_the_size_asked_for_or_the_models_own(checkpoint_root, tmp_path):
+    from PIL import Image
+
+    sizes = [((), (64, 64)), (("--height", 40, "--width", 56), (40, 56))]
+    for options, (height, width) in sizes:
+        result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out", *options, "--json")
+        assert result.exit_code == 0, result.output
+        assert [(model["height"], model["width"]) for model in json.loads(result.stdout)["models"]] == [
+            (height, width)
+        ] * 2
+        for name in ("benign-0.png", "dirty-002-0-map-1-dog.png"):
+            with Image.open(tmp_path / "out" / name) as image:
+                assert image.size == (width, height)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--height", 64), "only one of height and width is given: expected both or neither"),
+        (("--height", 60, "--width", 64), "height is 60: expected a multiple of 8"),
+        (("--height", 64, "--width", 4096), "width is 4096: expected a whole number from 8 to 2048"),
+    ],
+)
+def test_generate_refuses_sizes_by_name(checkpoint_root, tmp_path, options, message):
+    result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out", *options)
+    assert isinstance(result.exception, ValueError)
+    assert message in str(result.exception)
+
+
 def test_generate_refuses_what_the_model_cannot_read(checkpoint_root, tmp_path):
     result = invoke(checkpoint_root, "a zebra", "--out", tmp_path / "out")
     assert isinstance(result.exception, ValueError)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from explorer.ui.base_chooser import base_choices, base_updates, checkpoint_choices, set_base_notice
+from explorer.ui.base_chooser import TITLE, base_choices, base_updates, checkpoint_choices, set_base_notice
 from explorer.ui.context import AppContext, AppSettings
 from explorer.ui.registry_panel import header_facts, registry_table
 
@@ -26,6 +26,14 @@ def test_what_lacks_a_base_is_offered_first_and_its_only_base_is_chosen(context)
     ]
     assert base_choices(context.registry()) == [("benign (SD 1.x)", "benign")]
     assert [update["value"] for update in base_updates(context)] == [MALICIOUS, "benign"]
+
+
+def test_the_table_points_at_the_chooser_of_this_screen(context):
+    table = registry_table(context.registry())
+    assert table.count(f"name one below, under “{TITLE}”") == 2
+    assert "explorer set-base" not in table
+    with pytest.raises(ValueError, match="names no base pipeline: name one on the screen Checkpoints"):
+        context.checkpoint("theirs")
 
 
 def test_setting_a_base_updates_registry_header_and_choosers(context):

@@ -4,6 +4,7 @@ Runs on random models of the shipped ones' shape, or on the checkpoints in EXPLO
 artefacts in EXPLORER_TEST_PRECOMPUTED).
 """
 
+import json
 import os
 import re
 import socket
@@ -16,12 +17,13 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
 from explorer.experiments.generation import GenerationRequest
 from explorer.models.checkpoints import scan_checkpoints
-from explorer.provenance import ROOT, write_manifest
+from explorer.provenance import ROOT, read_manifest, write_manifest
 
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
@@ -165,6 +167,63 @@ def check_sliders(page):
         assert field in page.url
 
 
+def test_view_and_scale_are_radio_groups(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    view, scale = (page.get_by_role("radiogroup", name=name) for name in ("View", "Scale"))
+    view.get_by_role("radio", name="Map").focus()
+    for key, chosen in (("ArrowRight", "Overlay"), ("ArrowUp", "Map"), ("ArrowLeft", "Difference")):
+        page.keyboard.press(key)
+        expect(view.get_by_role("radio", name=chosen)).to_be_focused()
+        expect(view.get_by_role("radio", checked=True)).to_have_text([chosen])
+    assert "w=difference" in page.url
+    page.keyboard.press("Tab")
+    expect(scale.get_by_role("radio", name="Shared scale")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(view.get_by_role("radio", name="Difference")).to_be_focused()
+    assert page.complaints == []
+
+
+def test_an_enlarged_picture_moves_by_arrow_keys_and_by_mouse(page):
+    expect = playwright_api.expect
+    corner = "(canvas) => { const { e, f } = canvas.getContext('2d').getTransform(); return [e, f]; }"
+    page.goto("/")
+    picture = page.locator(".compare-column canvas").first
+    expect(picture).not_to_have_attribute("tabindex", "0")
+    page.get_by_role("button", name="Zoom in").click()
+    assert picture.evaluate(corner) == pytest.approx([-80, -80])
+    picture.focus()
+    for keys, place in ((["ArrowRight"], [-112, -80]), (["ArrowUp"] * 9, [-112, 0]), (["ArrowRight"] * 9, [-160, 0])):
+        for key in keys:
+            page.keyboard.press(key)
+            expect(picture).to_be_focused()
+        assert picture.evaluate(corner) == pytest.approx(place)
+    box = picture.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] / 8, y - box["height"] / 4, steps=4)
+    page.mouse.up()
+    assert picture.evaluate(corner) == pytest.approx([-120, -80], abs=1)
+    assert page.complaints == []
+
+
+def test_prompt_chips_tell_poisoned_from_unpoisoned_without_colour(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    chips = page.locator("#chips")
+    poisoned = chips.locator("button.chip.poisoned")
+    assert poisoned.count() > 1
+    expect(chips.locator(".chips-label").nth(1)).to_have_text("poisoned")
+    expect(chips.get_by_role("button", name=re.compile("^poisoned: "))).to_have_count(poisoned.count())
+    assert poisoned.first.evaluate("(chip) => getComputedStyle(chip, '::before').content").startswith('"◆"')
+    word = poisoned.first.inner_text()
+    poisoned.first.evaluate("(chip) => chip.classList.replace('poisoned', 'benign')")
+    expect(chips.get_by_role("button", name=f"unpoisoned: {word}", exact=True)).to_be_visible()
+    assert page.complaints == []
+
+
 def check_swap(page):
     names = "() => [...document.querySelectorAll('.compare-column')].map((column) => column.dataset.model)"
     before = page.evaluate(names)
@@ -192,6 +251,27 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
 
 
 @pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the checkpoint folder")
+def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(page, world):
+    expect = playwright_api.expect
+    path = world[0] / "dirty-002" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["conv_in.bias"][0] = float("nan")
+    save_file(tensors, path)
+    page.goto("/?tab=checkpoints")
+    expect(page.locator("#header .facts")).to_contain_text("3 checkpoints")
+    page.get_by_role("button", name="Check every weight").click()
+    expect(page.locator("#registry-checked .notice.error")).to_contain_text("left out of the choosers: dirty-002.")
+    row = page.locator("#registry tbody tr", has_text="dirty-002")
+    expect(row).to_contain_text("NaN or infinite values in conv_in.bias")
+    expect(page.locator("#header .facts")).to_contain_text("2 checkpoints, 1 broken")
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#column-1 input").click()
+    expect(page.get_by_role("option", name="dirty-004")).to_be_visible()
+    expect(page.get_by_role("option", name="dirty-002")).to_have_count(0)
+    assert page.complaints == []
+
+
+@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the checkpoint folder")
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme):
     expect = playwright_api.expect
@@ -200,7 +280,7 @@ def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme)
     page.goto(f"/?tab=checkpoints&__theme={theme}")
     page.get_by_role("button", name="Look again").click()
     row = page.locator("#registry tbody tr", has_text="theirs")
-    expect(row).to_contain_text("names no base pipeline")
+    expect(row).to_contain_text("names no base pipeline: name one below, under “Name the base")
     opener = page.get_by_role("button", name="Name the base of a U-Net, a single file or a LoRA")
     if not page.locator("#base-set").is_visible():
         opener.click()
@@ -236,6 +316,62 @@ def test_talk_mode_walks_by_keys_alone(page):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    check_menu_in_talk_mode(page)
+    assert page.complaints == []
+
+
+def check_menu_in_talk_mode(page):
+    """The menu and the buttons keep the keys that choose from them; the models are walked over all the same."""
+    expect = playwright_api.expect
+    row = page.locator(".film-table tr.current th[scope=row]")
+    page.get_by_label("Concepts shown").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_label("Concepts shown")).to_have_value("poisoned")
+    expect(row).to_contain_text("benign")
+    page.keyboard.press("ArrowRight")
+    expect(row).not_to_contain_text("benign")
+    expect(page.get_by_label("Concepts shown")).to_have_value("poisoned")
+    shown = page.get_by_role("radiogroup", name="What is shown")
+    shown.get_by_role("radio", name="Both").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(shown.get_by_role("radio", checked=True)).to_have_text(["Attention maps"])
+    expect(row).not_to_contain_text("benign")
+    shown.get_by_role("radio", name="Pictures").click()
+    expect(page.locator(".film")).to_be_focused()
+
+
+def implosion_keyboard_listeners(page):
+    """How many listeners for keys implosion.js has on the document."""
+    session, scripts = page.context.new_cdp_session(page), {}
+    session.on("Debugger.scriptParsed", lambda script: scripts.update({script["scriptId"]: script["url"]}))
+    session.send("Debugger.enable")
+    document = session.send("Runtime.evaluate", {"expression": "document"})["result"]["objectId"]
+    listeners = session.send("DOMDebugger.getEventListeners", {"objectId": document})["listeners"]
+    session.detach()
+    return [listener["type"] for listener in listeners if "implosion.js" in scripts[listener["scriptId"]]]
+
+
+@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the precomputed folder")
+def test_trying_again_after_a_failed_chart_leaves_one_listener(page, world):
+    expect = playwright_api.expect
+    groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
+    model = dict.fromkeys(("accuracy", "utility", "clip_similarity", "scatter"), groups)
+    models = [{"name": "benign", "poisoned_concept_count": 0, **model}]
+    facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u", "models": models}
+    (world[1] / "evaluation.json").write_text(json.dumps(facts))
+    files = [*read_manifest(world[1])["files"], "evaluation.json"]
+    write_manifest(world[1], kind="precomputed", config={}, seed=7, files=files)
+    page.route("**/plotly.min.js", lambda route: route.fulfill(status=404))
+    page.goto("/?tab=implosion")
+    expect(page.get_by_role("alert").get_by_text("plotly.min.js did not load")).to_be_visible()
+    assert implosion_keyboard_listeners(page) == []
+    page.unroute("**/plotly.min.js")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".implosion-charts .main-svg").first).to_be_visible()
+    assert sorted(implosion_keyboard_listeners(page)) == ["fullscreenchange", "keydown"]
     assert page.complaints == []
 
 

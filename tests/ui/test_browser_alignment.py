@@ -17,6 +17,7 @@ from explorer.ui.context import AppSettings
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 120_000
 PAIRS, NEIGHBOURS = 24, 4
+SPACED = "dirty, 50 % of it"
 MALICIOUS = "a photo of <img src=x onerror='window.hacked = 1'> & a turtle"
 pytestmark = [
     pytest.mark.browser,
@@ -117,7 +118,8 @@ def app(tmp_path_factory, graphs):
 
     folder = tmp_path_factory.mktemp("precomputed")
     poisoned = np.arange(200) < 60
-    sets = [describe_set("benign", 0, np.zeros(200, bool)), describe_set("dirty", 3, poisoned)]
+    names = {"benign": 0, SPACED: 1, "dirty": 3}
+    sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     (folder / "graphs.json").write_text(json.dumps(graphs))
     (folder / "alignment.json").write_text(json.dumps({"version": 1, "sets": sets}))
     Image.new("RGB", (40 * 48, 48), "teal").save(folder / "thumbnails.png")
@@ -277,6 +279,19 @@ def test_a_link_opens_the_screen_with_its_choices(app, page):
     open_tab(page, "Checkpoints")
     assert "tab=checkpoints" in page.url
     assert "a.alpha=0.5" in page.url
+
+
+def test_a_link_keeps_the_names_of_sets_whole(app, page):
+    page.goto(f"{app[0]}/?tab=alignment")
+    page.get_by_role("checkbox", name=f"{SPACED} (C_P = 1)").check()
+    page.get_by_role("checkbox", name="benign (C_P = 0)").uncheck()
+    shown = [SPACED, "dirty"]
+    for again in (False, True):
+        if again:
+            page.goto(page.url)
+        page.locator(f".difficulty-card[data-set='{SPACED}']").wait_for()
+        assert [card.get_attribute("data-set") for card in page.locator(".difficulty-card").all()] == shown
+        assert page.locator("#distribution-set").input_value() == SPACED
 
 
 def test_inspection_endpoint_answers_a_program(app):

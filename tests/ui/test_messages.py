@@ -1,5 +1,6 @@
 import pytest
 
+from explorer.models.checkpoints import read_checkpoint
 from explorer.ui import messages
 
 
@@ -22,6 +23,13 @@ def test_unknown_words_are_named():
     messages.check_words("anything at all", None)
     with pytest.raises(ValueError, match=r"This world has no words “zebra”, “quagga”\. The models know a closed list"):
         messages.check_words("a zebra of quagga", known)
+
+
+def test_a_base_is_named_on_the_page_and_not_by_a_command(make_unet, tmp_path):
+    make_unet().save_pretrained(tmp_path / "theirs" / "unet")
+    problem = read_checkpoint(tmp_path / "theirs").problem
+    assert problem.endswith("names no base pipeline: name one with `explorer set-base`")
+    assert messages.in_the_app(problem, "below").endswith("names no base pipeline: name one below")
 
 
 def test_progress_counts_models_and_steps():

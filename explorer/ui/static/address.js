@@ -24,6 +24,10 @@ export function writeChoices(prefix, choices, defaults) {
   replace(query);
 }
 
+// Several names as one value, with a space between two; a space within a name is written out, so that it stays one name.
+export const joinNames = (names) => names.map((name) => name.replace(/[% ]/g, encodeURIComponent)).join(' ');
+export const splitNames = (text) => text.split(' ').map((name) => name.replace(/%2[05]/g, decodeURIComponent));
+
 // Parameters that are not a comparison's own: they survive when a comparison writes its link.
 export function keepChoices(query) {
   for (const [name, value] of new URLSearchParams(location.search)) {

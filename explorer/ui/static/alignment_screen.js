@@ -1,6 +1,6 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
-import { readChoices, writeChoices } from './address.js';
+import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
 import { count, fetchPayload, loadPlotly, node, number, onThemeChange, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts } from './alignment_maths.js';
@@ -38,14 +38,14 @@ class AlignmentScreen {
 
   choices() {
     const { alpha, chosen, shown } = this.state;
-    return { alpha, sets: this.sets.filter((set) => chosen.has(set.name)).map((set) => set.name).join(' '), shown };
+    return { alpha, sets: joinNames(this.sets.map((set) => set.name).filter((name) => chosen.has(name))), shown };
   }
 
   followLink() {
     const { alpha, sets, shown } = readChoices('a');
     const names = this.sets.map((set) => set.name);
     if (this.stops.includes(Number(alpha))) this.state.alpha = Number(alpha);
-    if (sets !== undefined) this.state.chosen = new Set(sets.split(' ').filter((name) => names.includes(name)));
+    if (sets !== undefined) this.state.chosen = new Set(splitNames(sets).filter((name) => names.includes(name)));
     if (names.includes(shown)) this.state.shown = shown;
   }
 

@@ -128,7 +128,7 @@ class CompareScreen {
     const articles = columns.map((column, place) => (column.pending
       ? emptyColumn(column)
       : drawColumn({ column, rows, limit, reference, place, screen: this })));
-    this.grid.replaceChildren(...articles);
+    replaceKeepingFocus(this.grid, articles);
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
   }
 
@@ -173,8 +173,13 @@ class CompareScreen {
   zoomBy(factor, x = 0.5, y = 0.5) {
     const scale = Math.max(1, Math.min(8, this.zoom.scale * factor));
     const change = scale / this.zoom.scale;
+    this.moveTo(x - (x - this.zoom.x) * change, y - (y - this.zoom.y) * change, scale);
+  }
+
+  // Where the pictures' top left corner lies, in shares of their frame; they always fill it.
+  moveTo(x, y, scale = this.zoom.scale) {
     const clamp = (value) => Math.max(1 - scale, Math.min(0, value));
-    this.zoom = { scale, x: clamp(x - (x - this.zoom.x) * change), y: clamp(y - (y - this.zoom.y) * change) };
+    this.zoom = { scale, x: clamp(x), y: clamp(y) };
     this.draw();
   }
 
@@ -197,6 +202,16 @@ class CompareScreen {
     this.controls.fit(null);
     this.words.replaceChildren();
   }
+}
+
+// Drawing again replaces every element: the keyboard's focus stays at its place in its column.
+function replaceKeepingFocus(grid, columns) {
+  const stops = (column) => [...(column?.querySelectorAll('button, canvas') ?? [])];
+  const before = [...grid.children];
+  const column = before.findIndex((child) => child.contains(document.activeElement));
+  const place = stops(before[column]).indexOf(document.activeElement);
+  grid.replaceChildren(...columns);
+  if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
 
 function readView() {

@@ -5,6 +5,8 @@ import { mass, overlap, paintMap, readMap, scatter } from './maps.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
+const PAN_STEP = 0.1;
+const PANS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 export function scaleLimit(columns, rows, state) {
   const present = columns.filter((column) => !column.pending);
@@ -123,11 +125,15 @@ function numbers(column, rows, state) {
 
 const tone = (good) => (good ? 'good' : 'bad');
 
-// A canvas whose drawing follows the zoom that all pictures share; drag to pan, ctrl and wheel to zoom.
+// A canvas whose drawing follows the zoom that all pictures share; drag or arrow keys to pan, ctrl and wheel to zoom.
 function figure(label, screen, paint) {
-  const canvas = node('canvas', { width: CANVAS, height: CANVAS, role: 'img', 'aria-label': label });
-  const context = canvas.getContext('2d');
   const { scale, x, y } = screen.zoom;
+  const zoomed = scale > 1;
+  const canvas = node('canvas', {
+    width: CANVAS, height: CANVAS, role: 'img', class: zoomed ? 'zoomed' : null, tabindex: zoomed ? 0 : null,
+    'aria-label': zoomed ? `${label}, enlarged. Arrow keys move the part shown.` : label,
+  });
+  const context = canvas.getContext('2d');
   context.setTransform(scale, 0, 0, scale, x * CANVAS, y * CANVAS);
   paint(context, CANVAS, CANVAS).catch((error) => console.warn(`a picture could not be drawn: ${error.message}`));
   canvas.addEventListener('wheel', (event) => {
@@ -135,27 +141,29 @@ function figure(label, screen, paint) {
     event.preventDefault();
     screen.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX / canvas.clientWidth, event.offsetY / canvas.clientHeight);
   }, { passive: false });
-  canvas.addEventListener('pointerdown', (event) => pan(event, canvas, screen));
-  canvas.classList.toggle('zoomed', scale > 1);
+  if (zoomed) {
+    canvas.addEventListener('pointerdown', (event) => pan(event, canvas, screen));
+    canvas.addEventListener('keydown', (event) => panByKey(event, screen));
+  }
   return node('figure', {}, canvas);
 }
 
 function pan(event, canvas, screen) {
-  if (screen.zoom.scale === 1) return;
-  const start = { x: event.clientX, y: event.clientY, zoom: screen.zoom };
-  const clamp = (value) => Math.max(1 - start.zoom.scale, Math.min(0, value));
-  const move = (moved) => {
-    screen.zoom = {
-      scale: start.zoom.scale,
-      x: clamp(start.zoom.x + (moved.clientX - start.x) / canvas.clientWidth),
-      y: clamp(start.zoom.y + (moved.clientY - start.y) / canvas.clientHeight),
-    };
-    screen.draw();
-  };
+  const { clientX, clientY } = event;
+  const { clientWidth, clientHeight } = canvas; // measured now: the first movement replaces this canvas
+  const { x, y } = screen.zoom;
+  const move = (moved) => screen.moveTo(x + (moved.clientX - clientX) / clientWidth, y + (moved.clientY - clientY) / clientHeight);
   const stop = () => {
     window.removeEventListener('pointermove', move);
     window.removeEventListener('pointerup', stop);
   };
   window.addEventListener('pointermove', move);
   window.addEventListener('pointerup', stop);
+}
+
+function panByKey(event, screen) {
+  const direction = PANS[event.key];
+  if (!direction || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  screen.moveTo(screen.zoom.x + direction[0] * PAN_STEP, screen.zoom.y + direction[1] * PAN_STEP);
 }

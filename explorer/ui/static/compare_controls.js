@@ -2,9 +2,12 @@
 
 import { node } from './charts.js';
 import { gradient } from './maps.js';
+import { RadioGroup } from './radio_group.js';
 
-const VIEWS = [['map', 'Map'], ['overlay', 'Overlay'], ['difference', 'Difference']];
-const SCALES = [['absolute', 'Shared scale'], ['map', 'Per map']];
+const VIEWS = [['map', 'Map'], ['overlay', 'Overlay', 'Map over the picture'],
+  ['difference', 'Difference', 'Map less the map of the first column']];
+const SCALES = [['absolute', 'Shared scale', 'One colour scale for all columns: a weak map looks weak'],
+  ['map', 'Per map', 'Each map stretched to its own maximum: shape only']];
 
 export class Controls {
   constructor(screen) {
@@ -14,8 +17,9 @@ export class Controls {
     this.stepText = node('output', { for: 'step-slider' });
     this.layer = node('select', { class: 'plain-select', id: 'layer-select', onchange: (event) => this.layerChanged(event) });
     this.head = node('select', { class: 'plain-select', id: 'head-select', onchange: set('head') });
-    this.views = this.segments('View', VIEWS, 'view');
-    this.scales = this.segments('Scale', SCALES, 'scale');
+    const choose = (name) => (value) => { screen.state[name] = value; this.changed(); };
+    this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
+    this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
     this.bar = node('span', { class: 'legend-bar' });
     this.low = node('span', {});
     this.high = node('span', {});
@@ -29,24 +33,10 @@ export class Controls {
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
-        button('+', 'Zoom in (or ctrl and wheel over a picture; drag to move)', () => screen.zoomBy(1.5), 'Zoom in'),
+        button('+', 'Zoom in (or ctrl and wheel over a picture; drag, or arrow keys on a picture, move it)', () => screen.zoomBy(1.5), 'Zoom in'),
         button('1:1', 'Whole picture', () => screen.zoomBy(0), 'Whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
-  }
-
-  segments(label, entries, name) {
-    const { screen } = this;
-    const buttons = entries.map(([value, text]) => node('button', {
-      type: 'button', class: 'plain-button', role: 'radio', 'data-value': value,
-      onclick: () => { screen.state[name] = value; this.changed(); },
-    }, text));
-    const titles = {
-      difference: 'Map less the map of the first column', overlay: 'Map over the picture',
-      absolute: 'One colour scale for all columns: a weak map looks weak', map: 'Each map stretched to its own maximum: shape only',
-    };
-    buttons.forEach((button) => { button.title = titles[button.dataset.value] ?? ''; });
-    return { element: node('span', { class: 'segments', role: 'radiogroup', 'aria-label': label }, buttons), buttons, name };
   }
 
   changed() {
@@ -84,9 +74,8 @@ export class Controls {
     this.step.setAttribute('aria-valuetext', this.stepText.textContent);
     this.layer.value = `${state.stack}.${state.layer}`;
     this.head.value = state.head;
-    for (const { buttons, name } of [this.views, this.scales]) {
-      for (const button of buttons) button.setAttribute('aria-checked', String(button.dataset.value === state[name]));
-    }
+    this.views.show(state.view);
+    this.scales.show(state.scale);
   }
 
   legend(limit, visible) {

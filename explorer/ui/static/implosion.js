@@ -7,6 +7,7 @@ import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
+import { RadioGroup } from './radio_group.js';
 
 const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
 const GROUPS = [['mixed', 'poisoned and unpoisoned'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'unpoisoned concepts']];
@@ -17,10 +18,12 @@ export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
   const start = async () => {
+    const given = new AbortController();
     try {
       const payload = await fetchPayload(props.value.url);
-      await new ImplosionScreen(root, payload).start();
+      await new ImplosionScreen(root, payload, given.signal).start();
     } catch (error) {
+      given.abort(); // or the screen given up would go on listening beside the next one
       showProblem(root, 'The implosion cannot be shown', error, start);
     }
   };
@@ -28,8 +31,9 @@ export async function mount({ element, props }) {
 }
 
 class ImplosionScreen {
-  constructor(root, payload) {
-    Object.assign(this, { root, ...payload });
+  // `signal` ends what the screen listens to beyond its own elements.
+  constructor(root, payload, signal) {
+    Object.assign(this, { root, ...payload, signal });
     this.state = { contents: 'both', group: 'mixed', page: 0, current: 0, talk: false };
     this.timer = null;
   }
@@ -50,8 +54,10 @@ class ImplosionScreen {
       this.sheets = await loadSheets(this.film);
       this.draw();
     }
-    document.addEventListener('keydown', (event) => this.key(event));
-    document.addEventListener('fullscreenchange', () => this.talkChanged());
+    const { signal } = this;
+    document.addEventListener('keydown', (event) => this.key(event), { signal });
+    document.addEventListener('fullscreenchange', () => this.talkChanged(), { signal });
+    signal.addEventListener('abort', () => this.stop());
     if (!this.evaluation.problem) this.chart = await drawCharts(this.charts, this.evaluation, this.count);
   }
 
@@ -65,10 +71,13 @@ class ImplosionScreen {
       type: 'range', min: 0, max: Math.max(0, this.models.length - 1), value: this.state.current, 'aria-label': 'Model by number of poisoned concepts',
       oninput: (event) => { this.stop(); this.go(Number(event.target.value)); },
     });
-    this.talkButton = button('Talk mode', 'Full screen; arrow keys walk, space plays, Esc ends', () => this.talk());
+    this.talkButton = button('Talk mode', 'Full screen; arrow keys walk, space plays, Esc ends; a focused menu keeps up, down and space', () => this.talk());
     this.countText = node('output', {});
-    const contents = node('span', { class: 'segments', role: 'radiogroup', 'aria-label': 'What is shown' }, CONTENTS.map(([value, text]) => (
-      button(text, '', (event) => { this.state.contents = value; this.press(event.target); this.draw(); }, { role: 'radio', 'aria-checked': String(value === this.state.contents) }))));
+    const choose = (value) => { this.state.contents = value; this.draw(); };
+    const contents = new RadioGroup('What is shown', CONTENTS, this.state.contents, choose).element;
+    contents.addEventListener('click', (event) => {
+      if (event.detail && document.fullscreenElement) this.strip.focus(); // chosen with a mouse: the keys stay the strip's
+    });
     const groups = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => { this.state.group = event.target.value; this.state.page = 0; this.draw(); } },
       GROUPS.map(([value, text]) => node('option', { value, selected: value === this.state.group }, text)));
     this.pageText = node('span', { class: 'field' });
@@ -97,10 +106,6 @@ class ImplosionScreen {
     const { contents: show, group: of, page } = this.state;
     const last = this.models[this.models.length - 1]?.poisoned_concept_count;
     writeChoices('i', { show, of, page, cp: this.count }, { show: 'both', of: 'mixed', page: 0, cp: last });
-  }
-
-  press(chosen) {
-    for (const sibling of chosen.parentElement.children) sibling.setAttribute('aria-checked', String(sibling === chosen));
   }
 
   // Rows of the chosen group; "mixed" alternates so that every page shows both kinds.
@@ -200,17 +205,19 @@ class ImplosionScreen {
   }
 
   key(event) {
-    if (!this.root.offsetParent && !document.fullscreenElement) return;
+    if (event.defaultPrevented || (!this.root.offsetParent && !document.fullscreenElement)) return;
     if (event.target.closest?.('input, textarea, select, button, [role="tab"]') && !document.fullscreenElement) return;
+    const across = event.key === 'ArrowRight' || event.key === 'ArrowLeft';
+    if (event.target.closest?.('select') && !across) return; // a menu keeps the keys that open it and choose from it
     const actions = {
       ArrowRight: () => this.go(this.state.current + 1), ArrowLeft: () => this.go(this.state.current - 1),
       ArrowDown: () => this.turn(1), ArrowUp: () => this.turn(-1), ' ': () => this.play(),
     };
     if (!this.sheets || !actions[event.key]) return;
     if (event.key === ' ' && event.target.closest?.('button')) return; // pressing the button itself is enough
-    if (event.key !== 'ArrowRight' && event.key !== 'ArrowLeft' && !document.fullscreenElement && !this.strip.contains(event.target)) return;
+    if (!across && !document.fullscreenElement && !this.strip.contains(event.target)) return;
     event.preventDefault();
-    if (event.key.startsWith('ArrowL') || event.key.startsWith('ArrowR')) this.stop();
+    if (across) this.stop();
     actions[event.key]();
   }
 
