@@ -24,7 +24,7 @@ from explorer.experiments.trainer import start_accelerator, train
 from explorer.experiments.training_pairs import imported_pairs
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import Checkpoint, read_checkpoint
-from explorer.models.denoiser import use_training_attention
+from explorer.models.denoiser import use_fused_attention, use_training_attention
 from explorer.models.diffusion_loss import DiffusionLoss
 from explorer.models.model_families import FAMILY_NAMES
 from explorer.models.module_identity import module_identity, plain_config
@@ -165,7 +165,7 @@ def train_unet(
     }
     trained = train(task, recipe.training, run, identity=identity, device=device, **options).unet
     if device == "cpu":
-        trained.set_default_attn_processor()
+        use_fused_attention(trained)
     return trained
 
 

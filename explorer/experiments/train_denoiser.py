@@ -13,7 +13,7 @@ import torch
 from explorer.data.pair_set import PairSet
 from explorer.experiments.trainer import TrainingConfig, train
 from explorer.models.autoencoder import encode_images
-from explorer.models.denoiser import TRAIN_TIMESTEPS, DenoisingLoss, use_training_attention
+from explorer.models.denoiser import TRAIN_TIMESTEPS, DenoisingLoss, use_fused_attention, use_training_attention
 from explorer.models.tokenizer import encode
 from explorer.provenance import hash_json
 
@@ -123,7 +123,7 @@ def train_denoiser(
     trained = train(
         task, config, folder, identity=identity, device=device, on_step=on_step, should_stop=should_stop
     ).unet
-    trained.set_default_attn_processor()
+    use_fused_attention(trained)
     return trained
 
 

@@ -8,6 +8,8 @@ import torch
 
 CROSS_ATTENTION_BLOCKS = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
 TRAIN_TIMESTEPS = 1000
+MATRIX_ATTENTION_POSITIONS = 16 * 16
+"""Latent positions up to which training multiplies attention matrices out."""
 
 
 def build_denoiser(channels: tuple[int, int, int], text_width: int, seed: int = 0) -> Any:
@@ -87,7 +89,18 @@ def loss_weight(signal: torch.Tensor, gamma: float) -> torch.Tensor:
 
 
 def use_training_attention(unet: Any) -> None:
-    """Matrix-product attention: the fused kernel of PyTorch's CPU backend has a very slow bf16 backward pass."""
+    """Matrix-product attention where pictures are small: the fused kernel of PyTorch's CPU backend has a very slow bf16
+    backward pass. Larger ones keep the fused kernel, because whole matrices of probabilities cost more than it does."""
     from diffusers.models.attention_processor import AttnProcessor
 
-    unet.set_attn_processor(AttnProcessor())
+    side = unet.config.sample_size
+    height, width = (side, side) if isinstance(side, int) else side
+    if height * width <= MATRIX_ATTENTION_POSITIONS:
+        unet.set_attn_processor(AttnProcessor())
+
+
+def use_fused_attention(unet: Any) -> None:
+    """The fused kernel, as diffusers builds a U-Net; its own ``set_default_attn_processor`` takes the other one."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    unet.set_attn_processor(AttnProcessor2_0())
