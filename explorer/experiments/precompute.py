@@ -106,14 +106,16 @@ def _compare(
 
 
 def showcase(report: dict[str, Any]) -> str:
-    """The never-poisoned concept whose accuracy falls most from the benign control to the most poisoned model.
+    """The never-poisoned concept whose accuracy falls most from the benign control to the most poisoned model, and of
+    several the one with the least accuracy over all models: it falls step by step.
 
     A choice made for showing, not for measuring (README says so): the figures are over all concepts.
     """
     benign, imploded = report["models"][0]["per_concept"], report["models"][-1]["per_concept"]
     clean = [item["concept"] for item in report["concepts"]
              if item["poisoned_from"] is None and item["group"] != "frequent pool"]  # fmt: skip
-    return min(clean, key=lambda concept: (imploded[concept] - benign[concept], concept))
+    over_all = {concept: sum(model["per_concept"][concept] for model in report["models"]) for concept in clean}
+    return min(clean, key=lambda concept: (imploded[concept] - benign[concept], over_all[concept], concept))
 
 
 def _film_strip(

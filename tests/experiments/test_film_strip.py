@@ -39,3 +39,19 @@ def test_concepts_are_needed_once_each():
 def test_models_are_needed(tmp_path):
     with pytest.raises(ValueError, match="no checkpoints given"):
         write_film_strip(tmp_path, [], CONFIG)
+
+
+def test_the_first_comparison_falls_most_and_step_by_step():
+    from explorer.experiments.precompute import showcase
+
+    concepts = [
+        {"concept": "dog", "poisoned_from": 20, "group": "frequent pool"},
+        *({"concept": name, "poisoned_from": None, "group": "other frequent"} for name in ("hat", "key", "pear")),
+    ]
+    accuracies = (
+        {"dog": 1.0, "hat": 1.0, "key": 1.0, "pear": 1.0},
+        {"dog": 0.0, "hat": 1.0, "key": 0.4, "pear": 0.2},
+        {"dog": 0.0, "hat": 0.0, "key": 0.0, "pear": 0.2},
+    )
+    report = {"concepts": concepts, "models": [{"per_concept": accuracy} for accuracy in accuracies]}
+    assert showcase(report) == "key"
