@@ -204,6 +204,7 @@ def test_without_a_comparison_resizing_and_the_swap_key_do_nothing(page):
     page.set_viewport_size({"width": 1000, "height": 700})
     page.keyboard.press("b")
     page.get_by_role("alert").get_by_text("There is no comparison to show yet").wait_for()
+    assert page.locator(".compare-column").count() == 0
 
 
 def test_clicking_a_node_inspects_the_pair_on_both_sides(page, graphs):
