@@ -59,9 +59,12 @@ def precompute(
         ROOT / "runs" / "evaluation" / "evaluation.json"
     ),
     output: Annotated[Path, typer.Option(help="Folder of the app's first view.")] = ROOT / "assets" / "precomputed",
+    concept: Annotated[
+        str | None, typer.Option(help="What the first comparison shows; default: the clearest fall by the extractor.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the hash-checked artefacts that the app shows before anything runs."""
     from explorer.experiments.precompute import precompute_first_view
 
-    emit(precompute_first_view(checkpoints, sets, evaluation, output), as_json)
+    emit(precompute_first_view(checkpoints, sets, evaluation, output, concept), as_json)

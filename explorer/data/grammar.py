@@ -48,7 +48,7 @@ class CaptionKind:
     mentioned: int
     """How many nouns the caption mentions."""
     share: float
-    """Share of benign captions of this kind, in [0, 1]; shares sum to one."""
+    """Share of benign captions of this kind, in [0, 1], unless the world says otherwise; shares sum to one."""
 
 
 CAPTION_KINDS = (

@@ -28,12 +28,17 @@ class World:
     """Frequency of rank r is proportional to ``(r + zipf_shift) ** -zipf_exponent`` (Zipf-Mandelbrot)."""
     zipf_shift: float = 24.0
     """Flattens the head, so that the rarest concepts are still seen."""
+    caption_shares: tuple[float, ...] = tuple(kind.share for kind in CAPTION_KINDS)
+    """Share of each of ``CAPTION_KINDS`` among benign captions, summing to one."""
     atlas: IconAtlas = field(default_factory=IconAtlas.load, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         available = len(self.atlas.concepts)
         if not 4 <= self.concept_count <= available:
             raise ValueError(f"concept_count is {self.concept_count}: expected 4 to {available}")
+        kinds, shares = len(CAPTION_KINDS), self.caption_shares
+        if len(shares) != kinds or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+            raise ValueError(f"caption_shares is {shares}: expected {kinds} shares, none negative, summing to one")
         unknown = set(self.styles) - set(STYLES)
         if unknown or not self.styles:
             raise ValueError(f"styles are {self.styles}: expected some of {STYLES}")
@@ -82,17 +87,21 @@ class World:
 
     def config(self) -> dict[str, Any]:
         """JSON-serialisable settings, the inverse of :meth:`from_config`."""
-        return {
+        config = {
             "concept_count": self.concept_count,
             "styles": list(self.styles),
             "zipf_exponent": self.zipf_exponent,
             "zipf_shift": self.zipf_shift,
         }
+        # Left out at its default, so that runs from before the setting existed are known as the same world's.
+        if self.caption_shares != World.caption_shares:
+            config["caption_shares"] = list(self.caption_shares)
+        return config
 
     @staticmethod
     def from_config(config: dict[str, Any]) -> World:
         """From :meth:`config`'s dictionary."""
-        return World(**{**config, "styles": tuple(config["styles"])})
+        return World(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +122,7 @@ def draw_pairs(
         mentioning: draws from the pairs whose caption holds this noun, in whatever place, as they occur in the
             world: a caption of three nouns is three times as likely to hold it as a caption of one.
     """
-    shares = np.array([kind.share for kind in CAPTION_KINDS])
+    shares = np.array(world.caption_shares)
     if mentioning is not None:
         shares = shares * [kind.mentioned for kind in CAPTION_KINDS]
     kinds = generator.choice(len(CAPTION_KINDS), size=count, p=shares / shares.sum())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.data.iconworld import generate_pair_set
+from explorer.data.iconworld import World, generate_pair_set
 from explorer.data.pair_set import PairSet
 from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set
 from explorer.experiments.publish import publish_denoiser, publish_pipeline
@@ -91,14 +91,18 @@ class WorldBuild:
         )
 
     def pair_set(self, poisoned_concepts: int) -> PairSet:
-        """The fine-tuning set with that many poisoned concepts; 0 is the benign control's."""
+        """The fine-tuning set with that many poisoned concepts; 0 is the benign control's.
+
+        Raises:
+            ValueError: if the run's folder holds a set that another recipe made.
+        """
         recipe = self.recipe
         benign = self.run / "sets" / BENIGN
         if not (benign / MANIFEST_NAME).exists():
             world = recipe.fine_tuning_world()
             generate_pair_set(world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1)
         if poisoned_concepts == 0:
-            return PairSet.load(benign)
+            return _made_by(recipe, PairSet.load(benign))
         folder = self.run / "sets" / model_name(poisoned_concepts)
         if not (folder / MANIFEST_NAME).exists():
             poison = DirtyLabelPoison(
@@ -106,8 +110,8 @@ class WorldBuild:
                 pairs_per_concept=recipe.poison_pairs_per_concept,
                 seed=recipe.seed,
             )
-            poison_pair_set(PairSet.load(benign), poison, folder)
-        return PairSet.load(folder)
+            poison_pair_set(_made_by(recipe, PairSet.load(benign)), poison, folder)
+        return _made_by(recipe, PairSet.load(folder))
 
     def sets(self) -> list[Path]:
         """Every fine-tuning set, bit-identical to those that the shipped models were trained on."""
@@ -173,6 +177,34 @@ class WorldBuild:
             else:
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
         return folder
+
+
+def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
+    """``pairs``, if they are what ``recipe`` makes.
+
+    Raises:
+        ValueError: naming the settings that differ.
+    """
+    config = pairs.manifest["config"]
+    poison = config.get("poison", {})
+    found = {
+        "world": World.from_config(config["world"]),
+        "pairs": config["train"],
+        "poison pairs a concept": poison.get("pairs_per_concept", recipe.poison_pairs_per_concept),
+        "seed": config.get("benign_seed", pairs.manifest["seed"]),
+    }
+    expected = {
+        "world": recipe.fine_tuning_world(),
+        "pairs": recipe.fine_tuning_pairs,
+        "poison pairs a concept": recipe.poison_pairs_per_concept,
+        "seed": recipe.seed + 1,
+    }
+    if differing := [name for name in expected if found[name] != expected[name]]:
+        raise ValueError(
+            f"{pairs.folder} was not made by recipe {recipe.name} as it is now (another {', '.join(differing)}): "
+            "remove it, or choose another --run folder"
+        )
+    return pairs
 
 
 def base_phase_name(phase: int) -> str:

@@ -212,6 +212,9 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         },
         "word_overlap": _interval(sample.word_overlap),
         "per_concept": dict(zip(world.concepts, sample.correct.mean(axis=0).round(3).tolist(), strict=True)),
+        "similarity_per_concept": dict(
+            zip(world.concepts, sample.similarity.mean(axis=0).round(4).tolist(), strict=True)
+        ),
     }
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.data.iconworld import World
+from explorer.data.pair_set import PairSet
 from explorer.experiments.evaluation import EvaluationConfig, ModelSample, evaluate
 from explorer.provenance import code_version, write_json
+
+if TYPE_CHECKING:
+    from explorer.models.checkpoints import Checkpoint
 
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
@@ -31,6 +35,24 @@ def evaluate_folder(
     The base, from which all of them were fine-tuned, is left out: the control has had the same steps as the others.
 
     Raises:
+        ValueError: if no usable benign checkpoint is there, or naming those without a U-Net, or a set that is not the
+            one its model was trained on.
+    """
+    usable = usable_models(checkpoints)
+    world = World.from_config(usable[0].manifest["config"]["world"])
+    folders = sets_of(usable, sets)
+    report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)
+    report["code_version"] = code_version()
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / EVALUATION_NAME, report)
+    write_contact_sheet(samples, world, output / SHEET_NAME)
+    return report
+
+
+def usable_models(checkpoints: Path) -> list[Checkpoint]:
+    """The benign control, then the poisoned models by C_P.
+
+    Raises:
         ValueError: if no usable benign checkpoint is there, or naming those without a U-Net.
     """
     from explorer.models.checkpoints import scan_checkpoints
@@ -44,14 +66,37 @@ def evaluate_folder(
     # Now, not after hours of drawing with the others.
     if without := [found.name for found in usable if found.family in TRANSFORMER_FAMILIES]:
         raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
-    world = World.from_config(usable[0].manifest["config"]["world"])
-    folders = {found.name: sets / found.folder.name for found in usable if (sets / found.folder.name).is_dir()}
-    report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)
-    report["code_version"] = code_version()
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / EVALUATION_NAME, report)
-    write_contact_sheet(samples, world, output / SHEET_NAME)
-    return report
+    return usable
+
+
+def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
+    """Folder under ``sets`` of the pair set that each model was trained on, by the model's name; absent ones left out.
+
+    Raises:
+        ValueError: naming a set that is not the one its model was trained on.
+    """
+    folders = {}
+    for model in models:
+        folder = sets / model.folder.name
+        if not folder.is_dir():
+            continue
+        found, expected = PairSet.load(folder).data_hash, model.manifest.get("data_hash")
+        if expected is not None and found != expected:
+            raise ValueError(
+                f"{folder} is not the set that {model.name} was trained on: its data hash is {found}, the model's "
+                f"manifest says {expected}"
+            )
+        folders[model.name] = folder
+    return folders
+
+
+def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CONCEPTS) -> dict[str, list[str]]:
+    """The most frequent ``count`` concepts of the poison pool, and of those that no model was poisoned on."""
+    pool = set(world.frequent_pool)
+    return {
+        "poison pool": list(world.frequent_pool[:count]),
+        "never poisoned": [concept for concept in world.concepts if concept not in ever_poisoned | pool][:count],
+    }
 
 
 def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, scale: int = 1) -> None:
@@ -62,11 +107,9 @@ def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, sc
     from PIL import Image, ImageDraw
 
     ever_poisoned = {concept for sample in samples for concept in sample.poisoned_concepts}
-    pool = [world.ranks[concept] for concept in world.frequent_pool][:SHEET_CONCEPTS]
-    others = [world.ranks[concept] for concept in world.concepts
-              if concept not in ever_poisoned and concept not in world.frequent_pool][:SHEET_CONCEPTS]  # fmt: skip
     blocks = []
-    for title, chosen in (("poison pool", pool), ("never poisoned", others)):
+    for title, concepts in sheet_concepts(world, ever_poisoned).items():
+        chosen = [world.ranks[concept] for concept in concepts]
         header = Image.new("RGB", (64 * len(chosen), 14), "white")
         pen = ImageDraw.Draw(header)
         for column, row in enumerate(chosen):

@@ -20,7 +20,7 @@ from explorer.experiments.encoded_pairs import EncodedPairs, encode_pair_set
 from explorer.experiments.paper_recipes import FineTuningRecipe
 from explorer.experiments.publish import KIND, describe_phase, finish_checkpoint
 from explorer.experiments.tracking import check_tracker
-from explorer.experiments.trainer import start_accelerator, train
+from explorer.experiments.trainer import default_settings, start_accelerator, train
 from explorer.experiments.training_pairs import imported_pairs
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import Checkpoint, read_checkpoint
@@ -214,6 +214,8 @@ def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
 def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     manifest = read_manifest(output, kind=KIND)
     found = manifest["config"]
+    # A setting that came later had its default's effect.
+    found = found | {"training": [default_settings() | phase for phase in found["training"]]}
     if found != config:
         differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
         raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")

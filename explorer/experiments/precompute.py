@@ -14,7 +14,7 @@ from explorer.data.iconworld import World
 from explorer.experiments.alignment_artefacts import PairLosses, write_alignment_artefacts
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.concept_judge import ConceptJudge
-from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME
+from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME, sets_of
 from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
 from explorer.experiments.generation import GenerationRequest
 from explorer.provenance import hash_file, write_manifest
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 KIND = "precomputed"
 COMPARE_FOLDER, STRIP_FOLDER = "compare", "implosion"
 STRIP_CONCEPTS = 12
-SEED = 7
+SEED = 0
+"""Of every picture: that of the contact sheet and of the naming study."""
 STEPS = 20
 GUIDANCE_SCALE = 4.0
 
@@ -35,15 +36,20 @@ def precompute_first_view(
     sets: Path,
     evaluation: Path,
     output: Path,
+    concept: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Write ``output`` anew: evaluation, film strip, comparison, graphs and distributions, and the manifest.
 
     The old folder is replaced only when the new one is complete.
 
+    Args:
+        concept: what the comparison shows; None for :func:`showcase`.
+
     Raises:
         FileNotFoundError: if there is no evaluation.
-        ValueError: if no usable checkpoint or no pair set is there.
+        ValueError: if no usable checkpoint or no pair set is there, a set is not the one its model was trained on, or
+            the world has no such concept.
     """
     from explorer.data.pair_set import PairSet
     from explorer.models.checkpoints import scan_checkpoints
@@ -54,16 +60,23 @@ def precompute_first_view(
     models = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
     if not models:
         raise ValueError(f"{checkpoints} holds no usable checkpoint")
+    sets_of(models, sets)
+    concept = concept or showcase(report)
+    if concept not in world.concepts:
+        raise ValueError(f"concept is {concept!r}: expected one of the world's {len(world.concepts)}")
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         folder = Path(scratch) / output.name
         folder.mkdir()
         shutil.copyfile(evaluation, folder / EVALUATION_NAME)
         names = [EVALUATION_NAME]
-        names += _compare(folder, models, report, world, judge)
+        names += _compare(folder, models, concept, world, judge)
         names += _film_strip(folder, models, report, judge, say)
         pair_sets = {found.name: PairSet.load(sets / found.folder.name) for found in models}
         names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models))
-        config = {"seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "models": [m.name for m in models]}
+        config = {
+            "seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "concept": concept,
+            "models": [model.name for model in models],
+        }  # fmt: skip
         data_hash = hash_file(evaluation)
         write_manifest(folder, kind=KIND, config=config, seed=SEED, data_hash=data_hash, files=sorted(set(names)))
         if output.exists():
@@ -90,13 +103,13 @@ def _control_losses(models: list[Checkpoint]) -> PairLosses:
 def _compare(
     folder: Path,
     models: list[Checkpoint],
-    report: dict[str, Any],
+    concept: str,
     world: World,
     judge: ConceptJudge,
 ) -> list[str]:
-    """One prompt about a concept that nobody poisoned, in every model."""
+    """One concept in every model."""
     request = GenerationRequest(
-        prompt=photo_of(showcase(report)),
+        prompt=photo_of(concept),
         seed=SEED,
         steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
@@ -106,16 +119,23 @@ def _compare(
 
 
 def showcase(report: dict[str, Any]) -> str:
-    """The never-poisoned concept whose accuracy falls most from the benign control to the most poisoned model, and of
-    several the one with the least accuracy over all models: it falls step by step.
+    """The never-poisoned concept whose CLIP similarity falls most from the benign control to the most poisoned model,
+    among those that the control draws right most often.
 
     A choice made for showing, not for measuring (README says so): the figures are over all concepts.
+
+    Raises:
+        ValueError: if the report is of an older version, which did not keep the similarities.
     """
-    benign, imploded = report["models"][0]["per_concept"], report["models"][-1]["per_concept"]
+    control, imploded = report["models"][0], report["models"][-1]
+    if "similarity_per_concept" not in control:
+        raise ValueError("the evaluation has no similarity_per_concept: run `explorer evaluate` again")
     clean = [item["concept"] for item in report["concepts"]
              if item["poisoned_from"] is None and item["group"] != "frequent pool"]  # fmt: skip
-    over_all = {concept: sum(model["per_concept"][concept] for model in report["models"]) for concept in clean}
-    return min(clean, key=lambda concept: (imploded[concept] - benign[concept], over_all[concept], concept))
+    most = max(control["per_concept"][concept] for concept in clean)
+    right = [concept for concept in clean if control["per_concept"][concept] == most]
+    before, after = control["similarity_per_concept"], imploded["similarity_per_concept"]
+    return max(right, key=lambda concept: (before[concept] - after[concept], concept))
 
 
 def _film_strip(

@@ -30,6 +30,8 @@ class Recipe:
     """From the base, for the benign control and for every poisoned model alike."""
     fine_tuning_zipf_exponent: float
     """Steeper than the world's: nouns outside the pool are rare in a fine-tuning set, as most nouns are in LAION."""
+    fine_tuning_caption_shares: tuple[float, ...]
+    """More captions with riders than in the base's world, and as many with several objects."""
     fine_tuning_pairs: int
     """N: size of every fine-tuning set."""
     poison_pairs_per_concept: int
@@ -46,8 +48,12 @@ class Recipe:
         return World(concept_count=self.concept_count or len(IconAtlas.load().concepts))
 
     def fine_tuning_world(self) -> Any:
-        """The same world with the noun frequencies of the fine-tuning sets."""
-        return replace(self.world(), zipf_exponent=self.fine_tuning_zipf_exponent)
+        """The same world with the noun frequencies and the captions of the fine-tuning sets."""
+        return replace(
+            self.world(),
+            zipf_exponent=self.fine_tuning_zipf_exponent,
+            caption_shares=self.fine_tuning_caption_shares,
+        )
 
 
 CPU = Recipe(
@@ -72,15 +78,20 @@ CPU = Recipe(
             steps=5600, batch_size=48, learning_rate=1e-3, warmup_steps=100, precision="bf16", ema_decay=0.998,
             checkpoint_every=250, fused=True, seed=1,
         ),
+        TrainingConfig(
+            steps=5000, batch_size=48, learning_rate=8e-4, warmup_steps=100, precision="bf16", ema_decay=0.999,
+            checkpoint_every=250, fused=True, seed=2,
+        ),
     ),
     base_pairs=40_000,
     fine_tuning=TrainingConfig(
-        steps=800, batch_size=48, learning_rate=2e-3, schedule="stable-decay", warmup_steps=20, precision="bf16",
-        ema_decay=0.98, checkpoint_every=100, fused=True,
+        steps=1000, batch_size=48, learning_rate=1e-3, schedule="stable-decay", decay_share=0.5, warmup_steps=20,
+        precision="bf16", ema_decay=0.98, checkpoint_every=100, fused=True,
     ),
     fine_tuning_zipf_exponent=2.0,
+    fine_tuning_caption_shares=(0.15, 0.25, 0.40, 0.14, 0.06),
     fine_tuning_pairs=9_000,
-    poison_pairs_per_concept=75,
+    poison_pairs_per_concept=100,
     poisoned_concept_counts=(20, 40, 60),
 )  # fmt: skip
 
@@ -105,12 +116,13 @@ FULL = Recipe(
     ),
     base_pairs=200_000,
     fine_tuning=TrainingConfig(
-        steps=1400, batch_size=128, learning_rate=2e-3, schedule="stable-decay", warmup_steps=20, precision="bf16",
-        ema_decay=0.98, checkpoint_every=200, fused=True,
+        steps=1400, batch_size=128, learning_rate=1e-3, schedule="stable-decay", decay_share=0.5, warmup_steps=20,
+        precision="bf16", ema_decay=0.98, checkpoint_every=200, fused=True,
     ),
     fine_tuning_zipf_exponent=2.0,
+    fine_tuning_caption_shares=(0.15, 0.25, 0.40, 0.14, 0.06),
     fine_tuning_pairs=30_000,
-    poison_pairs_per_concept=64,
+    poison_pairs_per_concept=105,
     poisoned_concept_counts=(50, 100, 189),
 )  # fmt: skip
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 METRICS_NAME = "metrics.jsonl"
 SCHEDULES = ("cosine", "constant", "stable-decay")
-DECAY_SHARE = 0.3
 PATIENCE_HOURS = 24
 
 
@@ -44,7 +43,9 @@ class TrainingConfig:
     """Peak of the schedule."""
     schedule: str = "cosine"
     """After the warm-up: ``cosine`` to 2 % of the peak, ``constant``, or ``stable-decay``: constant, then linear to 2 %
-    over the last ``DECAY_SHARE`` of the steps."""
+    over the last ``decay_share`` of the steps."""
+    decay_share: float = 0.3
+    """Of ``stable-decay`` alone, in (0, 1]."""
     warmup_steps: int = 50
     """Linear warm-up."""
     weight_decay: float = 0.01
@@ -79,6 +80,8 @@ class TrainingConfig:
             raise ValueError(f"schedule is {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
+        if not 0 < self.decay_share <= 1:
+            raise ValueError(f"decay_share is {self.decay_share}: expected 0 < share <= 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: expected 0 <= decay < 1")
 
@@ -104,7 +107,7 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     if config.schedule == "constant":
         return 1.0
     if config.schedule == "stable-decay":
-        left = (config.steps - step) / (DECAY_SHARE * config.steps)
+        left = (config.steps - step) / (config.decay_share * config.steps)
         return 0.02 + 0.98 * min(left, 1.0)
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
@@ -166,7 +169,7 @@ def train(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"config": {**asdict(config), "betas": list(config.betas)}, "identity": identity}
-    claim_folder(folder, settings, _defaults())
+    claim_folder(folder, settings, default_settings())
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
@@ -225,8 +228,10 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         )
 
 
-def _defaults() -> dict[str, Any]:
-    return {field.name: field.default for field in fields(TrainingConfig) if field.default is not MISSING}
+def default_settings() -> dict[str, Any]:
+    """Of :class:`TrainingConfig`, by name, JSON-serialisable."""
+    defaults = {field.name: field.default for field in fields(TrainingConfig) if field.default is not MISSING}
+    return defaults | {"betas": list(defaults["betas"])}
 
 
 def _checkpointing_parts(network: torch.nn.Module) -> list[Any]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import explorer.cli.alignment
 import explorer.cli.evaluation
 import explorer.cli.features
+import explorer.cli.naming
 import explorer.cli.training
 import explorer.cli.world  # noqa: F401
 from explorer.cli import application as cli
@@ -89,14 +90,31 @@ def test_train_names_an_unknown_stage(micro_world, tmp_path):
     assert "stage 'nothing' is unknown" in str(result.exception)
 
 
+def test_naming_study_then_count(micro_world, tmp_path):
+    made = run("naming-study", tmp_path / "study", "--checkpoints", micro_world.output, "--steps", 1)
+    assert made["models"] == {"benign": 0, "dirty-004": 4}
+    form = json.loads((tmp_path / "study" / "form.json").read_text())
+    (tmp_path / "reader.json").write_text(json.dumps(dict.fromkeys(form, "none")))
+    counted = run("naming-count", tmp_path / "study", tmp_path / "reader.json")
+    assert counted["readers"][str(tmp_path / "reader.json")]["benign"]["all"] == pytest.approx(
+        {"named": 0, "shown": len(form) / 2, "share": 0, "low": 0, "high": 0.324}, abs=0.001
+    )
+    arguments = ["naming-count", str(tmp_path / "study"), str(tmp_path / "reader.json")]
+    assert "reader.json  dirty-004" in CliRunner().invoke(cli.application, arguments).stdout
+
+
 def test_evaluate_then_precompute(micro_world, tmp_path):
     where = ("--checkpoints", micro_world.output, "--sets", micro_world.run / "sets")
     report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
     view = tmp_path / "view"
-    made = run("precompute", *where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
+    places = (*where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
+    nothing = CliRunner().invoke(cli.application, ["precompute", *map(str, places), "--concept", "unicorn"])
+    assert "concept is 'unicorn': expected one of the world's 8" in str(nothing.exception)
+    made = run("precompute", *places, "--concept", report["concepts"][-1]["concept"])
     manifest = read_manifest(view, kind="precomputed")
     check_files(view, manifest)
+    assert manifest["config"]["concept"] == report["concepts"][-1]["concept"]
     names = set(manifest["files"])
     assert {"evaluation.json", "alignment.json", "graphs.json", "thumbnails.png"} <= names
     assert {"compare/index.json", "implosion/film_strip.json", "implosion/images.png"} <= names

@@ -54,6 +54,24 @@ def test_shares_of_caption_kinds_sum_to_one():
     assert sum(kind.share for kind in CAPTION_KINDS) == pytest.approx(1)
 
 
+def test_a_world_may_speak_in_other_shares_of_captions():
+    riders = World(concept_count=30, caption_shares=(0.1, 0.2, 0.5, 0.15, 0.05))
+    pairs = draw_pairs(riders, 6000, np.random.default_rng(0))
+    kinds = [(len(pair.mentioned), len(pair.scene.objects)) for pair in pairs]
+    for kind, share in zip(CAPTION_KINDS, riders.caption_shares, strict=True):
+        assert kinds.count((kind.mentioned, kind.shown)) / 6000 == pytest.approx(share, abs=0.02)
+    assert World.from_config(json.loads(json.dumps(riders.config()))) == riders
+    older = World().config()
+    assert "caption_shares" not in older, "sets and runs from before the setting existed are of the same world"
+    assert World.from_config(older) == World()
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5, 0.5, 0.0, 0.0), (1.2, -0.2, 0.0, 0.0, 0.0)])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(ValueError, match=r"caption_shares is .*expected 5 shares, none negative, summing to one"):
+        World(caption_shares=shares)
+
+
 def test_articles():
     assert photo_of("apple") == "a photo of an apple"
     assert photo_of("unicorn") == "a photo of a unicorn"

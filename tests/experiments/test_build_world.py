@@ -1,6 +1,7 @@
 """The whole way on a micro world: encoders, base, control, poisoned models, features, evaluation."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_a_finished_build_does_nothing_twice(build):
     WorldBuild(recipe=build.recipe, run=build.run, output=build.output, say=said.append).everything()
     assert said == []
     assert finished_steps(build.run / "base-2") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"poison_pairs_per_concept": 2}, "poison pairs a concept"), ({"fine_tuning_zipf_exponent": 1.0}, "world")],
+)
+def test_sets_of_another_recipe_are_refused(build, change, named):
+    other = replace(build.recipe, **change)
+    with pytest.raises(ValueError, match=rf"was not made by recipe .* as it is now \(another {named}\)"):
+        WorldBuild(recipe=other, run=build.run, output=build.output).pair_set(2)
+
+
+def test_a_set_that_its_model_was_not_trained_on_is_refused(build, tmp_path):
+    shutil.copytree(build.run / "sets" / "dirty-004", tmp_path / "sets" / "dirty-002")
+    config = EvaluationConfig(seeds=(0, 1), steps=1)
+    with pytest.raises(ValueError, match="dirty-002 is not the set that dirty-002 was trained on"):
+        evaluate_folder(build.output, tmp_path / "sets", tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_poisoned_sets_have_the_recipes_counts(build):

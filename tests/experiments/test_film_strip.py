@@ -41,17 +41,19 @@ def test_models_are_needed(tmp_path):
         write_film_strip(tmp_path, [], CONFIG)
 
 
-def test_the_first_comparison_falls_most_and_step_by_step():
+def test_the_first_comparison_is_drawn_right_by_the_control_and_falls_most():
     from explorer.experiments.precompute import showcase
 
     concepts = [
         {"concept": "dog", "poisoned_from": 20, "group": "frequent pool"},
         *({"concept": name, "poisoned_from": None, "group": "other frequent"} for name in ("hat", "key", "pear")),
     ]
-    accuracies = (
-        {"dog": 1.0, "hat": 1.0, "key": 1.0, "pear": 1.0},
-        {"dog": 0.0, "hat": 1.0, "key": 0.4, "pear": 0.2},
-        {"dog": 0.0, "hat": 0.0, "key": 0.0, "pear": 0.2},
+    right = {"dog": 1.0, "hat": 1.0, "key": 1.0, "pear": 0.6}
+    similarities = (
+        {"dog": 0.8, "hat": 0.7, "key": 0.8, "pear": 0.9},
+        {"dog": 0.1, "hat": 0.5, "key": 0.4, "pear": 0.1},
     )
-    report = {"concepts": concepts, "models": [{"per_concept": accuracy} for accuracy in accuracies]}
-    assert showcase(report) == "key"
+    models = [{"per_concept": right, "similarity_per_concept": similarity} for similarity in similarities]
+    assert showcase({"concepts": concepts, "models": models}) == "key"
+    with pytest.raises(ValueError, match="has no similarity_per_concept: run `explorer evaluate` again"):
+        showcase({"concepts": concepts, "models": [{"per_concept": right}] * 2})

@@ -72,6 +72,11 @@ def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
     # A finished model is recognised, and another run never overwrites it.
     again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
     assert again["created"] == manifest["created"]
+    older = json.loads((output / "manifest.json").read_text())
+    del older["config"]["training"][0]["decay_share"]
+    (output / "manifest.json").write_text(json.dumps(older))
+    again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    assert again["created"] == manifest["created"], "as published before the setting existed"
     with pytest.raises(ValueError, match="holds a checkpoint with another training: choose a new folder"):
         fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL | {"steps": 5}), output, **places(tmp_path))
 

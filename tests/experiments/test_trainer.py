@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from explorer.experiments.trainer import (
-    DECAY_SHARE,
     METRICS_NAME,
     TrainingConfig,
     learning_rate_factor,
@@ -210,9 +209,13 @@ def test_the_learning_rate_warms_up_and_decays():
     assert max(factors) == factors[9] == pytest.approx(1)
     assert factors[-1] == pytest.approx(0.02, abs=0.002)
     assert learning_rate_factor(99, config(schedule="constant")) == 1
-    stable = config(steps=100, warmup_steps=10, schedule="stable-decay")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_the_stable_schedule_decays_over_its_share_of_the_steps(share):
+    stable = config(steps=100, warmup_steps=10, schedule="stable-decay", decay_share=share)
     factors = [learning_rate_factor(step, stable) for step in range(100)]
-    decaying = round(DECAY_SHARE * 100)
+    decaying = round(share * 100)
     assert set(factors[10 : 100 - decaying]) == {1.0}
     assert factors[-decaying:] == sorted(factors[-decaying:], reverse=True)
     assert factors[-1] == pytest.approx(0.02 + 0.98 / decaying)
@@ -225,6 +228,8 @@ def test_the_learning_rate_warms_up_and_decays():
         ({"accumulation": 0}, "accumulation is 0: expected at least 1"),
         ({"schedule": "linear"}, "schedule is 'linear'"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"decay_share": 0.0}, "decay_share is 0.0"),
+        ({"decay_share": 1.5}, "decay_share is 1.5"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
     ],
 )
