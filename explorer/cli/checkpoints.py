@@ -25,7 +25,8 @@ def checkpoints(
     as_json: AsJson = False,
 ) -> None:
     """List checkpoints: kind, family, poisoned concepts, size, parameters, hash, and why broken ones are refused."""
-    found = [validate(checkpoint, thorough=thorough) for checkpoint in scan_checkpoints(root)]
+    known: dict[Path, str | None] = {}
+    found = [validate(checkpoint, thorough=thorough, known=known) for checkpoint in scan_checkpoints(root)]
     if as_json:
         emit({"root": str(root), "checkpoints": [_as_entry(checkpoint) for checkpoint in found]}, True)
         return

@@ -152,13 +152,17 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
     )
 
 
-def validate(checkpoint: Checkpoint, *, thorough: bool = False) -> Checkpoint:
+def validate(
+    checkpoint: Checkpoint, *, thorough: bool = False, known: dict[Path, str | None] | None = None
+) -> Checkpoint:
     """The checkpoint with ``problem`` filled in if its weights do not fit its configuration.
 
     Args:
         checkpoint: as scanned; one with a problem already is returned as it is.
-        thorough: also read every weight (none may be NaN or infinite), compare every file with the SHA-256
-            that the manifest gives, and fill in ``hash``.
+        thorough: also read every weight, its own and those of its base (none may be NaN or infinite), compare
+            every file with the SHA-256 that the manifest gives, and fill in ``hash``.
+        known: what is wrong with whole pipelines by resolved folder, of one run over many checkpoints: a base is then
+            read once for all that stand on it. Filled in.
     """
     from explorer.models.weight_checks import check_component, check_finite, check_single_file
 
@@ -174,8 +178,13 @@ def validate(checkpoint: Checkpoint, *, thorough: bool = False) -> Checkpoint:
         if thorough:
             check_finite(checkpoint.files)
             check_files(_home(checkpoint.folder), checkpoint.manifest)
+            _check_lent(checkpoint, {} if known is None else known)
     except (WeightError, ManifestError) as error:
-        return replace(checkpoint, problem=str(error))
+        checkpoint = replace(checkpoint, problem=str(error))
+    if thorough and known is not None and checkpoint.base is None:
+        known[checkpoint.folder.resolve()] = checkpoint.problem
+    if checkpoint.problem is not None:
+        return checkpoint
     return replace(checkpoint, hash=weights_hash(checkpoint)) if thorough else checkpoint
 
 
@@ -223,6 +232,29 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
     except OSError as error:
         raise ValueError(f"{place} cannot be written: {error.strerror}") from error
     return read_checkpoint(path)
+
+
+def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
+    """Read what the base lends: to a single file the parts it lacks; a U-Net or a LoRA needs the whole base sound."""
+    from explorer.models.weight_checks import check_finite
+
+    if checkpoint.base is None:
+        return
+    if checkpoint.kind == "single-file":
+        own = single_file_parts(read_contents(checkpoint.folder).headers["file"].shapes)
+        lent = [part for part in component_classes(checkpoint.base) if part not in own]
+        try:
+            check_finite(path for part in lent for path in read_weights(checkpoint.base / part).files)
+            return
+        except WeightError as error:
+            problem = str(error)
+    else:
+        place = checkpoint.base.resolve()
+        if place not in known:
+            known[place] = validate(read_checkpoint(checkpoint.base), thorough=True).problem
+        problem = known[place]
+    if problem is not None:
+        raise WeightError(f"its base pipeline {checkpoint.base.name} is broken: {problem}")
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:

@@ -87,8 +87,11 @@ def _whole(
     place_key = (str(device), dtype)
     origin = checkpoint.base if on_base else checkpoint.folder
     lender = checkpoint.base if checkpoint.kind == "single-file" else None
-    key = (origin.resolve(), None if lender is None else lender.resolve(), *place_key)
+    folders = tuple(folder.resolve() for folder in (origin, lender) if folder is not None)
+    key = (*place_key, folders, _last_change(folders))
     if key not in shared:
+        for stale in [kept for kept in shared if kept[:3] == key[:3]]:
+            del shared[stale]
         if lender is not None:
             from explorer.models.single_file import load_single_file
 
@@ -96,9 +99,19 @@ def _whole(
         else:
             whole = _load_whole(origin, checkpoint.name, dtype)
         whole = place(whole, device, None)
-        share_equal_components(whole, [other for kept, other in shared.items() if kept[2:] == place_key])
+        share_equal_components(whole, [other for kept, other in shared.items() if kept[:2] == place_key])
         shared[key] = whole
     return shared[key]
+
+
+def last_change(checkpoint: Checkpoint) -> int:
+    """When a file of the checkpoint or of its base was last written, in nanoseconds since the epoch."""
+    return _last_change((checkpoint.folder, *(() if checkpoint.base is None else (checkpoint.base,))))
+
+
+def _last_change(places: tuple[Path, ...]) -> int:
+    files = [path for place in places for path in (place.rglob("*") if place.is_dir() else (place,))]
+    return max(path.stat().st_mtime_ns for path in files if path.is_file())
 
 
 def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipeline:
@@ -120,7 +133,7 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
     pipeline = getattr(diffusers, kind).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, **networks, **options
     )
-    check_networks(name, pipeline)
+    check_networks(name if folder.name == Path(name).name else f"{name}, on its base {folder.name},", pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

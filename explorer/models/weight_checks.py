@@ -57,7 +57,7 @@ def check_finite(files: Iterable[Path]) -> None:
                 for name in tensors.keys():  # noqa: SIM118 - not a dictionary
                     if not bool(tensors.get_tensor(name).isfinite().all()):
                         raise WeightError(f"{place} has NaN or infinite values in {name}")
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
 
 

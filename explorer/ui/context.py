@@ -150,17 +150,21 @@ class AppContext:
             self._cache.pop("registry", None)
             return self.registry()
 
-    def check_weights(self, checkpoint: Checkpoint) -> Checkpoint:
+    def check_weights(self, checkpoint: Checkpoint, known: dict[Path, str | None] | None = None) -> Checkpoint:
         """Read every weight of a checkpoint, again if need be; the registry tells the finding until a file changes.
 
         Imports torch.
+
+        Args:
+            known: see :func:`~explorer.models.checkpoints.validate`.
         """
-        folder = checkpoint.folder
-        stamps = _stamps(folder)
-        checked = validate(read_checkpoint(folder, root=self.settings.checkpoints), thorough=True)
+        fresh = read_checkpoint(checkpoint.folder, root=self.settings.checkpoints)
+        stamps = _stamps(fresh)
+        checked = validate(fresh, thorough=True, known=known)
         with self._lock:
-            self._cache["finding", folder] = (stamps, checked)
-            self._cache["registry"] = [checked if entry.folder == folder else entry for entry in self.registry()]
+            self._cache["finding", checkpoint.folder] = (stamps, checked)
+            # Scanned again, since a base may have been named while the weights were read.
+            self.refresh_registry()
         return checked
 
     def _with_finding(self, scanned: Checkpoint) -> Checkpoint:
@@ -169,7 +173,7 @@ class AppContext:
         if finding is None or scanned.problem is not None:
             return scanned
         stamps, checked = finding
-        return checked if stamps == _stamps(scanned.folder) else scanned
+        return checked if stamps == _stamps(scanned) else scanned
 
     def _precomputed_manifest(self) -> dict[str, Any]:
         folder = self.settings.precomputed
@@ -192,8 +196,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _stamps(checkpoint: Path) -> list[tuple[str, int, int]]:
-    """Of every file of a checkpoint's folder, or of a loose file and its manifest."""
-    loose = f"{glob.escape(checkpoint.stem)}.*"
-    files = checkpoint.rglob("*") if checkpoint.is_dir() else checkpoint.parent.glob(loose)
+def _stamps(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
+    """Of every file of a checkpoint's folder, or of a loose file and its manifest, and of its base."""
+    place = checkpoint.folder
+    loose = f"{glob.escape(place.stem)}.*"
+    files = [*(place.rglob("*") if place.is_dir() else place.parent.glob(loose))]
+    if checkpoint.base is not None:
+        files += checkpoint.base.rglob("*")
     return sorted((str(path), *_stamp(path)) for path in files if path.is_file())

@@ -195,10 +195,10 @@ class LiveGeneration:
 
     def _pipeline(self, name: str) -> Any:
         """The loaded model, the longest unused of many making room; one that changed, or its base, is loaded anew."""
-        from explorer.models.pipelines import load_pipeline
+        from explorer.models.pipelines import last_change, load_pipeline
 
         checkpoint = self.context.checkpoint(name)
-        key = (name, checkpoint.base, max(path.stat().st_mtime for path in checkpoint.files))
+        key = (name, checkpoint.base, last_change(checkpoint))
         if key not in self._pipelines:
             self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
             while len(self._pipelines) > MAX_MODELS_IN_MEMORY:

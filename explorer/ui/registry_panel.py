@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -38,6 +40,22 @@ def header_facts(context: AppContext) -> dict[str, str]:
     return {"world": _world(context), "device": "CPU", "checkpoints": count}
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegistryPanel:
+    """The components of the screen, top to bottom."""
+
+    table: gr.HTML
+    refresh: gr.Button
+    check: gr.Button
+    check_told: gr.HTML
+    base_choosers: list[gr.Dropdown]
+    set_base: gr.Button
+    base_told: gr.HTML
+    hub_id: gr.Textbox
+    fetch: gr.Button
+    fetch_told: gr.HTML
+
+
 def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr.Dropdown], blocks: gr.Blocks) -> None:
     """The table of checkpoints, buttons that scan the folder again or read every weight, a base, a field for the hub.
 
@@ -46,6 +64,51 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
         choosers: of a checkpoint, on the screen *Compare*.
         blocks: told to show the registry as it is whenever the page is opened.
     """
+    panel = _lay_out(context)
+    shown = [panel.table, header, *panel.base_choosers]
+    everything = [*shown, *choosers]
+
+    def show(*chosen: str | None) -> list[Any]:
+        return [registry_table(context.registry()), header_facts(context), *base_updates(context, *chosen)]
+
+    def look_again(*chosen: str | None) -> list[Any]:
+        context.refresh_registry()
+        return [*show(*chosen), *chooser_updates(context)]
+
+    def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
+        return [set_base_notice(context, checkpoint, base), *look_again(checkpoint, base)]
+
+    def check_weights(*chosen: str | None) -> Iterator[list[Any]]:
+        for told in check_every_weight(context):
+            yield [told, registry_table(context.registry()), *[gr.skip()] * (len(everything) - 1)]
+        # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
+        offered = [gr.update(choices=update["choices"]) for update in base_updates(context, *chosen)]
+        yield [told, *show()[:2], *offered, *chooser_updates(context)]
+
+    def fetch_from_hub(text: str) -> list[Any]:
+        return [fetch_notice(context, text), *look_again()]
+
+    blocks.load(show, outputs=shown, queue=False, show_progress="hidden", api_visibility="private")
+    panel.refresh.click(look_again, outputs=everything, api_name="checkpoints")
+    _announce_then(
+        panel.set_base, "Comparing the checkpoint with the base …", name_base,
+        inputs=panel.base_choosers, outputs=[panel.base_told, *everything], queue="set-base",
+    )  # fmt: skip
+    _announce_then(
+        panel.check, "Waiting until the models are free …", check_weights,
+        inputs=panel.base_choosers, outputs=[panel.check_told, *everything], queue="model-work",
+    )  # fmt: skip
+    panel.fetch.click(
+        fetch_from_hub,
+        inputs=panel.hub_id,
+        outputs=[panel.fetch_told, *everything],
+        concurrency_id="hub",
+        concurrency_limit=1,
+        api_visibility="private",
+    )
+
+
+def _lay_out(context: AppContext) -> RegistryPanel:
     gr.HTML(
         "<p class='lead'>Every model found in the checkpoint folder. A broken one is listed with the reason and "
         "left out of the choosers.</p>",
@@ -65,62 +128,30 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
             elem_id="registry-hub-id",
         )
         fetch = gr.Button("Fetch", elem_id="registry-fetch", scale=0, min_width=140)
-        told = gr.HTML(elem_id="registry-fetched", container=False, padding=False)
+        fetch_told = gr.HTML(elem_id="registry-fetched", container=False, padding=False)
+    return RegistryPanel(
+        table=table, refresh=refresh, check=check, check_told=check_told, base_choosers=list(base_choosers),
+        set_base=set_base, base_told=base_told, hub_id=hub_id, fetch=fetch, fetch_told=fetch_told,
+    )  # fmt: skip
 
-    shown = [table, header, *base_choosers]
 
-    def show(*chosen: str | None) -> list[Any]:
-        return [registry_table(context.registry()), header_facts(context), *base_updates(context, *chosen)]
-
-    def look_again(*chosen: str | None) -> list[Any]:
-        context.refresh_registry()
-        return [*show(*chosen), *chooser_updates(context)]
-
-    def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
-        return [set_base_notice(context, checkpoint, base), *look_again(checkpoint, base)]
-
-    def check_weights(*chosen: str | None) -> Iterator[list[Any]]:
-        for told in check_every_weight(context):
-            yield [told, registry_table(context.registry()), *[gr.skip()] * (len(shown) - 1 + len(choosers))]
-        yield [told, *show(*chosen), *chooser_updates(context)]
-
-    def fetch_from_hub(text: str) -> list[Any]:
-        return [fetch_notice(context, text), *look_again()]
-
-    blocks.load(show, outputs=shown, queue=False, show_progress="hidden", api_visibility="private")
-    refresh.click(look_again, outputs=[*shown, *choosers], api_name="checkpoints")
-    set_base.click(
-        lambda: notice("Comparing the checkpoint with the base …", kind="working"), outputs=base_told, queue=False,
+def _announce_then(
+    button: gr.Button,
+    words: str,
+    work: Callable[..., Any],
+    *,
+    inputs: list[gr.Dropdown],
+    outputs: list[Any],
+    queue: str,
+) -> None:
+    """Say ``words`` in the first output at once, then do ``work``, one at a time among all that name this ``queue``."""
+    button.click(
+        lambda: notice(words, kind="working"), outputs=outputs[0], queue=False,
         show_progress="hidden", api_visibility="private",
     ).then(
-        name_base,
-        inputs=base_choosers,
-        outputs=[base_told, *shown, *choosers],
-        concurrency_id="set-base",
-        concurrency_limit=1,
-        show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
-    check.click(
-        lambda: notice("Waiting until the models are free …", kind="working"), outputs=check_told, queue=False,
+        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1,
         show_progress="hidden", api_visibility="private",
-    ).then(
-        check_weights,
-        inputs=base_choosers,
-        outputs=[check_told, *shown, *choosers],
-        concurrency_id="model-work",
-        concurrency_limit=1,
-        show_progress="hidden",
-        api_visibility="private",
     )  # fmt: skip
-    fetch.click(
-        fetch_from_hub,
-        inputs=hub_id,
-        outputs=[told, *shown, *choosers],
-        concurrency_id="hub",
-        concurrency_limit=1,
-        api_visibility="private",
-    )
 
 
 def check_every_weight(context: AppContext) -> Iterator[str]:
@@ -132,10 +163,11 @@ def check_every_weight(context: AppContext) -> Iterator[str]:
     registry = context.refresh_registry()
     size = sum(checkpoint.size_bytes for checkpoint in registry)
     done = 0
+    known: dict[Path, str | None] = {}
     for index, checkpoint in enumerate(registry):
         words = f"Reading {checkpoint.name}, {checkpoint.size_bytes / 2**20:.1f} MiB ({index + 1} of {len(registry)})"
         yield working(words, done / max(size, 1))
-        context.check_weights(checkpoint)
+        context.check_weights(checkpoint, known)
         done += checkpoint.size_bytes
     broken = [checkpoint.name for checkpoint in context.registry() if checkpoint.problem is not None]
     if broken:

@@ -28,6 +28,18 @@ def test_unets_on_one_base_share_the_rest(checkpoint_root):
     assert not two.unet.training
 
 
+def test_a_base_whose_files_changed_is_loaded_anew(checkpoint_root):
+    shared = {}
+    before = load_pipeline(checkpoint_root / "dirty-002", shared=shared)
+    path = checkpoint_root / "benign" / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name] + 1}, path)
+    after = load_pipeline(checkpoint_root / "dirty-002", shared=shared)
+    assert torch.equal(after.vae.state_dict()[name], before.vae.state_dict()[name] + 1)
+    assert len(shared) == 1, "the old one is not kept"
+
+
 def test_images_equal_a_stock_pipeline(checkpoint_root):
     stock = StableDiffusionPipeline.from_pretrained(checkpoint_root / "benign", use_safetensors=True)
     assert torch.equal(image_of(stock), image_of(load_pipeline(checkpoint_root / "benign")))
@@ -46,7 +58,8 @@ def test_weights_that_are_not_finite_are_refused_on_load(checkpoint_root, broken
     tensors = load_file(path)
     tensors["conv_in.bias"][0] = float("inf")
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="checkpoint dirty-002 cannot be loaded: unet has NaN or infinite"):
+    named = "dirty-002" if broken == "dirty-002" else "dirty-002, on its base benign,"
+    with pytest.raises(ValueError, match=f"checkpoint {named} cannot be loaded: unet has NaN or infinite"):
         load_pipeline(checkpoint_root / "dirty-002")
 
 

@@ -232,6 +232,22 @@ def check_swap(page):
     assert page.evaluate(names) == before[::-1]
 
 
+def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
+    expect = playwright_api.expect
+    held = []
+    page.route("**/explorer-static/address.js*", lambda route: held.append(route))
+    page.goto("/?tab=implosion")
+    page.get_by_role("tab", name="Graphs", exact=True).click()
+    page.wait_for_timeout(500)
+    assert held, "the header's script must still be waiting"
+    for route in held:
+        route.continue_()
+    page.unroute("**/explorer-static/address.js*")
+    page.wait_for_url("**tab=graphs**")
+    expect(page.get_by_role("tab", name="Graphs", exact=True)).to_have_attribute("aria-selected", "true")
+    assert page.complaints == []
+
+
 def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     expect = playwright_api.expect
     page.goto("/?tab=implosion&i.show=images&i.cp=0")
@@ -309,8 +325,10 @@ def test_talk_mode_walks_by_keys_alone(page):
     expect = playwright_api.expect
     page.goto("/?tab=implosion&i.cp=0")
     expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    usual = page.locator(".film").bounding_box()["height"]
     page.get_by_role("button", name="Talk mode").click()
     expect(page.locator(".implosion.talk .film")).to_be_focused()
+    assert page.locator(".film").bounding_box()["height"] >= usual > 100, "the strip is what a talk is about"
     page.keyboard.press("ArrowRight")
     expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
     page.keyboard.press("ArrowLeft")

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -69,3 +70,56 @@ def test_a_second_check_reads_again_even_what_looks_unchanged(context, checkpoin
     *_, told = check_every_weight(context)
     assert "nothing is wrong" in told
     assert "dirty-002" in context.checkpoint_names()
+
+
+def test_what_a_broken_base_lends_breaks_those_that_stand_on_it(context, checkpoint_root):
+    autoencoder = checkpoint_root / "benign" / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(autoencoder)
+    name = min(tensors)
+    sound = tensors[name].clone()
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, autoencoder)
+    list(check_every_weight(context))
+    assert context.checkpoint_names() == []
+    assert f"its base pipeline benign is broken: vae has NaN or infinite values in {name}" in registry_table(
+        context.refresh_registry()
+    )
+    save_file({**tensors, name: sound}, autoencoder)
+    context.refresh_registry()
+    assert context.checkpoint_names() == ["benign", "dirty-002", "dirty-004"], "the base was repaired"
+
+
+def test_a_base_is_loaded_whole_and_so_must_be_sound_whole(context, checkpoint_root):
+    from explorer.models.pipelines import load_pipeline
+
+    spoil(checkpoint_root / "benign" / UNET)
+    with pytest.raises(ValueError, match="dirty-002, on its base benign, cannot be loaded: unet has NaN"):
+        load_pipeline(checkpoint_root / "dirty-002")
+    list(check_every_weight(context))
+    assert context.checkpoint_names() == []
+
+
+def test_a_base_named_while_its_weights_are_read_is_kept(context, checkpoint_root, monkeypatch):
+    from explorer.models import checkpoints as registry
+    from explorer.ui import context as app_context
+
+    def meanwhile(checkpoint, **options):
+        checked = registry.validate(checkpoint, **options)
+        if checkpoint.name == "dirty-002":
+            shutil.copytree(checkpoint_root / "benign", checkpoint_root / "other")
+            registry.set_base(checkpoint.folder, checkpoint_root / "other")
+        return checked
+
+    monkeypatch.setattr(app_context, "validate", meanwhile)
+    list(check_every_weight(context))
+    assert context.checkpoint("dirty-002").base.name == "other"
+
+
+def test_a_base_is_read_once_for_all_that_stand_on_it(context, monkeypatch):
+    from explorer.models import weight_checks
+
+    read = []
+    check_finite = weight_checks.check_finite
+    monkeypatch.setattr(weight_checks, "check_finite", lambda files: check_finite(read.append(f) or f for f in files))
+    list(check_every_weight(context))
+    assert len(read) == len(set(read)) > 3

@@ -35,18 +35,24 @@ export function keepChoices(query) {
   }
 }
 
-// Opens the screen that the address names and notes every later change of screen.
+// Opens the screen that the address names and notes every later change of screen. Whoever chose a screen while the
+// page was still loading keeps it.
 export function followScreens() {
   const wanted = new URLSearchParams(location.search).get(TAB);
-  if (SCREENS.includes(wanted)) tabButton(wanted)?.click();
+  const open = SCREENS.find((name) => tabButton(name)?.getAttribute('aria-selected') === 'true') ?? SCREENS[0];
+  if (open !== SCREENS[0]) noteScreen(open);
+  else if (SCREENS.includes(wanted)) tabButton(wanted)?.click();
   document.addEventListener('click', (event) => {
     const tab = event.target.closest?.('[role="tab"]');
     const screen = tab && SCREENS.find((name) => tabButton(name) === tab);
-    if (!screen) return;
-    const query = new URLSearchParams(location.search);
-    if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
-    replace(query);
+    if (screen) noteScreen(screen);
   });
+}
+
+function noteScreen(screen) {
+  const query = new URLSearchParams(location.search);
+  if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
+  replace(query);
 }
 
 function replace(query) {

@@ -130,7 +130,7 @@ function figure(label, screen, paint) {
   const { scale, x, y } = screen.zoom;
   const zoomed = scale > 1;
   const canvas = node('canvas', {
-    width: CANVAS, height: CANVAS, role: 'img', class: zoomed ? 'zoomed' : null, tabindex: zoomed ? 0 : null,
+    width: CANVAS, height: CANVAS, role: zoomed ? 'application' : 'img', class: zoomed ? 'zoomed' : null, tabindex: zoomed ? 0 : null,
     'aria-label': zoomed ? `${label}, enlarged. Arrow keys move the part shown.` : label,
   });
   const context = canvas.getContext('2d');
@@ -149,16 +149,17 @@ function figure(label, screen, paint) {
 }
 
 function pan(event, canvas, screen) {
+  if (event.button !== 0) return;
   const { clientX, clientY } = event;
   const { clientWidth, clientHeight } = canvas; // measured now: the first movement replaces this canvas
   const { x, y } = screen.zoom;
   const move = (moved) => screen.moveTo(x + (moved.clientX - clientX) / clientWidth, y + (moved.clientY - clientY) / clientHeight);
   const stop = () => {
     window.removeEventListener('pointermove', move);
-    window.removeEventListener('pointerup', stop);
+    for (const end of ['pointerup', 'pointercancel']) window.removeEventListener(end, stop);
   };
   window.addEventListener('pointermove', move);
-  window.addEventListener('pointerup', stop);
+  for (const end of ['pointerup', 'pointercancel']) window.addEventListener(end, stop);
 }
 
 function panByKey(event, screen) {

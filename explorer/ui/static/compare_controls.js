@@ -34,7 +34,7 @@ export class Controls {
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
         button('+', 'Zoom in (or ctrl and wheel over a picture; drag, or arrow keys on a picture, move it)', () => screen.zoomBy(1.5), 'Zoom in'),
-        button('1:1', 'Whole picture', () => screen.zoomBy(0), 'Whole picture')),
+        button('1:1', 'Whole picture', () => screen.zoomBy(0), '1:1, the whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
   }

@@ -17,13 +17,17 @@ const PLAY_MILLISECONDS = 1600;
 export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
+  let given = null;
   const start = async () => {
-    const given = new AbortController();
+    given?.abort(); // a second press of "Try again" must not leave two screens listening
+    const own = given = new AbortController();
     try {
       const payload = await fetchPayload(props.value.url);
-      await new ImplosionScreen(root, payload, given.signal).start();
+      if (own.signal.aborted) return;
+      await new ImplosionScreen(root, payload, own.signal).start();
     } catch (error) {
-      given.abort(); // or the screen given up would go on listening beside the next one
+      if (own.signal.aborted) return;
+      own.abort(); // or the screen given up would go on listening beside the next one
       showProblem(root, 'The implosion cannot be shown', error, start);
     }
   };
@@ -205,6 +209,7 @@ class ImplosionScreen {
   }
 
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own, such as going back
     if (event.defaultPrevented || (!this.root.offsetParent && !document.fullscreenElement)) return;
     if (event.target.closest?.('input, textarea, select, button, [role="tab"]') && !document.fullscreenElement) return;
     const across = event.key === 'ArrowRight' || event.key === 'ArrowLeft';
