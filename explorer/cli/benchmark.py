@@ -134,6 +134,7 @@ def training_command(
     pairs: Annotated[int, typer.Option(help="IconWorld pairs to train on; a multiple of the batch size.")] = 256,
     precision: Annotated[str, typer.Option(help="no, bf16 or, on a GPU, fp16.")] = "no",
     device: Device = "cpu",
+    fused: Annotated[bool, typer.Option("--fused", help="Compile our step, as the embedded recipes do.")] = False,
     seed: Annotated[int, typer.Option(help="Decides weights, pairs and noise.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +143,7 @@ def training_command(
 
     report = benchmark_training(
         find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
-        precision=precision, device=device, seed=seed, say=lambda line: typer.echo(line, err=True),
+        precision=precision, device=device, fused=fused, seed=seed, say=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)

@@ -1,8 +1,9 @@
 """Fine-tuning samples a second: our loop against the plain diffusers training loop, in interleaved rounds.
 
 Both train the same architecture on the same pairs, resolution, batch size, precision and number of steps, without
-gradient checkpointing, averaging or compilation. The time of encoding the pairs once is reported beside the figures and
-not counted: it is paid once for all epochs and all models of a set. Each round warms its loop up before it counts.
+gradient checkpointing or averaging. Ours is compiled only if asked for (``fused``). The time of encoding the pairs once
+is reported beside the figures and not counted: it is paid once for all epochs and all models of a set. Each round warms
+its loop up before it counts.
 """
 
 from __future__ import annotations
@@ -140,10 +141,15 @@ def benchmark_training(
     pairs: int = 256,
     precision: str = "no",
     device: str = "cpu",
+    fused: bool = False,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones, taking turns at going first.
+
+    Args:
+        fused: compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop
+            stays as it is.
 
     Returns:
         JSON-serialisable: the settings, samples a second of each loop (median and quartiles), the median and quartiles
@@ -165,7 +171,7 @@ def benchmark_training(
         data = _make_pairs(Path(folder) / "pairs", pairs, seed)
         loops, encoding = _prepare(
             model, data, Path(folder), batch_size=batch_size, steps=steps, warmup=warmup, precision=precision,
-            device=device, seed=seed,
+            device=device, fused=fused, seed=seed,
         )  # fmt: skip
         for number in range(rounds):
             for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
@@ -176,6 +182,7 @@ def benchmark_training(
         **settings,
         "precision": precision,
         "device": device,
+        "fused": fused,
         "threads": torch.get_num_threads(),
         "seed": seed,
         "goal": SPEED_GOAL,
@@ -192,7 +199,8 @@ def markdown(report: dict[str, Any]) -> str:
     model, speedup = report["model"], report["speedup"]
     lines = [
         f"{model['name']}, {model['resolution']} x {model['resolution']}, batch {report['batch_size']}, precision "
-        f"{report['precision']}, {report['device']}, {report['threads']} threads, {report['rounds']} interleaved "
+        f"{report['precision']}, {report['device']}, {report['threads']} threads, "
+        f"{'ours compiled, ' if report['fused'] else ''}{report['rounds']} interleaved "
         f"rounds of {report['steps']} steps:",
         "",
         "| loop | samples/s (median) | lower quartile | upper quartile |",
@@ -219,7 +227,7 @@ def _make_pairs(folder: Path, pairs: int, seed: int) -> PairSet:
 
 def _prepare(
     model: BenchmarkModel, data: PairSet, folder: Path, *, batch_size: int, steps: int, warmup: int, precision: str,
-    device: str, seed: int,
+    device: str, fused: bool, seed: int,
 ) -> tuple[dict[str, Callable[[], float]], float]:  # fmt: skip
     """Both loops, each a call that returns the seconds of ``steps`` steps, and the seconds of encoding once."""
     from explorer.experiments.encoded_pairs import encode_pair_set
@@ -232,7 +240,8 @@ def _prepare(
     encoding = time.perf_counter() - started
     recipe = override(
         SD15, resolution=model.resolution, batch_size=batch_size, learning_rate=LEARNING_RATE, precision=precision,
-        seed=seed, steps=warmup + steps, log_every=1, checkpoint_every=warmup + steps, ema_decay=0.0, accumulation=1,
+        fused=fused, seed=seed, steps=warmup + steps, log_every=1, checkpoint_every=warmup + steps, ema_decay=0.0,
+        accumulation=1,
     )  # fmt: skip
     ours_unet = copy.deepcopy(pipeline.unet)
     plain = PlainTraining(

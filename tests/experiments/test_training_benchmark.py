@@ -53,6 +53,16 @@ def test_both_loops_are_timed_on_the_same_work(tiny):
     assert "goal 1.3" in table
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_only_our_step_is_compiled_and_only_if_asked(tiny, monkeypatch, fused):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    settings = {"batch_size": 2, "steps": 1, "warmup": 1, "rounds": 1, "pairs": 4, "say": lambda line: None}
+    report = benchmark_training(tiny, fused=fused, **settings)
+    assert len(compiled) == report["fused"] == fused
+    assert ("ours compiled" in markdown(report)) == fused
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_plain_loop_minimises_our_loss(tiny, pair_set, prediction_type):
     pipeline = build_pipeline(replace(tiny, prediction_type=prediction_type))
