@@ -19,7 +19,7 @@ application = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "embeddings", "evaluation", "features",
-                   "fine_tuning", "generation", "pair_import", "training", "world")  # fmt: skip
+                   "fine_tuning", "generation", "naming", "pair_import", "training", "world")  # fmt: skip
 
 
 @application.callback()
