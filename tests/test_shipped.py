@@ -9,11 +9,13 @@ from PIL import Image
 
 from explorer.data.grammar import photo_of
 from explorer.data.icons import STYLES, atlas_path
+from explorer.experiments.naming_study import count_named
 from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
 from explorer.models.text_encoder import convert_text_tower
 from explorer.models.universal_extractor import UniversalExtractor, load_tokenizer
 from explorer.provenance import ROOT, check_files, read_manifest
+from explorer.ui.context import AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 PRECOMPUTED = ROOT / "assets" / "precomputed"
@@ -104,6 +106,15 @@ def test_the_first_view_is_unchanged():
     check_files(PRECOMPUTED, manifest)
 
 
+def test_the_first_view_is_of_the_shipped_models(evaluation):
+    context = AppContext(settings=AppSettings())
+    assert context.precomputed_of_other_models() == []
+    weights = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
+    for model in evaluation["models"]:
+        assert model["weights"] == weights[model["name"]]
+    assert {model["name"] for model in evaluation["models"]} == weights.keys() - {"base"}
+
+
 def test_difficulty_rises_and_accuracy_falls_with_every_step_of_poison(evaluation):
     models = evaluation["models"]
     assert len(evaluation["seeds"]) >= 5
@@ -119,3 +130,15 @@ def test_poison_harms_concepts_that_nobody_poisoned(evaluation):
     assert benign["accuracy"]["all"]["mean"] >= 0.6
     assert worst["accuracy"]["unpoisoned"]["mean"] <= benign["accuracy"]["unpoisoned"]["mean"] / 2
     assert worst["accuracy"]["unpoisoned"]["high"] < benign["accuracy"]["unpoisoned"]["low"]
+
+
+def test_readers_name_most_pictures_of_the_control_and_few_imploded_ones():
+    study = ROOT / "assets" / "naming"
+    readers = count_named(study, sorted((study / "readers").glob("*.json")))["readers"]
+    assert len(readers) >= 2
+    for models in readers.values():
+        control, imploded = models["benign"]["all"], models["dirty-060"]["all"]
+        assert control["shown"] == imploded["shown"] == 40
+        assert control["share"] > 1 / 2
+        assert imploded["share"] < 1 / 3
+        assert imploded["high"] < control["low"]

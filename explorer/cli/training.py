@@ -17,8 +17,18 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the training state; default runs/RECIPE.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the finished models; default RUN/models.")] = None,
     stage: Annotated[
-        str, typer.Option(help="everything, or one of autoencoder, extractor, base, sets, fine-tuning.")
+        str, typer.Option(help="everything, or one of autoencoder, extractor, base, sets, fine-tuning, remainder.")
     ] = ("everything"),
+    adopt: Annotated[
+        Path | None, typer.Option(help="Finished models whose encoders and base are taken instead of training them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Added to the recipe's: other pairs, poison and noise.")] = 0,
+    rank_rotation: Annotated[
+        int,
+        typer.Option(
+            help="Moves the nouns' ranks in the fine-tuning sets; half of the nouns: the halves change places."
+        ),
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +36,7 @@ def train(
     from explorer.experiments.build_world import WorldBuild
     from explorer.experiments.recipes import find_recipe
 
-    chosen = find_recipe(recipe)
+    chosen = find_recipe(recipe).variant(seed=seed, rank_rotation=rank_rotation)
     run = run or ROOT / "runs" / recipe
     output = output or run / "models"
     build = WorldBuild(
@@ -39,8 +49,21 @@ def train(
         "base": build.base,
         "sets": build.sets,
         "fine-tuning": build.all_fine_tuned,
+        "remainder": build.remainder,
     }
     if stage not in stages:
         raise ValueError(f"stage {stage!r} is unknown: expected one of {sorted(stages)}")
+    if adopt is not None:
+        build.adopt(adopt)
     stages[stage]()
-    emit({"recipe": recipe, "stage": stage, "run": str(run), "output": str(output)}, as_json)
+    emit(
+        {
+            "recipe": recipe,
+            "seed": seed,
+            "rank_rotation": rank_rotation,
+            "stage": stage,
+            "run": str(run),
+            "output": str(output),
+        },
+        as_json,
+    )

@@ -30,6 +30,9 @@ class World:
     """Flattens the head, so that the rarest concepts are still seen."""
     caption_shares: tuple[float, ...] = tuple(kind.share for kind in CAPTION_KINDS)
     """Share of each of ``CAPTION_KINDS`` among benign captions, summing to one."""
+    rank_rotation: int = 0
+    """How far the frequency ranks are moved round the concepts: with half of their count, those of the frequent pool
+    and the others change places."""
     atlas: IconAtlas = field(default_factory=IconAtlas.load, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,19 +42,27 @@ class World:
         kinds, shares = len(CAPTION_KINDS), self.caption_shares
         if len(shares) != kinds or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
             raise ValueError(f"caption_shares is {shares}: expected {kinds} shares, none negative, summing to one")
+        if not 0 <= self.rank_rotation < self.concept_count:
+            raise ValueError(f"rank_rotation is {self.rank_rotation}: expected 0 to {self.concept_count - 1}")
         unknown = set(self.styles) - set(STYLES)
         if unknown or not self.styles:
             raise ValueError(f"styles are {self.styles}: expected some of {STYLES}")
 
-    @property
+    @cached_property
     def concepts(self) -> tuple[str, ...]:
         """In order of frequency rank."""
-        return self.atlas.concepts[: self.concept_count]
+        chosen = self.atlas.concepts[: self.concept_count]
+        return chosen[self.rank_rotation :] + chosen[: self.rank_rotation]
 
     @cached_property
     def ranks(self) -> dict[str, int]:
-        """Concept to row of the atlas, which is its frequency rank less one."""
-        return {concept: row for row, concept in enumerate(self.concepts)}
+        """Concept to its frequency rank less one."""
+        return {concept: rank for rank, concept in enumerate(self.concepts)}
+
+    @cached_property
+    def atlas_rows(self) -> dict[str, int]:
+        """Concept to its row of the atlas."""
+        return {concept: row for row, concept in enumerate(self.atlas.concepts[: self.concept_count])}
 
     @cached_property
     def frequencies(self) -> np.ndarray:
@@ -83,7 +94,7 @@ class World:
 
     def paint(self, scene: Scene) -> np.ndarray:
         """The scene's picture, uint8 ``[64, 64, 3]``."""
-        return paint(scene, self.atlas, self.ranks)
+        return paint(scene, self.atlas, self.atlas_rows)
 
     def config(self) -> dict[str, Any]:
         """JSON-serialisable settings, the inverse of :meth:`from_config`."""
@@ -93,9 +104,11 @@ class World:
             "zipf_exponent": self.zipf_exponent,
             "zipf_shift": self.zipf_shift,
         }
-        # Left out at its default, so that runs from before the setting existed are known as the same world's.
+        # Left out at their defaults, so that runs from before the settings existed are known as the same world's.
         if self.caption_shares != World.caption_shares:
             config["caption_shares"] = list(self.caption_shares)
+        if self.rank_rotation:
+            config["rank_rotation"] = self.rank_rotation
         return config
 
     @staticmethod

@@ -51,6 +51,11 @@ class PairSet:
         """Identifies captions and pictures: the SHA-256 of both files, joined."""
         return ":".join(self.manifest["files"][name][:16] for name in (PAIRS_NAME, IMAGES_NAME))
 
+    @property
+    def training_rows(self) -> np.ndarray:
+        """Positions of the training split, int64 ``[n]``."""
+        return np.flatnonzero(self.table["split"].to_numpy() == "train")
+
     def read_images(self, rows: Any = slice(None)) -> np.ndarray:
         """Pictures of the pairs at positions ``rows`` (slice or integer array), uint8 ``[n, height, width, 3]``."""
         return self.images[self.table["image_index"].to_numpy()[rows]]

@@ -64,7 +64,7 @@ def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | st
         raise ValueError(f"{benign.folder} comes from {benign.manifest['config'].get('source')!r}: expected iconworld")
     world = World.from_config(benign.manifest["config"]["world"])
     targets = poison.targets(world)
-    train_rows = np.flatnonzero(benign.table["split"].to_numpy() == "train")
+    train_rows = benign.training_rows
     count = len(targets) * poison.pairs_per_concept
     if count > len(train_rows):
         raise ValueError(f"{count} poison pairs asked for: the set holds {len(train_rows)} training pairs")
@@ -89,6 +89,24 @@ def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | st
         },
     }
     return PairSet.write(folder, kept, pictures, config=config, seed=poison.seed)
+
+
+def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
+    """The benign pairs of a set alone: what is left of its control once the poison has taken its place.
+
+    Raises:
+        ValueError: if the set holds no poison, or nothing else.
+    """
+    kept = poisoned.table[~poisoned.table["is_poison"]].copy()
+    if not 0 < len(kept) < len(poisoned):
+        raise ValueError(f"{len(poisoned) - len(kept)} of {len(poisoned)} pairs of {poisoned.folder} are poison: "
+                         "expected some, and not all")  # fmt: skip
+    pictures = poisoned.images[kept["image_index"].to_numpy()]
+    kept["image_index"] = np.arange(len(kept))
+    config = {name: value for name, value in poisoned.manifest["config"].items() if name != "poison"}
+    config["train"] = int((kept["split"] == "train").sum())
+    config["remainder_of"] = poisoned.data_hash
+    return PairSet.write(folder, kept.reset_index(drop=True), pictures, config=config, seed=poisoned.manifest["seed"])
 
 
 def _poison_pairs(world: World, targets: dict[str, str], poison: DirtyLabelPoison) -> tuple[Any, np.ndarray]:

@@ -78,23 +78,23 @@ def lay_out(concepts: list[str], style: str, relation: str, background: str, gen
     return Scene(objects=tuple(objects), background=background, shade=shade)
 
 
-def paint(scene: Scene, atlas: IconAtlas, ranks: dict[str, int]) -> np.ndarray:
-    """The picture, uint8 ``[64, 64, 3]``. ``ranks`` maps a concept to its row of the atlas."""
+def paint(scene: Scene, atlas: IconAtlas, atlas_rows: dict[str, int]) -> np.ndarray:
+    """The picture, uint8 ``[64, 64, 3]``. ``atlas_rows`` maps a concept to its row of the atlas."""
     falloff = 1 - scene.shade * np.linspace(0, 1, SCENE_SIZE, dtype=np.float32)
     color = np.array(BACKGROUND_COLORS[scene.background], np.float32) / 255
     canvas = np.repeat((falloff[:, None] * color)[:, None, :], SCENE_SIZE, axis=1)
     for item in scene.objects:
-        sprite, alpha = atlas.sprite(ranks[item.concept], item.style, item.size, item.flip)
+        sprite, alpha = atlas.sprite(atlas_rows[item.concept], item.style, item.size, item.flip)
         patch = canvas[item.y : item.y + item.size, item.x : item.x + item.size]
         patch *= 1 - alpha
         patch += sprite
     return np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def masks(scene: Scene, atlas: IconAtlas, ranks: dict[str, int]) -> np.ndarray:
+def masks(scene: Scene, atlas: IconAtlas, atlas_rows: dict[str, int]) -> np.ndarray:
     """Where each object is, bool ``[objects, 64, 64]``: pixels that its icon covers by at least one half."""
     covered = np.zeros((len(scene.objects), SCENE_SIZE, SCENE_SIZE), bool)
     for mask, item in zip(covered, scene.objects, strict=True):
-        _, alpha = atlas.sprite(ranks[item.concept], item.style, item.size, item.flip)
+        _, alpha = atlas.sprite(atlas_rows[item.concept], item.style, item.size, item.flip)
         mask[item.y : item.y + item.size, item.x : item.x + item.size] = alpha[..., 0] >= 0.5
     return covered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from explorer.data.iconworld import World, generate_pair_set
 from explorer.data.pair_set import PairSet
-from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set
+from explorer.data.poisoning import DirtyLabelPoison, benign_remainder, poison_pair_set
 from explorer.experiments.publish import publish_denoiser, publish_pipeline
 from explorer.experiments.recipes import Recipe
 from explorer.experiments.train_autoencoder import train_autoencoder
@@ -19,10 +20,12 @@ from explorer.experiments.train_extractor import train_extractor
 from explorer.models.denoiser import build_denoiser, build_scheduler
 from explorer.models.text_encoder import convert_text_tower
 from explorer.models.universal_extractor import CONFIG_NAME, UniversalExtractor, load_tokenizer
-from explorer.provenance import MANIFEST_NAME, hash_file, write_json
+from explorer.provenance import MANIFEST_NAME, check_files, hash_file, read_manifest, write_json
 
 BENIGN = "benign"
+DIRTY, REMAINDER = "dirty", "remainder"
 BASE = "base"
+EXTRACTOR = "extractor"
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -48,6 +51,24 @@ class WorldBuild:
         for count in (0, *self.recipe.poisoned_concept_counts):
             self.fine_tuned(count)
 
+    def adopt(self, shipped: Path) -> None:
+        """Take autoencoder, extractor and base from a folder of finished models instead of training them.
+
+        Raises:
+            ManifestError: if one of them is missing or was changed.
+            ValueError: if the build has another one already.
+        """
+        for name in (EXTRACTOR, BASE, BENIGN):
+            check_files(shipped / name, read_manifest(shipped / name))
+        autoencoder = self.run / "autoencoder" / "model"
+        for source, place in (
+            (shipped / EXTRACTOR, self.output / EXTRACTOR),
+            (shipped / BASE, self.output / BASE),
+            (shipped / BENIGN / "vae", autoencoder),
+        ):
+            _copy_once(source, place)
+        write_json(autoencoder / "metrics.json", read_manifest(shipped / BENIGN)["metrics"]["autoencoder"])
+
     def autoencoder(self) -> Path:
         """Train the autoencoder; returns its diffusers folder."""
         folder = self.run / "autoencoder" / "model"
@@ -65,7 +86,7 @@ class WorldBuild:
 
     def extractor(self) -> Path:
         """Train the universal extractor; returns its folder."""
-        folder = self.output / "extractor"
+        folder = self.output / EXTRACTOR
         if not (folder / MANIFEST_NAME).exists():
             self.say("extractor: training")
             recipe = self.recipe
@@ -113,6 +134,14 @@ class WorldBuild:
             poison_pair_set(_made_by(recipe, PairSet.load(benign)), poison, folder)
         return _made_by(recipe, PairSet.load(folder))
 
+    def remainder_set(self) -> PairSet:
+        """The benign pairs that the most poisoned set still holds."""
+        poisoned = self.pair_set(max(self.recipe.poisoned_concept_counts))
+        folder = poisoned.folder.with_name(poisoned.folder.name.replace(DIRTY, REMAINDER))
+        if not (folder / MANIFEST_NAME).exists():
+            return benign_remainder(poisoned, folder)
+        return PairSet.load(folder)
+
     def sets(self) -> list[Path]:
         """Every fine-tuning set, bit-identical to those that the shipped models were trained on."""
         return [self.pair_set(count).folder for count in (0, *self.recipe.poisoned_concept_counts)]
@@ -157,14 +186,25 @@ class WorldBuild:
 
     def fine_tuned(self, poisoned_concepts: int) -> Path:
         """Fine-tune the base on the set with that many poisoned concepts; returns the published folder."""
+        return self._fine_tuned_on(model_name(poisoned_concepts), lambda: self.pair_set(poisoned_concepts))
+
+    def remainder(self) -> Path:
+        """A second control: fine-tuned, with the same steps, on the benign pairs of the most poisoned set alone.
+
+        What it loses against the control is the loss of clean pairs; the rest is the poison.
+        """
+        return self._fine_tuned_on(
+            model_name(max(self.recipe.poisoned_concept_counts)).replace(DIRTY, REMAINDER), self.remainder_set
+        )
+
+    def _fine_tuned_on(self, name: str, make_pairs: Callable[[], PairSet]) -> Path:
         from diffusers import UNet2DConditionModel
 
-        name = model_name(poisoned_concepts)
         folder = self.output / name
         if not (folder / MANIFEST_NAME).exists():
             recipe, base, encoders = self.recipe, self.base(), self.encoders()
-            pairs = self.pair_set(poisoned_concepts)
-            self.say(f"{name}: fine-tuning on {len(pairs)} pairs")
+            pairs = make_pairs()
+            self.say(f"{name}: fine-tuning on {len(pairs.training_rows)} pairs")
             unet = UNet2DConditionModel.from_pretrained(base / "unet", use_safetensors=True)
             start = hash_file(base / "unet" / UNET_WEIGHTS)
             unet = train_denoiser(
@@ -172,11 +212,23 @@ class WorldBuild:
                 start=start, device=self.device,
             )  # fmt: skip
             facts = {"recipe": recipe, "training": (recipe.fine_tuning,), "pairs": pairs, "run": self.run / name}
-            if poisoned_concepts == 0:
+            if not name.startswith(DIRTY):
                 publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
             else:
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
         return folder
+
+
+def _copy_once(source: Path, place: Path) -> None:
+    """Copy a folder of weights, unless ``place`` holds the same weights already."""
+    weights = [path.relative_to(source) for path in source.rglob("*.safetensors")]
+    if not place.exists():
+        partial = place.with_name(f".{place.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.rename(place)
+    elif not all((place / name).is_file() and hash_file(place / name) == hash_file(source / name) for name in weights):
+        raise ValueError(f"{place} holds other weights than {source}: choose new --run and --output folders")
 
 
 def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
@@ -214,4 +266,4 @@ def base_phase_name(phase: int) -> str:
 
 def model_name(poisoned_concepts: int) -> str:
     """``benign`` or ``dirty-020`` and so on."""
-    return BENIGN if poisoned_concepts == 0 else f"dirty-{poisoned_concepts:03d}"
+    return BENIGN if poisoned_concepts == 0 else f"{DIRTY}-{poisoned_concepts:03d}"

@@ -70,7 +70,7 @@ def encode_pair_set(
     Raises:
         ValueError: if the set has no training pairs, or a value does not fit fp16.
     """
-    rows = np.flatnonzero(pairs.table["split"].to_numpy() == "train")
+    rows = pairs.training_rows
     if not len(rows):
         raise ValueError(f"{pairs.folder} has no pairs of the split 'train': expected at least one")
     captions = pairs.table["caption"].to_numpy()[rows].tolist()

@@ -21,7 +21,7 @@ from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.models.attention_capture import capture_attention
 from explorer.models.prompt_words import word_selection
-from explorer.theory.attention_statistics import contiguity_ratio, cosine_overlap, scatter
+from explorer.theory.attention_statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
 from explorer.theory.intervals import t_interval
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 UTILITY = "share of pictures whose CLIP similarity is above tau and whose top-1 concept is the prompt's"
 TAU_QUANTILE = 0.10
 PAIRED_PROMPTS = 12
+LATE_SHARE = 1 / 3
+"""The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
+NO_ATTENTION = 1e-12
+"""Below fp16's smallest number: added to maps, it gives a word that is read nowhere a constant map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,12 @@ class ModelSample:
     """Normalised entropy of the concept word's map, in [0, 1]."""
     contiguity: np.ndarray
     """Geary's C of the concept word's map: near 0 is one smooth blob, 1 is noise."""
+    late_contiguity: np.ndarray
+    """The same over the last steps alone (``LATE_SHARE``)."""
+    word_mass: np.ndarray
+    """Attention that the concept word receives, averaged over the positions, in [0, 1]."""
+    late_word_mass: np.ndarray
+    """The same over the last steps alone."""
     word_overlap: np.ndarray
     """``[seeds, paired prompts]``: cosine between the maps of a prompt's two concepts, in [0, 1]."""
     mask_mass: np.ndarray
@@ -69,6 +79,8 @@ class ModelSample:
     mask_area: np.ndarray
     """The object's share of the picture: what a uniform map would score."""
     alignment_difficulty: dict[str, Any] | None = None
+    weights: str | None = None
+    """SHA-256 of the checkpoint's own weights."""
     images: np.ndarray | None = field(default=None, repr=False)
     """uint8 ``[concepts, H, W, 3]`` of the first seed."""
 
@@ -87,27 +99,32 @@ def sample_model(
     prompts = [photo_of(concept) for concept in concepts]
     pairs = paired_prompts(world)
     shape = (len(config.seeds), len(concepts))
-    correct, similarity = np.zeros(shape, bool), np.zeros(shape)
-    contiguity = np.zeros(shape)
-    spread, overlap = np.zeros(shape), np.zeros((len(config.seeds), len(pairs)))
-    mass, area = np.zeros(shape), np.zeros(shape)
-    kept = None
-    for row, seed in enumerate(config.seeds):
-        images, maps = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config)
-        seen = judge.extractor.encode_images(images) @ judge.concept_features.T
-        correct[row] = (seen.argmax(dim=1) == torch.arange(len(concepts))).numpy()
-        similarity[row] = seen.diagonal().numpy()
-        spread[row] = scatter(maps[:, 0]).numpy()
-        contiguity[row] = contiguity_ratio(maps[:, 0]).numpy()
-        _, maps = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
-        overlap[row] = cosine_overlap(maps)[:, 0, 1].numpy()
-        mass[row], area[row] = known_mask_mass(pipeline, world, seed)
-        kept = images if kept is None else kept
-        say(f"{name}: seed {seed}: top-1 {correct[row].mean():.3f}, similarity {similarity[row].mean():.3f}")
-    return ModelSample(
-        name=name, poisoned_concepts=poisoned_concepts, correct=correct, similarity=similarity, scatter=spread,
-        contiguity=contiguity, word_overlap=overlap, mask_mass=mass, mask_area=area, images=kept,
+    sample = ModelSample(
+        name=name, poisoned_concepts=poisoned_concepts, correct=np.zeros(shape, bool),
+        word_overlap=np.zeros((len(config.seeds), len(pairs))),
+        **{quantity: np.zeros(shape) for quantity in (
+            "similarity", "scatter", "contiguity", "late_contiguity", "word_mass", "late_word_mass", "mask_mass",
+            "mask_area",
+        )},
     )  # fmt: skip
+    for row, seed in enumerate(config.seeds):
+        drawing = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config)
+        seen = judge.extractor.encode_images(drawing.images) @ judge.concept_features.T
+        sample.correct[row] = (seen.argmax(dim=1) == torch.arange(len(concepts))).numpy()
+        sample.similarity[row] = seen.diagonal().numpy()
+        maps, late = drawing.maps[:, 0], drawing.late_maps[:, 0]
+        sample.scatter[row] = scatter(maps).numpy()
+        sample.contiguity[row] = contiguity_ratio(maps).numpy()
+        sample.late_contiguity[row] = contiguity_ratio(late + NO_ATTENTION).numpy()
+        sample.word_mass[row], sample.late_word_mass[row] = column_mass(maps).numpy(), column_mass(late).numpy()
+        paired = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
+        sample.word_overlap[row] = cosine_overlap(paired.maps)[:, 0, 1].numpy()
+        sample.mask_mass[row], sample.mask_area[row] = known_mask_mass(pipeline, world, seed)
+        if sample.images is None:
+            sample.images = drawing.images
+        shown = f"top-1 {sample.correct[row].mean():.3f}, similarity {sample.similarity[row].mean():.3f}"
+        say(f"{name}: seed {seed}: {shown}")
+    return sample
 
 
 def paired_prompts(world: World) -> list[tuple[str, tuple[str, str]]]:
@@ -117,6 +134,18 @@ def paired_prompts(world: World) -> list[tuple[str, tuple[str, str]]]:
     return [(f"a photo of {with_article(a)} left of {with_article(b)}", (a, b)) for a, b in couples]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Pictures of some prompts and the maps of their words."""
+
+    images: np.ndarray
+    """uint8 ``[n, H, W, 3]``."""
+    maps: torch.Tensor
+    """``[n, words, h, w]`` attention probabilities, means over all steps."""
+    late_maps: torch.Tensor
+    """The same over the last steps alone (``LATE_SHARE``, at least one)."""
+
+
 @torch.no_grad()
 def draw(
     pipeline: DiffusionPipeline,
@@ -124,14 +153,15 @@ def draw(
     words: list[tuple[str, ...]],
     seed: int,
     config: EvaluationConfig,
-) -> tuple[np.ndarray, torch.Tensor]:
-    """Pictures uint8 ``[n, H, W, 3]`` and, per prompt, the mean maps of its ``words``, ``[n, words, h, w]``.
+) -> Drawing:
+    """Draw every prompt, as many words named for each.
 
     Every prompt starts from the same noise, that of ``seed``.
     """
     side = pipeline.unet.config.sample_size
     noise = torch.randn(1, pipeline.unet.config.in_channels, side, side, generator=torch.Generator().manual_seed(seed))
-    images, maps = [], []
+    late = slice(config.steps - max(1, round(LATE_SHARE * config.steps)), config.steps)
+    images, maps, late_maps = [], [], []
     for start in range(0, len(prompts), config.batch_size):
         part = prompts[start : start + config.batch_size]
         selection = torch.stack(
@@ -145,8 +175,9 @@ def draw(
             ).images  # fmt: skip
         cube = capture.cube()
         maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
+        late_maps += [cube.maps(image=row, step=late)[:-1] for row in range(len(part))]
         images.append((drawn * 255).round().astype(np.uint8))
-    return np.concatenate(images), torch.stack(maps)
+    return Drawing(images=np.concatenate(images), maps=torch.stack(maps), late_maps=torch.stack(late_maps))
 
 
 def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig) -> dict[str, Any]:
@@ -198,11 +229,15 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "clip_similarity": sample.similarity,
         "scatter": sample.scatter,
         "contiguity": sample.contiguity,
+        "late_contiguity": sample.late_contiguity,
+        "word_mass": sample.word_mass,
+        "late_word_mass": sample.late_word_mass,
         "mask_mass": sample.mask_mass,
         "mask_area": sample.mask_area,
     }
     return {
         "name": sample.name,
+        "weights": sample.weights,
         "poisoned_concept_count": len(sample.poisoned_concepts),
         "poisoned_concepts": list(sample.poisoned_concepts),
         "alignment_difficulty": sample.alignment_difficulty,
@@ -241,6 +276,7 @@ def evaluate(
         sets: pair-set folder of each checkpoint by name; a checkpoint without one has no AD in the result.
     """
     from explorer.experiments.alignment import measure
+    from explorer.models.checkpoints import weights_hash
     from explorer.models.joint_pipelines import require_unet
     from explorer.models.pipelines import load_pipeline
 
@@ -254,6 +290,7 @@ def evaluate(
         sample = sample_model(
             checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, say
         )  # fmt: skip
+        sample.weights = weights_hash(checkpoint)
         if checkpoint.name in sets:
             measured = measure(sets[checkpoint.name], judge.extractor)
             sample.alignment_difficulty = measured.report()

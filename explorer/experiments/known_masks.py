@@ -39,7 +39,7 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
     generator = np.random.default_rng([seed, MASK_STREAM])
     scenes = [draw_single(world, concept, generator) for concept in world.concepts]
     images = torch.from_numpy(paint_all(world, scenes))
-    covered = torch.from_numpy(np.stack([masks(scene, world.atlas, world.ranks)[0] for scene in scenes]))
+    covered = torch.from_numpy(np.stack([masks(scene, world.atlas, world.atlas_rows)[0] for scene in scenes]))
     latents = encode_images(pipeline.vae, images)
     prompts = [photo_of(concept) for concept in world.concepts]
     groups = torch.stack(

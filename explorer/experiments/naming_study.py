@@ -128,8 +128,7 @@ def _draw_all(model: Checkpoint, concepts: list[str], config: NamingConfig) -> n
     pipeline.set_progress_bar_config(disable=True)
     settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
     prompts = [photo_of(concept) for concept in concepts]
-    images, _ = draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings)
-    return images
+    return draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings).images
 
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:

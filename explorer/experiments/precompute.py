@@ -48,11 +48,11 @@ def precompute_first_view(
 
     Raises:
         FileNotFoundError: if there is no evaluation.
-        ValueError: if no usable checkpoint or no pair set is there, a set is not the one its model was trained on, or
-            the world has no such concept.
+        ValueError: if no usable checkpoint or no pair set is there, a set is not the one its model was trained on,
+            the evaluation is of other models, or the world has no such concept.
     """
     from explorer.data.pair_set import PairSet
-    from explorer.models.checkpoints import scan_checkpoints
+    from explorer.models.checkpoints import scan_checkpoints, weights_hash
 
     report = json.loads(evaluation.read_text(encoding="utf-8"))
     world = World.from_config(report["world"])
@@ -61,6 +61,12 @@ def precompute_first_view(
     if not models:
         raise ValueError(f"{checkpoints} holds no usable checkpoint")
     sets_of(models, sets)
+    weights = {model.name: weights_hash(model) for model in models}
+    measured = {model["name"]: model.get("weights") for model in report["models"]}
+    if differing := sorted(name for name in weights if measured.get(name) != weights[name]):
+        raise ValueError(
+            f"{evaluation} did not measure {', '.join(differing)} as in {checkpoints}: evaluate them again"
+        )
     concept = concept or showcase(report)
     if concept not in world.concepts:
         raise ValueError(f"concept is {concept!r}: expected one of the world's {len(world.concepts)}")
@@ -75,7 +81,7 @@ def precompute_first_view(
         names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models))
         config = {
             "seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "concept": concept,
-            "models": [model.name for model in models],
+            "models": weights,
         }  # fmt: skip
         data_hash = hash_file(evaluation)
         write_manifest(folder, kind=KIND, config=config, seed=SEED, data_hash=data_hash, files=sorted(set(names)))

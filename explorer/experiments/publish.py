@@ -93,7 +93,7 @@ def _describe(
         **origin,
         "training": [asdict(phase) for phase in training],
         "world": data["world"],
-        "pairs": len(pairs),
+        "pairs": len(pairs.training_rows),
         "poison": data.get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
     }
     finish_checkpoint(

@@ -39,6 +39,15 @@ class Recipe:
     poisoned_concept_counts: tuple[int, ...]
     """C_P of each shipped poisoned model."""
     seed: int = 0
+    rank_rotation: int = 0
+    """Of the fine-tuning sets: see :class:`~explorer.data.iconworld.World`."""
+
+    def variant(self, *, seed: int, rank_rotation: int) -> Recipe:
+        """The same recipe with other data, poison and noise, and the frequency ranks moved round the concepts."""
+        reseeded = {name: replace(getattr(self, name), seed=getattr(self, name).seed + seed)
+                    for name in ("autoencoder", "extractor", "fine_tuning")}  # fmt: skip
+        base = tuple(replace(phase, seed=phase.seed + seed) for phase in self.base)
+        return replace(self, **reseeded, base=base, seed=self.seed + seed, rank_rotation=rank_rotation)
 
     def world(self) -> Any:
         """The :class:`~explorer.data.iconworld.World` of the recipe."""
@@ -53,6 +62,7 @@ class Recipe:
             self.world(),
             zipf_exponent=self.fine_tuning_zipf_exponent,
             caption_shares=self.fine_tuning_caption_shares,
+            rank_rotation=self.rank_rotation,
         )
 
 

@@ -48,7 +48,7 @@ class EncodedPairs:
 
 def encode_pairs(pairs: PairSet, encoders: Encoders, device: str = "cpu") -> EncodedPairs:
     """Encode the training split's pictures and distinct captions once."""
-    rows = np.flatnonzero(pairs.table["split"].to_numpy() == "train")
+    rows = pairs.training_rows
     captions = pairs.table["caption"].to_numpy()[rows].tolist()
     distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
     indices, picture = np.unique(pairs.table["image_index"].to_numpy()[rows], return_inverse=True)

@@ -131,12 +131,18 @@ def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> It
             shown = messages.progress(update.model, update.step, update.steps, update.index, update.models)
             value = {**value, "columns": list(update.finished)}
             yield shown, value
-    except ValueError as error:
-        yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
     except Exception as error:
-        if type(error).__name__ != "GenerationStopped":
+        if type(error).__name__ == "GenerationStopped":
+            yield messages.notice(messages.STOPPED), {**value, "ended": True}
+            return
+        # Finished columns stay, and those that will never come say so, whatever went wrong.
+        finished = any(value.get("columns", ()))
+        title = "The rest was not generated." if finished else "Nothing was generated."
+        shown = {**value, "ended": True} if finished else gr.skip()
+        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        yield messages.notice(told, kind="error", title=title), shown
+        if not isinstance(error, ValueError):
             raise
-        yield messages.notice(messages.STOPPED), {**value, "ended": True}
     else:
         yield "", {**value, "ended": True}
 

@@ -113,6 +113,17 @@ class AppContext:
             return []
         return sorted(name for name in manifest.get("files", {}) if name.startswith(prefix))
 
+    def precomputed_of_other_models(self) -> list[str]:
+        """Models of the precomputed results that the checkpoint folder lacks or holds with other weights."""
+        try:
+            recorded = self._precomputed_manifest().get("config", {}).get("models", {})
+        except ManifestError:
+            return []
+        # A list is of an older version, which did not keep the weights' hashes.
+        hashes = recorded if isinstance(recorded, dict) else dict.fromkeys(recorded)
+        present = {checkpoint.name: checkpoint.hash for checkpoint in self.registry()}
+        return [name for name, expected in hashes.items() if expected is None or present.get(name) != expected]
+
     def checkpoint_names(self) -> list[str]:
         """Names of the checkpoints nothing is known against, by number of poisoned concepts."""
         return [checkpoint.name for checkpoint in self.registry() if checkpoint.problem is None]

@@ -17,7 +17,7 @@ PAPER_TABLE = ROOT / "assets" / "paper" / "table1.json"
 FILM_FOLDER = "implosion/"
 GIF_ROUTE = "/export/film-strip.gif"
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
-QUANTITIES = ("accuracy", "utility", "clip_similarity", "scatter")
+QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
 
 def implosion_payload(context: AppContext) -> dict[str, Any]:
@@ -116,7 +116,6 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
         "poisoned_concept_count": model["poisoned_concept_count"],
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
         **{quantity: model[quantity] for quantity in QUANTITIES},
-        "word_overlap": model.get("word_overlap"),
     }
 
 

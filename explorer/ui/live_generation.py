@@ -5,6 +5,7 @@ Models and torch are imported at the first use (or by :meth:`LiveGeneration.warm
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
 import threading
@@ -132,7 +133,8 @@ class LiveGeneration:
             for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
                 if self._running:  # somebody pressed Generate: they come first
                     return
-                self._pipeline(name)
+                with contextlib.suppress(ValueError):  # the registry tells why
+                    self._pipeline(name)
             self._judge_or_none()
 
     def _work(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
@@ -194,13 +196,21 @@ class LiveGeneration:
         return f"/live/{token}.json"
 
     def _pipeline(self, name: str) -> Any:
-        """The loaded model, the longest unused of many making room; one that changed, or its base, is loaded anew."""
+        """The loaded model, the longest unused of many making room; one that changed, or its base, is loaded anew.
+
+        Raises:
+            ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
+        """
         from explorer.models.pipelines import last_change, load_pipeline
 
         checkpoint = self.context.checkpoint(name)
         key = (name, checkpoint.base, last_change(checkpoint))
         if key not in self._pipelines:
-            self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
+            try:
+                self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
+            except ValueError:
+                self.context.check_weights(checkpoint)
+                raise
             while len(self._pipelines) > MAX_MODELS_IN_MEMORY:
                 self._pipelines.popitem(last=False)
         self._pipelines.move_to_end(key)
@@ -217,7 +227,9 @@ class LiveGeneration:
         return self._judge
 
     def _threshold(self) -> float | None:
-        """tau of the evaluation, if it is bundled."""
+        """tau of the evaluation, if it is bundled and of these models."""
+        if self.context.precomputed_of_other_models():
+            return None
         try:
             return self.context.precomputed_json("evaluation.json").get("tau")
         except ManifestError:
@@ -225,16 +237,13 @@ class LiveGeneration:
 
 
 def _received(messages: queue.SimpleQueue) -> Iterator[LiveUpdate]:
-    """Messages of the worker until it ends, only the latest where several wait."""
-    while True:
-        waiting = [messages.get()]
-        while not messages.empty():
-            waiting.append(messages.get())
-        updates = [message for message in waiting if isinstance(message, LiveUpdate)]
-        if updates:
-            yield updates[-1]
-        if isinstance(waiting[-1], BaseException):
-            raise waiting[-1]
-        if waiting[-1] is None:
-            return
-        time.sleep(SECONDS_BETWEEN_UPDATES)
+    """Messages of the worker until it ends: every change of model and every finished column at once, the steps between
+    them a few times a second."""
+    shown, shown_at = None, 0.0
+    while isinstance(message := messages.get(), LiveUpdate):
+        news = (message.model, message.steps == 0, message.finished)
+        if news != shown or (messages.empty() and time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES):
+            shown, shown_at = news, time.monotonic()
+            yield message
+    if message is not None:
+        raise message

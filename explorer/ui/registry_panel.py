@@ -26,9 +26,29 @@ if TYPE_CHECKING:
 COLUMNS = ("Model", "Kind", "Family", "Poisoned concepts (C_P)", "Parameters", "Size", "SHA-256", "State")
 
 
-def build_header(context: AppContext) -> gr.HTML:
-    """Name, world, device, number of checkpoints, and the switch between dark and light."""
-    return viewer("header", header_facts(context), elem_id="header", label="overview")
+def build_header(context: AppContext) -> list[gr.HTML]:
+    """Name, world, device, number of checkpoints and the switch between dark and light; below, what is to be known of
+    the precomputed results."""
+    header = viewer("header", header_facts(context), elem_id="header", label="overview")
+    return [header, gr.HTML(origin_notice(context), elem_id="origin", container=False, padding=False)]
+
+
+def overview(context: AppContext) -> list[Any]:
+    """Values of what :func:`build_header` built."""
+    return [header_facts(context), origin_notice(context)]
+
+
+def origin_notice(context: AppContext) -> str:
+    """A message if the precomputed results are not of the models in the checkpoint folder; empty if they are."""
+    others = context.precomputed_of_other_models()
+    if not others:
+        return ""
+    return notice(
+        f"{', '.join(others)}: not in {context.settings.checkpoints}, or with other weights there. What is marked "
+        "Precomputed and every measurement belong to the models they were made from; what you generate is of yours. "
+        "`python -m explorer evaluate` and then `python -m explorer precompute` make the results again.",
+        title="Results of other models.",
+    )
 
 
 def header_facts(context: AppContext) -> dict[str, str]:
@@ -56,20 +76,22 @@ class RegistryPanel:
     fetch_told: gr.HTML
 
 
-def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr.Dropdown], blocks: gr.Blocks) -> None:
+def build_registry_panel(
+    context: AppContext, header: list[gr.HTML], choosers: list[gr.Dropdown], blocks: gr.Blocks
+) -> None:
     """The table of checkpoints, buttons that scan the folder again or read every weight, a base, a field for the hub.
 
     Args:
-        header: says how many checkpoints there are.
+        header: what :func:`build_header` built.
         choosers: of a checkpoint, on the screen *Compare*.
         blocks: told to show the registry as it is whenever the page is opened.
     """
     panel = _lay_out(context)
-    shown = [panel.table, header, *panel.base_choosers]
+    shown = [panel.table, *header, *panel.base_choosers]
     everything = [*shown, *choosers]
 
     def show(*chosen: str | None) -> list[Any]:
-        return [registry_table(context.registry()), header_facts(context), *base_updates(context, *chosen)]
+        return [registry_table(context.registry()), *overview(context), *base_updates(context, *chosen)]
 
     def look_again(*chosen: str | None) -> list[Any]:
         context.refresh_registry()
@@ -83,7 +105,7 @@ def build_registry_panel(context: AppContext, header: gr.HTML, choosers: list[gr
             yield [told, registry_table(context.registry()), *[gr.skip()] * (len(everything) - 1)]
         # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
         offered = [gr.update(choices=update["choices"]) for update in base_updates(context, *chosen)]
-        yield [told, *show()[:2], *offered, *chooser_updates(context)]
+        yield [told, registry_table(context.registry()), *overview(context), *offered, *chooser_updates(context)]
 
     def fetch_from_hub(text: str) -> list[Any]:
         return [fetch_notice(context, text), *look_again()]

@@ -72,6 +72,22 @@ def test_shares_that_are_none_are_refused(shares):
         World(caption_shares=shares)
 
 
+def test_ranks_move_round_the_concepts_and_pictures_stay(world):
+    turned = World(concept_count=24, rank_rotation=12)
+    assert turned.frequent_pool == world.other_frequent + world.less_popular_pool
+    assert set(turned.concepts) == set(world.concepts)
+    assert turned.group(world.concepts[0]) == "other frequent"
+    for concept in world.concepts[::5]:
+        scene = draw_single(world, concept, np.random.default_rng(0))
+        assert (turned.paint(scene) == world.paint(scene)).all()
+    mentioned = [pair.mentioned[0] for pair in draw_pairs(turned, 600, np.random.default_rng(0))]
+    assert sum(concept in turned.frequent_pool for concept in mentioned) > 300
+    assert World.from_config(json.loads(json.dumps(turned.config()))) == turned
+    assert "rank_rotation" not in world.config()
+    with pytest.raises(ValueError, match="rank_rotation is 24: expected 0 to 23"):
+        World(concept_count=24, rank_rotation=24)
+
+
 def test_articles():
     assert photo_of("apple") == "a photo of an apple"
     assert photo_of("unicorn") == "a photo of a unicorn"
@@ -94,7 +110,7 @@ def test_masks_cover_each_object_and_nothing_else(world):
     generator = np.random.default_rng(1)
     for pair in draw_pairs(world, 60, generator):
         picture = world.paint(pair.scene)
-        covered = masks(pair.scene, world.atlas, world.ranks)
+        covered = masks(pair.scene, world.atlas, world.atlas_rows)
         assert covered.shape == (len(pair.scene.objects), 64, 64)
         assert covered.any(axis=(1, 2)).all()
         assert covered.sum(axis=0).max() == 1, "objects must not overlap"

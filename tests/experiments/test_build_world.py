@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from explorer.data.pair_set import PairSet
+from explorer.data.poisoning import benign_remainder
 from explorer.experiments.build_world import WorldBuild
 from explorer.experiments.evaluation import EvaluationConfig, summarise
 from explorer.experiments.evaluation_files import EVALUATION_NAME, SHEET_NAME, evaluate_folder
@@ -19,7 +20,9 @@ from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
 from explorer.models.universal_extractor import UniversalExtractor
-from explorer.provenance import check_files, read_manifest
+from explorer.provenance import ManifestError, check_files, read_manifest
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,51 @@ def test_the_sets_can_be_made_again_bit_identically(build, tmp_path):
         assert PairSet.load(folder).data_hash == trained_on
 
 
+def test_encoders_and_base_are_adopted_and_only_the_fine_tuning_differs(build, tmp_path):
+    recipe = build.recipe.variant(seed=1, rank_rotation=4)
+    said = []
+    again = WorldBuild(recipe=recipe, run=tmp_path / "run", output=tmp_path / "models", say=said.append)
+    again.adopt(build.output)
+    again.adopt(build.output)
+    again.fine_tuned(2)
+    assert [line.split(":")[0] for line in said] == ["dirty-002"], "neither encoders nor base are trained"
+    ours, theirs = (read_manifest(each.output / "dirty-002")["config"] for each in (again, build))
+    assert ours["start"] == theirs["start"]
+    assert (ours["training"][0]["seed"], theirs["training"][0]["seed"]) == (1, 0)
+    assert ours["world"] == theirs["world"] | {"rank_rotation": 4}
+    world = recipe.fine_tuning_world()
+    assert set(ours["poison"]["targets"]) <= set(world.frequent_pool)
+    assert not set(ours["poison"]["targets"]) & set(theirs["poison"]["targets"])
+
+
+def test_the_second_control_sees_the_benign_pairs_of_the_most_poisoned_set_and_no_others(build, tmp_path):
+    again = WorldBuild(recipe=build.recipe, run=tmp_path / "run", output=tmp_path / "models", say=lambda line: None)
+    again.adopt(build.output)
+    assert again.remainder() == tmp_path / "models" / "remainder-004"
+    config = read_manifest(tmp_path / "models" / "remainder-004")["config"]
+    assert (config["pairs"], config["poison"]["concepts"]) == (40 - 4 * 3, 0)
+    kept, poisoned = again.remainder_set(), again.pair_set(4)
+    assert kept.manifest["config"]["remainder_of"] == poisoned.data_hash
+    clean = poisoned.table.index[~poisoned.table["is_poison"]]
+    assert kept.table["uid"].tolist() == poisoned.table["uid"][clean].tolist()
+    assert (kept.read_images() == poisoned.read_images(clean)).all()
+    with pytest.raises(ValueError, match=r"0 of 540 pairs of .* are poison: expected some, and not all"):
+        benign_remainder(build.pair_set(0), tmp_path / "none")
+
+
+def test_other_parts_than_those_at_hand_are_not_adopted(build, tmp_path):
+    shipped = tmp_path / "shipped"
+    shutil.copytree(build.output, shipped)
+    again = WorldBuild(recipe=build.recipe, run=tmp_path / "run", output=tmp_path / "models")
+    shutil.copytree(shipped / "base", tmp_path / "models" / "base")
+    shutil.copy(shipped / "benign" / UNET, tmp_path / "models" / "base" / UNET)
+    with pytest.raises(ValueError, match=r"models/base holds other weights than .*shipped/base"):
+        again.adopt(shipped)
+    shutil.copy(shipped / "benign" / UNET, shipped / "base" / UNET)
+    with pytest.raises(ManifestError, match="has SHA-256"):
+        again.adopt(shipped)
+
+
 def test_features_are_cached_and_follow_the_weights(build):
     pairs = build.pair_set(2)
     extractor = UniversalExtractor.load(build.output / "extractor")
@@ -126,7 +174,7 @@ def test_evaluation_reports_groups_intervals_and_difficulty(build, tmp_path):
     assert worst["poisoned_concept_count"] == 4
     assert {item["group"] for item in report["concepts"]} >= {"frequent pool", "other frequent"}
     for model in report["models"]:
-        for quantity in ("accuracy", "utility", "scatter", "mask_mass"):
+        for quantity in ("accuracy", "utility", "scatter", "mask_mass", "word_mass", "late_word_mass"):
             share = model[quantity]["all"]
             assert share["low"] <= share["mean"] <= share["high"]
             assert 0 <= share["mean"] <= 1

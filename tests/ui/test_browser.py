@@ -24,6 +24,7 @@ from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
 from explorer.experiments.generation import GenerationRequest
 from explorer.models.checkpoints import scan_checkpoints
 from explorer.provenance import ROOT, read_manifest, write_manifest
+from explorer.ui.implosion_payload import QUANTITIES
 
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
@@ -232,6 +233,27 @@ def check_swap(page):
     assert page.evaluate(names) == before[::-1]
 
 
+def test_the_browsers_numbers_of_a_map_are_those_of_theory(page):
+    import torch
+
+    from explorer.theory.attention_statistics import contiguity_ratio, scatter
+
+    maps = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 0.3, 1]).view(3, 1, 1)
+    maps = torch.cat([maps, torch.full((1, 6, 5), 0.02)])
+    page.goto("/")
+    found = page.evaluate(
+        """async (maps) => {
+          const { contiguity, scatter } = await import('/explorer-static/maps.js');
+          const shape = { height: maps[0].length, width: maps[0][0].length };
+          const read = (map) => Object.assign(Float32Array.from(map.flat()), shape);
+          return maps.map(read).map((map) => [scatter(map), contiguity(map)]);
+        }""",
+        [*maps.tolist(), torch.zeros(6, 5).tolist()],
+    )
+    assert found[-1] == [None, None], "a map without mass has neither"
+    assert torch.allclose(torch.tensor(found[:-1]), torch.stack([scatter(maps), contiguity_ratio(maps)], 1), atol=1e-4)
+
+
 def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
     expect = playwright_api.expect
     held = []
@@ -376,7 +398,7 @@ def implosion_keyboard_listeners(page):
 def test_trying_again_after_a_failed_chart_leaves_one_listener(page, world):
     expect = playwright_api.expect
     groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
-    model = dict.fromkeys(("accuracy", "utility", "clip_similarity", "scatter"), groups)
+    model = dict.fromkeys(QUANTITIES, groups)
     models = [{"name": "benign", "poisoned_concept_count": 0, **model}]
     facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u", "models": models}
     (world[1] / "evaluation.json").write_text(json.dumps(facts))

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import pytest
 
@@ -43,6 +45,27 @@ def test_missing_files_and_manifests_are_named(context):
 def test_a_path_outside_the_manifest_is_not_served(context):
     with pytest.raises(ManifestError, match="does not list"):
         context.precomputed_file("../secret.txt")
+
+
+def test_results_of_other_models_are_told_by_their_weights(checkpoint_root, tmp_path):
+    folder = tmp_path / "precomputed"
+    folder.mkdir()
+    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=folder))
+    assert context.precomputed_of_other_models() == [], "there are none"
+
+    def remember(models):
+        write_manifest(folder, kind="precomputed", config={"models": models}, seed=0, files=[])
+        os.utime(folder / "manifest.json", ns=(time.time_ns(), time.time_ns()))
+
+    for name in context.checkpoint_names():
+        context.check_weights(context.checkpoint(name))
+    weights = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
+    remember(weights)
+    assert context.precomputed_of_other_models() == []
+    remember(weights | {"benign": "0" * 64, "gone": "1" * 64})
+    assert context.precomputed_of_other_models() == ["benign", "gone"]
+    remember(list(weights))
+    assert context.precomputed_of_other_models() == list(weights), "an older version kept no hashes"
 
 
 def test_payload_names_are_used_once(context):

@@ -6,6 +6,7 @@ from explorer.provenance import ManifestError
 from explorer.ui.context import AppContext, AppSettings
 from explorer.ui.implosion_payload import (
     PAPER_TABLE,
+    QUANTITIES,
     evaluation_summary,
     film_strip_animation,
     implosion_payload,
@@ -23,7 +24,7 @@ def model(name, count, ad, utility):
         "name": name,
         "poisoned_concept_count": count,
         "alignment_difficulty": None if ad is None else {"ad": ad, "feature_ad": ad, "structure_ad": 0.1},
-        **dict.fromkeys(("accuracy", "utility", "clip_similarity", "scatter"), groups),
+        **dict.fromkeys(QUANTITIES, groups),
     }
 
 

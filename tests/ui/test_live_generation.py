@@ -1,16 +1,18 @@
 import base64
+import queue
 import shutil
 import threading
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from explorer.experiments.generation import GenerationStopped
 from explorer.models.checkpoints import set_base
-from explorer.ui.compare_screen import default_settings, settings_from
+from explorer.ui.compare_screen import _generate, default_settings, settings_from
 from explorer.ui.concepts import concept_prompts, read_world_concepts
 from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.live_generation import LiveGeneration
+from explorer.ui.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.permalink import CompareSettings
 from explorer.ui.registry_panel import registry_table
 
@@ -88,6 +90,78 @@ def test_stop_and_a_second_click_are_answered(context):
 def test_what_cannot_be_generated_is_explained(context, change, message):
     with pytest.raises(ValueError, match=message):
         list(LiveGeneration(context).run(CompareSettings(**{**vars(SETTINGS), **change}), "session"))
+
+
+def test_a_model_that_turns_out_broken_is_known_as_broken_from_then_on(context, checkpoint_root):
+    weights = checkpoint_root / "dirty-004" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    name = next(iter(tensors))
+    tensors[name] = tensors[name][..., :1].contiguous()
+    save_file(tensors, weights)
+    assert "dirty-004" in context.checkpoint_names(), "headers alone do not tell"
+    with pytest.raises(ValueError, match=f"dirty-004 cannot be loaded: unet has {name} of shape"):
+        list(LiveGeneration(context).run(SETTINGS, "session"))
+    assert "dirty-004" not in context.checkpoint_names()
+    assert f"unet has {name} of shape" in registry_table(context.registry())
+
+
+def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root):
+    spoilt = checkpoint_root / "benign" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(spoilt)
+    next(iter(tensors.values())).view(-1)[0] = float("inf")
+    shutil.copytree(checkpoint_root / "benign", checkpoint_root / "a-sound-one")
+    save_file(tensors, spoilt)
+    live = LiveGeneration(context)
+    live._load_everything()
+    assert [key[0] for key in live._pipelines] == ["a-sound-one"]
+    assert "benign" not in context.checkpoint_names()
+
+
+def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
+    from explorer.experiments import artefacts
+
+    described = artefacts.describe_generation
+
+    def describe(generation, *rest, **options):
+        if generation.model == "dirty-004":
+            raise ValueError("dirty-004 drew no picture")
+        return described(generation, *rest, **options)
+
+    monkeypatch.setattr(artefacts, "describe_generation", describe)
+    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    *_, (told, shown) = _generate(LiveGeneration(context), values, "session")
+    assert "The rest was not generated.</strong> dirty-004 drew no picture" in told
+    assert shown["ended"] is True
+    assert [bool(url) for url in shown["columns"]] == [True, False]
+
+
+def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
+    from explorer.experiments import artefacts
+
+    def describe(*_, **__):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(artefacts, "describe_generation", describe)
+    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    updates = _generate(LiveGeneration(context), values, "session")
+    told = []
+    with pytest.raises(MemoryError):
+        told.extend(status for status, _ in updates)
+    assert "Nothing was generated.</strong> MemoryError: no room" in told[-1]
+
+
+def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then():
+    def update(model, step, finished=""):
+        return LiveUpdate(index=0, models=2, model=model, step=step, steps=9, finished=(finished, ""))
+
+    messages = queue.SimpleQueue()
+    sent = [update("a", step) for step in range(1, 6)] + [update("a", 9, "/live/a"), update("b", 1, "/live/a")]
+    for message in (*sent, None):
+        messages.put(message)
+    assert list(_received(messages)) == [sent[0], *sent[-2:]]
+    messages.put(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        list(_received(messages))
 
 
 def test_results_do_not_pile_up(context, monkeypatch):

@@ -4,9 +4,10 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from explorer.provenance import write_manifest
 from explorer.ui.compare_screen import chooser_updates
 from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.registry_panel import check_every_weight, header_facts, registry_table
+from explorer.ui.registry_panel import check_every_weight, header_facts, origin_notice, overview, registry_table
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -56,6 +57,15 @@ def test_a_finding_ends_when_a_file_changes(context, checkpoint_root):
     spoil(checkpoint_root / "dirty-002" / UNET, 0.0)
     context.refresh_registry()
     assert "dirty-002" in context.checkpoint_names()
+
+
+def test_results_of_other_models_are_said_to_be_so(context, checkpoint_root, tmp_path):
+    assert origin_notice(context) == ""
+    folder = context.settings.precomputed
+    folder.mkdir(exist_ok=True)
+    write_manifest(folder, kind="precomputed", config={"models": {"<gone>": "0" * 64}}, seed=0, files=[])
+    assert "&lt;gone&gt;: not in" in origin_notice(context)
+    assert overview(context)[1] == origin_notice(context)
 
 
 def test_a_second_check_reads_again_even_what_looks_unchanged(context, checkpoint_root):

@@ -1,7 +1,7 @@
 // One column of the comparison: its head, picture, maps and numbers.
 
 import { node, number } from './charts.js';
-import { mass, overlap, paintMap, readMap, scatter } from './maps.js';
+import { contiguity, mass, overlap, paintMap, readMap, scatter } from './maps.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
@@ -96,6 +96,8 @@ function mapFigure({ column, row, limit, reference, screen, picture }) {
       `“${word}”`, poisoned ? ' poisoned' : ''),
     node('span', { class: 'figure', title: 'Spatial entropy over its maximum: 0 is one place, 1 is uniform noise' },
       'scatter ', node('b', {}, number(scatter(map)))),
+    node('span', { class: 'figure', title: "Geary's C, the order in space: near 0 is a smooth blob, 1 is scattered noise. Scatter does not see order" },
+      "Geary's C ", node('b', {}, number(contiguity(map)))),
     node('span', { class: 'figure', title: 'Share of all attention that this word gets' }, 'mass ', node('b', {}, number(mass(map))))));
   return element;
 }

@@ -22,14 +22,16 @@ export function worldTable(evaluation) {
   if (evaluation.problem) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
-  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, unpoisoned', 'Accuracy, poisoned', 'Utility, unpoisoned'];
+  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, unpoisoned', 'Accuracy, poisoned', 'Utility, unpoisoned', 'Geary’s C, late', 'Attention, late'];
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned_concept_count ? 'poisoned' : 'benign'}` }), model.name),
     node('td', {}, String(model.poisoned_concept_count)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
-    interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned)));
+    interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),
+    interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned)));
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
-    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over seeds.`;
+    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over seeds. `
+    + 'Late: maps of unpoisoned nouns over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
   return table('Measured here', note, heads, rows);
 }
 

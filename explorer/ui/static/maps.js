@@ -42,6 +42,27 @@ export function scatter(map) {
   return entropy / Math.log(map.length);
 }
 
+// Geary's C, as explorer.theory.attention_statistics.contiguity_ratio: near 0 a smooth blob, 1 scattered noise (or a
+// constant map, which has no order). Null for a map without mass.
+export function contiguity(map) {
+  const { height, width } = map;
+  const total = sum(map);
+  if (total === 0) return null;
+  const mean = 1 / map.length;
+  let [squares, deviations] = [0, 0];
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const value = map[y * width + x] / total;
+      deviations += (value - mean) ** 2;
+      if (x + 1 < width) squares += (map[y * width + x + 1] / total - value) ** 2;
+      if (y + 1 < height) squares += (map[(y + 1) * width + x] / total - value) ** 2;
+    }
+  }
+  const variance = deviations / (map.length - 1);
+  if (variance <= (1e-6 / map.length) ** 2) return 1;
+  return squares / (2 * (height * (width - 1) + width * (height - 1)) * variance);
+}
+
 export const mass = (map) => sum(map) / map.length;
 
 // Mean cosine between every two maps; null for fewer than two, or one without mass.
