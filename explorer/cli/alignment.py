@@ -8,6 +8,14 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.extractor_options import (
+    DEFAULT_EXTRACTOR,
+    ExtractorFolder,
+    FeatureRange,
+    OpenClip,
+    Weights,
+    chosen_extractor,
+)
 from explorer.cli.structure_options import (
     BudgetMemory,
     BudgetSeconds,
@@ -16,19 +24,20 @@ from explorer.cli.structure_options import (
     Landmarks,
     Precision,
     Samples,
+    Scores,
     StructureDevice,
     structure_request,
     trusted_landmarks,
 )
-from explorer.provenance import ROOT
-
-DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
 
 
 @application.command("ad")
 def alignment_difficulty(
     pair_set: Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")],
-    extractor: Annotated[Path, typer.Option(help="Folder of the universal extractor.")] = DEFAULT_EXTRACTOR,
+    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    open_clip: OpenClip = None,
+    weights: Weights = None,
+    feature_range: FeatureRange = None,
     alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
     labels: Annotated[bool, typer.Option("--labels", help="Use class labels instead of captions.")] = False,
@@ -41,6 +50,7 @@ def alignment_difficulty(
     precision: Precision = "fp32",
     kernel: Kernel = "auto",
     device: StructureDevice = "cpu",
+    scores: Scores = None,
     seed: Annotated[int, typer.Option(help="Decides what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +61,7 @@ def alignment_difficulty(
     """
     from explorer.experiments.alignment import measure, measure_labels
     from explorer.experiments.distributed_alignment import worker_group
-    from explorer.models.universal_extractor import UniversalExtractor
+    from explorer.experiments.sample_scores import check_scores_path, write_scores
 
     if labels and convention != "authors":
         raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
@@ -59,16 +69,24 @@ def alignment_difficulty(
         estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
         precision=precision, kernel=kernel, device=device, seed=seed,
     )  # fmt: skip
-    encoder = UniversalExtractor.load(extractor)
+    if scores is not None:
+        check_scores_path(scores)
     common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
     common["landmarks"] = trusted_landmarks(landmarks)
-    with worker_group(device) as workers:
+    with worker_group(device) as workers:  # which also gives every process its own GPU
+        encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, needs_range=not labels)
         if labels:
             measurement = measure_labels(pair_set, encoder, **common, workers=workers)
         else:
             measurement = measure(pair_set, encoder, convention=convention, **common, workers=workers)
         if workers.index == 0:
             cost = measurement.computation.cost_report()
+            if scores is not None:
+                uids = measurement.uids.tolist()
+                write_scores(
+                    scores, measurement.difficulty, measurement.rows, measurement.report(), uid=uids,
+                    is_poison=measurement.is_poison,
+                )  # fmt: skip
             emit({"set": str(pair_set), **measurement.report(), **cost}, as_json)
 
 

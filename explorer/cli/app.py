@@ -1,4 +1,4 @@
-"""``explorer app`` serves the screens; ``explorer benchmark-startup`` times how soon they answer."""
+"""``explorer app`` serves the screens; ``explorer benchmark-startup | benchmark compare`` time them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.benchmark import GuidanceScale, Prompt, Rounds, Steps, benchmark, conditions
 
 PASSWORD_VARIABLE = "EXPLORER_PASSWORD"
+COMPARISON_GOAL = 1.15
 
 
 @application.command("app")
@@ -20,6 +22,11 @@ def app(
     checkpoints: Annotated[Path | None, typer.Option(help="Folder that holds checkpoints.")] = None,
     precomputed: Annotated[Path | None, typer.Option(help="Folder of precomputed artefacts.")] = None,
     user: Annotated[str | None, typer.Option(help=f"User name; the password is read from {PASSWORD_VARIABLE}.")] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
+    precision: Annotated[str | None, typer.Option(help="Of the models: fp32 (the default), fp16 or bf16.")] = None,
+    offload: Annotated[
+        str | None, typer.Option(help="model or sequential: keep the models in memory, on the GPU part by part.")
+    ] = None,
     warm_up: Annotated[bool, typer.Option(help="Load the models in the background after the first page.")] = True,
 ) -> None:
     """Serve the app until interrupted."""
@@ -37,6 +44,9 @@ def app(
         host=host,
         port=port,
         credentials=credentials,
+        device=device,
+        precision=precision,
+        offload=offload,
         warm_up=warm_up,
     )
 
@@ -50,3 +60,31 @@ def benchmark_startup(
     from explorer.experiments.startup_benchmark import measure_startup
 
     emit(measure_startup(repeats).report(), as_json)
+
+
+@benchmark.command("compare")
+def compare_command(
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder that holds checkpoints.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model's name in it, twice or more; default: the first two.")
+    ] = None,
+    prompt: Prompt = "a photo of a dog",
+    steps: Steps = 20,
+    guidance_scale: GuidanceScale = 7.5,
+    rounds: Rounds = 5,
+    as_json: AsJson = False,
+) -> None:
+    """A live comparison, from the click to the last column, against the models' bare U-Net calls; the goal is 1.15."""
+    from explorer.experiments.capture_benchmark import check_pair
+    from explorer.ui.context import AppContext, AppSettings
+    from explorer.ui.live_benchmark import live_comparison_cost
+    from explorer.ui.live_generation import LiveGeneration
+    from explorer.ui.permalink import CompareSettings
+
+    chosen = AppSettings() if checkpoints is None else AppSettings(checkpoints=checkpoints)
+    context = AppContext(settings=chosen)
+    models = tuple(model or context.checkpoint_names()[:2])
+    check_pair(models)
+    settings = CompareSettings(prompt=prompt, steps=steps, guidance_scale=guidance_scale, models=models)
+    cost = live_comparison_cost(LiveGeneration(context), settings, rounds)
+    emit({"models": list(models), **conditions(steps, chosen.device, COMPARISON_GOAL), **cost.as_dict()}, as_json)

@@ -12,7 +12,6 @@ from explorer.provenance import ROOT
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 CAPTURE_GOAL = 1.05
-COMPARISON_GOAL = 1.15
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 application.add_typer(benchmark, name="benchmark")
@@ -61,36 +60,7 @@ def capture_command(
         return
     model = {"architecture": architecture} if architecture else {"checkpoint": str(checkpoint)}
     captures = {name: cost.as_dict() for name, cost in costs.items()}
-    emit({**model, **_conditions(steps, device, CAPTURE_GOAL), "captures": captures}, as_json)
-
-
-@benchmark.command("compare")
-def compare_command(
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(help="Checkpoint folder, twice or more; default: the first two shipped."),
-    ] = None,
-    prompt: Prompt = "a photo of a dog",
-    steps: Steps = 20,
-    guidance_scale: GuidanceScale = 7.5,
-    rounds: Rounds = 5,
-    device: Device = "cpu",
-    as_json: AsJson = False,
-) -> None:
-    """Live comparison of checkpoints with capture against their bare U-Net calls; the goal is 1.15."""
-    from explorer.experiments.capture_benchmark import check_pair, comparison_cost
-    from explorer.experiments.generation import GenerationRequest
-    from explorer.models.checkpoints import scan_checkpoints
-    from explorer.models.pipelines import load_pipeline
-
-    folders = checkpoint or [found.folder for found in scan_checkpoints(ICONWORLD)[:2]]
-    check_pair([str(folder) for folder in folders])
-    request = GenerationRequest(prompt=prompt, seed=0, steps=steps, guidance_scale=guidance_scale)
-    shared: dict[Any, Any] = {}
-    pipelines = {str(folder): load_pipeline(folder, device, shared=shared) for folder in folders}
-    cost = comparison_cost(pipelines, request, rounds)
-    conditions = _conditions(steps, device, COMPARISON_GOAL)
-    emit({"checkpoints": list(map(str, folders)), **conditions, **cost.as_dict()}, as_json)
+    emit({**model, **conditions(steps, device, CAPTURE_GOAL), "captures": captures}, as_json)
 
 
 @benchmark.command("ad")
@@ -157,7 +127,7 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _conditions(steps: int, device: str, goal: float) -> dict[str, Any]:
+def conditions(steps: int, device: str, goal: float) -> dict[str, Any]:
     """What a reader needs to judge the figures."""
     import torch
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.benchmark import benchmark
+from explorer.cli.extractor_options import (
+    DEFAULT_EXTRACTOR,
+    ExtractorFolder,
+    FeatureRange,
+    OpenClip,
+    Weights,
+    chosen_extractor,
+)
 from explorer.cli.structure_options import (
     BudgetMemory,
     BudgetSeconds,
@@ -17,14 +25,11 @@ from explorer.cli.structure_options import (
     Landmarks,
     Precision,
     Samples,
+    Scores,
     StructureDevice,
     structure_request,
     trusted_landmarks,
 )
-from explorer.provenance import ROOT
-
-if TYPE_CHECKING:
-    from explorer.models.universal_extractor import UniversalExtractor
 
 Source = Annotated[
     str,
@@ -36,26 +41,16 @@ Kind = Annotated[str, typer.Option(help="auto, webdataset, parquet, imagefolder 
 CaptionColumn = Annotated[
     str | None, typer.Option(help="Column or field of the captions, where it has none of the usual names.")
 ]
-ExtractorFolder = Annotated[Path, typer.Option("--extractor", help="Folder of a universal extractor.")]
-OpenClip = Annotated[
-    str | None, typer.Option(help="An open_clip model by name instead; needs --weights and --feature-range.")
-]
-Weights = Annotated[Path | None, typer.Option(help="Local .safetensors file of the open_clip model.")]
-FeatureRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option(metavar="LO HI", help="Cosines of feature distance 1 and 0, calibrated for the extractor."),
-]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode.")]
 Device = Annotated[str, typer.Option(help="Torch device.")]
-DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
 
 
 @application.command("embed")
 def embed(
     source: Source,
     out: Annotated[Path, typer.Argument(help="New folder, or one where the same extraction was begun.")],
-    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    extractor: Annotated[Path | None, typer.Option(help="Folder of a universal extractor of ours.")] = None,
     open_clip: OpenClip = None,
     weights: Weights = None,
     feature_range: FeatureRange = None,
@@ -74,7 +69,7 @@ def embed(
 
     opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
     settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
-    encoder = _extractor(extractor, open_clip, weights, feature_range, device)
+    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device)
     store = extract_embeddings(
         opened, out, encoder, settings, workers=workers, say=lambda line: typer.echo(line, err=True)
     )
@@ -102,6 +97,7 @@ def ad_store(
     precision: Precision = "fp32",
     kernel: Kernel = "auto",
     device: StructureDevice = "cpu",
+    scores: Scores = None,
     seed: Annotated[int, typer.Option(help="Decides the sample, and what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -112,12 +108,15 @@ def ad_store(
     """
     from explorer.data.pair_import import read_concepts
     from explorer.experiments.distributed_alignment import worker_group
+    from explorer.experiments.sample_scores import check_scores_path, write_scores
     from explorer.experiments.store_alignment import measure_store
 
     request = structure_request(
         estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
         precision=precision, kernel=kernel, device=device, seed=seed,
     )  # fmt: skip
+    if scores is not None:
+        check_scores_path(scores)
     nouns = () if concepts is None else read_concepts(concepts)
     with worker_group(device) as workers:
         measurement = measure_store(
@@ -126,6 +125,8 @@ def ad_store(
             workers=workers,
         )  # fmt: skip
         if workers.index == 0:
+            if scores is not None:
+                write_scores(scores, measurement.difficulty, measurement.rows, measurement.report())
             emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)
 
 
@@ -154,7 +155,7 @@ def embeddings_command(
     from explorer.data.source_detection import open_source
     from explorer.experiments.embedding_benchmark import benchmark_extraction, write_benchmark_shard
 
-    encoder = _extractor(extractor, open_clip, weights, feature_range, device)
+    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device)
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
         if source is None:
             shard = Path(folder) / "scenes.tar"
@@ -170,22 +171,3 @@ def embeddings_command(
         "threads": torch.get_num_threads(),
     }
     emit({**conditions, **measured.report()}, as_json)
-
-
-def _extractor(
-    folder: Path,
-    open_clip: str | None,
-    weights: Path | None,
-    feature_range: tuple[float, float] | None,
-    device: str,
-) -> UniversalExtractor:
-    """The extractor of the options: a folder of ours, or an open_clip model with its weights and range."""
-    from explorer.models.universal_extractor import UniversalExtractor
-
-    if open_clip is None:
-        if weights is not None or feature_range is not None:
-            raise ValueError("--weights and --feature-range describe an open_clip model: expected --open-clip, too")
-        return UniversalExtractor.load(folder, device)
-    if weights is None or feature_range is None:
-        raise ValueError(f"--open-clip {open_clip} is given: expected --weights FILE and --feature-range LO HI, too")
-    return UniversalExtractor.from_open_clip(open_clip, weights, feature_range, device)

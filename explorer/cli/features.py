@@ -1,4 +1,4 @@
-"""``explorer features``: extract and cache the universal features of a pair set."""
+"""``explorer features | calibrate``: universal features of a pair set, and the feature range of an extractor."""
 
 from __future__ import annotations
 
@@ -8,24 +8,44 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.cli.extractor_options import DEFAULT_EXTRACTOR, ExtractorFolder, OpenClip, Weights, chosen_extractor
+
+PairSetFolder = Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
 @application.command("features")
 def features(
-    pair_set: Annotated[Path, typer.Argument(help="A pair set's folder.")],
-    extractor: Annotated[Path, typer.Option(help="Extractor folder.")] = (
-        ROOT / "checkpoints" / "iconworld" / "extractor"
-    ),
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    pair_set: PairSetFolder,
+    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    open_clip: OpenClip = None,
+    weights: Weights = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Compute image and text features of every pair, kept beside the set as fp16 .npy."""
     from explorer.data.pair_set import PairSet
     from explorer.experiments.features import pair_features
-    from explorer.models.universal_extractor import UniversalExtractor
 
-    loaded = UniversalExtractor.load(extractor, device)
-    image, _ = pair_features(PairSet.load(pair_set), loaded)
-    folder = pair_set / "features" / loaded.name
+    encoder = chosen_extractor(extractor, open_clip, weights, device=device, needs_range=False)
+    image, _ = pair_features(PairSet.load(pair_set), encoder)
+    folder = pair_set / "features" / encoder.name
     emit({"folder": str(folder), "pairs": len(image), "width": image.shape[1]}, as_json)
+
+
+@application.command("calibrate")
+def calibrate_command(
+    pair_set: PairSetFolder,
+    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
+    open_clip: OpenClip = None,
+    weights: Weights = None,
+    split: Annotated[str, typer.Option(help="Split to take benign pairs from: train or test.")] = "train",
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Find (lo, hi) of an extractor on pairs you trust, for `--feature-range` of `ad` and `embed`; do it once."""
+    from explorer.data.pair_set import PairSet
+    from explorer.experiments.calibration import calibrate
+
+    encoder = chosen_extractor(extractor, open_clip, weights, device=device, needs_range=False)
+    emit({"set": str(pair_set), **calibrate(PairSet.load(pair_set), encoder, split)}, as_json)

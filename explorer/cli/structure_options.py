@@ -21,6 +21,10 @@ BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds that structur
 BudgetMemory = Annotated[float | None, typer.Option(help="Gigabytes it may take beside the features, in each process.")]
 Precision = Annotated[str, typer.Option(help="Operands of the products: fp16, fp32 or fp64.")]
 Kernel = Annotated[str, typer.Option(help="auto (triton on CUDA), torch or triton.")]
+Scores = Annotated[
+    Path | None,
+    typer.Option(help="New .parquet file for every pair's feature distance, structure distance D_s and AD(x, y)."),
+]
 StructureDevice = Annotated[str, typer.Option("--device", help="Where the products run: cpu or cuda.")]
 
 

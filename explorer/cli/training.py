@@ -14,7 +14,7 @@ from explorer.provenance import ROOT
 @application.command("train")
 def train(
     recipe: Annotated[str, typer.Argument(help="cpu or full.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of the training state; default runs/RECIPE.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the training state; default: under runs.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the finished models; default RUN/models.")] = None,
     stage: Annotated[
         str, typer.Option(help="everything, or one of autoencoder, extractor, base, sets, fine-tuning, remainder.")
@@ -36,8 +36,10 @@ def train(
     from explorer.experiments.build_world import WorldBuild
     from explorer.experiments.recipes import find_recipe
 
+    variant = bool(seed or rank_rotation)
     chosen = find_recipe(recipe).variant(seed=seed, rank_rotation=rank_rotation)
-    run = run or ROOT / "runs" / recipe
+    chosen.fine_tuning_world()  # refuses an impossible rotation now, not after the base was trained
+    run = run or ROOT / "runs" / "-".join([recipe, *([f"seed{seed}", f"rotation{rank_rotation}"] if variant else [])])
     output = output or run / "models"
     build = WorldBuild(
         recipe=chosen, run=run, output=output, device=device, say=lambda line: typer.echo(line, err=True)

@@ -39,6 +39,8 @@ class Measurement:
     """How the structure distances came about: exact or estimated, at what precision, checked how."""
     rows: np.ndarray
     """int `[N]` positions of the measured pairs in the pair set."""
+    uids: np.ndarray
+    """str `[N]` uid of each measured pair."""
     is_poison: np.ndarray
     """bool `[N]` true flag of each measured pair."""
     extractor: str
@@ -239,6 +241,7 @@ class _SplitOfSet:
             offset=offset,
             computation=computation,
             rows=self.rows,
+            uids=self.pair_set.table["uid"].to_numpy()[self.rows],
             is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
             extractor=self.extractor,
             split=self.split,

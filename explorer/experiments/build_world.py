@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from explorer.experiments.recipes import Recipe
 from explorer.experiments.train_autoencoder import train_autoencoder
 from explorer.experiments.train_denoiser import Encoders, train_denoiser
 from explorer.experiments.train_extractor import train_extractor
+from explorer.experiments.trainer import default_settings
 from explorer.models.denoiser import build_denoiser, build_scheduler
 from explorer.models.text_encoder import convert_text_tower
 from explorer.models.universal_extractor import CONFIG_NAME, UniversalExtractor, load_tokenizer
@@ -140,7 +141,10 @@ class WorldBuild:
         folder = poisoned.folder.with_name(poisoned.folder.name.replace(DIRTY, REMAINDER))
         if not (folder / MANIFEST_NAME).exists():
             return benign_remainder(poisoned, folder)
-        return PairSet.load(folder)
+        remainder = PairSet.load(folder)
+        if remainder.manifest["config"].get("remainder_of") != poisoned.data_hash:
+            raise ValueError(f"{folder} is not what is left of {poisoned.folder}: remove it, or choose another --run")
+        return remainder
 
     def sets(self) -> list[Path]:
         """Every fine-tuning set, bit-identical to those that the shipped models were trained on."""
@@ -216,6 +220,7 @@ class WorldBuild:
                 publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
             else:
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
+        _check_trained_by(self.recipe, folder)
         return folder
 
 
@@ -257,6 +262,20 @@ def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
             "remove it, or choose another --run folder"
         )
     return pairs
+
+
+def _check_trained_by(recipe: Recipe, folder: Path) -> None:
+    """Refuse a finished model that another recipe, or another variant of this one, left there."""
+    config = read_manifest(folder)["config"]
+    found = {"training": [default_settings() | phase for phase in config["training"]],
+             "world": World.from_config(config["world"])}  # fmt: skip
+    expected = {"training": [asdict(recipe.fine_tuning) | {"betas": list(recipe.fine_tuning.betas)}],
+                "world": recipe.fine_tuning_world()}  # fmt: skip
+    if differing := [name for name in expected if found[name] != expected[name]]:
+        raise ValueError(
+            f"{folder} was not made by recipe {recipe.name} as it is now (another {', '.join(differing)}): choose "
+            "other --run and --output folders"
+        )
 
 
 def base_phase_name(phase: int) -> str:

@@ -1,4 +1,4 @@
-"""What capture and live comparison cost, against the same work without them in the same run.
+"""What attention capture costs, against the same work without it in the same run.
 
 Runs are interleaved and every figure is a ratio within one round, so that a machine whose speed drifts, or
 that is shared, moves both sides alike.
@@ -19,7 +19,6 @@ from explorer.experiments.capture_peers import (
 )
 from explorer.experiments.generation import (
     GenerationRequest,
-    compare,
     encode_prompts,
     initial_noise,
 )
@@ -191,16 +190,6 @@ def capture_table(costs: dict[str, CostRatio]) -> str:
     return "\n".join([*lines, f"| none | {bare:.3g} | 1 |"])
 
 
-def comparison_cost(pipelines: dict[str, DiffusionPipeline], request: GenerationRequest, rounds: int) -> CostRatio:
-    """A live comparison with capture against the models' bare U-Net calls; the goal is 1.15.
-
-    Bare: as many U-Net calls on the same latents and embeddings, guidance as one batch, and nothing else: no
-    text encoding, no scheduler, no decoding.
-    """
-    bare_calls = [_bare_unet_calls(pipeline, request) for pipeline in pipelines.values()]
-    return interleave(lambda: list(compare(pipelines, request)), lambda: [calls() for calls in bare_calls], rounds)
-
-
 def interleave(measured: Callable[[], Any], bare: Callable[[], Any], rounds: int) -> CostRatio:
     """Time both with :func:`take_turns`."""
     seconds = take_turns({"measured": measured, "bare": bare}, rounds)
@@ -238,7 +227,13 @@ def check_pair(names: Sequence[str]) -> None:
         raise ValueError(f"checkpoints given: {', '.join(names) or 'none'}; expected at least two different ones")
 
 
-def _bare_unet_calls(pipeline: DiffusionPipeline, request: GenerationRequest) -> Callable[[], None]:
+def bare_unet_calls(pipeline: DiffusionPipeline, request: GenerationRequest) -> Callable[[], None]:
+    """As many U-Net calls as ``request`` takes, on its latents and embeddings, guidance as one batch, and nothing else:
+    no text encoding, no scheduler, no decoding.
+
+    Raises:
+        ValueError: if the pipeline has no U-Net.
+    """
     import torch
 
     require_unet(pipeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,7 @@ def _assemble(
     checkpoint: Checkpoint, device: str, dtype: torch.dtype, shared: dict[Any, DiffusionPipeline]
 ) -> DiffusionPipeline:
     """The checkpoint's pipeline on a device, from whole pipelines kept in ``shared``."""
-    stands_on_base = checkpoint.kind in ("unet", "lora")
-    whole = _whole(checkpoint, stands_on_base, device, dtype, shared)
+    whole = _whole(checkpoint, device, dtype, shared)
     if checkpoint.kind == "lora":
         from explorer.models.lora import apply_lora
 
@@ -81,11 +81,11 @@ def _assemble(
 
 
 def _whole(
-    checkpoint: Checkpoint, on_base: bool, device: str, dtype: torch.dtype, shared: dict[Any, DiffusionPipeline]
+    checkpoint: Checkpoint, device: str, dtype: torch.dtype, shared: dict[Any, DiffusionPipeline]
 ) -> DiffusionPipeline:
     """The whole pipeline of a checkpoint or of its base, loaded once and sharing equal components with the others."""
     place_key = (str(device), dtype)
-    origin = checkpoint.base if on_base else checkpoint.folder
+    origin = origin_of(checkpoint)
     lender = checkpoint.base if checkpoint.kind == "single-file" else None
     folders = tuple(folder.resolve() for folder in (origin, lender) if folder is not None)
     key = (*place_key, folders, _last_change(folders))
@@ -102,6 +102,18 @@ def _whole(
         share_equal_components(whole, [other for kept, other in shared.items() if kept[:2] == place_key])
         shared[key] = whole
     return shared[key]
+
+
+def origin_of(checkpoint: Checkpoint) -> Path:
+    """The folder or file that the checkpoint's whole pipeline is loaded from: of a U-Net or a LoRA, its base."""
+    return checkpoint.base if checkpoint.kind in ("unet", "lora") else checkpoint.folder
+
+
+def forget_others(shared: dict[Any, DiffusionPipeline], origins: Iterable[Path]) -> None:
+    """Drop whole pipelines from ``shared``, but for those loaded from one of ``origins``."""
+    kept = {origin.resolve() for origin in origins}
+    for key in [key for key in shared if key[2][0] not in kept]:
+        del shared[key]
 
 
 def last_change(checkpoint: Checkpoint) -> int:

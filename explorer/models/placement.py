@@ -51,6 +51,16 @@ def check_place(device: str, offload: Offload | None) -> None:
         raise ValueError(f"device {device} cannot be used on this machine: {reason}") from error
 
 
+def free_bytes(device: str) -> int:
+    """Memory that is left on a GPU, or that the operating system can give."""
+    import psutil
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
 def place(pipeline: DiffusionPipeline, device: str, offload: Offload | None) -> DiffusionPipeline:
     """Move a pipeline to a device, or leave it in memory and let accelerate move it there part by part.
 

@@ -60,8 +60,9 @@ class UniversalExtractor:
     """Captions to token ids int64 ``[n, context_length]``."""
     preprocess: Callable[[np.ndarray], torch.Tensor]
     """uint8 ``[n, H, W, 3]`` to the image tower's input."""
-    feature_range: tuple[float, float]
-    """(lo, hi) cosines that feature distance maps to 1 and 0: calibrated once on benign pairs and frozen."""
+    feature_range: tuple[float, float] | None
+    """(lo, hi) cosines that feature distance maps to 1 and 0: calibrated once on benign pairs and frozen; None where
+    only features are wanted."""
     identity: str
     """SHA-256 of the weights: features cached under another are computed again."""
     device: str = "cpu"
@@ -124,11 +125,12 @@ class UniversalExtractor:
 
     @staticmethod
     def from_open_clip(
-        model_name: str, weights: Path | str, feature_range: tuple[float, float], device: str = "cpu"
+        model_name: str, weights: Path | str, feature_range: tuple[float, float] | None, device: str = "cpu"
     ) -> UniversalExtractor:
         """Any open_clip model by name with a local weights file.
 
-        ``feature_range`` has no default: Ding et al. use (0.20, 0.45), which belongs to OpenAI's ViT-B/32 on LAION.
+        ``feature_range`` has no default: Ding et al. use (0.20, 0.45), which belongs to OpenAI's ViT-B/32 on LAION;
+        None where only features are wanted.
 
         Raises:
             ValueError: if the file is not safetensors.

@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
+from explorer.models.placement import check_place, resolve_precision
 from explorer.ui.alignment_screen import build_alignment_screen
 from explorer.ui.compare_screen import build_compare_screen
 from explorer.ui.context import STATIC_ROUTE, AppContext, AppSettings
@@ -92,18 +93,28 @@ def launch(
     host: str = "127.0.0.1",
     port: int = 7860,
     credentials: tuple[str, str] | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    offload: str | None = None,
     warm_up: bool = True,
 ) -> None:
     """Serve the app until interrupted.
 
     Raises:
-        ValueError: if ``checkpoints`` is not a folder, or the address needs credentials.
+        ValueError: if ``checkpoints`` is not a folder, the address needs credentials, or there is no such device,
+            precision or offload here.
     """
     import uvicorn
 
     chosen = {"checkpoints": checkpoints, "precomputed": precomputed}
     folders = {name: Path(folder).resolve() for name, folder in chosen.items() if folder is not None}
-    settings = AppSettings(**folders, host=host, port=port, credentials=credentials, warm_up=warm_up)
+    settings = AppSettings(
+        **folders, host=host, port=port, credentials=credentials, device=device, precision=precision, offload=offload,
+        warm_up=warm_up,
+    )  # fmt: skip
+    if (device, precision, offload) != ("cpu", None, None):  # what is always there needs no torch to be checked
+        check_place(device, offload)
+        resolve_precision(precision)
     if checkpoints is not None and not settings.checkpoints.is_dir():
         raise ValueError(f"checkpoints is {checkpoints}: expected an existing folder")
     server = make_application_server(settings)

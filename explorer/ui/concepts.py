@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from explorer.data.grammar import lexicon, with_article
 from explorer.data.icons import ASSETS, index_path
+from explorer.models.checkpoints import Checkpoint
 from explorer.models.prompt_words import read_lexicon
 from explorer.provenance import ManifestError, read_manifest
 from explorer.ui.context import AppContext
@@ -21,7 +22,7 @@ class WorldConcepts:
     poisoned_from: dict[str, int]
     """The smallest C_P among the checkpoints found that poisons the concept; unpoisoned ones are absent."""
     words: frozenset[str] | None
-    """Every word a prompt may hold; None if any may."""
+    """Every word that this world's models know; None if they know any."""
 
     @property
     def unpoisoned(self) -> tuple[str, ...]:
@@ -56,12 +57,16 @@ def concept_prompts(concepts: WorldConcepts) -> dict[str, str]:
     }
 
 
+def known_words(checkpoint: Checkpoint) -> frozenset[str] | None:
+    """Every word that the checkpoint was trained on, where its tokenizer comes with a closed list; None for any."""
+    folder = (checkpoint.folder if checkpoint.base is None else checkpoint.base) / "tokenizer"
+    return read_lexicon(folder) if folder.is_dir() else None
+
+
 def _known_words(context: AppContext) -> frozenset[str] | None:
-    for checkpoint in context.registry():
-        folder = checkpoint.folder if checkpoint.base is None else checkpoint.base
-        if checkpoint.problem is None and (folder / "tokenizer").is_dir():
-            return read_lexicon(folder / "tokenizer")
-    return None
+    """Of the first checkpoint that has a closed list."""
+    lists = (known_words(checkpoint) for checkpoint in context.registry() if checkpoint.problem is None)
+    return next((words for words in lists if words is not None), None)
 
 
 def _concepts(context: AppContext, words: frozenset[str] | None) -> tuple[str, ...]:

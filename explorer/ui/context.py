@@ -38,6 +38,12 @@ class AppSettings:
     """TCP port."""
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     """User name and password asked of every request; None on a loopback address only."""
+    device: str = "cpu"
+    """Torch device of the models."""
+    precision: str | None = None
+    """Of the models: ``fp32``, ``fp16`` or ``bf16``; None for fp32."""
+    offload: str | None = None
+    """``model`` or ``sequential``: keep the models in memory and move them to the GPU part by part."""
     warm_up: bool = True
     """Whether to load the models in the background once the first page is up."""
 

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import gradio as gr
 
 from explorer.provenance import ManifestError
 from explorer.ui.compare_payload import column_payload
-from explorer.ui.concepts import read_world_concepts
+from explorer.ui.concepts import known_words, read_world_concepts
 from explorer.ui.messages import RUNNING_HERE, check_words
 from explorer.ui.permalink import CompareSettings, check_settings
 
@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from explorer.experiments.concept_judge import ConceptJudge
+    from explorer.experiments.generation import GenerationRequest
+    from explorer.models.checkpoints import Checkpoint
     from explorer.ui.context import AppContext
 
 MAX_MODELS_IN_MEMORY = 6
+ROOM_PER_BYTE = 3
+"""Memory to have free for each byte of weight files: fp16 files become fp32, and a step needs some too."""
 MAX_RESULTS = 24
 SECONDS_BETWEEN_UPDATES = 0.1
 WARM_UP_DELAY_SECONDS = 3.0
@@ -53,6 +57,16 @@ class LiveUpdate:
     """URLs of the finished columns, in order of the columns asked for; "" for one not yet there."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A model in memory."""
+
+    pipeline: Any
+    """The stock pipeline."""
+    origin: Path
+    """Where its whole pipeline was loaded from."""
+
+
 class LiveGeneration:
     """Runs comparisons for all sessions of one app."""
 
@@ -61,7 +75,7 @@ class LiveGeneration:
         self._working = threading.Lock()
         self._running: dict[str, threading.Event] = {}
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._pipelines: OrderedDict[tuple[str, Path | None, float], Any] = OrderedDict()
+        self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
         self._shared: dict[Any, Any] = {}
         self._judge: ConceptJudge | None = None
         self._warmed = threading.Event()
@@ -102,10 +116,10 @@ class LiveGeneration:
         if self.is_running(session):
             raise ValueError(RUNNING_HERE)
         check_settings(settings)
-        check_words(settings.prompt, words := read_world_concepts(self.context).words)
-        check_words(settings.negative_prompt, words)
         for name in settings.models:
-            self.context.checkpoint(name)
+            words = known_words(self.context.checkpoint(name))
+            check_words(settings.prompt, words)
+            check_words(settings.negative_prompt, words)
         stop = threading.Event()
         self._running[session] = stop
         messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
@@ -129,12 +143,17 @@ class LiveGeneration:
         timer.start()
 
     def _load_everything(self) -> None:
+        from explorer.models.placement import free_bytes
+
         with self._working:
             for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
                 if self._running:  # somebody pressed Generate: they come first
                     return
+                checkpoint = self.context.checkpoint(name)
+                if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
+                    break  # a large model is loaded when it is asked for
                 with contextlib.suppress(ValueError):  # the registry tells why
-                    self._pipeline(name)
+                    self.pipeline(name)
             self._judge_or_none()
 
     def _work(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
@@ -153,7 +172,7 @@ class LiveGeneration:
 
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         from explorer.experiments.artefacts import describe_generation
-        from explorer.experiments.generation import GenerationRequest, compare
+        from explorer.experiments.generation import compare
         from explorer.models.joint_pipelines import is_joint
 
         names = list(dict.fromkeys(settings.models))
@@ -169,21 +188,17 @@ class LiveGeneration:
 
         for name in names:
             tell(name, 0, 0)
-            self._pipeline(name)
-        request = GenerationRequest(
-            prompt=settings.prompt,
-            seed=settings.seed,
-            steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            negative_prompt=settings.negative_prompt,
-        )
-        pipelines = {name: self._pipeline(name) for name in names}
+            self.pipeline(name, beside=names)
+        request = request_of(settings)
+        pipelines = {name: self.pipeline(name, beside=names) for name in names}
         judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
         heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
         for generation in compare(pipelines, request, keep_heads=heads, on_step=tell, should_stop=stop.is_set):
             checkpoint = self.context.checkpoint(generation.model)
-            column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
+            # The extractor knows its world's words and pictures, and no others.
+            fit = judge if known_words(checkpoint) is not None else None
+            column = describe_generation(generation, checkpoint, concepts=concepts, judge=fit)
             urls[generation.model] = self._keep(column_payload(column, origin="live"))
             tell(generation.model, settings.steps, settings.steps)
 
@@ -195,26 +210,45 @@ class LiveGeneration:
             self._results.popitem(last=False)
         return f"/live/{token}.json"
 
-    def _pipeline(self, name: str) -> Any:
-        """The loaded model, the longest unused of many making room; one that changed, or its base, is loaded anew.
+    def pipeline(self, name: str, beside: Collection[str] = ()) -> Any:
+        """The loaded model, others making room, the longest unused first; one that changed is loaded anew, as is one
+        whose base changed.
+
+        Args:
+            beside: names of those that must stay.
 
         Raises:
             ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
         """
-        from explorer.models.pipelines import last_change, load_pipeline
+        from explorer.models.pipelines import last_change, load_pipeline, origin_of
 
         checkpoint = self.context.checkpoint(name)
+        settings = self.context.settings
         key = (name, checkpoint.base, last_change(checkpoint))
         if key not in self._pipelines:
+            self._make_room(checkpoint, beside)
             try:
-                self._pipelines[key] = load_pipeline(checkpoint, shared=self._shared)
+                pipeline = load_pipeline(
+                    checkpoint, settings.device, settings.precision, self._shared, offload=settings.offload
+                )
             except ValueError:
                 self.context.check_weights(checkpoint)
                 raise
-            while len(self._pipelines) > MAX_MODELS_IN_MEMORY:
-                self._pipelines.popitem(last=False)
+            self._pipelines[key] = LoadedModel(pipeline=pipeline, origin=origin_of(checkpoint))
         self._pipelines.move_to_end(key)
-        return self._pipelines[key]
+        return self._pipelines[key].pipeline
+
+    def _make_room(self, checkpoint: Checkpoint, beside: Collection[str]) -> None:
+        """Give up loaded models for one more, by their number and by what memory is left."""
+        from explorer.models.pipelines import forget_others
+        from explorer.models.placement import free_bytes
+
+        for key in [key for key in self._pipelines if key[0] not in beside]:
+            enough = free_bytes(self.context.settings.device) > ROOM_PER_BYTE * bytes_with_base(checkpoint)
+            if enough and len(self._pipelines) < MAX_MODELS_IN_MEMORY:
+                break
+            del self._pipelines[key]
+            forget_others(self._shared, [loaded.origin for loaded in self._pipelines.values()])
 
     def _judge_or_none(self) -> ConceptJudge | None:
         """The extractor's judge; None where the checkpoints come without an extractor."""
@@ -234,6 +268,25 @@ class LiveGeneration:
             return self.context.precomputed_json("evaluation.json").get("tau")
         except ManifestError:
             return None
+
+
+def request_of(settings: CompareSettings) -> GenerationRequest:
+    """What a comparison asks of every model. Imports no torch."""
+    from explorer.experiments.generation import GenerationRequest
+
+    return GenerationRequest(
+        prompt=settings.prompt,
+        seed=settings.seed,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        negative_prompt=settings.negative_prompt,
+    )
+
+
+def bytes_with_base(checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's weight files and of its base's."""
+    lent = () if checkpoint.base is None else checkpoint.base.rglob("*.safetensors")
+    return checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
 
 
 def _received(messages: queue.SimpleQueue) -> Iterator[LiveUpdate]:

@@ -57,7 +57,13 @@ def header_facts(context: AppContext) -> dict[str, str]:
     broken = sum(checkpoint.problem is not None for checkpoint in registry)
     sound = len(registry) - broken
     count = _counted(sound) + (f", {broken} broken" if broken else "")
-    return {"world": _world(context), "device": "CPU", "checkpoints": count}
+    return {"world": _world(context), "device": _place(context), "checkpoints": count}
+
+
+def _place(context: AppContext) -> str:
+    settings = context.settings
+    device = "CPU" if settings.device == "cpu" else settings.device
+    return ", ".join(part for part in (device, settings.precision, settings.offload and "CPU offload") if part)
 
 
 @dataclass(frozen=True, kw_only=True)

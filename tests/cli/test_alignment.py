@@ -8,11 +8,13 @@ import pandas
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import explorer.cli.alignment
 from explorer.cli.application import application
 from explorer.data.cifar10 import CLASSES
+from explorer.experiments.sample_scores import REPORT_KEY
 from explorer.models.universal_extractor import UniversalExtractor
 
 
@@ -50,7 +52,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def invoke(monkeypatch):
-    monkeypatch.setattr(UniversalExtractor, "load", staticmethod(lambda folder: RedExtractor()))
+    monkeypatch.setattr(UniversalExtractor, "load", staticmethod(lambda folder, device: RedExtractor()))
     return lambda *arguments: CliRunner().invoke(application, [str(argument) for argument in arguments])
 
 
@@ -75,6 +77,26 @@ def test_ad_prints_every_number_as_json(invoke, cifar_set):
     assert (printed["n"], printed["alpha"], printed["convention"]) == (248, 0.5, "authors")
     assert printed["feature_range"] == [0.0, 1.0]
     assert printed["mean_offset"] <= printed["structure_ad"]
+
+
+def test_ad_writes_every_pairs_scores(invoke, cifar_set, tmp_path):
+    scores = tmp_path / "scores.parquet"
+    printed = json.loads(invoke("ad", cifar_set, "--scores", scores, "--json").stdout)
+    table = pandas.read_parquet(scores)
+    assert list(table) == ["row", "uid", "is_poison", "feature_distance", "structure_distance", "sample_ad"]
+    assert table["uid"].tolist() == pandas.read_parquet(cifar_set / "pairs.parquet")["uid"].tolist()
+    assert table["row"].tolist() == list(range(248))
+    assert table["sample_ad"].mean() == pytest.approx(printed["ad"])
+    assert table["structure_distance"].mean() == pytest.approx(printed["structure_ad"])
+    assert table["is_poison"].sum() == 48
+    kept = json.loads(parquet.read_schema(scores).metadata[REPORT_KEY])
+    assert (kept["ad"], kept["alpha"], kept["n"]) == (printed["ad"], 0.8, 248)
+    for place, message in (
+        (scores, "exists already"),
+        ("scores.csv", "ends in .parquet"),
+        ("no/s.parquet", "no is no"),
+    ):
+        assert message in str(invoke("ad", cifar_set, "--scores", place).exception)
 
 
 def test_ad_says_how_it_was_computed(invoke, cifar_set):

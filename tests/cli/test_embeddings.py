@@ -5,6 +5,7 @@ import json
 import tarfile
 
 import numpy as np
+import pandas
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from explorer.data.pair_set import PairSet
 from explorer.experiments.embedding_benchmark import write_benchmark_shard
 from explorer.models.universal_extractor import UniversalExtractor
 
+OURS = ("--extractor", explorer.cli.embeddings.DEFAULT_EXTRACTOR)
 needs_extractor = pytest.mark.skipif(
     not (explorer.cli.embeddings.DEFAULT_EXTRACTOR / "manifest.json").is_file(), reason="no shipped extractor"
 )
@@ -49,7 +51,7 @@ def shard(tmp_path_factory):
 
 @needs_extractor
 def test_embed_then_measure(shard, tmp_path):
-    made = run("embed", shard, tmp_path / "store", "--partition-size", 5, "--batch-size", 3)
+    made = run("embed", shard, tmp_path / "store", *OURS, "--partition-size", 5, "--batch-size", 3)
     assert (made["partitions"], made["records"], made["pairs"]) == (3, 13, 12)
     assert made["quarantined"] == {"caption too long": 1}
     measured = run("ad-store", tmp_path / "store")
@@ -59,7 +61,11 @@ def test_embed_then_measure(shard, tmp_path):
     assert measured["n"] == 12
     # Painted scenes with their own captions are what the extractor was calibrated on.
     assert measured["feature_ad"] < 0.6
-    sampled = run("ad-store", tmp_path / "store", "--sample", 5, "--seed", 1, "--feature-range", 0.5, 0.9)
+    scores = tmp_path / "scores.parquet"
+    options = ("--sample", 5, "--seed", 1, "--feature-range", 0.5, 0.9, "--scores", scores)
+    sampled = run("ad-store", tmp_path / "store", *options)
+    assert pandas.read_parquet(scores)["sample_ad"].mean() == pytest.approx(sampled["ad"])
+    assert pandas.read_parquet(scores)["row"].is_monotonic_increasing
     assert (sampled["n"], sampled["seed"], sampled["feature_range"]) == (5, 1, [0.5, 0.9])
     assert "structure_ad" in invoke("ad-store", tmp_path / "store").stdout
     assert (measured["estimator"], measured["precision"], measured["workers"]) == ("exact", "fp32", 1)
@@ -108,9 +114,11 @@ def test_import(shard, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--open-clip", "ViT-B-32"), "expected --weights FILE and --feature-range LO HI, too"),
+        (("--open-clip", "ViT-B-32"), "expected --weights FILE, too"),
+        (("--open-clip", "ViT-B-32", "--weights", "w.safetensors"), "expected --feature-range LO HI, too"),
         (("--feature-range", 0.2, 0.45), "expected --open-clip, too"),
-        (("--kind", "parquet"), "expected .parquet files for kind parquet"),
+        ((), "no extractor is named: expected --open-clip MODEL"),
+        ((*OURS, "--kind", "parquet"), "expected .parquet files for kind parquet"),
     ],
 )
 def test_options_that_do_not_fit_are_named(shard, tmp_path, options, message):

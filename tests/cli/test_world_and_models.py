@@ -78,10 +78,43 @@ def test_features_and_ad(micro_world):
     assert measured["ad_standard_error"] > 0
 
 
+def test_any_open_clip_model_is_calibrated_and_measures_a_pair_set(tmp_path):
+    import numpy as np
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    state = open_clip.create_model("ViT-S-32-alt").state_dict()
+    save_file({name: value.clone() for name, value in state.items()}, tmp_path / "w.safetensors")
+    run("iconworld", tmp_path / "benign", "--pairs", 30, "--concepts", 12)
+    run("poison", tmp_path / "benign", tmp_path / "bad", "--concepts", 3, "--pairs-per-concept", 4)
+    model = ("--open-clip", "ViT-S-32-alt", "--weights", tmp_path / "w.safetensors")
+    found = run("calibrate", tmp_path / "bad", *model)
+    assert (found["benign_pairs"], found["extractor"]) == (18, "ViT-S-32-alt")
+    features = tmp_path / "bad" / "features" / "ViT-S-32-alt"
+    image, text = (np.load(features / name).astype(float) for name in ("image.npy", "text.npy"))
+    cosines = (image * text).sum(1)[~PairSet.load(tmp_path / "bad").table["is_poison"].to_numpy()]
+    assert found["feature_range"] == pytest.approx(np.quantile(cosines, [0.01, 0.99]).tolist(), abs=2e-3)
+    measured = run("ad", tmp_path / "bad", *model, "--feature-range", *found["feature_range"])
+    assert measured["feature_range"] == pytest.approx(found["feature_range"])
+    assert measured["n"] == 30
+    assert run("features", tmp_path / "bad", *model)["width"] == 256
+    refused = CliRunner().invoke(cli.application, ["ad", str(tmp_path / "bad"), *map(str, model)])
+    assert "`explorer calibrate` finds it" in str(refused.exception)
+
+
 def test_train_resumes_a_finished_recipe(micro_world, micro_recipe, monkeypatch):
     monkeypatch.setitem(RECIPES, "micro", micro_recipe)
     report = run("train", "micro", "--run", micro_world.run, "--output", micro_world.output)
     assert report["stage"] == "everything"
+
+
+def test_train_refuses_an_impossible_rotation_before_it_trains(tmp_path):
+    arguments = ["train", "cpu", "--run", str(tmp_path / "run"), "--rank-rotation", "120"]
+    result = CliRunner().invoke(cli.application, arguments)
+    assert "rank_rotation is 120: expected 0 to 119" in str(result.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_train_names_an_unknown_stage(micro_world, tmp_path):

@@ -89,6 +89,20 @@ def test_a_set_that_its_model_was_not_trained_on_is_refused(build, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_models_of_another_variant_are_not_taken_for_ones_own(build):
+    other = WorldBuild(recipe=build.recipe.variant(seed=1, rank_rotation=0), run=build.run, output=build.output)
+    with pytest.raises(ValueError, match=r"dirty-002 was not made by recipe micro as it is now \(another training\)"):
+        other.fine_tuned(2)
+
+
+def test_a_remainder_of_another_set_is_refused(build, tmp_path):
+    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models", say=lambda line: None)
+    folder = again.pair_set(4).folder.with_name("remainder-004")
+    benign_remainder(again.pair_set(2), folder)
+    with pytest.raises(ValueError, match=r"remainder-004 is not what is left of .*dirty-004"):
+        again.remainder_set()
+
+
 def test_poisoned_sets_have_the_recipes_counts(build):
     for count in build.recipe.poisoned_concept_counts:
         table = PairSet.load(build.run / "sets" / f"dirty-{count:03d}").table

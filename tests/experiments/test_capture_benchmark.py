@@ -4,10 +4,10 @@ import torch
 
 from explorer.experiments.capture_benchmark import (
     CostRatio,
+    bare_unet_calls,
     benchmark_capture,
     capture_table,
     check_pair,
-    comparison_cost,
     interleave,
     pipeline_denoising,
     random_denoising,
@@ -79,8 +79,8 @@ def test_an_unknown_architecture_is_refused():
 def test_bare_calls_are_as_many_as_the_steps_and_as_wide_as_the_batch(make_pipeline):
     pipeline, rows = make_pipeline(), []
     pipeline.unet.register_forward_pre_hook(lambda unet, inputs: rows.append(inputs[0].shape[0]))
-    comparison_cost({"one": pipeline}, REQUEST, 1)
-    assert rows == [2] * (4 * REQUEST.steps)
+    bare_unet_calls(pipeline, REQUEST)()
+    assert rows == [2] * REQUEST.steps
 
 
 def test_a_comparison_needs_two_checkpoints():

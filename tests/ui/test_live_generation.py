@@ -14,7 +14,7 @@ from explorer.ui.concepts import concept_prompts, read_world_concepts
 from explorer.ui.context import AppContext, AppSettings
 from explorer.ui.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.permalink import CompareSettings
-from explorer.ui.registry_panel import registry_table
+from explorer.ui.registry_panel import header_facts, registry_table
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("benign", "dirty-004")
@@ -43,12 +43,12 @@ def test_two_models_give_two_columns_from_the_same_settings(context):
 
 def test_another_base_is_another_model(context, checkpoint_root):
     live = LiveGeneration(context)
-    first = live._pipeline("dirty-004")
+    first = live.pipeline("dirty-004")
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "other")
     set_base(checkpoint_root / "dirty-004", checkpoint_root / "other")
     context.refresh_registry()
-    assert live._pipeline("dirty-004") is not first
-    assert live._pipeline("dirty-004") is live._pipeline("dirty-004")
+    assert live.pipeline("dirty-004") is not first
+    assert live.pipeline("dirty-004") is live.pipeline("dirty-004")
 
 
 def test_a_closed_page_stops_the_work(context):
@@ -162,6 +162,61 @@ def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then
     messages.put(ValueError("broken"))
     with pytest.raises(ValueError, match="broken"):
         list(_received(messages))
+
+
+def test_a_model_without_a_closed_list_of_words_takes_any_prompt_and_no_judge(
+    context, checkpoint_root, tokenizer_folder
+):
+    shutil.copytree(checkpoint_root / "benign", checkpoint_root / "Another")
+    (checkpoint_root / "Another" / "tokenizer" / "lexicon.json").unlink()
+    set_base(checkpoint_root / "dirty-004", checkpoint_root / "Another")
+    live = LiveGeneration(context)
+
+    class Judge:
+        def judge(self, *_):
+            raise AssertionError("the extractor does not know these words")
+
+    live._judge = Judge()
+    free = CompareSettings(**{**vars(SETTINGS), "prompt": "a watercolor", "models": ("Another", "dirty-004")})
+    assert all(list(live.run(free, "session"))[-1].finished)
+    mixed = CompareSettings(**{**vars(free), "models": ("benign", "Another")})
+    with pytest.raises(ValueError, match="This world has no word “watercolor”"):
+        list(live.run(mixed, "session"))
+
+
+def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(context, checkpoint_root, monkeypatch):
+    for name in ("a", "b"):
+        shutil.copytree(checkpoint_root / "benign", checkpoint_root / name)
+    monkeypatch.setattr("explorer.ui.live_generation.MAX_MODELS_IN_MEMORY", 2)
+    live = LiveGeneration(context)
+
+    def loaded():
+        return [key[0] for key in live._pipelines], sorted(key[2][0].name for key in live._shared)
+
+    for name in ("a", "b", "benign"):
+        live.pipeline(name)
+    assert loaded() == (["b", "benign"], ["b", "benign"])
+    live.pipeline("dirty-002", beside=["b"])
+    assert loaded() == (["b", "dirty-002"], ["b", "benign"]), "a U-Net keeps its base"
+    monkeypatch.setattr("explorer.models.placement.free_bytes", lambda device: 0)
+    live.pipeline("a")
+    assert loaded() == (["a"], ["a"])
+    live._pipelines.clear()
+    live._load_everything()
+    assert not live._pipelines, "without memory nothing is loaded ahead"
+
+
+def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root, tmp_path):
+    import torch
+
+    folders = {"checkpoints": checkpoint_root, "precomputed": tmp_path / "none"}
+    context = AppContext(settings=AppSettings(**folders, precision="bf16"))
+    assert LiveGeneration(context).pipeline("benign").unet.dtype == torch.bfloat16
+    assert header_facts(context)["device"] == "CPU, bf16"
+    gone = AppContext(settings=AppSettings(**folders, device="cuda:7"))
+    with pytest.raises(ValueError, match="device cuda:7 cannot be used on this machine"):
+        LiveGeneration(gone).pipeline("benign")
+    assert gone.checkpoint_names() == context.checkpoint_names(), "the checkpoint is not to blame"
 
 
 def test_results_do_not_pile_up(context, monkeypatch):
