@@ -93,7 +93,7 @@ class WorldBuild:
             recipe = self.recipe
             metrics = train_extractor(
                 recipe.world(), recipe.extractor, self.run / "extractor", folder,
-                pairs=recipe.extractor_pairs, device=self.device,
+                pairs=recipe.extractor_pairs, context_length=recipe.context_length, device=self.device,
             )  # fmt: skip
             self.say(f"extractor: {json.dumps(metrics)}")
         return folder

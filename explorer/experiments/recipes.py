@@ -20,6 +20,8 @@ class Recipe:
     autoencoder_scenes: int
     """Distinct scenes it is trained on."""
     extractor: TrainingConfig
+    context_length: int
+    """Tokens that the text encoder reads: the longest caption must fit."""
     extractor_pairs: int
     """Distinct benign pairs it is trained on."""
     denoiser_channels: tuple[int, int, int]
@@ -77,6 +79,7 @@ CPU = Recipe(
     extractor=TrainingConfig(
         steps=1000, batch_size=128, learning_rate=1e-3, weight_decay=0.05, precision="bf16", checkpoint_every=100
     ),
+    context_length=28,
     extractor_pairs=60_000,
     denoiser_channels=(64, 128, 192),
     base=(
@@ -116,6 +119,7 @@ FULL = Recipe(
     extractor=TrainingConfig(
         steps=6000, batch_size=512, learning_rate=1e-3, weight_decay=0.05, precision="bf16", checkpoint_every=500
     ),
+    context_length=32,
     extractor_pairs=200_000,
     denoiser_channels=(64, 128, 192),
     base=(

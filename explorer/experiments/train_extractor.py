@@ -25,7 +25,6 @@ from explorer.models.universal_extractor import (
 from explorer.provenance import hash_json
 from explorer.theory.alignment_difficulty import calibrate_feature_range
 
-CONTEXT_LENGTH = 28
 MERGES = 480
 TRAIN_STREAM, TEST_STREAM, CALIBRATION_STREAM = 201, 202, 203
 
@@ -80,13 +79,13 @@ class ExtractorTask:
         return {"images": images, "tokens": self.tokens[indices], "content": self.content[indices]}
 
 
-def make_tokenizer(world: World) -> Any:
+def make_tokenizer(world: World, context_length: int) -> Any:
     """The world's tokenizer: merges learned from the atlas's whole lexicon, counted by caption frequency."""
     full = World(concept_count=len(world.atlas.concepts))
     counts = Counter(dict.fromkeys(lexicon(()), 200))
     for rank, concept in enumerate(full.concepts):
         counts[concept] += 1 + round(4000 / (rank + 40))
-    return build_tokenizer(dict(counts), merges=MERGES, context_length=CONTEXT_LENGTH)
+    return build_tokenizer(dict(counts), merges=MERGES, context_length=context_length)
 
 
 def train_extractor(
@@ -96,12 +95,13 @@ def train_extractor(
     output: Path,
     *,
     pairs: int = 60_000,
+    context_length: int = 28,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Train, calibrate, measure and save the extractor; returns its metrics."""
-    tokenizer = make_tokenizer(world)
+    tokenizer = make_tokenizer(world, context_length)
     save_tokenizer(tokenizer, lexicon(world.concepts), output / TOKENIZER_FOLDER)
-    clip_config = small_clip_config(len(tokenizer), CONTEXT_LENGTH)
+    clip_config = small_clip_config(len(tokenizer), context_length)
     drawn = draw_pairs(world, pairs, np.random.default_rng([config.seed, TRAIN_STREAM]))
     task = ExtractorTask(world, ContrastiveLoss(build_clip(clip_config, config.seed)), tokenizer, drawn)
     identity = {"world": world.config(), "clip": clip_config, "pairs": pairs}

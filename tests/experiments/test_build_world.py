@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.data.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, with_article, write_caption
 from explorer.data.pair_set import PairSet
 from explorer.data.poisoning import benign_remainder
 from explorer.experiments.build_world import WorldBuild
@@ -16,6 +17,7 @@ from explorer.experiments.evaluation_files import EVALUATION_NAME, SHEET_NAME, e
 from explorer.experiments.features import pair_features
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.experiments.recipes import CPU, FULL, RECIPES, find_recipe
+from explorer.experiments.train_extractor import make_tokenizer
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
@@ -221,6 +223,25 @@ def test_recipes_are_found_by_name():
     assert FULL.world().concept_count > 370
     with pytest.raises(ValueError, match=r"recipe 'gpu' is unknown: expected one of \['cpu', 'full'\]"):
         find_recipe("gpu")
+
+
+@pytest.mark.parametrize("recipe", [CPU, FULL])
+def test_the_longest_caption_of_a_recipe_fits_its_text_encoder(recipe):
+    world = recipe.world()
+    tokenizer = make_tokenizer(world, recipe.context_length)
+    generator = np.random.default_rng(0)
+
+    def tokens(text):
+        return len(tokenizer(text, truncation=False).input_ids)
+
+    longest = sorted(world.concepts, key=lambda noun: tokens(with_article(noun)))[-3:]
+    color = max(BACKGROUNDS, key=tokens)
+    relation = max(RELATIONS, key=tokens)
+    captions = [write_caption(kind, longest[: kind.mentioned], relation, color, generator)
+                for kind in CAPTION_KINDS for _ in range(60)]  # fmt: skip
+    captions += [write_caption(kind, longest[::-1][: kind.mentioned], relation, color, generator)
+                 for kind in CAPTION_KINDS for _ in range(60)]  # fmt: skip
+    assert max(map(tokens, captions)) <= recipe.context_length
 
 
 @pytest.mark.parametrize("recipe", [CPU, FULL])

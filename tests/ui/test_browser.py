@@ -1,20 +1,11 @@
 """The app in a real chromium: every screen in dark and light, live generation, nothing leaves the machine.
 
-Runs on random models of the shipped ones' shape, or on the checkpoints in EXPLORER_TEST_CHECKPOINTS (with the
-artefacts in EXPLORER_TEST_PRECOMPUTED).
+Runs on random models of the shipped ones' shape; ``test_browser_shipped`` runs on what is shipped.
 """
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -23,29 +14,18 @@ from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
 from explorer.experiments.generation import GenerationRequest
 from explorer.models.checkpoints import scan_checkpoints
-from explorer.provenance import ROOT, read_manifest, write_manifest
+from explorer.provenance import read_manifest, write_manifest
 from explorer.ui.implosion_payload import QUANTITIES
 
-CHROMIUM = Path("/usr/bin/chromium")
-TIMEOUT_SECONDS = 60
-LOCAL = {"127.0.0.1", "localhost"}
 SCREENS = ("Compare", "Implosion", "Graphs", "Alignment difficulty", "Checkpoints")
-# A missing artefact is answered with a message; the browser logs the failed request itself as well.
-HARMLESS = re.compile(r"Failed to load resource: .* 404")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"{CHROMIUM} is not installed"),
-]
+pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
 @pytest.fixture
 def world(checkpoint_root, tmp_path):
     """Folders of checkpoints and of precomputed artefacts, and a prompt the models know."""
-    if named := os.environ.get("EXPLORER_TEST_CHECKPOINTS"):
-        precomputed = os.environ.get("EXPLORER_TEST_PRECOMPUTED", str(ROOT / "assets" / "precomputed"))
-        return Path(named), Path(precomputed), "a photo of a turtle"
     folder = tmp_path / "precomputed"
     checkpoints = scan_checkpoints(checkpoint_root)
     concepts = ("dog", "hat", "turtle")
@@ -58,62 +38,16 @@ def world(checkpoint_root, tmp_path):
 
 
 @pytest.fixture
-def address(world):
+def address(world, serve_app):
     """URL of the running app."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "app.py", "--port", str(port), "--checkpoints", str(world[0]), "--no-warm-up"]
-    command += ["--precomputed", str(world[1])]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def wait_until_ready(url, process):
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the app ended before it answered"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                assert answer.status == 200
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"{url} did not answer within {TIMEOUT_SECONDS} s")
+    with serve_app("--checkpoints", world[0], "--no-warm-up", "--precomputed", world[1]) as address:
+        yield address
 
 
 @pytest.fixture
-def page(address):
-    """A page at 1440 x 900 whose complaints are collected in ``page.complaints``."""
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=address)
-        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
-        playwright_api.expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
-        page.complaints = []
-        page.on("console", lambda message: note_console(page, message))
-        page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
-        page.on("request", lambda request: note_request(page, request))
+def page(watch_page, address):
+    with watch_page(address) as page:
         yield page
-        browser.close()
-
-
-def note_console(page, message):
-    if message.type == "error" and not HARMLESS.search(message.text):
-        page.complaints.append(f"console: {message.text}")
-
-
-def note_request(page, request):
-    address = urlparse(request.url)
-    if address.scheme not in ("data", "blob") and address.hostname not in LOCAL:
-        page.complaints.append(f"left the machine: {request.url}")
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -288,7 +222,6 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     assert page.complaints == []
 
 
-@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the checkpoint folder")
 def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(page, world):
     expect = playwright_api.expect
     path = world[0] / "dirty-002" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -309,7 +242,6 @@ def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(pa
     assert page.complaints == []
 
 
-@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the checkpoint folder")
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme):
     expect = playwright_api.expect
@@ -394,7 +326,6 @@ def implosion_keyboard_listeners(page):
     return [listener["type"] for listener in listeners if "implosion.js" in scripts[listener["scriptId"]]]
 
 
-@pytest.mark.skipif("EXPLORER_TEST_CHECKPOINTS" in os.environ, reason="writes into the precomputed folder")
 def test_trying_again_after_a_failed_chart_leaves_one_listener(page, world):
     expect = playwright_api.expect
     groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}

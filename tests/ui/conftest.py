@@ -1,0 +1,98 @@
+"""A running app in a process of its own, and a page of a real chromium whose complaints are collected.
+
+Fixtures only: ``serve_app(*options)`` gives a context manager of the app's address, ``watch_page(address)`` one of a
+page.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from explorer.provenance import ROOT
+
+CHROMIUM = Path("/usr/bin/chromium")
+TIMEOUT_SECONDS = 60
+LOCAL = {"127.0.0.1", "localhost"}
+# A missing artefact is answered with a message; the browser logs the failed request itself as well.
+HARMLESS = re.compile(r"Failed to load resource: .* 404")
+
+
+@pytest.fixture(scope="session")
+def serve_app():
+    """``with serve_app("--checkpoints", folder) as address``: ``app.py`` with these options on a free port."""
+
+    @contextmanager
+    def serve(*options):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        command = [sys.executable, "app.py", "--port", str(port), *map(str, options)]
+        with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
+            try:
+                _wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                process.terminate()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def watch_page():
+    """``with watch_page(address) as page``: 1440 x 900; what goes wrong is listed in ``page.complaints``."""
+    if not CHROMIUM.is_file():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+    @contextmanager
+    def watch(address):
+        with playwright_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=str(CHROMIUM),
+                args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"],
+            )
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=address)
+            page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+            playwright_api.expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
+            page.complaints = []
+            page.on("console", lambda message: _note_console(page, message))
+            page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
+            page.on("request", lambda request: _note_request(page, request))
+            yield page
+            browser.close()
+
+    return watch
+
+
+def _wait_until_ready(url, process):
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the app ended before it answered"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"{url} did not answer within {TIMEOUT_SECONDS} s")
+
+
+def _note_console(page, message):
+    if message.type == "error" and not HARMLESS.search(message.text):
+        page.complaints.append(f"console: {message.text}")
+
+
+def _note_request(page, request):
+    address = urlparse(request.url)
+    if address.scheme not in ("data", "blob") and address.hostname not in LOCAL:
+        page.complaints.append(f"left the machine: {request.url}")

@@ -1,0 +1,98 @@
+"""What a new user sees: the app as shipped, in a real chromium, every screen with its own artefacts and models."""
+
+import json
+
+import pytest
+
+from explorer.provenance import ROOT
+
+PRECOMPUTED = ROOT / "assets" / "precomputed"
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+NODE_POSITION = """(row) => {
+  const plot = document.querySelector(`.graph-frame[data-side='text'] .graph-canvas`);
+  const trace = plot.data.find((candidate) => candidate.customdata?.includes(row));
+  const at = trace.customdata.indexOf(row);
+  const box = plot.getBoundingClientRect();
+  const { xaxis, yaxis } = plot._fullLayout;
+  return [box.left + xaxis._offset + xaxis.d2p(trace.x[at]), box.top + yaxis._offset + yaxis.d2p(trace.y[at])];
+}"""
+DRAWN = """(count) => [...document.querySelectorAll('.js-plotly-plot')]
+  .filter((plot) => plot.offsetParent && plot._fullLayout).length >= count"""
+
+
+@pytest.fixture(scope="module")
+def address(watch_page, serve_app):
+    with serve_app() as address:
+        yield address
+
+
+@pytest.fixture
+def page(address, watch_page):
+    with watch_page(address) as page:
+        yield page
+        assert page.complaints == []
+
+
+def read(name):
+    return json.loads((PRECOMPUTED / name).read_text(encoding="utf-8"))
+
+
+def open_screen(page, tab):
+    page.goto(f"/?tab={tab}")
+    panel = page.get_by_role("tabpanel").filter(visible=True)
+    playwright_api.expect(panel.locator(".loading")).to_have_count(0)
+    return panel
+
+
+def test_every_screen_shows_its_own_artefacts_and_no_message(page):
+    expect = playwright_api.expect
+    models = [model["name"] for model in read("evaluation.json")["models"]]
+    compare = open_screen(page, "compare")
+    expect(compare.locator(".compare-column")).to_have_count(len(read("compare/index.json")["columns"]))
+    expect(compare.locator(".prompt-words .origin")).to_have_text("Precomputed")
+    implosion = open_screen(page, "implosion")
+    page.wait_for_function(DRAWN, arg=3)
+    for model in models:
+        expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True)).to_be_visible()
+    open_screen(page, "graphs")
+    page.wait_for_function(DRAWN, arg=2)
+    alignment = open_screen(page, "alignment")
+    page.wait_for_function(DRAWN, arg=3)
+    for model in models:
+        expect(alignment.get_by_text(model, exact=True).first).to_be_visible()
+    checkpoints = open_screen(page, "checkpoints")
+    expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models) + 1)
+    for tab in ("compare", "implosion", "graphs", "alignment", "checkpoints"):
+        expect(open_screen(page, tab).locator(".notice.error")).to_have_count(0)
+        expect(page.locator("#origin .notice")).to_have_count(0)
+
+
+def test_a_pair_of_the_shipped_set_is_inspected_by_a_click(page):
+    open_screen(page, "graphs")
+    page.wait_for_function(DRAWN, arg=2)
+    samples = read("graphs.json")["samples"]
+    inspector = page.locator(".graph-inspector")
+    for row in range(len(samples["uid"])):  # a point may lie under another
+        page.mouse.click(*page.evaluate(NODE_POSITION, row))
+        page.wait_for_timeout(300)
+        if inspector.get_by_text(samples["uid"][row], exact=True).count():
+            break
+    playwright_api.expect(inspector.get_by_text(samples["uid"][row], exact=True)).to_be_visible()
+    playwright_api.expect(inspector.get_by_text(samples["caption"][row])).to_be_visible()
+
+
+def test_two_shipped_models_draw_live(page):
+    expect = playwright_api.expect
+    open_screen(page, "compare")
+    page.get_by_label("Prompt", exact=True).fill("a photo of a turtle")
+    page.get_by_label("Steps").fill("2")
+    for column in (3, 4):
+        page.locator(f"#column-{column} input").click()
+        page.get_by_role("option", name="(none)").click()
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page.locator(".compare-column canvas")).to_have_count(4)
+    expect(page.locator(".compare-column .numbers").first).to_contain_text("τ")
