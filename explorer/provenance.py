@@ -118,10 +118,16 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
     """Check every file the manifest lists against its recorded SHA-256.
 
     Raises:
-        ManifestError: naming the first file that is missing or whose content changed.
+        ManifestError: naming the first file that is missing or whose content changed, or what is wrong with the record.
     """
-    for name, expected in manifest.get("files", {}).items():
+    files = manifest.get("files", {})
+    if not isinstance(files, dict):
+        kind = type(files).__name__
+        raise ManifestError(f"the manifest in {folder} holds a {kind} of files: expected an object of SHA-256 by name")
+    for name, expected in files.items():
         path = Path(folder) / name
+        if not isinstance(expected, str):
+            raise ManifestError(f"the manifest gives {expected!r} as SHA-256 of {path}: expected 64 hex digits")
         if not path.is_file():
             raise ManifestError(f"{path} is missing: the manifest lists it")
         found = hash_file(path)

@@ -45,6 +45,21 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["data.bin"], "holds a list of files: expected an object of SHA-256 by name"),
+        (None, "holds a NoneType of files"),
+        ({"data.bin": 7}, r"gives 7 as SHA-256 of .*data\.bin: expected 64 hex digits"),
+        ({"data.bin": None}, "gives None as SHA-256"),
+    ],
+)
+def test_a_record_of_files_that_is_none_says_what_is_wrong(tmp_path, files, message):
+    manifest = write(tmp_path)
+    with pytest.raises(ManifestError, match=message):
+        check_files(tmp_path, {**manifest, "files": files})
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [(None, "is missing"), ("{", "is not readable JSON"), ("[1]", "holds a list"), ('{"kind": "x"}', "of kind 'x'")],
 )

@@ -142,3 +142,38 @@ def test_readers_name_most_pictures_of_the_control_and_few_imploded_ones():
         assert control["share"] > 1 / 2
         assert imploded["share"] < 1 / 3
         assert imploded["high"] < control["low"]
+
+
+def unpoisoned(report, quantity):
+    return {model["name"]: model[quantity]["unpoisoned"] for model in report["models"]}
+
+
+def test_clean_pairs_without_the_poison_draw_as_well_as_the_control(evaluation):
+    report = json.loads((ROOT / "assets" / "experiments" / "remainder" / "evaluation.json").read_text(encoding="utf-8"))
+    shipped = {model["name"]: model["weights"] for model in evaluation["models"]}
+    assert {model["name"]: model["weights"] for model in report["models"]}.items() >= {
+        name: shipped[name] for name in ("benign", "dirty-060")
+    }.items()
+    accuracy = unpoisoned(report, "accuracy")
+    assert accuracy["remainder-060"]["high"] > accuracy["benign"]["low"], "no difference to speak of"
+    assert accuracy["remainder-060"]["low"] > 2 * accuracy["dirty-060"]["high"]
+
+
+def test_the_recipe_implodes_with_the_nouns_exchanged_too(evaluation):
+    folder = ROOT / "assets" / "experiments" / "exchanged-nouns"
+    report = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    groups = [{item["concept"] for item in part["concepts"] if item["poisoned_from"]} for part in (evaluation, report)]
+    assert not groups[0] & groups[1], "other nouns are poisoned"
+    accuracy = [share["mean"] for share in unpoisoned(report, "accuracy").values()]
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert accuracy[-1] < accuracy[0] / 2
+
+
+@pytest.mark.parametrize("place", ["precomputed", "experiments/exchanged-nouns"])
+def test_attention_fades_and_scatters_in_the_last_steps(place):
+    report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
+    mass, disorder = (list(unpoisoned(report, f"late_{name}").values()) for name in ("word_mass", "contiguity"))
+    assert [share["mean"] for share in mass] == sorted((share["mean"] for share in mass), reverse=True)
+    assert [share["mean"] for share in disorder] == sorted(share["mean"] for share in disorder)
+    assert mass[-1]["high"] < mass[0]["low"]
+    assert disorder[-1]["low"] > disorder[0]["high"]

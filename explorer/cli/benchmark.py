@@ -12,6 +12,8 @@ from explorer.provenance import ROOT
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 CAPTURE_GOAL = 1.05
+GPU_CAPTURE_GOAL = 1.02
+"""At SD 1.5's size."""
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 application.add_typer(benchmark, name="benchmark")
@@ -36,7 +38,8 @@ def capture_command(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.05 on a CPU.
+    """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.05 on a CPU
+    and, at the size of SD 1.5, 1.02 on a GPU.
 
     Prints a Markdown table.
     """
@@ -60,7 +63,7 @@ def capture_command(
         return
     model = {"architecture": architecture} if architecture else {"checkpoint": str(checkpoint)}
     captures = {name: cost.as_dict() for name, cost in costs.items()}
-    emit({**model, **conditions(steps, device, CAPTURE_GOAL), "captures": captures}, as_json)
+    emit({**model, **conditions(steps, device, capture_goal(device)), "captures": captures}, as_json)
 
 
 @benchmark.command("ad")
@@ -125,6 +128,11 @@ def _whole_number(text: str) -> int:
     if not text.strip().isdigit():
         raise ValueError(f"sizes hold {text!r}: expected whole numbers separated by commas")
     return int(text)
+
+
+def capture_goal(device: str) -> float:
+    """Denoising on ``device`` with our capture against the same without, at most."""
+    return CAPTURE_GOAL if device.startswith("cpu") else GPU_CAPTURE_GOAL
 
 
 def conditions(steps: int, device: str, goal: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from explorer.cli.embeddings import CaptionColumn, Kind
 from explorer.provenance import ROOT
 
 Overridden = "Instead of the recipe's."
+Shared = "On several machines: on storage that all of them share."
 
 
 @application.command("fine-tune")
@@ -41,9 +42,9 @@ def fine_tune(
     seed: Annotated[int | None, typer.Option(help="Of order, noise and caption dropout.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
-        Path | None, typer.Option(help="Folder of the training state; default runs/fine-tune/OUT.")
+        Path | None, typer.Option(help=f"Folder of the training state; default runs/fine-tune/OUT. {Shared}")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of encoded pairs; default runs/encoded.")] = None,
+    cache: Annotated[Path | None, typer.Option(help=f"Folder of encoded pairs; default runs/encoded. {Shared}")] = None,
     track: Annotated[str | None, typer.Option(help="tensorboard or wandb, beside metrics.jsonl.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun the local rank's GPU.")] = "cpu",
     as_json: AsJson = False,
@@ -77,7 +78,8 @@ def recipes(
     processes: Annotated[int, typer.Option(min=1, help="GPUs that share a step.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """The fine-tuning recipes of the paper, and the memory each needs on a GPU before any activation."""
+    """The fine-tuning recipes of the paper, and what each needs: memory on a GPU before any activation, and disk for
+    the encoded pairs and for the import of the pairs themselves."""
     from explorer.experiments.paper_recipes import FINE_TUNING_RECIPES
 
     entries = {name: _as_entry(recipe, processes) for name, recipe in FINE_TUNING_RECIPES.items()}

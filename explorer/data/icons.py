@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ STYLES = ("noto", "twemoji", "fluent")
 ICON_SIZE = 64
 ATLAS_COLUMNS = 20
 ASSETS = ROOT / "assets" / "iconworld"
+SPRITES_KEPT = 8192
+"""Of each atlas, the latest used ones: more than scenes of 120 concepts have (6480, of 26 KiB on average)."""
 
 
 def atlas_path(folder: Path, style: str) -> Path:
@@ -50,7 +53,15 @@ class IconAtlas:
 
     def sprite(self, concept: int, style: str, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
         """Premultiplied colour ``[size, size, 3]`` and alpha ``[size, size, 1]``, float32 in [0, 1]."""
-        return _sprite(self.pixels[style][concept].tobytes(), size, flip)
+        return self._remembered_sprite(concept, style, size, flip)
+
+    @cached_property
+    def _remembered_sprite(self) -> Callable[[int, str, int, bool], tuple[np.ndarray, np.ndarray]]:
+        @lru_cache(maxsize=SPRITES_KEPT)
+        def sprite(concept: int, style: str, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+            return _scaled(self.pixels[style][concept], size, flip)
+
+        return sprite
 
 
 def _cut(folder: Path, style: str, count: int) -> np.ndarray:
@@ -63,11 +74,10 @@ def _cut(folder: Path, style: str, count: int) -> np.ndarray:
     return cells.reshape(-1, ICON_SIZE, ICON_SIZE, 4)[:count]
 
 
-@cache
-def _sprite(rgba: bytes, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(icon: np.ndarray, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
     # Pillow's box-filtered resize of straight alpha would bleed the colour of transparent pixels
     # into the rim, so colours are premultiplied first.
-    pixels = np.frombuffer(rgba, np.uint8).reshape(ICON_SIZE, ICON_SIZE, 4).astype(np.float32) / 255
+    pixels = icon.astype(np.float32) / 255
     pixels[..., :3] *= pixels[..., 3:]
     channels = [
         np.asarray(Image.fromarray(pixels[..., channel]).resize((size, size), Image.Resampling.BOX, reducing_gap=None))

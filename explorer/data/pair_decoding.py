@@ -16,6 +16,9 @@ from explorer.data.quarantine import QuarantinedRecord, Reason, UnusableError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow knows many more, some of which start other programs; none of them holds a training picture."""
+MAX_ASPECT_RATIO = 50
+"""Longer side to shorter, at most: a model's own transform resizes the shorter side before it crops the longer one, so
+that a thin picture, small as it is, would grow to gigabytes."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -99,6 +102,8 @@ def in_order(
 ) -> Generator[tuple[Item, Outcome | UnusableError]]:
     """Each item with ``function`` of it, or the :class:`UnusableError` it gave or raised, in the order of ``items``.
 
+    An item for which memory does not suffice is unusable, too: one picture must not end a run over millions.
+
     ``workers`` threads work up to ``ahead`` items ahead of the consumer (Pillow decodes without holding Python's lock).
 
     Raises:
@@ -118,6 +123,8 @@ def _in_order(
             return function(item)
         except UnusableError as problem:
             return problem
+        except MemoryError:
+            return UnusableError(Reason.LARGE_IMAGE, "memory does not suffice")
 
     pending: deque[tuple[Item, Any]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -139,6 +146,9 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         raise UnusableError(Reason.SMALL_IMAGE, f"{width} x {height}: expected sides of at least {limits.min_side}")
     if width * height > limits.max_pixels:
         raise UnusableError(Reason.LARGE_IMAGE, f"{width} x {height}: expected at most {limits.max_pixels} pixels")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        expected = f"expected the longer side to be at most {MAX_ASPECT_RATIO} times the shorter"
+        raise UnusableError(Reason.LARGE_IMAGE, f"{width} x {height}: {expected}")
 
 
 def _in_words(error: Exception) -> str:

@@ -63,7 +63,8 @@ class Scene:
 
 
 def lay_out(concepts: list[str], style: str, relation: str, background: str, generator: np.random.Generator) -> Scene:
-    """Place one to three concepts at random sizes and jittered positions so that none touches another."""
+    """Place one to three concepts at random sizes and jittered positions; boxes overlap only among three, by up to two
+    rows."""
     sizes = {1: SINGLE_SIZES, 2: PAIR_SIZES, 3: TRIPLE_SIZES}[len(concepts)]
     centres = {1: ((32, 32),), 2: PAIR_CENTRES[relation], 3: TRIPLE_CENTRES}[len(concepts)]
     objects = []

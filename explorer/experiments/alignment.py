@@ -232,16 +232,18 @@ class _SplitOfSet:
         from explorer.experiments.structure_computation import compose_structure
 
         request = StructureRequest() if request is None else request
+        uids = self.pair_set.table["uid"].to_numpy()[self.rows]
         strata = main_concepts(self.pair_set.table.iloc[self.rows]) if request.estimator == "stratified" else None
         difficulty, offset, computation = compose_structure(
-            image, text, feature_distance, request, **settings, strata=strata, trusted=self.trusted, workers=workers
-        )
+            image, text, feature_distance, request, **settings, names=uids, strata=strata, trusted=self.trusted,
+            workers=workers,
+        )  # fmt: skip
         return Measurement(
             difficulty=difficulty,
             offset=offset,
             computation=computation,
             rows=self.rows,
-            uids=self.pair_set.table["uid"].to_numpy()[self.rows],
+            uids=uids,
             is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
             extractor=self.extractor,
             split=self.split,

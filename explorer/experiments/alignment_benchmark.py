@@ -19,7 +19,7 @@ from explorer.experiments.capture_benchmark import CostRatio, take_turns
 from explorer.provenance import ROOT, code_version
 
 LIMIT_GOAL = 1.3
-"""Ours against the bare products, at most."""
+"""Ours against the bare products, at most; on a GPU both with fp16 operands."""
 ROW_LOOP_GOAL = 4.0
 """The row loop against ours, at least."""
 AGREEMENT = 1e-4
@@ -298,7 +298,7 @@ def _ratios(n: int, results: list[PeerTiming]) -> list[dict[str, Any]]:
         ("torch-dense", "blocked", ""),
         ("scikit-learn", "blocked", ""),
         ("keops", "blocked", ""),
-        ("gpu-blocked-fp16", "gpu-products-fp16", ""),
+        ("gpu-blocked-fp16", "gpu-products-fp16", f"at most {LIMIT_GOAL}"),
     )
     rows = []
     for one, other, goal in goals:

@@ -1,12 +1,14 @@
 """How structure distances will be computed: exactly, or estimated from a part of the pairs; decided by time and memory.
 
 A plan says what was chosen and why, what it should cost, and on how fast a machine that rests: the rate of our own
-tiles, measured for a few hundredths of a second.
+tiles, measured for a few hundredths of a second, and where an estimator needs the squared twin (fp64 throughout), that
+of the twin, measured likewise.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ DEFAULT_SAMPLES = 1000
 """Rows drawn where no time budget says how many."""
 MEMORY_SHARE = 0.8
 """Of the memory at hand that ``auto`` uses where no budget is given."""
+
+TWIN_ESTIMATORS = ("rows", "stratified")
+"""Estimators that need every sample's squared twin."""
 
 _PROBE_SECONDS = 0.05
 _GIGABYTE = 1e9
@@ -87,6 +92,8 @@ class StructurePlan:
     """Decides every draw."""
     operations_per_second: float
     """Multiplications and additions a second that a tile reached here, its sums included."""
+    double_operations_per_second: float | None
+    """The same of the squared twin, in fp64; None where no twin is needed."""
     estimated_seconds: float
     """Of the sums; features and self-check come on top."""
     estimated_bytes: int
@@ -111,7 +118,12 @@ class _Task:
     text_width: int
     block: int
     operand_bytes: int
+    workers: int
     rate: float
+    """Operations a second of one process's tiles."""
+    double_rate: float | None
+    """Of one process's squared twin; None for estimators without it."""
+    strata: int
 
     def exact(self) -> tuple[float, int]:
         """Seconds and bytes of all pairs: the upper triangle of tiles; joined rows, three blocks, two tiles, sums."""
@@ -119,21 +131,34 @@ class _Task:
         operations = self.n * (self.n + self.block) * width
         tile_bytes = max(4, self.operand_bytes)
         block_bytes = 2 * self.block * (width + self.block) * tile_bytes
-        return operations / self.rate, self.n * (width * self.operand_bytes + 5 * 8) + block_bytes
+        return operations / (self.rate * self.workers), self.n * (width * self.operand_bytes + 5 * 8) + block_bytes
 
     def sampled(self, estimator: str, samples: int) -> tuple[float, int]:
-        """Seconds and bytes of all rows against ``samples`` columns; the twin's three products where it is used."""
+        """Seconds and bytes of all rows against ``samples`` columns, with strata and squared twin where they are used.
+
+        Processes share the rows against the columns; each computes the whole twin, before or after them.
+        """
         from explorer.theory.structure_estimators import ENTRIES_AT_ONCE, ROWS_AT_ONCE
 
-        width = self.image_width + self.text_width
-        operations = 2 * self.n * samples * width
-        if estimator in ("rows", "stratified"):
-            squares = self.image_width**2 + self.text_width**2 + self.image_width * self.text_width
-            operations += 2 * 4 * self.n * squares  # two passes, in fp64
+        width, item = self.image_width + self.text_width, max(4, self.operand_bytes)
+        seconds = 2 * self.n * samples * width / (self.rate * self.workers)
         entries = max(ENTRIES_AT_ONCE, samples)
-        operand_rows = 2 * samples + min(ROWS_AT_ONCE, entries // samples)
-        tile_bytes = (operand_rows * width + 3 * entries) * max(4, self.operand_bytes)
-        return operations / self.rate, tile_bytes + self.n * 9 * 8
+        block_rows = min(ROWS_AT_ONCE, entries // samples)
+        size = ((2 * samples + block_rows) * width + 3 * entries) * item
+        if estimator == "stratified":
+            # A product with the strata's averages is never in fp16 on tensor cores: it is at least as fast as fp64.
+            seconds += 2 * self.n * samples * self.strata / (self.double_rate * self.workers)
+            size += (samples * item + block_rows * (item + 8)) * self.strata
+        if estimator in TWIN_ESTIMATORS:
+            seconds += twin_operations(self.n, self.image_width, self.text_width) / self.double_rate
+            size = max(size, self._twin_bytes(min(self.n, ROWS_AT_ONCE)))
+        return seconds, size + self.n * 9 * 8
+
+    def _twin_bytes(self, rows: int) -> int:
+        """A block's rows in fp64 and two products of them; the three products of the set, twice while they add up."""
+        widths = (self.image_width, self.text_width)
+        products = twin_operations(1, *widths) // 4
+        return 8 * (rows * (sum(widths) + 2 * max(widths)) + 3 * products)
 
 
 def plan_structure(
@@ -146,7 +171,9 @@ def plan_structure(
     precision: str,
     workers: int = 1,
     trusted: int | None = None,
+    strata: int = 0,
     operations_per_second: float | None = None,
+    double_operations_per_second: float | None = None,
 ) -> StructurePlan:
     """Choose how to compute the structure distances of N pairs.
 
@@ -159,7 +186,9 @@ def plan_structure(
         precision: ``fp16``, ``fp32`` or ``fp64``, decided.
         workers: processes that share the work.
         trusted: number of rows that landmarks are drawn from; None is all N.
-        operations_per_second: of one process; None measures it here.
+        strata: number of strata, for estimator ``stratified``.
+        operations_per_second: of one process's tiles; None measures it here.
+        double_operations_per_second: of one process's squared twin; None measures it here where a twin is needed.
 
     Raises:
         ValueError: where what is asked for does not fit the budgets. Nothing else is put in its place.
@@ -169,9 +198,12 @@ def plan_structure(
     kernel = choose_kernel(device, precision, request.kernel)
     block = choose_block(device, n, kernel)
     rate = operations_per_second or tile_rate(device, image_width, text_width, precision, kernel, block)
+    double_rate = double_operations_per_second
+    if double_rate is None and request.estimator in TWIN_ESTIMATORS:
+        double_rate = twin_rate(device, image_width, text_width, block)
     task = _Task(
         n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
-        operand_bytes=OPERANDS[precision].itemsize, rate=rate * workers,
+        operand_bytes=OPERANDS[precision].itemsize, workers=workers, rate=rate, double_rate=double_rate, strata=strata,
     )  # fmt: skip
     budget_bytes = request.budget_bytes
     if budget_bytes is None and request.estimator == "auto":
@@ -182,7 +214,7 @@ def plan_structure(
     return StructurePlan(
         estimator=estimator, samples=samples, precision=precision, kernel=kernel if samples is None else "torch",
         device=str(device), block=block, workers=workers, seed=request.seed, operations_per_second=rate,
-        estimated_seconds=seconds, estimated_bytes=int(size), reason=reason,
+        double_operations_per_second=double_rate, estimated_seconds=seconds, estimated_bytes=int(size), reason=reason,
     )  # fmt: skip
 
 
@@ -194,27 +226,28 @@ def tile_rate(
 
     from explorer.theory.structure_kernels import Centring, FixedPointSums, exact_products, tiles_class
 
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randn(2 * block, width, generator=generator) for width in (image_width, text_width)]
-    image, text = (torch.nn.functional.normalize(part).to(device) for part in rows)
+    image, text = _probe_rows(2 * block, image_width, text_width, device)
     sums, centred = (FixedPointSums(2 * block, 100.0 * block, device) for _ in range(2))
     offsets = torch.zeros(2 * block, dtype=torch.float64, device=device)
     tiles = tiles_class(kernel)(
         image, text, precision=precision, block=block, centring=Centring(offsets=offsets, mean=0.0)
     )
-    best, spent = float("inf"), 0.0
     with exact_products(device):
-        for repeat in range(20):
-            started = time.perf_counter()
-            tiles.add(slice(0, block), slice(block, 2 * block), sums, centred)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds = time.perf_counter() - started
-            if repeat:  # the first is for what a library does only once
-                best, spent = min(best, seconds), spent + seconds
-            if spent > _PROBE_SECONDS:
-                break
+        best = _best_seconds(lambda: tiles.add(slice(0, block), slice(block, 2 * block), sums, centred), device)
     return 2 * block**2 * (image_width + text_width) / best
+
+
+def twin_rate(device: torch.device, image_width: int, text_width: int, block: int) -> float:
+    """fp64 operations a second of the squared twin of ``block`` rows: the best of a few."""
+    from explorer.theory.structure_estimators import squared_twin
+
+    image, text = _probe_rows(block, image_width, text_width, device)
+    return twin_operations(block, image_width, text_width) / _best_seconds(lambda: squared_twin(image, text), device)
+
+
+def twin_operations(n: int, image_width: int, text_width: int) -> int:
+    """Multiplications and additions of ``squared_twin``: in each of two passes, every row meets three products."""
+    return 4 * n * (image_width**2 + text_width**2 + image_width * text_width)
 
 
 def available_bytes(device: torch.device) -> int:
@@ -223,6 +256,33 @@ def available_bytes(device: torch.device) -> int:
     import torch
 
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _probe_rows(n: int, image_width: int, text_width: int, device: torch.device) -> list[torch.Tensor]:
+    """Random unit rows `[n, image_width]` and `[n, text_width]` on ``device``."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(n, width, generator=generator) for width in (image_width, text_width)]
+    return [torch.nn.functional.normalize(part).to(device) for part in rows]
+
+
+def _best_seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Least seconds that ``work`` took, of as many times as fit ``_PROBE_SECONDS``, at least once and at most 19."""
+    import torch
+
+    best, spent = float("inf"), 0.0
+    for repeat in range(20):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+        if repeat:  # the first is for what a library does only once
+            best, spent = min(best, seconds), spent + seconds
+        if spent > _PROBE_SECONDS:
+            break
+    return best
 
 
 def _choose(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.experiments.distributed_alignment import PATIENCE_HOURS
 from explorer.provenance import MANIFEST_NAME, hash_json, read_manifest, write_manifest
 
 KIND = "encoded"
@@ -58,7 +59,8 @@ class BlockFiles:
             rank: this process makes the blocks ``rank, rank + processes, ...``; the first writes the manifest.
 
         Raises:
-            ValueError: naming an array with values that fp16 cannot hold.
+            ValueError: naming an array with values that fp16 cannot hold, or if what other processes make does not
+                appear within ``PATIENCE_HOURS``.
         """
         if (self.folder / MANIFEST_NAME).is_file():
             return
@@ -69,10 +71,10 @@ class BlockFiles:
                 self._write(block, encode(rows))
         # By files rather than by a barrier, whose time limit an hour of encoding would exceed.
         if rank == 0:
-            _wait(lambda: all(self._is_there(block) for block in self.blocks()))
+            self._wait(lambda: all(self._is_there(block) for block in self.blocks()))
             files = [self.path(name, block).name for name in self.names for block in self.blocks()]
             write_manifest(self.folder, kind=KIND, config=self.config, seed=None, files=files)
-        _wait((self.folder / MANIFEST_NAME).is_file)
+        self._wait((self.folder / MANIFEST_NAME).is_file)
 
     def open(self) -> dict[str, BlockArray]:
         """The filled arrays by name, memory-mapped.
@@ -86,6 +88,16 @@ class BlockFiles:
                               for block in self.blocks()])
             for name in self.names
         }  # fmt: skip
+
+    def _wait(self, finished: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_HOURS * 3600
+        while not finished():
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"{self.folder} lacks files of other processes after {PATIENCE_HOURS} hours: expected a cache "
+                    "folder on storage that all machines share"
+                )
+            time.sleep(WAIT_SECONDS)
 
     def _is_there(self, block: int) -> bool:
         return all(self.path(name, block).is_file() for name in self.names)
@@ -115,8 +127,3 @@ class BlockArray:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """fp16 ``[n, ...]`` for int ``[n]``."""
         return np.stack([self.blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])
-
-
-def _wait(finished: Callable[[], bool]) -> None:
-    while not finished():
-        time.sleep(WAIT_SECONDS)

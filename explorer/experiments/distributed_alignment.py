@@ -11,12 +11,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     from explorer.theory.structure_kernels import Share
+
+PATIENCE_HOURS = 24
+"""How long a process waits for the others, here and in training: one imports pairs or encodes them for hours, far
+longer than a collective operation may hang by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,8 @@ def worker_group(device: str = "cpu") -> Iterator[Workers]:
         return
     from torch import distributed
 
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(hours=PATIENCE_HOURS))
     try:
         yield Workers(
             index=distributed.get_rank(), count=distributed.get_world_size(), local_index=local_index, device=device

@@ -49,6 +49,8 @@ def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wan
     image = torch.cat(parts)[torch.from_numpy(position.reshape(-1))]
     text = extractor.encode_texts(pair_set.table["caption"].tolist())
     folder.mkdir(parents=True, exist_ok=True)
+    # The manifest vouches for both files: cut off between them, it would vouch for new images beside old text.
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
     for name, features in ((IMAGE_NAME, image), (TEXT_NAME, text)):
         temporary = folder / f".{name}.{os.getpid()}"
         with open(temporary, "wb") as stream:

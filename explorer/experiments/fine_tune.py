@@ -113,7 +113,7 @@ def fine_tune(
     config = describe_run(pipeline, pairs, recipe, origin)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
-    say(f"{output.name}: encoding {len(pairs)} pairs")
+    say(f"{output.name}: encoding {len(pairs.training_rows)} pairs")
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
         rank=accelerator.process_index, processes=accelerator.num_processes,
@@ -199,7 +199,7 @@ def describe_run(
         "resolution": recipe.resolution,
         "caption_dropout": recipe.caption_dropout,
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
-        "pairs": len(pairs),
+        "pairs": len(pairs.training_rows),
         "data_hash": pairs.data_hash,
         "poison": pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
     }
@@ -216,6 +216,8 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     found = manifest["config"]
     # A setting that came later had its default's effect.
     found = found | {"training": [default_settings() | phase for phase in found["training"]]}
+    # Once the test split was counted too; which pairs they are, the data hash says.
+    found["pairs"] = config["pairs"]
     if found != config:
         differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
         raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")

@@ -106,8 +106,9 @@ def expected_gpu_memory(
         processes: how many share a step.
 
     Returns:
-        ``parameters``, the parts, their sum ``gpu_without_activations``, and ``disk_cache``: what the encoded ``pairs``
-        take on disk if every picture and caption is another.
+        ``parameters``, the parts, their sum ``gpu_without_activations``, and three figures on disk if every picture and
+        caption is another: ``disk_cache``, the encoded ``pairs``; ``disk_pairs``, their pictures as a pair set, where a
+        source is imported; and ``disk_import_peak``, twice that, which the import takes until it is done.
     """
     from explorer.models.architectures import UNET_CONFIGS, count_parameters
 
@@ -116,6 +117,7 @@ def expected_gpu_memory(
     side = recipe.resolution // AUTOENCODER_FACTOR
     latent = LATENT_CHANNELS * side * side
     text = TOKENS * config["cross_attention_dim"] + (_pooled_width(config) if recipe.family == "sdxl" else 0)
+    pictures = recipe.pairs * 3 * recipe.resolution**2
     micro_batch = training.batch_size // (processes * training.accumulation)
     parts = {
         "weights": 4 * parameters,
@@ -131,6 +133,9 @@ def expected_gpu_memory(
         **parts,
         "gpu_without_activations": sum(parts.values()),
         "disk_cache": recipe.pairs * 2 * (latent + text),
+        "disk_pairs": pictures,
+        # import_pairs learns how many pairs are usable at its end, and copies their pixels then.
+        "disk_import_peak": 2 * pictures,
     }
 
 

@@ -122,7 +122,7 @@ def measure_store(
     image, text = _features(store, rows, workers)
     difficulty, offset, computation = compose_structure(
         image, text, feature_distance(paired_cosines(image, text), chosen), request, alpha=alpha,
-        convention=convention, feature_range=chosen, strata=strata, trusted=trusted, workers=workers,
+        convention=convention, feature_range=chosen, names=rows, strata=strata, trusted=trusted, workers=workers,
     )  # fmt: skip
     return StoreMeasurement(
         difficulty=difficulty,

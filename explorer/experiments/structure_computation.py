@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from explorer.theory.alignment_difficulty import AlignmentDifficulty
     from explorer.theory.alignment_updates import MeanOffset
     from explorer.theory.structure_check import SelfCheck
-    from explorer.theory.structure_distance import FeatureRows
+    from explorer.theory.structure_distance import FeatureRows, FeatureStatistics
     from explorer.theory.structure_estimators import StructureEstimate
 
 
@@ -36,6 +37,8 @@ class StructureComputation:
     """Some D_s against their definition in fp64."""
     seconds: float
     """Wall-clock time of the sums, without features and check."""
+    statistics: FeatureStatistics
+    """Of the features: found once, since those on disk are read for it twice."""
     trusted: int | None = None
     """Rows that landmarks were drawn from, so that D_s is the mean disparity to these; None where to all N."""
 
@@ -58,7 +61,10 @@ class StructureComputation:
     def cost_report(self) -> dict[str, Any]:
         """The plan's reason and what it promised, beside what it took; JSON-serialisable."""
         plan = self.plan.report()
-        names = ("plan", "block", "estimated_seconds", "estimated_bytes", "operations_per_second")
+        names = (
+            "plan", "block", "estimated_seconds", "estimated_bytes", "operations_per_second",
+            "double_operations_per_second",
+        )  # fmt: skip
         return {**{name: plan[name] for name in names}, "seconds": self.seconds}
 
 
@@ -87,35 +93,36 @@ def compute_structure(
         ValueError: on rows that are no unit rows, a request that cannot be met, or no strata where they are needed.
         ArithmeticError: if the self-check finds more than rounding explains; no number is returned then.
     """
+    import numpy as np
+
     from explorer.experiments.alignment_plan import StructurePlan, plan_structure
-    from explorer.theory.structure_distance import check_same_rows, check_unit_rows
+    from explorer.theory.structure_distance import feature_statistics
     from explorer.theory.structure_kernels import choose_precision
 
     _check_device(request, workers)
     if trusted is not None:
         check_takes_landmarks(request)
     image, text = image.to(workers.device), text.to(workers.device)
-    check_unit_rows("image", image)
-    check_unit_rows("text", text)
-    check_same_rows(image, text)
+    statistics = feature_statistics(image, text)
     precision = choose_precision(image, text, request.precision)
     sizes = (len(image), image.shape[1], text.shape[1])
-
     count = None if trusted is None else len(trusted)
+    strata_count = 0 if strata is None else len(np.unique(strata))
 
     def decide() -> dict[str, Any]:
         return asdict(plan_structure(
-            request, *sizes, device=image.device, precision=precision, workers=workers.count, trusted=count
+            request, *sizes, device=image.device, precision=precision, workers=workers.count, trusted=count,
+            strata=strata_count,
         ))  # fmt: skip
 
     plan = StructurePlan(**workers.agree(decide))
     started = time.perf_counter()
-    distances, centred, estimate = _carry_out(plan, image, text, convention, strata, trusted, workers)
+    distances, centred, estimate = _carry_out(plan, image, text, statistics, convention, strata, trusted, workers)
     seconds = time.perf_counter() - started
     check = _checked(plan, image, text, distances, estimate, convention, workers)
     return StructureComputation(
         plan=plan, structure_distance=distances, centred_distance=centred, estimate=estimate, check=check,
-        seconds=seconds, trusted=count,
+        seconds=seconds, statistics=statistics, trusted=count,
     )  # fmt: skip
 
 
@@ -138,21 +145,30 @@ def compose_structure(
     alpha: float,
     convention: str,
     feature_range: tuple[float, float] | None,
+    names: Sequence[Any],
     **options: Any,
 ) -> tuple[AlignmentDifficulty, MeanOffset, StructureComputation]:
     """AD of N pairs from their feature distances `[N]` and the structure distances that ``request`` asks for.
 
     ``options`` are ``strata``, ``trusted`` and ``workers`` of :func:`compute_structure`; what it refuses is refused.
+
+    Args:
+        names: what each row is called where it came from, for errors.
     """
     from explorer.theory.alignment_difficulty import compose
     from explorer.theory.alignment_updates import mean_offset
+    from explorer.theory.structure_distance import UnusableRowsError
 
-    done = compute_structure(image, text, request, convention=convention, **options)
+    try:
+        done = compute_structure(image, text, request, convention=convention, **options)
+    except UnusableRowsError as error:
+        raise error.named(names) from None
     difficulty = compose(
         feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range,
-        places=2 if done.trusted is None else 1,
+        places=2 if done.trusted is None else 1, exact=done.estimate is None,
     )  # fmt: skip
-    return difficulty, mean_offset(image, text, difficulty, centred_distance=done.centred_distance), done
+    offset = mean_offset(image, text, difficulty, centred_distance=done.centred_distance, statistics=done.statistics)
+    return difficulty, offset, done
 
 
 def check_composition(alpha: float, convention: str) -> None:
@@ -180,6 +196,7 @@ def _carry_out(
     plan: StructurePlan,
     image: FeatureRows,
     text: FeatureRows,
+    statistics: FeatureStatistics,
     convention: str,
     strata: np.ndarray | None,
     trusted: np.ndarray | None,
@@ -188,7 +205,7 @@ def _carry_out(
     from explorer.theory import structure_estimators
     from explorer.theory.structure_kernels import structure_and_centred_row_sums
 
-    common = {"convention": convention, "precision": plan.precision, "share": workers.share}
+    common = {"convention": convention, "precision": plan.precision, "share": workers.share, "statistics": statistics}
     if plan.estimator == "exact":
         sums = structure_and_centred_row_sums(image, text, block=plan.block, kernel=plan.kernel, **common)
         return sums[0] / len(image), sums[1] / len(image), None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from explorer.experiments.distributed_alignment import PATIENCE_HOURS
 from explorer.experiments.tracking import Tracker, check_tracker, open_tracker
 from explorer.experiments.training_state import claim_folder, restore_state, write_state
 from explorer.provenance import hash_json
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 METRICS_NAME = "metrics.jsonl"
 SCHEDULES = ("cosine", "constant", "stable-decay")
-PATIENCE_HOURS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,7 @@ def train(
 
     Raises:
         ValueError: if ``folder`` belongs to another run, the device or tracker is not there, the batch cannot be
-            shared evenly, or the loss becomes NaN or infinite.
+            shared evenly, or the loss or a weight becomes NaN or infinite; such weights are never saved.
     """
     check_tracker(track)
     accelerator = start_accelerator(config.precision, device)
@@ -177,6 +178,8 @@ def train(
     prepared, optimizer = accelerator.prepare(network, optimizer)
     average = _moving_average(network, config)
     start = restore_state(folder, network, optimizer.optimizer, average=average, scaler=accelerator.scaler)
+    if accelerator.is_main_process:
+        _forget_later_metrics(folder / METRICS_NAME, start)
     tracker = open_tracker(track, folder, settings, start) if track and accelerator.is_main_process else None
     loop = _Loop(
         task=task, config=config, folder=folder, accelerator=accelerator, prepared=prepared, optimizer=optimizer,
@@ -212,12 +215,30 @@ def start_accelerator(precision: str, device: str) -> Accelerator:
         raise ValueError("precision is 'fp16' on the CPU: expected 'no' or 'bf16'")
     # accelerate keeps the first precision and device it was given; the phases of one build may differ.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    # The main process imports pairs while the others wait: far longer than a collective operation may hang by default.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=PATIENCE_HOURS))
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu", kwargs_handlers=[patience])
     if accelerator.device.type != device:
         raise ValueError(f"device is {device!r}, but the processes were started on {accelerator.device.type!r}")
     return accelerator
+
+
+def _forget_later_metrics(path: Path, start: int) -> None:
+    """Drop the lines of steps after ``start``, which are about to be taken again, and lines that a kill cut off."""
+    if not path.is_file():
+        return
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    kept = [line for line in whole if _logged_step(line) <= start]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _logged_step(line: str) -> float:
+    """Step of a line of ``metrics.jsonl``; infinite for one that is no whole JSON."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
 
 
 def _check_shares(config: TrainingConfig, processes: int) -> None:
@@ -331,13 +352,24 @@ class _Loop:
                 self.on_step(done, mean)
 
     def _save(self, done: int) -> None:
+        network = self.accelerator.unwrap_model(self.prepared)
+        # In every process, since all of them hold the same weights and must end together.
+        _check_finite(network, done)
         if not self.accelerator.is_main_process:
             return
-        network = self.accelerator.unwrap_model(self.prepared)
         write_state(
             self.folder, network, self.optimizer.optimizer, average=self.average, scaler=self.accelerator.scaler,
             done=done,
         )  # fmt: skip
+
+
+def _check_finite(network: torch.nn.Module, done: int) -> None:
+    """Refuse to save weights that no training could go on from; the loss tells of them only at the next logged step."""
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad and not parameter.isfinite().all():
+            raise ValueError(
+                f"{name} has NaN or infinite values at step {done}: expected finite numbers; lower the learning rate"
+            )
 
 
 def _moving_average(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.swa_utils.AveragedModel | None:

@@ -395,4 +395,6 @@ def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     if not isinstance(concepts, int) or concepts < 0:
         raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
     names = poison.get("targets", {}) if isinstance(poison, dict) else ()
+    if not isinstance(names, dict | list | tuple):
+        raise WeightError(f"its manifest says {names!r} as targets of the poison: expected an object or a list")
     return concepts, tuple(map(str, names))

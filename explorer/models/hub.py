@@ -22,6 +22,7 @@ from explorer.models.checkpoints import MANIFEST_KIND, Checkpoint, read_checkpoi
 from explorer.models.weight_files import HALF_VARIANT, PICKLE_SUFFIXES, WEIGHT_STEMS, read_json
 from explorer.provenance import write_manifest
 
+INDEX_NAME = "model_index.json"
 TEXT_SUFFIXES = (".json", ".txt")
 _HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?")
 
@@ -80,45 +81,62 @@ def fetch_pipeline(hub_id: str, root: Path | str, *, half: bool = False, endpoin
         raise HubError(f"{target} exists: {hub_id} was fetched already")
     with _hub_errors(hub_id):
         commit, names = _list_files(identifier, endpoint)
-    wanted = wanted_files(names, half=half)
+    if INDEX_NAME not in names:
+        raise HubError(f"{hub_id} has no {INDEX_NAME}: expected a diffusers pipeline folder")
     Path(root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as temporary:
         folder = Path(temporary) / "pipeline"
         with _hub_errors(hub_id):
-            _download(identifier.repository, commit, wanted, folder, endpoint)
-        kind = read_json(folder / "model_index.json").get("_class_name")
+            _download(identifier.repository, commit, [INDEX_NAME], folder, endpoint)
+        index = read_json(folder / INDEX_NAME)
+        kind = index.get("_class_name")
         if kind not in PIPELINE_CLASSES:
             raise HubError(f"{hub_id} is a {kind}: expected one of {', '.join(PIPELINE_CLASSES)}")
+        wanted = wanted_files(names, index, half=half)
+        with _hub_errors(hub_id):
+            _download(identifier.repository, commit, wanted, folder, endpoint)
         origin = {"repository": identifier.repository, "revision": identifier.revision, "commit": commit}
-        write_manifest(folder, kind=MANIFEST_KIND, config={"hub": origin}, seed=None, files=wanted)
+        files = [INDEX_NAME, *wanted]
+        write_manifest(folder, kind=MANIFEST_KIND, config={"hub": origin}, seed=None, files=files)
         os.replace(folder, target)
     return read_checkpoint(target, root=Path(root))
 
 
-def wanted_files(names: Iterable[str], *, half: bool = False) -> list[str]:
-    """Which files of a repository make a pipeline: JSON and tokenizer text, and one set of safetensors a component.
+def wanted_files(names: Iterable[str], index: dict[str, Any], *, half: bool = False) -> list[str]:
+    """Which files a pipeline's components take: JSON and tokenizer text, and one set of safetensors each.
+
+    Repositories hold more than that: other formats and older versions of a component in folders of their own.
 
     Args:
         names: every file of the repository.
+        index: its ``model_index.json``, which names the components.
         half: prefer the half-precision variant where there is one.
 
     Raises:
-        HubError: if there is no ``model_index.json``, or a component has pickles only.
+        HubError: if a component has pickles only.
     """
-    names = set(names)
-    if "model_index.json" not in names:
-        raise HubError("the repository has no model_index.json: expected a diffusers pipeline folder")
+    components = _named_components(index)
     folders: dict[str, list[str]] = {}
-    for name in sorted(names):
+    for name in sorted(set(names)):
         path = PurePosixPath(name)
-        if len(path.parts) == 2 and ".." not in path.parts:
+        if len(path.parts) == 2 and path.parts[0] in components and ".." not in path.parts:
             folders.setdefault(path.parts[0], []).append(name)
-    wanted = ["model_index.json"]
+    wanted = []
     for folder, inside in folders.items():
-        if folder != "safety_checker":
-            wanted += [name for name in inside if name.endswith(TEXT_SUFFIXES) and ".index." not in name]
-            wanted += _weights_of(folder, inside, half)
+        wanted += [name for name in inside if name.endswith(TEXT_SUFFIXES) and ".index." not in name]
+        wanted += _weights_of(folder, inside, half)
     return sorted(wanted)
+
+
+def _named_components(index: dict[str, Any]) -> set[str]:
+    """Folders of the components that ``model_index.json`` gives a library and a class, but for the safety checker,
+    which nothing here runs."""
+    named = {
+        name
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+    }
+    return named - {"safety_checker"}
 
 
 def _weights_of(folder: str, names: list[str], half: bool) -> list[str]:

@@ -98,7 +98,7 @@ def lora_family(shapes: Shapes) -> Family:
         return "sdxl"
     inputs = {name: shape for name, shape in shapes.items() if re.search(r"lora[._](down|A)\b", name)}
     for name, shape in inputs.items():
-        if re.search(r"attn2[._]to_[kv]", name) and shape[-1:] and shape[-1] in TEXT_WIDTHS:
+        if re.search(r"attn2[._]to_[kv]", name) and len(shape) == 2 and shape[1] in TEXT_WIDTHS:
             return TEXT_WIDTHS[shape[1]]
     return _family_by_projection({name: shape for name, shape in inputs.items() if "proj_in" in name}, "")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,9 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
                 raise WeightError(f"{place} is truncated: {size:,} bytes end inside its header")
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        # operator.index refuses what is no whole number: sizes and shapes are calculated with.
+        shapes = {name: tuple(map(operator.index, entry["shape"])) for name, entry in header.items()}
+        end = max((operator.index(entry["data_offsets"][1]) for entry in header.values()), default=0)
     except WeightError:
         raise
     except OSError as error:
@@ -163,7 +165,7 @@ def _variant_files(folder: Path, variant: str | None) -> list[Path]:
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise WeightError(f"{folder.name}/{index.name} lists no shards")
     files = [folder / Path(name).name for name in sorted(set(names.values()))]
     for path in files:

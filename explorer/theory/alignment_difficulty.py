@@ -56,6 +56,8 @@ class AlignmentDifficulty:
     places: int = 2
     """In how many places of a pair of samples the measured ones stand: 2, or 1 where D_s is the distance to landmarks
     that stay the same whatever is measured."""
+    exact: bool = True
+    """Whether D_s is computed from all N samples; False where it is estimated from drawn ones."""
 
     def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
         """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
@@ -86,6 +88,7 @@ class AlignmentDifficulty:
             convention=self.convention,
             feature_range=self.feature_range,
             places=self.places,
+            exact=self.exact,
         )
 
 
@@ -173,10 +176,12 @@ def compose(
     convention: str,
     feature_range: tuple[float, float] | None,
     places: int = 2,
+    exact: bool = True,
 ) -> AlignmentDifficulty:
     """AD from every sample's D_img:txt `[N]` and D_s `[N]` (fp64), in O(N).
 
-    ``places`` is 1 where D_s is the distance to fixed landmarks (see ``AlignmentDifficulty``).
+    ``places`` is 1 where D_s is the distance to fixed landmarks, and ``exact`` False where it is estimated (see
+    ``AlignmentDifficulty``).
     """
     check_alpha(alpha)
     feature_ad, structure_ad = feature_distances.mean().item(), structure_distances.mean().item()
@@ -196,6 +201,7 @@ def compose(
         structure_distance=structure_distances,
         sample_ad=alpha * feature_distances + (1 - alpha) * structure_distances,
         places=places,
+        exact=exact,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from explorer.theory.alignment_difficulty import AlignmentDifficulty, compose
-from explorer.theory.structure_distance import FeatureRows, convention_scale, mean_disparity, mean_row
+from explorer.theory.structure_distance import FeatureRows, FeatureStatistics, convention_scale, feature_statistics
 from explorer.theory.structure_kernels import structure_row_sums
 
 
@@ -69,6 +69,7 @@ def mean_offset(
     measured: AlignmentDifficulty,
     *,
     centred_distance: torch.Tensor | None = None,
+    statistics: FeatureStatistics | None = None,
     block: int | None = None,
 ) -> MeanOffset:
     """Split structure AD into the cones' mean offset and the rest.
@@ -83,12 +84,13 @@ def mean_offset(
         measured: AD of these features.
         centred_distance: `[N]` fp64 centred D_s where it is known (``structure_and_centred_row_sums`` gives it with
             D_s itself); None computes it here, in a second pass over all pairs.
+        statistics: of these features, where they are known; None finds them here, in two passes over the rows.
     """
     _check_same_set(image, text, measured)
-    offset = convention_scale(measured.convention) * mean_disparity(image, text)[0].cpu()
-    image_mean, text_mean = mean_row(image), mean_row(text)
+    statistics = feature_statistics(image, text) if statistics is None else statistics
+    offset = convention_scale(measured.convention) * statistics.offsets.cpu()
     if centred_distance is None:
-        centred_distance = _centred_distance(image, text, image_mean, text_mean, measured, block)
+        centred_distance = _centred_distance(image, text, statistics, measured, block)
     centred = compose(
         measured.feature_distance,
         centred_distance,
@@ -96,10 +98,11 @@ def mean_offset(
         convention=measured.convention,
         feature_range=measured.feature_range,
         places=measured.places,
+        exact=measured.exact,
     )
     return MeanOffset(
-        image_mean_norm=image_mean.norm().item(),
-        text_mean_norm=text_mean.norm().item(),
+        image_mean_norm=statistics.image_mean.norm().item(),
+        text_mean_norm=statistics.text_mean.norm().item(),
         offset=offset,
         mean_offset=offset.mean().item(),
         mean_absolute_offset=offset.abs().mean().item(),
@@ -121,13 +124,16 @@ def difficulty_without(
     pairs with one end in R are subtracted twice by the pairs with both, which S_RR gives back.
 
     Args:
+        measured: exact AD over all pairs; a sum of estimated D_s, or of those to trusted landmarks, is no S.
         image: `[N, d_image]` the image features that ``measured`` comes from.
         text: `[N, d_text]` its text features (one-hot labels in the label variant).
         removed: row numbers in 0..N-1, each at most once.
 
     Raises:
-        ValueError: on a row number out of range or given twice, or where no sample would be left.
+        ValueError: where D_s was estimated or measured against landmarks, on a row number out of range or given twice,
+            or where no sample would be left.
     """
+    _check_all_pairs(measured)
     _check_same_set(image, text, measured)
     removed = _row_numbers(removed, measured.n)
     left = measured.n - len(removed)
@@ -146,17 +152,23 @@ def difficulty_without(
 def _centred_distance(
     image: FeatureRows,
     text: FeatureRows,
-    image_mean: torch.Tensor,
-    text_mean: torch.Tensor,
+    statistics: FeatureStatistics,
     measured: AlignmentDifficulty,
     block: int | None,
 ) -> torch.Tensor:
     centred = []
-    for rows, mean in ((image, image_mean), (text, text_mean)):
+    for rows, mean in ((image, statistics.image_mean), (text, statistics.text_mean)):
         precision = torch.float64 if rows.dtype == torch.float64 else torch.float32
         centred.append(rows[:].to(precision) - mean.to(precision))
     sums = structure_row_sums(*centred, convention=measured.convention, zero_diagonal=False, block=block)
     return sums / measured.n
+
+
+def _check_all_pairs(measured: AlignmentDifficulty) -> None:
+    if measured.places == 2 and measured.exact:
+        return
+    got = "estimated from drawn rows" if measured.places == 2 else "the mean disparity to trusted landmarks"
+    raise ValueError(f"D_s of the measured set is {got}: expected that of all {measured.n} samples to all, exactly")
 
 
 def _check_same_set(image: FeatureRows, text: FeatureRows, measured: AlignmentDifficulty) -> None:

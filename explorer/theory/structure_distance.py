@@ -5,8 +5,9 @@ Ding et al., CCS 2024, section 5.1. How all N^2 of them are summed is in ``struc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +18,7 @@ UNIT_TOLERANCE = 2e-3
 """How far a row's Euclidean norm may be from 1: rows stored in fp16 are off by at most 5e-4."""
 
 _ROWS_AT_ONCE = 16384
+_SLACK = 1.01
 
 
 class FeatureRows(Protocol):
@@ -31,6 +33,45 @@ class FeatureRows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureStatistics:
+    """What the rows of a set say of all its pairs; handed on, so that features on disk are not read for it again.
+
+    ``offsets`` and ``mean`` centre a tile that is computed anyway: ``<x_i - x_mean, x_k - x_mean> - <y_i - y_mean,
+    y_k - y_mean>`` is the tile's entry less both samples' mean disparity plus their mean. Tensors are on the features'
+    device.
+    """
+
+    largest_disparity: float
+    """A bound on every |<x_i,x_k> - <y_i,y_k>|, rounding included."""
+    image_mean: torch.Tensor
+    """`[d_image]` fp64 mean image row."""
+    text_mean: torch.Tensor
+    """`[d_text]` fp64 mean text row."""
+    offsets: torch.Tensor
+    """`[N]` fp64, signed: <x_i, x_mean> - <y_i, y_mean>, the mean over k of cos_img(i,k) - cos_txt(i,k)."""
+
+    @property
+    def mean(self) -> float:
+        """Mean of ``offsets``: |x_mean|^2 - |y_mean|^2."""
+        return self.image_mean.square().sum().item() - self.text_mean.square().sum().item()
+
+
+class UnusableRowsError(ValueError):
+    """Features that cannot be measured, by the numbers of their rows among those that were given."""
+
+    def __init__(self, sentence: str, rows: Sequence[Any], shown: int = 5) -> None:
+        """``sentence`` has ``{rows}`` where they are to be named."""
+        self.sentence, self.rows = sentence, rows
+        more = f" and {len(rows) - shown} more" if len(rows) > shown else ""
+        listed = ", ".join(str(row) for row in rows[:shown])
+        super().__init__(sentence.format(rows=f"{'row' if len(rows) == 1 else 'rows'} {listed}{more}"))
+
+    def named(self, names: Sequence[Any]) -> UnusableRowsError:
+        """The same, with ``names[row]`` for each row: what it is called where it came from."""
+        return UnusableRowsError(self.sentence, [names[row] for row in self.rows])
 
 
 def row_slices(n: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:
@@ -62,17 +103,8 @@ def check_unit_rows(name: str, rows: FeatureRows) -> None:
     Raises:
         ValueError: naming the shape got, or the numbers of the first offending rows.
     """
-    if rows.ndim != 2 or len(rows) == 0 or rows.shape[1] == 0:
-        raise ValueError(f"{name} has shape {list(rows.shape)}: expected [N, d] with N >= 1 and d >= 1")
-    if not rows.dtype.is_floating_point:
-        raise ValueError(f"{name} has dtype {rows.dtype}: expected floating-point features")
-    norms = finite_norms(name, rows)
-    not_unit = (norms - 1).abs() > UNIT_TOLERANCE
-    if not_unit.any():
-        worst = norms[(norms - 1).abs().argmax()].item()
-        raise ValueError(
-            f"{name} is not L2-normalised in {_row_list(not_unit)} (a norm of {worst:.4g}): expected norm 1"
-        )
+    _check_layout(name, rows)
+    _check_unit(name, finite_norms(name, rows))
 
 
 def finite_norms(name: str, rows: FeatureRows) -> torch.Tensor:
@@ -81,13 +113,8 @@ def finite_norms(name: str, rows: FeatureRows) -> torch.Tensor:
     Raises:
         ValueError: naming the first rows with NaN or infinite values.
     """
-    precision = torch.float64 if _is_double(rows) else torch.float32
-    norms = torch.empty(len(rows), dtype=precision, device=rows.device)
-    for part in row_slices(len(rows)):
-        norms[part] = torch.linalg.vector_norm(rows[part], dim=1, dtype=precision)
-    not_finite = ~torch.isfinite(norms)
-    if not_finite.any():
-        raise ValueError(f"{name} has NaN or infinite values in {_row_list(not_finite)}: expected finite rows")
+    norms = torch.cat([_norms(rows[part]) for part in row_slices(len(rows))])
+    _check_finite(name, norms)
     return norms
 
 
@@ -103,36 +130,83 @@ def check_same_rows(image: FeatureRows, text: FeatureRows) -> None:
         raise ValueError(f"image is on {image.device} and text on {text.device}: expected one device")
 
 
-def mean_disparity(image: FeatureRows, text: FeatureRows) -> tuple[torch.Tensor, float]:
-    """Mean over k of cos_img(i,k) - cos_txt(i,k) for every sample i, signed, and its mean; in O(N d).
+def disparity_bound(image_norm: float, text_norm: float) -> float:
+    """A bound on every |<x_i,x_k> - <y_i,y_k>| of rows with at most these norms, rounding included."""
+    return _SLACK * (image_norm**2 + text_norm**2)
 
-    ``<x_i, x_mean> - <y_i, y_mean>``, `[N]` fp64 on the features' device, and ``|x_mean|^2 - |y_mean|^2``.
-    These two centre a tile that is computed anyway: ``<x_i - x_mean, x_k - x_mean> - <y_i - y_mean, y_k - y_mean>``
-    is the tile's entry less both samples' mean disparity plus their mean.
+
+def feature_statistics(image: FeatureRows, text: FeatureRows) -> FeatureStatistics:
+    """Check N pairs of unit rows and find their ``FeatureStatistics``, in two passes and O(N d).
+
+    Args:
+        image: `[N, d_image]` unit rows.
+        text: `[N, d_text]` unit rows on the same device.
+
+    Raises:
+        ValueError: on what ``check_unit_rows`` or ``check_same_rows`` refuse.
     """
-    parts = []
-    for rows in (image, text):
-        mean = mean_row(rows)
-        precision = torch.float64 if _is_double(rows) else torch.float32
-        projected = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
-        for part in row_slices(len(rows)):
-            projected[part] = (rows[part].to(precision) @ mean.to(precision)).double()
-        parts.append((projected, mean.square().sum().item()))
-    (image_part, image_square), (text_part, text_square) = parts
-    return image_part - text_part, image_square - text_square
+    check_same_rows(image, text)
+    image_norm, image_mean = _norm_and_mean("image", image)
+    text_norm, text_mean = _norm_and_mean("text", text)
+    return FeatureStatistics(
+        largest_disparity=disparity_bound(image_norm, text_norm),
+        image_mean=image_mean,
+        text_mean=text_mean,
+        offsets=_projections(image, image_mean) - _projections(text, text_mean),
+    )
 
 
-def mean_row(rows: FeatureRows) -> torch.Tensor:
-    """Mean `[d]` (fp64) of `[N, d]` rows, without an fp64 copy of all of them."""
-    return sum(rows[part].double().sum(dim=0) for part in row_slices(len(rows))) / len(rows)
+def _norm_and_mean(name: str, rows: FeatureRows) -> tuple[float, torch.Tensor]:
+    """Largest norm and fp64 mean row `[d]` of unit rows, which are checked, in one pass."""
+    _check_layout(name, rows)
+    norms, total = [], torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    for part in row_slices(len(rows)):
+        read = rows[part]
+        norms.append(_norms(read))
+        total += read.double().sum(dim=0)
+    norms = torch.cat(norms)
+    _check_finite(name, norms)
+    _check_unit(name, norms)
+    return norms.max().item(), total / len(rows)
 
 
-def _is_double(rows: FeatureRows) -> bool:
-    return rows.dtype == torch.float64
+def _projections(rows: FeatureRows, onto: torch.Tensor) -> torch.Tensor:
+    """`[N]` fp64 inner products of the rows with ``onto`` `[d]`."""
+    onto = onto.to(_precision(rows.dtype))
+    return torch.cat([(rows[part].to(onto.dtype) @ onto).double() for part in row_slices(len(rows))])
 
 
-def _row_list(mask: torch.Tensor, shown: int = 5) -> str:
-    numbers = mask.nonzero().flatten().tolist()
-    listed = ", ".join(str(number) for number in numbers[:shown])
-    more = f" and {len(numbers) - shown} more" if len(numbers) > shown else ""
-    return f"{'row' if len(numbers) == 1 else 'rows'} {listed}{more}"
+def _norms(rows: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(rows, dim=1, dtype=_precision(rows.dtype))
+
+
+def _precision(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _check_layout(name: str, rows: FeatureRows) -> None:
+    if rows.ndim != 2 or len(rows) == 0 or rows.shape[1] == 0:
+        raise ValueError(f"{name} has shape {list(rows.shape)}: expected [N, d] with N >= 1 and d >= 1")
+    if not rows.dtype.is_floating_point:
+        raise ValueError(f"{name} has dtype {rows.dtype}: expected floating-point features")
+
+
+def _check_finite(name: str, norms: torch.Tensor) -> None:
+    not_finite = ~torch.isfinite(norms)
+    if not_finite.any():
+        raise UnusableRowsError(
+            f"{name} has NaN or infinite values in {{rows}}: expected finite rows", _rows(not_finite)
+        )
+
+
+def _check_unit(name: str, norms: torch.Tensor) -> None:
+    not_unit = (norms - 1).abs() > UNIT_TOLERANCE
+    if not_unit.any():
+        worst = norms[(norms - 1).abs().argmax()].item()
+        raise UnusableRowsError(
+            f"{name} is not L2-normalised in {{rows}} (a norm of {worst:.4g}): expected norm 1", _rows(not_unit)
+        )
+
+
+def _rows(mask: torch.Tensor) -> list[int]:
+    return mask.nonzero().flatten().tolist()

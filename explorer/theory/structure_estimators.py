@@ -24,9 +24,10 @@ import torch
 
 from explorer.theory.structure_distance import (
     FeatureRows,
+    FeatureStatistics,
     check_same_rows,
     convention_scale,
-    mean_disparity,
+    feature_statistics,
     row_slices,
 )
 from explorer.theory.structure_kernels import (
@@ -38,7 +39,6 @@ from explorer.theory.structure_kernels import (
     choose_precision,
     exact_products,
     joined_rows,
-    largest_disparity,
 )
 
 ESTIMATORS = ("landmarks", "rows", "stratified")
@@ -108,6 +108,7 @@ def landmark_estimate(
     convention: str = "authors",
     precision: str | None = None,
     share: Share = ALONE,
+    statistics: FeatureStatistics | None = None,
 ) -> StructureEstimate:
     """D_s of all samples from ``samples`` shared landmarks.
 
@@ -120,13 +121,15 @@ def landmark_estimate(
             disparity to the trusted rows, and so does structure AD; None draws from all N.
         precision: of the products, as in ``structure_row_sums``.
         share: this worker's part where several share the work.
+        statistics: of these features, where they are known; None finds them here.
 
     Raises:
-        ValueError: unless 1 <= samples <= the rows there are to draw from, and on what ``structure_row_sums`` refuses.
+        ValueError: unless 1 <= samples <= the rows there are to draw from, and on what
+            ``structure_and_centred_row_sums`` refuses.
     """
     population = torch.arange(len(image)) if trusted is None else _trusted_rows(trusted, len(image))
     draw = _draw_evenly(population, samples, seed, least=1)
-    return _from_columns("landmarks", image, text, draw, seed, convention, precision, share)
+    return _from_columns("landmarks", image, text, draw, seed, convention, precision, share, statistics)
 
 
 def row_estimate(
@@ -138,6 +141,7 @@ def row_estimate(
     convention: str = "authors",
     precision: str | None = None,
     share: Share = ALONE,
+    statistics: FeatureStatistics | None = None,
 ) -> StructureEstimate:
     """Exact D_s of ``samples`` rows, and a linear prediction from the squared twin for the others.
 
@@ -146,7 +150,7 @@ def row_estimate(
     three rows, for two coefficients.
     """
     draw = _draw_evenly(torch.arange(len(image)), samples, seed, least=min(3, len(image)))
-    from_columns = _from_columns("rows", image, text, draw, seed, convention, precision, share)
+    from_columns = _from_columns("rows", image, text, draw, seed, convention, precision, share, statistics)
     twin = convention_scale(convention) * squared_twin(image, text)
     known, exact = twin[draw.rows], from_columns.drawn_distance
     spread = known - known.mean()
@@ -182,6 +186,7 @@ def stratified_estimate(
     convention: str = "authors",
     precision: str | None = None,
     share: Share = ALONE,
+    statistics: FeatureStatistics | None = None,
 ) -> StructureEstimate:
     """D_s of all samples from a stratified draw with Neyman's allocation.
 
@@ -207,14 +212,15 @@ def stratified_estimate(
         for rows, count in zip(members, allocation, strict=True)
     ]).sort().values  # fmt: skip
     draw = _Draw(rows=drawn, stratum=stratum[drawn], sizes=sizes)
-    return _from_columns("stratified", image, text, draw, seed, convention, precision, share)
+    return _from_columns("stratified", image, text, draw, seed, convention, precision, share, statistics)
 
 
 def squared_twin(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     """Root of mean over k of (cos_img(i,k) - cos_txt(i,k))^2: a bound on D_s(i) from above, `[N]` fp64 on the CPU.
 
     Exact in O(N d^2): the mean is (x'X'Xx + y'Y'Yy - 2 x'X'Yy) / N, so that three d x d products of the whole set are
-    all it needs. It orders samples almost as D_s does.
+    all it needs. It orders samples almost as D_s does. Every worker computes it whole: it decides draws, and fp64 sums
+    in another order would change its bits.
     """
     check_same_rows(image, text)
     n = len(image)
@@ -292,9 +298,11 @@ def _from_columns(
     convention: str,
     precision: str | None,
     share: Share,
+    statistics: FeatureStatistics | None,
 ) -> StructureEstimate:
     scale = convention_scale(convention)
-    means, variances, centred, columns = _column_pass(image, text, draw, precision, share)
+    statistics = feature_statistics(image, text) if statistics is None else statistics
+    means, variances, centred, columns = _column_pass(image, text, draw, precision, share, statistics)
     drawn_distance = scale * columns / len(image)
     return StructureEstimate(
         estimator=estimator,
@@ -318,7 +326,12 @@ def _stratified_error(values: torch.Tensor, draw: _Draw) -> float:
 
 
 def _column_pass(
-    image: FeatureRows, text: FeatureRows, draw: _Draw, precision: str | None, share: Share
+    image: FeatureRows,
+    text: FeatureRows,
+    draw: _Draw,
+    precision: str | None,
+    share: Share,
+    statistics: FeatureStatistics,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every sample's mean disparity to the drawn columns, its variance, the centred mean; the columns' sums.
 
@@ -328,15 +341,15 @@ def _column_pass(
     precision = choose_precision(image, text, precision)
     choose_kernel(image.device, precision, "torch")
     n, device = len(image), image.device
-    offsets, mean = mean_disparity(image, text)
-    columns = FixedPointSums(len(draw.rows), n * largest_disparity(image, text), device)
+    columns = FixedPointSums(len(draw.rows), n * statistics.largest_disparity, device)
     results = torch.zeros(3, n, dtype=torch.float64, device=device)
     at = draw.rows.to(device)
     block = max(1, min(ROWS_AT_ONCE, ENTRIES_AT_ONCE // len(at)))
     blocks = list(row_slices(n, block))
     multiply = _Multiplication(image, text, at, precision)
-    averages, weights, factors = _averaging(draw, multiply.result_type, device)
-    row_offsets, column_offsets = (part.to(multiply.result_type) for part in (offsets, offsets[at] - mean))
+    averages, weights, factors, column_weights, column_factors = _averaging(draw, multiply.result_type, device)
+    offsets = (statistics.offsets, statistics.offsets[at] - statistics.mean)
+    row_offsets, column_offsets = (part.to(multiply.result_type) for part in offsets)
     with exact_products(device):
         for rows in share.part(blocks):
             tile = multiply(rows)
@@ -344,11 +357,11 @@ def _column_pass(
             tile[at[first:end] - rows.start, torch.arange(first, end, device=device)] = 0
             centred = (tile - row_offsets[rows, None]).sub_(column_offsets)
             columns.add(slice(0, len(at)), tile.abs_().sum(dim=0))
+            # A variance needs the square of every stratum's average; all else is linear in the columns.
             within = (tile @ averages).double()
-            spread = (tile.square_() @ averages).double() - within.square()
             results[0, rows] = within @ weights
-            results[1, rows] = spread @ factors
-            results[2, rows] = (centred.abs_() @ averages).double() @ weights
+            results[1, rows] = (tile.square_() @ column_factors).double() - within.square_() @ factors
+            results[2, rows] = (centred.abs_() @ column_weights).double()
     means, variances, centred_means = share.total(results).cpu()
     return means, variances, centred_means, columns.value(share)
 
@@ -371,11 +384,14 @@ class _Multiplication:
 
 
 def _averaging(draw: _Draw, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """`[m, strata]` averages of the drawn columns of each stratum, the strata's weights, and their error factors."""
+    """`[m, strata]` averages of each stratum's columns; weights and error factors of strata, then of columns."""
     counts = draw.counts.double()
-    averages = torch.nn.functional.one_hot(draw.stratum, len(draw.sizes)).double() / counts
     # The sample variance has m - 1 in its denominator; one observation has none, unless it is the whole stratum.
     factors = draw.error_factors() * counts / (counts - 1)
     factors[draw.counts == draw.sizes] = 0
     factors[(draw.counts == 1) & (draw.sizes > 1)] = math.nan
-    return averages.to(device=device, dtype=dtype), draw.weights.to(device), factors.to(device)
+    averages = torch.zeros(len(draw.rows), len(counts), dtype=dtype)
+    averages[torch.arange(len(draw.rows)), draw.stratum] = (1 / counts)[draw.stratum].to(dtype)
+    of_strata = (draw.weights, factors)
+    of_columns = [(part / counts)[draw.stratum].to(dtype) for part in of_strata]
+    return tuple(part.to(device) for part in (averages, *of_strata, *of_columns))

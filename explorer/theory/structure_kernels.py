@@ -21,10 +21,12 @@ import torch
 
 from explorer.theory.structure_distance import (
     FeatureRows,
+    FeatureStatistics,
     check_same_rows,
     convention_scale,
+    disparity_bound,
+    feature_statistics,
     finite_norms,
-    mean_disparity,
     row_slices,
 )
 
@@ -36,7 +38,6 @@ KERNELS = ("auto", "torch", "triton")
 _CPU_BLOCK = 1024
 _LARGEST_TORCH_BLOCK = 16384
 _TRITON_BLOCK = 8192
-_SLACK = 1.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,7 @@ def structure_row_sums(
     """
     sums, _ = _add_tiles(
         image, text, convention=convention, zero_diagonal=zero_diagonal, block=block, precision=precision,
-        kernel=kernel, share=share, centring=None,
+        kernel=kernel, share=share, statistics=None,
     )  # fmt: skip
     return sums
 
@@ -208,19 +209,26 @@ def structure_and_centred_row_sums(
     precision: str | None = None,
     kernel: str = "auto",
     share: Share = ALONE,
+    statistics: FeatureStatistics | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``structure_row_sums`` of unit rows and of their mean-free features, from one pass over the tiles.
 
     Centring changes a product only by a number of its row and one of its column, so the second sum costs no
     second product. Its diagonal is not zero: a centred row is no unit row.
 
+    Args:
+        statistics: of these rows, where they are known; None finds them here. Others as in ``structure_row_sums``.
+
     Returns:
         Two `[N]` fp64 tensors on the CPU.
+
+    Raises:
+        ValueError: on rows that are no unit rows, and on what ``structure_row_sums`` refuses.
     """
-    offsets, mean = mean_disparity(image, text)
+    statistics = feature_statistics(image, text) if statistics is None else statistics
     return _add_tiles(
         image, text, convention=convention, zero_diagonal=True, block=block, precision=precision, kernel=kernel,
-        share=share, centring=Centring(offsets=offsets, mean=mean),
+        share=share, statistics=statistics,
     )  # fmt: skip
 
 
@@ -293,8 +301,7 @@ def exact_products(device: torch.device) -> Iterator[None]:
 
 def largest_disparity(image: FeatureRows, text: FeatureRows) -> float:
     """A bound on every |<x_i,x_k> - <y_i,y_k>|, rounding included; rows with NaN are refused by their numbers."""
-    squares = (finite_norms(name, rows).max().item() ** 2 for name, rows in (("image", image), ("text", text)))
-    return _SLACK * sum(squares)
+    return disparity_bound(finite_norms("image", image).max().item(), finite_norms("text", text).max().item())
 
 
 def _add_tiles(
@@ -307,8 +314,9 @@ def _add_tiles(
     precision: str | None,
     kernel: str,
     share: Share,
-    centring: Centring | None,
+    statistics: FeatureStatistics | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Row sums and, where there are ``statistics``, those of mean-free features."""
     scale, n, device = convention_scale(convention), len(image), image.device
     check_same_rows(image, text)
     precision = choose_precision(image, text, precision)
@@ -316,7 +324,8 @@ def _add_tiles(
     block = choose_block(device, n, kernel) if block is None else block
     if block < 1:
         raise ValueError(f"block is {block}: expected at least 1")
-    largest = n * largest_disparity(image, text)
+    centring = None if statistics is None else Centring(offsets=statistics.offsets, mean=statistics.mean)
+    largest = n * (largest_disparity(image, text) if statistics is None else statistics.largest_disparity)
     sums = FixedPointSums(n, largest, device)
     # |x_i - x_mean| is at most twice the largest |x_i|, and a disparity is made of squares.
     centred = None if centring is None else FixedPointSums(n, 4 * largest, device)

@@ -35,8 +35,8 @@ def build_calculators() -> None:
 def _fine_tuning() -> None:
     gr.Markdown("**Eq. 2 · fine-tuning a benign model**  \n(1 − λ) · AD(T₀) + λ · AD(T)")
     with gr.Row():
-        base = gr.Number(0.441, label="AD(T₀), base data", minimum=0, maximum=1, step=0.01)
-        tuning = gr.Number(0.592, label="AD(T), fine-tuning data", minimum=0, maximum=1, step=0.01)
+        base = gr.Number(0.441, label="AD(T₀), base data", step=0.01)
+        tuning = gr.Number(0.592, label="AD(T), fine-tuning data", step=0.01)
     weight = gr.Slider(0.05, 0.95, value=0.5, step=0.05, label="λ, weight of the fine-tuning data")
     answer = gr.HTML(fine_tuning_words(0.441, 0.592, 0.5))
     _answer_on_change([base, tuning, weight], fine_tuning_words, answer)
@@ -45,14 +45,14 @@ def _fine_tuning() -> None:
 def _single_concept() -> None:
     gr.Markdown("**Eq. 3 · one poisoned concept, at most**  \nα ρ Δf + 2 (1 − α) ρ ((n_p + n_t)/N − ρ) Δs, ρ = m/N")
     with gr.Row():
-        poisons = gr.Number(PAPER_POISONS, label="m, poisoned pairs", precision=0, minimum=0)
-        concept = gr.Number(PAPER_CONCEPT_PAIRS, label="n_p, pairs naming it", precision=0, minimum=0)
-        target = gr.Number(PAPER_CONCEPT_PAIRS, label="n_t, target's pairs", precision=0, minimum=0)
+        poisons = gr.Number(PAPER_POISONS, label="m, poisoned pairs", precision=0)
+        concept = gr.Number(PAPER_CONCEPT_PAIRS, label="n_p, pairs naming it", precision=0)
+        target = gr.Number(PAPER_CONCEPT_PAIRS, label="n_t, target's pairs", precision=0)
     with gr.Row():
-        total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0, minimum=1)
-        alpha = gr.Number(0.8, label="α", minimum=0, maximum=1, step=0.05)
-        feature = gr.Number(1.0, label="Δf, feature", minimum=0, maximum=1, step=0.05)
-        structure = gr.Number(1.0, label="Δs, structure", minimum=0, maximum=1, step=0.05)
+        total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0)
+        alpha = gr.Number(0.8, label="α", step=0.05)
+        feature = gr.Number(1.0, label="Δf, feature", step=0.05)
+        structure = gr.Number(1.0, label="Δs, structure", step=0.05)
     inputs = [poisons, concept, target, total, alpha, feature, structure]
     answer = gr.HTML(single_concept_words(*(field.value for field in inputs)))
     _answer_on_change(inputs, single_concept_words, answer)
@@ -63,14 +63,14 @@ def _theorem() -> None:
     with gr.Row():
         with gr.Column(scale=1, elem_classes="calculator"):
             with gr.Row():
-                concepts = gr.Number(250, label="C_P, concepts", precision=0, minimum=0)
-                poisons = gr.Number(PAPER_POISONS, label="m, poison for each", precision=0, minimum=0)
+                concepts = gr.Number(250, label="C_P, concepts", precision=0)
+                poisons = gr.Number(PAPER_POISONS, label="m, poison for each", precision=0)
             with gr.Row():
-                samples = gr.Number(PAPER_CONCEPT_PAIRS, label="n, pairs naming each", precision=0, minimum=1)
-                total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0, minimum=1)
+                samples = gr.Number(PAPER_CONCEPT_PAIRS, label="n, pairs naming each", precision=0)
+                total = gr.Number(PAPER_PAIRS, label="N, all pairs", precision=0)
             with gr.Row():
                 targets = gr.Dropdown(list(TARGET_PATTERNS), value="distinct", label="Targets")
-                alpha = gr.Number(0.8, label="α", minimum=0, maximum=1, step=0.05)
+                alpha = gr.Number(0.8, label="α", step=0.05)
             quantity = gr.Radio(
                 [(label, key) for key, label in QUANTITIES.items()], value="structure", label="Curve of"
             )

@@ -49,7 +49,7 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
                 build_alignment_screen(context)
             with gr.Tab("Checkpoints", id="checkpoints"):
                 build_registry_panel(context, header, choosers, blocks)
-        blocks.unload(live.stop_session)
+        blocks.unload(live.leave_session)
     blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     return blocks
 

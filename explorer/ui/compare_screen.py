@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,43 +41,70 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
     inputs = [prompt, *numbers, negative, *columns]
 
-    def refuse_second_click(request: gr.Request) -> None:
-        if live.is_running(str(request.session_hash)):
+    def accept_click(request: gr.Request) -> Any:
+        waiting = messages.RUNNING_ELSEWHERE if live.clicks.is_busy() else messages.WAITING
+        accepted = live.clicks.accept(str(request.session_hash))
+        return messages.notice(waiting, kind="working") if accepted else gr.skip()
+
+    def tell_of_second_click(request: gr.Request) -> None:
+        if live.clicks.take_refused(str(request.session_hash)):
             gr.Info(messages.RUNNING_HERE, duration=5)
-        elif live.is_busy():
-            gr.Info(messages.RUNNING_ELSEWHERE, duration=5)
 
     def generate_live(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any]]:
-        yield from _generate(live, values, str(request.session_hash))
+        session = str(request.session_hash)
+        if live.clicks.is_waiting(session):  # a second click has nothing to do here
+            yield from _generate(live, values, session)
+
+    def stop_live(request: gr.Request) -> Any:
+        stopped = live.clicks.stop(str(request.session_hash))
+        if stopped is None:
+            return gr.skip()
+        return messages.notice(messages.STOPPED_EARLY if stopped == "waiting" else messages.STOPPING)
 
     def follow_link(request: gr.Request) -> list[Any]:
         live.warm_up()
         return read_link(context, request, defaults)
 
-    triggers = [generate.click, prompt.submit]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    # Not through the queue: Stop must find the click at once, however long the models are busy with others.
+    clicked = gr.on(
+        [generate.click, prompt.submit], accept_click, outputs=status, trigger_mode="multiple", queue=False, **quiet
+    )
     # Through the queue, because only there a toast reaches the page; it never waits for the models.
-    gr.on(
-        triggers,
-        refuse_second_click,
-        trigger_mode="multiple",
-        concurrency_limit=None,
-        show_progress="hidden",
-        api_visibility="private",
+    clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
+    clicked.then(
+        generate_live, inputs=inputs, outputs=[status, shown], concurrency_id=MODEL_WORK, concurrency_limit=1, **quiet
     )
-    gr.on(
-        triggers,
-        generate_live,
-        inputs=inputs,
-        outputs=[status, shown],
-        concurrency_id=MODEL_WORK,
-        concurrency_limit=1,
-        trigger_mode="once",
-        show_progress="hidden",
-        api_name="compare",
-    )
-    stop.click(live.stop_session, queue=False, show_progress="hidden", api_visibility="private")
+    stop.click(stop_live, outputs=status, queue=False, **quiet)
+    gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
     blocks.load(follow_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
     return columns
+
+
+def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
+    """The same comparison for programs: the addresses of the finished columns, in the order of ``models``."""
+
+    def compare(
+        request: gr.Request,
+        prompt: str,
+        models: list[str],
+        seed: int = 7,
+        steps: int = 20,
+        guidance_scale: float = 4.0,
+        negative_prompt: str = "",
+    ) -> list[str]:
+        """Draw one prompt with two to four models from the same noise; returns the URL of each column's JSON."""
+        settings = CompareSettings(
+            prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+            models=tuple(models),
+        )  # fmt: skip
+        try:
+            *_, last = live.run(settings, str(request.session_hash))
+        except ValueError as error:
+            raise gr.Error(str(error)) from error
+        return list(last.finished)
+
+    return compare
 
 
 def default_settings(context: AppContext) -> CompareSettings:
@@ -115,6 +142,7 @@ def settings_from(values: tuple[Any, ...]) -> CompareSettings:
 def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> Iterator[tuple[Any, Any]]:
     """Pairs of status and viewer value while the models work; errors become messages."""
     value: dict[str, Any] = {}
+    drawn = False
     try:
         settings = settings_from(values)
         value = {
@@ -130,15 +158,16 @@ def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> It
                 continue
             shown = messages.progress(update.model, update.step, update.steps, update.index, update.models)
             value = {**value, "columns": list(update.finished)}
+            drawn = True
             yield shown, value
     except Exception as error:
-        if type(error).__name__ == "GenerationStopped":
-            yield messages.notice(messages.STOPPED), {**value, "ended": True}
-            return
-        # Finished columns stay, and those that will never come say so, whatever went wrong.
+        # Finished columns stay, and those that will never come say so. Before the first step nothing was changed.
+        shown = {**value, "ended": True} if drawn else gr.skip()
         finished = any(value.get("columns", ()))
+        if type(error).__name__ == "GenerationStopped":
+            yield messages.notice(messages.STOPPED if finished else messages.STOPPED_EARLY), shown
+            return
         title = "The rest was not generated." if finished else "Nothing was generated."
-        shown = {**value, "ended": True} if finished else gr.skip()
         told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         yield messages.notice(told, kind="error", title=title), shown
         if not isinstance(error, ValueError):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.provenance import ManifestError
+from explorer.ui.clicks import Clicks
 from explorer.ui.compare_payload import column_payload
 from explorer.ui.concepts import known_words, read_world_concepts
-from explorer.ui.messages import RUNNING_HERE, check_words
+from explorer.ui.messages import check_words
 from explorer.ui.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
@@ -72,27 +73,17 @@ class LiveGeneration:
 
     def __init__(self, context: AppContext):
         self.context = context
+        self.clicks = Clicks()
         self._working = threading.Lock()
-        self._running: dict[str, threading.Event] = {}
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
         self._shared: dict[Any, Any] = {}
         self._judge: ConceptJudge | None = None
         self._warmed = threading.Event()
 
-    def is_running(self, session: str) -> bool:
-        """Whether this session's comparison is at work or waiting."""
-        return session in self._running
-
-    def is_busy(self) -> bool:
-        """Whether any session's comparison is at work."""
-        return bool(self._running)
-
-    def stop_session(self, request: gr.Request) -> None:
-        """Ask the session's comparison to end after its current step (its tab was closed, or Stop was pressed)."""
-        stop = self._running.get(str(request.session_hash))
-        if stop is not None:
-            stop.set()
+    def leave_session(self, request: gr.Request) -> None:
+        """Its tab was closed: end the session's comparison after its current step, or forget it if it still waits."""
+        self.clicks.stop(str(request.session_hash))
 
     def result(self, token: str) -> dict[str, Any]:
         """The column stored under ``token``.
@@ -107,31 +98,41 @@ class LiveGeneration:
     def run(self, settings: CompareSettings, session: str) -> Iterator[LiveUpdate]:
         """Generate one column a model, reporting several times a second.
 
-        Closing the iterator stops the work after the current denoising step.
+        Closing the iterator asks the work to end after the current denoising step and does not wait for it, since it
+        is closed on the server's event loop when a tab is.
 
         Raises:
             ValueError: in words a person understands, if the settings or a checkpoint cannot be used.
             GenerationStopped: if the session asked to stop.
         """
-        if self.is_running(session):
-            raise ValueError(RUNNING_HERE)
+        stop = self.clicks.begin(session)
+        messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                self._work(settings, stop, messages.put)
+            finally:
+                self.clicks.end(session, stop)
+                messages.put(None)
+
+        try:
+            self._check(settings)
+        except ValueError:
+            self.clicks.end(session, stop)
+            raise
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            yield from _received(messages)
+        finally:
+            stop.set()
+
+    def _check(self, settings: CompareSettings) -> None:
+        """Refuse what no model can be asked for, before any is loaded."""
         check_settings(settings)
         for name in settings.models:
             words = known_words(self.context.checkpoint(name))
             check_words(settings.prompt, words)
             check_words(settings.negative_prompt, words)
-        stop = threading.Event()
-        self._running[session] = stop
-        messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
-        worker = threading.Thread(target=self._work, args=(settings, stop, messages.put), daemon=True)
-        worker.start()
-        try:
-            yield from _received(messages)
-        finally:
-            stop.set()
-            worker.join()
-            if self._running.get(session) is stop:
-                del self._running[session]
 
     def warm_up(self) -> None:
         """Import the libraries and load the models in the background, once, shortly after the first page."""
@@ -147,7 +148,7 @@ class LiveGeneration:
 
         with self._working:
             for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
-                if self._running:  # somebody pressed Generate: they come first
+                if self.clicks.is_busy():  # somebody pressed Generate: they come first
                     return
                 checkpoint = self.context.checkpoint(name)
                 if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
@@ -157,22 +158,16 @@ class LiveGeneration:
             self._judge_or_none()
 
     def _work(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
-        """Thread body: everything it learns, and how it ends, goes to ``report``."""
-        from explorer.experiments.generation import GenerationStopped
-
+        """Thread body: everything it learns, and an error that ends it, goes to ``report``."""
         try:
             with self._working:
-                if stop.is_set():
-                    raise GenerationStopped("stopped before the first step")
                 self._compare(settings, stop, report)
         except BaseException as error:  # handed to the waiting thread, which raises it
             report(error)
-        else:
-            report(None)
 
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         from explorer.experiments.artefacts import describe_generation
-        from explorer.experiments.generation import compare
+        from explorer.experiments.generation import GenerationStopped, compare
         from explorer.models.joint_pipelines import is_joint
 
         names = list(dict.fromkeys(settings.models))
@@ -187,6 +182,8 @@ class LiveGeneration:
             )
 
         for name in names:
+            if stop.is_set():
+                raise GenerationStopped(f"stopped before {name} was loaded")
             tell(name, 0, 0)
             self.pipeline(name, beside=names)
         request = request_of(settings)

@@ -10,7 +10,10 @@ from explorer.models.prompt_words import unknown_words
 
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
 RUNNING_ELSEWHERE = "Another tab is generating. Yours starts as soon as it has finished."
+WAITING = "Waiting for the models …"
+STOPPING = "Stopping after the current step …"
 STOPPED = "Stopped. The finished columns stay."
+STOPPED_EARLY = "Stopped before a column was finished."
 
 
 def notice(text: str, *, kind: str = "info", title: str = "") -> str:

@@ -6,6 +6,7 @@ import explorer.cli.app
 import explorer.cli.benchmark
 import explorer.cli.checkpoints  # noqa: F401 - registers the commands
 from explorer.cli.application import application
+from explorer.cli.benchmark import capture_goal
 
 
 def invoke(*arguments):
@@ -22,6 +23,10 @@ def test_benchmark_capture(checkpoint_root):
     assert all(cost["ratio"] > 0 and cost["rounds"] == 1 for cost in printed["captures"].values())
     table = invoke("capture", "--checkpoint", checkpoint_root / "benign")
     assert table.stdout.startswith("| capture | seconds |")
+
+
+def test_the_goal_of_capture_follows_the_device():
+    assert [capture_goal(device) for device in ("cpu", "cuda", "cuda:1")] == [1.05, 1.02, 1.02]
 
 
 def test_benchmark_compare(checkpoint_root):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import explorer.cli.benchmark
@@ -80,6 +81,14 @@ def test_recipes_print_what_they_need():
     assert printed["sd15"]["learning_rate"] == 4e-5
     assert printed["sdxl"]["gpu_without_activations_gib"] > printed["sd15"]["gpu_without_activations_gib"] > 17
     assert printed["sdxl"]["activations"] == "not measured here"
+    # 50K pictures of 1024 x 1024 x 3 bytes, and once more until the import is done.
+    assert printed["sdxl"]["disk_pairs_gib"] == pytest.approx(146.484, abs=1e-3)
+    assert printed["sdxl"]["disk_import_peak_gib"] == pytest.approx(292.969, abs=1e-3)
+
+
+def test_help_says_what_several_machines_share():
+    options = {option.name: option.help for option in get_command(application).commands["fine-tune"].params}
+    assert [name for name, text in options.items() if "storage that all of them share" in text] == ["state", "cache"]
 
 
 def test_benchmark_training_prints_ratio_and_goal():

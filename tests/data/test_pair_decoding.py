@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order
+from explorer.data.pair_decoding import MAX_ASPECT_RATIO, Limits, check_caption, decode_image, in_order
 from explorer.data.quarantine import (
     QuarantinedRecord,
     Reason,
@@ -59,6 +59,7 @@ def test_pictures_are_what_pillow_makes_of_them(kind, mode):
         (encoded(size=(40, 15)), Reason.SMALL_IMAGE),
         (huge_png(9000, 9000), Reason.LARGE_IMAGE),
         (huge_png(60_000, 60_000), Reason.LARGE_IMAGE),
+        (huge_png(16, 4_194_304), Reason.LARGE_IMAGE),
         (np.zeros((15, 40, 3), np.uint8), Reason.SMALL_IMAGE),
     ],
 )
@@ -68,6 +69,14 @@ def test_a_picture_that_cannot_be_used_says_why(data, reason):
         decode_image(data, Limits())
     assert found.value.reason == reason
     assert "0x" not in found.value.detail, "the same in every run"
+
+
+def test_a_thin_picture_is_refused_from_the_limit_on():
+    longest = 16 * MAX_ASPECT_RATIO
+    assert decode_image(encoded(size=(longest, 16)), Limits()).shape == (16, longest, 3)
+    for thin in (encoded(size=(16, longest + 1)), np.zeros((longest + 1, 16, 3), np.uint8)):
+        with pytest.raises(UnusableError, match="16 x 801: expected the longer side to be at most 50 times"):
+            decode_image(thin, Limits())
 
 
 def test_no_damage_is_fatal():
@@ -118,6 +127,16 @@ def test_no_more_than_asked_for_is_read_ahead():
     next(stream)
     assert read == [0, 1, 2, 3]
     stream.close()
+
+
+def test_a_record_that_memory_does_not_suffice_for_is_set_aside():
+    def work(number):
+        if number == 1:
+            raise MemoryError
+        return number
+
+    results = [outcome for _, outcome in in_order(work, range(3), workers=2, ahead=2)]
+    assert [str(outcome) for outcome in results] == ["0", "image too large: memory does not suffice", "2"]
 
 
 def test_another_error_is_not_swallowed():

@@ -56,6 +56,13 @@ def pair_set(tmp_path):
     return write_pair_set(tmp_path / "set")
 
 
+def test_a_pair_whose_features_are_no_numbers_is_named_by_its_uid(pair_set):
+    extractor = ColourExtractor()
+    extractor.directions[2] = float("nan")
+    with pytest.raises(ValueError, match=r"image has NaN or infinite values in rows pair-5, pair-8, .* and 4 more"):
+        measure(pair_set, extractor)
+
+
 def test_measuring_a_set_is_measuring_its_features(pair_set):
     extractor = ColourExtractor()
     measured = measure(pair_set.folder, extractor, alpha=0.7, convention="halved")

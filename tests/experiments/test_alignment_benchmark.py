@@ -1,5 +1,7 @@
 """All peers compute the same structure AD; what is not measured says why; the table holds every figure."""
 
+from dataclasses import replace
+
 import pytest
 
 from explorer.experiments.alignment_benchmark import benchmark_alignment, fitted_exponent, markdown
@@ -45,6 +47,14 @@ def test_report_has_every_peer_and_says_what_is_missing():
     assert table.count("| torch-dense |") == 3
     assert "at most 1.3" in table
     assert "at least 4" in table
+
+
+def test_the_limit_holds_on_a_gpu_too(monkeypatch):
+    for name in ("blocked-fp16", "products-fp16"):
+        monkeypatch.setitem(PEERS, f"gpu-{name}", replace(PEERS[f"gpu-{name}"], device="cpu"))
+    report = benchmark_alignment([40], d=8, rounds=1, peers=["gpu-products-fp16", "gpu-blocked-fp16"], memory=False)
+    ratios = [(row["name"], row["goal"]) for row in report["ratios"]]
+    assert ratios == [("gpu-blocked-fp16 / gpu-products-fp16", "at most 1.3")]
 
 
 def test_a_slow_peer_is_left_out_by_its_own_time():

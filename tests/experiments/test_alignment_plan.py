@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.experiments.alignment_plan import LEAST_SAMPLES, StructureRequest, plan_structure, tile_rate
+from explorer.experiments.alignment_plan import (
+    LEAST_SAMPLES,
+    StructureRequest,
+    plan_structure,
+    tile_rate,
+    twin_operations,
+    twin_rate,
+)
 from explorer.experiments.distributed_alignment import Workers, worker_group
 from explorer.experiments.structure_computation import compute_structure
 from explorer.theory.alignment_difficulty import alignment_difficulty
@@ -58,6 +65,42 @@ def test_more_workers_take_less_time():
     assert plans[0].estimated_seconds == pytest.approx(4 * plans[1].estimated_seconds)
 
 
+def drawing(estimator, **options):
+    request = StructureRequest(estimator=estimator, samples=20_000)
+    return plan_structure(
+        request, 10**6, 512, 512, device=CPU, precision="fp32", operations_per_second=1e11,
+        double_operations_per_second=4e10, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", ["rows", "stratified"])
+def test_every_worker_computes_the_whole_twin_in_fp64(estimator):
+    twin_seconds = 2 * 10**6 * 2 * 3 * 512**2 / 4e10
+    columns_seconds = 2 * 10**6 * 20_000 * 1024 / 1e11
+    for workers in (1, 4):
+        plan = drawing(estimator, workers=workers)
+        assert plan.estimated_seconds == pytest.approx(twin_seconds + columns_seconds / workers)
+        assert plan.report()["double_operations_per_second"] == 4e10
+
+
+def test_strata_cost_a_product_and_a_matrix():
+    for workers in (1, 4):
+        few, many = (drawing("stratified", workers=workers, strata=strata) for strata in (10, 9000))
+        seconds = 2 * 10**6 * 20_000 * 8990 / 4e10
+        assert many.estimated_seconds - few.estimated_seconds == pytest.approx(seconds / workers)
+        assert many.estimated_bytes - few.estimated_bytes >= 20_000 * 8990 * 4
+    assert drawing("landmarks", strata=900).estimated_seconds == drawing("landmarks").estimated_seconds
+
+
+def test_the_twins_memory_is_that_of_its_fp64_blocks():
+    request = StructureRequest(estimator="rows", samples=40)
+    plan = plan_structure(
+        request, 10**5, 2048, 2048, device=CPU, precision="fp32", operations_per_second=1e11,
+        double_operations_per_second=4e10,
+    )  # fmt: skip
+    assert plan.estimated_bytes >= 8 * (8192 * 2 * 4096 + 3 * 3 * 2048**2)
+
+
 def test_landmarks_are_drawn_from_the_trusted_rows():
     request = StructureRequest(estimator="landmarks", budget_seconds=60)
     arguments = {"device": CPU, "precision": "fp32", "operations_per_second": 1e11}
@@ -101,6 +144,10 @@ def test_impossible_requests_are_named(settings, message):
 
 def test_the_probe_measures_a_rate():
     assert 1e6 < tile_rate(CPU, 16, 24, "fp32", "torch", 64) < 1e15
+    assert 1e5 < twin_rate(CPU, 16, 24, 64) < 1e15
+    assert twin_operations(10, 16, 24) == 2 * 10 * 2 * (16**2 + 24**2 + 16 * 24)
+    assert planned(estimator="landmarks").double_operations_per_second is None
+    assert planned(estimator="rows").double_operations_per_second > 1e5
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32", "fp64"])

@@ -62,6 +62,15 @@ def test_processes_share_the_blocks(tmp_path):
     assert seen == [[0, 2 * BLOCK_ROWS], [BLOCK_ROWS]]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_files_of_a_machine_that_shares_no_storage_are_not_awaited_for_ever(tmp_path, monkeypatch, rank):
+    monkeypatch.setattr("explorer.experiments.block_files.PATIENCE_HOURS", 1e-5)
+    made = files(tmp_path)
+    message = f"{made.folder} lacks files of other processes after 1e-05 hours: expected a cache folder on storage that"
+    with pytest.raises(ValueError, match=message):
+        made.fill(count_up, rank=rank, processes=2)
+
+
 def test_other_settings_are_other_files(tmp_path):
     assert files(tmp_path, version=1).folder != files(tmp_path, version=2).folder
 

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from explorer.data.pair_set import PairSet
+from explorer.experiments.distributed_alignment import PATIENCE_HOURS, worker_group
 from explorer.provenance import ROOT
 
 CONCEPTS = ["dog", "hat", "ship", "tree"]
@@ -43,7 +46,7 @@ class NoisyExtractor:
 
 
 if sys.argv[1] in ("ad", "ad-store"):
-    UniversalExtractor.load = staticmethod(lambda folder: NoisyExtractor())
+    UniversalExtractor.load = staticmethod(lambda folder, device: NoisyExtractor())
     application(sys.argv[1:])
 with worker_group() as workers:
     requests = {name: StructureRequest(**settings) for name, settings in json.loads(sys.argv[2]).items()}
@@ -135,3 +138,16 @@ def test_a_store_is_measured_by_two_processes_as_by_one(folder):
                 for count in (1, 2))  # fmt: skip
     assert one == two
     assert one["n"] == 1100
+
+
+def test_processes_wait_for_one_that_encodes_for_hours(monkeypatch):
+    joined = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: joined.update(options))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with worker_group() as workers:
+        assert workers.count == 2
+    assert joined == {"timeout": timedelta(hours=PATIENCE_HOURS)}
+    assert PATIENCE_HOURS >= 12

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas
@@ -79,6 +80,22 @@ def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
     assert again["created"] == manifest["created"], "as published before the setting existed"
     with pytest.raises(ValueError, match="holds a checkpoint with another training: choose a new folder"):
         fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL | {"steps": 5}), output, **places(tmp_path))
+
+
+def test_only_pairs_that_are_trained_on_are_counted(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    table = pairs.table.assign(split=["train"] * 4 + ["test"] * 2)
+    split = PairSet.write(tmp_path / "split", table, np.asarray(pairs.images), config={}, seed=0)
+    recipe, output, lines = override(SD15, **SMALL | {"steps": 1}), tmp_path / "tuned", []
+    tune = partial(fine_tune, tmp_path / "base", split, recipe, output, **places(tmp_path) | {"say": lines.append})
+    manifest = tune()
+    assert manifest["config"]["pairs"] == 4
+    assert "tuned: encoding 4 pairs" in lines
+    assert "Training data: 4 pairs (" in (output / "README.md").read_text()
+    older = json.loads((output / "manifest.json").read_text())
+    older["config"]["pairs"] = 6
+    (output / "manifest.json").write_text(json.dumps(older))
+    assert tune()["created"] == manifest["created"], "as published when all pairs were counted"
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(make_pipeline, pairs, tmp_path):

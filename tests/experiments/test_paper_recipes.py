@@ -45,7 +45,7 @@ def test_memory_is_that_of_a_real_optimizer(make_unet):
 def test_parts_add_up_and_follow_the_settings(make_unet):
     tiny = {name: value for name, value in dict(make_unet().config).items() if not name.startswith("_")}
     alone = expected_gpu_memory(SD15, tiny)
-    parts = set(alone) - {"parameters", "gpu_without_activations", "disk_cache"}
+    parts = set(alone) - {"parameters", "gpu_without_activations", "disk_cache", "disk_pairs", "disk_import_peak"}
     assert sum(alone[part] for part in parts) == alone["gpu_without_activations"]
     assert alone["moving_average"] == alone["weights"] == 2 * alone["half_precision_copies"]
     shared = expected_gpu_memory(SD15, tiny, processes=2)
@@ -53,6 +53,8 @@ def test_parts_add_up_and_follow_the_settings(make_unet):
     assert 2 * shared["micro_batch"] == alone["micro_batch"]
     # 64 x 64 x 4 latents and 77 x 32 of text a pair, two bytes each.
     assert alone["disk_cache"] == 50_000 * 2 * (4 * 64 * 64 + 77 * 32)
+    assert alone["disk_pairs"] == 50_000 * 512 * 512 * 3
+    assert alone["disk_import_peak"] == 2 * alone["disk_pairs"]
 
 
 def test_overrides_leave_the_recipe_alone():

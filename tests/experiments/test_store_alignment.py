@@ -7,7 +7,7 @@ import torch
 
 from explorer.experiments import rows_on_disk
 from explorer.experiments.alignment_plan import StructureRequest
-from explorer.experiments.embedding_store import KIND, EmbeddingRows
+from explorer.experiments.embedding_store import KIND, EmbeddingRows, EmbeddingStore
 from explorer.experiments.store_alignment import measure_store
 from explorer.experiments.trusted_landmarks import read_landmarks
 from explorer.provenance import write_manifest
@@ -83,6 +83,18 @@ def test_a_row_of_zeros_is_named(folder):
     np.save(path, rows)
     with pytest.raises(ValueError, match="image is not L2-normalised in row 27"):
         measure_store(folder, feature_range=(0.4, 0.9))
+    size = len(EmbeddingStore.open(folder))
+    with pytest.raises(ValueError, match="image is not L2-normalised in row 27 "):
+        measure_store(folder, feature_range=(0.4, 0.9), sample=size - 1, seed=drawn_with(27, size))
+
+
+def drawn_with(row, size):
+    """A seed whose sample of all rows but one has ``row`` in another place than its own."""
+    for seed in range(100):
+        drawn = np.sort(np.random.default_rng(seed).choice(size, size=size - 1, replace=False))
+        if row in drawn and drawn[row] != row:
+            return seed
+    raise AssertionError("no such seed")
 
 
 RANGE = {"feature_range": (0.4, 0.9)}

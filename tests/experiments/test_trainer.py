@@ -1,13 +1,17 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
+from explorer.data.pair_set import PairSet
+from explorer.experiments.train_denoiser import train_denoiser
 from explorer.experiments.trainer import (
     METRICS_NAME,
     TrainingConfig,
@@ -16,6 +20,7 @@ from explorer.experiments.trainer import (
     train,
 )
 from explorer.experiments.training_state import SETTINGS_NAME, STATE_NAME, finished_steps
+from explorer.models.denoiser import build_denoiser, build_scheduler
 from explorer.provenance import ROOT
 
 
@@ -110,6 +115,68 @@ def test_a_killed_run_goes_on_bit_identically(tmp_path):
     assert ends[0][1] == ends[1][1]
 
 
+def test_the_denoiser_goes_on_bit_identically(tmp_path, micro_world, micro_recipe):
+    pairs, encoders = PairSet.load(micro_world.run / "sets" / "base"), micro_world.encoders()
+    settings = replace(micro_recipe.base[0], steps=6, warmup_steps=1, precision="bf16", ema_decay=0.9, log_every=1)
+
+    def run(folder, stop=None):
+        seen = []
+        unet = build_denoiser(micro_recipe.denoiser_channels, encoders.text_encoder.config.hidden_size, seed=0)
+        return train_denoiser(
+            unet, build_scheduler(), pairs, encoders, settings, tmp_path / folder, start="seed 0",
+            on_step=lambda step, loss: seen.append(step), should_stop=lambda: seen[-1] == stop,
+        )  # fmt: skip
+
+    whole, cut = run("whole"), run("cut", stop=3)
+    assert finished_steps(tmp_path / "cut") == 3
+    resumed = run("cut")
+    assert torch.equal(weights(whole), weights(resumed))
+    assert not torch.equal(weights(whole), weights(cut))
+    assert (tmp_path / "whole" / STATE_NAME).read_bytes() == (tmp_path / "cut" / STATE_NAME).read_bytes()
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler: none found"
+)
+def test_a_compiled_run_trains_and_goes_on(tmp_path):
+    compiled = config(steps=20, fused=True)
+    whole = train(LineTask(), compiled, tmp_path / "whole", identity={})
+    plain = train(LineTask(), config(steps=20), tmp_path / "plain", identity={})
+    assert torch.allclose(weights(whole), weights(plain), atol=1e-5)
+    assert not torch.equal(weights(whole), weights(LineFit()))
+    done = []
+    train(LineTask(), compiled, tmp_path / "cut", identity={}, on_step=lambda step, loss: done.append(step),
+          should_stop=lambda: done[-1:] == [10])  # fmt: skip
+    assert finished_steps(tmp_path / "cut") == 10
+    resumed = train(LineTask(), compiled, tmp_path / "cut", identity={})
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def logged(folder):
+    lines = [json.loads(line) for line in (folder / METRICS_NAME).read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+@pytest.mark.parametrize(("killed_at", "survived"), [(5, 0), (25, 20)])
+def test_steps_taken_again_are_logged_once(tmp_path, killed_at, survived):
+    def die(step, loss):
+        if step == killed_at:
+            raise KeyboardInterrupt
+
+    train(LineTask(), config(), tmp_path / "whole", identity={})
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        train(LineTask(), config(), cut, identity={}, on_step=die)
+    assert (logged(cut)[-1][0], finished_steps(cut)) == (killed_at, survived)
+    with open(cut / METRICS_NAME, "a") as stream:
+        stream.write('{"step": 10, "lo')  # as kill -9 leaves a line
+    train(LineTask(), config(), cut, identity={})
+    assert logged(cut) == logged(tmp_path / "whole")
+    train(LineTask(), config(), cut, identity={})
+    assert logged(cut) == logged(tmp_path / "whole"), "a finished run keeps its lines"
+    assert sorted(path.name for path in cut.iterdir()) == [METRICS_NAME, SETTINGS_NAME, STATE_NAME]
+
+
 def test_another_runs_folder_is_refused_by_name(tmp_path):
     train(LineTask(), config(steps=5), tmp_path, identity={"data": "a"})
     with pytest.raises(ValueError, match=r"other settings \(data, learning_rate\)"):
@@ -122,6 +189,23 @@ def test_a_diverging_loss_is_reported_with_its_step(tmp_path):
     task.y[:] = float("inf")
     with pytest.raises(ValueError, match=r"the loss is (inf|nan) at step 5"):
         train(task, config(), tmp_path, identity={})
+
+
+@pytest.mark.parametrize(("broken_step", "log_every"), [(13, 50), (20, 10)])
+def test_weights_that_are_not_finite_never_replace_good_ones(tmp_path, broken_step, log_every):
+    settings, task, taken = config(log_every=log_every), LineTask(), []
+
+    def break_gradient(gradient):
+        taken.append(gradient)
+        return gradient * float("nan") if len(taken) >= broken_step else gradient
+
+    task.network.line.weight.register_hook(break_gradient)
+    with pytest.raises(ValueError, match=r"line\.weight has NaN or infinite values at step 20: expected finite"):
+        train(task, settings, tmp_path / "broken", identity={})
+    assert finished_steps(tmp_path / "broken") == 10
+    whole = train(LineTask(), settings, tmp_path / "whole", identity={})
+    resumed = train(LineTask(), settings, tmp_path / "broken", identity={})
+    assert torch.equal(weights(whole), weights(resumed))
 
 
 def test_micro_batches_make_the_same_step(tmp_path):

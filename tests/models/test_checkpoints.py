@@ -18,6 +18,16 @@ def rewrite(path, change):
     save_file(tensors, path)
 
 
+def edit_header(path, name, **changes):
+    """Rewrite the entry of one tensor in a safetensors header; the data stay."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header[name] |= changes
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + content[end:])
+
+
 def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -83,6 +93,22 @@ def cheap_breakage():
     def bad_count(folder):
         edit_json(folder / "manifest.json", config={"base": "benign", "poison": {"concepts": "many"}})
 
+    def no_targets(folder):
+        poison = {"concepts": 3, "targets": None}
+        edit_json(folder / "manifest.json", config={"base": "benign", "poison": poison})
+
+    def number_of_targets(folder):
+        poison = {"concepts": 3, "targets": 3}
+        edit_json(folder / "manifest.json", config={"base": "benign", "poison": poison})
+
+    def shape_in_words(folder):
+        edit_header(folder / UNET, "conv_in.bias", shape=["16"])
+
+    def numbered_shards(folder):
+        (folder / UNET).unlink()
+        index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"conv_in.bias": 1, "conv_in.weight": "a.safetensors"}}))
+
     return [
         (truncate, "diffusion_pytorch_model.safetensors is truncated: it has"),
         (pickle_instead, "diffusion_pytorch_model.bin is a pickle"),
@@ -93,6 +119,10 @@ def cheap_breakage():
         (base_of_base, "its base dirty-004 is no whole pipeline: it has no model_index.json"),
         (bad_manifest, "is not readable JSON"),
         (bad_count, "its manifest says 'many' poisoned concepts"),
+        (no_targets, "its manifest says None as targets of the poison: expected an object or a list"),
+        (number_of_targets, "its manifest says 3 as targets of the poison"),
+        (shape_in_words, "is not a safetensors file: its header is not readable"),
+        (numbered_shards, "index.json lists no shards"),
     ]
 
 
@@ -104,6 +134,14 @@ def test_the_cheap_scan_names_what_is_broken(checkpoint_root, breakage, message)
     assert validate(found["dirty-002"]) == found["dirty-002"]
     assert found["benign"].problem is None
     assert found["dirty-004"].problem is None
+
+
+def test_a_flat_lora_does_not_end_the_scan(checkpoint_root):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    save_file({name: torch.zeros(768)}, checkpoint_root / "flat.safetensors")
+    found = {checkpoint.name: checkpoint for checkpoint in scan_checkpoints(checkpoint_root)}
+    assert (found["flat.safetensors"].kind, found["flat.safetensors"].family) == ("lora", "unknown")
+    assert found["benign"].problem is None
 
 
 def test_a_broken_base_breaks_what_stands_on_it(checkpoint_root):
@@ -175,6 +213,14 @@ def test_thorough_validation_compares_hashes(checkpoint_root):
     rewrite(folder / UNET, lambda tensors: tensors["conv_in.bias"].add_(1))
     assert validate(read_checkpoint(folder)).problem is None
     assert "the manifest expects" in validate(read_checkpoint(folder), thorough=True).problem
+
+
+@pytest.mark.parametrize("files", [None, [UNET], {UNET: 7}])
+def test_thorough_validation_refuses_a_record_that_holds_no_hashes(checkpoint_root, files):
+    edit_json(checkpoint_root / "dirty-002" / "manifest.json", files=files)
+    scanned = read_checkpoint(checkpoint_root / "dirty-002")
+    assert scanned.problem is None
+    assert "SHA-256" in validate(scanned, thorough=True).problem
 
 
 def test_text_models_saved_by_older_libraries_pass(checkpoint_root):

@@ -71,6 +71,8 @@ def test_a_pipeline_is_fetched_whole_with_its_commit_and_hashes(hub, tmp_path):
     endpoint, origin = hub
     (origin / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80")
     (origin / "unet" / "evil.py").write_text("raise SystemExit")
+    (origin / "vae_decoder").mkdir()
+    (origin / "vae_decoder" / "openvino_model.bin").write_bytes(b"\x80")
     found = fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
     assert (found.kind, found.name, found.problem) == ("hub", "owner--tiny", None)
     assert found.manifest["config"]["hub"] == {"repository": "owner/tiny", "revision": "main", "commit": COMMIT}
@@ -91,6 +93,9 @@ def test_what_the_hub_lacks_is_named_and_nothing_is_left(hub, tmp_path):
     index = json.loads((origin / "model_index.json").read_text())
     (origin / "model_index.json").write_text(json.dumps(index | {"_class_name": "PixArtAlphaPipeline"}))
     with pytest.raises(HubError, match="owner/tiny is a PixArtAlphaPipeline: expected one of StableDiffusionPipeline"):
+        fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
+    (origin / "model_index.json").unlink()
+    with pytest.raises(HubError, match=r"owner/tiny has no model_index\.json: expected a diffusers pipeline folder"):
         fetch_pipeline("owner/tiny", tmp_path / "models", endpoint=endpoint)
     assert list((tmp_path / "models").iterdir()) == []
 
@@ -130,6 +135,11 @@ def test_hub_ids():
     assert parse_hub_id("o/n@v1").folder_name == "o--n@v1"
 
 
+def index_of(*components):
+    """A model_index.json that names ``components``."""
+    return {"_class_name": "Pipeline", **{name: ["library", "Class"] for name in components}}
+
+
 def test_one_set_of_safetensors_a_component():
     both = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]
     unet = [f"unet/{name}" for name in ("config.json", *both, "diffusion_pytorch_model.non_ema.safetensors")]
@@ -142,11 +152,29 @@ def test_one_set_of_safetensors_a_component():
         *unet,
         *text,
     ]
-    plain = wanted_files(names)
-    assert plain == sorted(["model_index.json", "unet/config.json", f"unet/{both[0]}", *text])
-    assert f"unet/{both[1]}" in wanted_files(names, half=True)
-    assert f"unet/{both[0]}" not in wanted_files(names, half=True)
+    index = index_of("unet", "text_encoder", "tokenizer", "safety_checker", "vae")
+    assert wanted_files(names, index) == sorted(["unet/config.json", f"unet/{both[0]}", *text])
+    assert f"unet/{both[1]}" in wanted_files(names, index, half=True)
+    assert f"unet/{both[0]}" not in wanted_files(names, index, half=True)
     with pytest.raises(HubError, match="vae comes as a pickle only"):
-        wanted_files([*names, "vae/config.json", "vae/diffusion_pytorch_model.bin"])
-    with pytest.raises(HubError, match=r"no model_index\.json"):
-        wanted_files(unet)
+        wanted_files([*names, "vae/config.json", "vae/diffusion_pytorch_model.bin"], index)
+
+
+def test_folders_that_the_index_does_not_name_are_left_out():
+    """The list is that of SDXL base 1.0, shortened; two of its folders hold OpenVINO's .bin and no safetensors."""
+    wanted = [
+        "scheduler/scheduler_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
+        "text_encoder_2/config.json", "text_encoder_2/model.safetensors", "tokenizer/merges.txt",
+        "tokenizer/vocab.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+    ]  # fmt: skip
+    rest = [
+        "model_index.json", "README.md", "sd_xl_base_1.0.safetensors", "text_encoder/openvino_model.bin",
+        "text_encoder_2/model.onnx", "unet/openvino_model.bin", "unet/openvino_model.xml",
+        "unet/diffusion_pytorch_model.fp16.safetensors", "vae_1_0/config.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors", "vae_decoder/config.json", "vae_decoder/openvino_model.bin",
+        "vae_encoder/config.json", "vae_encoder/openvino_model.bin", "image_encoder/model.safetensors",
+    ]  # fmt: skip
+    index = index_of("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "unet", "vae")
+    index |= {"image_encoder": [None, None], "force_zeros_for_empty_prompt": True, "_diffusers_version": "0.19.0"}
+    assert wanted_files([*rest, *wanted], index) == wanted

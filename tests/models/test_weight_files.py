@@ -42,6 +42,25 @@ def test_shards_are_joined_and_a_missing_one_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"data_offsets": [0, "24"]}, {"data_offsets": [0, 24.0]}, {"shape": ["6"]}, {"shape": "6"}, {"shape": 6}],
+)
+def test_a_header_of_no_whole_numbers_is_refused(tmp_path, changes):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24], **changes}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 24)
+    with pytest.raises(WeightError, match="is not a safetensors file: its header is not readable"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("names", [None, [], {}, {"a": 1}, {"a": None, "b": "b.safetensors"}])
+def test_an_index_without_names_of_shards_is_refused(tmp_path, names):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(WeightError, match=r"model\.safetensors\.index\.json lists no shards"):
+        read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("cut", "message"),
     [
         (-1, "is truncated: it has"),

@@ -1,10 +1,13 @@
 """The mean offset between the cones, and AD after a removal, against direct computation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from explorer.theory.alignment_difficulty import alignment_difficulty
 from explorer.theory.alignment_updates import difficulty_without, mean_offset
+from explorer.theory.structure_distance import feature_statistics
 
 
 def cone(n, d, seed, shift):
@@ -27,6 +30,13 @@ def test_mean_offset_is_the_signed_mean_and_bounds_structure_distance(convention
     assert offset.mean_absolute_offset == pytest.approx(signed.abs().mean().item())
     lengths = scale * (IMAGE.mean(0).square().sum() - TEXT.mean(0).square().sum()).item()
     assert offset.mean_offset == pytest.approx(lengths)
+
+
+def test_known_statistics_change_nothing():
+    measured = alignment_difficulty(IMAGE, TEXT)
+    found, handed = (mean_offset(IMAGE, TEXT, measured, statistics=known) for known in
+                     (None, feature_statistics(IMAGE, TEXT)))  # fmt: skip
+    assert found.summary() == handed.summary()
 
 
 def test_centred_structure_is_that_of_doubly_centred_kernels():
@@ -66,6 +76,22 @@ def test_bad_removals_are_named(removed, message):
     measured = alignment_difficulty(IMAGE, TEXT)
     with pytest.raises(ValueError, match=message):
         difficulty_without(measured, IMAGE, TEXT, removed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        ({"places": 1}, "the mean disparity to trusted landmarks"),
+        ({"places": 1, "exact": False}, "the mean disparity to trusted landmarks"),
+        ({"exact": False}, "estimated from drawn rows"),
+    ],
+)
+def test_only_an_exact_measurement_of_all_pairs_can_lose_samples(changed, got):
+    measured = replace(alignment_difficulty(IMAGE, TEXT), **changed)
+    message = f"D_s of the measured set is {got}: expected that of all 160 samples to all, exactly"
+    for refused in (measured, measured.with_alpha(0.5), mean_offset(IMAGE, TEXT, measured).centred):
+        with pytest.raises(ValueError, match=message):
+            difficulty_without(refused, IMAGE, TEXT, [3])
 
 
 def test_features_of_another_set_are_refused():

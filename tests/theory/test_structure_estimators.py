@@ -89,6 +89,38 @@ def test_the_twin_is_the_root_mean_square_and_a_bound():
     torch.testing.assert_close(squared_twin(IMAGE, wide), twin, atol=1e-12, rtol=0)
 
 
+def obvious_stratified(strata, drawn):
+    """Every stratum's average and variance by themselves, then weighted: D_s, its standard error, the centred D_s."""
+    sizes, of_drawn = torch.bincount(strata).double(), strata[drawn]
+    counts = torch.bincount(of_drawn).double()
+    averages = torch.nn.functional.one_hot(of_drawn).double() / counts
+    weights = sizes / N
+    factors = weights.square() * (1 - counts / sizes) / (counts - 1)
+    factors[counts == sizes] = 0
+    centring = torch.eye(N, dtype=torch.float64) - 1 / N
+    centred = (centring @ (IMAGE @ IMAGE.T - TEXT @ TEXT.T) @ centring).abs()[:, drawn]
+    within = DISPARITY[:, drawn] @ averages
+    spread = DISPARITY[:, drawn].square() @ averages - within.square()
+    return within @ weights, (spread @ factors).clamp(min=0).sqrt(), (centred @ averages) @ weights
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_strata_are_weighted_as_each_by_itself(count, dtype, tolerance):
+    strata = torch.arange(N) * 7 % count + 2
+    strata[:3] = torch.tensor([0, 1, 1])  # strata of one and two samples, which are drawn whole
+    estimate = stratified_estimate(IMAGE.to(dtype), TEXT.to(dtype), 90, strata=strata, seed=1)
+    found = (estimate.structure_distance, estimate.sample_standard_error, estimate.centred_distance)
+    for value, expected in zip(found, obvious_stratified(strata, estimate.drawn), strict=True):
+        torch.testing.assert_close(value, expected, atol=tolerance, rtol=0)
+    variance = 0.0
+    for stratum in strata.unique():
+        size, exact = (strata == stratum).sum(), estimate.drawn_distance[strata[estimate.drawn] == stratum]
+        if len(exact) < size:
+            variance += (size / N) ** 2 * (1 - len(exact) / size) * exact.var() / len(exact)
+    assert estimate.standard_error == pytest.approx(math.sqrt(variance))
+
+
 def test_the_twin_and_strata_make_the_error_smaller():
     errors = {
         name: sum(estimate(IMAGE, TEXT, 60, seed=seed).standard_error for seed in range(20))

@@ -167,6 +167,40 @@ def check_swap(page):
     assert page.evaluate(names) == before[::-1]
 
 
+def test_a_link_to_a_comparison_that_is_not_made_yet_keeps_its_view_until_it_is(page, world):
+    expect = playwright_api.expect
+    link = "/?v=1&p=a+photo+of+a+hat&s=3&n=4&g=2&m=benign&m=dirty-004"
+    page.goto(f"{link}&t=3&w=overlay&k=1")
+    expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
+    expect(page.locator("#step-slider")).to_have_value("0")
+    page.get_by_role("radio", name="Difference").click()
+    assert "p=a+photo+of+a+hat" in page.url, "the address goes on naming what was linked"
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page.locator("#step-slider")).to_have_value("3")
+    expect(page.get_by_role("radio", name="Overlay")).to_have_attribute("aria-checked", "true")
+    expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_text("photo")
+    expect(page.locator(".compare-column .loading")).to_have_count(0)
+    assert {"t=3", "w=overlay", "k=1"} <= set(page.url.split("&"))
+    assert page.complaints == []
+
+
+def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(page):
+    page.goto("/")
+    found = page.evaluate("""async () => {
+      const { placeIn } = await import('/explorer-static/maps.js');
+      const stack = (side, heads, ...layers) => ({ shape: [3, layers.length + 1, heads, 4, side, side], layers });
+      const small = { stacks: [stack(16, 3, 'down', 'up'), stack(8, 3, 'mid')] };
+      const large = { stacks: [stack(32, 1, 'down', 'up'), stack(8, 3, 'other', 'mid')] };
+      const place = (stack, layer, head) => {
+        const found = placeIn(large, small, { step: 1, stack, layer, head });
+        return found && [found.stack, found.layer, found.head];
+      };
+      return [place(0, 0, 0), place(0, 0, 2), place(0, 1, 0), place(1, 0, 1), place(1, 1, 2)];
+    }""")
+    assert found == [[0, 0, 0], None, None, [1, 0, 1], [1, 2, 2]]
+
+
 def test_the_browsers_numbers_of_a_map_are_those_of_theory(page):
     import torch
 

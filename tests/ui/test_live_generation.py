@@ -2,17 +2,20 @@ import base64
 import queue
 import shutil
 import threading
+import time
 
+import gradio as gr
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from explorer.experiments.generation import GenerationStopped
 from explorer.models.checkpoints import set_base
-from explorer.ui.compare_screen import _generate, default_settings, settings_from
+from explorer.ui.compare_screen import _generate, default_settings, program_interface, settings_from
 from explorer.ui.concepts import concept_prompts, read_world_concepts
 from explorer.ui.context import AppContext, AppSettings
 from explorer.ui.live_generation import LiveGeneration, LiveUpdate, _received
+from explorer.ui.messages import STOPPED_EARLY
 from explorer.ui.permalink import CompareSettings
 from explorer.ui.registry_panel import header_facts, registry_table
 
@@ -24,6 +27,13 @@ SETTINGS = CompareSettings(
 @pytest.fixture
 def context(checkpoint_root, tmp_path):
     return AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path / "none"))
+
+
+def wait_until_free(live):
+    deadline = time.monotonic() + 60
+    while live.clicks.is_busy():
+        assert time.monotonic() < deadline, "the work did not end"
+        time.sleep(0.01)
 
 
 def test_two_models_give_two_columns_from_the_same_settings(context):
@@ -38,7 +48,7 @@ def test_two_models_give_two_columns_from_the_same_settings(context):
     stack = first["stacks"][0]
     assert np.prod(stack["shape"]) == len(base64.b64decode(stack["values"]))
     assert first["image"] != second["image"]
-    assert not live.is_running("session")
+    wait_until_free(live)
 
 
 def test_another_base_is_another_model(context, checkpoint_root):
@@ -55,9 +65,9 @@ def test_a_closed_page_stops_the_work(context):
     live = LiveGeneration(context)
     iterator = live.run(CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
     next(iterator)
-    assert live.is_busy()
+    assert live.clicks.is_busy()
     iterator.close()
-    assert not live.is_busy()
+    wait_until_free(live)
     assert threading.active_count() < 20
 
 
@@ -68,13 +78,70 @@ def test_stop_and_a_second_click_are_answered(context):
     with pytest.raises(ValueError, match="still working on your last click"):
         next(live.run(SETTINGS, "session"))
 
-    class Request:
-        session_hash = "session"
-
-    live.stop_session(Request())
+    assert live.clicks.stop("session") == "working"
     with pytest.raises(GenerationStopped):
         list(iterator)
-    assert not live.is_running("session")
+    wait_until_free(live)
+
+
+def test_closing_the_iterator_waits_for_nobody(context):
+    live, release = LiveGeneration(context), threading.Event()
+    live.pipeline = lambda name, **options: release.wait(60)
+    iterator = live.run(SETTINGS, "session")
+    assert next(iterator).steps == 0
+    iterator.close()
+    assert live.clicks.is_busy(), "the load goes on"
+    release.set()
+    wait_until_free(live)
+
+
+def expect_stop(live):
+    with pytest.raises(GenerationStopped, match="stopped before benign was loaded"):
+        list(live.run(SETTINGS, "session"))
+
+
+def test_stop_while_the_models_are_busy_with_others_loads_none(context):
+    live = LiveGeneration(context)
+    live._working.acquire()  # as the warm-up does for minutes
+    try:
+        thread = threading.Thread(target=expect_stop, args=(live,), daemon=True)
+        thread.start()
+        while not live.clicks.is_busy():
+            time.sleep(0.01)
+        assert live.clicks.stop("session") == "working"
+    finally:
+        live._working.release()
+    thread.join(timeout=60)
+    wait_until_free(live)
+    assert not live._pipelines, "stopped before a model was loaded"
+
+
+def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
+    live = LiveGeneration(context)
+    load = live.pipeline
+
+    def stop_while_loading(name, **options):
+        live.clicks.stop("session")
+        return load(name, **options)
+
+    live.pipeline = stop_while_loading
+    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    *_, (told, shown) = _generate(live, values, "session")
+    assert STOPPED_EARLY in told
+    assert shown == gr.skip()
+
+
+def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
+    class Request:
+        session_hash = "program"
+
+    live = LiveGeneration(context)
+    compare = program_interface(live)
+    urls = compare(Request(), SETTINGS.prompt, list(SETTINGS.models), steps=1, guidance_scale=2.0)
+    columns = [live.result(url.split("/")[-1].removesuffix(".json")) for url in urls]
+    assert [column["model"] for column in columns] == list(SETTINGS.models)
+    with pytest.raises(gr.Error, match="There is no checkpoint called 'gone'"):
+        compare(Request(), SETTINGS.prompt, ["benign", "gone"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // The plots of the Alignment difficulty screen.
 
-import { CONFIG, layout, node, number, theme } from './charts.js';
+import { drawPlot, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
 
 export const SCORES = [
@@ -18,10 +18,10 @@ export function renderDistributions(Plotly, root, set, control, alpha) {
     const panel = root.children[at];
     panel.querySelector('.auc').textContent = stored.auc === null ? 'no poison in this set' : `AUC ${number(stored.auc)}`;
     return [
-      Plotly.react(panel.querySelector('.histogram'), histogramTraces(stored, reference, colours),
-        layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), CONFIG),
-      Plotly.react(panel.querySelector('.cumulative'), cumulativeTraces(stored, reference, set.shares, colours),
-        layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), CONFIG),
+      drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(stored, reference, colours),
+        layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), `${set.name}-${score}-histogram`),
+      drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(stored, reference, set.shares, colours),
+        layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), `${set.name}-${score}-cumulative`),
     ];
   }));
 }
@@ -82,7 +82,7 @@ export function renderGrowth(Plotly, root, sets, alpha) {
     marker: { symbol, size: 10, color: measured.map(({ set }) => (set.poisoned_concept_count ? colours.poisoned : colours.benign)),
       line: { color: colours.surface, width: 1 } },
   }));
-  return Plotly.react(root, traces, growthLayout(colours), CONFIG);
+  return drawPlot(Plotly, root, traces, growthLayout(colours), 'ad-growth');
 }
 
 export function renderPaperGrowth(Plotly, root, paper) {
@@ -94,12 +94,12 @@ export function renderPaperGrowth(Plotly, root, paper) {
       y: rows.map((row) => row[key]), hovertemplate: 'C_P %{x}: %{y:.4f}<extra>%{fullData.name}</extra>',
       line: { color: colour, width: key === 'ad' ? 3 : 2, dash }, marker: { symbol, size: 9, color: colour } };
   };
-  return Plotly.react(root, [
+  return drawPlot(Plotly, root, [
     line('dirty-label', 'feature_ad', 'feature AD, dirty-label', 'dash', 'square', colours.subdued),
     line('dirty-label', 'ad', 'AD, dirty-label', 'solid', 'circle', colours.text),
     line('clean-label', 'ad', 'AD, clean-label', 'longdashdot', 'diamond', colours.faint),
     line('dirty-label', 'structure_ad', 'structure AD, dirty-label', 'dot', 'triangle-up', colours.subdued),
-  ], growthLayout(colours), CONFIG);
+  ], growthLayout(colours), 'paper-ad-growth');
 }
 
 export function growthLayout(colours, title = 'C_P: poisoned concepts') {

@@ -1,7 +1,7 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
 import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
-import { count, fetchPayload, loadPlotly, node, number, onThemeChange, showProblem, whenVisible } from './charts.js';
+import { count, fetchPayload, loadPlotly, node, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts } from './alignment_maths.js';
 
@@ -181,11 +181,12 @@ function card(set, alpha) {
 
 const range = ({ low, high }) => (low === null ? '' : `[${number(low, 4)}, ${number(high, 4)}]`);
 
-function table(head, rows) {
-  return node('table', { class: 'explorer-table' }, node('thead', {}, node('tr', {}, head.map((label, at) =>
+function table(name, head, rows) {
+  const made = node('table', { class: 'explorer-table' }, node('thead', {}, node('tr', {}, head.map((label, at) =>
     node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
-  node('tbody', {}, rows.map(([name, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, name),
+  node('tbody', {}, rows.map(([label, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, label),
     cells.map((cell) => node('td', { class: 'number' }, cell))))));
+  return node('div', { class: 'saved-table' }, made, saveTableButton(name, made));
 }
 
 function difficultyTable(sets, alpha) {
@@ -198,7 +199,7 @@ function difficultyTable(sets, alpha) {
     return [set.name, set.poisoned_concept_count, count(set.pairs), count(set.poisoned_pairs), plus(measured.feature), plus(measured.structure),
       plus(measured.ad), auc(feature_distance), auc(structure_distance), auc(sample_ad[stop])];
   });
-  return table(['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,
+  return table('alignment-difficulty', ['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,
     'AUC D_img:txt', 'AUC D_s', 'AUC AD(x,y)'], rows);
 }
 
@@ -213,5 +214,5 @@ function offsetTable(sets) {
   return [node('p', { class: 'note' }, 'Captions and pictures lie in two cones with different mean vectors. The mean offset '
     + '|⟨x, mean x⟩ − ⟨y, mean y⟩| alone forces that much structure distance on every pair, poisoned or not; centred structure AD is what '
     + 'is left when both means are taken away.'),
-  table(['Set', 'Structure AD', 'Forced by the mean offset', 'Share', 'Centred structure AD', '|mean x| (pictures)', '|mean y| (captions)'], rows)];
+  table('mean-offset', ['Set', 'Structure AD', 'Forced by the mean offset', 'Share', 'Centred structure AD', '|mean x| (pictures)', '|mean y| (captions)'], rows)];
 }

@@ -1,6 +1,8 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
+import { saveBlob, withSettings } from './png.js';
+
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
 let plotlyLoading = null;
 
@@ -39,10 +41,12 @@ export function theme() {
     benign: read('--benign'), poisoned: read('--poisoned'),
     text: read('--ink'), subdued: read('--ink-soft'), surface: read('--surface'),
     grid: dark ? '#27323c' : '#dfe6ec',
-    faint: dark ? '#5b6a78' : '#9aa8b5',
+    faint: dark ? '#5b6a78' : '#7f8f9d',
     scale: dark
-      ? [[0, '#443a83'], [0.3, '#31688e'], [0.6, '#35b779'], [0.85, '#b5de2b'], [1, '#fde725']]
-      : [[0, '#e9d81d'], [0.2, '#7ad151'], [0.45, '#22a884'], [0.7, '#2a788e'], [1, '#440154']],
+      ? [[0, '#6f63c9'], [0.3, '#3f86b8'], [0.6, '#35b779'], [0.85, '#b5de2b'], [1, '#fde725']]
+      : [[0, '#9c8a00'], [0.2, '#4f9a2f'], [0.45, '#1f8f6b'], [0.7, '#2a788e'], [1, '#440154']],
+    // Okabe and Ito's palette without black and yellow, told apart by colour-blind people; two darker ones on white.
+    concepts: [dark ? '#e69f00' : '#b87f00', dark ? '#56b4e9' : '#2f8fc9', '#009e73', '#cc79a7', '#d55e00', '#0072b2'],
   };
 }
 
@@ -101,11 +105,43 @@ export function layout(colours, changes = {}) {
   };
 }
 
-export const CONFIG = {
-  responsive: true, displaylogo: false, displayModeBar: 'hover',
-  modeBarButtons: [['toImage', 'resetScale2d']],
-  toImageButtonOptions: { format: 'png', scale: 2, filename: 'implosion-explorer' },
-};
+const fitted = new WeakSet();
+
+// Draws a chart, or draws it anew: one that goes on filling its place, also when that changed while it was hidden, and
+// that can be saved with its numbers inside, as `name`. `extra` are further settings of Plotly's.
+export async function drawPlot(Plotly, element, traces, settings, name, extra = {}) {
+  const buttons = [savePlotButton(Plotly, name), 'resetScale2d'];
+  await Plotly.react(element, traces, settings, {
+    responsive: true, displaylogo: false, displayModeBar: 'hover', modeBarButtons: [buttons], ...extra,
+  });
+  if (fitted.has(element)) return;
+  fitted.add(element);
+  new ResizeObserver(() => {
+    const width = element.clientWidth;
+    if (width && element._fullLayout && Math.abs(width - element._fullLayout.width) > 1) Plotly.Plots.resize(element);
+  }).observe(element);
+}
+
+export function savePlotButton(Plotly, name) {
+  const click = async (plot) => {
+    const picture = await fetch(await Plotly.toImage(plot, { format: 'png', scale: 2 }));
+    const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
+    const settings = { chart: name, link: location.href, traces };
+    saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);
+  };
+  return { name: 'savePicture', title: 'Save as PNG, its numbers inside', icon: Plotly.Icons.camera, click };
+}
+
+// Saves what a table shows, a JSON object a row, and the link that shows it again.
+export function saveTableButton(name, table) {
+  const texts = (cells) => [...cells].map((cell) => cell.title ? `${cell.textContent} (${cell.title})` : cell.textContent);
+  const save = () => {
+    const heads = texts(table.tHead.rows[0].cells);
+    const rows = [...table.tBodies[0].rows].map((row) => Object.fromEntries(texts(row.cells).map((text, at) => [heads[at], text])));
+    download(`${name}.json`, { table: name, link: location.href, rows });
+  };
+  return node('button', { type: 'button', class: 'plain-button save-table', onclick: save, title: 'Save as JSON, with the link to this view' }, 'Save table');
+}
 
 export function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return '–';

@@ -9,6 +9,7 @@ import { savePng } from './png.js';
 import { composePicture } from './compare_picture.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k'];
+const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/permalink.py writes them
 
 export function mount({ element, props, watch }) {
   const screen = new CompareScreen(element.querySelector('.viewer-root'));
@@ -25,7 +26,8 @@ class CompareScreen {
     this.marks = [0, 0];
     this.loaded = new Map();
     this.zoom = { scale: 1, x: 0, y: 0 };
-    this.state = readView();
+    this.linked = readLink();
+    this.state = this.linked ? readView('') : readView(location.search);
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
     this.controls = new Controls(this);
@@ -41,6 +43,7 @@ class CompareScreen {
         const payload = await fetchPayload(value.source);
         if (this.value !== value && this.value.live) return;
         this.adopt(payload.columns.map(decodeColumn), payload.query);
+        this.showsLink = !this.linked; // else the address names a comparison that is not made yet, and keeps naming it
       } else if (value.live) {
         await this.showLive(value);
       }
@@ -58,19 +61,26 @@ class CompareScreen {
     if (this.value !== value) return;
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
+    if (this.first) [this.linked, this.showsLink] = [null, true];
     history.replaceState(history.state, '', this.link());
   }
 
   adopt(columns, query) {
     const before = this.first?.settings.prompt;
+    if (query !== this.query || columns.length !== this.columns.length) {
+      this.order = columns.map((_, index) => index);
+      this.marks = [0, Math.min(1, columns.length - 1)];
+    }
     this.columns = columns;
-    this.order = columns.map((_, index) => index);
-    this.marks = [0, Math.min(1, columns.length - 1)];
     this.query = query;
+    this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
     const first = this.first;
-    if (first && (before !== first.settings.prompt || !this.state.pins)) {
-      const kept = before === undefined ? this.state.linked : null;
-      this.state.pins = new Set(kept?.filter((word) => word < first.words.length) ?? first.concept_words);
+    const opened = first && this.linked?.comparison === comparisonOf(query);
+    if (opened) [this.state, this.linked] = [this.linked.view, null];
+    if (first && (opened || before !== first.settings.prompt || !this.state.pins)) {
+      const kept = this.state.linked?.filter((word) => word < first.words.length);
+      this.state.pins = new Set(kept?.length ? kept : first.concept_words);
+      this.state.linked = null;
     }
     this.controls.fit(first);
     this.writeWords();
@@ -123,18 +133,18 @@ class CompareScreen {
     if (!columns.length) return;
     this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
-    const limit = first ? scaleLimit(columns, rows, this.state) : 0;
-    const reference = columns[0].pending ? null : columns[0];
+    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
+    const limit = first ? scaleLimit(columns, rows, context) : 0;
     const articles = columns.map((column, place) => (column.pending
       ? emptyColumn(column)
-      : drawColumn({ column, rows, limit, reference, place, screen: this })));
+      : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
   }
 
   changed() {
     this.draw();
-    history.replaceState(history.state, '', this.link());
+    if (this.showsLink) history.replaceState(history.state, '', this.link());
   }
 
   link() {
@@ -214,8 +224,20 @@ function replaceKeepingFocus(grid, columns) {
   if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
 
-function readView() {
-  const query = new URLSearchParams(location.search);
+// What decides the pictures of a comparison, from the query of its link.
+function comparisonOf(text) {
+  const query = new URLSearchParams(text);
+  return JSON.stringify(COMPARISON_KEYS.map((key) => query.getAll(key)));
+}
+
+// The comparison that the address names, and how it is to be viewed; null where it names none.
+function readLink() {
+  const named = new URLSearchParams(location.search).has('v');
+  return named ? { comparison: comparisonOf(location.search), view: readView(location.search) } : null;
+}
+
+function readView(text) {
+  const query = new URLSearchParams(text);
   const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
   const [stack, layer] = (query.get('l') ?? '').split('.');
   const linked = query.get('k')?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);

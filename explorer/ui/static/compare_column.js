@@ -1,31 +1,37 @@
 // One column of the comparison: its head, picture, maps and numbers.
 
 import { node, number } from './charts.js';
-import { contiguity, mass, overlap, paintMap, readMap, scatter } from './maps.js';
+import { contiguity, mass, overlap, paintMap, placeIn, readMap, scatter } from './maps.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
 const PAN_STEP = 0.1;
 const PANS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-export function scaleLimit(columns, rows, state) {
-  const present = columns.filter((column) => !column.pending);
-  const reference = columns[0].pending ? null : columns[0];
+// The top of the scale that all maps share. `context` holds the state, the column whose layers the controls offer
+// (`first`), and the leftmost column (`reference`; null while it is being made).
+export function scaleLimit(columns, rows, context) {
   let limit = 0;
-  for (const column of present) {
+  for (const column of columns.filter((candidate) => !candidate.pending)) {
     for (const row of rows) {
-      const map = viewedMap(column, reference, row, state);
-      for (const value of map) limit = Math.max(limit, Math.abs(value));
+      for (const value of viewedMap(column, row, context) ?? []) limit = Math.max(limit, Math.abs(value));
     }
   }
   return limit;
 }
 
-export function viewedMap(column, reference, row, state) {
-  const map = readMap(column, state, Math.min(row, column.words.length - 1));
-  if (state.view !== 'difference' || !reference) return map;
-  const other = readMap(reference, state, Math.min(row, reference.words.length - 1));
+// What is drawn of a word: its map or the difference to the reference's; null where either of them is missing.
+export function viewedMap(column, row, { state, first, reference }) {
+  const map = chosenMap(column, row, first, state);
+  if (state.view !== 'difference' || !map) return map;
+  const other = reference && chosenMap(reference, row, first, state);
+  if (!other || other.height !== map.height || other.width !== map.width) return null;
   return Object.assign(map.map((value, index) => value - other[index]), { height: map.height, width: map.width });
+}
+
+function chosenMap(column, row, first, state) {
+  const place = placeIn(column, first, state);
+  return place && readMap(column, place, Math.min(row, column.words.length - 1));
 }
 
 export function emptyColumn(column) {
@@ -34,7 +40,7 @@ export function emptyColumn(column) {
     node('header', {}, node('h3', {}, column.model)), node('p', { class: 'loading' }, text));
 }
 
-export function drawColumn({ column, rows, limit, reference, place, screen }) {
+export function drawColumn({ column, rows, limit, context, place, screen }) {
   const poisoned = column.poisoned_concept_count > 0;
   const article = node('article', { class: `compare-column ${poisoned ? 'poisoned' : 'benign'}`, 'data-model': column.model },
     heading(column, place, screen));
@@ -44,9 +50,9 @@ export function drawColumn({ column, rows, limit, reference, place, screen }) {
     await picture.decode();
     context.drawImage(picture, 0, 0, width, height);
   });
-  const maps = rows.map((row) => mapFigure({ column, row, limit, reference, screen, picture }));
+  const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
   article.append(node('div', { class: 'column-body' },
-    node('div', {}, shown, numbers(column, rows, screen.state)), node('div', { class: 'maps' }, maps)));
+    node('div', {}, shown, numbers(column, rows, context)), node('div', { class: 'maps' }, maps)));
   return article;
 }
 
@@ -73,11 +79,15 @@ function heading(column, place, screen) {
     }, letter));
 }
 
-function mapFigure({ column, row, limit, reference, screen, picture }) {
+function mapFigure({ column, row, limit, context, screen, picture }) {
   const { state } = screen;
   const word = column.words[row];
-  const map = readMap(column, state, row);
-  const shown = viewedMap(column, reference, row, state);
+  const map = chosenMap(column, row, context.first, state);
+  const shown = viewedMap(column, row, context);
+  if (!shown) {
+    return node('p', { class: 'no-map' }, !map ? 'This model has no such layer, size or head.'
+      : context.reference ? 'Its maps and those of the first column differ in size.' : 'The first column is not there yet.');
+  }
   const top = state.scale === 'absolute' ? limit : shown.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const signed = state.view === 'difference';
   const painted = paintMap(shown, MAP_PIXELS, top, { signed, alpha: state.view === 'overlay' });
@@ -102,7 +112,7 @@ function mapFigure({ column, row, limit, reference, screen, picture }) {
   return element;
 }
 
-function numbers(column, rows, state) {
+function numbers(column, rows, { first, state }) {
   const values = column.numbers;
   const entries = [];
   if (values.clip_similarity !== undefined) {
@@ -117,8 +127,8 @@ function numbers(column, rows, state) {
       'The concept that the extractor takes the picture for']);
   }
   if (rows.length > 1) {
-    const value = overlap(rows.map((row) => readMap(column, state, row)));
-    entries.push(['Overlap of the words', number(value), '',
+    const maps = rows.map((row) => chosenMap(column, row, first, state));
+    entries.push(['Overlap of the words', number(maps.includes(null) ? null : overlap(maps)), '',
       'Mean cosine between the maps shown: 1 if the model looks at the same place for all words']);
   }
   return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', { title },

@@ -9,8 +9,6 @@ export const COLOURINGS = [
 
 // A set that was drawn without a model has no losses.
 export const colouringsOf = (data) => COLOURINGS.filter(([value]) => value !== 'loss' || data.samples.loss);
-// Okabe and Ito's palette without black and yellow: told apart by colour-blind people, visible on both grounds.
-const CONCEPT_COLOURS = ['#e69f00', '#56b4e9', '#009e73', '#cc79a7', '#d55e00', '#0072b2'];
 
 export function conceptCounts(data) {
   const counts = new Map();
@@ -20,8 +18,9 @@ export function conceptCounts(data) {
 
 // The six most frequent concepts, or the one in focus: concept to colour.
 function conceptColours(data, focus) {
-  const names = focus ? [focus] : conceptCounts(data).slice(0, CONCEPT_COLOURS.length).map(([name]) => name);
-  return new Map(names.map((name, at) => [name, CONCEPT_COLOURS[focus ? 4 : at]]));
+  const colours = theme().concepts;
+  const names = focus ? [focus] : conceptCounts(data).slice(0, colours.length).map(([name]) => name);
+  return new Map(names.map((name, at) => [name, colours[focus ? 4 : at]]));
 }
 
 // A function (rows, kind, colours) -> Plotly marker settings.

@@ -1,6 +1,6 @@
 // One of the two graphs: edges, points, selection, thumbnails, and movement by keyboard.
 
-import { CONFIG, layout, node, theme } from './charts.js';
+import { drawPlot, layout, node, savePlotButton, theme } from './charts.js';
 
 export const FULL_RANGE = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
 const EDGE_LEVELS = 3;
@@ -29,11 +29,14 @@ export class GraphPlot {
     const colours = theme();
     const range = this.plot.layout ? this.range() : FULL_RANGE;
     const hidden = { visible: false };
-    await this.Plotly.react(this.plot, this.traces(view, colours), layout(colours, {
+    const settings = layout(colours, {
       margin: { l: 4, r: 4, t: 4, b: 4 }, dragmode: view.drag, hovermode: 'closest', uirevision: 'keep',
       selections: [], selectionrevision: (this.drawn = (this.drawn ?? 0) + 1),
       xaxis: { ...hidden, range: range.x }, yaxis: { ...hidden, range: range.y },
-    }), { ...CONFIG, scrollZoom: true, doubleClick: 'reset', modeBarButtons: [['toImage']] });
+    });
+    const name = `${this.side}-graph`;
+    await drawPlot(this.Plotly, this.plot, this.traces(view, colours), settings, name,
+      { scrollZoom: true, doubleClick: 'reset', modeBarButtons: [[savePlotButton(this.Plotly, name)]] });
     if (!this.bound) this.bind();
     this.drawThumbnails();
   }
@@ -162,6 +165,7 @@ export class GraphPlot {
   }
 
   onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return undefined; // the browser's own, such as going back
     if (event.key === 'Escape') return this.handlers.clear();
     if (event.key === '+' || event.key === '-') return this.zoom(event.key === '+' ? 0.7 : 1 / 0.7);
     const direction = ARROWS[event.key];

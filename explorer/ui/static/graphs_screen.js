@@ -148,7 +148,7 @@ class GraphsScreen {
     }, label));
     const save = node('button', { type: 'button', class: 'plain-button', onclick: () => this.save() }, 'Save selected ids');
     const clear = node('button', { type: 'button', class: 'plain-button', onclick: () => this.clear() }, 'Clear selection');
-    this.selectionButtons = [save, clear];
+    this.selectionButtons = { save, clear };
     return node('div', { class: 'pair-list-tabs' }, this.tabs, node('span', { class: 'spacer' }), save, clear);
   }
 
@@ -223,7 +223,8 @@ class GraphsScreen {
     this.parts.spoken.textContent = selected === null ? ''
       : `Inspecting ${this.data.samples.caption[selected]}, ${kindText(this.data, selected)}`;
     this.tabs.forEach((tab) => tab.setAttribute('aria-pressed', String(tab.dataset.list === list)));
-    this.selectionButtons.forEach((button) => { button.disabled = chosen.size === 0; });
+    this.selectionButtons.save.disabled = chosen.size === 0;
+    this.selectionButtons.clear.disabled = chosen.size === 0 && selected === null;
     if (list === 'movers') {
       this.parts.summary.textContent = this.missing || 'Pairs whose caption and picture disagree most about who their '
         + 'neighbours are, by structure distance D_s (never by distance on the drawing).';

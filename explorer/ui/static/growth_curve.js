@@ -1,6 +1,6 @@
 // Theorem 4.2 as a curve over C_P, redrawn whenever the calculator answers.
 
-import { CONFIG, loadPlotly, node, onThemeChange, theme, whenVisible } from './charts.js';
+import { drawPlot, loadPlotly, node, onThemeChange, theme, whenVisible } from './charts.js';
 import { growthLayout } from './alignment_charts.js';
 
 const STYLES = { distinct: ['solid', 'distinct targets'], shared: ['dash', 'one shared target'], cyclic: ['dot', 'cyclic targets'] };
@@ -24,7 +24,7 @@ export async function mount({ element, props, watch }) {
     }));
     const settings = growthLayout(colours);
     settings.yaxis.title.text = `gain of ${quantity}`;
-    await Plotly.react(chart, traces, settings, CONFIG);
+    await drawPlot(Plotly, chart, traces, settings, 'theorem-4.2');
   };
   watch('value', draw);
   onThemeChange(draw);

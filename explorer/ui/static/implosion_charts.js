@@ -1,6 +1,6 @@
 // Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
 
-import { CONFIG, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
 
 const HEIGHT = 300;
 
@@ -32,7 +32,7 @@ class Charts {
     const makers = [difficultyChart, performanceChart, fitChart];
     this.plots.forEach(({ element }, at) => {
       const { traces, changes } = makers[at](this.evaluation, colours, this.count);
-      this.Plotly.react(element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.16, x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), CONFIG);
+      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.16, x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${at + 1}`);
     });
   }
 }

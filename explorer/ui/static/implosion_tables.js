@@ -1,6 +1,6 @@
 // The measurements as tables: this world's, and the paper's own plainly labelled as the paper's.
 
-import { node, number } from './charts.js';
+import { node, number, saveTableButton } from './charts.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
 
@@ -11,11 +11,13 @@ function interval(estimate) {
     percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
 }
 
-function table(caption, note, heads, rows) {
-  return node('section', { class: 'implosion-table' }, node('h3', {}, caption), node('div', { class: 'scroll' },
-    node('table', { class: 'explorer-table' },
-      node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
-      node('tbody', {}, rows))), node('p', { class: 'lead' }, note));
+function table(name, caption, note, heads, rows) {
+  const made = node('table', { class: 'explorer-table' },
+    node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
+    node('tbody', {}, rows));
+  return node('section', { class: 'implosion-table' },
+    node('header', { class: 'table-head' }, node('h3', {}, caption), saveTableButton(name, made)),
+    node('div', { class: 'scroll' }, made), node('p', { class: 'lead' }, note));
 }
 
 export function worldTable(evaluation) {
@@ -32,7 +34,7 @@ export function worldTable(evaluation) {
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
     + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over seeds. `
     + 'Late: maps of unpoisoned nouns over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
-  return table('Measured here', note, heads, rows);
+  return table('measured-here', 'Measured here', note, heads, rows);
 }
 
 export function paperTable(paper) {
@@ -41,5 +43,5 @@ export function paperTable(paper) {
     node('th', { scope: 'row' }, row.poison), node('td', {}, String(row.poisoned_concept_count)),
     [row.feature_ad, row.structure_ad, row.ad, row.accuracy.all, row.accuracy.clean, row.accuracy.poisoned, row.utility]
       .map((value) => node('td', { class: 'number' }, percent(value)))));
-  return table(paper.label, paper.source, heads, rows);
+  return table('paper-table-1', paper.label, paper.source, heads, rows);
 }

@@ -21,6 +21,19 @@ export function decodeColumn(payload) {
   return { ...payload, stacks };
 }
 
+// Where `column` keeps the maps that `state` chooses in `first`: the same size, layer and head, found by their names, not
+// by their places, since models of other families have others. Null where it has none. The first entry, the mean of each
+// model's usual layers, is every model's own.
+export function placeIn(column, first, state) {
+  if (state.stack === 0 && state.layer === 0) return state.head < column.stacks[0].shape[2] ? state : null;
+  const wanted = first.stacks[Math.min(state.stack, first.stacks.length - 1)];
+  const size = (found) => found.shape.slice(4).join('x');
+  const stack = column.stacks.findIndex((found) => size(found) === size(wanted));
+  if (stack < 0 || state.head >= column.stacks[stack].shape[2]) return null;
+  const layer = state.layer && column.stacks[stack].layers.indexOf(wanted.layers[state.layer - 1]) + 1;
+  return state.layer && !layer ? null : { ...state, stack, layer };
+}
+
 // Probabilities of one word's map, Float32Array [h * w], with .height and .width.
 export function readMap(column, { stack, layer, step, head }, word) {
   const { shape, values, scales } = column.stacks[Math.min(stack, column.stacks.length - 1)];
