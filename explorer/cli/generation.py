@@ -79,10 +79,11 @@ def _summary(generation: Generation) -> dict[str, Any]:
     images; for a joint transformer also the share of its attention that goes to the text at all."""
     import torch
 
-    from explorer.theory.attention_statistics import column_mass, scatter
+    from explorer.theory.attention_statistics import column_mass, scatter_where_read
 
     maps = torch.stack([generation.cube.maps(image=index) for index in range(generation.cube.images)])
-    scatters, masses = scatter(maps).mean(0).tolist(), column_mass(maps).mean(0).tolist()
+    masses = column_mass(maps).mean(0).tolist()
+    scatters = map(_mean_of_known, zip(*map(scatter_where_read, maps), strict=True))
     height, width = generation.images.shape[1:3]
     columns = zip(generation.words.columns, scatters, masses, strict=True)
     share = {}
@@ -97,6 +98,11 @@ def _summary(generation: Generation) -> dict[str, Any]:
         **share,
         "words": [{"word": word, "scatter": spread, "mass": mass} for word, spread, mass in columns],
     }
+
+
+def _mean_of_known(values: tuple[float | None, ...]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _as_lines(result: dict[str, Any]) -> dict[str, Any]:

@@ -149,18 +149,20 @@ def concept_word_indices(words: Sequence[str], concepts: Sequence[str]) -> tuple
 
 
 def attention_numbers(cube: AttentionCube, rows: Sequence[int], *, image: int = 0) -> dict[str, Any]:
-    """Scatter and mean mass of the words in ``rows``, and the mean cosine overlap between them (None for one)."""
-    from explorer.theory.attention_statistics import column_mass, cosine_overlap, scatter
+    """Scatter and mean mass of the words in ``rows``, and the mean cosine overlap between them (None for one word, or
+    where a word is read nowhere)."""
+    from explorer.theory.attention_statistics import column_mass, cosine_overlap, scatter_where_read
 
     maps = cube.maps(image=image)
-    scatters, masses = scatter(maps), column_mass(maps)
+    masses = column_mass(maps)
+    scatters = dict(zip(rows, scatter_where_read(maps[list(rows)]), strict=True))
     overlap = None
-    if len(rows) > 1:
+    if len(rows) > 1 and None not in scatters.values():
         cosines = cosine_overlap(maps[list(rows)])
         count = len(rows)
         overlap = float((cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1)))
     return {
-        "scatter": {str(row): float(scatters[row]) for row in rows},
+        "scatter": {str(row): scatters[row] for row in rows},
         "mass": {str(row): float(masses[row]) for row in rows},
         "overlap": overlap,
     }

@@ -14,6 +14,7 @@ from explorer.data.pair_set import PairSet
 from explorer.experiments.trainer import TrainingConfig, train
 from explorer.models.autoencoder import encode_images
 from explorer.models.denoiser import TRAIN_TIMESTEPS, DenoisingLoss, use_fused_attention, use_training_attention
+from explorer.models.module_identity import plain_config
 from explorer.models.tokenizer import encode
 from explorer.provenance import hash_json
 
@@ -119,14 +120,9 @@ def train_denoiser(
     # Convolutions on a CPU without matrix units gain a fifth from this layout; the others lose nothing.
     unet.to(memory_format=torch.channels_last)
     task = DenoiserTask(DenoisingLoss(unet, scheduler), encoded)
-    identity = {"data": pairs.data_hash, "start": start, "unet": hash_json(_plain(unet.config))}
+    identity = {"data": pairs.data_hash, "start": start, "unet": hash_json(plain_config(unet))}
     trained = train(
         task, config, folder, identity=identity, device=device, on_step=on_step, should_stop=should_stop
     ).unet
     use_fused_attention(trained)
     return trained
-
-
-def _plain(config: Any) -> dict[str, str]:
-    # diffusers stores its own version and load path in the config; neither changes the network.
-    return {key: str(value) for key, value in dict(config).items() if not key.startswith("_")}

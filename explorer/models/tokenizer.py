@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-LEXICON_NAME = "lexicon.json"
+from explorer.models.prompt_words import LEXICON_NAME
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

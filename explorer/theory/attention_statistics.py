@@ -31,6 +31,11 @@ def scatter(maps: torch.Tensor) -> torch.Tensor:
     return (torch.special.entr(flat).sum(-1) / math.log(flat.shape[-1])).clamp(0, 1)
 
 
+def scatter_where_read(maps: torch.Tensor) -> list[float | None]:
+    """``scatter`` of each map of ``[n, h, w]``; None for a word that no position reads (fp16 may round it away)."""
+    return [float(scatter(each)) if bool(each.sum() > 0) else None for each in maps]
+
+
 def contiguity_ratio(maps: torch.Tensor) -> torch.Tensor:
     """Geary's C (Geary, 1954) of each map: near 0 for a smooth blob, 1 for scattered random noise, above 1 for a grid.
 

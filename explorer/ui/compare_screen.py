@@ -141,16 +141,20 @@ def settings_from(values: tuple[Any, ...]) -> CompareSettings:
 
 def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> Iterator[tuple[Any, Any]]:
     """Pairs of status and viewer value while the models work; errors become messages."""
-    value: dict[str, Any] = {}
-    drawn = False
     try:
         settings = settings_from(values)
-        value = {
-            "live": True,
-            "query": write_permalink(settings),
-            "models": list(settings.models),
-            "columns": [""] * len(settings.models),
-        }
+    except ValueError as error:
+        live.clicks.stop(session)  # or it would wait for ever, and every later click be refused
+        yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
+        return
+    value: dict[str, Any] = {
+        "live": True,
+        "query": write_permalink(settings),
+        "models": list(settings.models),
+        "columns": [""] * len(settings.models),
+    }
+    drawn = False
+    try:
         for update in live.run(settings, session):
             if update.steps == 0:
                 words = f"Loading {update.model}… (the first time takes a while)"
@@ -163,7 +167,7 @@ def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> It
     except Exception as error:
         # Finished columns stay, and those that will never come say so. Before the first step nothing was changed.
         shown = {**value, "ended": True} if drawn else gr.skip()
-        finished = any(value.get("columns", ()))
+        finished = any(value["columns"])
         if type(error).__name__ == "GenerationStopped":
             yield messages.notice(messages.STOPPED if finished else messages.STOPPED_EARLY), shown
             return

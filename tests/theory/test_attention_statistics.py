@@ -9,6 +9,7 @@ from explorer.theory.attention_statistics import (
     cosine_overlap,
     mass_in_mask,
     scatter,
+    scatter_where_read,
     top_overlap,
 )
 
@@ -25,6 +26,17 @@ def test_scatter_is_one_for_uniform_zero_for_a_point_and_log_ratio_between():
     half[:2] = 0.7
     found = scatter(torch.stack([torch.full((4, 4), 0.1), point, half]))
     assert torch.allclose(found, torch.tensor([1.0, 0.0, math.log(8) / math.log(16)]), atol=1e-6)
+
+
+def test_a_word_that_is_read_nowhere_has_no_scatter_and_hides_no_other():
+    maps = torch.stack([torch.full((4, 4), 0.1), torch.zeros(4, 4)])
+    assert scatter_where_read(maps) == [pytest.approx(1), None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scatter_of_some_maps_is_that_of_each(seed):
+    maps = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(seed))
+    assert scatter_where_read(maps) == pytest.approx(scatter(maps).tolist())
 
 
 def test_scatter_equals_the_slow_sum_and_ignores_scale(maps):

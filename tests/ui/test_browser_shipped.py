@@ -56,7 +56,7 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     implosion = open_screen(page, "implosion")
     page.wait_for_function(DRAWN, arg=3)
     for model in models:
-        expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True)).to_be_visible()
+        expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True).first).to_be_visible()
     open_screen(page, "graphs")
     page.wait_for_function(DRAWN, arg=2)
     alignment = open_screen(page, "alignment")
@@ -91,7 +91,7 @@ def test_two_shipped_models_draw_live(page):
     page.get_by_label("Steps").fill("2")
     for column in (3, 4):
         page.locator(f"#column-{column} input").click()
-        page.get_by_role("option", name="(none)").click()
+        page.locator(f"#column-{column}").get_by_role("option", name="(none)").click()
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator(".compare-column canvas")).to_have_count(4)

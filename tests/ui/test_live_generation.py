@@ -131,6 +131,16 @@ def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
     assert shown == gr.skip()
 
 
+def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):
+    live = LiveGeneration(context)
+    assert live.clicks.accept("session")
+    values = (SETTINGS.prompt, None, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    [(told, shown)] = _generate(live, values, "session")
+    assert "Nothing was generated.</strong> The seed is missing: fill in its field." in told
+    assert shown == gr.skip()
+    assert live.clicks.accept("session")
+
+
 def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
     class Request:
         session_hash = "program"
