@@ -45,14 +45,14 @@ def chosen_extractor(
     """
     from explorer.models.universal_extractor import UniversalExtractor
 
+    if open_clip is None and (weights is not None or feature_range is not None):
+        raise ValueError("--weights and --feature-range describe an open_clip model: expected --open-clip, too")
     if folder is None and open_clip is None:
         raise ValueError(
             "no extractor is named: expected --open-clip MODEL --weights FILE --feature-range LO HI, or --extractor "
             f"FOLDER; the shipped one, {DEFAULT_EXTRACTOR}, knows the icons and words of IconWorld and nothing else"
         )
     if open_clip is None:
-        if weights is not None or feature_range is not None:
-            raise ValueError("--weights and --feature-range describe an open_clip model: expected --open-clip, too")
         return UniversalExtractor.load(folder, device)
     if weights is None:
         raise ValueError(f"--open-clip {open_clip} is given: expected --weights FILE, too")

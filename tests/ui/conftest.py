@@ -23,6 +23,12 @@ from explorer.provenance import ROOT
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
 LOCAL = {"127.0.0.1", "localhost"}
+# What is out of sight is not drawn before it is scrolled to.
+NOTHING_LOADING = """() => {
+  const left = [...document.querySelectorAll('[role=tabpanel] .loading')].filter((element) => element.offsetParent);
+  left[0]?.scrollIntoView();
+  return left.length === 0;
+}"""
 # A missing artefact is answered with a message; the browser logs the failed request itself as well.
 HARMLESS = re.compile(r"Failed to load resource: .* 404")
 
@@ -49,7 +55,8 @@ def serve_app():
 
 @pytest.fixture(scope="session")
 def watch_page():
-    """``with watch_page(address) as page``: 1440 x 900; what goes wrong is listed in ``page.complaints``."""
+    """``with watch_page(address) as page``: 1440 x 900; what goes wrong is listed in ``page.complaints``, and
+    ``page.wait_until_drawn()`` scrolls over the open screen until nothing on it is loading."""
     if not CHROMIUM.is_file():
         pytest.skip(f"{CHROMIUM} is not installed")
     playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -65,6 +72,7 @@ def watch_page():
             page.set_default_timeout(TIMEOUT_SECONDS * 1000)
             playwright_api.expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
             page.complaints = []
+            page.wait_until_drawn = lambda: page.wait_for_function(NOTHING_LOADING)
             page.on("console", lambda message: _note_console(page, message))
             page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
             page.on("request", lambda request: _note_request(page, request))

@@ -62,7 +62,7 @@ def test_every_screen_opens(page, theme):
         page.get_by_role("tab", name=screen, exact=True).click()
         panel = page.get_by_role("tabpanel").filter(visible=True)
         expect(panel).to_be_visible()
-        expect(panel.locator(".loading")).to_have_count(0)
+        page.wait_until_drawn()
     expect(page.locator("#registry tbody tr")).not_to_have_count(0)
     assert page.complaints == []
 

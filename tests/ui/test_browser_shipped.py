@@ -43,7 +43,8 @@ def read(name):
 def open_screen(page, tab):
     page.goto(f"/?tab={tab}")
     panel = page.get_by_role("tabpanel").filter(visible=True)
-    playwright_api.expect(panel.locator(".loading")).to_have_count(0)
+    playwright_api.expect(panel).to_be_visible()
+    page.wait_until_drawn()
     return panel
 
 

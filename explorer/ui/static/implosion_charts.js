@@ -32,7 +32,7 @@ class Charts {
     const makers = [difficultyChart, performanceChart, fitChart];
     this.plots.forEach(({ element }, at) => {
       const { traces, changes } = makers[at](this.evaluation, colours, this.count);
-      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.16, x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${at + 1}`);
+      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${at + 1}`);
     });
   }
 }
