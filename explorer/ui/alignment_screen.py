@@ -109,7 +109,7 @@ def measure_folder(context: AppContext, folder: str, convention: str) -> dict[st
     extractor_folder = context.settings.checkpoints / "extractor"
     if not extractor_folder.is_dir():
         raise ValueError(f"{extractor_folder} is missing: AD needs the universal extractor.")
-    return _describe_folder(path, convention, extractor_folder)
+    return context.models.do(lambda: _describe_folder(path, convention, extractor_folder))
 
 
 def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from explorer.models.checkpoints import Checkpoint, read_checkpoint, scan_checkpoints, validate
 from explorer.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file, read_manifest
 from explorer.ui.messages import in_the_app
+from explorer.ui.model_thread import ModelThread
 
 PRECOMPUTE_HINT = "Run `python -m explorer precompute` to make it again."
 PAYLOAD_ROUTE = "/payload"
@@ -56,6 +57,8 @@ class AppContext:
     """What the command line decided."""
     payloads: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
     """Makers of what a screen's JavaScript fetches, by name; see :meth:`add_payload`."""
+    models: ModelThread = field(default_factory=ModelThread, repr=False)
+    """Where everything that computes with torch runs."""
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -177,7 +180,7 @@ class AppContext:
         """
         fresh = read_checkpoint(checkpoint.folder, root=self.settings.checkpoints)
         stamps = _stamps(fresh)
-        checked = validate(fresh, thorough=True, known=known)
+        checked = self.models.do(lambda: validate(fresh, thorough=True, known=known))
         with self._lock:
             self._cache["finding", checkpoint.folder] = (stamps, checked)
             # Scanned again, since a base may have been named while the weights were read.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from explorer.experiments.capture_benchmark import CostRatio, bare_unet_calls, interleave
 from explorer.ui.live_generation import LiveGeneration, request_of
 from explorer.ui.permalink import CompareSettings
@@ -12,11 +14,18 @@ def live_comparison_cost(live: LiveGeneration, settings: CompareSettings, rounds
 
     Measured: text encoding, denoising with capture, decoding, quantised maps, the extractor's judgement, PNG and maps
     for the browser, and the updates of the page. Bare: as many U-Net calls on the same latents and embeddings,
-    guidance as one batch, and nothing else.
+    guidance as one batch, and nothing else, on the same thread.
 
     Raises:
         ValueError: if the settings or a checkpoint cannot be used.
     """
     request = request_of(settings)
-    calls = [bare_unet_calls(live.pipeline(name, beside=settings.models), request) for name in settings.models]
-    return interleave(lambda: list(live.run(settings, "benchmark")), lambda: [call() for call in calls], rounds)
+    do = live.context.models.do
+
+    def prepare() -> list[Callable[[], None]]:
+        return [bare_unet_calls(live.pipeline(name, beside=settings.models), request) for name in settings.models]
+
+    calls = do(prepare)
+    return interleave(
+        lambda: list(live.run(settings, "benchmark")), lambda: do(lambda: [call() for call in calls]), rounds
+    )

@@ -74,7 +74,6 @@ class LiveGeneration:
     def __init__(self, context: AppContext):
         self.context = context
         self.clicks = Clicks()
-        self._working = threading.Lock()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
         self._shared: dict[Any, Any] = {}
@@ -110,7 +109,9 @@ class LiveGeneration:
 
         def work() -> None:
             try:
-                self._work(settings, stop, messages.put)
+                self._compare(settings, stop, messages.put)
+            except BaseException as error:  # handed to the waiting thread, which raises it
+                messages.put(error)
             finally:
                 self.clicks.end(session, stop)
                 messages.put(None)
@@ -120,7 +121,7 @@ class LiveGeneration:
         except ValueError:
             self.clicks.end(session, stop)
             raise
-        threading.Thread(target=work, daemon=True).start()
+        self.context.models.submit(work)
         try:
             yield from _received(messages)
         finally:
@@ -139,33 +140,25 @@ class LiveGeneration:
         if not self.context.settings.warm_up or self._warmed.is_set():
             return
         self._warmed.set()
-        timer = threading.Timer(WARM_UP_DELAY_SECONDS, self._load_everything)
+        timer = threading.Timer(WARM_UP_DELAY_SECONDS, self.context.models.submit, [self._load_everything])
         timer.daemon = True
         timer.start()
 
     def _load_everything(self) -> None:
         from explorer.models.placement import free_bytes
 
-        with self._working:
-            for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
-                if self.clicks.is_busy():  # somebody pressed Generate: they come first
-                    return
-                checkpoint = self.context.checkpoint(name)
-                if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
-                    break  # a large model is loaded when it is asked for
-                with contextlib.suppress(ValueError):  # the registry tells why
-                    self.pipeline(name)
-            self._judge_or_none()
-
-    def _work(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
-        """Thread body: everything it learns, and an error that ends it, goes to ``report``."""
-        try:
-            with self._working:
-                self._compare(settings, stop, report)
-        except BaseException as error:  # handed to the waiting thread, which raises it
-            report(error)
+        for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
+            if self.clicks.is_busy():  # somebody pressed Generate: they come first
+                return
+            checkpoint = self.context.checkpoint(name)
+            if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
+                break  # a large model is loaded when it is asked for
+            with contextlib.suppress(ValueError):  # the registry tells why
+                self.pipeline(name)
+        self._judge_or_none()
 
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
+        """On the models' thread: what it learns goes to ``report``."""
         from explorer.experiments.artefacts import describe_generation
         from explorer.experiments.generation import GenerationStopped, compare
         from explorer.models.joint_pipelines import is_joint

@@ -102,7 +102,8 @@ def expect_stop(live):
 
 def test_stop_while_the_models_are_busy_with_others_loads_none(context):
     live = LiveGeneration(context)
-    live._working.acquire()  # as the warm-up does for minutes
+    release = threading.Event()
+    context.models.submit(lambda: release.wait(60))  # as the warm-up does for minutes
     try:
         thread = threading.Thread(target=expect_stop, args=(live,), daemon=True)
         thread.start()
@@ -110,7 +111,7 @@ def test_stop_while_the_models_are_busy_with_others_loads_none(context):
             time.sleep(0.01)
         assert live.clicks.stop("session") == "working"
     finally:
-        live._working.release()
+        release.set()
     thread.join(timeout=60)
     wait_until_free(live)
     assert not live._pipelines, "stopped before a model was loaded"
