@@ -18,17 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.models.checkpoint_base import base_problem
 from explorer.models.checkpoint_contents import (
     KIND_NAMES,
-    Contents,
     Kind,
     component_classes,
-    predicts_velocity,
     read_contents,
 )
 from explorer.models.model_families import (
-    FAMILY_NAMES,
-    TRANSFORMER_FAMILIES,
     Family,
     pipeline_family,
     single_file_parts,
@@ -46,18 +43,8 @@ from explorer.provenance import (
 
 MAX_DEPTH = 3
 MANIFEST_KIND = "checkpoint"
-V_PREDICTION_NAME = "v_pred"
-"""An empty tensor of this name marks a single file trained for v-prediction."""
 KINDS_ON_A_BASE = ("unet", "single-file", "lora")
 """Kinds of checkpoint that are no whole pipeline."""
-WITH_COMMAND = "with `explorer set-base`"
-"""How a ``problem`` says that a base is named; where there is another way, it is put in its place."""
-UNET_WIDTHS = {
-    "cross_attention_dim": (1280, "reads text of width {}"),
-    "in_channels": (4, "reads latents of {} channels"),
-    "out_channels": (4, "gives latents of {} channels"),
-}
-"""Entries of a U-Net's configuration that its pipeline's other parts must match: diffusers' default, and words."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -133,7 +120,9 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         problem = problem or str(error)
     problem = problem or contents.problem
     if problem is None and not whole:
-        problem = _base_problem(path, base, contents, config.get("prediction_type"))
+        problem = base_problem(
+            path, base, contents, config.get("prediction_type"), lambda lender: read_checkpoint(lender).problem
+        )
     family = pipeline_family(base) if contents.family == "unknown" and base is not None else contents.family
     return Checkpoint(
         name=path.relative_to(root).as_posix() if root is not None and path != root else path.name,
@@ -314,76 +303,6 @@ def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]
 
 def _joint_hash(hashes: dict[str, str]) -> str:
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
-
-
-def _base_problem(path: Path, base: Path | None, contents: Contents, trained_for: Any) -> str | None:
-    """What is wrong with the pipeline that a checkpoint is to be used with.
-
-    ``trained_for`` is the prediction type in the checkpoint's manifest; None where it does not say.
-    """
-    if base is None:
-        return _missing_base(contents)
-    if not base.is_dir():
-        return f"its base pipeline {base.name} is not in {base.parent}"
-    if not (base / "model_index.json").is_file():
-        return f"its base {base.name} is no whole pipeline: it has no model_index.json"
-    family = pipeline_family(base)
-    if contents.family not in ("unknown", family):
-        return f"it is of the family {FAMILY_NAMES[contents.family]}: its base {base.name} is {FAMILY_NAMES[family]}"
-    if family in TRANSFORMER_FAMILIES:
-        return f"its base {base.name} is {FAMILY_NAMES[family]}, which has no U-Net: expected SD 1.x, SD 2.x or SDXL"
-    try:
-        problem = _lending_problem(base, contents)
-        if problem is None and contents.kind == "unet":
-            return _unet_problem(path, base, trained_for)
-        if problem is None and _needs_velocity(contents) and not predicts_velocity(base):
-            return f"it was trained for v-prediction: the scheduler of its base {base.name} is not configured for it"
-    except WeightError as error:
-        problem = str(error)
-    return None if problem is None else f"its base pipeline {base.name} is broken: {problem}"
-
-
-def _missing_base(contents: Contents) -> str:
-    if contents.kind == "unet":
-        return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline: name one {WITH_COMMAND}"
-    name = FAMILY_NAMES[contents.family]
-    if contents.kind == "single-file":
-        return (
-            "a single file holds neither tokenizer nor configuration: name a diffusers folder of the same family "
-            f"({name}) that lends them, {WITH_COMMAND}"
-        )
-    of_family = "" if contents.family == "unknown" else f" of the family {name}"
-    return f"it is a LoRA, which changes another model: name the pipeline folder{of_family} {WITH_COMMAND}"
-
-
-def _lending_problem(base: Path, contents: Contents) -> str | None:
-    """What keeps the base from lending what is missing; a single file needs weights for its missing parts only."""
-    if contents.kind != "single-file":
-        return read_checkpoint(base).problem
-    own = single_file_parts(contents.headers["file"].shapes)
-    for component in component_classes(base):
-        read_json(base / component / "config.json")
-        if component not in own:
-            read_weights(base / component)
-    return None
-
-
-def _unet_problem(path: Path, base: Path, trained_for: Any) -> str | None:
-    """What keeps a U-Net from taking the place of its base's own: other text or latents by their widths, or noise."""
-    own, other = (read_json(folder / "unet" / "config.json") for folder in (path, base))
-    for key, (default, words) in UNET_WIDTHS.items():
-        width, given = own.get(key, default), other.get(key, default)
-        if width != given:
-            return f"its U-Net {words.format(width)}, that of its base {base.name} {given}"
-    if trained_for is not None:
-        followed = read_json(base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
-        if followed != trained_for:
-            return f"it was trained for {trained_for}: the scheduler of its base {base.name} follows {followed}"
-    return None
-
-
-def _needs_velocity(contents: Contents) -> bool:
-    return contents.kind == "single-file" and V_PREDICTION_NAME in contents.headers["file"].shapes
 
 
 def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Collection
 
-from explorer.models.checkpoints import WITH_COMMAND
+from explorer.models.checkpoint_base import WITH_COMMAND
 from explorer.models.prompt_words import unknown_words
 
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
