@@ -233,9 +233,11 @@ class LiveGeneration:
         from explorer.models.pipelines import forget_others
         from explorer.models.placement import free_bytes
 
-        for key in [key for key in self._pipelines if key[0] not in beside]:
+        stale = [key for key in self._pipelines if key[0] == checkpoint.name]  # before its files or its base changed
+        others = [key for key in self._pipelines if key[0] not in {*beside, checkpoint.name}]
+        for key in [*stale, *others]:
             enough = free_bytes(self.context.settings.device) > ROOM_PER_BYTE * bytes_with_base(checkpoint)
-            if enough and len(self._pipelines) < MAX_MODELS_IN_MEMORY:
+            if key not in stale and enough and len(self._pipelines) < MAX_MODELS_IN_MEMORY:
                 break
             del self._pipelines[key]
             forget_others(self._shared, [loaded.origin for loaded in self._pipelines.values()])

@@ -57,7 +57,8 @@ def test_another_base_is_another_model(context, checkpoint_root):
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "other")
     set_base(checkpoint_root / "dirty-004", checkpoint_root / "other")
     context.refresh_registry()
-    assert live.pipeline("dirty-004") is not first
+    assert live.pipeline("dirty-004", beside=["dirty-004"]) is not first
+    assert [key[0] for key in live._pipelines] == ["dirty-004"], "the older one is given up"
     assert live.pipeline("dirty-004") is live.pipeline("dirty-004")
 
 
