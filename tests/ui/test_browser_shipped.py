@@ -89,7 +89,7 @@ def test_two_shipped_models_draw_live(page):
     expect = playwright_api.expect
     open_screen(page, "compare")
     page.get_by_label("Prompt", exact=True).fill("a photo of a turtle")
-    page.get_by_label("Steps").fill("2")
+    page.get_by_label("Steps", exact=True).fill("2")
     for column in (3, 4):
         page.locator(f"#column-{column} input").click()
         page.locator(f"#column-{column}").get_by_role("option", name="(none)").click()
