@@ -1,4 +1,4 @@
-"""``explorer evaluate | precompute``: what the models draw, and the first view that the app ships."""
+"""``explorer evaluate | training-runs | precompute``: what models draw, over runs, and the first view of the app."""
 
 from __future__ import annotations
 
@@ -49,6 +49,28 @@ def _line(model: dict) -> str:
     difficulty = model["alignment_difficulty"]
     measured = f"  AD {difficulty['ad']:.4f}" if difficulty else ""
     return f"{model['name']:<10} C_P {model['poisoned_concept_count']:>3}{measured}  top-1: {shares}"
+
+
+@application.command("training-runs")
+def training_runs(
+    evaluations: Annotated[
+        list[Path], typer.Argument(metavar="EVALUATION...", help="evaluation.json of each training run, at least two.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Mean and 95 % t-interval over training runs of what `explorer evaluate` measured on each of them."""
+    from explorer.experiments.training_runs import summarise_runs
+
+    report = summarise_runs(evaluations)
+    if as_json:
+        emit(report, True)
+        return
+    for model in report["models"]:
+        typer.echo(f"C_P {model['poisoned_concept_count']}")
+        for name, value in model.items():
+            if isinstance(value, dict):
+                runs = " ".join(f"{each:.4f}" for each in value["values"])
+                typer.echo(f"  {name:<28} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
 
 
 @application.command("precompute")

@@ -15,13 +15,13 @@ replacement, so that m = N is exact and has standard error 0.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from explorer.theory.sampling_design import Draw, draw_evenly, draw_strata, neyman_allocation
 from explorer.theory.structure_distance import (
     FeatureRows,
     FeatureStatistics,
@@ -76,28 +76,6 @@ class StructureEstimate:
         return self.structure_distance.mean().item()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Draw:
-    """Drawn rows, the stratum of each, and how many samples each stratum has."""
-
-    rows: torch.Tensor
-    stratum: torch.Tensor
-    sizes: torch.Tensor
-
-    @property
-    def counts(self) -> torch.Tensor:
-        return torch.bincount(self.stratum, minlength=len(self.sizes))
-
-    @property
-    def weights(self) -> torch.Tensor:
-        return self.sizes.double() / self.sizes.sum()
-
-    def error_factors(self) -> torch.Tensor:
-        """What a stratum's sample variance contributes to a mean's variance: W^2 (1 - m/N) / m."""
-        counts, sizes = self.counts.double(), self.sizes.double()
-        return self.weights.square() * (1 - counts / sizes) / counts
-
-
 def landmark_estimate(
     image: FeatureRows,
     text: FeatureRows,
@@ -128,7 +106,7 @@ def landmark_estimate(
             ``structure_and_centred_row_sums`` refuses.
     """
     population = torch.arange(len(image)) if trusted is None else _trusted_rows(trusted, len(image))
-    draw = _draw_evenly(population, samples, seed, least=1)
+    draw = draw_evenly(population, samples, seed, least=1)
     return _from_columns("landmarks", image, text, draw, seed, convention, precision, share, statistics)
 
 
@@ -149,7 +127,7 @@ def row_estimate(
     which are small, since the twin and D_s are nearly proportional. Arguments as in ``landmark_estimate``; at least
     three rows, for two coefficients.
     """
-    draw = _draw_evenly(torch.arange(len(image)), samples, seed, least=min(3, len(image)))
+    draw = draw_evenly(torch.arange(len(image)), samples, seed, least=min(3, len(image)))
     from_columns = _from_columns("rows", image, text, draw, seed, convention, precision, share, statistics)
     twin = convention_scale(convention) * squared_twin(image, text)
     known, exact = twin[draw.rows], from_columns.drawn_distance
@@ -203,15 +181,10 @@ def stratified_estimate(
         raise ValueError(f"strata have shape {list(labels.shape)} and dtype {labels.dtype}: expected [N] integers")
     _, stratum, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     twin = squared_twin(image, text)
-    members = [torch.nonzero(stratum == number).flatten() for number in range(len(sizes))]
-    deviations = [twin[rows].std().item() if len(rows) > 1 else 0.0 for rows in members]
-    allocation = neyman_allocation(sizes.tolist(), deviations, samples)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.cat([
-        rows[torch.randperm(len(rows), generator=generator)[:count]]
-        for rows, count in zip(members, allocation, strict=True)
-    ]).sort().values  # fmt: skip
-    draw = _Draw(rows=drawn, stratum=stratum[drawn], sizes=sizes)
+    deviations = [
+        twin[stratum == number].std().item() if size > 1 else 0.0 for number, size in enumerate(sizes.tolist())
+    ]
+    draw = draw_strata(stratum, neyman_allocation(sizes.tolist(), deviations, samples), seed)
     return _from_columns("stratified", image, text, draw, seed, convention, precision, share, statistics)
 
 
@@ -238,50 +211,6 @@ def squared_twin(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     return means.clamp_(min=0).sqrt_().cpu()
 
 
-def neyman_allocation(sizes: Sequence[int], deviations: Sequence[float], samples: int) -> list[int]:
-    """Samples for each stratum that make the variance of the stratified mean least, exactly ``samples`` in all.
-
-    Every stratum gets two (one where it has no more), since its variance must be estimated; every further sample goes
-    where it lowers the variance most, which is where N_h S_h / sqrt(n_h (n_h + 1)) is largest (Wright, "A simple method
-    of exact optimal sample allocation under stratification", 2014).
-
-    Args:
-        sizes: samples N_h of each stratum.
-        deviations: standard deviation S_h of each stratum; only their ratios matter.
-
-    Raises:
-        ValueError: if ``samples`` is fewer than two a stratum, or more than there are.
-    """
-    counts = [min(2, size) for size in sizes]
-    if not sum(counts) <= samples <= sum(sizes):
-        raise ValueError(
-            f"samples is {samples}: expected {sum(counts)} (two of each of {len(sizes)} strata) to {sum(sizes)}"
-        )
-    # Where no stratum has any spread, spread by size.
-    spreads = list(deviations) if any(deviations) else [1.0] * len(sizes)
-
-    def priority(stratum: int) -> tuple[float, int]:
-        count = counts[stratum]
-        return -sizes[stratum] * spreads[stratum] / math.sqrt(count * (count + 1)), stratum
-
-    queue = [priority(stratum) for stratum, size in enumerate(sizes) if counts[stratum] < size]
-    heapq.heapify(queue)
-    for _ in range(samples - sum(counts)):
-        _, stratum = heapq.heappop(queue)
-        counts[stratum] += 1
-        if counts[stratum] < sizes[stratum]:
-            heapq.heappush(queue, priority(stratum))
-    return counts
-
-
-def _draw_evenly(population: torch.Tensor, samples: int, seed: int, least: int) -> _Draw:
-    if not least <= samples <= len(population):
-        raise ValueError(f"samples is {samples}: expected {least} to {len(population)}")
-    order = torch.randperm(len(population), generator=torch.Generator().manual_seed(seed))[:samples]
-    rows = population[order].sort().values
-    return _Draw(rows=rows, stratum=torch.zeros_like(rows), sizes=torch.tensor([len(population)]))
-
-
 def _trusted_rows(trusted: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:
     rows = torch.as_tensor(trusted).cpu().long().flatten()
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= n or len(torch.unique(rows)) != len(rows):
@@ -293,7 +222,7 @@ def _from_columns(
     estimator: str,
     image: FeatureRows,
     text: FeatureRows,
-    draw: _Draw,
+    draw: Draw,
     seed: int,
     convention: str,
     precision: str | None,
@@ -307,7 +236,7 @@ def _from_columns(
     return StructureEstimate(
         estimator=estimator,
         seed=seed,
-        standard_error=_stratified_error(drawn_distance, draw),
+        standard_error=draw.standard_error(drawn_distance),
         structure_distance=scale * means,
         sample_standard_error=scale * variances.clamp(min=0).sqrt(),
         centred_distance=scale * centred,
@@ -316,19 +245,10 @@ def _from_columns(
     )
 
 
-def _stratified_error(values: torch.Tensor, draw: _Draw) -> float:
-    """Standard error of the stratified mean of the drawn ``values``; strata drawn whole contribute nothing."""
-    variance = 0.0
-    for stratum, factor in enumerate(draw.error_factors().tolist()):
-        if factor:
-            variance += factor * values[draw.stratum == stratum].var().item() if draw.counts[stratum] > 1 else math.nan
-    return math.sqrt(variance)
-
-
 def _column_pass(
     image: FeatureRows,
     text: FeatureRows,
-    draw: _Draw,
+    draw: Draw,
     precision: str | None,
     share: Share,
     statistics: FeatureStatistics,
@@ -347,7 +267,7 @@ def _column_pass(
     block = max(1, min(ROWS_AT_ONCE, ENTRIES_AT_ONCE // len(at)))
     blocks = list(row_slices(n, block))
     multiply = _Multiplication(image, text, at, precision)
-    averages, weights, factors, column_weights, column_factors = _averaging(draw, multiply.result_type, device)
+    averages, weights, factors, column_weights, column_factors = draw.averaging(multiply.result_type, device)
     offsets = (statistics.offsets, statistics.offsets[at] - statistics.mean)
     row_offsets, column_offsets = (part.to(multiply.result_type) for part in offsets)
     with exact_products(device):
@@ -381,17 +301,3 @@ class _Multiplication:
         if self.on_tensor_cores:
             return torch.mm(left, self.columns.T, out_dtype=torch.float32)
         return left.to(self.result_type) @ self.columns.T
-
-
-def _averaging(draw: _Draw, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """`[m, strata]` averages of each stratum's columns; weights and error factors of strata, then of columns."""
-    counts = draw.counts.double()
-    # The sample variance has m - 1 in its denominator; one observation has none, unless it is the whole stratum.
-    factors = draw.error_factors() * counts / (counts - 1)
-    factors[draw.counts == draw.sizes] = 0
-    factors[(draw.counts == 1) & (draw.sizes > 1)] = math.nan
-    averages = torch.zeros(len(draw.rows), len(counts), dtype=dtype)
-    averages[torch.arange(len(draw.rows)), draw.stratum] = (1 / counts)[draw.stratum].to(dtype)
-    of_strata = (draw.weights, factors)
-    of_columns = [(part / counts)[draw.stratum].to(dtype) for part in of_strata]
-    return tuple(part.to(device) for part in (averages, *of_strata, *of_columns))

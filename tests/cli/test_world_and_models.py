@@ -14,7 +14,7 @@ import explorer.cli.world  # noqa: F401
 from explorer.cli import application as cli
 from explorer.data.pair_set import PairSet
 from explorer.experiments.recipes import RECIPES
-from explorer.provenance import check_files, read_manifest
+from explorer.provenance import ROOT, check_files, read_manifest
 
 ICON = '<path d="M0 0h16v16H0z" fill="{}"/>'
 
@@ -136,6 +136,18 @@ def test_naming_study_then_count(micro_world, tmp_path):
     )
     arguments = ["naming-count", str(tmp_path / "study"), str(tmp_path / "reader.json")]
     assert "reader.json  dirty-004" in CliRunner().invoke(cli.application, arguments).stdout
+
+
+def test_training_runs_prints_every_run_beside_its_interval():
+    evaluations = [
+        str(ROOT / "assets" / place / "evaluation.json") for place in ("precomputed", "experiments/exchanged-nouns")
+    ]
+    most = run("training-runs", *evaluations)["models"][-1]
+    assert most["poisoned_concept_count"] == 60
+    assert most["accuracy_of_control"]["low"] < min(most["accuracy_of_control"]["values"])
+    printed = CliRunner().invoke(cli.application, ["training-runs", *evaluations]).stdout
+    assert "C_P 60\n" in printed
+    assert f"runs {' '.join(f'{value:.4f}' for value in most['ad']['values'])}\n" in printed
 
 
 def test_evaluate_then_precompute(micro_world, tmp_path):

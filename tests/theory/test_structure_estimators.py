@@ -1,6 +1,5 @@
 """Estimators against the exact answer: unbiased, with honest standard errors, exact where everything is drawn."""
 
-import itertools
 import math
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 from explorer.theory.structure_check import check_against_fp64, fp64_distances
 from explorer.theory.structure_estimators import (
     landmark_estimate,
-    neyman_allocation,
     row_estimate,
     squared_twin,
     stratified_estimate,
@@ -176,29 +174,6 @@ def test_one_landmark_has_no_standard_error():
     estimate = landmark_estimate(IMAGE, TEXT, 1, seed=0)
     assert math.isnan(estimate.standard_error)
     assert estimate.sample_standard_error.isnan().all()
-
-
-def test_neyman_allocation_is_the_best_of_all():
-    sizes, deviations = [9, 30, 12], [3.0, 0.5, 1.0]
-
-    def variance(counts):
-        return sum(
-            size**2 * spread**2 / count * (1 - count / size)
-            for size, spread, count in zip(sizes, deviations, counts, strict=True)
-        )
-
-    every = itertools.product(*(range(2, size + 1) for size in sizes))
-    best = min((counts for counts in every if sum(counts) == 20), key=variance)
-    found = neyman_allocation(sizes, deviations, 20)
-    assert sum(found) == 20
-    assert variance(found) == pytest.approx(variance(best))
-
-
-def test_small_strata_are_never_left_out():
-    assert neyman_allocation([1, 2, 1000], [0.0, 0.0, 5.0], 10) == [1, 2, 7]
-    assert sum(neyman_allocation([10, 10, 10], [0.0, 0.0, 0.0], 17)) == 17
-    with pytest.raises(ValueError, match=r"samples is 4: expected 5 \(two of each of 3 strata\) to 1003"):
-        neyman_allocation([1, 2, 1000], [0.0, 0.0, 5.0], 4)
 
 
 @pytest.mark.parametrize(
