@@ -278,7 +278,7 @@ def test_a_link_opens_the_screen_with_its_choices(app, page):
     assert page.locator(".difficulty-card").count() == 1
     assert page.locator(".alpha-field output").inner_text() == "0.50"
     open_tab(page, "Checkpoints")
-    assert "tab=checkpoints" in page.url
+    page.wait_for_function("() => location.search.includes('tab=checkpoints')")
     assert "a.alpha=0.5" in page.url
 
 
