@@ -10,6 +10,7 @@ from PIL import Image
 from explorer.data.grammar import photo_of
 from explorer.data.icons import STYLES, atlas_path
 from explorer.experiments.naming_study import count_named
+from explorer.experiments.training_runs import summarise_runs
 from explorer.models.checkpoints import scan_checkpoints, validate
 from explorer.models.pipelines import load_pipeline
 from explorer.models.text_encoder import convert_text_tower
@@ -169,7 +170,20 @@ def test_the_recipe_implodes_with_the_nouns_exchanged_too(evaluation):
     assert accuracy[-1] < accuracy[0] / 2
 
 
-@pytest.mark.parametrize("place", ["precomputed", "experiments/exchanged-nouns"])
+def test_the_recipe_implodes_in_every_training_run():
+    places = ("precomputed", "experiments/seed-1", "experiments/seed-2")
+    models = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["models"]
+    for run in range(len(places)):
+        difficulty, accuracy = ([model[name]["values"][run] for model in models] for name in ("ad", "accuracy_all"))
+        assert difficulty == sorted(difficulty)
+        assert accuracy == sorted(accuracy, reverse=True)
+    assert max(models[-1]["accuracy_of_control"]["values"]) <= 1 / 2
+    assert models[-1]["accuracy_unpoisoned"]["high"] < models[0]["accuracy_unpoisoned"]["low"]
+
+
+@pytest.mark.parametrize(
+    "place", ["precomputed", "experiments/exchanged-nouns", "experiments/seed-1", "experiments/seed-2"]
+)
 def test_attention_fades_and_scatters_in_the_last_steps(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     mass, disorder = (list(unpoisoned(report, f"late_{name}").values()) for name in ("word_mass", "contiguity"))
