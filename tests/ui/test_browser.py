@@ -174,7 +174,6 @@ def test_a_link_to_a_comparison_that_is_not_made_yet_keeps_its_view_until_it_is(
     expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
     expect(page.locator("#step-slider")).to_have_value("0")
     page.get_by_role("radio", name="Difference").click()
-    expect(page).to_have_url(re.compile(r"w=difference"))
     assert "p=a+photo+of+a+hat" in page.url, "the address goes on naming what was linked"
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
