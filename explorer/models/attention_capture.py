@@ -21,15 +21,17 @@ from explorer.models.attention_cube import AttentionCube, AttentionGroup
 from explorer.models.joint_attention import JointAttentionCapture, is_joint_transformer
 
 MAX_SCORE_ELEMENTS = 1 << 24  # 64 MiB of fp32 scores at once; more layers are worked off in chunks
+TEXT_READING = ("attn1", "attn2")
+"""Last parts of the names of attention modules that can read the text. ``attn2`` always does; ``attn1`` does in blocks
+built with ``only_cross_attention`` and is self-attention everywhere else."""
 
 
-def cross_attention_layers(unet: torch.nn.Module, attentions: Sequence[str] = ("attn2",)) -> dict[str, Any]:
-    """The U-Net's cross-attention modules by name, in module order.
+def cross_attention_layers(unet: torch.nn.Module, attentions: Sequence[str] = TEXT_READING) -> dict[str, Any]:
+    """The U-Net's cross-attention modules by name, in module order: every attention that reads the text.
 
     Args:
         unet: a diffusers U-Net.
-        attentions: last part of the module names. ``attn1`` is self-attention, except in blocks built with
-            ``only_cross_attention``, where it reads the text too; self-attention is never returned.
+        attentions: last part of the module names; self-attention is never returned.
 
     Raises:
         ValueError: if there is none, or one cannot be captured (fused projections, normalised queries).
@@ -213,7 +215,7 @@ def capture_attention(
     steps: int,
     columns: Sequence[str] | None = None,
     branch: Literal["positive", "negative"] = "positive",
-    attentions: Sequence[str] = ("attn2",),
+    attentions: Sequence[str] = TEXT_READING,
     dtype: torch.dtype = torch.float16,
     keep_heads: bool = True,
     text_share: bool = True,
@@ -259,7 +261,7 @@ def capture_attention(
         raise ValueError(f"steps is {steps} and batch {batch}: expected at least 1")
     options = {"batch": batch, "steps": steps, "columns": names, "dtype": dtype, "keep_heads": keep_heads}
     if is_joint_transformer(denoiser):
-        if tuple(attentions) != ("attn2",):
+        if tuple(attentions) != TEXT_READING:
             raise ValueError(f"attentions are {tuple(attentions)}: they are a U-Net's, joint attention has no choice")
         options |= {"guidance": guidance, "branch": branch, "text_share": text_share}
         capture = JointAttentionCapture(denoiser, groups, **options)

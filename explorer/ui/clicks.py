@@ -1,9 +1,9 @@
-"""Clicks on Generate: at most one a session, waiting or at work, each of which can be stopped at any time."""
+"""Clicks on Generate: at most one a session, waiting or at work, each with what was asked and each to be stopped."""
 
 from __future__ import annotations
 
 import threading
-from typing import Literal
+from typing import Any, Literal
 
 from explorer.ui.messages import RUNNING_HERE
 
@@ -13,17 +13,21 @@ class Clicks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, tuple[Any, ...]] = {}
         self._working: dict[str, threading.Event] = {}
         self._refused: set[str] = set()
 
-    def accept(self, session: str) -> bool:
-        """Note a click that waits for the models; False, and noted as refused, while an earlier one is not over."""
+    def accept(self, session: str, asked: tuple[Any, ...]) -> bool:
+        """Note a click that waits for the models, with the values of the inputs at that moment.
+
+        Returns:
+            False, and noted as refused, while an earlier click of the session is not over.
+        """
         with self._lock:
             if session in self._waiting or session in self._working:
                 self._refused.add(session)
                 return False
-            self._waiting.add(session)
+            self._waiting[session] = asked
             return True
 
     def take_refused(self, session: str) -> bool:
@@ -33,28 +37,32 @@ class Clicks:
             self._refused.discard(session)
             return refused
 
-    def is_waiting(self, session: str) -> bool:
-        """Whether an accepted click of the session has not begun."""
-        return session in self._waiting
-
-    def is_running(self, session: str) -> bool:
-        """Whether a click of the session is waiting or at work."""
-        return session in self._waiting or session in self._working
-
     def is_busy(self) -> bool:
         """Whether a click of any session is waiting or at work."""
         return bool(self._waiting or self._working)
 
-    def begin(self, session: str) -> threading.Event:
-        """The session's click, waiting or not announced, is at work from now on; returns the event that stops it.
+    def take(self, session: str) -> tuple[tuple[Any, ...], threading.Event] | None:
+        """The session's waiting click is at work from now on.
 
-        Raises:
-            ValueError: while an earlier click is at work.
+        Returns:
+            What it asked for and the event that stops it; None if none waits, as after a second click or Stop.
         """
         with self._lock:
-            if session in self._working:
+            if session not in self._waiting:
+                return None
+            asked = self._waiting.pop(session)
+            stop = self._working[session] = threading.Event()
+            return asked, stop
+
+    def begin(self, session: str) -> threading.Event:
+        """Work that no click announced, a program's, has begun; returns the event that stops it.
+
+        Raises:
+            ValueError: while an earlier click is waiting or at work.
+        """
+        with self._lock:
+            if session in self._waiting or session in self._working:
                 raise ValueError(RUNNING_HERE)
-            self._waiting.discard(session)
             stop = self._working[session] = threading.Event()
             return stop
 
@@ -71,8 +79,7 @@ class Clicks:
             Which of them; None if there is no click.
         """
         with self._lock:
-            if session in self._waiting:
-                self._waiting.remove(session)
+            if self._waiting.pop(session, None) is not None:
                 return "waiting"
             stop = self._working.get(session)
         if stop is None:

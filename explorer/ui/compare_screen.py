@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -41,19 +42,19 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
     inputs = [prompt, *numbers, negative, *columns]
 
-    def accept_click(request: gr.Request) -> Any:
+    def accept_click(request: gr.Request, *values: Any) -> Any:
         waiting = messages.RUNNING_ELSEWHERE if live.clicks.is_busy() else messages.WAITING
-        accepted = live.clicks.accept(str(request.session_hash))
+        accepted = live.clicks.accept(str(request.session_hash), values)
         return messages.notice(waiting, kind="working") if accepted else gr.skip()
 
     def tell_of_second_click(request: gr.Request) -> None:
         if live.clicks.take_refused(str(request.session_hash)):
             gr.Info(messages.RUNNING_HERE, duration=5)
 
-    def generate_live(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any]]:
+    def generate_live(request: gr.Request) -> Iterator[tuple[Any, Any]]:
         session = str(request.session_hash)
-        if live.clicks.is_waiting(session):  # a second click has nothing to do here
-            yield from _generate(live, values, session)
+        if taken := live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
+            yield from _generate(live, *taken, session)
 
     def stop_live(request: gr.Request) -> Any:
         stopped = live.clicks.stop(str(request.session_hash))
@@ -67,14 +68,16 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     # Not through the queue: Stop must find the click at once, however long the models are busy with others.
+    quiet["trigger_mode"] = "multiple"  # or a click in the moment in which the last one's work ends is lost
     clicked = gr.on(
-        [generate.click, prompt.submit], accept_click, outputs=status, trigger_mode="multiple", queue=False, **quiet
-    )
+        [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, queue=False, **quiet
+    )  # fmt: skip
     # Through the queue, because only there a toast reaches the page; it never waits for the models.
     clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
+    # What is drawn was kept with the click: the page may have changed while it waited.
     clicked.then(
-        generate_live, inputs=inputs, outputs=[status, shown], concurrency_id=MODEL_WORK, concurrency_limit=1, **quiet
-    )
+        generate_live, outputs=[status, shown], concurrency_id=MODEL_WORK, concurrency_limit=1, **quiet
+    )  # fmt: skip
     stop.click(stop_live, outputs=status, queue=False, **quiet)
     gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
     blocks.load(follow_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
@@ -139,12 +142,14 @@ def settings_from(values: tuple[Any, ...]) -> CompareSettings:
     )
 
 
-def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> Iterator[tuple[Any, Any]]:
+def _generate(
+    live: LiveGeneration, values: tuple[Any, ...], stop: threading.Event, session: str
+) -> Iterator[tuple[Any, Any]]:
     """Pairs of status and viewer value while the models work; errors become messages."""
     try:
         settings = settings_from(values)
     except ValueError as error:
-        live.clicks.stop(session)  # or it would wait for ever, and every later click be refused
+        live.clicks.end(session, stop)  # or it would be at work for ever, and every later click be refused
         yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
         return
     value: dict[str, Any] = {
@@ -155,7 +160,7 @@ def _generate(live: LiveGeneration, values: tuple[Any, ...], session: str) -> It
     }
     drawn = False
     try:
-        for update in live.run(settings, session):
+        for update in live.run(settings, session, stop):
             if update.steps == 0:
                 words = f"Loading {update.model}… (the first time takes a while)"
                 yield messages.notice(words, kind="working"), gr.skip()

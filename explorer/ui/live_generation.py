@@ -94,8 +94,11 @@ class LiveGeneration:
             raise ValueError("This live result is no longer in memory: press Generate to make it again.")
         return self._results[token]
 
-    def run(self, settings: CompareSettings, session: str) -> Iterator[LiveUpdate]:
+    def run(self, settings: CompareSettings, session: str, stop: threading.Event | None = None) -> Iterator[LiveUpdate]:
         """Generate one column a model, reporting several times a second.
+
+        Args:
+            stop: of the session's click (``Clicks.take``); None for work that no click announced.
 
         Closing the iterator asks the work to end after the current denoising step and does not wait for it, since it
         is closed on the server's event loop when a tab is.
@@ -104,7 +107,7 @@ class LiveGeneration:
             ValueError: in words a person understands, if the settings or a checkpoint cannot be used.
             GenerationStopped: if the session asked to stop.
         """
-        stop = self.clicks.begin(session)
+        stop = self.clicks.begin(session) if stop is None else stop
         messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
 
         def work() -> None:

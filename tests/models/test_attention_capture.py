@@ -110,15 +110,35 @@ def test_equals_eager_probabilities_on_shapes_of_other_families(make_unet, confi
         assert (found[0].flatten(-2) - (expected[name][1:] @ groups).mT).abs().max() < 1e-5
 
 
-def test_text_reading_first_attentions_are_captured_on_request(make_unet):
+def test_every_attention_that_reads_the_text_is_captured_whatever_its_name(make_unet):
     unet = make_unet()
-    first, both = cross_attention_layers(unet, ("attn1",)), cross_attention_layers(unet, ("attn1", "attn2"))
+    read = set()
+
+    def notes_text(name):
+        def hook(module, inputs, keywords):
+            if keywords.get("encoder_hidden_states") is not None:
+                read.add(name)
+
+        return hook
+
+    attentions = {name: module for name, module in unet.named_modules() if name.rpartition(".")[2].startswith("attn")}
+    for name, module in attentions.items():
+        module.register_forward_pre_hook(notes_text(name), with_kwargs=True)
+    with capture_attention(unet, one_hot_groups(), batch=1, guidance=True, steps=1) as capture:
+        call(unet, *inputs())
+    assert set(capture.cube().layers) == read
+    assert any(name.endswith("attn1") for name in read)
+    assert set(attentions) - read, "this U-Net was chosen because some of its attn1 are self-attention"
+
+
+def test_one_kind_of_attention_is_captured_on_request(make_unet):
+    unet = make_unet()
+    first = cross_attention_layers(unet, ("attn1",))
     assert first
     assert all(name.startswith(("down_blocks.0", "up_blocks.2")) for name in first)
-    options = {"batch": 1, "guidance": True, "attentions": ("attn1", "attn2")}
-    with capture_attention(unet, one_hot_groups(), steps=1, **options) as capture:
+    with capture_attention(unet, one_hot_groups(), batch=1, guidance=True, steps=1, attentions=("attn1",)) as capture:
         call(unet, *inputs())
-    assert set(capture.cube().layers) == set(both)
+    assert set(capture.cube().layers) == set(first)
 
 
 def test_chunks_of_layers_give_the_same(make_unet, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -175,12 +176,18 @@ def test_the_denoising_loss_of_a_perfect_network_is_zero():
     assert DenoisingLoss(Perfect(), scheduler)(batch).item() == pytest.approx(0, abs=1e-9)
 
 
-def test_the_denoiser_attends_to_text_at_16_and_8_only():
+def test_where_the_denoiser_attends_to_the_text():
     unet = build_denoiser((16, 32, 32), text_width=24)
-    layers = [name for name, _ in unet.named_modules() if name.endswith("attn2")]
-    assert unet.config.sample_size == 16
-    assert sum("down_blocks.0" in name for name in layers) == 1
-    assert sum("down_blocks.1" in name for name in layers) == 1
-    assert not any("down_blocks.2" in name for name in layers)
+    positions, reads_text = Counter(), Counter()
+
+    def hook(module, inputs, keywords):
+        positions[inputs[0].shape[1]] += 1
+        reads_text[inputs[0].shape[1]] += keywords.get("encoder_hidden_states") is not None
+
+    for name, module in unet.named_modules():
+        if name.rpartition(".")[2] in ("attn1", "attn2"):
+            module.register_forward_pre_hook(hook, with_kwargs=True)
     output = unet(torch.randn(2, 4, 16, 16), torch.tensor([1, 2]), torch.randn(2, 5, 24)).sample
     assert output.shape == (2, 4, 16, 16)
+    assert reads_text == {16 * 16: 6, 8 * 8: 3, 4 * 4: 1}
+    assert positions == {16 * 16: 6, 8 * 8: 6, 4 * 4: 2}, "no self-attention at 16 x 16, beside every reader elsewhere"

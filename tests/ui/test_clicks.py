@@ -5,9 +5,9 @@ from explorer.ui.clicks import Clicks
 
 def test_a_second_click_is_refused_once_and_known_to_be_so():
     clicks = Clicks()
-    assert clicks.accept("a")
-    assert not clicks.accept("a")
-    assert clicks.accept("b"), "another session's"
+    assert clicks.accept("a", ("a turtle",))
+    assert not clicks.accept("a", ("a dog",))
+    assert clicks.accept("b", ("a dog",)), "another session's"
     assert clicks.take_refused("a")
     assert not clicks.take_refused("a")
     assert not clicks.take_refused("b")
@@ -15,28 +15,41 @@ def test_a_second_click_is_refused_once_and_known_to_be_so():
 
 def test_a_click_waits_works_and_ends():
     clicks = Clicks()
-    clicks.accept("a")
-    assert (clicks.is_waiting("a"), clicks.is_running("a"), clicks.is_busy()) == (True, True, True)
-    stop = clicks.begin("a")
-    assert (clicks.is_waiting("a"), clicks.is_running("a")) == (False, True)
+    clicks.accept("a", ("a turtle",))
+    assert clicks.is_busy()
     with pytest.raises(ValueError, match="still working on your last click"):
         clicks.begin("a")
-    assert not clicks.accept("a")
+    asked, stop = clicks.take("a")
+    assert asked == ("a turtle",)
+    assert clicks.is_busy()
+    assert clicks.take("a") is None, "once only"
+    with pytest.raises(ValueError, match="still working on your last click"):
+        clicks.begin("a")
+    assert not clicks.accept("a", ("a dog",))
     clicks.end("a", stop)
     assert not clicks.is_busy()
-    assert clicks.accept("a")
+    assert clicks.accept("a", ("a dog",))
+
+
+def test_after_a_stop_the_next_click_asks_for_what_the_page_holds_then():
+    clicks = Clicks()
+    clicks.accept("a", ("a turtle",))
+    assert clicks.stop("a") == "waiting"
+    clicks.accept("a", ("a dog",))
+    assert clicks.take("a")[0] == ("a dog",)
 
 
 def test_stop_finds_a_click_wherever_it_is():
     clicks = Clicks()
     assert clicks.stop("a") is None
-    clicks.accept("a")
+    clicks.accept("a", ())
     assert clicks.stop("a") == "waiting"
     assert not clicks.is_busy(), "nothing is left of it"
+    assert clicks.take("a") is None
     stop = clicks.begin("a")
     assert clicks.stop("a") == "working"
     assert stop.is_set()
-    assert clicks.is_running("a"), "until it has ended"
+    assert clicks.is_busy(), "until it has ended"
 
 
 def test_the_end_of_an_older_click_is_not_the_end_of_a_newer_one():
@@ -45,4 +58,4 @@ def test_the_end_of_an_older_click_is_not_the_end_of_a_newer_one():
     clicks.end("a", first)
     clicks.begin("a")
     clicks.end("a", first)
-    assert clicks.is_running("a")
+    assert clicks.is_busy()

@@ -108,8 +108,11 @@ function layerOptions(stack, at) {
   return names.map((text, index) => node('option', { value: `${at}.${index}` }, text));
 }
 
-// "down_blocks.0.attentions.1.transformer_blocks.0.attn2" is "down 0.1" to a reader.
+// "down_blocks.0.attentions.1.transformer_blocks.0.attn2" is "down 0.1 attn2" to a reader; of the deeper transformers of
+// SDXL the block is named too.
 function shortName(name) {
-  const parts = name.match(/^(down|mid|up)_block(?:s\.(\d+))?\.attentions\.(\d+)/);
-  return parts ? `${parts[1]}${parts[2] === undefined ? '' : ` ${parts[2]}`}.${parts[3]}` : name;
+  const parts = name.match(/^(down|mid|up)_block(?:s\.(\d+))?\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.(attn\d)$/);
+  if (!parts) return name;
+  const [, part, index, attention, block, kind] = parts;
+  return `${part}${index === undefined ? '' : ` ${index}`}.${attention}${block === '0' ? '' : ` block ${block}`} ${kind}`;
 }
