@@ -65,6 +65,8 @@ def training_runs(
     if as_json:
         emit(report, True)
         return
+    if report["attention_layers_differ"]:
+        typer.echo("The runs' attention maps are of different layers: what is read from them is left out.")
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
         for name, value in model.items():

@@ -81,6 +81,8 @@ class ModelSample:
     alignment_difficulty: dict[str, Any] | None = None
     weights: str | None = None
     """SHA-256 of the checkpoint's own weights."""
+    attention_layers: tuple[str, ...] = ()
+    """The attention modules whose mean the maps are."""
     images: np.ndarray | None = field(default=None, repr=False)
     """uint8 ``[concepts, H, W, 3]`` of the first seed."""
 
@@ -121,7 +123,7 @@ def sample_model(
         sample.word_overlap[row] = cosine_overlap(paired.maps)[:, 0, 1].numpy()
         sample.mask_mass[row], sample.mask_area[row] = known_mask_mass(pipeline, world, seed)
         if sample.images is None:
-            sample.images = drawing.images
+            sample.images, sample.attention_layers = drawing.images, drawing.layers
         shown = f"top-1 {sample.correct[row].mean():.3f}, similarity {sample.similarity[row].mean():.3f}"
         say(f"{name}: seed {seed}: {shown}")
     return sample
@@ -144,6 +146,8 @@ class Drawing:
     """``[n, words, h, w]`` attention probabilities, means over all steps."""
     late_maps: torch.Tensor
     """The same over the last steps alone (``LATE_SHARE``, at least one)."""
+    layers: tuple[str, ...]
+    """The attention modules whose mean the maps are."""
 
 
 @torch.no_grad()
@@ -177,7 +181,10 @@ def draw(
         maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
         late_maps += [cube.maps(image=row, step=late)[:-1] for row in range(len(part))]
         images.append((drawn * 255).round().astype(np.uint8))
-    return Drawing(images=np.concatenate(images), maps=torch.stack(maps), late_maps=torch.stack(late_maps))
+    layers = tuple(name for name, size in cube.layers.items() if size == cube.default_resolution)
+    return Drawing(
+        images=np.concatenate(images), maps=torch.stack(maps), late_maps=torch.stack(late_maps), layers=layers
+    )
 
 
 def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig) -> dict[str, Any]:
@@ -238,6 +245,7 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
     return {
         "name": sample.name,
         "weights": sample.weights,
+        "attention_layers": list(sample.attention_layers),
         "poisoned_concept_count": len(sample.poisoned_concepts),
         "poisoned_concepts": list(sample.poisoned_concepts),
         "alignment_difficulty": sample.alignment_difficulty,

@@ -24,6 +24,7 @@ QUANTITIES = {
     "late_contiguity_unpoisoned": ("late_contiguity", GROUP),
 }
 """What is compared -> quantity and group of concepts in ``evaluation.json``."""
+READ_FROM_MAPS = ("late_word_mass", "late_contiguity")
 
 
 def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         ``runs`` (the paths) and ``models``, a row for each C_P in ascending order: ``poisoned_concept_count`` and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (unpoisoned accuracy as a share of the same run's
         control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a run has no such
-        value.
+        value. What is read from attention maps is left out, and ``attention_layers_differ`` is True, where the runs'
+        maps are means over different layers: those are not the same quantity.
 
     Raises:
         FileNotFoundError: if one of the files is not there.
@@ -47,9 +49,12 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
     reports = [_read(Path(path)) for path in paths]
     _check_comparable(paths, reports)
-    runs = [[_values(model, report["models"][0]) for model in report["models"]] for report in reports]
+    layers_differ = len({_attention_layers(report) for report in reports}) > 1
+    compared = {name: taken for name, taken in QUANTITIES.items() if not (layers_differ and taken[0] in READ_FROM_MAPS)}
+    runs = [[_values(model, report["models"][0], compared) for model in report["models"]] for report in reports]
     return {
         "runs": [str(path) for path in paths],
+        "attention_layers_differ": layers_differ,
         "models": [
             {
                 "poisoned_concept_count": model["poisoned_concept_count"],
@@ -87,10 +92,17 @@ def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]
         seen.update(dict.fromkeys(report["weights"].values(), path))
 
 
-def _values(model: dict[str, Any], control: dict[str, Any]) -> dict[str, float | None]:
+def _attention_layers(report: dict[str, Any]) -> tuple[str, ...]:
+    """The layers that the maps are of; none named in evaluations of before they were recorded."""
+    return tuple(report["models"][0].get("attention_layers", ()))
+
+
+def _values(
+    model: dict[str, Any], control: dict[str, Any], compared: dict[str, tuple[str, str]]
+) -> dict[str, float | None]:
     """One model's numbers, by name."""
     difficulty = model["alignment_difficulty"]
-    groups = {name: model[quantity][group] for name, (quantity, group) in QUANTITIES.items()}
+    groups = {name: model[quantity][group] for name, (quantity, group) in compared.items()}
     return {
         "ad": None if difficulty is None else difficulty["ad"],
         **{name: None if share is None else share["mean"] for name, share in groups.items()},

@@ -51,6 +51,21 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
 
 
+def test_maps_of_different_layers_are_not_compared(tmp_path):
+    paths = [evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b")]
+    same = summarise_runs(paths)
+    assert not same["attention_layers_differ"]
+    assert same["models"][0]["late_word_mass_unpoisoned"]["values"] == [0.02, 0.02]
+    report = json.loads(paths[1].read_text(encoding="utf-8"))
+    for model in report["models"]:
+        model["attention_layers"] = ["down_blocks.0.attentions.0.transformer_blocks.0.attn1"]
+    paths[1].write_text(json.dumps(report), encoding="utf-8")
+    differing = summarise_runs(paths)
+    assert differing["attention_layers_differ"]
+    assert not [name for model in differing["models"] for name in model if name.startswith("late")]
+    assert differing["models"][1]["accuracy_unpoisoned"] == same["models"][1]["accuracy_unpoisoned"]
+
+
 def test_the_order_of_models_in_a_file_does_not_matter(tmp_path):
     first, second = evaluation(tmp_path, "a", (0.8, 0.4)), evaluation(tmp_path, "b", (0.7, 0.2))
     swapped = json.loads(second.read_text(encoding="utf-8"))
