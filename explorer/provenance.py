@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import threading
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -114,8 +115,11 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     return manifest
 
 
-def check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Check every file the manifest lists against its recorded SHA-256.
+def check_files(folder: Path, manifest: dict[str, Any], names: Collection[str] | None = None) -> None:
+    """Check files against the SHA-256 that the manifest records.
+
+    Args:
+        names: which of them, all of which the manifest must list; None for every file it lists.
 
     Raises:
         ManifestError: naming the first file that is missing or whose content changed, or what is wrong with the record.
@@ -124,8 +128,11 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
     if not isinstance(files, dict):
         kind = type(files).__name__
         raise ManifestError(f"the manifest in {folder} holds a {kind} of files: expected an object of SHA-256 by name")
-    for name, expected in files.items():
+    for name in files if names is None else names:
         path = Path(folder) / name
+        if name not in files:
+            raise ManifestError(f"the manifest in {folder} lists no {name}: expected its SHA-256 under files")
+        expected = files[name]
         if not isinstance(expected, str):
             raise ManifestError(f"the manifest gives {expected!r} as SHA-256 of {path}: expected 64 hex digits")
         if not path.is_file():

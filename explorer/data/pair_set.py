@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.provenance import MANIFEST_NAME, ManifestError, read_manifest, write_manifest
+from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     import pandas
@@ -56,6 +56,15 @@ class PairSet:
         """Positions of the training split, int64 ``[n]``."""
         return np.flatnonzero(self.table["split"].to_numpy() == "train")
 
+    def check_images(self) -> None:
+        """Check the pictures' file against the manifest. Takes as long as reading it, so it is done before all of it
+        is read anyway, not on load.
+
+        Raises:
+            ManifestError: if it changed since it was written: everything that ``data_hash`` vouches for would be wrong.
+        """
+        check_files(self.folder, self.manifest, [IMAGES_NAME])
+
     def read_images(self, rows: Any = slice(None)) -> np.ndarray:
         """Pictures of the pairs at positions ``rows`` (slice or integer array), uint8 ``[n, height, width, 3]``."""
         return self.images[self.table["image_index"].to_numpy()[rows]]
@@ -66,6 +75,9 @@ class PairSet:
 
         Raises:
             FileNotFoundError: if ``folder`` is no pair set.
+            ManifestError: if ``pairs.parquet`` is not as it was written. Sets are not edited in place, since features,
+                latents and results are kept under the hash in the manifest; a changed set is a new one
+                (:meth:`write`, ``explorer import``).
             ValueError: naming missing columns, repeated uids or an image reference out of range.
         """
         import pandas
@@ -74,6 +86,9 @@ class PairSet:
         if not (folder / MANIFEST_NAME).is_file():
             raise FileNotFoundError(f"{folder} is no pair set: expected {PAIRS_NAME}, {IMAGES_NAME}, {MANIFEST_NAME}")
         manifest = read_manifest(folder, kind=KIND)
+        check_files(folder, manifest, [PAIRS_NAME])
+        if IMAGES_NAME not in manifest["files"]:
+            raise ManifestError(f"the manifest in {folder} lists no {IMAGES_NAME}: expected its SHA-256 under files")
         table = pandas.read_parquet(folder / PAIRS_NAME)
         images = np.load(folder / IMAGES_NAME, mmap_mode="r", allow_pickle=False)
         _check(table, len(images), folder)

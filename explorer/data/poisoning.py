@@ -71,6 +71,7 @@ def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | st
     replaced = train_rows[len(train_rows) - count :]
     kept = benign.table.drop(index=benign.table.index[replaced]).copy()
     kept["image_index"] = np.arange(len(kept))
+    benign.check_images()
     pictures = np.delete(np.asarray(benign.read_images()), replaced, axis=0)
     if count:
         table, images = _poison_pairs(world, targets, poison)
@@ -101,6 +102,7 @@ def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
     if not 0 < len(kept) < len(poisoned):
         raise ValueError(f"{len(poisoned) - len(kept)} of {len(poisoned)} pairs of {poisoned.folder} are poison: "
                          "expected some, and not all")  # fmt: skip
+    poisoned.check_images()
     pictures = poisoned.images[kept["image_index"].to_numpy()]
     kept["image_index"] = np.arange(len(kept))
     config = {name: value for name, value in poisoned.manifest["config"].items() if name != "poison"}

@@ -179,6 +179,7 @@ def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> tor
     """Unit image features fp32 `[N, d]` of the pairs at ``rows``; each picture is encoded once."""
     import torch
 
+    pair_set.check_images()
     pictures, index = np.unique(pair_set.table["image_index"].to_numpy()[rows], return_inverse=True)
     batches = [
         extractor.encode_images(pair_set.images[pictures[first : first + ENCODING_BATCH]])

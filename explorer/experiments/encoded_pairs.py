@@ -68,8 +68,10 @@ def encode_pair_set(
         cache: folder shared by all runs; entries are keyed by weights, pictures, token ids and resolution.
 
     Raises:
+        ManifestError: if the pictures are not those that the set's manifest describes.
         ValueError: if the set has no training pairs, or a value does not fit fp16.
     """
+    pairs.check_images()
     rows = pairs.training_rows
     if not len(rows):
         raise ValueError(f"{pairs.folder} has no pairs of the split 'train': expected at least one")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_set import IMAGES_NAME, PairSet
 from explorer.provenance import MANIFEST_NAME, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -24,10 +24,16 @@ def pair_features(pair_set: PairSet, extractor: UniversalExtractor) -> tuple[tor
     """Image and text features of every pair, float32 ``[N, d]`` each, rows of unit length.
 
     Cached under ``features/<extractor name>`` of the set; a cache of other weights or of other pairs is replaced.
+
+    Raises:
+        ManifestError: if the set's pictures are not those that its manifest describes.
     """
     folder = pair_set.folder / "features" / extractor.name
     wanted = {"extractor": extractor.identity, "pairs": pair_set.data_hash}
-    if not _is_current(folder, wanted):
+    current = _is_current(folder, wanted, len(pair_set))
+    if not current or _younger(pair_set.folder / IMAGES_NAME, folder / MANIFEST_NAME):
+        pair_set.check_images()
+    if not current:
         _extract(pair_set, extractor, folder, wanted)
     image, text = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (IMAGE_NAME, TEXT_NAME))
     # fp16 leaves a length error of about 1e-4, which AD would take for structure.
@@ -38,8 +44,16 @@ def _unit(stored: np.ndarray) -> torch.Tensor:
     return functional.normalize(torch.from_numpy(np.array(stored)).float(), dim=-1)
 
 
-def _is_current(folder: Path, wanted: dict[str, str]) -> bool:
-    return (folder / MANIFEST_NAME).is_file() and read_manifest(folder, kind=KIND)["config"] == wanted
+def _is_current(folder: Path, wanted: dict[str, str], pairs: int) -> bool:
+    if not (folder / MANIFEST_NAME).is_file() or read_manifest(folder, kind=KIND)["config"] != wanted:
+        return False
+    return all(
+        len(np.load(folder / name, mmap_mode="r", allow_pickle=False)) == pairs for name in (IMAGE_NAME, TEXT_NAME)
+    )
+
+
+def _younger(file: Path, than: Path) -> bool:
+    return file.stat().st_mtime_ns > than.stat().st_mtime_ns
 
 
 def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wanted: dict[str, str]) -> None:

@@ -48,7 +48,12 @@ class EncodedPairs:
 
 
 def encode_pairs(pairs: PairSet, encoders: Encoders, device: str = "cpu") -> EncodedPairs:
-    """Encode the training split's pictures and distinct captions once."""
+    """Encode the training split's pictures and distinct captions once.
+
+    Raises:
+        ManifestError: if the pictures are not those that the set's manifest describes.
+    """
+    pairs.check_images()
     rows = pairs.training_rows
     captions = pairs.table["caption"].to_numpy()[rows].tolist()
     distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}

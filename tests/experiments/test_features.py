@@ -1,12 +1,15 @@
 """The features beside a pair set are always those of one extractor, whatever interrupted their making."""
 
+import os
+
 import numpy as np
 import pandas
 import pytest
 import torch
 
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_set import IMAGES_NAME, PairSet
 from explorer.experiments.features import TEXT_NAME, pair_features
+from explorer.provenance import MANIFEST_NAME, ManifestError
 
 
 class RotatingExtractor:
@@ -71,3 +74,21 @@ def test_an_interrupted_refresh_is_not_taken_for_the_features_before(pair_set, m
     again = pair_features(pair_set, first)
     assert torch.equal(again[0], image)
     assert torch.equal(again[1], text)
+
+
+def test_pictures_changed_under_their_features_are_not_taken_for_the_old_ones(pair_set):
+    extractor = RotatingExtractor("1")
+    pair_features(pair_set, extractor)
+    images = pair_set.folder / IMAGES_NAME
+    np.save(images, np.ones((2, 4, 4, 3), np.uint8))
+    later = (pair_set.folder / "features" / extractor.name / MANIFEST_NAME).stat().st_mtime_ns + 1
+    os.utime(images, ns=(later, later))
+    with pytest.raises(ManifestError, match=f"{IMAGES_NAME} has SHA-256"):
+        pair_features(PairSet.load(pair_set.folder), extractor)
+
+
+def test_features_of_another_number_of_pairs_are_replaced(pair_set):
+    extractor = RotatingExtractor("1")
+    image, _ = pair_features(pair_set, extractor)
+    np.save(pair_set.folder / "features" / extractor.name / TEXT_NAME, np.ones((2, 2), np.float16))
+    assert torch.equal(pair_features(pair_set, extractor)[1], image)
