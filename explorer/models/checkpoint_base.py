@@ -9,7 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from explorer.models.checkpoint_contents import Contents, component_classes, predicts_velocity
+from explorer.models.checkpoint_contents import (
+    Contents,
+    check_parts_without_weights,
+    component_classes,
+    component_folder,
+    predicts_velocity,
+)
 from explorer.models.model_families import FAMILY_NAMES, TRANSFORMER_FAMILIES, pipeline_family, single_file_parts
 from explorer.models.weight_files import WeightError, read_json, read_weights
 from explorer.provenance import MANIFEST_NAME
@@ -81,6 +87,7 @@ def _lending_problem(base: Path, contents: Contents, problem_of: Callable[[Path]
     """What keeps the base from lending what is missing; a single file needs weights for its missing parts only."""
     if contents.kind != "single-file":
         return problem_of(base)
+    check_parts_without_weights(base)
     own = single_file_parts(contents.headers["file"].shapes)
     for component in component_classes(base):
         read_json(base / component / "config.json")
@@ -91,7 +98,7 @@ def _lending_problem(base: Path, contents: Contents, problem_of: Callable[[Path]
 
 def _unet_problem(path: Path, base: Path, trained_for: Any) -> str | None:
     """What keeps a U-Net from taking the place of its base's own: other text or latents by their widths, or noise."""
-    own, other = (read_json(folder / "unet" / "config.json") for folder in (path, base))
+    own, other = (read_json(component_folder(folder, "unet") / "config.json") for folder in (path, base))
     for key, (default, words) in UNET_WIDTHS.items():
         width, given = own.get(key, default), other.get(key, default)
         if width != given:

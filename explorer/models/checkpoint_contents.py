@@ -56,6 +56,8 @@ WEIGHT_CLASSES = (
 )
 UNET_ONLY = {"unet": "UNet2DConditionModel"}
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
+"""A tokenizer's folder holds at least one of them: its vocabulary."""
 SIGMA_KEYS = ("edm_mean", "edm_vpred.sigma_max")
 
 
@@ -106,10 +108,23 @@ def lone_file(path: Path) -> Path | None:
     """The .safetensors file that is the checkpoint: ``path`` itself, or the only one in a folder without a U-Net."""
     if path.suffix == ".safetensors" and not path.is_dir():
         return path
-    if not path.is_dir() or (path / "model_index.json").is_file() or (path / "unet").is_dir():
+    if not path.is_dir() or (path / "model_index.json").is_file() or (path / "unet").is_dir() or is_bare_unet(path):
         return None
     files = sorted(path.glob("*.safetensors"))
     return files[0] if len(files) == 1 else None
+
+
+def is_bare_unet(folder: Path) -> bool:
+    """Whether a folder is what ``unet.save_pretrained(folder)`` writes: a U-Net's configuration and weights at once."""
+    try:
+        return read_json(folder / "config.json").get("_class_name") == UNET_ONLY["unet"]
+    except WeightError:
+        return False
+
+
+def component_folder(checkpoint: Path, component: str) -> Path:
+    """Where a component of a checkpoint folder lies."""
+    return checkpoint if component == "unet" and is_bare_unet(checkpoint) else checkpoint / component
 
 
 def component_classes(folder: Path) -> dict[str, str]:
@@ -133,6 +148,27 @@ def component_classes(folder: Path) -> dict[str, str]:
     return classes
 
 
+def check_parts_without_weights(folder: Path) -> None:
+    """Check that a pipeline folder has its scheduler and the vocabulary of every tokenizer that it names.
+
+    Without these diffusers fails late, or makes a tokenizer that knows no word.
+
+    Raises:
+        WeightError: naming what is missing.
+    """
+    index = read_json(folder / "model_index.json")
+    named = {name for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+    for name in ("scheduler", *sorted(name for name in index if name.startswith("text_encoder"))):
+        part = name.replace("text_encoder", "tokenizer")
+        if part not in named and (name in named or name == "scheduler"):
+            raise WeightError(f"model_index.json names no {part}")
+    read_json(folder / "scheduler" / "scheduler_config.json")
+    for name in sorted(name for name in named if name.startswith("tokenizer")):
+        if not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
+            raise WeightError(f"{name}/ holds no vocabulary: expected {', '.join(TOKENIZER_FILES[:-1])} "
+                              f"or {TOKENIZER_FILES[-1]}")  # fmt: skip
+
+
 def predicts_velocity(folder: Path) -> bool:
     """Whether a pipeline folder's scheduler expects v-prediction (Salimans & Ho 2022).
 
@@ -149,10 +185,13 @@ def _read_folder(folder: Path) -> Contents:
     problem = None
     try:
         for component in component_classes(folder):
-            headers[component] = read_weights(folder / component)
-            config = read_json(folder / component / "config.json")
+            place = component_folder(folder, component)
+            headers[component] = read_weights(place)
+            config = read_json(place / "config.json")
             if component == "unet" and not whole:
                 family = unet_family(config)
+        if whole:
+            check_parts_without_weights(folder)
     except (WeightError, OSError) as error:
         problem = str(error)
     return Contents(kind="pipeline" if whole else "unet", family=family, headers=headers, problem=problem)

@@ -23,6 +23,8 @@ from explorer.models.checkpoint_contents import (
     KIND_NAMES,
     Kind,
     component_classes,
+    component_folder,
+    is_bare_unet,
     read_contents,
 )
 from explorer.models.model_families import (
@@ -83,9 +85,10 @@ class Checkpoint:
 def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
 
-    A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, or whose manifest names
-    a ``base``, and a loose .safetensors file. Loose pickles, and files that hold no such model, are listed with the
-    reason why they are refused. Folders whose manifest says that they are something else are left out.
+    A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
+    ``config.json``, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles, and files that
+    hold no such model, are listed with the reason why they are refused. Folders whose manifest says that they are
+    something else are left out.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -163,7 +166,7 @@ def validate(
             check_single_file(shapes, checkpoint.base, component_classes(checkpoint.base))
         elif checkpoint.kind != "lora":
             for component, class_name in component_classes(checkpoint.folder).items():
-                check_component(checkpoint.folder / component, class_name)
+                check_component(component_folder(checkpoint.folder, component), class_name)
         if thorough:
             check_finite(checkpoint.files)
             check_files(_home(checkpoint.folder), checkpoint.manifest)
@@ -258,7 +261,7 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    if (folder / "model_index.json").is_file() or (folder / "unet").is_dir():
+    if (folder / "model_index.json").is_file() or (folder / "unet").is_dir() or is_bare_unet(folder):
         return True
     config = _read_manifest(folder)[0].get("config")
     return isinstance(config, dict) and "base" in config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,24 @@ NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "tex
 def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
     """One network from a component's folder, in evaluation mode, on the CPU.
 
-    ``*.fp16.safetensors`` are read if fp16 is asked for, or if there are no others; the precision is ``dtype`` anyway.
+    ``*.fp16.safetensors`` are read if there are no others; the precision is ``dtype`` anyway.
+
+    Raises:
+        ValueError: naming the folder, if its files cannot be read or hold no such network.
     """
     import diffusers
-    import torch
     import transformers
+    from safetensors import SafetensorError
 
     library = diffusers if hasattr(diffusers, class_name) else transformers
-    variant = choose_variant(folder, half=dtype == torch.float16)
-    options = {"variant": HALF_VARIANT} if variant else {}
-    network = getattr(library, class_name).from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
-    )
+    options = {"variant": HALF_VARIANT} if choose_variant(folder) else {}
+    try:
+        network = getattr(library, class_name).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{folder} cannot be loaded as {class_name}: {reason}") from error
     return network.eval()
 
 
@@ -55,10 +62,17 @@ def check_network(name: str, component: str, network: Any) -> None:
 
 
 def with_components(whole: DiffusionPipeline, **exchanged: Any) -> DiffusionPipeline:
-    """A pipeline of the same components but for those exchanged, and with its own scheduler, which holds state."""
+    """A pipeline of the same components but for those exchanged, and with its own scheduler, which holds state.
+
+    Its other settings are ``whole``'s too: SDXL's ``force_zeros_for_empty_prompt`` decides what an empty negative
+    prompt means, and a watermark changes the pictures.
+    """
     components = dict(whole.components) | exchanged
     components["scheduler"] = type(whole.scheduler).from_config(whole.scheduler.config)
-    options = {"requires_safety_checker": False} if "safety_checker" in components else {}
+    taken = [name for name in inspect.signature(type(whole).__init__).parameters if name not in components]
+    options = {name: whole.config[name] for name in taken if name in whole.config}
+    if "add_watermarker" in taken:
+        options["add_watermarker"] = whole.watermark is not None
     pipeline = type(whole)(**components, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.models.checkpoint_contents import component_classes
+from explorer.models.checkpoint_contents import component_classes, component_folder
 from explorer.models.checkpoints import Checkpoint, read_checkpoint, validate
 from explorer.models.components import check_network, check_networks, load_component, with_components
 from explorer.models.placement import Offload, check_place, place, resolve_precision
@@ -140,6 +140,8 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
     options: dict[str, Any] = {}
     if kind == "StableDiffusionPipeline":
         options = {"safety_checker": None, "requires_safety_checker": False}
+        if not (folder / "feature_extractor").is_dir():  # the safety checker's, which is not loaded either
+            options["feature_extractor"] = None
     elif kind == "StableDiffusion3Pipeline" and "text_encoder_3" not in networks:
         options = {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = getattr(diffusers, kind).from_pretrained(
@@ -151,6 +153,6 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
 
 
 def _load_unet(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Any:
-    unet = load_component(checkpoint.folder / "unet", "UNet2DConditionModel", dtype)
+    unet = load_component(component_folder(checkpoint.folder, "unet"), "UNet2DConditionModel", dtype)
     check_network(checkpoint.name, "unet", unet)
     return unet.to(device)

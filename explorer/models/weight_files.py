@@ -126,23 +126,20 @@ def read_json(path: Path) -> dict:
     return value
 
 
-def choose_variant(folder: Path, *, half: bool) -> str | None:
-    """Which of a component's files to load: ``"fp16"`` for ``*.fp16.safetensors``, None for the plain ones.
+def choose_variant(folder: Path) -> str | None:
+    """Which of a component's files count: None for the plain ones, ``"fp16"`` for ``*.fp16.safetensors``.
 
-    Args:
-        folder: the component's folder.
-        half: whether fp16 is asked for: then the half-precision files are taken where there are any, otherwise only
-            where there are no others.
+    The plain ones wherever there are any, at every precision: what is loaded is what the registry lists, hashes and
+    checks. Both variants of one folder need not hold the same weights.
     """
-    order = (HALF_VARIANT, None) if half else (None, HALF_VARIANT)
-    return next((variant for variant in order if _variant_files(folder, variant)), None)
+    return next((variant for variant in (None, HALF_VARIANT) if _variant_files(folder, variant)), None)
 
 
 def _weight_files(folder: Path) -> list[Path]:
     """The .safetensors files of a component: one file, or the shards of an index."""
     if not folder.is_dir():
         raise WeightError(f"the folder {folder.name}/ is missing")
-    files = _variant_files(folder, choose_variant(folder, half=False))
+    files = _variant_files(folder, choose_variant(folder))
     if files:
         return files
     pickles = sorted(path for path in folder.iterdir() if is_pickle(path))

@@ -1,9 +1,13 @@
+import json
+import shutil
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from explorer.models.checkpoints import scan_checkpoints, validate
+from explorer.models.checkpoints import scan_checkpoints, set_base, validate
+from explorer.models.components import load_component
 from explorer.models.pipelines import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -76,3 +80,95 @@ def test_sdxl_is_scanned_validated_and_loaded(make_xl_pipeline, tmp_path):
     (found,) = scan_checkpoints(tmp_path)
     assert validate(found, thorough=True).problem is None
     assert isinstance(load_pipeline(found), StableDiffusionXLPipeline)
+
+
+def rows_for_an_empty_negative_prompt(pipeline):
+    _, negative, _, pooled = pipeline.encode_prompt("a dog", do_classifier_free_guidance=True)
+    return negative, pooled
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_what_an_empty_negative_prompt_means_is_kept(make_xl_pipeline, tmp_path, zeros):
+    pipeline = make_xl_pipeline()
+    pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    pipeline.save_pretrained(tmp_path / "xl")
+    loaded = load_pipeline(tmp_path / "xl")
+    assert loaded.watermark is None
+    assert loaded.config.force_zeros_for_empty_prompt is zeros
+    stock = StableDiffusionXLPipeline.from_pretrained(tmp_path / "xl", add_watermarker=False)
+    for ours, expected in zip(*map(rows_for_an_empty_negative_prompt, (loaded, stock)), strict=True):
+        assert torch.equal(ours, expected)
+        assert bool((ours == 0).all()) is zeros
+
+
+def test_at_every_precision_the_files_are_those_that_the_registry_lists(checkpoint_root, make_unet):
+    unet = checkpoint_root / "dirty-002" / "unet"
+    make_unet(seed=9).half().save_pretrained(unet, variant="fp16")
+    (listed,) = [found for found in scan_checkpoints(checkpoint_root) if found.name == "dirty-002"]
+    assert [path.name for path in listed.files] == ["diffusion_pytorch_model.safetensors"]
+    expected = load_file(listed.files[0])
+    half = load_pipeline(listed, dtype="fp16").unet.state_dict()
+    assert all(torch.equal(tensor, expected[name].half()) for name, tensor in half.items())
+    listed.files[0].unlink()
+    (listed,) = [found for found in scan_checkpoints(checkpoint_root) if found.name == "dirty-002"]
+    assert [path.name for path in listed.files] == ["diffusion_pytorch_model.fp16.safetensors"]
+    expected = load_file(listed.files[0])
+    full = load_pipeline(listed).unet.state_dict()
+    assert all(torch.equal(tensor, expected[name].float()) for name, tensor in full.items())
+
+
+def test_a_unet_saved_by_itself_stands_on_a_base(checkpoint_root):
+    bare = checkpoint_root / "bare"
+    shutil.move(checkpoint_root / "dirty-004" / "unet", bare)
+    shutil.rmtree(checkpoint_root / "dirty-004")
+    (found,) = [each for each in scan_checkpoints(checkpoint_root) if each.name == "bare"]
+    assert (found.kind, found.family) == ("unet", "sd1")
+    assert "it is a U-Net alone and its manifest.json names no base pipeline" in found.problem
+    found = set_base(bare, checkpoint_root / "benign")
+    assert validate(found, thorough=True).problem is None
+    expected = load_file(bare / "diffusion_pytorch_model.safetensors")
+    loaded = load_pipeline(found).unet.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("gone", "problem"),
+    [
+        ("tokenizer", "tokenizer/ holds no vocabulary: expected tokenizer.json, vocab.json or spiece.model"),
+        ("scheduler", "scheduler/scheduler_config.json is missing"),
+    ],
+)
+def test_a_pipeline_without_tokenizer_or_scheduler_is_listed_as_broken(checkpoint_root, gone, problem):
+    shutil.rmtree(checkpoint_root / "benign" / gone)
+    problems = {found.name: found.problem for found in scan_checkpoints(checkpoint_root)}
+    assert problems["benign"] == problem
+    assert problems["dirty-002"] == f"its base pipeline benign is broken: {problem}"
+
+
+@pytest.mark.parametrize(("part", "named"), [("tokenizer", "tokenizer"), ("scheduler", "scheduler")])
+def test_an_index_that_names_no_tokenizer_or_scheduler_is_told(checkpoint_root, part, named):
+    path = checkpoint_root / "benign" / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8")) | {part: [None, None]}
+    path.write_text(json.dumps(index), encoding="utf-8")
+    assert scan_checkpoints(checkpoint_root)[0].problem == f"model_index.json names no {named}"
+
+
+def test_the_safety_checkers_parts_are_not_needed(checkpoint_root):
+    path = checkpoint_root / "benign" / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index |= {
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    }
+    path.write_text(json.dumps(index), encoding="utf-8")
+    pipeline = load_pipeline(checkpoint_root / "benign")
+    assert pipeline.safety_checker is None
+    assert pipeline.feature_extractor is None
+
+
+def test_a_file_that_spoils_between_scan_and_load_is_told_in_words(checkpoint_root):
+    unet = checkpoint_root / "dirty-002" / "unet"
+    path = unet / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=f"{unet} cannot be loaded as UNet2DConditionModel: "):
+        load_component(unet, "UNet2DConditionModel", torch.float32)
