@@ -13,6 +13,7 @@ from explorer.cli.extractor_options import (
     ExtractorFolder,
     FeatureRange,
     OpenClip,
+    PretrainedTag,
     Weights,
     chosen_extractor,
 )
@@ -37,6 +38,7 @@ def alignment_difficulty(
     extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
     open_clip: OpenClip = None,
     weights: Weights = None,
+    pretrained_tag: PretrainedTag = None,
     feature_range: FeatureRange = None,
     alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
@@ -74,7 +76,9 @@ def alignment_difficulty(
     common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
     common["landmarks"] = trusted_landmarks(landmarks)
     with worker_group(device) as workers:  # which also gives every process its own GPU
-        encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, needs_range=not labels)
+        encoder = chosen_extractor(
+            extractor, open_clip, weights, feature_range, device, needs_range=not labels, pretrained_tag=pretrained_tag
+        )
         if labels:
             measurement = measure_labels(pair_set, encoder, **common, workers=workers)
         else:

@@ -46,6 +46,6 @@ def main() -> None:
         importlib.import_module(f"explorer.cli.{name}")
     try:
         application()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

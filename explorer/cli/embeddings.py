@@ -14,6 +14,7 @@ from explorer.cli.extractor_options import (
     ExtractorFolder,
     FeatureRange,
     OpenClip,
+    PretrainedTag,
     Weights,
     chosen_extractor,
 )
@@ -53,6 +54,7 @@ def embed(
     extractor: Annotated[Path | None, typer.Option(help="Folder of a universal extractor of ours.")] = None,
     open_clip: OpenClip = None,
     weights: Weights = None,
+    pretrained_tag: PretrainedTag = None,
     feature_range: FeatureRange = None,
     kind: Kind = "auto",
     caption_column: CaptionColumn = None,
@@ -69,7 +71,7 @@ def embed(
 
     opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
     settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
-    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device)
+    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     store = extract_embeddings(
         opened, out, encoder, settings, workers=workers, say=lambda line: typer.echo(line, err=True)
     )
@@ -140,6 +142,7 @@ def embeddings_command(
     extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
     open_clip: OpenClip = None,
     weights: Weights = None,
+    pretrained_tag: PretrainedTag = None,
     feature_range: FeatureRange = None,
     batch_size: BatchSize = 64,
     workers: Workers = 2,
@@ -155,7 +158,7 @@ def embeddings_command(
     from explorer.data.source_detection import open_source
     from explorer.experiments.embedding_benchmark import benchmark_extraction, write_benchmark_shard
 
-    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device)
+    encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
         if source is None:
             shard = Path(folder) / "scenes.tar"

@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from explorer.models.universal_extractor import UniversalExtractor
 
 ExtractorFolder = Annotated[Path, typer.Option("--extractor", help="Folder of a universal extractor.")]
-OpenClip = Annotated[str | None, typer.Option(help="An open_clip model by name instead; needs --weights.")]
+OpenClip = Annotated[
+    str | None, typer.Option(help="An open_clip model by name, or local-dir:FOLDER, instead; needs --weights.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Local .safetensors file of the open_clip model.")]
+PretrainedTag = Annotated[
+    str | None,
+    typer.Option(help="open_clip tag of the weights (openai, ...): decides how pictures are prepared."),
+]
 FeatureRange = Annotated[
     tuple[float, float] | None,
     typer.Option(
@@ -33,20 +39,24 @@ def chosen_extractor(
     device: str = "cpu",
     *,
     needs_range: bool = True,
+    pretrained_tag: str | None = None,
 ) -> UniversalExtractor:
     """The extractor of the options.
 
     Args:
         folder: of ours; None where none is taken unless named.
         needs_range: whether feature distances are to be computed with it.
+        pretrained_tag: see ``load_open_clip``.
 
     Raises:
         ValueError: if an option lacks another that belongs to it.
     """
     from explorer.models.universal_extractor import UniversalExtractor
 
-    if open_clip is None and (weights is not None or feature_range is not None):
-        raise ValueError("--weights and --feature-range describe an open_clip model: expected --open-clip, too")
+    if open_clip is None and not (weights is None and feature_range is None and pretrained_tag is None):
+        raise ValueError(
+            "--weights, --pretrained-tag and --feature-range describe an open_clip model: expected --open-clip, too"
+        )
     if folder is None and open_clip is None:
         raise ValueError(
             "no extractor is named: expected --open-clip MODEL --weights FILE --feature-range LO HI, or --extractor "
@@ -62,10 +72,15 @@ def chosen_extractor(
         )
     import open_clip as library
 
-    if f"{open_clip}-quickgelu" in library.list_models():
+    from explorer.models.open_clip_extractor import load_open_clip
+
+    if pretrained_tag is None and f"{open_clip}-quickgelu" in library.list_models():
         typer.echo(
             f"note: {open_clip} computes with plain GELU. Weights trained with QuickGELU, OpenAI's among them, load as "
             f"well and give wrong embeddings: for these name {open_clip}-quickgelu.",
             err=True,
         )
-    return UniversalExtractor.from_open_clip(open_clip, weights, feature_range, device)
+    extractor = load_open_clip(open_clip, weights, feature_range, device, pretrained_tag)
+    told = ", ".join(f"{name} {value}" for name, value in extractor.preparation.items())
+    typer.echo(f"pictures are prepared as {pretrained_tag or open_clip} asks: {told}", err=True)
+    return extractor

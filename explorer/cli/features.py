@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.cli.extractor_options import DEFAULT_EXTRACTOR, ExtractorFolder, OpenClip, Weights, chosen_extractor
+from explorer.cli.extractor_options import (
+    DEFAULT_EXTRACTOR,
+    ExtractorFolder,
+    OpenClip,
+    PretrainedTag,
+    Weights,
+    chosen_extractor,
+)
 
 PairSetFolder = Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -20,6 +27,7 @@ def features(
     extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
     open_clip: OpenClip = None,
     weights: Weights = None,
+    pretrained_tag: PretrainedTag = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +35,9 @@ def features(
     from explorer.data.pair_set import PairSet
     from explorer.experiments.features import pair_features
 
-    encoder = chosen_extractor(extractor, open_clip, weights, device=device, needs_range=False)
+    encoder = chosen_extractor(
+        extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag
+    )
     image, _ = pair_features(PairSet.load(pair_set), encoder)
     folder = pair_set / "features" / encoder.name
     emit({"folder": str(folder), "pairs": len(image), "width": image.shape[1]}, as_json)
@@ -39,6 +49,7 @@ def calibrate_command(
     extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
     open_clip: OpenClip = None,
     weights: Weights = None,
+    pretrained_tag: PretrainedTag = None,
     split: Annotated[str, typer.Option(help="Split to take benign pairs from: train or test.")] = "train",
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -47,5 +58,7 @@ def calibrate_command(
     from explorer.data.pair_set import PairSet
     from explorer.experiments.calibration import calibrate
 
-    encoder = chosen_extractor(extractor, open_clip, weights, device=device, needs_range=False)
+    encoder = chosen_extractor(
+        extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag
+    )
     emit({"set": str(pair_set), **calibrate(PairSet.load(pair_set), encoder, split)}, as_json)

@@ -156,6 +156,7 @@ def _plan(source: PairSource, extractor: UniversalExtractor, settings: Extractio
         "extractor": {
             "name": extractor.name,
             "identity": extractor.identity,
+            "preparation": extractor.preparation,
             "feature_range": list(extractor.feature_range),
             "device": torch.device(extractor.device).type,
         },

@@ -1,7 +1,7 @@
 """The universal feature extractor of Ding et al. (2024), section 5.1: one CLIP for pictures and captions.
 
-IconWorld's own is a small CLIP, defined by a config of ours and built by open_clip. Any other open_clip model loads
-by its name plus a local weights file.
+IconWorld's own is a small CLIP, defined by a config of ours and built by open_clip. ``open_clip_extractor`` loads any
+other.
 """
 
 from __future__ import annotations
@@ -64,8 +64,11 @@ class UniversalExtractor:
     """(lo, hi) cosines that feature distance maps to 1 and 0: calibrated once on benign pairs and frozen; None where
     only features are wanted."""
     identity: str
-    """SHA-256 of the weights: features cached under another are computed again."""
+    """SHA-256 of the weights, of an open_clip model also of its architecture and of how it prepares pictures: features
+    cached under another are computed again."""
     device: str = "cpu"
+    preparation: dict[str, Any] | None = None
+    """How an open_clip model's pictures are prepared: size, mean, deviation, interpolation, resize mode."""
 
     @torch.no_grad()
     def encode_images(self, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
@@ -120,36 +123,6 @@ class UniversalExtractor:
             preprocess=small_clip_input,
             feature_range=tuple(manifest["feature_range"]),
             identity=manifest["files"][WEIGHTS_NAME],
-            device=device,
-        )
-
-    @staticmethod
-    def from_open_clip(
-        model_name: str, weights: Path | str, feature_range: tuple[float, float] | None, device: str = "cpu"
-    ) -> UniversalExtractor:
-        """Any open_clip model by name with a local weights file.
-
-        ``feature_range`` has no default: Ding et al. use (0.20, 0.45), which belongs to OpenAI's ViT-B/32 on LAION;
-        None where only features are wanted.
-
-        Raises:
-            ValueError: if the file is not safetensors.
-        """
-        import open_clip
-        from PIL import Image
-
-        from explorer.provenance import hash_file
-
-        if Path(weights).suffix != ".safetensors":
-            raise ValueError(f"{weights}: expected a .safetensors file; pickled weights are never loaded")
-        clip, _, transform = open_clip.create_model_and_transforms(model_name, pretrained=str(weights), device=device)
-        return UniversalExtractor(
-            name=model_name.replace("/", "-"),
-            clip=clip.eval(),
-            tokenize=open_clip.get_tokenizer(model_name),
-            preprocess=lambda images: torch.stack([transform(Image.fromarray(image)) for image in images]),
-            feature_range=feature_range,
-            identity=hash_file(Path(weights)),
             device=device,
         )
 
