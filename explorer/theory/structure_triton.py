@@ -17,8 +17,12 @@ from explorer.theory.structure_distance import FeatureRows, check_same_rows, hel
 if TYPE_CHECKING:
     from explorer.theory.structure_kernels import Centring, FixedPointSums
 
-SIDE, INNER, GROUP = 128, 64, 8
-"""Samples on the side of one program's tile, inner elements a step, and rows of tiles that share the L2 cache."""
+SIDE, GROUP = 128, 8
+"""Samples on the side of one program's tile, and rows of tiles that share the L2 cache."""
+INNER = {"fp16": 64, "fp32": 32}
+"""Inner elements a step, by precision. Two steps of rows and columns then fill 64 KiB of shared memory, which every GPU
+since Turing has for one program."""
+WARPS, STAGES = 8, 3
 
 
 class TritonTiles:
@@ -34,14 +38,15 @@ class TritonTiles:
         zero_diagonal: bool = True,
         centring: Centring | None = None,
         side: int = SIDE,
-        inner: int = INNER,
+        inner: int | None = None,
     ) -> None:
         check_same_rows(image, text)
         if image.device.type != "cuda" and not triton.knobs.runtime.interpret:
             raise ValueError(f"kernel is 'triton' and the features are on {image.device}: expected cuda")
         dtype = {"fp16": torch.float16, "fp32": torch.float32}[precision]
         self.image, self.text = held_rows(image, dtype), held_rows(text, dtype)
-        self.zero_diagonal, self.side, self.inner = zero_diagonal, side, inner
+        self.zero_diagonal, self.side = zero_diagonal, side
+        self.inner = INNER[precision] if inner is None else inner
         self.mean = 0.0 if centring is None else centring.mean
         # A launch needs a pointer even where the kernel never reads it.
         self.offsets = torch.zeros(1, device=image.device) if centring is None else centring.offsets.float()
@@ -70,8 +75,8 @@ class TritonTiles:
             SIDE=self.side,
             INNER=self.inner,
             GROUP=GROUP,
-            num_warps=8,
-            num_stages=3,
+            num_warps=WARPS,
+            num_stages=STAGES,
         )
 
 
