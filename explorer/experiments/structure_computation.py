@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.experiments.alignment_plan import StructurePlan, StructureRequest
-    from explorer.theory.alignment_difficulty import AlignmentDifficulty
+    from explorer.theory.alignment_difficulty import AlignmentDifficulty, EstimationError
     from explorer.theory.alignment_updates import MeanOffset
     from explorer.theory.structure_check import SelfCheck
     from explorer.theory.structure_distance import FeatureRows, FeatureStatistics
@@ -42,12 +43,22 @@ class StructureComputation:
     trusted: int | None = None
     """Rows that landmarks were drawn from, so that D_s is the mean disparity to these; None where to all N."""
 
+    @property
+    def estimation_error(self) -> EstimationError | None:
+        """What estimating adds to AD's standard errors; None where the distances are exact."""
+        from explorer.theory.alignment_difficulty import EstimationError
+
+        if self.estimate is None:
+            return None
+        return EstimationError(standard_error=self.estimate.standard_error, variance=self.estimate.structure_variance)
+
     def report(self) -> dict[str, Any]:
-        """What decided the numbers, JSON-serialisable and the same in every run: no timings."""
-        plan = self.plan
+        """What decided the numbers, JSON-serialisable and the same in every run: no timings. An undefined standard
+        error is None."""
+        plan, error = self.plan, 0.0 if self.estimate is None else self.estimate.standard_error
         return {
             "estimator": plan.estimator,
-            "estimator_standard_error": 0.0 if self.estimate is None else self.estimate.standard_error,
+            "estimator_standard_error": None if math.isnan(error) else error,
             "samples": plan.samples,
             "trusted_landmarks": self.trusted,
             "estimator_seed": plan.seed,
@@ -165,7 +176,7 @@ def compose_structure(
         raise error.named(names) from None
     difficulty = compose(
         feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range,
-        places=2 if done.trusted is None else 1, exact=done.estimate is None,
+        places=2 if done.trusted is None else 1, estimation=done.estimation_error,
     )  # fmt: skip
     offset = mean_offset(image, text, difficulty, centred_distance=done.centred_distance, statistics=done.statistics)
     return difficulty, offset, done

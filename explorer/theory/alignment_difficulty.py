@@ -23,6 +23,17 @@ AUTHORS_FEATURE_RANGE = (0.20, 0.45)
 """The paper's cosine range of CLIP ViT-B/32 on LAION; it belongs to that extractor and world only."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EstimationError:
+    """What is known of the error that estimating every D_s from drawn samples makes."""
+
+    standard_error: float
+    """Of the mean D_s against that of all N samples, over draws; NaN where it is undefined."""
+    variance: float | None
+    """Of the exact D_s over the samples, as far as the draw tells it: estimating each of them adds to their spread or
+    takes from it. None takes that of the estimated ones."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AlignmentDifficulty:
     """AD of N pairs, its parts with standard errors, and every pair's own share (fp64 tensors, CPU)."""
@@ -44,9 +55,10 @@ class AlignmentDifficulty:
     feature_ad_standard_error: float
     """sd(D_img:txt) / sqrt(N); NaN for N = 1."""
     structure_ad_standard_error: float
-    """places sd(D_s) / sqrt(N); NaN for N = 1."""
+    """places sd(D_s) / sqrt(N), an estimator's own error added in squares; NaN for N = 1."""
     ad_standard_error: float
-    """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N); NaN for N = 1."""
+    """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N), 1 - alpha times an estimator's own error added in
+    squares; NaN for N = 1."""
     feature_distance: torch.Tensor
     """`[N]` D_img:txt of each pair, in [0, 1]."""
     structure_distance: torch.Tensor
@@ -56,8 +68,13 @@ class AlignmentDifficulty:
     places: int = 2
     """In how many places of a pair of samples the measured ones stand: 2, or 1 where D_s is the distance to landmarks
     that stay the same whatever is measured."""
-    exact: bool = True
-    """Whether D_s is computed from all N samples; False where it is estimated from drawn ones."""
+    estimation: EstimationError | None = None
+    """What estimating D_s from drawn samples adds to the standard errors; None where D_s is exact."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether D_s is computed from all N samples."""
+        return self.estimation is None
 
     def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
         """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
@@ -88,7 +105,7 @@ class AlignmentDifficulty:
             convention=self.convention,
             feature_range=self.feature_range,
             places=self.places,
-            exact=self.exact,
+            estimation=self.estimation,
         )
 
 
@@ -176,16 +193,16 @@ def compose(
     convention: str,
     feature_range: tuple[float, float] | None,
     places: int = 2,
-    exact: bool = True,
+    estimation: EstimationError | None = None,
 ) -> AlignmentDifficulty:
     """AD from every sample's D_img:txt `[N]` and D_s `[N]` (fp64), in O(N).
 
-    ``places`` is 1 where D_s is the distance to fixed landmarks, and ``exact`` False where it is estimated (see
+    ``places`` is 1 where D_s is the distance to fixed landmarks, and ``estimation`` is given where it is estimated (see
     ``AlignmentDifficulty``).
     """
     check_alpha(alpha)
     feature_ad, structure_ad = feature_distances.mean().item(), structure_distances.mean().item()
-    influence = alpha * feature_distances + places * (1 - alpha) * structure_distances
+    errors = _standard_errors(feature_distances, structure_distances, alpha, places, estimation)
     return AlignmentDifficulty(
         n=len(feature_distances),
         alpha=float(alpha),
@@ -194,14 +211,14 @@ def compose(
         feature_ad=feature_ad,
         structure_ad=structure_ad,
         ad=alpha * feature_ad + (1 - alpha) * structure_ad,
-        feature_ad_standard_error=_standard_error(feature_distances),
-        structure_ad_standard_error=_standard_error(places * structure_distances),
-        ad_standard_error=_standard_error(influence),
+        feature_ad_standard_error=errors[0],
+        structure_ad_standard_error=errors[1],
+        ad_standard_error=errors[2],
         feature_distance=feature_distances,
         structure_distance=structure_distances,
         sample_ad=alpha * feature_distances + (1 - alpha) * structure_distances,
         places=places,
-        exact=exact,
+        estimation=estimation,
     )
 
 
@@ -248,8 +265,28 @@ def check_alpha(alpha: float) -> None:
         raise ValueError(f"alpha is {alpha}: expected a weight in [0, 1]")
 
 
-def _standard_error(values: torch.Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+def _standard_errors(
+    feature: torch.Tensor, structure: torch.Tensor, alpha: float, places: int, estimation: EstimationError | None
+) -> tuple[float, float, float]:
+    """Of feature AD, structure AD and AD; NaN for one pair.
+
+    Which pairs the set consists of and which of them an estimator draws are independent: their variances add up.
+    """
+    n = len(feature)
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    (of_feature, covariance), (_, of_structure) = torch.stack([feature, structure]).double().cov().tolist()
+    drawing = 0.0
+    if estimation is not None:
+        drawing = estimation.standard_error**2
+        of_structure = of_structure if estimation.variance is None else estimation.variance
+    beta = places * (1 - alpha)
+    influence = alpha**2 * of_feature + beta**2 * of_structure + 2 * alpha * beta * covariance
+    return (
+        math.sqrt(of_feature / n),
+        math.sqrt(places**2 * of_structure / n + drawing),
+        math.sqrt(max(influence, 0.0) / n + (1 - alpha) ** 2 * drawing),
+    )
 
 
 def _integer_labels(name: str, labels: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ all k.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ def mean_offset(
         convention=measured.convention,
         feature_range=measured.feature_range,
         places=measured.places,
-        exact=measured.exact,
+        estimation=measured.estimation and replace(measured.estimation, variance=None),
     )
     return MeanOffset(
         image_mean_norm=statistics.image_mean.norm().item(),

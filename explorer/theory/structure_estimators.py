@@ -75,6 +75,18 @@ class StructureEstimate:
         """Mean of the estimated D_s."""
         return self.structure_distance.mean().item()
 
+    @property
+    def structure_variance(self) -> float:
+        """Variance of the exact D_s over the N samples, as far as the draw tells it; NaN where it does not.
+
+        Predictions (``rows``) lack the residuals' spread: there it is that of the drawn rows. Mean disparities to drawn
+        columns have the draw's noise on top, but for the part of it that all samples share.
+        """
+        if self.estimator == "rows":
+            return self.drawn_distance.var().item() if len(self.drawn_distance) > 1 else math.nan
+        noise = self.sample_standard_error.square().mean().item() - self.standard_error**2
+        return max(self.structure_distance.var().item() - max(noise, 0.0), 0.0)
+
 
 def landmark_estimate(
     image: FeatureRows,

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from explorer.theory.alignment_difficulty import (
+    EstimationError,
     alignment_difficulty,
     calibrate_feature_range,
     compose,
     label_alignment_difficulty,
 )
+from explorer.theory.structure_estimators import landmark_estimate
 
 RANGE = (-0.2, 0.5)
 
@@ -126,6 +128,39 @@ def test_a_sample_counts_once_where_the_landmarks_are_fixed():
     assert predicted == pytest.approx(spread, rel=0.25)
     assert runs[0].ad_standard_error == pytest.approx(0.5 * runs[0].structure_ad_standard_error)
     assert runs[0].with_alpha(0.2).structure_ad_standard_error == runs[0].structure_ad_standard_error
+
+
+def test_an_estimates_own_error_is_part_of_the_standard_errors_and_of_the_interval():
+    distances = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    options = {"alpha": 0.6, "convention": "authors", "feature_range": RANGE}
+    exact = compose(distances, distances.flip(0), **options)
+    estimated = compose(
+        distances, distances.flip(0), **options, estimation=EstimationError(standard_error=0.3, variance=None)
+    )
+    assert estimated.feature_ad_standard_error == exact.feature_ad_standard_error
+    assert estimated.structure_ad_standard_error**2 == pytest.approx(exact.structure_ad_standard_error**2 + 0.09)
+    assert estimated.ad_standard_error**2 == pytest.approx(exact.ad_standard_error**2 + (0.4 * 0.3) ** 2)
+    assert estimated.interval("ad").high - estimated.ad == pytest.approx(1.959964 * estimated.ad_standard_error)
+    assert estimated.with_alpha(1.0).ad_standard_error == exact.with_alpha(1.0).ad_standard_error
+
+
+@pytest.mark.parametrize("count", [8, 60])
+def test_with_estimates_the_standard_error_still_is_the_spread_over_fresh_samples(count):
+    """From few landmarks to many: both what the pairs are and which of them are drawn differ from run to run."""
+
+    def draw(seed):
+        image, text = unit_rows(100, 4, seed), unit_rows(100, 4, seed + 10_000)
+        found = landmark_estimate(image, text, count, seed=seed)
+        return compose(
+            torch.zeros(100, dtype=torch.float64), found.structure_distance, alpha=0.0, convention="authors",
+            feature_range=RANGE,
+            estimation=EstimationError(standard_error=found.standard_error, variance=found.structure_variance),
+        )  # fmt: skip
+
+    runs = [draw(seed) for seed in range(200)]
+    spread = torch.tensor([run.structure_ad for run in runs]).std().item()
+    predicted = sum(run.structure_ad_standard_error for run in runs) / len(runs)
+    assert predicted == pytest.approx(spread, rel=0.2)
 
 
 def test_one_pair_has_no_standard_error():

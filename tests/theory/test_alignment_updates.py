@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.theory.alignment_difficulty import alignment_difficulty
+from explorer.theory.alignment_difficulty import EstimationError, alignment_difficulty
 from explorer.theory.alignment_updates import difficulty_without, mean_offset
 from explorer.theory.structure_distance import feature_statistics
+
+ESTIMATION = EstimationError(standard_error=0.1, variance=None)
 
 
 def cone(n, d, seed, shift):
@@ -82,8 +84,8 @@ def test_bad_removals_are_named(removed, message):
     ("changed", "got"),
     [
         ({"places": 1}, "the mean disparity to trusted landmarks"),
-        ({"places": 1, "exact": False}, "the mean disparity to trusted landmarks"),
-        ({"exact": False}, "estimated from drawn rows"),
+        ({"places": 1, "estimation": ESTIMATION}, "the mean disparity to trusted landmarks"),
+        ({"estimation": ESTIMATION}, "estimated from drawn rows"),
     ],
 )
 def test_only_an_exact_measurement_of_all_pairs_can_lose_samples(changed, got):

@@ -1,4 +1,4 @@
-"""The kernel as it is compiled for real GPUs, for which none is needed. What it computes: see test_structure_kernels."""
+"""The kernel as it is compiled for real GPUs, for which none is needed. Its results: test_structure_kernels."""
 
 import importlib.util
 import json
