@@ -82,7 +82,9 @@ def embed(
 
 @application.command("ad-store")
 def ad_store(
-    store: Annotated[Path, typer.Argument(help="Folder of img_emb, text_emb and metadata: ours, LAION's, any.")],
+    store: Annotated[
+        Path, typer.Argument(help="Folder of img_emb, text_emb and perhaps metadata: ours, LAION's, any.")
+    ],
     feature_range: FeatureRange = None,
     alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
     convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",

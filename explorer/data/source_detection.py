@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from explorer.data.webdataset_source import WebdatasetSource
 
 KINDS = ("auto", "webdataset", "parquet", "imagefolder", "cifar10")
 CIFAR10_ARCHIVE = "cifar-10-batches-py"
+_SPLIT_NAME = re.compile(r"(?P<split>[\w.-]+?)-\d+-of-\d+(?:-[0-9a-f]+)?\.parquet")
+"""Parquet files as dataset hubs name them: ``train-00000-of-00005.parquet``."""
 
 
 class Cifar10ArchiveSource(PairSource):
@@ -56,7 +59,8 @@ def open_source(
 
     Raises:
         FileNotFoundError: if nothing lies there, or naming what braces name and is missing.
-        ValueError: naming what was found, if it is no known kind, several kinds, or not of the kind asked for.
+        ValueError: naming what was found, if it is no known kind, several kinds, several splits of a data set, or not
+            of the kind asked for.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}")
@@ -75,6 +79,8 @@ def open_source(
     files = _with_suffix(found, suffix)
     if not files:
         raise ValueError(f"{location} is {_described(found)}: expected {suffix} files for kind {kind}")
+    if kind == "parquet":
+        _check_one_split(location, files)
     opened = WebdatasetSource if kind == "webdataset" else ParquetSource
     return opened(files, caption_column=caption_column)
 
@@ -124,6 +130,19 @@ def _with_suffix(found: list[Path], suffix: str) -> list[Path]:
     """Files with ``suffix`` among ``found`` and directly in the folders among them."""
     inside = [sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path] for path in found]
     return [path for paths in inside for path in paths if path.suffix == suffix and path.is_file()]
+
+
+def _check_one_split(location: Path | str, files: list[Path]) -> None:
+    """Refuse to join what a dataset hub keeps apart, unless braces name it."""
+    named = [match["split"] for path in files if (match := _SPLIT_NAME.fullmatch(path.name))]
+    splits = list(dict.fromkeys(named))
+    if len(splits) > 1 and "{" not in str(location):
+        counts = ", ".join(f"{split} ({named.count(split)})" for split in splits)
+        folder = files[0].parent
+        raise ValueError(
+            f"{location} holds files of the splits {counts}: expected one; name it as {folder}/{splits[-1]}-*.parquet, "
+            f"or several as {folder}/{{{','.join(splits)}}}-*.parquet"
+        )
 
 
 def _described(found: list[Path]) -> str:

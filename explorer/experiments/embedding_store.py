@@ -2,7 +2,7 @@
 
 ``img_emb/img_emb_0000.npy``, ``text_emb/text_emb_0000.npy`` and ``metadata/metadata_0000.parquet`` hold the same pairs
 in the same order (https://github.com/rom1504/clip-retrieval). Existing folders are read as they are, memory-mapped;
-nothing is computed again.
+nothing is computed again. The metadata may be missing: AD needs none.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EmbeddingStore:
     text: EmbeddingRows
     """``[N, d]`` text embeddings; row i belongs to row i of ``image``."""
     metadata_files: tuple[Path, ...]
-    """The metadata's partitions, in order."""
+    """The metadata's partitions, in order; empty for a store without metadata."""
     manifest: dict[str, Any] | None
     """How the store was made; None for one that was not made here."""
 
@@ -112,16 +112,24 @@ class EmbeddingStore:
         return len(self.image)
 
     def metadata(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """The metadata of all N pairs, in row order; ``columns`` restricts what is read."""
+        """The metadata of all N pairs, in row order; ``columns`` restricts what is read.
+
+        Raises:
+            ValueError: if the store has none.
+        """
         import pandas
 
+        if not self.metadata_files:
+            raise ValueError(f"{self.folder} has no metadata: expected {', '.join(FOLDERS['metadata'][0])} in it")
         return pandas.concat([pandas.read_parquet(path, columns=columns) for path in self.metadata_files],
                              ignore_index=True)  # fmt: skip
 
     def metadata_columns(self) -> list[str]:
-        """Names of the metadata's columns, by its first file."""
+        """Names of the metadata's columns, by its first file; none without metadata."""
         from pyarrow import parquet
 
+        if not self.metadata_files:
+            return []
         return parquet.read_schema(self.metadata_files[0]).names
 
     def column(self, name: str) -> Iterator[list[Any]]:
@@ -132,6 +140,8 @@ class EmbeddingStore:
         """
         from pyarrow import parquet
 
+        if not self.metadata_files:
+            raise ValueError(f"{self.folder} has no metadata: expected {name!r} in it")
         for path in self.metadata_files:
             names = parquet.read_schema(path).names
             if name not in names:
@@ -153,7 +163,7 @@ class EmbeddingStore:
         """Open a store of ours, of clip-retrieval's, or of LAION's; embeddings stay on disk until read.
 
         Raises:
-            FileNotFoundError: if ``folder`` lacks one of the three parts.
+            FileNotFoundError: if ``folder`` lacks image or text embeddings.
             ValueError: if the store is unfinished, or naming the partition whose parts do not match.
         """
         folder = Path(folder)
@@ -165,6 +175,8 @@ class EmbeddingStore:
         files = {part: _partition_files(folder, part) for part in FOLDERS}
         numbers = sorted(set().union(*files.values()))
         for part, found in files.items():
+            if part == "metadata" and not found:
+                continue
             missing = [number for number in numbers if number not in found]
             if missing:
                 raise ValueError(f"{folder}: partition {missing[0]} has no {part}: expected {', '.join(FOLDERS)}")
@@ -174,7 +186,7 @@ class EmbeddingStore:
             folder=folder,
             image=EmbeddingRows(arrays["image"]),
             text=EmbeddingRows(arrays["text"]),
-            metadata_files=tuple(files["metadata"][number] for number in numbers),
+            metadata_files=tuple(files["metadata"][number] for number in numbers if files["metadata"]),
             manifest=manifest,
         )
 
@@ -224,7 +236,7 @@ def write_partition(
 
 
 def _partition_files(folder: Path, part: str) -> dict[int, Path]:
-    """Partition number -> file of one part."""
+    """Partition number -> file of one part; empty for metadata that is not there."""
     names, pattern = FOLDERS[part]
     folders = [found for name in names for found in sorted(folder.glob(name)) if found.is_dir()]
     found: dict[int, Path] = {}
@@ -237,7 +249,7 @@ def _partition_files(folder: Path, part: str) -> dict[int, Path]:
             if number in found:
                 raise ValueError(f"partition {number} is both {found[number]} and {path}: expected one of them")
             found[number] = path
-    if not found:
+    if not found and part != "metadata":
         expected = " or ".join(f"{name}/{pattern}" for name in names)
         raise FileNotFoundError(f"{folder} is no embedding store: it has no {part} ({expected})")
     return found
@@ -263,7 +275,7 @@ def _check_rows(
     for index, number in enumerate(numbers):
         image, text = arrays["image"][index], arrays["text"][index]
         try:
-            rows = parquet.read_metadata(metadata[number]).num_rows
+            rows = parquet.read_metadata(metadata[number]).num_rows if metadata else len(image)
         except (ArrowException, OSError) as error:
             raise ValueError(f"{metadata[number]} is no readable parquet file: {error}") from error
         if not len(image) == len(text) == rows:

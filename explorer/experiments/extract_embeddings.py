@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,8 @@ class _Partition:
     """Usable records, without their pictures, in row order."""
     quarantined: list[QuarantinedRecord]
     """The others."""
+    cut_captions: int
+    """Pairs whose caption lost its end, because the extractor's context is too short for it."""
 
 
 def extract_embeddings(
@@ -246,7 +248,8 @@ def _next_partition(
     # On a GPU the encoder runs on while the next batch is gathered; only here are its results waited for.
     text = captions.features()[caption_rows].cpu().numpy()
     image = torch.cat(images).cpu().numpy() if images else np.empty_like(text)
-    return _Partition(records=records, image=image, text=text, kept=kept, quarantined=quarantined)
+    cut = sum(captions.is_cut(record.caption) for record in kept)
+    return _Partition(records=records, image=image, text=text, kept=kept, quarantined=quarantined, cut_captions=cut)
 
 
 def _judged(
@@ -267,6 +270,7 @@ class _CaptionRows:
         self._extractor = extractor
         self._rows: dict[str, int] = {}
         self._refused: dict[str, UnusableError] = {}
+        self._cut: set[str] = set()
         self._features: list[torch.Tensor] = []
 
     def encode(self, captions: list[str]) -> None:
@@ -279,12 +283,17 @@ class _CaptionRows:
             else:
                 self._rows[caption] = len(self._rows)
                 tokens.append(ids)
+        self._cut.update(compress(new, self._extractor.cut_captions(new)))
         if tokens:
             self._features.append(_encode(self._extractor, self._extractor.clip.encode_text, torch.stack(tokens)))
 
     def row(self, caption: str) -> int | UnusableError:
         """Row of :meth:`features`, or why the tokenizer refused the caption."""
         return self._refused[caption] if caption in self._refused else self._rows[caption]
+
+    def is_cut(self, caption: str) -> bool:
+        """Whether the context is too short for the caption."""
+        return caption in self._cut
 
     def features(self) -> torch.Tensor:
         """float16 ``[distinct captions, d]``."""
@@ -326,6 +335,7 @@ def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:
     receipt = {
         "records": partition.records,
         "pairs": len(partition.kept),
+        "cut_captions": partition.cut_captions,
         "quarantined": count_reasons(partition.quarantined),
         "files": {**files, quarantine.relative_to(folder).as_posix(): hash_file(quarantine)},
     }
@@ -363,6 +373,7 @@ def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str,
         "partitions": len(receipts),
         "records": sum(receipt["records"] for receipt in receipts),
         "pairs": sum(receipt["pairs"] for receipt in receipts),
+        "cut_captions": sum(receipt["cut_captions"] for receipt in receipts),
     }
     listed = [receipt_path(folder, number).relative_to(folder).as_posix() for number in range(len(receipts))]
     write_manifest(

@@ -203,7 +203,7 @@ def generate(
             words.matrix,
             batch=request.images,
             guidance=request.guided and takes_guidance(pipeline),
-            steps=request.steps,
+            steps=_denoiser_calls(pipeline, request.steps),
             columns=words.columns,
             keep_heads=keep_heads,
         )
@@ -304,6 +304,15 @@ def _run(
         output_type="np",
         callback_on_step_end=step_ended,
     ).images
+
+
+def _denoiser_calls(pipeline: DiffusionPipeline, steps: int) -> int:
+    """How often the denoiser is called for ``steps`` steps: PNDM and Heun's method call it more often than that."""
+    if is_joint(pipeline):  # flow matching (Euler): once a step; its scheduler wants the picture's size, too
+        return steps
+    scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    scheduler.set_timesteps(steps)
+    return len(scheduler.timesteps)
 
 
 def _generators(request: GenerationRequest) -> list[torch.Generator]:

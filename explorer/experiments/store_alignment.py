@@ -191,8 +191,8 @@ def _strata(
     column = caption_column or first_of(CAPTION_COLUMNS, store.metadata_columns())
     if column is None:
         raise ValueError(
-            f"the metadata of {store.folder} has the columns {', '.join(store.metadata_columns())}: expected captions "
-            f"in {', '.join(CAPTION_COLUMNS)}; name another as the caption column"
+            f"the metadata of {store.folder} has the columns {', '.join(store.metadata_columns()) or 'none'}: expected "
+            f"captions in {', '.join(CAPTION_COLUMNS)}; name another as the caption column"
         )
     # Captions are read a partition at a time; what stays of each is one number.
     parts = [_first_mentions(part, concepts, column) for part in store.column(column)]

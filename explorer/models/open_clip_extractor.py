@@ -61,10 +61,12 @@ def load_open_clip(
     elif pretrained_tag is not None:
         raise ValueError(f"pretrained tag {pretrained_tag!r} is given for {model_name}: its own {CONFIG_NAME} decides")
     clip, preparation = _build(model_name, weights, device, preparation)
+    tokenizer = _tokenizer(model_name)
     return UniversalExtractor(
         name=_short_name(model_name),
         clip=clip,
-        tokenize=_tokenizer(model_name),
+        tokenize=tokenizer,
+        overlong=lambda captions: _overlong(tokenizer, captions),
         preprocess=_preprocess(preparation),
         feature_range=feature_range,
         identity=hash_json({"model": config, "weights": hash_file(weights), "preparation": preparation}),
@@ -176,10 +178,27 @@ def _build(model_name: str, weights: Path, device: str, preparation: dict[str, A
         raise ValueError(f"{weights} cannot be loaded as {model_name}: {reason}") from error
     finally:
         logging.disable(logging.NOTSET)
-    return clip.eval(), dict(open_clip.get_model_preprocess_cfg(clip))
+    found = open_clip.get_model_preprocess_cfg(clip)
+    return clip.eval(), {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def _tokenizer(model_name: str) -> Callable[[list[str]], torch.Tensor]:
+def _overlong(tokenizer: Any, captions: list[str]) -> list[bool]:
+    """Captions of more tokens than the context has, told by what one position more changes: the last position, which no
+    longer has to be the end, or the new one, which is no padding."""
+    length = tokenizer.context_length
+    # A token is at least a byte: what is shorter cannot be cut off, and need not be tokenised twice.
+    candidates = [row for row, caption in enumerate(captions) if len(caption.encode()) > length - 2]
+    found = [False] * len(captions)
+    if candidates:
+        asked = ["", *(captions[row] for row in candidates)]
+        ids, wider = tokenizer(asked, context_length=length), tokenizer(asked, context_length=length + 1)
+        differ = (ids[:, -1] != wider[:, length - 1]) | (wider[:, length] != wider[0, length])
+        for row, cut in zip(candidates, differ[1:].tolist(), strict=True):
+            found[row] = cut
+    return found
+
+
+def _tokenizer(model_name: str) -> Any:
     import open_clip
 
     try:

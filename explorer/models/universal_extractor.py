@@ -69,6 +69,8 @@ class UniversalExtractor:
     device: str = "cpu"
     preparation: dict[str, Any] | None = None
     """How an open_clip model's pictures are prepared: size, mean, deviation, interpolation, resize mode."""
+    overlong: Callable[[list[str]], list[bool]] | None = None
+    """Which captions ``tokenize`` cuts off at the context's length; None where it refuses them."""
 
     @torch.no_grad()
     def encode_images(self, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
@@ -97,6 +99,10 @@ class UniversalExtractor:
         ]
         features = functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
         return features[torch.tensor([distinct[caption] for caption in captions])]
+
+    def cut_captions(self, captions: list[str]) -> list[bool]:
+        """Which captions lose their end because the context is too short for them."""
+        return [False] * len(captions) if self.overlong is None else self.overlong(captions)
 
     @staticmethod
     def load(folder: Path | str, device: str = "cpu") -> UniversalExtractor:

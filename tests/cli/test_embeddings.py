@@ -83,7 +83,7 @@ def test_embed_then_measure(shard, tmp_path):
 def test_ad_store_offers_what_ad_offers():
     commands = get_command(application).commands
     ours, theirs = ({option.name: option for option in commands[name].params} for name in ("ad-store", "ad"))
-    of_encoding = {"pair_set", "extractor", "open_clip", "weights", "labels", "split"}
+    of_encoding = {"pair_set", "extractor", "open_clip", "weights", "pretrained_tag", "labels", "split"}
     shared = theirs.keys() - of_encoding - {"as_json"}
     assert shared <= ours.keys()
     assert len(shared) == 13

@@ -99,6 +99,19 @@ def test_cifar10_parquet_names_its_classes_and_splits(tmp_path):
         open_source(tmp_path)
 
 
+def test_splits_that_a_hub_keeps_apart_are_not_joined_unasked(tmp_path):
+    data = tmp_path / "data"
+    for name in ("test-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
+        table(data / name)
+    for location in (data, str(data / "*.parquet")):
+        with pytest.raises(ValueError, match=r"holds files of the splits test \(1\), train \(2\): expected one"):
+            open_source(location)
+    assert names(open_source(str(data / "train-*.parquet"))) == [f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
+    assert len(open_source(str(data / "{train,test}-*.parquet")).files) == 3
+    (data / "test-00000-of-00001.parquet").unlink()
+    assert len(open_source(data).files) == 2
+
+
 def test_what_fits_nothing_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     shard(tmp_path / "both" / "a.tar")

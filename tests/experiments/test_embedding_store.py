@@ -1,5 +1,7 @@
 """Stores in clip-retrieval's layout, written by hand as LAION and clip-retrieval write them, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pandas
 import pytest
@@ -121,3 +123,15 @@ def test_what_is_no_store_or_unfinished_is_refused(tmp_path):
     (tmp_path / "extraction.json").write_text("{}")
     with pytest.raises(ManifestError, match="is unfinished: run the same extraction again"):
         EmbeddingStore.open(tmp_path)
+
+
+def test_a_store_without_metadata_opens_and_says_so_only_when_it_is_asked_for(tmp_path):
+    image, _ = write_store(tmp_path)
+    shutil.rmtree(tmp_path / "metadata")
+    store = EmbeddingStore.open(tmp_path)
+    assert (len(store), store.metadata_files, store.metadata_columns()) == (7, (), [])
+    np.testing.assert_allclose(store.image.read().numpy(), unit(image), atol=1e-6)
+    with pytest.raises(ValueError, match=r"has no metadata: expected metadata, \*-metadata in it"):
+        store.metadata()
+    with pytest.raises(ValueError, match="has no metadata: expected 'caption' in it"):
+        next(store.column("caption"))

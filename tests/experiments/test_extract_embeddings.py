@@ -3,6 +3,7 @@
 Run as a program, this file extracts the shards of a folder and kills itself on the way.
 """
 
+import dataclasses
 import io
 import json
 import os
@@ -146,7 +147,7 @@ def test_what_is_broken_is_listed_and_counted(store):
         "b.tar": Reason.UNREADABLE_SHARD,
     }
     manifest = store.manifest
-    assert manifest["counts"] == {"partitions": 4, "records": 37, "pairs": 30}
+    assert manifest["counts"] == {"partitions": 4, "records": 37, "pairs": 30, "cut_captions": 0}
     assert sum(manifest["quarantined"].values()) == 7
     assert manifest["seed"] is None
     assert manifest["config"]["extractor"]["identity"] == "1" * 64
@@ -281,3 +282,12 @@ def extract_and_be_killed(shards, folder):
 
 if __name__ == "__main__":
     extract_and_be_killed(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def test_captions_that_lose_their_end_are_counted_pair_by_pair(tmp_path):
+    extractor = dataclasses.replace(
+        small_extractor(), overlong=lambda captions: [caption.endswith(("2", "4")) for caption in captions]
+    )
+    store = extract_embeddings(write_shards(tmp_path / "shards"), tmp_path / "store", extractor, SETTINGS)
+    cut = store.metadata()["caption"].str.endswith(("2", "4")).sum()
+    assert store.manifest["counts"]["cut_captions"] == cut > 0

@@ -3,11 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from explorer.experiments.generation import (
     GenerationRequest,
     GenerationStopped,
+    _denoiser_calls,
     compare,
     encode_prompts,
     generate,
@@ -105,10 +106,18 @@ def test_each_image_of_a_batch_starts_from_its_own_seed(pipeline):
     assert torch.allclose(batch.cube.maps(image=2), third.cube.maps(), atol=1e-3)
 
 
-@pytest.mark.parametrize(("scheduler", "calls"), [(HeunDiscreteScheduler, 5), (EulerAncestralDiscreteScheduler, 3)])
-def test_other_schedulers(make_pipeline, scheduler, calls):
+@pytest.mark.parametrize(
+    ("scheduler", "options", "calls"),
+    [
+        (HeunDiscreteScheduler, {}, 5),
+        (EulerAncestralDiscreteScheduler, {}, 3),
+        (PNDMScheduler, {"skip_prk_steps": True}, 4),
+    ],
+)
+def test_other_schedulers(make_pipeline, scheduler, options, calls):
     pipeline = make_pipeline()
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace", **options)
+    assert _denoiser_calls(pipeline, 3) == calls, "as much room is reserved as is needed"
     found, again = generate(pipeline, altered(images=2)), generate(pipeline, altered(images=2), capture=False)
     assert found.cube.steps == calls, "U-Net calls are counted, not scheduler steps"
     assert np.array_equal(found.images, again.images)

@@ -59,7 +59,7 @@ def test_a_model_by_name_gives_open_clips_own_features(weights, no_network):
     assert torch.allclose(extractor.encode_texts(["a cat"]), text, atol=1e-5)
     assert torch.allclose(extractor.encode_images(PICTURES), image, atol=1e-5)
     assert extractor.preparation["mean"] == OPENAI_MEAN
-    assert extractor.preparation["size"] == (224, 224)
+    assert extractor.preparation["size"] == [224, 224]
 
 
 def test_a_folder_prepares_pictures_and_captions_as_its_configuration_says(folder, no_network):
@@ -164,3 +164,13 @@ def test_a_folder_cannot_ask_for_code_or_the_hub(folder, no_network, change, mes
 def test_a_folder_takes_no_tag(folder):
     with pytest.raises(ValueError, match=r"its own open_clip_config\.json decides"):
         load_open_clip(f"local-dir:{folder}", folder / "w.safetensors", None, pretrained_tag="openai")
+
+
+def test_captions_that_lose_their_end_are_told_from_those_that_just_fit(weights, folder):
+    for extractor, length in (
+        (load_open_clip(MODEL, weights, None), 77),
+        (load_open_clip(f"local-dir:{folder}", folder / "w.safetensors", None), 12),
+    ):
+        captions = [" ".join(["dog"] * words) for words in (1, length - 3, length - 2, length - 1, length + 40)]
+        assert extractor.cut_captions(captions) == [False, False, False, True, True]
+        assert extractor.cut_captions([]) == []
