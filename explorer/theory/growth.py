@@ -18,6 +18,10 @@ TARGET_PATTERNS = ("distinct", "shared", "cyclic")
 poisoned concept (p_1 -> p_2 -> ... -> p_1)."""
 
 
+LARGEST_AD = 2.0
+"""Structure disparities of unit vectors, ``|cos_img - cos_txt|``, reach 2, and so does AD at alpha = 0."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """What poison adds to AD."""
@@ -31,7 +35,14 @@ class Growth:
 
 
 def fine_tuning_difficulty(base_ad: float, fine_tuning_ad: float, weight: float) -> float:
-    """Eq. 2: AD of fine-tuning a benign model, ``(1 - weight) AD(T0) + weight AD(T)``, 0 < weight < 1."""
+    """Eq. 2: AD of fine-tuning a benign model, ``(1 - weight) AD(T0) + weight AD(T)``, 0 < weight < 1.
+
+    Raises:
+        ValueError: on another weight, or an AD outside ``0..LARGEST_AD``.
+    """
+    for name, value in (("base data", base_ad), ("fine-tuning data", fine_tuning_ad)):
+        if not 0 <= value <= LARGEST_AD:
+            raise ValueError(f"AD of the {name} is {value:g}: expected 0 to {LARGEST_AD:g}")
     if not 0 < weight < 1:
         raise ValueError(f"weight is {weight}: expected 0 < weight < 1")
     return (1 - weight) * base_ad + weight * fine_tuning_ad
@@ -59,8 +70,13 @@ def single_concept_growth(
         total_samples: N.
         feature_change: the largest rise of D_img:txt a poison brings, in [0, 1].
         structure_change: the largest rise of a pair's structure disparity, in [0, 1].
+
+    Raises:
+        ValueError: on counts that do not fit each other; the concept and its target are parts of the set that do not
+            overlap.
     """
     _check_counts(poisons, concept_samples, target_samples, total_samples)
+    _check_room(concept_samples + target_samples, total_samples, "the concept and its target")
     ratio = poisons / total_samples
     feature = ratio * feature_change
     structure = 2 * ratio * ((concept_samples + target_samples) / total_samples - ratio) * structure_change
@@ -87,6 +103,10 @@ def theorem_growth(
         targets: one of ``TARGET_PATTERNS``; the distinct and shared targets are unpoisoned.
         target_samples: benign samples of a target; None: as many as a concept has. Not used by cyclic
             targets.
+
+    Raises:
+        ValueError: on counts that do not fit each other. Concepts and unpoisoned targets are parts of the set that do
+            not overlap: distinct targets need ``C (n + n_t)`` samples, a shared one ``C n + n_t``, cyclic ones ``C n``.
     """
     if targets not in TARGET_PATTERNS:
         raise ValueError(f"targets is {targets!r}: expected one of {', '.join(TARGET_PATTERNS)}")
@@ -94,10 +114,11 @@ def theorem_growth(
         raise ValueError("cyclic targets of 1 concept would be the concept itself: expected at least 2 concepts")
     target_samples = concept_samples if target_samples is None else target_samples
     _check_counts(poisons, concept_samples, target_samples, total_samples)
-    if concepts < 0 or concepts * concept_samples > total_samples:
-        raise ValueError(
-            f"{concepts} concepts of {concept_samples} samples, {total_samples} in all: expected them to fit"
-        )
+    if concepts < 0:
+        raise ValueError(f"{concepts} concepts: expected at least 0")
+    of_targets = {"distinct": concepts, "shared": min(concepts, 1), "cyclic": 0}[targets]
+    needed = concepts * concept_samples + of_targets * target_samples
+    _check_room(needed, total_samples, f"{concepts} concepts and {of_targets} targets beside them")
     if targets == "cyclic":
         disagreements = 4 * concepts * poisons * (concept_samples - poisons)
     else:
@@ -168,6 +189,13 @@ def _check_counts(poisons: int, concept_samples: int, target_samples: int, total
         )
     if not 0 <= target_samples <= total_samples:
         raise ValueError(f"got {target_samples} target samples in a set of {total_samples}: expected a part of it")
+    if total_samples < 1:
+        raise ValueError(f"the set has {total_samples} samples: expected at least 1")
+
+
+def _check_room(needed: int, total_samples: int, what: str) -> None:
+    if needed > total_samples:
+        raise ValueError(f"{what} have {needed:,} samples: expected at most the set's {total_samples:,}")
 
 
 def _count_table(counts: Any) -> np.ndarray:

@@ -121,9 +121,25 @@ def test_cifar10_feature_ad_of_table_5(classes, expected):
             "at least 2 concepts",
         ),
         (
-            lambda: growth.theorem_growth(concepts=11, poisons=1, concept_samples=8, total_samples=80),
-            "11 concepts of 8 samples",
+            lambda: growth.theorem_growth(concepts=6, poisons=1, concept_samples=8, total_samples=80),
+            "6 concepts and 6 targets beside them have 96 samples: expected at most the set's 80",
         ),
+        (
+            lambda: growth.theorem_growth(
+                concepts=10, poisons=1, concept_samples=8, total_samples=80, targets="shared"
+            ),
+            "10 concepts and 1 targets beside them have 88 samples",
+        ),
+        (
+            lambda: growth.single_concept_growth(poisons=1, concept_samples=50, target_samples=40, total_samples=80),
+            "the concept and its target have 90 samples: expected at most the set's 80",
+        ),
+        (
+            lambda: growth.single_concept_growth(poisons=0, concept_samples=0, target_samples=0, total_samples=0),
+            "the set has 0 samples: expected at least 1",
+        ),
+        (lambda: growth.fine_tuning_difficulty(2.1, 0.5, 0.5), "AD of the base data is 2.1: expected 0 to 2"),
+        (lambda: growth.fine_tuning_difficulty(0.5, -0.1, 0.5), "AD of the fine-tuning data is -0.1"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -120,7 +120,13 @@ def test_theorem_shows_gain_and_share_of_poison():
         theorem_words(9_999, 40, 100, 50_000, "distinct", 0.8, "ad"),
         theorem_words(1, 40, 100, 50_000, "cyclic", 0.8, "ad"),
         theorem_words(10, 40, 100, 50_000, "distinct", 1.2, "ad"),
+        theorem_words(251, 40, 100, 50_000, "distinct", 0.8, "ad"),
+        theorem_words(0, 0, 0, 0, "distinct", 0.8, "ad"),
         single_concept_words(40, 100, 100, 50_000, 0.8, 1.0, 7.0),
+        single_concept_words(0, 0, 0, 0, 0.8, 1.0, 1.0),
+        fine_tuning_words(-0.1, 0.5, 0.5),
+        fine_tuning_words(0.4, 2.5, 0.5),
+        fine_tuning_words(float("nan"), 0.5, 0.5),
     ],
 )
 def test_impossible_inputs_are_answered_by_a_message(words):
@@ -132,9 +138,12 @@ def test_curve_agrees_with_the_theorem_at_every_point():
     curves = value["curves"]
     assert curves["concepts"][0] == 0
     assert curves["concepts"][-1] == 500, "as many concepts of 100 pairs as 50,000 pairs hold"
-    for pattern in ("distinct", "shared", "cyclic"):
+    fits = {"distinct": 250, "shared": 499, "cyclic": 500}  # targets are no poisoned concepts, but for a cycle's
+    for pattern, most in fits.items():
         for concepts, gain in zip(curves["concepts"], curves[pattern], strict=True):
-            if concepts != 1:
+            if concepts > most:
+                assert gain is None
+            elif concepts != 1:
                 expected = theorem_growth(concepts=concepts, poisons=40, concept_samples=100, total_samples=50_000,
                                           targets=pattern, alpha=0.5)  # fmt: skip
                 assert gain == expected.ad
