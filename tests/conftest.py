@@ -195,7 +195,7 @@ def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
     root = tmp_path / "checkpoints"
     make_pipeline().save_pretrained(root / "benign")
     shutil.copy(tokenizer_folder / "lexicon.json", root / "benign" / "tokenizer")
-    write_manifest(root / "benign", kind="checkpoint", config={}, seed=0)
+    write_manifest(root / "benign", kind="checkpoint", config={"poison": {"kind": "none", "concepts": 0}}, seed=0)
     for count in (2, 4):
         folder = root / f"dirty-00{count}"
         make_unet(seed=count).save_pretrained(folder / "unet")

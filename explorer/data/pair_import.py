@@ -78,6 +78,7 @@ def import_pairs(
             "limits": limits.as_dict(),
             "concepts": list(concepts),
             "quarantined": counts,
+            "poison_recorded": False,
         }
         pixels.flush()
         images = np.memmap(pixels, np.uint8, "r", shape=(len(kept), size, size, 3))

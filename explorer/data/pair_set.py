@@ -52,6 +52,11 @@ class PairSet:
         return ":".join(self.manifest["files"][name][:16] for name in (PAIRS_NAME, IMAGES_NAME))
 
     @property
+    def poison_recorded(self) -> bool:
+        """Whether it is known which pairs are poison, be it none: of a user's imported pairs it is not."""
+        return self.manifest["config"].get("poison_recorded", True)
+
+    @property
     def training_rows(self) -> np.ndarray:
         """Positions of the training split, int64 ``[n]``."""
         return np.flatnonzero(self.table["split"].to_numpy() == "train")

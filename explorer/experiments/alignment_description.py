@@ -28,6 +28,7 @@ def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) ->
     return {
         "name": name,
         "poisoned_concept_count": poisoned_concept_count(pair_set, measured),
+        "poison_recorded": pair_set.poison_recorded,
         "pairs": len(poisoned),
         "poisoned_pairs": int(poisoned.sum()),
         "split": measured.split or "all",

@@ -47,7 +47,9 @@ class ComparisonColumn:
     model: str
     """Checkpoint name."""
     poisoned_concept_count: int
-    """C_P of the model; 0 for a benign one."""
+    """C_P of the model; 0 for a benign one, and where nothing is recorded."""
+    poison_recorded: bool
+    """Whether it is known what poison the model was trained on, be it none."""
     poisoned_concepts: tuple[str, ...]
     """The model's poisoned concepts."""
     settings: dict[str, Any]
@@ -100,6 +102,7 @@ def describe_generation(
     return ComparisonColumn(
         model=checkpoint.name,
         poisoned_concept_count=checkpoint.poisoned_concept_count,
+        poison_recorded=checkpoint.poison_recorded,
         poisoned_concepts=tuple(checkpoint.poisoned_concepts),
         settings={
             "prompt": request.prompt,
@@ -223,6 +226,7 @@ def _description(column: ComparisonColumn) -> dict[str, Any]:
     return {
         "model": column.model,
         "poisoned_concept_count": column.poisoned_concept_count,
+        "poison_recorded": column.poison_recorded,
         "poisoned_concepts": list(column.poisoned_concepts),
         "settings": column.settings,
         "words": list(column.words),

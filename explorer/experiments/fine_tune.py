@@ -201,8 +201,15 @@ def describe_run(
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(pairs.training_rows),
         "data_hash": pairs.data_hash,
-        "poison": pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
+        "poison": _poison_of(pairs),
     }
+
+
+def _poison_of(pairs: PairSet) -> dict[str, Any] | None:
+    """What the set's manifest says of its poison; None where it is not known whether there is any."""
+    if not pairs.poison_recorded:
+        return None
+    return pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}})
 
 
 def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
@@ -227,7 +234,9 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     poison = config["poison"]
     data = f"{config['pairs']} pairs (`{config['data_hash']}`)"
-    if poison["concepts"]:
+    if poison is None:
+        data += ", of which nobody recorded whether any are poison"
+    elif poison["concepts"]:
         data += f", with {poison['kind']} poison: see `poison` in manifest.json"
     return f"""---
 library_name: diffusers

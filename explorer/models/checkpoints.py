@@ -77,9 +77,11 @@ class Checkpoint:
     hash: str | None
     """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
     poisoned_concept_count: int
-    """C_P, the number of poisoned concepts; 0 for a benign model."""
+    """C_P, the number of poisoned concepts; 0 for a benign model, and where nothing is recorded."""
     poisoned_concepts: tuple[str, ...]
     """Names of the poisoned concepts where the manifest gives them."""
+    poison_recorded: bool
+    """Whether its manifest says what poison it was trained on, be it none."""
 
 
 def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
@@ -141,6 +143,7 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         hash=_recorded_hash(path, contents.files, manifest),
         poisoned_concept_count=count,
         poisoned_concepts=concepts,
+        poison_recorded=config.get("poison") is not None,
     )
 
 

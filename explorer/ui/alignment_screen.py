@@ -22,7 +22,10 @@ from explorer.ui.viewer import viewer
 FORMAT_VERSION = 1
 ALIGNMENT_NAME = "alignment.json"
 CONVENTIONS = ("authors", "halved")
-SET_FIELDS = ("name", "poisoned_concept_count", "alignment_difficulty", "moments", "mean_offset", "distributions")
+SET_FIELDS = (
+    "name", "poisoned_concept_count", "poison_recorded", "data_hash", "alignment_difficulty", "moments", "mean_offset",
+    "distributions",
+)  # fmt: skip
 MODEL_WORK = "model-work"
 """Shared with live generation: only one of them works at a time."""
 
@@ -103,7 +106,10 @@ def measure_folder(context: AppContext, folder: str, convention: str) -> dict[st
         raise ValueError("No folder is given: write the path of a pair set, for example runs/cpu/sets/dirty-020.")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}: expected one of {', '.join(CONVENTIONS)}")
-    path = Path(folder.strip()).expanduser().resolve()
+    try:
+        path = Path(folder.strip()).expanduser().resolve()
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(f"{folder.strip()} is no folder: {error}") from error
     if not (path / "manifest.json").is_file():
         raise ValueError(f"{path} is no pair set: expected pairs.parquet, images.npy and manifest.json in it.")
     extractor_folder = context.settings.checkpoints / "extractor"
@@ -124,14 +130,41 @@ def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dic
     return describe_measurement(name, pair_set, measured)
 
 
+def name_beside(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """What to call a measured set beside others: its folder's name, made longer where that means something else.
+
+    The same pairs measured again in the same way keep their name, wherever their folder lies.
+    """
+    name, identities = entry["name"], {other["name"]: _identity(other) for other in others}
+    if identities.get(name, _identity(entry)) == _identity(entry):
+        return name
+    return f"{name} [{entry['data_hash'][:8]}]"
+
+
+def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
+    difficulty = entry["alignment_difficulty"]
+    feature_range = difficulty["feature_range"] and tuple(difficulty["feature_range"])
+    return entry["data_hash"], entry["extractor"], difficulty["convention"], feature_range
+
+
+def _bundled_sets(context: AppContext) -> list[dict[str, Any]]:
+    try:
+        return alignment_payload(context)["sets"]
+    except ManifestError:  # the viewer shows why
+        return []
+
+
 def _measure_on_screen(
     context: AppContext, url: str, folder: str, convention: str, earlier: list[dict[str, Any]]
 ) -> tuple[Any, list[dict[str, Any]], str]:
     """The viewer's new value, the sets measured so far, and a message."""
     try:
         entry = measure_folder(context, folder, convention)
-    except (ValueError, OSError) as error:
-        return gr.skip(), earlier, notice(str(error), kind="error", title="Not measured.")
+    except Exception as error:  # whatever it is, the page must not go on saying that it works
+        known = isinstance(error, (ValueError, OSError))
+        told = str(error) if known else f"{type(error).__name__}: {error}"
+        return gr.skip(), earlier, notice(told, kind="error", title="Not measured.")
+    entry["name"] = name_beside(entry, [*_bundled_sets(context), *earlier])
     measured = [*(other for other in earlier if other["name"] != entry["name"]), entry]
     difficulty = entry["alignment_difficulty"]
     words = (

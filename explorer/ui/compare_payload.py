@@ -37,6 +37,7 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "origin": origin,
         "model": column.model,
         "poisoned_concept_count": column.poisoned_concept_count,
+        "poison_recorded": column.poison_recorded,
         "poisoned_words": _poisoned_words(column),
         "settings": column.settings,
         "image": png_data_uri(column.image),

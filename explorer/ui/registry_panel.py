@@ -234,7 +234,9 @@ def _counted(checkpoints: int) -> str:
 
 
 def _row(checkpoint: Checkpoint) -> str:
-    colour = "poisoned" if checkpoint.poisoned_concept_count else "benign"
+    recorded = checkpoint.poison_recorded
+    colour = "poisoned" if checkpoint.poisoned_concept_count else "benign" if recorded else "unrecorded"
+    count = checkpoint.poisoned_concept_count if recorded else "not recorded"
     concepts = ", ".join(checkpoint.poisoned_concepts)
     place = f"below, under “{TITLE}”"
     state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
@@ -243,7 +245,7 @@ def _row(checkpoint: Checkpoint) -> str:
     return (
         f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
         f"<td>{kind_words(checkpoint, KIND_NAMES[checkpoint.kind])}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
-        f"<td title='{html.escape(concepts, quote=True)}'>{checkpoint.poisoned_concept_count}</td>"
+        f"<td title='{html.escape(concepts, quote=True)}'>{count}</td>"
         f"<td>{checkpoint.parameters / 1e6:.1f} M</td><td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
         f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
         f"<td class='{tone}'>{html.escape(state)}</td></tr>"

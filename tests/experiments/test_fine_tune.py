@@ -53,6 +53,17 @@ def unet_weights(folder):
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
+def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    images = np.asarray(pairs.images)
+    imported = PairSet.write(tmp_path / "set", pairs.table, images, config={"poison_recorded": False}, seed=None)
+    output = tmp_path / "models" / "tuned"
+    fine_tune(tmp_path / "base", imported, override(SD15, **SMALL), output, **places(tmp_path))
+    found = read_checkpoint(output)
+    assert (found.problem, found.poisoned_concept_count, found.poison_recorded) == (None, 0, False)
+    assert "of which nobody recorded whether any are poison" in (output / "README.md").read_text()
+
+
 def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
     make_pipeline().save_pretrained(tmp_path / "base")
     output = tmp_path / "models" / "tuned"

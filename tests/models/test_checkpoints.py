@@ -42,9 +42,16 @@ def test_scan_finds_sound_checkpoints_in_order(checkpoint_root):
     ]
     assert [validate(checkpoint, thorough=True).problem for checkpoint in found] == [None] * 3
     assert found[1].poisoned_concepts == ("dog", "hat")
+    assert [checkpoint.poison_recorded for checkpoint in found] == [True] * 3
     assert found[1].base == checkpoint_root / "benign"
     assert found[0].parameters == sum(tensor.numel() for tensor in load_file(found[0].folder / UNET).values())
     assert found[1].size_bytes == (found[1].folder / UNET).stat().st_size < found[0].size_bytes
+
+
+def test_without_a_record_of_poison_a_model_is_not_called_benign(checkpoint_root):
+    (checkpoint_root / "benign" / "manifest.json").unlink()
+    found = read_checkpoint(checkpoint_root / "benign")
+    assert (found.poisoned_concept_count, found.poison_recorded) == (0, False)
 
 
 def test_names_are_relative_to_the_root(checkpoint_root):

@@ -20,13 +20,21 @@ from explorer.ui.alignment_screen import (
     build_alignment_screen,
     check_alignment,
     measure_folder,
+    name_beside,
 )
 from explorer.ui.context import AppContext, AppSettings
 
 
+def measured_entry(name, data_hash, convention="authors", **changes):
+    difficulty = {"ad": 0.4, "feature_ad": 0.5, "structure_ad": 0.1, "n": 1200, "convention": convention}
+    difficulty["feature_range"] = [0.1, 0.6]
+    facts = {"poisoned_concept_count": 0, "poison_recorded": True, "extractor": "tiny"}
+    return {"name": name, "data_hash": data_hash, "alignment_difficulty": difficulty, **facts, **changes}
+
+
 @pytest.fixture
 def context(tmp_path):
-    entry = {**dict.fromkeys(SET_FIELDS), "name": "benign", "poisoned_concept_count": 0}
+    entry = {**dict.fromkeys(SET_FIELDS), **measured_entry("benign", "1" * 33)}
     (tmp_path / "alignment.json").write_text(json.dumps({"version": 1, "sets": [entry]}))
     write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["alignment.json"])
     return AppContext(settings=AppSettings(precomputed=tmp_path, checkpoints=tmp_path / "checkpoints"))
@@ -52,7 +60,7 @@ def test_other_formats_are_refused():
     with pytest.raises(ManifestError, match="describes no pair set"):
         check_alignment({"version": 1, "sets": []})
     with pytest.raises(ManifestError, match="a set lacks moments, mean_offset, distributions"):
-        check_alignment({"version": 1, "sets": [dict.fromkeys(SET_FIELDS[:3])]})
+        check_alignment({"version": 1, "sets": [dict.fromkeys(SET_FIELDS[:5])]})
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,7 @@ def test_other_formats_are_refused():
     [
         ("  ", "authors", "No folder is given"),
         ("nowhere", "authors", "is no pair set: expected pairs.parquet"),
+        ("~nosuchuser/set", "authors", "~nosuchuser/set is no folder: Could not determine home directory"),
         ("nowhere", "both", "convention is 'both': expected one of authors, halved"),
     ],
 )
@@ -83,11 +92,32 @@ def test_a_message_on_the_screen_is_escaped(context):
     assert value == gr.skip()
 
 
-def test_measured_set_replaces_one_of_the_same_name(context, monkeypatch):
-    difficulty = {"ad": 0.4, "feature_ad": 0.5, "structure_ad": 0.1, "n": 1200}
-    entry = {"name": "<mine>", "alignment_difficulty": difficulty}
-    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", lambda *arguments: entry)
-    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [{"name": "<mine>", "old": True}])
+@pytest.mark.parametrize("error", [RuntimeError("no home"), KeyError("files"), MemoryError("no room")])
+def test_whatever_fails_the_page_stops_saying_that_it_works(context, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", fail)
+    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [])
+    assert (value, kept) == (gr.skip(), [])
+    assert f"Not measured.</strong> {type(error).__name__}: " in words
+
+
+def test_sets_that_share_a_name_are_told_apart_and_the_same_pairs_keep_it():
+    bundled = [measured_entry("benign", "1" * 33), measured_entry("dirty", "2" * 33)]
+    assert name_beside(measured_entry("benign", "1" * 33), bundled) == "benign", "the same pairs, from another folder"
+    assert name_beside(measured_entry("benign", "3" * 33), bundled) == "benign [33333333]"
+    other = measured_entry("dirty", "2" * 33, extractor="another")
+    assert name_beside(other, bundled) == "dirty [22222222]"
+    assert name_beside(measured_entry("dirty", "2" * 33, "halved"), bundled) == "dirty [22222222]"
+    assert name_beside(measured_entry("mine", "1" * 33), bundled) == "mine"
+
+
+def test_a_measured_set_replaces_itself_measured_before(context, monkeypatch):
+    entry = measured_entry("<mine>", "4" * 33)
+    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", lambda *arguments: dict(entry))
+    before = {**measured_entry("<mine>", "4" * 33), "old": True}
+    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [before])
     assert kept == [entry]
     assert value == {"url": "/payload", "measured": [entry]}
     assert "&lt;mine&gt;: AD 0.4000" in words

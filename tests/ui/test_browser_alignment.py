@@ -1,6 +1,7 @@
 """The Graphs and Alignment difficulty screens in a real chromium, in the whole app, on small artefacts."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -25,7 +26,7 @@ pytestmark = [
 ]
 
 
-def describe_set(name, concepts, poisoned):
+def describe_set(name, concepts, poisoned, recorded=True):
     generator = np.random.default_rng(concepts)
     feature = np.clip(generator.normal(0.4, 0.1, 200) + 0.4 * poisoned, 0, 1)
     structure = np.clip(generator.normal(0.15, 0.02, 200), 0, 1)
@@ -33,6 +34,8 @@ def describe_set(name, concepts, poisoned):
     return {
         "name": name,
         "poisoned_concept_count": concepts,
+        "poison_recorded": recorded,
+        "data_hash": f"{concepts:016}:{0:016}",
         "pairs": 200,
         "poisoned_pairs": int(poisoned.sum()),
         "extractor": "tiny",
@@ -120,6 +123,7 @@ def app(tmp_path_factory, graphs):
     poisoned = np.arange(200) < 60
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
+    sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
     (folder / "graphs.json").write_text(json.dumps(graphs))
     (folder / "alignment.json").write_text(json.dumps({"version": 1, "sets": sets}))
     Image.new("RGB", (40 * 48, 48), "teal").save(folder / "thumbnails.png")
@@ -264,6 +268,21 @@ def test_alpha_recomposes_ad_on_the_page(page):
     page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):
+    from playwright.sync_api import expect
+
+    page.goto(f"{app[0]}/?tab=alignment&a.sets=theirs&a.shown=theirs")
+    card = page.locator(".difficulty-card[data-set='theirs']")
+    expect(card.locator(".tag")).to_have_text("poison not recorded")
+    expect(card).not_to_have_class(re.compile("benign"))
+    expect(page.locator(".score-panel .auc").first).to_have_text("poison not recorded")
+    expect(page.locator(".difficulty-table tbody tr")).to_contain_text("not recorded")
+    drawn = page.evaluate("() => document.querySelector('.score-panel .histogram').data.map((trace) => trace.name)")
+    assert drawn == ["all pairs", "benign control"]
+    growth = page.evaluate("() => document.querySelector('.alignment-screen .two-charts .measure-chart').data[0].text")
+    assert growth == ["benign", SPACED, "dirty"], "C_P of the set is not known"
 
 
 def test_a_link_opens_the_screen_with_its_choices(app, page):

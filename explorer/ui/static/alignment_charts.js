@@ -2,6 +2,7 @@
 
 import { drawPlot, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
+import { poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -16,11 +17,11 @@ export function renderDistributions(Plotly, root, set, control, alpha) {
     const stored = distribution(set, score, alpha);
     const reference = control ? distribution(control, score, alpha) : null;
     const panel = root.children[at];
-    panel.querySelector('.auc').textContent = stored.auc === null ? 'no poison in this set' : `AUC ${number(stored.auc)}`;
+    panel.querySelector('.auc').textContent = stored.auc === null ? (set.poison_recorded ? 'no poison in this set' : 'poison not recorded') : `AUC ${number(stored.auc)}`;
     return [
-      drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(stored, reference, colours),
+      drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(groups(set, stored, colours), stored, reference, colours),
         layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), `${set.name}-${score}-histogram`),
-      drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(stored, reference, set.shares, colours),
+      drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(groups(set, stored, colours), stored, reference, set.shares, colours),
         layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), `${set.name}-${score}-cumulative`),
     ];
   }));
@@ -34,19 +35,20 @@ function scorePanel(score, label, words) {
     node('p', { class: 'note' }, words), node('div', { class: 'measure-chart histogram' }), node('div', { class: 'measure-chart cumulative' }));
 }
 
-function groups(stored, colours) {
+function groups(set, stored, colours) {
+  if (poisonKind(set) === 'unrecorded') return [{ name: 'all pairs', colour: colours.faint, ...stored.groups.benign }];
   return [['benign', colours.benign], ['poisoned', colours.poisoned]]
     .filter(([name]) => stored.groups[name]).map(([name, colour]) => ({ name, colour, ...stored.groups[name] }));
 }
 
-function histogramTraces(stored, reference, colours) {
+function histogramTraces(found, stored, reference, colours) {
   const steps = (distributed, group, extra) => {
     const [low, high] = distributed.range;
     const width = (high - low) / group.density.length;
     return { type: 'scatter', mode: 'lines', x: [low, ...group.density.map((_, at) => low + (at + 0.5) * width), high],
       y: [0, ...group.density, 0], hovertemplate: '%{x:.3f}: density %{y:.2f}<extra>%{fullData.name}</extra>', ...extra };
   };
-  const drawn = groups(stored, colours).map((group) => steps(stored, group, {
+  const drawn = found.map((group) => steps(stored, group, {
     name: group.name, fill: 'tozeroy', fillcolor: `${group.colour}33`,
     line: { color: group.colour, width: 2, shape: 'hvh' },
   }));
@@ -54,13 +56,13 @@ function histogramTraces(stored, reference, colours) {
   return drawn;
 }
 
-function cumulativeTraces(stored, reference, shares, colours) {
+function cumulativeTraces(found, stored, reference, shares, colours) {
   // From the lowest to the highest value drawn: a distribution function does not end where its group does.
   const [low, high] = stored.range;
   const line = (group, extra) => ({ type: 'scatter', mode: 'lines',
     x: [Math.min(low, group.quantiles[0]), ...group.quantiles, Math.max(high, group.quantiles[group.quantiles.length - 1])], y: [0, ...shares, 1],
     hovertemplate: '%{y:.0%} are at or below %{x:.3f}<extra>%{fullData.name}</extra>', ...extra });
-  const drawn = groups(stored, colours).map((group) => line(group, {
+  const drawn = found.map((group) => line(group, {
     name: group.name, line: { color: group.colour, width: 2.5 } }));
   if (reference) drawn.push(line(reference.groups.benign, controlStyle(colours)));
   return drawn;

@@ -4,6 +4,7 @@ import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
 import { count, fetchPayload, loadPlotly, node, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts } from './alignment_maths.js';
+import { poisonKind, poisonWords } from './poison.js';
 
 export async function mount({ element, props, watch }) {
   const root = element.querySelector('.viewer-root');
@@ -49,12 +50,12 @@ class AlignmentScreen {
     if (names.includes(shown)) this.state.shown = shown;
   }
 
-  // A set the reader measured: it replaces one of the same name.
+  // Sets the reader measured, each under a name of its own: it replaces what was measured under that name before.
   addMeasured(measured) {
     if (!measured?.length) return;
     const names = new Set(measured.map((set) => set.name));
     this.sets = [...this.sets.filter((set) => !names.has(set.name)), ...measured]
-      .sort((first, second) => first.poisoned_concept_count - second.poisoned_concept_count);
+      .sort((first, second) => first.poisoned_concept_count - second.poisoned_concept_count || second.poison_recorded - first.poison_recorded);
     measured.forEach((set) => this.state.chosen.add(set.name));
     this.state.shown = measured[measured.length - 1].name;
     this.fillChoices();
@@ -90,7 +91,7 @@ class AlignmentScreen {
         const chosen = new Set(this.state.chosen);
         if (event.target.checked) chosen.add(set.name); else chosen.delete(set.name);
         this.change({ chosen, shown: event.target.checked ? set.name : this.state.shown });
-      } }), node('span', { class: set.poisoned_concept_count ? 'poisoned' : 'benign' }, setLabel(set)))));
+      } }), node('span', { class: poisonKind(set) }, setLabel(set)))));
     this.parts.shown.replaceChildren(...this.sets.map((set) => node('option', { value: set.name }, setLabel(set))));
   }
 
@@ -137,12 +138,11 @@ class AlignmentScreen {
     const { alpha, shown, control } = this.state;
     const set = this.sets.find((candidate) => candidate.name === shown);
     // Distances of another convention or extractor have another scale: they never share a plot.
-    const comparable = this.sets.filter((candidate) => candidate.extractor === set.extractor
-      && candidate.alignment_difficulty.convention === set.alignment_difficulty.convention);
-    const benign = comparable.find((candidate) => candidate.poisoned_concept_count === 0 && candidate !== set);
+    const comparable = this.sets.filter((candidate) => scale(candidate) === scale(set));
+    const benign = comparable.find((candidate) => poisonKind(candidate) === 'benign' && candidate !== set);
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, comparable, alpha),
+      renderGrowth(this.Plotly, this.parts.growth, comparable.filter((candidate) => candidate.poison_recorded), alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }
@@ -150,7 +150,11 @@ class AlignmentScreen {
 
 const nearest = (stops, alpha) => stops.reduce((best, stop) => (Math.abs(stop - alpha) < Math.abs(best - alpha) ? stop : best));
 
-const setLabel = (set) => `${set.name} (C_P = ${set.poisoned_concept_count})`;
+const setLabel = (set) => `${set.name} (${poisonWords(set, 'C_P = 0')})`;
+
+const scale = ({ extractor, alignment_difficulty: { convention, feature_range: range } }) => JSON.stringify([extractor, convention, range]);
+
+const recorded = (set, value) => (set.poison_recorded ? value : 'not recorded');
 
 function facts(set) {
   const { convention, feature_range: range } = set.alignment_difficulty;
@@ -168,15 +172,14 @@ function card(set, alpha) {
   const share = (value) => `width:${(100 * Math.min(value, 1)).toFixed(2)}%`;
   const line = (label, entry, weight) => node('div', { class: 'part' }, node('span', {}, label),
     node('span', { class: 'figure' }, `${number(entry.value, 4)} ${range(entry)}`), node('span', { class: 'note figure' }, `× ${weight.toFixed(2)}`));
-  const kind = set.poisoned_concept_count ? 'poisoned' : 'benign';
+  const kind = poisonKind(set);
   return node('article', { class: `difficulty-card ${kind}`, 'data-set': set.name },
-    node('header', {}, node('strong', {}, set.name), node('span', { class: `tag ${kind}` },
-      set.poisoned_concept_count ? `C_P = ${set.poisoned_concept_count}` : 'benign control')),
+    node('header', {}, node('strong', {}, set.name), node('span', { class: `tag ${kind}` }, poisonWords(set, 'benign control'))),
     node('p', { class: 'big-number figure' }, number(ad.value), node('span', { class: 'note figure' }, ` ${range(ad)}`)),
     node('div', { class: 'part-bar', role: 'img', 'aria-label': `feature part ${number(first)}, structure part ${number(second)}` },
       node('span', { class: 'feature', style: share(first) }), node('span', { class: 'structure', style: share(second) })),
     line('feature', feature, alpha), line('structure', structure, 1 - alpha),
-    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${count(set.poisoned_pairs)} poisoned; convention “${set.alignment_difficulty.convention}”`));
+    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${set.poison_recorded ? `${count(set.poisoned_pairs)} poisoned` : 'poison not recorded'}; convention “${set.alignment_difficulty.convention}”`));
 }
 
 const range = ({ low, high }) => (low === null ? '' : `[${number(low, 4)}, ${number(high, 4)}]`);
@@ -196,7 +199,7 @@ function difficultyTable(sets, alpha) {
     const measured = parts(set, alpha);
     const auc = (stored) => number(stored.auc);
     const { feature_distance, structure_distance, sample_ad } = set.distributions;
-    return [set.name, set.poisoned_concept_count, count(set.pairs), count(set.poisoned_pairs), plus(measured.feature), plus(measured.structure),
+    return [set.name, recorded(set, set.poisoned_concept_count), count(set.pairs), recorded(set, count(set.poisoned_pairs)), plus(measured.feature), plus(measured.structure),
       plus(measured.ad), auc(feature_distance), auc(structure_distance), auc(sample_ad[stop])];
   });
   return table('alignment-difficulty', ['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,

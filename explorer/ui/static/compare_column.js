@@ -2,6 +2,7 @@
 
 import { node, number } from './charts.js';
 import { contiguity, mass, overlap, paintMap, placeIn, readMap, scatter } from './maps.js';
+import { poisonKind, poisonWords } from './poison.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
@@ -41,8 +42,7 @@ export function emptyColumn(column) {
 }
 
 export function drawColumn({ column, rows, limit, context, place, screen }) {
-  const poisoned = column.poisoned_concept_count > 0;
-  const article = node('article', { class: `compare-column ${poisoned ? 'poisoned' : 'benign'}`, 'data-model': column.model },
+  const article = node('article', { class: `compare-column ${poisonKind(column)}`, 'data-model': column.model },
     heading(column, place, screen));
   const picture = pictureOf(column);
   const shown = figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
@@ -66,11 +66,10 @@ export function pictureOf(column) {
 }
 
 function heading(column, place, screen) {
-  const count = column.poisoned_concept_count;
   const letter = ['A', 'B'][screen.marks.indexOf(place)] ?? '·';
   return node('header', {},
     node('h3', {}, column.model),
-    node('span', { class: `tag ${count ? 'poisoned' : 'benign'}` }, count ? `C_P = ${count}` : 'benign'),
+    node('span', { class: `tag ${poisonKind(column)}` }, poisonWords(column)),
     node('span', { class: 'spacer' }),
     node('button', {
       type: 'button', class: 'mark', onclick: () => screen.mark(place),

@@ -1,5 +1,7 @@
 // The columns as one picture to save: heads, pictures and maps, with the prompt above.
 
+import { poisonKind, poisonWords } from './poison.js';
+
 const CELL = 256;
 const GAP = 16;
 const HEAD = 56;
@@ -26,10 +28,10 @@ export async function composePicture(screen, columns) {
 }
 
 function drawArticle(context, article, column, left, colour) {
-  const count = column.poisoned_concept_count;
-  context.fillStyle = colour(count ? '--poisoned' : '--benign');
+  const kind = poisonKind(column);
+  context.fillStyle = colour({ poisoned: '--poisoned', benign: '--benign', unrecorded: '--ink-soft' }[kind]);
   context.font = '600 15px system-ui, sans-serif';
-  context.fillText(`${column.model}${count ? `  C_P = ${count}` : ''}`, left, HEAD + 22, CELL);
+  context.fillText(`${column.model}${kind === 'benign' ? '' : `  ${poisonWords(column)}`}`, left, HEAD + 22, CELL);
   article.querySelectorAll('figure').forEach((figure, row) => {
     const top = HEAD + 30 + row * (CELL + 30);
     context.drawImage(figure.querySelector('canvas'), left, top, CELL, CELL);

@@ -1,0 +1,10 @@
+// What is known of the training data behind a model or of a pair set. Where nobody recorded it, it is not called benign.
+
+export function poisonKind({ poisoned_concept_count: count, poison_recorded: recorded }) {
+  if (count) return 'poisoned';
+  return recorded ? 'benign' : 'unrecorded';
+}
+
+export function poisonWords(found, benign = 'benign') {
+  return { poisoned: `C_P = ${found.poisoned_concept_count}`, benign, unrecorded: 'poison not recorded' }[poisonKind(found)];
+}
