@@ -148,14 +148,19 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
 
 
 def validate(
-    checkpoint: Checkpoint, *, thorough: bool = False, known: dict[Path, str | None] | None = None
+    checkpoint: Checkpoint,
+    *,
+    recorded: bool = False,
+    thorough: bool = False,
+    known: dict[Path, str | None] | None = None,
 ) -> Checkpoint:
     """The checkpoint with ``problem`` filled in if its weights do not fit its configuration.
 
     Args:
         checkpoint: as scanned; one with a problem already is returned as it is.
-        thorough: also read every weight, its own and those of its base (none may be NaN or infinite), compare
-            every file with the SHA-256 that the manifest gives, and fill in ``hash``.
+        recorded: also compare every file with the SHA-256 that the manifest gives, which takes as long as reading it.
+        thorough: the same, and read every weight, its own and those of its base (none may be NaN or infinite), and fill
+            in ``hash``.
         known: what is wrong with whole pipelines by resolved folder, of one run over many checkpoints: a base is then
             read once for all that stand on it. Filled in.
     """
@@ -172,7 +177,9 @@ def validate(
                 check_component(component_folder(checkpoint.folder, component), class_name)
         if thorough:
             check_finite(checkpoint.files)
+        if thorough or recorded:
             check_files(_home(checkpoint.folder), checkpoint.manifest)
+        if thorough:
             _check_lent(checkpoint, {} if known is None else known)
     except (WeightError, ManifestError) as error:
         checkpoint = replace(checkpoint, problem=str(error))

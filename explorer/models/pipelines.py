@@ -30,6 +30,8 @@ def load_pipeline(
 ) -> DiffusionPipeline:
     """Load a checkpoint as a stock pipeline, ready to generate. Nothing is ever downloaded.
 
+    Files are compared with the SHA-256 that a manifest gives before they are loaded.
+
     Args:
         checkpoint: from the registry, or the path of a checkpoint.
         device: where to put it.
@@ -50,7 +52,7 @@ def load_pipeline(
     """
     dtype = resolve_precision(dtype)
     check_place(device, offload)
-    checkpoint = validate(_with_base(checkpoint, base))
+    checkpoint = validate(_with_base(checkpoint, base), recorded=True)
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
     if offload is not None:
@@ -129,7 +131,7 @@ def _last_change(places: tuple[Path, ...]) -> int:
 def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipeline:
     import diffusers
 
-    whole = validate(read_checkpoint(folder))
+    whole = validate(read_checkpoint(folder), recorded=True)
     if whole.problem is not None:
         raise ValueError(f"checkpoint {name} cannot be loaded: {whole.name}: {whole.problem}")
     kind = read_json(folder / "model_index.json")["_class_name"]

@@ -6,9 +6,10 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from explorer.models.checkpoints import scan_checkpoints, set_base, validate
+from explorer.models.checkpoints import read_checkpoint, scan_checkpoints, set_base, validate
 from explorer.models.components import load_component
 from explorer.models.pipelines import load_pipeline
+from explorer.provenance import write_manifest
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -172,3 +173,16 @@ def test_a_file_that_spoils_between_scan_and_load_is_told_in_words(checkpoint_ro
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=f"{unet} cannot be loaded as UNet2DConditionModel: "):
         load_component(unet, "UNet2DConditionModel", torch.float32)
+
+
+def test_weights_that_are_not_those_of_the_manifest_are_not_loaded(checkpoint_root, make_unet):
+    folder = checkpoint_root / "dirty-002"
+    config = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["config"]
+    write_manifest(folder, kind="checkpoint", config=config, seed=0, files=[UNET])
+    load_pipeline(folder)
+    make_unet(seed=7).save_pretrained(folder / "unet")
+    assert validate(read_checkpoint(folder)).problem is None, "headers alone do not tell"
+    with pytest.raises(
+        ValueError, match=r"checkpoint dirty-002 cannot be loaded: .* has SHA-256 .*, the manifest expects"
+    ):
+        load_pipeline(folder)
