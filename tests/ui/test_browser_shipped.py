@@ -76,12 +76,14 @@ def test_a_pair_of_the_shipped_set_is_inspected_by_a_click(page):
     page.wait_for_function(DRAWN, arg=2)
     samples = read("graphs.json")["samples"]
     inspector = page.locator(".graph-inspector")
-    for row in range(len(samples["uid"])):  # a point may lie under another
+    for row, uid in enumerate(samples["uid"]):  # a point may lie under another: then that one is inspected
         page.mouse.click(*page.evaluate(NODE_POSITION, row))
-        page.wait_for_timeout(300)
-        if inspector.get_by_text(samples["uid"][row], exact=True).count():
+        try:
+            inspector.get_by_text(uid, exact=True).wait_for(timeout=3000)
             break
-    playwright_api.expect(inspector.get_by_text(samples["uid"][row], exact=True)).to_be_visible()
+        except playwright_api.TimeoutError:
+            continue
+    playwright_api.expect(inspector.get_by_text(uid, exact=True)).to_be_visible()
     playwright_api.expect(inspector.get_by_text(samples["caption"][row])).to_be_visible()
 
 
