@@ -87,6 +87,47 @@ def test_live_generation_with_two_models_and_the_sliders(page, world):
     assert page.complaints == []
 
 
+def test_after_a_stop_the_next_click_draws_what_the_page_holds_then(page, address):
+    expect = playwright_api.expect
+    other = page.context.browser.new_page(base_url=address)
+    for tab in (other, page):
+        tab.goto("/")
+        expect(tab.locator(".compare-column canvas").first).to_be_visible()
+    other.locator("#steps input").fill("1000")
+    other.locator("#generate").click()
+    expect(other.locator("#compare-status")).to_contain_text("of 1000")
+    prompt, status = page.locator("#prompt :is(input, textarea)"), page.locator("#compare-status")
+    page.locator("#steps input").fill("2")
+    prompt.fill("a photo of a dog")
+    page.locator("#generate").click()
+    expect(status).to_contain_text("Another tab is generating")
+    page.locator("#stop").click()
+    expect(status).to_contain_text("Stopped before a column was finished")
+    prompt.fill("a photo of a hat")
+    page.locator("#generate").click()
+    expect(status).to_contain_text("Another tab is generating")
+    prompt.fill("a photo of a turtle")
+    other.locator("#stop").click()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page).to_have_url(re.compile(r"p=a\+photo\+of\+a\+hat"))
+    assert page.complaints == []
+
+
+def test_clicks_in_quick_succession_leave_nothing_waiting(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    page.locator("#steps input").fill("1")
+    for seed in range(40, 46):
+        page.locator("#seed input").fill(str(seed))
+        while f"s={seed}" not in page.url:  # a click before the last one's work has ended is answered by a message
+            page.locator("#generate").click()
+            page.wait_for_timeout(50)
+        expect(page.locator(".compare-column.pending")).to_have_count(0)  # and at once the next click
+    expect(page.locator("#compare-status .notice")).to_have_count(0)
+    assert page.complaints == []
+
+
 def check_sliders(page):
     expect = playwright_api.expect
     picture = "() => document.querySelectorAll('.maps canvas')[0].toDataURL()"
