@@ -68,15 +68,17 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     # Not through the queue: Stop must find the click at once, however long the models are busy with others.
-    quiet["trigger_mode"] = "multiple"  # or a click in the moment in which the last one's work ends is lost
     clicked = gr.on(
-        [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, queue=False, **quiet
+        [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
+        queue=False, **quiet,
     )  # fmt: skip
     # Through the queue, because only there a toast reaches the page; it never waits for the models.
     clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
-    # What is drawn was kept with the click: the page may have changed while it waited.
+    # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in which
+    # the last one's work ends is put off until then; were every click queued, impatient ones would fill the queue.
     clicked.then(
-        generate_live, outputs=[status, shown], concurrency_id=MODEL_WORK, concurrency_limit=1, **quiet
+        generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
+        concurrency_limit=1, **quiet,
     )  # fmt: skip
     stop.click(stop_live, outputs=status, queue=False, **quiet)
     gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
