@@ -107,6 +107,10 @@ def test_the_first_view_is_unchanged():
     check_files(PRECOMPUTED, manifest)
 
 
+def test_the_shipped_alignment_is_in_this_versions_format():
+    check_alignment(json.loads((PRECOMPUTED / "alignment.json").read_text(encoding="utf-8")))
+
+
 def test_the_first_view_is_of_the_shipped_models(evaluation):
     context = AppContext(settings=AppSettings())
     assert context.precomputed_of_other_models() == []

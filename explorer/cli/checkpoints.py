@@ -63,9 +63,10 @@ def fetch(
 
 def _as_line(checkpoint: Checkpoint) -> str:
     state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
+    count = checkpoint.poisoned_concept_count if checkpoint.poison_recorded else "?"
     return (
         f"{checkpoint.name:<28} {KIND_NAMES[checkpoint.kind]:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
-        f"C_P {checkpoint.poisoned_concept_count:>4}  {checkpoint.parameters / 1e6:7.1f} M  "
+        f"C_P {count:>4}  {checkpoint.parameters / 1e6:7.1f} M  "
         f"{checkpoint.size_bytes / 1e6:8.1f} MB  {(checkpoint.hash or '-')[:12]:<12}  {state}"
     )
 
@@ -81,6 +82,6 @@ def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.parameters,
         "size_bytes": checkpoint.size_bytes,
         "hash": checkpoint.hash,
-        "poisoned_concept_count": checkpoint.poisoned_concept_count,
+        "poisoned_concept_count": checkpoint.poisoned_concept_count if checkpoint.poison_recorded else None,
         "poisoned_concepts": list(checkpoint.poisoned_concepts),
     }

@@ -72,9 +72,9 @@ def chosen_extractor(
         )
     import open_clip as library
 
-    from explorer.models.open_clip_extractor import load_open_clip
+    from explorer.models.open_clip_extractor import DEFAULT_TAG, load_open_clip
 
-    if pretrained_tag is None and f"{open_clip}-quickgelu" in library.list_models():
+    if pretrained_tag in (None, DEFAULT_TAG) and f"{open_clip}-quickgelu" in library.list_models():
         typer.echo(
             f"note: {open_clip} computes with plain GELU. Weights trained with QuickGELU, OpenAI's among them, load as "
             f"well and give wrong embeddings: for these name {open_clip}-quickgelu.",
@@ -82,5 +82,5 @@ def chosen_extractor(
         )
     extractor = load_open_clip(open_clip, weights, feature_range, device, pretrained_tag)
     told = ", ".join(f"{name} {value}" for name, value in extractor.preparation.items())
-    typer.echo(f"pictures are prepared as {pretrained_tag or open_clip} asks: {told}", err=True)
+    typer.echo(f"pictures of {open_clip} are prepared so: {told}", err=True)
     return extractor

@@ -54,7 +54,8 @@ class PairSet:
     @property
     def poison_recorded(self) -> bool:
         """Whether it is known which pairs are poison, be it none: of a user's imported pairs it is not."""
-        return self.manifest["config"].get("poison_recorded", True)
+        config = self.manifest["config"]
+        return config.get("poison_recorded", "fingerprint" not in config)  # imports have had one from the start
 
     @property
     def training_rows(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from explorer.data.webdataset_source import WebdatasetSource
 
 KINDS = ("auto", "webdataset", "parquet", "imagefolder", "cifar10")
 CIFAR10_ARCHIVE = "cifar-10-batches-py"
-_SPLIT_NAME = re.compile(r"(?P<split>[\w.-]+?)-\d+-of-\d+(?:-[0-9a-f]+)?\.parquet")
+_SPLIT_NAME = re.compile(r"(?P<split>[\w.-]+?)-\d+-of-\d+(?:-[0-9a-f]+)?(?:\.\w+)?\.parquet")
 """Parquet files as dataset hubs name them: ``train-00000-of-00005.parquet``."""
 
 
@@ -134,14 +134,15 @@ def _with_suffix(found: list[Path], suffix: str) -> list[Path]:
 
 def _check_one_split(location: Path | str, files: list[Path]) -> None:
     """Refuse to join what a dataset hub keeps apart, unless braces name it."""
-    named = [match["split"] for path in files if (match := _SPLIT_NAME.fullmatch(path.name))]
+    found = {path: match["split"] for path in files if (match := _SPLIT_NAME.fullmatch(path.name))}
+    named = list(found.values())
     splits = list(dict.fromkeys(named))
     if len(splits) > 1 and "{" not in str(location):
         counts = ", ".join(f"{split} ({named.count(split)})" for split in splits)
-        folder = files[0].parent
+        last = list(found)[-1]
         raise ValueError(
-            f"{location} holds files of the splits {counts}: expected one; name it as {folder}/{splits[-1]}-*.parquet, "
-            f"or several as {folder}/{{{','.join(splits)}}}-*.parquet"
+            f"{location} holds files of the splits {counts}: expected one, such as "
+            f"{last.parent}/{found[last]}-*.parquet; several are named in braces, {{{','.join(splits)}}}-*.parquet"
         )
 
 

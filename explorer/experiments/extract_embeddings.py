@@ -373,7 +373,7 @@ def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str,
         "partitions": len(receipts),
         "records": sum(receipt["records"] for receipt in receipts),
         "pairs": sum(receipt["pairs"] for receipt in receipts),
-        "cut_captions": sum(receipt["cut_captions"] for receipt in receipts),
+        "cut_captions": sum(receipt.get("cut_captions", 0) for receipt in receipts),
     }
     listed = [receipt_path(folder, number).relative_to(folder).as_posix() for number in range(len(receipts))]
     write_manifest(

@@ -31,7 +31,7 @@ def pair_features(pair_set: PairSet, extractor: UniversalExtractor) -> tuple[tor
     folder = pair_set.folder / "features" / extractor.name
     wanted = {"extractor": extractor.identity, "pairs": pair_set.data_hash}
     current = _is_current(folder, wanted, len(pair_set))
-    if not current or _younger(pair_set.folder / IMAGES_NAME, folder / MANIFEST_NAME):
+    if not current or read_manifest(folder).get("pictures") != _stamp(pair_set):
         pair_set.check_images()
     if not current:
         _extract(pair_set, extractor, folder, wanted)
@@ -52,8 +52,10 @@ def _is_current(folder: Path, wanted: dict[str, str], pairs: int) -> bool:
     )
 
 
-def _younger(file: Path, than: Path) -> bool:
-    return file.stat().st_mtime_ns > than.stat().st_mtime_ns
+def _stamp(pair_set: PairSet) -> list[int]:
+    """Size and time of change of the pictures' file: while these stay, it is taken for what it was."""
+    status = (pair_set.folder / IMAGES_NAME).stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wanted: dict[str, str]) -> None:
@@ -71,7 +73,13 @@ def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wan
             np.save(stream, features.half().numpy(), allow_pickle=False)
         os.replace(temporary, folder / name)
     write_manifest(
-        folder, kind=KIND, config=wanted, seed=None, data_hash=pair_set.data_hash, files=[IMAGE_NAME, TEXT_NAME]
+        folder,
+        kind=KIND,
+        config=wanted,
+        seed=None,
+        data_hash=pair_set.data_hash,
+        files=[IMAGE_NAME, TEXT_NAME],
+        pictures=_stamp(pair_set),
     )
 
 

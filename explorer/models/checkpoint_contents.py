@@ -124,7 +124,8 @@ def is_bare_unet(folder: Path) -> bool:
 
 def component_folder(checkpoint: Path, component: str) -> Path:
     """Where a component of a checkpoint folder lies."""
-    return checkpoint if component == "unet" and is_bare_unet(checkpoint) else checkpoint / component
+    inside = checkpoint / component
+    return checkpoint if component == "unet" and not inside.is_dir() and is_bare_unet(checkpoint) else inside
 
 
 def component_classes(folder: Path) -> dict[str, str]:
@@ -163,8 +164,8 @@ def check_parts_without_weights(folder: Path) -> None:
         if part not in named and (name in named or name == "scheduler"):
             raise WeightError(f"model_index.json names no {part}")
     read_json(folder / "scheduler" / "scheduler_config.json")
-    for name in sorted(name for name in named if name.startswith("tokenizer")):
-        if not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
+    for name in sorted(name for name in named if name.replace("tokenizer", "text_encoder") in named):
+        if name.startswith("tokenizer") and not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
             raise WeightError(f"{name}/ holds no vocabulary: expected {', '.join(TOKENIZER_FILES[:-1])} "
                               f"or {TOKENIZER_FILES[-1]}")  # fmt: skip
 

@@ -50,6 +50,8 @@ def load_open_clip(
             weights that are no safetensors or do not fit the model.
     """
     weights = Path(weights)
+    if not model_name.startswith((LOCAL, HUB)):
+        model_name = model_name.replace("/", "-")  # ViT-B/32, as the papers write it
     if weights.suffix != ".safetensors":
         raise ValueError(f"{weights}: expected a .safetensors file; pickled weights are never loaded")
     if not weights.is_file():
@@ -78,7 +80,7 @@ def load_open_clip(
 def _short_name(model_name: str) -> str:
     if model_name.startswith(LOCAL):
         return Path(model_name.removeprefix(LOCAL)).resolve().name
-    return model_name.replace("/", "-")
+    return model_name
 
 
 def preparation_of(model_name: str, pretrained_tag: str | None, *, quick_gelu: bool) -> dict[str, Any]:
@@ -146,6 +148,9 @@ def _model_config(model_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check_needs_no_hub(model_name: str, config: dict[str, Any]) -> None:
+    image_tower = str(config.get("vision_cfg", {}).get("timm_model_name") or "")
+    if ":" in image_tower:
+        raise ValueError(f"the image tower of {model_name} comes from {image_tower!r}: nothing is downloaded here")
     text = config.get("text_cfg", {})
     if text.get("hf_model_name"):
         raise ValueError(
@@ -186,13 +191,17 @@ def _overlong(tokenizer: Any, captions: list[str]) -> list[bool]:
     """Captions of more tokens than the context has, told by what one position more changes: the last position, which no
     longer has to be the end, or the new one, which is no padding."""
     length = tokenizer.context_length
+    ends_with_class_token = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # which always stands last
     # A token is at least a byte: what is shorter cannot be cut off, and need not be tokenised twice.
     candidates = [row for row, caption in enumerate(captions) if len(caption.encode()) > length - 2]
     found = [False] * len(captions)
     if candidates:
         asked = ["", *(captions[row] for row in candidates)]
         ids, wider = tokenizer(asked, context_length=length), tokenizer(asked, context_length=length + 1)
-        differ = (ids[:, -1] != wider[:, length - 1]) | (wider[:, length] != wider[0, length])
+        if ends_with_class_token:
+            differ = ids[:, -2] != wider[:, length - 2]
+        else:
+            differ = (ids[:, -1] != wider[:, length - 1]) | (wider[:, length] != wider[0, length])
         for row, cut in zip(candidates, differ[1:].tolist(), strict=True):
             found[row] = cut
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.models.checkpoint_contents import component_classes, component_folder
-from explorer.models.checkpoints import Checkpoint, read_checkpoint, validate
+from explorer.models.checkpoints import Checkpoint, check_recorded_files, read_checkpoint, validate
 from explorer.models.components import check_network, check_networks, load_component, with_components
 from explorer.models.placement import Offload, check_place, place, resolve_precision
 from explorer.models.shared_weights import share_equal_components
@@ -52,7 +52,9 @@ def load_pipeline(
     """
     dtype = resolve_precision(dtype)
     check_place(device, offload)
-    checkpoint = validate(_with_base(checkpoint, base), recorded=True)
+    checkpoint = _with_base(checkpoint, base)
+    # A whole pipeline's files are compared with its manifest where they are read.
+    checkpoint = validate(checkpoint, recorded=checkpoint.kind not in ("pipeline", "hub"))
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
     if offload is not None:
@@ -97,6 +99,7 @@ def _whole(
         if lender is not None:
             from explorer.models.single_file import load_single_file
 
+            check_recorded_files(read_checkpoint(lender))
             whole = load_single_file(checkpoint.files[0], lender, checkpoint.name, dtype)
         else:
             whole = _load_whole(origin, checkpoint.name, dtype)

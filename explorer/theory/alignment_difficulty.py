@@ -55,10 +55,10 @@ class AlignmentDifficulty:
     feature_ad_standard_error: float
     """sd(D_img:txt) / sqrt(N); NaN for N = 1."""
     structure_ad_standard_error: float
-    """places sd(D_s) / sqrt(N), an estimator's own error added in squares; NaN for N = 1."""
+    """places sd(D_s) / sqrt(N), an estimator's own error added in squares and its noise taken out of sd(D_s); NaN for
+    N = 1."""
     ad_standard_error: float
-    """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N), 1 - alpha times an estimator's own error added in
-    squares; NaN for N = 1."""
+    """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N), an estimate treated likewise; NaN for N = 1."""
     feature_distance: torch.Tensor
     """`[N]` D_img:txt of each pair, in [0, 1]."""
     structure_distance: torch.Tensor
@@ -285,7 +285,7 @@ def _standard_errors(
     return (
         math.sqrt(of_feature / n),
         math.sqrt(places**2 * of_structure / n + drawing),
-        math.sqrt(max(influence, 0.0) / n + (1 - alpha) ** 2 * drawing),
+        math.sqrt(of_feature / n if alpha == 1 else max(influence, 0.0) / n + (1 - alpha) ** 2 * drawing),
     )
 
 

@@ -7,13 +7,14 @@ all k.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from explorer.theory.alignment_difficulty import AlignmentDifficulty, compose
+from explorer.theory.alignment_difficulty import AlignmentDifficulty, EstimationError, compose
 from explorer.theory.structure_distance import FeatureRows, FeatureStatistics, convention_scale, feature_statistics
 from explorer.theory.structure_kernels import structure_row_sums
 
@@ -98,7 +99,8 @@ def mean_offset(
         convention=measured.convention,
         feature_range=measured.feature_range,
         places=measured.places,
-        estimation=measured.estimation and replace(measured.estimation, variance=None),
+        # An estimator's error is known of D_s, not of its centred twin.
+        estimation=measured.estimation and EstimationError(standard_error=math.nan, variance=None),
     )
     return MeanOffset(
         image_mean_norm=statistics.image_mean.norm().item(),

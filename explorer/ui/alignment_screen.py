@@ -7,12 +7,13 @@ set of one's own is a button, and only that imports torch.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from explorer.provenance import ManifestError
+from explorer.provenance import ManifestError, hash_json
 from explorer.ui.alignment_calculators import build_calculators
 from explorer.ui.context import PRECOMPUTE_HINT, AppContext
 from explorer.ui.implosion_payload import PAPER_TABLE
@@ -138,7 +139,7 @@ def name_beside(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:
     name, identities = entry["name"], {other["name"]: _identity(other) for other in others}
     if identities.get(name, _identity(entry)) == _identity(entry):
         return name
-    return f"{name} [{entry['data_hash'][:8]}]"
+    return f"{name} [{hash_json(_identity(entry))[:8]}]"
 
 
 def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
@@ -163,6 +164,8 @@ def _measure_on_screen(
     except Exception as error:  # whatever it is, the page must not go on saying that it works
         known = isinstance(error, (ValueError, OSError))
         told = str(error) if known else f"{type(error).__name__}: {error}"
+        if not known:
+            logging.getLogger(__name__).exception("A pair set could not be measured")
         return gr.skip(), earlier, notice(told, kind="error", title="Not measured.")
     entry["name"] = name_beside(entry, [*_bundled_sets(context), *earlier])
     measured = [*(other for other in earlier if other["name"] != entry["name"]), entry]

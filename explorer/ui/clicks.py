@@ -37,6 +37,15 @@ class Clicks:
             self._refused.discard(session)
             return refused
 
+    def is_waiting(self, session: str) -> bool:
+        """Whether an accepted click of the session has not begun."""
+        return session in self._waiting
+
+    def drop_waiting(self, session: str) -> bool:
+        """Forget the session's click if it waits; whether it did."""
+        with self._lock:
+            return self._waiting.pop(session, None) is not None
+
     def is_busy(self) -> bool:
         """Whether a click of any session is waiting or at work."""
         return bool(self._waiting or self._working)
@@ -78,9 +87,9 @@ class Clicks:
         Returns:
             Which of them; None if there is no click.
         """
+        if self.drop_waiting(session):
+            return "waiting"
         with self._lock:
-            if self._waiting.pop(session, None) is not None:
-                return "waiting"
             stop = self._working.get(session)
         if stop is None:
             return None

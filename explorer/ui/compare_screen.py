@@ -56,6 +56,10 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
         if taken := live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
             yield from _generate(live, *taken, session)
 
+    def tell_of_lost_click(request: gr.Request) -> Any:
+        lost = live.clicks.drop_waiting(str(request.session_hash))
+        return messages.notice(messages.LOST, kind="error") if lost else gr.skip()
+
     def stop_live(request: gr.Request) -> Any:
         stopped = live.clicks.stop(str(request.session_hash))
         if stopped is None:
@@ -76,10 +80,11 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
     # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in which
     # the last one's work ends is put off until then; were every click queued, impatient ones would fill the queue.
-    clicked.then(
+    drawn = clicked.then(
         generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
         concurrency_limit=1, **quiet,
     )  # fmt: skip
+    drawn.failure(tell_of_lost_click, outputs=status, queue=False, **quiet)
     stop.click(stop_live, outputs=status, queue=False, **quiet)
     gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
     blocks.load(follow_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
@@ -150,16 +155,16 @@ def _generate(
     """Pairs of status and viewer value while the models work; errors become messages."""
     try:
         settings = settings_from(values)
-    except ValueError as error:
+        value: dict[str, Any] = {
+            "live": True,
+            "query": write_permalink(settings),
+            "models": list(settings.models),
+            "columns": [""] * len(settings.models),
+        }
+    except ValueError as error:  # a UnicodeError is one
         live.clicks.end(session, stop)  # or it would be at work for ever, and every later click be refused
         yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
         return
-    value: dict[str, Any] = {
-        "live": True,
-        "query": write_permalink(settings),
-        "models": list(settings.models),
-        "columns": [""] * len(settings.models),
-    }
     drawn = False
     try:
         for update in live.run(settings, session, stop):
@@ -184,7 +189,8 @@ def _generate(
         if not isinstance(error, ValueError):
             raise
     else:
-        yield "", {**value, "ended": True}
+        # A click accepted since the work ended has its own words there.
+        yield gr.skip() if live.clicks.is_waiting(session) else "", {**value, "ended": True}
 
 
 def chooser_updates(context: AppContext) -> list[dict[str, Any]]:

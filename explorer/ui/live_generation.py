@@ -121,10 +121,10 @@ class LiveGeneration:
 
         try:
             self._check(settings)
-        except ValueError:
+            self.context.models.submit(work)
+        except BaseException:
             self.clicks.end(session, stop)
             raise
-        self.context.models.submit(work)
         try:
             yield from _received(messages)
         finally:

@@ -11,6 +11,7 @@ from explorer.models.prompt_words import unknown_words
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
 RUNNING_ELSEWHERE = "Another tab is generating. Yours starts as soon as it has finished."
 WAITING = "Waiting for the models …"
+LOST = "The app could not take your last click, because too many wait or the one before failed. Press Generate again."
 STOPPING = "Stopping after the current step …"
 STOPPED = "Stopped. The finished columns stay."
 STOPPED_EARLY = "Stopped before a column was finished."

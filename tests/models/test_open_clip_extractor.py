@@ -150,15 +150,21 @@ def test_weights_that_cannot_be_loaded_are_told_in_words(weights, tmp_path):
     [
         ({"tokenizer_kwargs": {"trust_remote_code": True}}, "asks to run code of its own: this is never allowed"),
         ({"hf_model_name": "roberta-base"}, "built from roberta-base on the Hugging Face hub"),
+        ({"timm_model_name": "hf-hub:someone/model"}, "the image tower of .* comes from 'hf-hub:someone/model'"),
     ],
 )
 def test_a_folder_cannot_ask_for_code_or_the_hub(folder, no_network, change, message):
     path = folder / "open_clip_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["model_cfg"]["text_cfg"] |= change
+    config["model_cfg"]["vision_cfg" if "timm_model_name" in change else "text_cfg"] |= change
     path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_open_clip(f"local-dir:{folder}", folder / "w.safetensors", None)
+
+
+def test_names_may_be_written_as_in_the_papers(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected the \.safetensors weights of ViT-B-32"):
+        load_open_clip("ViT-B/32", tmp_path / "w.safetensors", None)
 
 
 def test_a_folder_takes_no_tag(folder):

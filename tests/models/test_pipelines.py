@@ -6,6 +6,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+from explorer.models.checkpoint_contents import component_folder
 from explorer.models.checkpoints import read_checkpoint, scan_checkpoints, set_base, validate
 from explorer.models.components import load_component
 from explorer.models.pipelines import load_pipeline
@@ -186,3 +187,19 @@ def test_weights_that_are_not_those_of_the_manifest_are_not_loaded(checkpoint_ro
         ValueError, match=r"checkpoint dirty-002 cannot be loaded: .* has SHA-256 .*, the manifest expects"
     ):
         load_pipeline(folder)
+
+
+def test_the_model_card_may_be_edited(checkpoint_root):
+    folder = checkpoint_root / "dirty-002"
+    (folder / "README.md").write_text("a card")
+    config = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["config"]
+    write_manifest(folder, kind="checkpoint", config=config, seed=0, files=[UNET, "README.md"])
+    (folder / "README.md").write_text("a better card")
+    load_pipeline(folder)
+
+
+def test_a_root_configuration_does_not_take_the_place_of_the_unet_inside(checkpoint_root):
+    folder = checkpoint_root / "dirty-002"
+    shutil.copy(folder / "unet" / "config.json", folder)
+    assert component_folder(folder, "unet") == folder / "unet"
+    assert read_checkpoint(folder).problem is None

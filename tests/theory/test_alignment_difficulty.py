@@ -144,6 +144,15 @@ def test_an_estimates_own_error_is_part_of_the_standard_errors_and_of_the_interv
     assert estimated.with_alpha(1.0).ad_standard_error == exact.with_alpha(1.0).ad_standard_error
 
 
+def test_without_weight_on_structure_an_undefined_error_of_the_estimator_is_none_of_ads():
+    distances = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unknown = EstimationError(standard_error=math.nan, variance=math.nan)
+    result = compose(distances, distances, alpha=1.0, convention="authors", feature_range=RANGE, estimation=unknown)
+    assert result.ad_standard_error == result.feature_ad_standard_error > 0
+    assert math.isnan(result.structure_ad_standard_error)
+    assert math.isnan(result.with_alpha(0.5).ad_standard_error)
+
+
 @pytest.mark.parametrize("count", [8, 60])
 def test_with_estimates_the_standard_error_still_is_the_spread_over_fresh_samples(count):
     """From few landmarks to many: both what the pairs are and which of them are drawn differ from run to run."""

@@ -5,6 +5,7 @@ Runs on random models of the shipped ones' shape; ``test_browser_shipped`` runs 
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,9 @@ def test_clicks_in_quick_succession_leave_nothing_waiting(page):
     page.locator("#steps input").fill("1")
     for seed in range(40, 46):
         page.locator("#seed input").fill(str(seed))
+        deadline = time.monotonic() + 60
         while f"s={seed}" not in page.url:  # a click before the last one's work has ended is answered by a message
+            assert time.monotonic() < deadline, "a click was accepted and never drawn"
             page.locator("#generate").click()
             page.wait_for_timeout(50)
         expect(page.locator(".compare-column.pending")).to_have_count(0)  # and at once the next click

@@ -52,6 +52,19 @@ def test_stop_finds_a_click_wherever_it_is():
     assert clicks.is_busy(), "until it has ended"
 
 
+def test_a_click_that_cannot_be_taken_is_dropped_and_one_at_work_is_not():
+    clicks = Clicks()
+    clicks.accept("a", ())
+    assert clicks.is_waiting("a")
+    assert clicks.drop_waiting("a")
+    assert not clicks.drop_waiting("a")
+    clicks.accept("a", ())
+    _, stop = clicks.take("a")
+    assert not clicks.drop_waiting("a")
+    assert clicks.is_busy()
+    assert not stop.is_set()
+
+
 def test_the_end_of_an_older_click_is_not_the_end_of_a_newer_one():
     clicks = Clicks()
     first = clicks.begin("a")

@@ -147,6 +147,14 @@ def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):
     assert live.clicks.accept("session", values)
 
 
+def test_whatever_a_prompt_holds_the_session_is_free_afterwards(context):
+    live = LiveGeneration(context)
+    values = ("a photo of \ud800", SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    *_, (told, _) = generated(live, values)
+    assert "Nothing was generated." in told
+    assert not live.clicks.is_busy()
+
+
 def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
     class Request:
         session_hash = "program"
