@@ -16,6 +16,7 @@ from explorer.models.pipelines import load_pipeline
 from explorer.models.text_encoder import convert_text_tower
 from explorer.models.universal_extractor import UniversalExtractor, load_tokenizer
 from explorer.provenance import ROOT, check_files, read_manifest
+from explorer.ui.alignment_screen import check_alignment
 from explorer.ui.context import AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"

@@ -108,9 +108,7 @@ def test_splits_that_a_hub_keeps_apart_are_not_joined_unasked(tmp_path):
             open_source(location)
     assert names(open_source(str(data / "train-*.parquet"))) == [f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
     assert len(open_source(str(data / "{train,test}-*.parquet")).files) == 3
-    with pytest.raises(
-        ValueError, match=r"such as .*/data/train-\*\.parquet; several are named in braces, \{test,train\}"
-    ):
+    with pytest.raises(ValueError, match=r"data/train-\*\.parquet; several are named in braces, \{test,train\}"):
         open_source(data)
     (data / "test-00000-of-00001.parquet").unlink()
     assert len(open_source(data).files) == 2
