@@ -191,6 +191,8 @@ def generate(
     """
     from contextlib import nullcontext
 
+    import torch
+
     from explorer.models.attention_capture import capture_attention
 
     words = check_request(pipeline, request)
@@ -207,7 +209,7 @@ def generate(
             columns=words.columns,
             keep_heads=keep_heads,
         )
-    with block as captured:
+    with torch.inference_mode(), block as captured:
         images = _run(pipeline, request, embeddings, on_step, should_stop)
     return Generation(
         model=model,
@@ -310,9 +312,8 @@ def _denoiser_calls(pipeline: DiffusionPipeline, steps: int) -> int:
     """How often the denoiser is called for ``steps`` steps: PNDM and Heun's method call it more often than that."""
     if is_joint(pipeline):  # flow matching (Euler): once a step; its scheduler wants the picture's size, too
         return steps
-    scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    scheduler.set_timesteps(steps)
-    return len(scheduler.timesteps)
+    pipeline.scheduler.set_timesteps(steps)  # the pipeline does so again
+    return len(pipeline.scheduler.timesteps)
 
 
 def _generators(request: GenerationRequest) -> list[torch.Generator]:

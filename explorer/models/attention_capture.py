@@ -154,9 +154,10 @@ class AttentionCapture:
 
     def _allocate(self) -> None:
         """Group the layers by positions and heads, in call order, and reserve room for every step."""
-        members: dict[tuple[int, int, int], list[str]] = {}
+        members: dict[tuple[int, int, int, float], list[str]] = {}
         for name, query in self._queries.items():
-            members.setdefault((query.shape[1], self._layers[name].heads, query.shape[2]), []).append(name)
+            layer = self._layers[name]
+            members.setdefault((query.shape[1], layer.heads, query.shape[2], layer.scale), []).append(name)
         device = next(iter(self._queries.values())).device
         self._groups = self._groups.to(device=device, dtype=torch.float32)
         columns = self._groups.shape[2]
@@ -167,33 +168,26 @@ class AttentionCapture:
                 dtype=self._dtype,
                 device=device,
             )
-            for (positions, heads, _), names in members.items()
+            for (positions, heads, _, _), names in members.items()
         ]
 
     def _store_group(self, names: list[str], stored: torch.Tensor) -> None:
         """Probabilities per word of layers of one shape, into ``stored [layers, B, heads or 1, W, positions]``."""
-        batch, heads, positions = self._batch, self._layers[names[0]].heads, stored.shape[-1]
-        tokens = self._groups.shape[1]
-        chunk = max(1, MAX_SCORE_ELEMENTS // (batch * heads * positions * tokens))
+        heads, positions = self._layers[names[0]].heads, stored.shape[-1]
+        chunk = max(1, MAX_SCORE_ELEMENTS // (self._batch * heads * positions * self._groups.shape[1]))
         for start in range(0, len(names), chunk):
             part = names[start : start + chunk]
-            scores = torch.empty((len(part), batch * heads, positions, tokens), device=stored.device)
-            for name, layer_scores in zip(part, scores, strict=True):
-                query, key = (
-                    self._per_head(self._queries[name], heads),
-                    self._per_head(self._keys[name], heads),
-                )
-                scale = self._layers[name].scale
-                torch.baddbmm(layer_scores, query, key.mT, beta=0, alpha=scale, out=layer_scores)
-            probabilities = scores.softmax(-1).unflatten(1, (batch, heads))
-            words = torch.matmul(probabilities, self._groups[:, None] if batch > 1 else self._groups[0])
-            words = words if self._keep_heads else words.mean(2, keepdim=True)
-            stored[start : start + chunk] = words.mT
+            # Positions last throughout: what is stored then lies as it is computed.
+            keys, queries = self._per_head(self._keys, part, heads), self._per_head(self._queries, part, heads)
+            scores = torch.bmm(keys.mul_(self._layers[part[0]].scale), queries.mT)
+            probabilities = scores.softmax(-2).unflatten(0, (len(part), self._batch, heads))
+            words = torch.matmul(self._groups.mT[:, None], probabilities)
+            stored[start : start + chunk] = words if self._keep_heads else words.mean(2, keepdim=True)
 
-    def _per_head(self, projected: torch.Tensor, heads: int) -> torch.Tensor:
-        """``[rows, positions, heads * d]`` to fp32 ``[B * heads, positions, d]`` of the branch captured."""
-        branch = projected[self._rows].float()
-        return branch.unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1)
+    def _per_head(self, projected: dict[str, torch.Tensor], names: list[str], heads: int) -> torch.Tensor:
+        """``[rows, n, heads * d]`` of each layer to fp32 ``[layers * B * heads, n, d]`` of the branch captured."""
+        branch = torch.stack([projected[name][self._rows] for name in names]).float()
+        return branch.unflatten(3, (heads, -1)).transpose(2, 3).flatten(0, 2)
 
     def _resolution(self, positions: int) -> tuple[int, int]:
         """``(h, w)`` of a layer: the latent size halved (rounding up) until the number of positions fits."""

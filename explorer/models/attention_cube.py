@@ -229,14 +229,14 @@ class AttentionCube:
         groups = self._groups_at(resolution or self.default_resolution)
         if heads and len({group.heads for group in groups}) > 1:
             raise ValueError("layers of this resolution differ in their number of heads: use heads=False")
-        parts = [group.probabilities[:, :, image][:, :, :, chosen].float() for group in groups]
+        parts = [group.probabilities[:, :, image] for group in groups]
+        if columns is not None:
+            parts = [part[:, :, :, chosen] for part in parts]
         if not heads:
-            parts = [part.mean(2, keepdim=True) for part in parts]
-        cube = torch.cat(parts, dim=1)
-        for axis in (0, 1, 2) if heads else (0, 1):
-            cube = torch.cat([cube.mean(axis, keepdim=True), cube], dim=axis)
-        scales = cube.amax((-2, -1)) / 255
-        values = (cube / scales.clamp(min=torch.finfo(torch.float32).tiny)[..., None, None]).round()
+            parts = [part.float().mean(2, keepdim=True) for part in parts]
+        values = _with_means(parts, heads)
+        scales = values.amax((-2, -1)) / 255
+        values.div_(scales.clamp(min=torch.finfo(torch.float32).tiny)[..., None, None]).round_()
         return QuantisedCube(
             values=values.to(torch.uint8).cpu().numpy(),
             scales=scales.cpu().numpy(),
@@ -257,6 +257,23 @@ class AttentionCube:
         if resolution is not None and tuple(resolution) != found:
             raise ValueError(f"layer {layer!r} has resolution {found}: expected {tuple(resolution)}")
         return found
+
+
+def _with_means(parts: Sequence[torch.Tensor], heads: bool) -> torch.Tensor:
+    """``[steps, layers, heads, W, h, w]`` of several groups side by side, in fp32, the mean over each axis before it.
+
+    One tensor is filled in place: it is the largest that a comparison makes, and every copy of it would be felt.
+    """
+    steps, _, count, *rest = parts[0].shape
+    layers = sum(part.shape[1] for part in parts)
+    filled = torch.empty((steps + 1, layers + 1, count + heads, *rest), device=parts[0].device)
+    inner = filled[1:, 1:, int(heads) :]
+    inner.copy_(torch.cat(list(parts), dim=1))
+    torch.mean(inner, 0, out=filled[0, 1:, int(heads) :])
+    torch.mean(filled[:, 1:, int(heads) :], 1, out=filled[:, 0, int(heads) :])
+    if heads:
+        torch.mean(filled[:, :, 1:], 2, out=filled[:, :, 0])
+    return filled
 
 
 def _layer_means(
