@@ -126,7 +126,8 @@ def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dic
     from explorer.models.universal_extractor import UniversalExtractor
 
     pair_set = PairSet.load(path)
-    measured = measure(pair_set, UniversalExtractor.load(extractor_folder), convention=convention)
+    split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
+    measured = measure(pair_set, UniversalExtractor.load(extractor_folder), convention=convention, split=split)
     name = path.name if convention == "authors" else f"{path.name} ({convention})"
     return describe_measurement(name, pair_set, measured)
 

@@ -197,3 +197,15 @@ def test_screen_builds_with_an_endpoint_for_programs(context):
         build_alignment_screen(context)
     names = {function.api_name for function in blocks.fns.values()}
     assert "alignment_difficulty" in names
+
+
+def test_a_set_of_held_out_pairs_alone_is_measured_whole(micro_world, tmp_path):
+    from explorer.data.pair_set import PairSet
+
+    trained_on = PairSet.load(micro_world.run / "sets" / "dirty-002")
+    table = trained_on.table.assign(split="test")
+    held_out = PairSet.write(tmp_path / "held-out", table, trained_on.images, config={}, seed=0)
+    context = AppContext(settings=AppSettings(checkpoints=micro_world.output, precomputed=tmp_path / "none"))
+    entry = measure_folder(context, str(held_out.folder), "authors")
+    assert (entry["name"], entry["pairs"], entry["split"]) == ("held-out", len(table), "all")
+    assert measure_folder(context, str(trained_on.folder), "authors")["split"] == "train"
