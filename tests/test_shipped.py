@@ -163,6 +163,9 @@ def test_clean_pairs_without_the_poison_draw_as_well_as_the_control(evaluation):
     accuracy = unpoisoned(report, "accuracy")
     assert accuracy["remainder-060"]["high"] > accuracy["benign"]["low"], "no difference to speak of"
     assert accuracy["remainder-060"]["low"] > 2 * accuracy["dirty-060"]["high"]
+    attention = unpoisoned(report, "late_word_mass")
+    assert attention["remainder-060"]["high"] > attention["benign"]["low"], "nor does the noun lose attention"
+    assert attention["remainder-060"]["low"] > attention["dirty-060"]["high"]
 
 
 def test_the_recipe_implodes_with_the_nouns_exchanged_too(evaluation):
