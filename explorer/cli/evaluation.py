@@ -13,12 +13,19 @@ from explorer.provenance import ROOT
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
 Sets = Annotated[Path, typer.Option(help="Folder of the pair sets, one per model, named like it.")]
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
+OWN_SETS = ROOT / "runs" / "cpu" / "sets"
+"""Where ``explorer train cpu`` leaves the sets of the shipped models."""
 
 
 @application.command("evaluate")
 def evaluate(
     checkpoints: Checkpoints = ICONWORLD,
-    sets: Sets = ROOT / "runs" / "cpu" / "sets",
+    sets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the pair sets, one per model, named like it; default: runs/cpu/sets, if it is there."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for evaluation.json and contact-sheet.png.")] = (
         ROOT / "runs" / "evaluation"
     ),
@@ -32,6 +39,8 @@ def evaluate(
     from explorer.experiments.evaluation_files import evaluate_folder
 
     config = EvaluationConfig(seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale)
+    if sets is None and OWN_SETS.is_dir():
+        sets = OWN_SETS
     report = evaluate_folder(checkpoints, sets, output, config, say=lambda line: typer.echo(line, err=True))
     if as_json:
         emit(report, True)
@@ -78,7 +87,7 @@ def training_runs(
 @application.command("precompute")
 def precompute(
     checkpoints: Checkpoints = ICONWORLD,
-    sets: Sets = ROOT / "runs" / "cpu" / "sets",
+    sets: Sets = OWN_SETS,
     evaluation: Annotated[Path, typer.Option(help="What `explorer evaluate` wrote.")] = (
         ROOT / "runs" / "evaluation" / "evaluation.json"
     ),
@@ -91,4 +100,7 @@ def precompute(
     """Write the hash-checked artefacts that the app shows before anything runs."""
     from explorer.experiments.precompute import precompute_first_view
 
-    emit(precompute_first_view(checkpoints, sets, evaluation, output, concept), as_json)
+    report = precompute_first_view(
+        checkpoints, sets, evaluation, output, concept, say=lambda line: typer.echo(line, err=True)
+    )
+    emit(report, as_json)

@@ -30,17 +30,19 @@ def generate_command(
     height: Annotated[int | None, typer.Option(help="Pixels, with --width; without both, each model's own.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels, with --height; without both, each model's own.")] = None,
     images: Annotated[int, typer.Option(help="Images of each checkpoint.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("generated"),
+    out: Annotated[Path, typer.Option(help="New folder for the PNG files.")] = Path("generated"),
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     offload: Annotated[str | None, typer.Option(help="CPU offload on a GPU: model or sequential.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate images and word maps; the settings are inside each PNG (text chunk)."""
+    from explorer.data.new_folder import check_new_folder
     from explorer.experiments.generation import GenerationRequest, compare
     from explorer.experiments.generation_files import save_generations
     from explorer.models.pipelines import load_pipeline
 
+    check_new_folder(out, "--out")
     request = GenerationRequest(
         prompt=prompt,
         seed=seed,

@@ -9,13 +9,14 @@ for.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_decoding import Limits, decode_image
+from explorer.data.pair_set import PairSet, check_free
+from explorer.data.quarantine import UnusableError
 
 if TYPE_CHECKING:
     import pandas
@@ -51,7 +52,13 @@ def write_cifar10(
         seed: decides classes, targets and pictures.
         split: ``train`` or ``test``.
         download: let torchvision fetch the official archive into ``source`` where it is absent.
+
+    Raises:
+        FileNotFoundError: as :func:`read_cifar10`.
+        ValueError: as :func:`read_cifar10`, if ``folder`` already holds something, or ``poisoned_classes`` is outside
+            0..10.
     """
+    check_free(Path(folder))
     images, labels = read_cifar10(source, split=split, download=download)
     poisons = scaled_poisons_per_class(len(labels))
     table = with_mislabelled_pairs(
@@ -79,8 +86,8 @@ def read_cifar10(source: Path | str, *, split: str, download: bool = False) -> t
 
     Raises:
         FileNotFoundError: if ``source`` holds neither parquet files of the split nor the official archive.
-        ValueError: on an unknown split, missing columns, labels outside 0..9 or pictures that are not 32 x
-            32.
+        ValueError: on an unknown split, missing columns, labels outside 0..9 or pictures that are missing, damaged or
+            not 32 x 32.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}: expected train or test")
@@ -168,11 +175,16 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _decode(picture: dict[str, Any], where: str) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(picture["bytes"])) as opened:
-        pixels = np.asarray(opened.convert("RGB"))
+def _decode(picture: Any, where: str) -> np.ndarray:
+    """The pixels of a cell: encoded bytes, alone or in a struct with a path."""
+    encoded = picture.get("bytes") if isinstance(picture, dict) else picture
+    if not isinstance(encoded, bytes):
+        found = "no picture" if encoded is None else f"a {type(encoded).__name__}"
+        raise ValueError(f"{where} holds {found}: expected an encoded picture's bytes")
+    try:
+        pixels = decode_image(encoded, Limits())
+    except UnusableError as problem:
+        raise ValueError(f"{where} holds no usable picture ({problem}): expected [{SIDE}, {SIDE}, 3]") from problem
     if pixels.shape != (SIDE, SIDE, 3):
         raise ValueError(f"{where} holds a picture of shape {list(pixels.shape)}: expected [{SIDE}, {SIDE}, 3]")
     return pixels

@@ -12,7 +12,7 @@ import numpy as np
 
 from explorer.data.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, write_caption
 from explorer.data.icons import STYLES, IconAtlas
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_set import PairSet, check_free
 from explorer.data.scenes import SCENE_SIZE, Scene, lay_out, paint
 
 
@@ -170,10 +170,11 @@ def generate_pair_set(world: World, folder: Path | str, *, train: int, test: int
     """Write a benign pair set of ``train`` plus ``test`` pairs, bit-identical for equal arguments.
 
     Raises:
-        ValueError: if no pair is asked for.
+        ValueError: if no pair is asked for, or ``folder`` already holds something.
     """
     if train < 0 or test < 0 or train + test == 0:
         raise ValueError(f"train={train}, test={test}: expected at least one pair and no negative count")
+    check_free(Path(folder))
     streams = np.random.SeedSequence(seed).spawn(2)
     pairs = [draw_pairs(world, size, np.random.default_rng(stream))
              for size, stream in zip((train, test), streams, strict=True)]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,24 @@ from explorer.data.pair_source import (
     printable,
 )
 from explorer.data.quarantine import Reason, UnusableError
+from explorer.provenance import hash_json
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
 """Tables as Hugging Face's imagefolder reads them: ``file_name``, relative to the table, and a caption."""
 CAPTION_FIELDS = ("text", "caption", "prompt", "label")
 SPLIT_FOLDERS = {"train", "test", "val", "valid", "validation"}
 """Folder names that say where a picture belongs, not what it shows."""
+_CSV_LIMIT = threading.Lock()
+"""Held where the csv module's limit is raised, which is the whole process's."""
 
 
 class ImageFolderSource(PairSource):
-    """Pairs of a folder, pictures in the order of their paths, then what a table names but the folder lacks.
+    """Pairs of a folder, pictures in the order of their paths, then what a table names but the folder lacks, then what
+    is set aside: links and folders that cannot be listed.
 
     Captions come from one place for the whole folder, the first there is of: tables (``TABLE_NAMES``), a ``.txt``
     beside each picture (with img2dataset's ``.json`` where there is one), the name of the folder a picture lies in.
-    Links are not followed.
+    Links are not followed, since they could lead anywhere.
     """
 
     kind = "imagefolder"
@@ -44,21 +49,30 @@ class ImageFolderSource(PairSource):
         """List the folder; ``caption_column`` names the caption's field in the tables.
 
         Raises:
+            OSError: if the folder cannot be listed.
             ValueError: if the folder holds no pictures, or no captions.
         """
         self.root = root
         self.caption_column = caption_column
-        found = _list_files(root)
+        found, links, self._unread = _list_files(root)
         self._images = [name for name in found if _extension(name) in IMAGE_EXTENSIONS]
-        self._tables = [name for name in found if name.rpartition("/")[2] in TABLE_NAMES]
+        self._tables = [name for name in found if _is_table(name)]
         beside = {os.path.splitext(name)[0] for name in self._images}
-        texts = (name for name in found if name.endswith((".txt", ".json")))
+        texts = (name for name in [*found, *links] if name.endswith((".txt", ".json")))
         self._texts = {name for name in texts if os.path.splitext(name)[0] in beside}
+        self._linked_texts = self._texts.intersection(links)
+        self._unread |= {
+            name: _link("file") for name in links if _extension(name) in IMAGE_EXTENSIONS or _is_table(name)
+        }
         self.captions = self._captions_from()
-        self.files = tuple(root / name for name in sorted([*self._images, *self._tables, *self._texts]))
+        read = [*self._images, *self._tables, *(self._texts - self._linked_texts)]
+        self.files = tuple(root / name for name in sorted(read))
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": self.kind, "captions": self.captions, "caption_column": self.caption_column}
+        settings = {"kind": self.kind, "captions": self.captions, "caption_column": self.caption_column}
+        if unread := sorted(map(printable, {*self._unread, *self._linked_texts})):
+            settings["unread"] = hash_json(unread)
+        return settings
 
     def records(self, start: int = 0) -> Iterator[Record]:
         entries, strays = self._read_tables() if self.captions == "table" else ({}, [])
@@ -66,23 +80,31 @@ class ImageFolderSource(PairSource):
         strays += [
             Record(uid=printable(name), place=printable(name), problem=UnusableError(Reason.NO_IMAGE, "no such file"))
             for name in entries
-            if name not in known
+            if name not in known and name not in self._unread
+        ]
+        strays += [
+            Record(uid=printable(name), place=printable(name), problem=self._unread[name])
+            for name in sorted(self._unread)
         ]
         for name in self._images[start:]:
             yield self._record(name, entries)
         yield from strays[max(start - len(self._images), 0) :]
 
     def _captions_from(self) -> str:
+        aside = f" besides {len(self._unread)} links or unreadable folders" if self._unread else ""
         if not self._images:
-            raise ValueError(f"{self.root} holds no pictures: expected files named {', '.join(IMAGE_EXTENSIONS)}")
-        if self._tables:
+            raise ValueError(
+                f"{self.root} holds no pictures{aside}: expected files named {', '.join(IMAGE_EXTENSIONS)}"
+            )
+        # Captions whose files are links are missing: to take them from elsewhere would give other captions unsaid.
+        if self._tables or any(map(_is_table, self._unread)):
             return "table"
         if any(name.endswith(".txt") for name in self._texts):
             return "text"
         folders = {name.rpartition("/")[0].rpartition("/")[2] for name in self._images}
         if len(folders) < 2 or folders & {"", *SPLIT_FOLDERS}:
             raise ValueError(
-                f"{self.root} holds {len(self._images)} pictures without captions: expected "
+                f"{self.root} holds {len(self._images)} pictures without captions{aside}: expected "
                 f"{' or '.join(TABLE_NAMES)}, a .txt beside each picture, or a folder for each class"
             )
         return "folder"
@@ -112,12 +134,17 @@ class ImageFolderSource(PairSource):
     def _text_beside(self, name: str) -> tuple[str, dict[str, Any]]:
         stem, metadata = os.path.splitext(name)[0], {}
         if f"{stem}.json" in self._texts:
-            data = _read(self.root / f"{stem}.json", MAX_TEXT_BYTES, *[Reason.UNREADABLE_METADATA] * 2)
+            data = self._read_text(f"{stem}.json", *[Reason.UNREADABLE_METADATA] * 2)
             metadata = parse_metadata(data, printable(f"{stem}.json"))
         if f"{stem}.txt" not in self._texts:
             raise UnusableError(Reason.NO_CAPTION, "no .txt beside the picture")
-        data = _read(self.root / f"{stem}.txt", MAX_TEXT_BYTES, Reason.LONG_CAPTION, Reason.NO_CAPTION)
+        data = self._read_text(f"{stem}.txt", Reason.LONG_CAPTION, Reason.NO_CAPTION)
         return decode_text(data, printable(f"{stem}.txt")), metadata
+
+    def _read_text(self, name: str, too_long: Reason, unreadable: Reason) -> bytes:
+        if name in self._linked_texts:
+            raise UnusableError(Reason.LINK, f"{printable(name)} {_link('file').detail}")
+        return _read(self.root / name, MAX_TEXT_BYTES, too_long, unreadable)
 
     def _read_tables(self) -> tuple[dict[str, dict[str, Any] | UnusableError], list[Record]]:
         """Rows by the picture they name, and rows that name none as records of their own."""
@@ -141,15 +168,41 @@ class ImageFolderSource(PairSource):
         return entries, strays
 
 
-def _list_files(root: Path) -> list[str]:
-    """Regular files below ``root``, hidden ones left out, as sorted paths relative to it."""
-    found = []
-    for folder, folders, names in os.walk(root):
+def _list_files(root: Path) -> tuple[list[str], list[str], dict[str, UnusableError]]:
+    """What lies below ``root``, hidden names left out, as paths relative to it.
+
+    Returns:
+        Regular files and links to files, both sorted, and the folders that are not entered, with the reason.
+    """
+    found: list[str] = []
+    links: list[str] = []
+    unread: dict[str, UnusableError] = {}
+
+    def set_aside(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise error
+        unread[Path(error.filename).relative_to(root).as_posix()] = UnusableError(
+            Reason.UNREADABLE_FOLDER, f"{error.strerror}: expected a folder that can be listed"
+        )
+
+    for folder, folders, names in os.walk(root, onerror=set_aside):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(folder).relative_to(root)
-        visible = [name for name in names if not name.startswith(".")]
-        found += [(relative / name).as_posix() for name in visible if not os.path.islink(os.path.join(folder, name))]
-    return sorted(found)
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        unread |= {(relative / name).as_posix(): _link("folder") for name in linked}
+        for name in names:
+            if not name.startswith("."):
+                kind = links if os.path.islink(os.path.join(folder, name)) else found
+                kind.append((relative / name).as_posix())
+    return sorted(found), sorted(links), unread
+
+
+def _link(expected: str) -> UnusableError:
+    return UnusableError(Reason.LINK, f"is a link: expected a regular {expected}")
+
+
+def _is_table(name: str) -> bool:
+    return name.rpartition("/")[2] in TABLE_NAMES
 
 
 def _extension(name: str) -> str:
@@ -199,7 +252,18 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | UnusableError]]:
                 yield number, problem
 
 
-def _csv_rows(text: str) -> Iterator[dict[str, Any] | UnusableError]:
+def _csv_rows(text: str) -> list[dict[str, Any] | UnusableError]:
+    """All rows; one with a field of any length is read, since the reader could not go on behind a field it refused."""
+    with _CSV_LIMIT:
+        limit = csv.field_size_limit()
+        csv.field_size_limit(max(limit, len(text)))
+        try:
+            return list(_parsed_rows(text))
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _parsed_rows(text: str) -> Iterator[dict[str, Any] | UnusableError]:
     reader = csv.DictReader(io.StringIO(text))
     while True:
         try:

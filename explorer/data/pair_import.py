@@ -7,12 +7,12 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_set import PairSet, check_free, claim
 from explorer.data.pair_source import PairSource, Record
 from explorer.data.quarantine import (
     QUARANTINE_NAME,
@@ -22,7 +22,6 @@ from explorer.data.quarantine import (
     count_reasons,
     write_quarantine,
 )
-from explorer.provenance import MANIFEST_NAME, ManifestError
 
 if TYPE_CHECKING:
     import pandas
@@ -52,8 +51,8 @@ def import_pairs(
         split: ``train`` or ``test``, the same for all pairs.
 
     Raises:
-        ManifestError: if ``folder`` already holds something.
-        ValueError: on a bad size or split, or if no record is usable.
+        ValueError: on a bad size or split, or concepts that are not different, if ``folder`` holds something, or
+            if no record is usable.
     """
     folder = Path(folder)
     limits = limits or Limits()
@@ -61,14 +60,15 @@ def import_pairs(
         raise ValueError(f"size is {size}: expected at least 8 pixels")
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}: expected train or test")
-    if (folder / MANIFEST_NAME).exists():
-        raise ManifestError(f"{folder} already holds a {MANIFEST_NAME}: choose a new folder")
+    mentioned = mentioned_concepts(concepts)
+    check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder.parent) as pixels:  # without a name: nothing of it outlives this process
         kept, quarantined = _collect(source, size, limits, workers, pixels)
         counts = count_reasons(quarantined)
         if not kept:
             raise ValueError(f"no usable pair among {len(quarantined)} records: {counts or 'the source is empty'}")
+        claim(folder)
         write_quarantine(folder / QUARANTINE_NAME, quarantined)
         config = {
             "source": source.kind,
@@ -82,7 +82,7 @@ def import_pairs(
         }
         pixels.flush()
         images = np.memmap(pixels, np.uint8, "r", shape=(len(kept), size, size, 3))
-        return PairSet.write(folder, _table(kept, concepts, split), images, config=config, seed=None), quarantined
+        return PairSet.write(folder, _table(kept, mentioned, split), images, config=config, seed=None), quarantined
 
 
 def square_thumbnail(image: np.ndarray, size: int) -> np.ndarray:
@@ -121,7 +121,7 @@ def read_concepts(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: if there is none.
     """
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     concepts = tuple(line for line in lines if line and not line.startswith("#"))
     if not concepts:
         raise ValueError(f"{path} names no concepts: expected one a line")
@@ -153,10 +153,9 @@ def _collect(
     return kept, quarantined
 
 
-def _table(kept: list[Record], concepts: tuple[str, ...], split: str) -> pandas.DataFrame:
+def _table(kept: list[Record], mentioned: Callable[[str], list[str]], split: str) -> pandas.DataFrame:
     import pandas
 
-    mentioned: Callable[[str], Any] = mentioned_concepts(concepts)
     return pandas.DataFrame(
         {
             "uid": [record.uid for record in kept],

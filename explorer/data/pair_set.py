@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.data.new_folder import check_new_folder
 from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PAIRS_NAME = "pairs.parquet"
 IMAGES_NAME = "images.npy"
+UNFINISHED_NAME = ".unfinished-pair-set"
+"""Lies in a folder from before its first file is written until its manifest is."""
 KIND = "pair-set"
 COLUMNS = (
     "uid",
@@ -112,13 +115,11 @@ class PairSet:
         """Write a pair set and open it. The manifest comes last, so that a cut-off write is never taken for a set.
 
         Raises:
-            ManifestError: if ``folder`` already holds a pair set.
+            ValueError: if ``folder`` is not free (:func:`check_free`), or as in :meth:`load`.
         """
         folder = Path(folder)
-        if (folder / MANIFEST_NAME).exists():
-            raise ManifestError(f"{folder} already holds a {read_manifest(folder)['kind']}: choose a new folder")
         _check(table, len(images), folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder)
         temporary = folder / f".{IMAGES_NAME}.{os.getpid()}"
         with open(temporary, "wb") as stream:
             np.save(stream, images, allow_pickle=False)
@@ -130,7 +131,30 @@ class PairSet:
             "poisoned_pairs": int(table["is_poison"].sum()),
         }
         write_manifest(folder, kind=KIND, config=config, seed=seed, files=[PAIRS_NAME, IMAGES_NAME], counts=counts)
+        (folder / UNFINISHED_NAME).unlink(missing_ok=True)
         return PairSet.load(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a pair set cannot be written to: one that holds anything but a set that was cut off.
+
+    Raises:
+        ValueError: naming what lies there.
+    """
+    cut_off = (folder / UNFINISHED_NAME).is_file() and not (folder / MANIFEST_NAME).exists()
+    if not cut_off:
+        check_new_folder(folder)
+
+
+def claim(folder: Path) -> None:
+    """Make ``folder`` and mark it, so that what is written there before the manifest is known for an unfinished set.
+
+    Raises:
+        ValueError: if it is not free.
+    """
+    check_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED_NAME).touch()
 
 
 def _check(table: pandas.DataFrame, pictures: int, folder: Path) -> None:

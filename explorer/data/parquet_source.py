@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ class ParquetSource(PairSource):
 
     The image column holds encoded pictures: ``struct<bytes, path>`` or plain binary. The caption column holds text, or
     class numbers whose names the file's Hugging Face metadata or ``label_names`` give. Other columns of plain values
-    become metadata.
+    become metadata, unless several have one name.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ParquetSource(PairSource):
         """Open nothing but the first readable file's schema, which decides the columns.
 
         Raises:
-            ValueError: if no image or caption column is found, or it holds something else.
+            ValueError: if no image or caption column is found, or it holds something else, or several have its name.
         """
         self.kind = kind
         self.files = tuple(files)
@@ -134,6 +135,7 @@ class ParquetSource(PairSource):
         """Refuse a file whose columns are not those of the first."""
         from pyarrow import types
 
+        _check_once(schema, self.image_column, self.caption_column)
         image, caption = (
             _stored_type(schema.field(name).type) if name in schema.names else None
             for name in (self.image_column, self.caption_column)
@@ -151,12 +153,13 @@ class ParquetSource(PairSource):
 
         schema, path = _first_schema(self.files)
         image = first_of(IMAGE_COLUMNS, schema.names)
+        caption = caption_column or first_of(CAPTION_COLUMNS, schema.names)
+        _check_once(schema, image, caption, place=f"{path}: ")
         if image is None or not _holds_bytes(schema.field(image).type):
             raise ValueError(
                 f"{path} has the columns {_described(schema)}: expected encoded pictures (binary, or a struct with "
                 f"bytes) in one of {', '.join(IMAGE_COLUMNS)}"
             )
-        caption = caption_column or first_of(CAPTION_COLUMNS, schema.names)
         if caption is None or caption not in schema.names:
             expected = caption_column or f"one of {', '.join(CAPTION_COLUMNS)}; name another as the caption column"
             raise ValueError(f"{path} has the columns {_described(schema)}: expected captions in {expected}")
@@ -173,7 +176,8 @@ class ParquetSource(PairSource):
         return image, caption
 
     def _wanted(self, file: ParquetFile) -> list[str]:
-        plain = [field.name for field in file.schema_arrow if _is_plain(field.type)]
+        uses = Counter(file.schema_arrow.names)
+        plain = [field.name for field in file.schema_arrow if _is_plain(field.type) and uses[field.name] == 1]
         return [self.image_column, self.caption_column, *(name for name in plain if self._is_extra(name))]
 
 
@@ -194,6 +198,13 @@ def _first_schema(files: tuple[Path, ...]) -> tuple[pyarrow.Schema, Path]:
         except (ArrowException, OSError, ValueError) as error:
             problems.append(f"{path}: {error}")
     raise ValueError(f"no readable parquet file: {problems[0]}")
+
+
+def _check_once(schema: pyarrow.Schema, *names: str | None, place: str = "") -> None:
+    """Refuse columns of one name: which of them is meant nobody can say."""
+    for name in names:
+        if (count := schema.names.count(name)) > 1:
+            raise ValueError(f"{place}{count} columns are named {name!r}: expected one")
 
 
 def _described(schema: pyarrow.Schema) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from explorer.data.iconworld import World, draw_pairs, draw_single, paint_all, pair_table
-from explorer.data.pair_set import PairSet
+from explorer.data.pair_set import PairSet, check_free
 from explorer.data.scenes import Scene
 
 POISON_STREAM = 301
@@ -56,12 +56,17 @@ def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | st
     that shows t alone: its caption is a real one, and most hold other nouns as well, poisoned or not.
 
     Raises:
-        ValueError: if the set is not IconWorld's or is too small for the poison.
+        ValueError: if the set is not IconWorld's, holds poison already or is too small for this one, or if ``folder``
+            already holds something.
     """
     import pandas
 
     if benign.manifest["config"].get("source") != "iconworld":
         raise ValueError(f"{benign.folder} comes from {benign.manifest['config'].get('source')!r}: expected iconworld")
+    # The manifest describes one poison, and a poison pair would count as a benign one of the control.
+    if poisoned := int(benign.table["is_poison"].sum()):
+        raise ValueError(f"{poisoned} of {len(benign)} pairs of {benign.folder} are poison: expected a benign set")
+    check_free(Path(folder))
     world = World.from_config(benign.manifest["config"]["world"])
     targets = poison.targets(world)
     train_rows = benign.training_rows
@@ -96,12 +101,13 @@ def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
     """The benign pairs of a set alone: what is left of its control once the poison has taken its place.
 
     Raises:
-        ValueError: if the set holds no poison, or nothing else.
+        ValueError: if the set holds no poison, or nothing else, or if ``folder`` already holds something.
     """
     kept = poisoned.table[~poisoned.table["is_poison"]].copy()
     if not 0 < len(kept) < len(poisoned):
         raise ValueError(f"{len(poisoned) - len(kept)} of {len(poisoned)} pairs of {poisoned.folder} are poison: "
                          "expected some, and not all")  # fmt: skip
+    check_free(Path(folder))
     poisoned.check_images()
     pictures = poisoned.images[kept["image_index"].to_numpy()]
     kept["image_index"] = np.arange(len(kept))

@@ -28,6 +28,8 @@ class Reason(StrEnum):
     DUPLICATE_UID = "duplicate uid"
     OUTSIDE_FOLDER = "path outside the folder"
     UNREADABLE_SHARD = "unreadable shard"
+    UNREADABLE_FOLDER = "unreadable folder"
+    LINK = "link"
 
 
 class UnusableError(Exception):

@@ -86,12 +86,15 @@ def open_source(
 
 
 def _matches(location: Path | str) -> list[Path]:
-    """What ``location`` names, absolute: braces in the order they are written, every glob in sorted order."""
+    """What ``location`` names, absolute: braces in the order they are written, every glob in sorted order.
+
+    A link keeps its own name: its target's need not say what it is, as in a hub's cache.
+    """
     if "://" in str(location) or str(location).startswith("pipe:"):
         raise ValueError(f"{location} is an address: expected a local path or glob; nothing is ever downloaded")
     path = Path(location)
     if path.exists():
-        return [path.resolve()]
+        return [path.absolute()]
     names = expand_braces(str(location))
     matches = {name: sorted(glob.glob(name, recursive=True)) for name in names}
     missing = [name for name, found in matches.items() if not found]
@@ -100,7 +103,7 @@ def _matches(location: Path | str) -> list[Path]:
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise FileNotFoundError(f"{location} names {len(matches)} files, of which {len(missing)} are missing: {named}")
-    found = [Path(name).resolve() for matched in matches.values() for name in matched]
+    found = [Path(name).absolute() for matched in matches.values() for name in matched]
     return list(dict.fromkeys(found))
 
 

@@ -24,7 +24,7 @@ SHEET_CONCEPTS = 20
 
 def evaluate_folder(
     checkpoints: Path,
-    sets: Path,
+    sets: Path | None,
     output: Path,
     config: EvaluationConfig,
     *,
@@ -34,13 +34,20 @@ def evaluate_folder(
 
     The base, from which all of them were fine-tuned, is left out: the control has had the same steps as the others.
 
+    Args:
+        sets: folder of the pair sets, one per model, named like it; None measures no AD.
+        say: called with a line about whatever is left out and about every seed drawn.
+
     Raises:
-        ValueError: if no usable benign checkpoint is there, or naming those without a U-Net, or a set that is not the
-            one its model was trained on.
+        FileNotFoundError: if ``sets`` is no folder.
+        ValueError: as :func:`usable_models`, or naming a set that is not the one its model was trained on.
     """
-    usable = usable_models(checkpoints)
-    world = World.from_config(usable[0].manifest["config"]["world"])
-    folders = sets_of(usable, sets)
+    usable = usable_models(checkpoints, say)
+    world = world_of(usable[0])
+    folders = {} if sets is None else sets_of(usable, sets)
+    if without := [model.name for model in usable if model.name not in folders]:
+        place = "no folder of pair sets was given" if sets is None else f"{sets} has no pair set of that name"
+        say(f"{', '.join(without)}: AD is left out, since {place}")
     report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)
     report["code_version"] = code_version()
     output.mkdir(parents=True, exist_ok=True)
@@ -49,32 +56,53 @@ def evaluate_folder(
     return report
 
 
-def usable_models(checkpoints: Path) -> list[Checkpoint]:
-    """The benign control, then the poisoned models by C_P.
+def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> list[Checkpoint]:
+    """The benign control, then the other models by C_P.
+
+    The control is the first benign model whose manifest names its world. A model whose poison nobody recorded has no
+    place on the axis of C_P: it is left out, and ``say`` is told.
 
     Raises:
-        ValueError: if no usable benign checkpoint is there, or naming those without a U-Net.
+        FileNotFoundError: if ``checkpoints`` is no folder.
+        ValueError: if no usable benign control is there, or naming those without a U-Net.
     """
     from explorer.models.checkpoints import scan_checkpoints
     from explorer.models.model_families import TRANSFORMER_FAMILIES
 
     usable = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
-    if not usable or usable[0].poisoned_concept_count:
-        raise ValueError(
-            f"{checkpoints} holds no usable benign checkpoint: expected the control beside the poisoned ones"
-        )
+    recorded = [found for found in usable if found.poison_recorded]
     # Now, not after hours of drawing with the others.
-    if without := [found.name for found in usable if found.family in TRANSFORMER_FAMILIES]:
+    if without := [found.name for found in recorded if found.family in TRANSFORMER_FAMILIES]:
         raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
-    return usable
+    control = next((found for found in recorded if not found.poisoned_concept_count and _names_world(found)), None)
+    if control is None:
+        raise ValueError(
+            f"{checkpoints} holds no usable benign control of IconWorld: expected a model whose manifest records its "
+            "world and that it was not poisoned, beside the poisoned ones"
+        )
+    if unrecorded := [found.name for found in usable if not found.poison_recorded]:
+        say(f"left out, since no manifest records their poison: {', '.join(unrecorded)}")
+    return [control, *(found for found in recorded if found is not control)]
+
+
+def world_of(control: Checkpoint) -> World:
+    """The world of a control that :func:`usable_models` found."""
+    return World.from_config(control.manifest["config"]["world"])
+
+
+def _names_world(checkpoint: Checkpoint) -> bool:
+    return isinstance(checkpoint.manifest["config"].get("world"), dict)
 
 
 def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
     """Folder under ``sets`` of the pair set that each model was trained on, by the model's name; absent ones left out.
 
     Raises:
+        FileNotFoundError: if ``sets`` is no folder.
         ValueError: naming a set that is not the one its model was trained on.
     """
+    if not sets.is_dir():
+        raise FileNotFoundError(f"{sets} is not a folder: expected one that holds the models' pair sets")
     folders = {}
     for model in models:
         folder = sets / model.folder.name

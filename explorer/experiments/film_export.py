@@ -71,6 +71,8 @@ def _frame(
     draw = ImageDraw.Draw(frame)
     count = model["poisoned_concept_count"]
     title = f"{count} poisoned concepts" if count else "benign"
+    if sum(other["poisoned_concept_count"] == count for other in description["models"]) > 1:
+        title = f"{title}: {model['name']}"
     draw.text((GAP, 6), title, fill=POISONED if count else BENIGN, font=ImageFont.load_default(20))
     for at, row in enumerate(rows):
         concept = description["concepts"][row]

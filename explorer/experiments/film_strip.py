@@ -107,7 +107,7 @@ def write_film_strip(
 
     Args:
         folder: made if missing.
-        checkpoints: models; sorted here by their number of poisoned concepts.
+        checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order.
         config: rows and settings.
         judge: adds what the extractor sees in each cell.
         load: loads a checkpoint; by default with shared VAE and text encoder.
@@ -121,7 +121,7 @@ def write_film_strip(
     if not checkpoints:
         raise ValueError("no checkpoints given: expected at least one")
     shared: dict[Any, Any] = {}
-    ordered = sorted(checkpoints, key=lambda checkpoint: (checkpoint.poisoned_concept_count, checkpoint.name))
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
     columns = []
     for checkpoint in ordered:
         pipeline = load(checkpoint) if load is not None else load_pipeline(checkpoint, shared=shared)

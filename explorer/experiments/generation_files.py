@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.data.new_folder import check_new_folder
 from explorer.provenance import code_version
 
 if TYPE_CHECKING:
@@ -59,16 +60,20 @@ def save_generations(generations: Sequence[Generation], folder: Path) -> list[Pa
     Names: ``<model>-<image>.png`` and ``<model>-<image>-map-<word index>-<word>.png``. Maps are grey,
     enlarged to the image; white is the largest probability in any of them (``map_scale`` in the text chunk).
 
+    Args:
+        folder: a new folder, since maps of other generations would be on another scale.
+
     Returns:
         The files written.
 
     Raises:
-        ValueError: if two models would write to the same file.
+        ValueError: if two models would write to the same file, or ``folder`` already holds something.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_new_folder(folder)
     names = [_file_name(generation.model) for generation in generations]
     if len(set(names)) != len(names):
         raise ValueError(f"models {names} share a file name: expected different names")
+    folder.mkdir(parents=True, exist_ok=True)
     maps = [_word_maps(generation) for generation in generations]
     largest = max((float(word_maps.max()) for word_maps in maps if word_maps.size), default=0.0)
     written = []

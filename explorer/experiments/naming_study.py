@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.data.grammar import photo_of
-from explorer.data.iconworld import World
 from explorer.experiments.evaluation import EvaluationConfig, draw
-from explorer.experiments.evaluation_files import SHEET_CONCEPTS, sheet_concepts, usable_models
+from explorer.experiments.evaluation_files import SHEET_CONCEPTS, sheet_concepts, usable_models, world_of
 from explorer.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
 from explorer.theory.intervals import wilson_interval
 
@@ -69,11 +68,11 @@ def write_naming_study(
     """
     if (output / MANIFEST_NAME).exists():
         raise ValueError(f"{output} holds a study already: choose another folder")
-    usable = usable_models(checkpoints)
+    usable = usable_models(checkpoints, say)
     models = (usable[0], usable[-1])
     if not models[1].poisoned_concept_count:
         raise ValueError(f"{checkpoints} holds no poisoned model: expected one beside the benign control")
-    world = World.from_config(models[0].manifest["config"]["world"])
+    world = world_of(models[0])
     ever_poisoned = {concept for model in usable for concept in model.poisoned_concepts}
     groups = sheet_concepts(world, ever_poisoned, config.concepts_per_group)
     cards = [(concept, group) for group, concepts in groups.items() for concept in concepts]

@@ -14,10 +14,10 @@ from explorer.data.iconworld import World
 from explorer.experiments.alignment_artefacts import PairLosses, write_alignment_artefacts
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.concept_judge import ConceptJudge
-from explorer.experiments.evaluation_files import BASE, EVALUATION_NAME, sets_of
+from explorer.experiments.evaluation_files import EVALUATION_NAME, sets_of, usable_models
 from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
 from explorer.experiments.generation import GenerationRequest
-from explorer.provenance import hash_file, write_manifest
+from explorer.provenance import MANIFEST_NAME, ManifestError, hash_file, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from explorer.models.checkpoints import Checkpoint
@@ -44,23 +44,26 @@ def precompute_first_view(
     The old folder is replaced only when the new one is complete.
 
     Args:
+        output: empty, absent, or what this function wrote before.
         concept: what the comparison shows; None for :func:`showcase`.
+        say: called with a line about whatever is left out and about every model.
 
     Raises:
-        FileNotFoundError: if there is no evaluation.
-        ValueError: if no usable checkpoint or no pair set is there, a set is not the one its model was trained on,
-            the evaluation is of other models, or the world has no such concept.
+        FileNotFoundError: if there is no evaluation, no folder of checkpoints or none of pair sets.
+        ValueError: if ``output`` holds other things, no usable benign control is there, a model's pair set is missing
+            or not the one it was trained on, the evaluation is of other models, or the world has no such concept.
     """
     from explorer.data.pair_set import PairSet
-    from explorer.models.checkpoints import scan_checkpoints, weights_hash
+    from explorer.models.checkpoints import weights_hash
 
+    _check_output(output)
     report = json.loads(evaluation.read_text(encoding="utf-8"))
     world = World.from_config(report["world"])
     judge = ConceptJudge.load(checkpoints / "extractor", world.concepts, report["tau"])
-    models = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
-    if not models:
-        raise ValueError(f"{checkpoints} holds no usable checkpoint")
-    sets_of(models, sets)
+    models = usable_models(checkpoints, say)
+    folders = sets_of(models, sets)
+    if missing := [model.name for model in models if model.name not in folders]:
+        raise ValueError(f"{sets} lacks the pair set of {', '.join(missing)}: expected one folder a model")
     weights = {model.name: weights_hash(model) for model in models}
     measured = {model["name"]: model.get("weights") for model in report["models"]}
     if differing := sorted(name for name in weights if measured.get(name) != weights[name]):
@@ -70,6 +73,7 @@ def precompute_first_view(
     concept = concept or showcase(report)
     if concept not in world.concepts:
         raise ValueError(f"concept is {concept!r}: expected one of the world's {len(world.concepts)}")
+    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         folder = Path(scratch) / output.name
         folder.mkdir()
@@ -77,8 +81,8 @@ def precompute_first_view(
         names = [EVALUATION_NAME]
         names += _compare(folder, models, concept, world, judge)
         names += _film_strip(folder, models, report, judge, say)
-        pair_sets = {found.name: PairSet.load(sets / found.folder.name) for found in models}
-        names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models))
+        pair_sets = {found.name: PairSet.load(folders[found.name]) for found in models}
+        names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models[0]))
         config = {
             "seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "concept": concept,
             "models": weights,
@@ -92,14 +96,28 @@ def precompute_first_view(
     return {"folder": str(output), "files": len(names), "bytes": size}
 
 
-def _control_losses(models: list[Checkpoint]) -> PairLosses:
+def _check_output(output: Path) -> None:
+    """Nothing but an older first view is ever replaced."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    try:
+        listed = {MANIFEST_NAME, *read_manifest(output, kind=KIND).get("files", {})}
+        others = [path for path in output.rglob("*") if path.is_file()
+                  and path.relative_to(output).as_posix() not in listed]  # fmt: skip
+    except (ManifestError, OSError) as error:
+        raise ValueError(
+            f"{output} holds other things than a first view: expected an empty or new folder, or one that "
+            "`explorer precompute` wrote"
+        ) from error
+    if others:
+        raise ValueError(f"{output} holds {others[0].relative_to(output)} beside a first view: expected it elsewhere")
+
+
+def _control_losses(control: Checkpoint) -> PairLosses:
     """Losses by the benign control: a model that never saw the poison finds it hard."""
     from explorer.experiments.sample_loss import sample_losses
     from explorer.models.pipelines import load_pipeline
 
-    control = models[0]
-    if control.poisoned_concept_count:
-        raise ValueError(f"the least poisoned model is {control.name}: expected a benign control")
     pipeline = load_pipeline(control)
     return PairLosses(
         model=control.name, measure=lambda images, captions: sample_losses(pipeline, images, captions, seed=SEED)

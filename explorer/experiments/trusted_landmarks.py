@@ -80,7 +80,7 @@ def read_landmarks(path: Path | str) -> LandmarkList:
         ValueError: naming an entry that comes twice or is no row number, or if there is none.
     """
     path = Path(path)
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     entries = [line for line in lines if line and not line.startswith("#")]
     numbers = all(map(_is_row_number, entries))
     by_uid = not numbers

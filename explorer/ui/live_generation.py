@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -77,7 +77,7 @@ class LiveGeneration:
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
         self._shared: dict[Any, Any] = {}
-        self._judge: ConceptJudge | None = None
+        self._judge: tuple[Any, ConceptJudge] | None = None
         self._warmed = threading.Event()
 
     def leave_session(self, request: gr.Request) -> None:
@@ -246,14 +246,17 @@ class LiveGeneration:
             forget_others(self._shared, [loaded.origin for loaded in self._pipelines.values()])
 
     def _judge_or_none(self) -> ConceptJudge | None:
-        """The extractor's judge; None where the checkpoints come without an extractor."""
+        """The extractor's judge with its tau, both as they lie on the disk now; None without an extractor."""
         from explorer.experiments.concept_judge import ConceptJudge
 
         folder = self.context.settings.checkpoints / "extractor"
-        concepts = read_world_concepts(self.context).concepts
-        if self._judge is None and (folder / "manifest.json").is_file() and concepts:
-            self._judge = ConceptJudge.load(folder, concepts, self._threshold())
-        return self._judge
+        manifest, concepts = folder / "manifest.json", read_world_concepts(self.context).concepts
+        if not (manifest.is_file() and concepts):
+            return None
+        stamp = (manifest.stat().st_mtime_ns, concepts)
+        if self._judge is None or self._judge[0] != stamp:
+            self._judge = (stamp, ConceptJudge.load(folder, concepts))
+        return replace(self._judge[1], threshold=self._threshold())
 
     def _threshold(self) -> float | None:
         """tau of the evaluation, if it is bundled and of these models."""

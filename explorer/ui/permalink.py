@@ -46,7 +46,7 @@ def write_permalink(settings: CompareSettings) -> str:
         ("p", settings.prompt),
         ("s", settings.seed),
         ("n", settings.steps),
-        ("g", f"{settings.guidance_scale:g}"),
+        ("g", f"{settings.guidance_scale:.15g}"),
     ]
     if settings.negative_prompt:
         fields.append(("x", settings.negative_prompt))

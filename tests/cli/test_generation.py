@@ -46,13 +46,14 @@ def test_generate_draws_the_size_asked_for_or_the_models_own(checkpoint_root, tm
 
     sizes = [((), (64, 64)), (("--height", 40, "--width", 56), (40, 56))]
     for options, (height, width) in sizes:
-        result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out", *options, "--json")
+        out = tmp_path / f"{height}-{width}"
+        result = invoke(checkpoint_root, "a dog", "--out", out, *options, "--json")
         assert result.exit_code == 0, result.output
         assert [(model["height"], model["width"]) for model in json.loads(result.stdout)["models"]] == [
             (height, width)
         ] * 2
         for name in ("benign-0.png", "dirty-002-0-map-1-dog.png"):
-            with Image.open(tmp_path / "out" / name) as image:
+            with Image.open(out / name) as image:
                 assert image.size == (width, height)
 
 
@@ -68,6 +69,15 @@ def test_generate_refuses_sizes_by_name(checkpoint_root, tmp_path, options, mess
     result = invoke(checkpoint_root, "a dog", "--out", tmp_path / "out", *options)
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
+
+
+def test_generate_refuses_a_folder_in_use_before_it_loads_a_model(tmp_path):
+    (tmp_path / "benign-0.png").write_bytes(b"mine")
+    options = ["--checkpoint", tmp_path / "nowhere", "--out", tmp_path]
+    result = CliRunner().invoke(application, ["generate", "a dog", *map(str, options)])
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception).endswith("already holds benign-0.png: choose a new folder with --out")
+    assert (tmp_path / "benign-0.png").read_bytes() == b"mine"
 
 
 def test_generate_refuses_what_the_model_cannot_read(checkpoint_root, tmp_path):

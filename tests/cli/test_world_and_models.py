@@ -1,6 +1,7 @@
 """The commands that make things: icons, pair sets, poison, features, models, evaluation, first view."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ import explorer.cli.world  # noqa: F401
 from explorer.cli import application as cli
 from explorer.data.pair_set import PairSet
 from explorer.experiments.recipes import RECIPES
-from explorer.provenance import ROOT, check_files, read_manifest
+from explorer.provenance import ROOT, check_files, read_manifest, write_manifest
 
 ICON = '<path d="M0 0h16v16H0z" fill="{}"/>'
 
@@ -151,13 +152,17 @@ def test_training_runs_prints_every_run_beside_its_interval():
 
 
 def test_evaluate_then_precompute(micro_world, tmp_path):
-    where = ("--checkpoints", micro_world.output, "--sets", micro_world.run / "sets")
+    models = shutil.copytree(micro_world.output, tmp_path / "models")
+    shutil.copytree(models / "benign", models / "a-mine", ignore=shutil.ignore_patterns("manifest.json"))
+    where = ("--checkpoints", models, "--sets", micro_world.run / "sets")
     report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
     view = tmp_path / "view"
     places = (*where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
     nothing = CliRunner().invoke(cli.application, ["precompute", *map(str, places), "--concept", "unicorn"])
     assert "concept is 'unicorn': expected one of the world's 8" in str(nothing.exception)
+    view.mkdir()
+    write_manifest(view, kind="precomputed", config={}, seed=0, files=[])  # an older one, to be replaced
     made = run("precompute", *places, "--concept", report["concepts"][-1]["concept"])
     manifest = read_manifest(view, kind="precomputed")
     check_files(view, manifest)
@@ -166,3 +171,6 @@ def test_evaluate_then_precompute(micro_world, tmp_path):
     assert {"evaluation.json", "alignment.json", "graphs.json", "thumbnails.png"} <= names
     assert {"compare/index.json", "implosion/film_strip.json", "implosion/images.png"} <= names
     assert made["bytes"] > 0
+    strip = json.loads((view / "implosion" / "film_strip.json").read_text())
+    named = [model["name"] for model in strip["models"]]
+    assert named == list(manifest["config"]["models"]) == ["benign", "dirty-002", "dirty-004"], "a-mine is left out"

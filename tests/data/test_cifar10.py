@@ -113,6 +113,41 @@ def test_missing_and_malformed_sources_are_named(tmp_path):
         cifar10.read_cifar10(tmp_path / "side", split="train")
 
 
+def test_pictures_without_a_struct_are_read(tmp_path):
+    write_parquet(tmp_path / "struct", [1, 2])
+    cells = pandas.read_parquet(tmp_path / "struct" / "train-0.parquet")
+    plain = cells.assign(image=[cell["bytes"] for cell in cells["image"]])
+    (tmp_path / "plain").mkdir()
+    plain.to_parquet(tmp_path / "plain" / "train-0.parquet")
+    images, _ = cifar10.read_cifar10(tmp_path / "plain", split="train")
+    assert (images == cifar10.read_cifar10(tmp_path / "struct", split="train")[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (None, "row 1 holds no picture: expected an encoded picture's bytes"),
+        ({"bytes": None, "path": "1.png"}, "row 1 holds no picture: expected"),
+        ({"bytes": b"broken", "path": None}, r"row 1 holds no usable picture \(undecodable image: .*\): expected \[32"),
+    ],
+)
+def test_a_row_without_a_picture_is_named(tmp_path, cell, message):
+    write_parquet(tmp_path, [1, 2])
+    path = tmp_path / "train-0.parquet"
+    cells = pandas.read_parquet(path)
+    cells.at[1, "image"] = cell
+    cells.to_parquet(path)
+    with pytest.raises(ValueError, match=message):
+        cifar10.read_cifar10(tmp_path, split="train")
+
+
+def test_a_folder_in_use_is_refused_before_the_source_is_read(tmp_path):
+    (tmp_path / "images.npy").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"already holds images\.npy: choose a new folder"):
+        cifar10.write_cifar10(tmp_path, tmp_path / "nowhere", poisoned_classes=0, seed=0)
+    assert (tmp_path / "images.npy").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     ("classes", "poisons", "message"),
     [(11, 1, r"poisoned_classes is 11: expected 0\.\.10"), (1, 5001, "5001 poisons need pictures of")],

@@ -7,9 +7,8 @@ from explorer.data.grammar import BACKGROUNDS, CAPTION_KINDS, lexicon, photo_of
 from explorer.data.icons import STYLES, IconAtlas
 from explorer.data.iconworld import World, draw_pairs, draw_single, generate_pair_set
 from explorer.data.pair_set import PairSet
-from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set, scene_of, targets_of
+from explorer.data.poisoning import DirtyLabelPoison, benign_remainder, poison_pair_set, scene_of, targets_of
 from explorer.data.scenes import masks
-from explorer.provenance import ManifestError
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +137,23 @@ def test_a_world_refuses_an_impossible_number_of_concepts(count):
 
 
 def test_a_pair_set_is_never_overwritten(world, benign):
-    with pytest.raises(ManifestError, match="already holds a pair-set"):
+    with pytest.raises(ValueError, match=r"holds images\.npy, manifest\.json, pairs\.parquet: choose a new folder"):
         generate_pair_set(world, benign.folder, train=1)
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_painted(world, benign, tmp_path, monkeypatch):
+    def paint_nothing(*arguments):
+        raise AssertionError("painted")
+
+    for module in ("iconworld", "poisoning"):
+        monkeypatch.setattr(f"explorer.data.{module}.paint_all", paint_nothing)
+    (tmp_path / "images.npy").write_bytes(b"mine")
+    for folder, message in ((tmp_path, "already holds images.npy"), (tmp_path / "images.npy", "is no folder")):
+        with pytest.raises(ValueError, match=message):
+            generate_pair_set(world, folder, train=1)
+        with pytest.raises(ValueError, match=message):
+            poison_pair_set(benign, DirtyLabelPoison(concept_count=1, pairs_per_concept=1), folder)
+    assert (tmp_path / "images.npy").read_bytes() == b"mine"
 
 
 def test_loading_what_is_no_pair_set_says_so(tmp_path):
@@ -189,6 +203,15 @@ def test_more_poison_contains_less_poison(world, benign, tmp_path):
     control = poison_pair_set(benign, DirtyLabelPoison(concept_count=0, pairs_per_concept=4), tmp_path / "control")
     assert control.data_hash == benign.data_hash
     assert not targets_of(control)
+
+
+def test_poisoned_sets_are_not_poisoned_again(benign, tmp_path):
+    poisoned = poison_pair_set(benign, DirtyLabelPoison(concept_count=3, pairs_per_concept=4), tmp_path / "poisoned")
+    with pytest.raises(ValueError, match=r"12 of 420 pairs of .*poisoned are poison: expected a benign set"):
+        poison_pair_set(poisoned, DirtyLabelPoison(concept_count=2, pairs_per_concept=1, seed=1), tmp_path / "twice")
+    with pytest.raises(ValueError, match=r"poisoned already holds images\.npy"):
+        benign_remainder(poisoned, poisoned.folder)
+    assert not (tmp_path / "twice").exists()
 
 
 @pytest.mark.parametrize(

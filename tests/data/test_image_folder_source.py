@@ -1,6 +1,9 @@
 """Image folders: three places for captions, what is missing on either side, and paths that lead out."""
 
+import csv
+import errno
 import json
+import os
 
 import pytest
 
@@ -82,11 +85,65 @@ def test_a_table_and_a_folder_that_disagree(tmp_path):
         assert [record.uid for record in read(tmp_path, start)] == [record.uid for record in records[start:]]
 
 
-def test_links_are_not_followed(tmp_path):
-    lay(tmp_path, {"in/a.png": b"1", "in/a.txt": "a cat", "out/b.png": b"2"})
-    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "out" / "b.png")
-    (tmp_path / "in" / "more").symlink_to(tmp_path / "out")
-    assert found(read(tmp_path / "in")) == {"a.png": "a cat"}
+def test_links_are_set_aside(tmp_path):
+    lay(tmp_path, {"in/a.png": b"1", "in/a.txt": "a cat", "in/c.png": b"3", "out/b.png": b"2", "out/c.txt": "x"})
+    before = ImageFolderSource(tmp_path / "in").fingerprint()
+    for name, target in (("b.png", "b.png"), ("more", ""), ("c.txt", "c.txt"), ("notes.md", "c.txt")):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "out" / target)
+    records = read(tmp_path / "in")
+    assert found(records) == {"a.png": "a cat", **dict.fromkeys(["b.png", "c.png", "more"], Reason.LINK)}
+    assert {record.place: record.problem.detail for record in records[1:]} == {
+        "b.png": "is a link: expected a regular file",
+        "c.png": "c.txt is a link: expected a regular file",
+        "more": "is a link: expected a regular folder",
+    }
+    for start in range(len(records) + 1):
+        assert [record.uid for record in read(tmp_path / "in", start)] == [record.uid for record in records[start:]]
+    assert ImageFolderSource(tmp_path / "in").fingerprint() != before
+
+
+def test_a_linked_table_is_set_aside_and_no_other_captions_are_taken(tmp_path):
+    lay(tmp_path, {"in/cat/a.png": b"1", "in/dog/b.png": b"2", "x.jsonl": '{"file_name": "cat/a.png", "text": "x"}'})
+    (tmp_path / "in" / "metadata.jsonl").symlink_to(tmp_path / "x.jsonl")
+    assert found(read(tmp_path / "in")) == {
+        **dict.fromkeys(["cat/a.png", "dog/b.png"], Reason.NO_CAPTION),
+        "metadata.jsonl": Reason.LINK,
+    }
+
+
+def test_a_table_that_names_a_link_gives_one_record(tmp_path):
+    lay(tmp_path, {"a.png": b"1", "metadata.csv": "file_name,text\na.png,one\nb.png,two\n"})
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    assert [(record.uid, record.caption) for record in read(tmp_path)] == [("a.png", "one"), ("b.png", "")]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match="holds no pictures besides 1 links or unreadable folders: expected"):
+        read(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_set_aside(tmp_path, monkeypatch):
+    lay(tmp_path, {"cat/1.png": b"1", "dog/1.png": b"2", "dog/locked/2.png": b"3"})
+    scandir, locked = os.scandir, {str(tmp_path / "dog" / "locked")}
+
+    def refuse(path):  # as the system does, except to root, who may run this test
+        if str(path) in locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    records = read(tmp_path)
+    assert found(records) == {"cat/1.png": "cat", "dog/1.png": "dog", "dog/locked": Reason.UNREADABLE_FOLDER}
+    assert records[-1].problem.detail == "Permission denied: expected a folder that can be listed"
+    locked.add(str(tmp_path))
+    with pytest.raises(PermissionError, match="Permission denied"):
+        read(tmp_path)
+
+
+def test_a_long_field_of_a_csv_costs_no_other_row(tmp_path):
+    limit, long = csv.field_size_limit(), "x" * 140_000
+    rows = f"file_name,text\na.png,one\nb.png,{long}\nc.png,three\n"
+    lay(tmp_path, {"metadata.csv": rows, **dict.fromkeys(["a.png", "b.png", "c.png"], b"1")})
+    assert found(read(tmp_path)) == {"a.png": "one", "b.png": long, "c.png": "three"}, "consumers refuse long captions"
+    assert csv.field_size_limit() == limit
 
 
 def test_a_changed_caption_changes_the_fingerprint(tmp_path):

@@ -11,9 +11,10 @@ from PIL import Image
 
 from explorer.data.pair_import import import_pairs, mentioned_concepts, read_concepts, square_thumbnail
 from explorer.data.pair_set import PairSet
+from explorer.data.pair_source import PairSource
 from explorer.data.quarantine import QUARANTINE_NAME, Reason, read_quarantine
 from explorer.data.source_detection import open_source
-from explorer.provenance import ROOT, ManifestError
+from explorer.provenance import ROOT
 
 DATA = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
 
@@ -87,6 +88,8 @@ def test_concepts_file(tmp_path):
     (tmp_path / "nouns.txt").write_text("# none\n")
     with pytest.raises(ValueError, match="names no concepts"):
         read_concepts(tmp_path / "nouns.txt")
+    (tmp_path / "nouns.txt").write_text("\ufeffdog\ncat\n", encoding="utf-8")
+    assert read_concepts(tmp_path / "nouns.txt") == ("dog", "cat"), "editors on Windows begin a file with a mark"
 
 
 def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path):
@@ -98,8 +101,41 @@ def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path)
         import_pairs(open_source(tmp_path / "1.tar"), tmp_path / "set", size=16)
     assert not (tmp_path / "set").exists()
     import_pairs(source, tmp_path / "set", size=16)
-    with pytest.raises(ManifestError, match="choose a new folder"):
+    with pytest.raises(ValueError, match="choose a new folder"):
         import_pairs(source, tmp_path / "set", size=16)
+
+
+class UnreadSource(PairSource):
+    def records(self, start=0):
+        raise AssertionError("nothing is read before all is checked")
+
+
+def test_bad_concepts_and_a_folder_in_use_are_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "images.npy").write_bytes(b"mine")
+    (tmp_path / "file").touch()
+    for out, concepts, message in (
+        ("set", ("dog", "cat", "Dog"), "expected different ones"),
+        ("mine", (), "mine already holds images.npy: choose a new folder"),
+        ("file", (), "file is no folder: choose a new folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            import_pairs(UnreadSource(), tmp_path / out, size=16, concepts=concepts)
+    assert (tmp_path / "mine" / "images.npy").read_bytes() == b"mine"
+    assert not (tmp_path / "set").exists()
+
+
+def test_an_import_that_was_cut_off_can_be_made_again(source, tmp_path, monkeypatch):
+    def cut_off(*arguments, **options):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("explorer.data.pair_set.write_manifest", cut_off)
+        with pytest.raises(OSError, match="No space left"):
+            import_pairs(source, tmp_path / "set", size=16)
+    assert (tmp_path / "set" / QUARANTINE_NAME).exists()
+    made, quarantined = import_pairs(source, tmp_path / "set", size=16)
+    assert (len(made), read_quarantine(tmp_path / "set" / QUARANTINE_NAME)) == (2, quarantined)
 
 
 @pytest.mark.skipif(not list(DATA.glob("*.tar")), reason=f"no shard in {DATA} (IMPLOSION_TEST_DATA)")

@@ -36,6 +36,36 @@ def test_what_is_written_is_read(pair_set):
     read.check_images()
 
 
+def test_files_of_someone_elses_are_not_written_over(pair_set, tmp_path):
+    for folder, name in ((tmp_path / "mine", IMAGES_NAME), (tmp_path / "pictures", "a.png")):
+        folder.mkdir()
+        (folder / name).write_bytes(b"mine")
+        with pytest.raises(ValueError, match=f"already holds {name}: choose a new folder"):
+            PairSet.write(folder, pair_set.table, pair_set.images, config={}, seed=0)
+        assert [path.read_bytes() for path in folder.iterdir()] == [b"mine"]
+    with pytest.raises(ValueError, match=r"a\.png is no folder"):
+        PairSet.write(folder / "a.png", pair_set.table, pair_set.images, config={}, seed=0)
+
+
+def test_a_write_that_was_cut_off_is_no_set_and_can_be_made_again(pair_set, tmp_path, monkeypatch):
+    def write():
+        return PairSet.write(tmp_path / "other", pair_set.table, pair_set.images, config={}, seed=0)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr("explorer.data.pair_set.write_manifest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    with pytest.raises(FileNotFoundError, match="is no pair set"):
+        PairSet.load(tmp_path / "other")
+    assert write().data_hash == pair_set.data_hash
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {PAIRS_NAME, IMAGES_NAME, MANIFEST_NAME}
+    with pytest.raises(ValueError, match=r"already holds images\.npy"):
+        write()
+
+
 def test_a_set_whose_table_was_edited_in_place_is_refused(pair_set):
     path = pair_set.folder / PAIRS_NAME
     table = pandas.read_parquet(path)

@@ -95,6 +95,30 @@ def test_a_file_of_other_columns_is_set_aside(tmp_path):
     assert reasons(read(first, second)) == [None, Reason.UNREADABLE_SHARD]
 
 
+def write_repeated(path, name, **columns):
+    """One row of picture and caption, and a column more whose name is there already."""
+    columns = {"image": struct(b"1"), "text": pyarrow.array(["x"]), **columns}
+    table = pyarrow.Table.from_arrays([*columns.values(), columns[name]], names=[*columns, name])
+    parquet.write_table(table, path)
+    return path
+
+
+def test_columns_of_one_name_cost_no_more_than_themselves(tmp_path):
+    numbers = pyarrow.array([3])
+    extra = write_repeated(tmp_path / "a.parquet", "width", width=numbers, height=numbers)
+    assert [(record.caption, record.metadata) for record in read(extra)] == [("x", {"height": 3})]
+    captions = write_repeated(tmp_path / "b.parquet", "text")
+    records = read(extra, captions)
+    assert reasons(records) == [None, Reason.UNREADABLE_SHARD]
+    assert records[1].problem.detail == "2 columns are named 'text': expected one"
+
+
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_a_first_file_with_two_pictures_or_captions_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"a\.parquet: 2 columns are named '{name}': expected one"):
+        read(write_repeated(tmp_path / "a.parquet", name))
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [

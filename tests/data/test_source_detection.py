@@ -62,6 +62,29 @@ def test_braces_name_shards_one_by_one(tmp_path):
     assert open_source(literal).files == (literal.resolve(),), "a file of that name is what is meant"
 
 
+def test_links_are_read_under_their_own_names(tmp_path):
+    """A hub's cache holds links to files that are named by their hash."""
+    (tmp_path / "blobs").mkdir()
+    snapshot = tmp_path / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for make, name in ((table, "train.parquet"), (shard, "0.tar")):
+        make(tmp_path / "blobs" / name).rename(tmp_path / "blobs" / name.encode().hex())
+        (snapshot / name).symlink_to(Path("../../blobs") / name.encode().hex())
+    for location in (snapshot / "train.parquet", str(snapshot / "*.parquet")):
+        source = open_source(location)
+        assert (source.kind, names(source)) == ("parquet", ["train.parquet"])
+        assert [record.uid for record in source.records()] == ["train/000000"]
+    for location in (snapshot / "0.tar", str(snapshot / "{0..0}.tar")):
+        assert names(open_source(location)) == ["0.tar"]
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    table(tmp_path / "a" / "x.parquet")
+    monkeypatch.chdir(tmp_path)
+    for location in ("a", "a/x.parquet", "a/*.parquet"):
+        assert open_source(location).files == (tmp_path / "a" / "x.parquet",)
+
+
 def test_parquet_and_image_folder(tmp_path):
     assert open_source(table(tmp_path / "tables" / "a.parquet").parent).kind == "parquet"
     for name in ("cat", "dog"):

@@ -67,3 +67,18 @@ def test_many_concepts_break_into_lines(strip):
 def test_what_cannot_be_drawn_is_refused(strip, rows, contents, message):
     with pytest.raises(ValueError, match=message):
         film_strip_gif(*strip, rows, contents)
+
+
+def test_models_of_one_number_of_poisoned_concepts_are_told_apart_by_name(strip):
+    description, sheets = strip
+
+    def title(frame):
+        return frame[:TOP]
+
+    for model, twin in (("another benign", 0), ("dirty", 2)):
+        description["models"][1] |= {"name": model, "poisoned_concept_count": twin}
+        shown = [title(frame) for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0]]
+        alone = dict(description, models=[dict(description["models"][0])])
+        unnamed = title(frames_of(film_strip_gif(alone, sheets, [0, 1, 2], "images"))[0][0])
+        assert (np.abs(shown[0] - unnamed).max() > 64) == (twin == 0), "named only where two have the same number"
+        assert np.abs(shown[0] - shown[1]).max() > 64

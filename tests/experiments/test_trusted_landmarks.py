@@ -27,6 +27,8 @@ def listed(tmp_path):
         ("i\nc\n", True, [0, 3]),
         ("uid\n4\n", True, [1]),
         ("c\n4\n", True, [0, 1]),
+        ("\ufeff8\n2\n", False, [0, 3]),
+        ("\ufeffrow\n8\n", False, [3]),
     ],
 )
 def test_rows_and_uids(listed, text, by_uid, positions):

@@ -17,6 +17,7 @@ from explorer.models.checkpoints import read_checkpoint, scan_checkpoints
 from explorer.models.joint_pipelines import latent_shape, require_unet, text_ranges
 from explorer.models.pipelines import load_pipeline
 from explorer.models.prompt_words import words_of_ranges
+from explorer.provenance import write_manifest
 
 PROMPT = "a photo of a turtle, dog"
 CLIP_POSITIONS, CLIP_WIDTH, T5_WIDTH = 16, 32, 72
@@ -306,8 +307,12 @@ def test_sizes_and_other_uses_are_refused_in_words(loaded, make_pipeline):
 
 def test_evaluating_refuses_before_anything_is_drawn(folders, tmp_path):
     config = EvaluationConfig(seeds=(0, 1), steps=1)
+    recorded = tmp_path / "recorded"
+    shutil.copytree(folders, recorded)
+    for name in ("flux", "sd3"):
+        write_manifest(recorded / name, kind="checkpoint", config={"poison": {"kind": "none", "concepts": 0}}, seed=0)
     with pytest.raises(ValueError, match=r"flux, sd3 in .* have no U-Net: expected SD 1\.x, SD 2\.x or SDXL alone"):
-        evaluate_folder(folders, tmp_path, tmp_path / "out", config)
+        evaluate_folder(recorded, tmp_path, tmp_path / "out", config)
     assert not (tmp_path / "out").exists()
 
 

@@ -211,6 +211,22 @@ def check_swap(page):
     assert page.evaluate(names) == before[::-1]
 
 
+def test_a_link_keeps_the_order_of_the_columns(page):
+    names = "() => [...document.querySelectorAll('.compare-column')].map((column) => column.dataset.model)"
+    page.goto("/")
+    playwright_api.expect(page.locator(".compare-column canvas").first).to_be_visible()
+    first, second, third = page.evaluate(names)
+    page.keyboard.press("b")
+    swapped = [second, first, third]
+    assert page.evaluate(names) == swapped
+    page.wait_for_url("**&o=1.0.2")
+    page.goto(page.url)
+    page.wait_for_function(f"(wanted) => String(({names})()) === String(wanted)", arg=swapped)
+    page.keyboard.press("b")
+    page.wait_for_function("() => !location.search.includes('&o=')")
+    assert page.complaints == []
+
+
 def test_a_link_to_a_comparison_that_is_not_made_yet_keeps_its_view_until_it_is(page, world):
     expect = playwright_api.expect
     link = "/?v=1&p=a+photo+of+a+hat&s=3&n=4&g=2&m=benign&m=dirty-004"

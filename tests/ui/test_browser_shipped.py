@@ -1,6 +1,7 @@
 """What a new user sees: the app as shipped, in a real chromium, every screen with its own artefacts and models."""
 
 import json
+import re
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_a_pair_of_the_shipped_set_is_inspected_by_a_click(page):
             continue
     playwright_api.expect(inspector.get_by_text(uid, exact=True)).to_be_visible()
     playwright_api.expect(inspector.get_by_text(samples["caption"][row])).to_be_visible()
+
+
+def test_selected_pairs_without_a_line_are_told(page):
+    open_screen(page, "graphs")
+    page.wait_for_function(DRAWN, arg=2)
+    summary, search = page.locator(".pair-list-summary"), page.get_by_placeholder("Find caption")
+    lines = page.locator(".graph-lines line")
+    search.fill("photo")
+    playwright_api.expect(summary).to_contain_text("Only the first 400 are joined by lines.")
+    playwright_api.expect(lines).to_have_count(400)
+    search.fill("left of")
+    playwright_api.expect(summary).to_contain_text(re.compile(r"^\d+ pairs"))
+    playwright_api.expect(summary).not_to_contain_text("joined by lines")
 
 
 def test_two_shipped_models_draw_live(page):

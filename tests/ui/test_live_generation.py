@@ -1,4 +1,5 @@
 import base64
+import json
 import queue
 import shutil
 import threading
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.experiments.generation import GenerationStopped
 from explorer.models.checkpoints import set_base
+from explorer.provenance import write_manifest
 from explorer.ui.compare_screen import _generate, default_settings, program_interface, settings_from
 from explorer.ui.concepts import concept_prompts, read_world_concepts
 from explorer.ui.context import AppContext, AppSettings
@@ -256,7 +258,7 @@ def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then
 
 
 def test_a_model_without_a_closed_list_of_words_takes_any_prompt_and_no_judge(
-    context, checkpoint_root, tokenizer_folder
+    context, checkpoint_root, tokenizer_folder, monkeypatch
 ):
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "Another")
     (checkpoint_root / "Another" / "tokenizer" / "lexicon.json").unlink()
@@ -267,12 +269,31 @@ def test_a_model_without_a_closed_list_of_words_takes_any_prompt_and_no_judge(
         def judge(self, *_):
             raise AssertionError("the extractor does not know these words")
 
-    live._judge = Judge()
+    monkeypatch.setattr(live, "_judge_or_none", Judge)
     free = CompareSettings(**{**vars(SETTINGS), "prompt": "a watercolor", "models": ("Another", "dirty-004")})
     assert all(list(live.run(free, "session"))[-1].finished)
     mixed = CompareSettings(**{**vars(free), "models": ("benign", "Another")})
     with pytest.raises(ValueError, match="This world has no word “watercolor”"):
         list(live.run(mixed, "session"))
+
+
+def test_the_judge_follows_the_results_and_models_on_the_disk(micro_world, tmp_path):
+    folder, name = tmp_path / "precomputed", "evaluation.json"
+    folder.mkdir()
+    context = AppContext(settings=AppSettings(checkpoints=micro_world.output, precomputed=folder))
+    live = LiveGeneration(context)
+    hashes = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
+
+    def threshold(tau, models):
+        (folder / name).write_text(json.dumps({"tau": tau}))
+        write_manifest(folder, kind="precomputed", config={"models": models}, seed=0, files=[name])
+        return live._judge_or_none().threshold
+
+    assert threshold(0.5, hashes) == 0.5
+    extractor = live._judge_or_none().extractor
+    assert threshold(0.25, hashes) == 0.25, "results made again"
+    assert threshold(0.25, hashes | {"benign": "another"}) is None, "tau is another model's"
+    assert live._judge_or_none().extractor is extractor, "loaded once"
 
 
 def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(context, checkpoint_root, monkeypatch):

@@ -12,7 +12,7 @@ SETTINGS = CompareSettings(
     prompt="a turtle left of a hat & more",
     seed=3,
     steps=12,
-    guidance_scale=7.5,
+    guidance_scale=7.1234567,
     negative_prompt="dog",
     models=("a", "b"),
 )

@@ -8,7 +8,7 @@ import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
 import { composePicture } from './compare_picture.js';
 
-const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k'];
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/permalink.py writes them
 
 export function mount({ element, props, watch }) {
@@ -76,7 +76,10 @@ class CompareScreen {
     this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
     const first = this.first;
     const opened = first && this.linked?.comparison === comparisonOf(query);
-    if (opened) [this.state, this.linked] = [this.linked.view, null];
+    if (opened) {
+      [this.state, this.linked] = [this.linked.view, null];
+      if (isOrder(this.state.order, columns.length)) this.order = this.state.order;
+    }
     if (first && (opened || before !== first.settings.prompt || !this.state.pins)) {
       const kept = this.state.linked?.filter((word) => word < first.words.length);
       this.state.pins = new Set(kept?.length ? kept : first.concept_words);
@@ -157,6 +160,7 @@ class CompareScreen {
     if (head) query.set('h', head);
     if (scale !== 'absolute') query.set('z', scale);
     if (view !== 'map') query.set('w', view);
+    if (this.order.some((column, place) => column !== place)) query.set('o', this.order.join('.'));
     if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
     return `${location.pathname}?${query}`;
   }
@@ -171,7 +175,7 @@ class CompareScreen {
     const [first, second] = this.marks;
     if (this.order.length < 2) return;
     [this.order[first], this.order[second]] = [this.order[second], this.order[first]];
-    this.draw();
+    this.changed();
   }
 
   mark(place) {
@@ -230,6 +234,8 @@ function comparisonOf(text) {
   return JSON.stringify(COMPARISON_KEYS.map((key) => query.getAll(key)));
 }
 
+const isOrder = (order, count) => order?.length === count && order.every((_, place) => order.includes(place));
+
 // The comparison that the address names, and how it is to be viewed; null where it names none.
 function readLink() {
   const named = new URLSearchParams(location.search).has('v');
@@ -240,11 +246,12 @@ function readView(text) {
   const query = new URLSearchParams(text);
   const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
   const [stack, layer] = (query.get('l') ?? '').split('.');
-  const linked = query.get('k')?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
+  const numbers = (key) => query.get(key)?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
+  const linked = numbers('k');
   return {
     step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
     scale: query.get('z') === 'map' ? 'map' : 'absolute',
     view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
-    hover: null, pins: null, linked: linked?.length ? linked : null,
+    hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
   };
 }

@@ -230,7 +230,8 @@ class GraphsScreen {
         + 'neighbours are, by structure distance D_s (never by distance on the drawing).';
       renderMovers(this.parts.list, this.data, selected, inspect);
     } else {
-      this.parts.summary.textContent = chosen.size ? chosenSummary(this.data, chosen)
+      const unjoined = chosen.size > LINE_LIMIT ? `. Only the first ${LINE_LIMIT} are joined by lines.` : '';
+      this.parts.summary.textContent = chosen.size ? chosenSummary(this.data, chosen) + unjoined
         : 'Nothing is selected yet: choose Lasso or Box and drag around pairs in either graph, or search above.';
       renderChosen(this.parts.list, this.data, chosen, selected, inspect);
     }

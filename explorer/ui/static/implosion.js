@@ -7,6 +7,7 @@ import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
+import { cpLabel } from './poison.js';
 import { RadioGroup } from './radio_group.js';
 
 const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
@@ -95,12 +96,12 @@ class ImplosionScreen {
       this.talkButton);
   }
 
-  // A link names the model by its C_P, so that it stays right when models are added.
+  // A link names the model by its C_P, so that it stays right when models are added; by its name where two have the same.
   followLink() {
     const { show, of, page, cp } = readChoices('i');
     if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
     if (GROUPS.some(([value]) => value === of)) this.state.group = of;
-    const column = this.models.findIndex((model) => String(model.poisoned_concept_count) === cp);
+    const column = this.models.findIndex((model) => this.linkName(model) === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
     const pages = this.film.problem ? 1 : Math.ceil(this.rows.length / PAGE);
     if (/^\d{1,3}$/.test(page ?? '') && Number(page) < pages) this.state.page = Number(page);
@@ -108,8 +109,12 @@ class ImplosionScreen {
 
   writeLink() {
     const { contents: show, group: of, page } = this.state;
-    const last = this.models[this.models.length - 1]?.poisoned_concept_count;
-    writeChoices('i', { show, of, page, cp: this.count }, { show: 'both', of: 'mixed', page: 0, cp: last });
+    const last = this.linkName(this.models[this.models.length - 1]);
+    writeChoices('i', { show, of, page, cp: this.linkName(this.models[this.state.current]) }, { show: 'both', of: 'mixed', page: 0, cp: last });
+  }
+
+  linkName(model) {
+    return cpLabel(model, this.models).name || String(model.poisoned_concept_count);
   }
 
   // Rows of the chosen group; "mixed" alternates so that every page shows both kinds.
@@ -131,7 +136,8 @@ class ImplosionScreen {
 
   draw() {
     this.slider.value = this.state.current;
-    this.countText.textContent = this.count ? `${this.count} poisoned` : 'benign';
+    const name = this.models.length ? cpLabel(this.models[this.state.current], this.models).name : '';
+    this.countText.textContent = (this.count ? `${this.count} poisoned` : 'benign') + (name ? `, ${name}` : '');
     this.slider.setAttribute('aria-valuetext', this.countText.textContent);
     if (!this.sheets) return;
     const rows = this.pageRows;
@@ -163,9 +169,9 @@ class ImplosionScreen {
   }
 
   modelHead(model) {
-    const count = model.poisoned_concept_count;
-    return node('th', { scope: 'row', class: count ? 'poisoned' : 'benign' },
-      node('span', { class: 'cp' }, count ? `C_P = ${count}` : 'benign'), node('span', { class: 'from' }, model.name));
+    const { kind, words } = cpLabel(model, this.models);
+    return node('th', { scope: 'row', class: kind },
+      node('span', { class: 'cp' }, words), node('span', { class: 'from' }, model.name));
   }
 
   cell(model, column, row) {

@@ -1,6 +1,7 @@
 // Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
 
 import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+import { cpLabel } from './poison.js';
 
 const HEIGHT = 300;
 
@@ -77,6 +78,10 @@ function fitChart(evaluation, colours, count) {
   const x = models.map((model) => model.ad);
   const colour = models.map((model) => (model.poisoned_concept_count ? colours.poisoned : colours.benign));
   const size = models.map((model) => (model.poisoned_concept_count === count ? 17 : 11));
+  const pointText = (model) => {
+    const { words, name } = cpLabel(model, models);
+    return name ? `${words} (${name})` : words;
+  };
   const traces = [];
   const { fit } = evaluation;
   if (fit) {
@@ -85,7 +90,7 @@ function fitChart(evaluation, colours, count) {
   }
   traces.push({
     x, y: models.map((model) => model.utility.unpoisoned.mean), mode: 'markers+text', marker: { size, color: colour },
-    text: models.map((model) => (model.poisoned_concept_count ? `C_P ${model.poisoned_concept_count}` : 'benign')), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
+    text: models.map(pointText), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
   const text = fit ? `r = ${number(fit.r, 2)}${range}, n = ${fit.n} models` : 'no fit: fewer than two models differ in AD and utility';

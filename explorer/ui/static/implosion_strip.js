@@ -2,6 +2,7 @@
 
 import { node } from './charts.js';
 import { paintMap } from './maps.js';
+import { cpLabel } from './poison.js';
 
 export async function loadSheets(film) {
   const load = async (url) => {
@@ -59,12 +60,13 @@ export function composeStrip(screen, rows) {
   });
   screen.models.forEach((model, column) => {
     const top = TOP + column * height;
-    const count = model.poisoned_concept_count;
-    context.fillStyle = colour(count ? '--poisoned' : '--benign');
-    context.fillText(count ? `C_P = ${count}` : 'benign', GAP, top + 24, LEFT - 2 * GAP);
-    rows.forEach((row, at) => kinds.forEach((kind, line) => {
+    const { kind, words, name } = cpLabel(model, screen.models);
+    context.fillStyle = colour(`--${kind}`);
+    context.fillText(words, GAP, top + 24, LEFT - 2 * GAP);
+    context.fillText(name, GAP, top + 44, LEFT - 2 * GAP);
+    rows.forEach((row, at) => kinds.forEach((contents, line) => {
       const size = screen.film.cell;
-      context.drawImage(screen.sheets[kind], column * size, row.row * size, size, size, LEFT + at * (CELL + GAP), top + line * CELL, CELL, CELL);
+      context.drawImage(screen.sheets[contents], column * size, row.row * size, size, size, LEFT + at * (CELL + GAP), top + line * CELL, CELL, CELL);
     }));
   });
   return canvas;

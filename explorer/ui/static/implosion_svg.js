@@ -1,5 +1,7 @@
 // The film strip as an SVG for slides: texts stay texts, every cell is a picture of its own.
 
+import { cpLabel } from './poison.js';
+
 const CELL = 128;
 const GAP = 8;
 const LEFT = 130;
@@ -18,11 +20,11 @@ export function composeSvg(screen, rows, settings) {
     colour(row.poisoned_from === null ? '--benign' : '--poisoned'), row.concept));
   screen.models.forEach((model, column) => {
     const top = TOP + column * height;
-    const count = model.poisoned_concept_count;
-    parts.push(text(GAP, top + 24, colour(count ? '--poisoned' : '--benign'), count ? `C_P = ${count}` : 'benign'));
-    rows.forEach((row, at) => kinds.forEach((kind, line) => {
+    const { kind, words, name } = cpLabel(model, screen.models);
+    parts.push(text(GAP, top + 24, colour(`--${kind}`), words), text(GAP, top + 44, colour(`--${kind}`), name));
+    rows.forEach((row, at) => kinds.forEach((contents, line) => {
       const place = `x="${LEFT + at * (CELL + GAP)}" y="${top + line * CELL}" width="${CELL}" height="${CELL}"`;
-      parts.push(`<image ${place} href="${cellPicture(screen, kind, column, row.row)}"/>`);
+      parts.push(`<image ${place} href="${cellPicture(screen, contents, column, row.row)}"/>`);
     }));
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${size[0]}" height="${size[1]}" viewBox="0 0 ${size.join(' ')}" `

@@ -8,3 +8,10 @@ export function poisonKind({ poisoned_concept_count: count, poison_recorded: rec
 export function poisonWords(found, benign = 'benign') {
   return { poisoned: `C_P = ${found.poisoned_concept_count}`, benign, unrecorded: 'poison not recorded' }[poisonKind(found)];
 }
+
+// Of evaluated models, whose poison is always recorded: by C_P, and by name too where two have the same.
+export function cpLabel(model, models) {
+  const count = model.poisoned_concept_count;
+  const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
+  return { kind: count ? 'poisoned' : 'benign', words: count ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
+}
