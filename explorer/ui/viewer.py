@@ -34,9 +34,10 @@ def viewer(module: str, value: Any, *, elem_id: str, label: str, events: tuple[s
     """A viewer drawn by ``static/<module>.js`` that reads ``value`` (small, JSON-serialisable).
 
     Args:
-        label: what a screen reader calls the region.
+        label: what a screen reader calls the region and its heading.
     """
     template = (
+        f'<h2 class="visually-hidden">{label[0].upper()}{label[1:]}</h2>'
         f'<div class="viewer-root" role="region" aria-label="{label}"><p class="loading">Loading {label}…</p></div>'
     )
     return gr.HTML(

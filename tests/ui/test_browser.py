@@ -58,6 +58,7 @@ def test_every_screen_opens(page, theme):
     expect(page.get_by_role("heading", name="Implosion Explorer")).to_be_visible()
     expect(page.locator("body.dark")).to_have_count(1 if theme == "dark" else 0)
     expect(page.locator(".compare-column canvas").first).to_be_visible()
+    expect(page.get_by_role("heading", name="Comparison", level=2)).to_be_attached()
     expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
     for screen in SCREENS:
         page.get_by_role("tab", name=screen, exact=True).click()
