@@ -35,7 +35,9 @@ def train(
     """Train autoencoder, extractor, base, benign control and poisoned models; run it again to resume."""
     from explorer.experiments.build_world import WorldBuild
     from explorer.experiments.recipes import find_recipe
+    from explorer.models.placement import check_place
 
+    check_place(device, None)
     variant = bool(seed or rank_rotation)
     chosen = find_recipe(recipe).variant(seed=seed, rank_rotation=rank_rotation)
     chosen.fine_tuning_world()  # refuses an impossible rotation now, not after the base was trained

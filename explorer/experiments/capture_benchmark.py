@@ -126,17 +126,19 @@ def random_denoising(architecture: str, *, steps: int, guidance_scale: float, de
     """A U-Net of ``architecture`` (see ``UNET_CONFIGS``) in its native size, with random weights, noise and text.
 
     Raises:
-        ValueError: if there is no such architecture, or ``steps`` is below 1.
+        ValueError: if there is no such architecture, ``steps`` is below 1, or this machine lacks the device.
     """
     import torch
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     from explorer.models.architectures import UNET_CONFIGS
+    from explorer.models.placement import check_place
 
     if architecture not in UNET_CONFIGS:
         raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")
     if steps < 1:
         raise ValueError(f"steps is {steps}: expected at least 1")
+    check_place(device, None)
     config = UNET_CONFIGS[architecture]
     torch.manual_seed(seed)
     side, conditions = config["sample_size"], {}

@@ -156,10 +156,13 @@ def benchmark_training(
         over rounds of ours / plain, and the seconds of encoding the pairs once.
 
     Raises:
-        ValueError: for a number below 1, or pairs that do not fill whole batches.
+        ValueError: for a number below 1, pairs that do not fill whole batches, or a device that this machine lacks.
     """
     import torch
 
+    from explorer.models.placement import check_place
+
+    check_place(device, None)
     settings = {"batch_size": batch_size, "steps": steps, "warmup": warmup, "rounds": rounds, "pairs": pairs}
     for name, value in settings.items():
         if value < 1:

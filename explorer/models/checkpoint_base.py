@@ -15,6 +15,7 @@ from explorer.models.checkpoint_contents import (
     component_classes,
     component_folder,
     predicts_velocity,
+    unreadable_problem,
 )
 from explorer.models.model_families import FAMILY_NAMES, TRANSFORMER_FAMILIES, pipeline_family, single_file_parts
 from explorer.models.weight_files import WeightError, read_json, read_weights
@@ -50,6 +51,15 @@ def base_problem(
     """
     if base is None:
         return _missing_base(contents)
+    try:
+        return _problem_on_base(path, base, contents, trained_for, problem_of)
+    except OSError as error:
+        return f"its base pipeline {unreadable_problem(base, error)}"
+
+
+def _problem_on_base(
+    path: Path, base: Path, contents: Contents, trained_for: Any, problem_of: Callable[[Path], str | None]
+) -> str | None:
     if not base.is_dir():
         return f"its base pipeline {base.name} is not in {base.parent}"
     if not (base / "model_index.json").is_file():

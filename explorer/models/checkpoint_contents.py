@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from explorer.models.weight_files import (
     read_weights,
 )
 
-Kind = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle"]
+Kind = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle", "unreadable"]
 
 KIND_NAMES: dict[Kind, str] = {
     "pipeline": "pipeline folder",
@@ -36,6 +37,7 @@ KIND_NAMES: dict[Kind, str] = {
     "lora": "LoRA",
     "hub": "pipeline from the hub",
     "pickle": "pickle",
+    "unreadable": "folder",
 }
 REQUIRED_NETWORKS = {
     "StableDiffusionPipeline": ("unet",),
@@ -98,10 +100,18 @@ def read_contents(path: Path) -> Contents:
     """Recognise what lies at ``path``; what is wrong with it is in ``problem``, nothing is raised."""
     if is_pickle(path):
         return Contents(kind="pickle", problem=pickle_refusal(path))
-    file = lone_file(path)
-    if file is not None:
-        return _read_file(file)
-    return _read_folder(path)
+    try:
+        if path.is_dir():
+            os.scandir(path).close()  # a folder that may not be listed would look empty
+        file = lone_file(path)
+        return _read_folder(path) if file is None else _read_file(file)
+    except OSError as error:
+        return Contents(kind="unreadable", problem=unreadable_problem(path, error))
+
+
+def unreadable_problem(path: Path, error: OSError) -> str:
+    """Why it cannot be known what lies at ``path``, as one sentence."""
+    return f"{path.name} cannot be read: {error.strerror or error}"
 
 
 def lone_file(path: Path) -> Path | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from explorer.models.checkpoint_contents import (
     component_folder,
     is_bare_unet,
     read_contents,
+    unreadable_problem,
 )
 from explorer.models.model_families import (
     Family,
@@ -59,7 +61,8 @@ class Checkpoint:
     folder: Path
     """Where it lies; a file for a loose single file, LoRA or pickle."""
     kind: Kind
-    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded) or ``pickle``."""
+    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded), ``pickle`` or
+    ``unreadable``."""
     family: Family
     """Architecture: ``sd1``, ``sd2``, ``sdxl``, ``sd3``, ``flux`` or ``unknown``."""
     base: Path | None
@@ -89,8 +92,8 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
 
     A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
     ``config.json``, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles, and files that
-    hold no such model, are listed with the reason why they are refused. Folders whose manifest says that they are
-    something else are left out.
+    hold no such model, are listed with the reason why they are refused, and so are folders that cannot be read.
+    Folders whose manifest says that they are something else are left out.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -271,14 +274,28 @@ def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
-    if _is_checkpoint(folder):
+    try:
+        inside = None if _is_checkpoint(folder) else sorted(folder.iterdir())
+    except OSError:
+        inside = None  # listed as well, lest it vanish: reading it gives the reason
+    if inside is None:
         yield folder
     elif depth > 0 and _read_manifest(folder)[0].get("kind", MANIFEST_KIND) == MANIFEST_KIND:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and not path.name.startswith("."):
+        for path in inside:
+            if not path.name.startswith(".") and _may_be_folder(path):
                 yield from _candidates(path, depth - 1)
-            elif path.is_file() and (is_pickle(path) or path.suffix == ".safetensors"):
+            elif os.path.isfile(path) and (is_pickle(path) or path.suffix == ".safetensors"):
                 yield path
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Whether it is a folder or cannot be looked at, as behind a link into a closed folder."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -299,13 +316,14 @@ def _manifest_path(path: Path) -> Path:
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
     """The manifest, empty if there is none, and what is wrong with it."""
-    place = _manifest_path(path)
-    if not place.is_file():
-        return {}, None
     try:
-        return (read_json(place) if path.is_file() else read_manifest(path)), None
+        if not _manifest_path(path).is_file():
+            return {}, None
+        return (read_json(_manifest_path(path)) if path.is_file() else read_manifest(path)), None
     except (ManifestError, WeightError) as error:
         return {}, str(error)
+    except OSError as error:
+        return {}, unreadable_problem(path, error)
 
 
 def _name_of_base(path: Path, base: Path) -> str:

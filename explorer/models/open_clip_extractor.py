@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.models.placement import check_place
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import hash_file, hash_json
 
@@ -46,9 +47,10 @@ def load_open_clip(
 
     Raises:
         FileNotFoundError: if the weights or the folder are missing.
-        ValueError: for a model that open_clip does not know or that needs the hub, an unknown or undecided tag, and
-            weights that are no safetensors or do not fit the model.
+        ValueError: for a model that open_clip does not know or that needs the hub, an unknown or undecided tag,
+            weights that are no safetensors or do not fit the model, and a device that this machine lacks.
     """
+    check_place(device, None)
     weights = Path(weights)
     if not model_name.startswith((LOCAL, HUB)):
         model_name = model_name.replace("/", "-")  # ViT-B/32, as the papers write it

@@ -39,16 +39,16 @@ def check_place(device: str, offload: Offload | None) -> None:
 
     if offload is not None and offload not in OFFLOADS:
         raise ValueError(f"offload is {offload!r}: expected one of {', '.join(OFFLOADS)}")
-    if offload is not None and torch.device(device).type == "cpu":
-        raise ValueError(
-            "CPU offload keeps a model in memory and moves it to a GPU part by part: the device is cpu, expected a GPU "
-            "such as cuda"
-        )
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"device {device} cannot be used on this machine: {reason}") from error
+    if offload is not None and torch.device(device).type == "cpu":
+        raise ValueError(
+            "CPU offload keeps a model in memory and moves it to a GPU part by part: the device is cpu, expected a GPU "
+            "such as cuda"
+        )
 
 
 def free_bytes(device: str) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from explorer.models.placement import check_place
 from explorer.provenance import MANIFEST_NAME, check_files, read_manifest, write_manifest
 
 CONFIG_NAME = "config.json"
@@ -110,11 +111,13 @@ class UniversalExtractor:
 
         Raises:
             ManifestError: if a file is missing or changed.
+            ValueError: naming a device that this machine lacks.
         """
         from safetensors.torch import load_file
 
         from explorer.models.tokenizer import encode
 
+        check_place(device, None)
         folder = Path(folder)
         manifest = read_manifest(folder, kind=KIND)
         check_files(folder, manifest)

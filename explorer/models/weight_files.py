@@ -64,7 +64,8 @@ def read_weights(folder: Path) -> WeightHeader:
     Where the folder holds both the plain files and their half-precision variant, the plain ones are read.
 
     Raises:
-        WeightError: if there are none, only pickles, or a file is truncated or no safetensors file.
+        WeightError: if there are none, only pickles, both a single file and shards, the configuration names another
+            file, or one is truncated or no safetensors file.
     """
     files = _weight_files(folder)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -131,7 +132,14 @@ def choose_variant(folder: Path) -> str | None:
 
     The plain ones wherever there are any, at every precision: what is loaded is what the registry lists, hashes and
     checks. Both variants of one folder need not hold the same weights.
+
+    Raises:
+        WeightError: if the folder holds both a single file and shards, or its configuration names another file.
     """
+    config = folder / "config.json"
+    if config.is_file() and (named := read_json(config).get("transformers_weights")) is not None:
+        # transformers would load that file, whatever the folder's others hold.
+        raise WeightError(f"{folder.name}/config.json names the weights {named!r}: expected no transformers_weights")
     return next((variant for variant in (None, HALF_VARIANT) if _variant_files(folder, variant)), None)
 
 
@@ -151,13 +159,22 @@ def _weight_files(folder: Path) -> list[Path]:
 def _variant_files(folder: Path, variant: str | None) -> list[Path]:
     """The files of one variant; empty where there are none."""
     middle = f".{variant}" if variant else ""
-    for stem in WEIGHT_STEMS:
-        single, index = folder / f"{stem}{middle}.safetensors", folder / f"{stem}.safetensors.index{middle}.json"
-        if single.is_file():
-            return [single]
-        if index.is_file():
-            return _shards(folder, index)
-    return []
+    endings = (f"{middle}.safetensors", f".safetensors.index{middle}.json")
+    names = [f"{stem}{ending}" for stem in WEIGHT_STEMS for ending in endings]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        return []
+    is_single = found[0].suffix == ".safetensors"
+    rivals = found[1:] or (_older_indexes(folder, variant) if is_single and variant else [])
+    if rivals:
+        # diffusers would load the shards and transformers the single file: what is hashed and checked might not run.
+        raise WeightError(f"{folder.name}/ holds both {found[0].name} and {rivals[0].name}: expected one of them")
+    return found if is_single else _shards(folder, found[0])
+
+
+def _older_indexes(folder: Path, variant: str) -> list[Path]:
+    """A variant's indexes under older names, which diffusers still prefers to the single file."""
+    return sorted(path for stem in WEIGHT_STEMS for path in folder.glob(f"{stem}*.{variant}.*index.json"))
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from explorer.models.checkpoints import read_checkpoint, scan_checkpoints, set_base, validate
+from explorer.models.pipelines import load_pipeline
 from explorer.provenance import ROOT, write_manifest
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -211,6 +212,29 @@ def test_a_configuration_that_describes_no_model(checkpoint_root):
     edit_json(checkpoint_root / "dirty-002" / "unet" / "config.json", down_block_types=["NoBlock"] * 3)
     problem = validate(read_checkpoint(checkpoint_root / "dirty-002")).problem
     assert problem.startswith("unet/config.json describes no UNet2DConditionModel")
+
+
+@pytest.mark.parametrize(
+    ("component", "changes"),
+    [
+        ("text_encoder", {"num_attention_heads": 3}),
+        ("text_encoder", {"num_attention_heads": 0}),
+        ("text_encoder", {"hidden_size": "abc"}),
+        ("text_encoder", {"vocab_size": -4}),
+        ("unet", {"attention_head_dim": 0}),
+        ("unet", {"norm_num_groups": 0}),
+        ("unet", {"cross_attention_dim": -4}),
+        ("vae", {"norm_num_groups": 0}),
+    ],
+)
+def test_a_configuration_with_impossible_numbers_is_a_sentence(checkpoint_root, component, changes):
+    edit_json(checkpoint_root / "benign" / component / "config.json", **changes)
+    (checkpoint_root / "benign").rename(checkpoint_root / "broken")
+    problem = validate(read_checkpoint(checkpoint_root / "broken")).problem
+    assert problem.startswith(f"{component}/config.json describes no ")
+    assert "\n" not in problem
+    with pytest.raises(ValueError, match=rf"checkpoint broken cannot be loaded: .*{component}/config\.json"):
+        load_pipeline(checkpoint_root / "broken")
 
 
 def test_thorough_validation_compares_hashes(checkpoint_root):

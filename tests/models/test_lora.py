@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -122,6 +123,15 @@ def test_a_folder_names_base_and_scale_in_its_manifest(checkpoint_root, loose_lo
     write_manifest(folder, kind="checkpoint", config=config | {"scale": "strong"}, seed=0)
     with pytest.raises(ValueError, match="its manifest says scale 'strong': expected a number up to 10"):
         load_pipeline(folder)
+
+
+def test_a_manifest_without_a_configuration_gives_strength_one(checkpoint_root, loose_lora):
+    path, pairs = loose_lora
+    manifest = path.with_suffix(".manifest.json")
+    base = load_pipeline(checkpoint_root / "benign")
+    for config in (None, [], "none"):
+        manifest.write_text(json.dumps({"kind": "checkpoint", "config": config}))
+        assert_close(load_pipeline(path, base=checkpoint_root / "benign").unet, merged(base.unet, pairs, 1.0))
 
 
 def test_without_a_base_and_on_the_wrong_one_it_is_refused(checkpoint_root, loose_lora, make_xl_pipeline):

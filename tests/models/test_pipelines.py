@@ -119,6 +119,45 @@ def test_at_every_precision_the_files_are_those_that_the_registry_lists(checkpoi
     assert all(torch.equal(tensor, expected[name].float()) for name, tensor in full.items())
 
 
+@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
+def test_shards_beside_a_single_file_are_not_loaded_in_its_place(checkpoint_root, component):
+    folder = checkpoint_root / "benign" / component
+    found = read_checkpoint(checkpoint_root / "benign")
+    network = getattr(load_pipeline(found), component)
+    single = next(folder.glob("*.safetensors"))
+    content = single.read_bytes()
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    network.save_pretrained(folder, max_shard_size="10KB")
+    single.write_bytes(content)
+    problem = f"{component}/ holds both {single.name} and {single.name}.index.json: expected one of them"
+    assert read_checkpoint(checkpoint_root / "benign").problem == problem
+    with pytest.raises(ValueError, match=f"checkpoint benign cannot be loaded: .*{problem}"):
+        load_pipeline(found)
+
+
+def test_a_configuration_that_names_other_weights_is_refused(checkpoint_root):
+    folder = checkpoint_root / "benign" / "text_encoder"
+    found = read_checkpoint(checkpoint_root / "benign")
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))
+    problem = "text_encoder/config.json names the weights 'other.safetensors': expected no transformers_weights"
+    assert read_checkpoint(checkpoint_root / "benign").problem == problem
+    with pytest.raises(ValueError, match=f"checkpoint benign cannot be loaded: .*{problem}"):
+        load_pipeline(found)
+
+
+def test_an_index_that_the_library_cannot_read_is_told_in_words(checkpoint_root):
+    unet = checkpoint_root / "dirty-002" / "unet"
+    load_component(unet, "UNet2DConditionModel", torch.float32).save_pretrained(unet, max_shard_size="10KB")
+    (checkpoint_root / "dirty-002" / UNET).unlink()
+    (index,) = unet.glob("*.index.json")
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
+    with pytest.raises(ValueError, match=f"{unet} cannot be loaded as UNet2DConditionModel: 'metadata'"):
+        load_component(unet, "UNet2DConditionModel", torch.float32)
+
+
 def test_a_unet_saved_by_itself_stands_on_a_base(checkpoint_root):
     bare = checkpoint_root / "bare"
     shutil.move(checkpoint_root / "dirty-004" / "unet", bare)

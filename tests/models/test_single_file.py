@@ -216,6 +216,16 @@ def test_what_does_not_fit_is_named(root, make_pipeline):
     assert problem == f"sd1.safetensors has NaN or infinite values in {name}"
 
 
+@pytest.mark.parametrize("lacks_text", [True, False])
+def test_a_base_whose_text_configuration_describes_no_model_is_told_in_words(root, lacks_text):
+    path, config = root / "sd1.safetensors", root / "sd1-folder" / "text_encoder" / "config.json"
+    if lacks_text:
+        save({name: t for name, t in load_file(path).items() if not name.startswith("cond_stage_model")}, path)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 0}))
+    with pytest.raises(ValueError, match=r"cannot be loaded(:| as CLIPTextModel:)"):
+        load_pipeline(path, base=root / "sd1-folder")
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

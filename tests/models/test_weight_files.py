@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -39,6 +40,39 @@ def test_shards_are_joined_and_a_missing_one_is_named(tmp_path):
     (folder / "part-b.safetensors").unlink()
     with pytest.raises(WeightError, match=r"unet/part-b\.safetensors is missing"):
         read_weights(folder)
+
+
+SINGLE, INDEX = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"
+HALF, OLDER = "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors.fp16.index.json"
+
+
+@pytest.mark.parametrize(
+    ("single", "other"),
+    [
+        (SINGLE, INDEX),
+        (SINGLE, "model.safetensors"),
+        ("model.safetensors", "model.safetensors.index.json"),
+        (HALF, "diffusion_pytorch_model.safetensors.index.fp16.json"),
+        (HALF, OLDER),
+    ],
+)
+def test_weights_of_which_another_set_might_be_loaded_are_refused(tmp_path, single, other):
+    save_file(TENSORS, tmp_path / single)
+    assert read_weights(tmp_path).shapes == {"a": (2, 3), "b": (5,)}
+    save_file(TENSORS, tmp_path / "shard.safetensors")
+    if other.endswith(".json"):
+        (tmp_path / other).write_text(json.dumps({"weight_map": dict.fromkeys(TENSORS, "shard.safetensors")}))
+    else:
+        save_file(TENSORS, tmp_path / other)
+    message = f"{tmp_path.name}/ holds both {single} and {other}: expected one of them"
+    with pytest.raises(WeightError, match=re.escape(message)):
+        read_weights(tmp_path)
+
+
+def test_a_variant_beside_the_plain_files_is_no_second_set(unet):
+    save_file(TENSORS, unet / HALF)
+    (unet / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text("{}")
+    assert read_weights(unet).files == (weight_path(unet),)
 
 
 @pytest.mark.parametrize(
