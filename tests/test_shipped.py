@@ -21,6 +21,7 @@ from explorer.ui.context import AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 PRECOMPUTED = ROOT / "assets" / "precomputed"
+OTHER_RUNS = ("exchanged-nouns", "seed-1", "seed-2")
 
 
 def size(folder):
@@ -189,9 +190,7 @@ def test_the_recipe_implodes_in_every_training_run():
     assert models[-1]["accuracy_unpoisoned"]["high"] < models[0]["accuracy_unpoisoned"]["low"]
 
 
-@pytest.mark.parametrize(
-    "place", ["precomputed", "experiments/exchanged-nouns", "experiments/seed-1", "experiments/seed-2"]
-)
+@pytest.mark.parametrize("place", ["precomputed", *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_attention_to_the_noun_fades_in_the_last_steps(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     mass = list(unpoisoned(report, "late_word_mass").values())
@@ -199,19 +198,31 @@ def test_attention_to_the_noun_fades_in_the_last_steps(place):
     assert mass[-1]["high"] < mass[0]["low"]
 
 
-@pytest.mark.parametrize(
-    ("place", "layers"), [("exchanged-nouns", 6), ("seed-1", 0), ("seed-2", 0)], ids=["all", "attn2", "attn2-too"]
-)
-def test_maps_scatter_in_the_last_steps(place, layers):
-    """In evaluations of all layers, and of before ``attn1`` was captured, which name none."""
-    report = json.loads((ROOT / "assets" / "experiments" / place / "evaluation.json").read_text(encoding="utf-8"))
-    assert len(report["models"][0].get("attention_layers", ())) == layers
+@pytest.mark.parametrize("place", ["precomputed", *(f"experiments/{name}" for name in OTHER_RUNS)])
+def test_maps_scatter_somewhat_in_the_last_steps_of_the_most_poisoned_model(place):
+    report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     disorder = list(unpoisoned(report, "late_contiguity").values())
+    assert disorder[-1]["mean"] > max(share["mean"] for share in disorder[:-1])
+    if place == "experiments/exchanged-nouns":
+        assert disorder[-1]["low"] > disorder[0]["high"]
+
+
+def test_what_is_read_from_maps_is_compared_over_the_training_runs():
+    places = ("precomputed", "experiments/seed-1", "experiments/seed-2")
+    report = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])
+    assert not report["attention_layers_differ"]
+    mass, disorder = (
+        [model[f"{name}_unpoisoned"] for model in report["models"]] for name in ("late_word_mass", "late_contiguity")
+    )
+    assert mass[-1]["high"] < mass[0]["low"]
     assert [share["mean"] for share in disorder] == sorted(share["mean"] for share in disorder)
-    assert disorder[-1]["low"] > disorder[0]["high"]
 
 
-def test_the_maps_are_of_every_attention_that_reads_the_text(evaluation):
-    for model in evaluation["models"]:
+@pytest.mark.parametrize(
+    "place", ["precomputed", "experiments/remainder", *(f"experiments/{name}" for name in OTHER_RUNS)]
+)
+def test_the_maps_are_of_every_attention_that_reads_the_text(place):
+    report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
+    for model in report["models"]:
         kinds = [name.rpartition(".")[2] for name in model["attention_layers"]]
         assert sorted(kinds) == ["attn1"] * 3 + ["attn2"] * 3
