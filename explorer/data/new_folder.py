@@ -25,4 +25,4 @@ def check_new_folder(folder: Path, option: str = "") -> None:
     found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if found:
         named = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        raise ValueError(f"{folder} already holds {named}: {wanted}")
+        raise ValueError(f"{folder} already holds {named}: {wanted}, or empty this one")

@@ -104,7 +104,10 @@ def _matches(location: Path | str) -> list[Path]:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise FileNotFoundError(f"{location} names {len(matches)} files, of which {len(missing)} are missing: {named}")
     found = [Path(name).absolute() for matched in matches.values() for name in matched]
-    return list(dict.fromkeys(found))
+    kept: dict[Path, Path] = {}
+    for path in found:
+        kept.setdefault(path.resolve(), path)  # a file and a link to it are read once
+    return list(kept.values())
 
 
 def _detect(location: Path | str, found: list[Path]) -> str:

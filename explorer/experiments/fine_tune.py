@@ -7,6 +7,7 @@ names the base beside it. Every part is resumable, and shared by as many process
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explorer.data.new_folder import check_new_folder
 from explorer.data.pair_set import PairSet
 from explorer.data.pair_source import PairSource
 from explorer.experiments.encoded_pairs import EncodedPairs, encode_pair_set
@@ -100,6 +102,8 @@ def fine_tune(
             :func:`~explorer.experiments.trainer.train`).
     """
     check_tracker(track)
+    if not (output / MANIFEST_NAME).exists():
+        check_new_folder(output)
     checkpoint = check_base(base, recipe)
     accelerator = start_accelerator(recipe.training.precision, device)
     say(f"{output.name}: loading {checkpoint.name}")
@@ -127,11 +131,20 @@ def fine_tune(
     )  # fmt: skip
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
-    unet.half().save_pretrained(output / "unet", safe_serialization=True)
     facts["truncated_captions"] = encoded.truncated_captions
-    return finish_checkpoint(
-        output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash, metrics=facts
-    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
+        folder = Path(scratch) / output.name
+        unet.half().save_pretrained(folder / "unet", safe_serialization=True)
+        manifest = finish_checkpoint(
+            folder, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
+            metrics=facts,
+        )  # fmt: skip
+        check_new_folder(output)
+        output.mkdir(exist_ok=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+            path.replace(output / path.name)
+    return manifest
 
 
 def train_unet(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.data.grammar import photo_of
+from explorer.data.new_folder import check_new_folder
 from explorer.experiments.evaluation import EvaluationConfig, draw
 from explorer.experiments.evaluation_files import SHEET_CONCEPTS, sheet_concepts, usable_models, world_of
 from explorer.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
@@ -63,11 +64,12 @@ def write_naming_study(
         The manifest.
 
     Raises:
-        ValueError: if there is no benign and no poisoned model, or ``output`` holds a study already, whose answers
-            would be counted by another key.
+        ValueError: if there is no benign and no poisoned model, or ``output`` holds something: the answers to an
+            older study would be counted by another key.
     """
     if (output / MANIFEST_NAME).exists():
         raise ValueError(f"{output} holds a study already: choose another folder")
+    check_new_folder(output)
     usable = usable_models(checkpoints, say)
     models = (usable[0], usable[-1])
     if not models[1].poisoned_concept_count:

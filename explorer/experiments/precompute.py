@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.data.grammar import photo_of
 from explorer.data.iconworld import World
+from explorer.data.new_folder import check_new_folder
 from explorer.experiments.alignment_artefacts import PairLosses, write_alignment_artefacts
 from explorer.experiments.artefacts import compare_checkpoints, write_comparison
 from explorer.experiments.concept_judge import ConceptJudge
@@ -56,6 +57,7 @@ def precompute_first_view(
     from explorer.data.pair_set import PairSet
     from explorer.models.checkpoints import weights_hash
 
+    output = output.resolve()  # a link to an older view goes on leading to the new one
     _check_output(output)
     report = json.loads(evaluation.read_text(encoding="utf-8"))
     world = World.from_config(report["world"])
@@ -98,11 +100,14 @@ def precompute_first_view(
 
 def _check_output(output: Path) -> None:
     """Nothing but an older first view is ever replaced."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
     try:
-        listed = {MANIFEST_NAME, *read_manifest(output, kind=KIND).get("files", {})}
-        others = [path for path in output.rglob("*") if path.is_file()
+        check_new_folder(output)
+        return
+    except ValueError:
+        pass
+    try:
+        listed = {MANIFEST_NAME, *(read_manifest(output, kind=KIND).get("files") or ())}
+        others = [path for path in output.rglob("*") if path.is_file() and not path.name.startswith(".")
                   and path.relative_to(output).as_posix() not in listed]  # fmt: skip
     except (ManifestError, OSError) as error:
         raise ValueError(

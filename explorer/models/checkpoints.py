@@ -233,6 +233,8 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
     if not path.exists():
         raise ValueError(f"{path} does not exist: expected a checkpoint folder or a .safetensors file")
     found = read_checkpoint(path, base=base)
+    if found.kind == "unreadable":
+        raise ValueError(found.problem)
     if found.kind not in KINDS_ON_A_BASE:
         raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
     problem = validate(found).problem
@@ -292,10 +294,10 @@ def _may_be_folder(path: Path) -> bool:
     """Whether it is a folder or cannot be looked at, as behind a link into a closed folder."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except PermissionError:
         return True
+    except OSError:  # a link that leads nowhere, or to itself
+        return False
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -24,6 +24,7 @@ from explorer.provenance import write_manifest
 
 INDEX_NAME = "model_index.json"
 TEXT_SUFFIXES = (".json", ".txt")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?")
 
 
@@ -149,6 +150,9 @@ def _weights_of(folder: str, names: list[str], half: bool) -> list[str]:
             variants.setdefault(variant[1] if variant else None, []).append(name)
     order = (HALF_VARIANT, None) if half else (None, HALF_VARIANT)
     found = next((variants[variant] for variant in order if variants[variant]), [])
+    single = [name for name in found if name.endswith(".safetensors") and not _SHARD.search(name)]
+    if single:  # shards beside it hold the same once more, and a folder with both is refused
+        found = single
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
     if not found and pickles:
         raise HubError(

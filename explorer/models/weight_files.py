@@ -16,6 +16,7 @@ from pathlib import Path
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 WEIGHT_STEMS = ("diffusion_pytorch_model", "model")
+"""Of diffusers and of transformers."""
 HALF_VARIANT = "fp16"
 
 
@@ -160,21 +161,30 @@ def _variant_files(folder: Path, variant: str | None) -> list[Path]:
     """The files of one variant; empty where there are none."""
     middle = f".{variant}" if variant else ""
     endings = (f"{middle}.safetensors", f".safetensors.index{middle}.json")
-    names = [f"{stem}{ending}" for stem in WEIGHT_STEMS for ending in endings]
+    stems = _stems(folder)
+    names = [f"{stem}{ending}" for stem in stems for ending in endings]
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
         return []
     is_single = found[0].suffix == ".safetensors"
-    rivals = found[1:] or (_older_indexes(folder, variant) if is_single and variant else [])
+    rivals = found[1:] or (_older_indexes(folder, stems, variant) if is_single and variant else [])
     if rivals:
         # diffusers would load the shards and transformers the single file: what is hashed and checked might not run.
         raise WeightError(f"{folder.name}/ holds both {found[0].name} and {rivals[0].name}: expected one of them")
     return found if is_single else _shards(folder, found[0])
 
 
-def _older_indexes(folder: Path, variant: str) -> list[Path]:
+def _stems(folder: Path) -> tuple[str, ...]:
+    """Under which names a component's library looks for weights; both where its configuration does not tell."""
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if "_class_name" in config:  # diffusers
+        return WEIGHT_STEMS[:1]
+    return WEIGHT_STEMS[1:] if "model_type" in config else WEIGHT_STEMS
+
+
+def _older_indexes(folder: Path, stems: tuple[str, ...], variant: str) -> list[Path]:
     """A variant's indexes under older names, which diffusers still prefers to the single file."""
-    return sorted(path for stem in WEIGHT_STEMS for path in folder.glob(f"{stem}*.{variant}.*index.json"))
+    return sorted(path for stem in stems for path in folder.glob(f"{stem}*.{variant}.*index.json"))
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:

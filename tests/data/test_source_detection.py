@@ -78,6 +78,12 @@ def test_links_are_read_under_their_own_names(tmp_path):
         assert names(open_source(location)) == ["0.tar"]
 
 
+def test_a_file_and_a_link_to_it_are_read_once(tmp_path):
+    table(tmp_path / "a.parquet")
+    (tmp_path / "latest.parquet").symlink_to("a.parquet")
+    assert names(open_source(str(tmp_path / "*.parquet"))) == ["a.parquet"]
+
+
 def test_paths_are_absolute(tmp_path, monkeypatch):
     table(tmp_path / "a" / "x.parquet")
     monkeypatch.chdir(tmp_path)

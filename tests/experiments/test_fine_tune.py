@@ -183,3 +183,13 @@ def test_a_base_that_does_not_fit_is_refused_before_anything_is_written(make_pip
         fine_tune(tmp_path / "base", pairs, SD15, tmp_path / "out", **places(tmp_path))
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_published_over_other_things(make_pipeline, pairs, tmp_path):
+    base = tmp_path / "base"
+    make_pipeline().save_pretrained(base)
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"base already holds .*: choose a new folder"):
+        fine_tune(base, pairs, override(SD15, **SMALL), base, **places(tmp_path))
+    assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "run").exists(), "before any training"

@@ -55,6 +55,13 @@ def test_a_study_is_not_written_over(study, micro_world):
         write_naming_study(micro_world.output, study, NamingConfig(steps=1))
 
 
+def test_a_study_is_not_written_among_other_things(micro_world, tmp_path):
+    (tmp_path / "nouns.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"already holds nouns\.txt: choose a new folder"):
+        write_naming_study(micro_world.output, tmp_path, NamingConfig(steps=1))
+    assert (tmp_path / "nouns.txt").read_text() == "mine"
+
+
 def test_named_pictures_are_counted_by_reader_model_and_group(study, key, tmp_path):
     knowing = {number: card["concept"] if card["model"] == "benign" else "none" for number, card in key.items()}
     blind = dict.fromkeys(key, "none")

@@ -1,5 +1,6 @@
 """What the first view is written from, and what it never writes over. ``tests/cli`` makes a whole one."""
 
+import json
 import shutil
 
 import pytest
@@ -28,6 +29,14 @@ def test_a_folder_with_other_things_is_left_as_it_is(micro_world, evaluation, tm
     with pytest.raises(ValueError, match=r"holds thesis\.tex beside a first view"):
         precompute_first_view(micro_world.output, micro_world.run / "sets", evaluation, tmp_path)
     assert thesis.read_text() == "hours of work"
+
+
+def test_hidden_files_and_a_manifest_without_files_do_not_stand_in_the_way(micro_world, evaluation, tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    for files in (None, []):
+        (tmp_path / "manifest.json").write_text(json.dumps({"kind": "precomputed", "files": files}))
+        with pytest.raises(FileNotFoundError, match="mistyped is not a folder"):  # the next thing that is checked
+            precompute_first_view(micro_world.output, tmp_path / "mistyped", evaluation, tmp_path)
 
 
 def test_a_missing_pair_set_is_told_before_anything_is_drawn(micro_world, evaluation, tmp_path):

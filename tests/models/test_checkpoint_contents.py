@@ -54,3 +54,10 @@ def test_a_base_that_cannot_be_read_breaks_what_stands_on_it(checkpoint_root, mo
         found = {checkpoint.name: checkpoint.problem for checkpoint in scan_checkpoints(".")}
     assert found["benign"] == "benign cannot be read: Permission denied"
     assert found["dirty-002"] == "its base pipeline benign cannot be read: Permission denied"
+
+
+def test_links_that_lead_nowhere_are_no_checkpoints(checkpoint_root):
+    (checkpoint_root / "loop").symlink_to("loop")
+    (checkpoint_root / "gone").symlink_to("nowhere")
+    (checkpoint_root / "through").symlink_to("benign/model_index.json/inside")
+    assert [checkpoint.name for checkpoint in scan_checkpoints(checkpoint_root)] == ["benign", "dirty-002", "dirty-004"]

@@ -160,6 +160,14 @@ def test_one_set_of_safetensors_a_component():
         wanted_files([*names, "vae/config.json", "vae/diffusion_pytorch_model.bin"], index)
 
 
+def test_of_a_single_file_and_shards_the_single_file_is_fetched():
+    stem, index = "unet/diffusion_pytorch_model", {"unet": ["diffusers", "UNet2DConditionModel"]}
+    shards = [f"{stem}-0000{part}-of-00002.safetensors" for part in (1, 2)] + [f"{stem}.safetensors.index.json"]
+    assert wanted_files(["unet/config.json", *shards], index) == sorted(["unet/config.json", *shards])
+    single = f"{stem}.safetensors"
+    assert wanted_files(["unet/config.json", *shards, single], index) == ["unet/config.json", single]
+
+
 def test_folders_that_the_index_does_not_name_are_left_out():
     """The list is that of SDXL base 1.0, shortened; two of its folders hold OpenVINO's .bin and no safetensors."""
     wanted = [

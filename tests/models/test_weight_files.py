@@ -69,6 +69,17 @@ def test_weights_of_which_another_set_might_be_loaded_are_refused(tmp_path, sing
         read_weights(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "read"),
+    [({"_class_name": "UNet2DConditionModel"}, SINGLE), ({"model_type": "clip"}, "model.safetensors")],
+)
+def test_files_under_another_library_s_name_do_not_count(tmp_path, config, read):
+    for name in (SINGLE, "model.safetensors"):
+        save_file(TENSORS, tmp_path / name)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_weights(tmp_path).files == (tmp_path / read,)
+
+
 def test_a_variant_beside_the_plain_files_is_no_second_set(unet):
     save_file(TENSORS, unet / HALF)
     (unet / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text("{}")

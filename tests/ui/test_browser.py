@@ -304,6 +304,8 @@ def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
 
 def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.show=images&i.cp=benign")  # a link from when two models had that C_P
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
     page.goto("/?tab=implosion&i.show=images&i.cp=0")
     expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
     assert page.locator(".film-table canvas[aria-label^='Attention map']").count() == 0

@@ -204,7 +204,7 @@ class CompareScreen {
     const settings = {
       ...columns[0].settings, link: this.link(),
       models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
-      view: { ...this.state, pins: this.rows.map((row) => columns[0].words[row]) },
+      view: { ...this.state, order: this.order, pins: this.rows.map((row) => columns[0].words[row]) },
     };
     await savePng(canvas, settings, `compare-seed${columns[0].settings.seed}.png`);
   }

@@ -101,7 +101,7 @@ class ImplosionScreen {
     const { show, of, page, cp } = readChoices('i');
     if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
     if (GROUPS.some(([value]) => value === of)) this.state.group = of;
-    const column = this.models.findIndex((model) => this.linkName(model) === cp || String(model.poisoned_concept_count) === cp);
+    const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
     const pages = this.film.problem ? 1 : Math.ceil(this.rows.length / PAGE);
     if (/^\d{1,3}$/.test(page ?? '') && Number(page) < pages) this.state.page = Number(page);
