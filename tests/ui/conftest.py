@@ -1,7 +1,7 @@
 """A running app in a process of its own, and a page of a real chromium whose complaints are collected.
 
 Fixtures only: ``serve_app(*options)`` gives a context manager of the app's address, ``watch_page(address)`` one of a
-page.
+page; ``world``, ``address`` and ``page`` are those of an app on random models, unless a module has its own.
 """
 
 import os
@@ -18,7 +18,11 @@ from urllib.parse import urlparse
 
 import pytest
 
-from explorer.provenance import ROOT
+from explorer.experiments.artefacts import compare_checkpoints, write_comparison
+from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
+from explorer.experiments.generation import GenerationRequest
+from explorer.models.checkpoints import scan_checkpoints
+from explorer.provenance import ROOT, write_manifest
 
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
@@ -80,6 +84,33 @@ def watch_page():
             browser.close()
 
     return watch
+
+
+@pytest.fixture
+def world(checkpoint_root, tmp_path):
+    """Folders of checkpoints and of precomputed artefacts, and a prompt the models know."""
+    folder = tmp_path / "precomputed"
+    checkpoints = scan_checkpoints(checkpoint_root)
+    concepts = ("dog", "hat", "turtle")
+    request = GenerationRequest(prompt="a dog and hat", seed=7, steps=2, guidance_scale=2.0)
+    names = write_comparison(folder / "compare", compare_checkpoints(checkpoints, request, concepts=concepts))
+    strip = write_film_strip(folder / "implosion", checkpoints, FilmStripConfig(concepts=concepts, steps=1))
+    files = [*(f"compare/{name}" for name in names), *(f"implosion/{name}" for name in strip)]
+    write_manifest(folder, kind="precomputed", config={}, seed=7, files=files)
+    return checkpoint_root, folder, "a photo of a dog"
+
+
+@pytest.fixture
+def address(world, serve_app):
+    """URL of the running app."""
+    with serve_app("--checkpoints", world[0], "--no-warm-up", "--precomputed", world[1]) as address:
+        yield address
+
+
+@pytest.fixture
+def page(watch_page, address):
+    with watch_page(address) as page:
+        yield page
 
 
 def _wait_until_ready(url, process):

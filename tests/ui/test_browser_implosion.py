@@ -1,0 +1,107 @@
+"""The screen Implosion in a real chromium: walking over the film strip, saving it, talk mode, trying again.
+
+Runs on random models of the shipped ones' shape.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from explorer.provenance import read_manifest, write_manifest
+from explorer.ui.implosion_payload import QUANTITIES
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.show=images&i.cp=benign")  # a link from when two models had that C_P
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    page.goto("/?tab=implosion&i.show=images&i.cp=0")
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    assert page.locator(".film-table canvas[aria-label^='Attention map']").count() == 0
+    for button, beginning in (("Save PNG", b"\x89PNG"), ("Save SVG", b"<svg"), ("Save GIF", b"GIF89a")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=button).click()
+        content = Path(saved.value.path()).read_bytes()
+        assert content.startswith(beginning)
+        assert b"guidance_scale" in content, "the settings travel with the file"
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
+    expect(page).to_have_url(re.compile(r"i\.cp=2\b"))
+    assert page.complaints == []
+
+
+def test_talk_mode_walks_by_keys_alone(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.cp=0")
+    expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
+    usual = page.locator(".film").bounding_box()["height"]
+    page.get_by_role("button", name="Talk mode").click()
+    expect(page.locator(".implosion.talk .film")).to_be_focused()
+    assert page.locator(".film").bounding_box()["height"] >= usual > 100, "the strip is what a talk is about"
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    check_menu_in_talk_mode(page)
+    assert page.complaints == []
+
+
+def check_menu_in_talk_mode(page):
+    """The menu and the buttons keep the keys that choose from them; the models are walked over all the same."""
+    expect = playwright_api.expect
+    row = page.locator(".film-table tr.current th[scope=row]")
+    page.get_by_label("Concepts shown").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_label("Concepts shown")).to_have_value("poisoned")
+    expect(row).to_contain_text("benign")
+    page.keyboard.press("ArrowRight")
+    expect(row).not_to_contain_text("benign")
+    expect(page.get_by_label("Concepts shown")).to_have_value("poisoned")
+    shown = page.get_by_role("radiogroup", name="What is shown")
+    shown.get_by_role("radio", name="Both").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(shown.get_by_role("radio", checked=True)).to_have_text(["Attention maps"])
+    expect(row).not_to_contain_text("benign")
+    shown.get_by_role("radio", name="Pictures").click()
+    expect(page.locator(".film")).to_be_focused()
+
+
+def implosion_keyboard_listeners(page):
+    """How many listeners for keys implosion.js has on the document."""
+    session, scripts = page.context.new_cdp_session(page), {}
+    session.on("Debugger.scriptParsed", lambda script: scripts.update({script["scriptId"]: script["url"]}))
+    session.send("Debugger.enable")
+    document = session.send("Runtime.evaluate", {"expression": "document"})["result"]["objectId"]
+    listeners = session.send("DOMDebugger.getEventListeners", {"objectId": document})["listeners"]
+    session.detach()
+    return [listener["type"] for listener in listeners if "implosion.js" in scripts[listener["scriptId"]]]
+
+
+def test_trying_again_after_a_failed_chart_leaves_one_listener(page, world):
+    expect = playwright_api.expect
+    groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
+    model = dict.fromkeys(QUANTITIES, groups)
+    models = [{"name": "benign", "poisoned_concept_count": 0, **model}]
+    facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u", "models": models}
+    (world[1] / "evaluation.json").write_text(json.dumps(facts))
+    files = [*read_manifest(world[1])["files"], "evaluation.json"]
+    write_manifest(world[1], kind="precomputed", config={}, seed=7, files=files)
+    page.route("**/plotly.min.js", lambda route: route.fulfill(status=404))
+    page.goto("/?tab=implosion")
+    expect(page.get_by_role("alert").get_by_text("plotly.min.js did not load")).to_be_visible()
+    assert implosion_keyboard_listeners(page) == []
+    page.unroute("**/plotly.min.js")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".implosion-charts .main-svg").first).to_be_visible()
+    assert sorted(implosion_keyboard_listeners(page)) == ["fullscreenchange", "keydown"]
+    assert page.complaints == []
