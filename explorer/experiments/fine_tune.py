@@ -132,14 +132,26 @@ def fine_tune(
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
     facts["truncated_captions"] = encoded.truncated_captions
+    return _publish(
+        unet, output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
+        metrics=facts,
+    )  # fmt: skip
+
+
+def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    """Write the checkpoint beside ``output``, then move it there, its manifest last; returns the manifest.
+
+    Args:
+        facts: the other arguments of :func:`~explorer.experiments.publish.finish_checkpoint`.
+
+    Raises:
+        ValueError: if ``output`` holds something by now.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
         folder = Path(scratch) / output.name
         unet.half().save_pretrained(folder / "unet", safe_serialization=True)
-        manifest = finish_checkpoint(
-            folder, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
-            metrics=facts,
-        )  # fmt: skip
+        manifest = finish_checkpoint(folder, config, **facts)
         check_new_folder(output)
         output.mkdir(exist_ok=True)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):

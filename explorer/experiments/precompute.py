@@ -100,11 +100,9 @@ def precompute_first_view(
 
 def _check_output(output: Path) -> None:
     """Nothing but an older first view is ever replaced."""
-    try:
+    if not (output / MANIFEST_NAME).exists():
         check_new_folder(output)
         return
-    except ValueError:
-        pass
     try:
         listed = {MANIFEST_NAME, *(read_manifest(output, kind=KIND).get("files") or ())}
         others = [path for path in output.rglob("*") if path.is_file() and not path.name.startswith(".")

@@ -23,6 +23,9 @@ def evaluation(micro_world, tmp_path_factory):
 def test_a_folder_with_other_things_is_left_as_it_is(micro_world, evaluation, tmp_path):
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("hours of work")
+    with pytest.raises(ValueError, match=r"already holds thesis\.tex: choose a new folder"):
+        precompute_first_view(micro_world.output, micro_world.run / "sets", evaluation, tmp_path)
+    write_manifest(tmp_path, kind="pair-set", config={}, seed=0, files=[])
     with pytest.raises(ValueError, match="holds other things than a first view"):
         precompute_first_view(micro_world.output, micro_world.run / "sets", evaluation, tmp_path)
     write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=[])
