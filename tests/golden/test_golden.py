@@ -1,4 +1,4 @@
-"""Golden values, measured before the code was rearranged: the same seeds give the same sets, AD, pictures, maps, losses.
+"""Golden values, measured before the code was rearranged: the same seeds give the same sets, AD, pictures, losses.
 
 Sets are compared to the bit (integer arithmetic decides them); what floating point decides is compared within a
 tolerance that another processor's rounding fits into and another algorithm's does not. Where a change of a value is
