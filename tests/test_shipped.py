@@ -190,6 +190,13 @@ def test_the_recipe_implodes_in_every_training_run():
     assert models[-1]["accuracy_unpoisoned"]["high"] < models[0]["accuracy_unpoisoned"]["low"]
 
 
+def test_alignment_difficulty_says_here_what_the_poison_share_says():
+    places = ("precomputed", *(f"experiments/{name}" for name in OTHER_RUNS))
+    for run in summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["tracking"]:
+        assert run["ad_with_share_r2"] > 0.999
+        assert abs(run["accuracy_with_ad_r"] - run["accuracy_with_share_r"]) < 0.01
+
+
 @pytest.mark.parametrize("place", ["precomputed", *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_attention_to_the_noun_fades_in_the_last_steps(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))

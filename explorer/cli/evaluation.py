@@ -82,6 +82,9 @@ def training_runs(
             if isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
                 typer.echo(f"  {name:<28} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
+    for run, tracking in zip(report["runs"], report["tracking"], strict=True):
+        found = "AD not measured" if tracking is None else "  ".join(f"{name} {r:.4f}" for name, r in tracking.items())
+        typer.echo(f"{run}: {found}")
 
 
 @application.command("precompute")

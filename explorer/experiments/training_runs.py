@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.theory.intervals import t_interval
+from explorer.theory.intervals import pearson_correlation, t_interval
 
 SAME_IN_ALL = ("prompt", "steps", "guidance_scale")
 GROUP = "unpoisoned"
@@ -62,6 +62,21 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
             }
             for place, model in enumerate(reports[0]["models"])
         ],
+        "tracking": [_tracking(report["models"]) for report in reports],
+    }
+
+
+def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Correlations over one run's models of AD, the poison share of their sets, and unpoisoned accuracy."""
+    measured = [model["alignment_difficulty"] for model in models]
+    if any(each is None or each.get("poisoned_pairs") is None for each in measured):
+        return None
+    difficulty, share = [each["ad"] for each in measured], [each["poisoned_pairs"] / each["n"] for each in measured]
+    accuracy = [model["accuracy"][GROUP]["mean"] for model in models]
+    return {
+        "ad_with_share_r2": pearson_correlation(difficulty, share).value ** 2,
+        "accuracy_with_ad_r": pearson_correlation(accuracy, difficulty).value,
+        "accuracy_with_share_r": pearson_correlation(accuracy, share).value,
     }
 
 
