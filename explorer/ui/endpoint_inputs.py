@@ -222,9 +222,9 @@ def _kind(component: Any) -> str:
 
 
 def _limits(component: Any) -> dict[str, Any]:
-    schema = component.api_info()
-    limits = {"low": schema.get("minimum"), "high": schema.get("maximum"), "choices": tuple(schema.get("enum", ()))}
-    return {name: limit for name, limit in limits.items() if limit is not None}
+    limits = {"low": getattr(component, "minimum", None), "high": getattr(component, "maximum", None)}
+    choices = tuple(component.api_info().get("enum", ()))
+    return {"choices": choices, **{name: limit for name, limit in limits.items() if limit is not None}}
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,10 @@ from starlette.responses import RedirectResponse
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HERE = rb"""<script>window.gradio_config.root = new URL('.', document.baseURI).href.replace(/\/$/, '')</script>"""
+HERE = (
+    rb"""<script>window.gradio_config.root = new URL('.', document.baseURI).href.replace(/\/$/, '')</script>"""
+    b"""<link rel="icon" href="./favicon.ico">"""
+)
 AFTER_CONFIG = b"<script data-gradio-mode>"
 REPLACED = (
     (re.compile(re.escape(AFTER_CONFIG)), HERE + AFTER_CONFIG),

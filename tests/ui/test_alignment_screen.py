@@ -87,7 +87,7 @@ def test_a_pipe_in_a_pair_set_is_not_waited_for(context):
     folder = context.settings.precomputed
     (folder / "images.npy").touch()
     os.mkfifo(folder / "pairs.parquet")
-    with pytest.raises(ValueError, match="is no pair set: expected pairs.parquet"):
+    with pytest.raises(ValueError, match=r"is no pair set: expected pairs\.parquet"):
         measure_folder(context, str(folder), "authors")
 
 
@@ -99,7 +99,7 @@ def test_an_answer_names_a_folder_as_it_was_given(context, tmp_path, monkeypatch
     (context.settings.checkpoints / "extractor").mkdir(parents=True, exist_ok=True)
     (tmp_path / "home").symlink_to(tmp_path / "really")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with pytest.raises(ValueError, match="^~/here/manifest.json is of kind None: expected 'pair-set'"):
+    with pytest.raises(ValueError, match=r"^~/here/manifest\.json is of kind None: expected 'pair-set'"):
         measure_folder(context, "~/here", "authors")
 
 

@@ -24,7 +24,7 @@ API = "/gradio_api"
 PASSWORD = ("ann", "secret")
 FITTING = {"string": "x", "integer": 1, "number": 0.5, "boolean": True, "array of string": ["x"], "nothing": None}
 PYTHONS_WORDS = re.compile(
-    r"Traceback|\w+(Error|Exception)\b(?!\")|object has no|not supported between|NoneType|unhashable|Errno|'\w+' object|"
+    r"Traceback|\w+(Error|Exception)\b|object has no|not supported between|NoneType|unhashable|Errno|'\w+' object|"
     r"argument of type|codec can't|needed: \d|literal for|\bpydantic\b"
 )
 WAYS = 13
@@ -141,14 +141,15 @@ def test_an_endpoint_that_takes_anything_but_plain_values_cannot_be_added():
 
     with gr.Blocks() as blocks:
         gr.Button().click(print, inputs=gr.File(label="Set"))
-    with pytest.raises(ValueError, match="Set takes .*: expected a plain value, string, integer"):
+    with pytest.raises(ValueError, match=r"Set takes .*: expected a plain value, string, integer"):
         endpoints_of(blocks)
 
 
 def test_only_the_routes_that_are_needed_are_open(server, client):
     beneath = next(route.app for route in server.routes if isinstance(route, Mount) and route.path == "")
     seen = set()
-    for route in beneath.routes:
+    included = [route.original_router.routes for route in beneath.routes if hasattr(route, "original_router")]
+    for route in itertools.chain(beneath.routes, *included):
         path = re.sub(r"\{[^}]*\}", "x", getattr(route, "path", ""))
         for method in getattr(route, "methods", None) or ():
             if path in NEEDED:
@@ -246,8 +247,8 @@ def test_a_link_on_another_page_opens_the_app(client):
 def test_no_value_of_a_wrong_kind_is_answered_in_pythons_words(client, endpoints, caplog, capfd):
     """Random bodies, 300 of them: wrong kinds, missing and surplus inputs, odd numbers and texts, broken JSON."""
     chance = random.Random(11)
-    odd = [None, True, -1, 1.5, 10**30, -(10**400), 1e308, "", "x" * 9000, "\0", "\ud800", "~root", "../..", "/etc", [], [[]],
-           [None], ["x"] * 100, {}, {"a": 1}, {"__type__": "update"}, "benign", ["benign", "benign"], 2**53, "٣"]  # fmt: skip
+    odd = [None, True, -1, 1.5, 10**30, -(10**400), 1e308, 2**53, "", "x" * 9000, "\0", "\ud800", "~root", "٣",
+           "benign", ["benign", "benign"], [], [[]], [None], ["x"] * 99, {}, {"a": 1}, {"__type__": "x"}]  # fmt: skip
     callable_here = [endpoint for endpoint in endpoints.values() if endpoint.name not in ("checkpoints", "show")]
     for _ in range(300):
         endpoint = chance.choice(callable_here)
@@ -267,6 +268,9 @@ def test_no_value_of_a_wrong_kind_is_answered_in_pythons_words(client, endpoints
             path, content=text.encode("utf-8", "surrogatepass"), headers={"Content-Type": "application/json"}
         )
         assert answer.status_code in (200, 400, 404, 415, 422, 500), (path, text, answer.text)
+        if "event_id" in answer.json():
+            result = client.get(f"{API}/call/x/{answer.json()['event_id']}").text
+            assert not PYTHONS_WORDS.search(result), (path, text, result)
         told = answer.json().get("error") if answer.status_code == 500 else answer.json().get("detail", "")
         assert told is not None, (path, text, answer.text)
         assert not PYTHONS_WORDS.search(told), (path, text, told)
