@@ -30,7 +30,7 @@ def app(
     warm_up: Annotated[bool, typer.Option(help="Load the models in the background after the first page.")] = True,
     root_path: Annotated[
         str,
-        typer.Option(help="Path or URL a reverse proxy shows the app under; see README."),
+        typer.Option(help="Path or URL a reverse proxy shows the app under, if it keeps the path."),
     ] = "",
 ) -> None:
     """Serve the app until interrupted."""
