@@ -28,6 +28,10 @@ def app(
         str | None, typer.Option(help="model or sequential: keep the models in memory, on the GPU part by part.")
     ] = None,
     warm_up: Annotated[bool, typer.Option(help="Load the models in the background after the first page.")] = True,
+    root_path: Annotated[
+        str,
+        typer.Option(help="Path or URL a reverse proxy shows the app under, if it keeps the path."),
+    ] = "",
 ) -> None:
     """Serve the app until interrupted."""
     credentials = None
@@ -48,6 +52,7 @@ def app(
         precision=precision,
         offload=offload,
         warm_up=warm_up,
+        root_path=root_path,
     )
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from explorer.provenance import ManifestError, hash_json
+from explorer.data.pair_set import IMAGES_NAME, PAIRS_NAME
+from explorer.provenance import MANIFEST_NAME, ManifestError, hash_json
 from explorer.ui.alignment_calculators import build_calculators
-from explorer.ui.context import PRECOMPUTE_HINT, AppContext
+from explorer.ui.context import PRECOMPUTE_HINT, AppContext, is_told
 from explorer.ui.implosion_payload import PAPER_TABLE
 from explorer.ui.messages import notice
 from explorer.ui.viewer import viewer
@@ -58,6 +60,7 @@ def build_alignment_screen(context: AppContext) -> None:
         outputs=[screen, measured, answer],
         concurrency_id=MODEL_WORK,
         concurrency_limit=1,
+        preprocess=False,
         api_visibility="private",
     )  # fmt: skip
 
@@ -65,8 +68,8 @@ def build_alignment_screen(context: AppContext) -> None:
         """AD, its parts with standard errors, distributions and AUCs of a pair set's folder."""
         try:
             return measure_folder(context, folder, convention)
-        except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        except Exception as error:
+            raise gr.Error(context.in_words(error), print_exception=not is_told(error)) from error
 
     gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
 
@@ -101,22 +104,35 @@ def measure_folder(context: AppContext, folder: str, convention: str) -> dict[st
     """A pair set's entry as in ``alignment.json``, measured now; imports torch.
 
     Raises:
-        ValueError: on an empty or wrong folder, an unknown convention, or no extractor to measure with.
+        ValueError: on an empty or wrong folder, an unknown convention, or no extractor to measure with; it names the
+            folder as it was given.
     """
-    if not folder.strip():
+    given = (folder or "").strip()
+    if not given:
         raise ValueError("No folder is given: write the path of a pair set, for example runs/cpu/sets/dirty-020.")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}: expected one of {', '.join(CONVENTIONS)}")
-    try:
-        path = Path(folder.strip()).expanduser().resolve()
-    except RuntimeError as error:  # ~nobody
-        raise ValueError(f"{folder.strip()} is no folder: {error}") from error
-    if not (path / "manifest.json").is_file():
-        raise ValueError(f"{path} is no pair set: expected pairs.parquet, images.npy and manifest.json in it.")
+    path = Path(given)
+    if given.startswith("~/"):  # the user's own home alone: whose others there are is nobody's business
+        path = path.expanduser()
+    if not _are_files(path / name for name in (MANIFEST_NAME, PAIRS_NAME, IMAGES_NAME)):
+        raise ValueError(f"{given} is no pair set: expected pairs.parquet, images.npy and manifest.json in it.")
     extractor_folder = context.settings.checkpoints / "extractor"
     if not extractor_folder.is_dir():
         raise ValueError(f"{extractor_folder} is missing: AD needs the universal extractor.")
-    return context.models.do(lambda: _describe_folder(path, convention, extractor_folder))
+    try:
+        return context.models.do(lambda: _describe_folder(path, convention, extractor_folder))
+    except (ValueError, OSError) as error:
+        told = getattr(error, "strerror", None) or str(error)
+        raise ValueError(context.without_places(told.replace(str(path), given))) from error
+
+
+def _are_files(paths: Iterable[Path]) -> bool:
+    """Whether all are regular files, which alone are never waited for; no for a path that cannot be one."""
+    try:
+        return all(path.is_file() for path in paths)
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
 
 
 def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dict[str, Any]:
@@ -128,7 +144,8 @@ def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dic
     pair_set = PairSet.load(path)
     split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
     measured = measure(pair_set, UniversalExtractor.load(extractor_folder), convention=convention, split=split)
-    name = path.name if convention == "authors" else f"{path.name} ({convention})"
+    called = path.name or "this folder"
+    name = called if convention == "authors" else f"{called} ({convention})"
     return describe_measurement(name, pair_set, measured)
 
 
@@ -163,9 +180,8 @@ def _measure_on_screen(
     try:
         entry = measure_folder(context, folder, convention)
     except Exception as error:  # whatever it is, the page must not go on saying that it works
-        known = isinstance(error, (ValueError, OSError))
-        told = str(error) if known else f"{type(error).__name__}: {error}"
-        if not known:
+        told = context.in_words(error)
+        if not is_told(error):
             logging.getLogger(__name__).exception("A pair set could not be measured")
         return gr.skip(), earlier, notice(told, kind="error", title="Not measured.")
     entry["name"] = name_beside(entry, [*_bundled_sets(context), *earlier])

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.utils import LRUCache
 
 from explorer.models.placement import check_place, resolve_precision
 from explorer.ui.alignment_screen import build_alignment_screen
 from explorer.ui.compare_screen import build_compare_screen
 from explorer.ui.context import STATIC_ROUTE, AppContext, AppSettings
+from explorer.ui.endpoint_inputs import endpoints_of
 from explorer.ui.graphs_screen import build_graphs_screen
 from explorer.ui.implosion_screen import build_implosion_screen
 from explorer.ui.live_generation import LiveGeneration
 from explorer.ui.registry_panel import build_header, build_registry_panel
 from explorer.ui.server import make_server
+from explorer.ui.stopping import StoppableServer, serve
 from explorer.ui.theme import CHOOSE_THEME, make_theme
 
 TITLE = "Implosion Explorer"
 HEAD = (
-    f'<link rel="stylesheet" href="{STATIC_ROUTE}/explorer.css">'
+    f'<link rel="stylesheet" href=".{STATIC_ROUTE}/explorer.css">'
     '<meta name="color-scheme" content="dark light">'
     '<meta name="referrer" content="no-referrer">'
 )
-MAX_UPLOAD = "20mb"
 QUEUE_SIZE = 16
+MAX_SESSIONS = 128
+"""Gradio keeps a copy of the page's components for each session, 10,000 of them unless told otherwise."""
+MAX_CALLS_KNOWN = 2000
+"""Sessions with calls whose answer nobody has fetched; a few hundred bytes each."""
+MAX_EVENTS_COUNTED = 100
 CACHE_AGE_SECONDS = 3600
 
 
@@ -51,7 +59,25 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
                 build_registry_panel(context, header, choosers, blocks)
         blocks.unload(live.leave_session)
     blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
+    _bound_memory(blocks)
     return blocks
+
+
+def _bound_memory(blocks: gr.Blocks) -> None:
+    """Hold what Gradio keeps of sessions that have left to what a shared machine can spare."""
+    blocks.state_session_capacity = MAX_SESSIONS
+    queue = blocks._queue  # which has no options for the following
+    queue.pending_messages_per_session = RecentlyUsed(MAX_SESSIONS)
+    queue.pending_event_ids_session = RecentlyUsed(MAX_CALLS_KNOWN)
+    queue.ANALYTICS_MAX_EVENTS = MAX_EVENTS_COUNTED
+
+
+class RecentlyUsed(LRUCache):
+    """Gradio's own makes room by age alone, even for what is in use."""
+
+    def __getitem__(self, key: str) -> Any:
+        self.move_to_end(key)
+        return super().__getitem__(key)
 
 
 def make_application_server(settings: AppSettings) -> FastAPI:
@@ -62,18 +88,19 @@ def make_application_server(settings: AppSettings) -> FastAPI:
     """
     context = AppContext(settings=settings)
     live = LiveGeneration(context)
-    server = make_server(context, live)
     blocks = build_application(context, live)
+    server = make_server(context, live, endpoints_of(blocks))
     gr.mount_gradio_app(
         server,
         blocks,
         path="/",
+        root_path="",
         server_name=settings.host,
         server_port=settings.port,
         footer_links=[],
         run_history=False,
         allowed_paths=[],
-        max_file_size=MAX_UPLOAD,
+        max_file_size=0,
         show_error=True,
         ssr_mode=False,
         enable_monitoring=False,
@@ -83,7 +110,17 @@ def make_application_server(settings: AppSettings) -> FastAPI:
         head=HEAD,
         js=CHOOSE_THEME,
     )
+    # Gradio looks whether a file may be served only in an app that its own launch() has started, and mounting has no
+    # option for it. No file of a caller's comes this far (request_guard); if one did, it would be refused here.
+    blocks.has_launched = True
+    server.state.stop = lambda: _stop(live)
+    server.state.is_busy = lambda: context.models.is_busy
     return server
+
+
+def _stop(live: LiveGeneration) -> None:
+    """End live work and close open event streams, and say so; on the event loop's thread."""
+    print(f"{TITLE} stops." + (" The comparison at work is not finished." if live.close() else ""), flush=True)
 
 
 def launch(
@@ -97,20 +134,19 @@ def launch(
     precision: str | None = None,
     offload: str | None = None,
     warm_up: bool = True,
+    root_path: str = "",
 ) -> None:
     """Serve the app until interrupted.
 
     Raises:
-        ValueError: if ``checkpoints`` is not a folder, the address needs credentials, or there is no such device,
-            precision or offload here.
+        ValueError: if ``checkpoints`` is not a folder, the address needs credentials, ``root_path`` is neither a path
+            nor a URL, or there is no such device, precision or offload here.
     """
-    import uvicorn
-
     chosen = {"checkpoints": checkpoints, "precomputed": precomputed}
     folders = {name: Path(folder).resolve() for name, folder in chosen.items() if folder is not None}
     settings = AppSettings(
         **folders, host=host, port=port, credentials=credentials, device=device, precision=precision, offload=offload,
-        warm_up=warm_up,
+        warm_up=warm_up, root_path=root_path,
     )  # fmt: skip
     if (device, precision, offload) != ("cpu", None, None):  # what is always there needs no torch to be checked
         check_place(device, offload)
@@ -119,4 +155,4 @@ def launch(
         raise ValueError(f"checkpoints is {checkpoints}: expected an existing folder")
     server = make_application_server(settings)
     print(f"{TITLE} on http://{host}:{port}", flush=True)
-    uvicorn.run(server, host=host, port=port, log_level="warning")
+    serve(StoppableServer(server, host, port, server.state.stop), server.state.is_busy)

@@ -73,12 +73,12 @@ def set_base_notice(context: AppContext, checkpoint: str | None, base: str | Non
     found = {entry.name: entry for entry in context.refresh_registry()}
     for name in (checkpoint, base):
         if name not in found:
-            words = f"{name} is no longer in {context.settings.checkpoints}."
+            words = f"{name} is no longer in {context.settings.checkpoints.name}."
             return notice(words, kind="error", title=NOT_SET)
     try:
         set_base(found[checkpoint].folder, found[base].folder)
     except ValueError as error:
-        return notice(f"{error}.", kind="error", title=NOT_SET)
+        return notice(f"{context.in_words(error)}.", kind="error", title=NOT_SET)
     return notice(f"{checkpoint} stands on {base} and can be chosen in Compare.", kind="done", title="Done.")
 
 

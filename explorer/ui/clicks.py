@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import Any, Literal
 
-from explorer.ui.messages import RUNNING_HERE
+from explorer.ui.messages import ENDING, RUNNING_HERE, TOO_MANY
+
+MAX_SESSIONS = 64
+"""Clicks of so many sessions are kept; the queue is shorter, so more are of pages that have left."""
+MAX_AT_WORK = 16
+"""Each occupies a thread of the server until the models have come to it; the page needs some of the 40 as well."""
 
 
 class Clicks:
@@ -13,9 +19,10 @@ class Clicks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[Any, ...]] = {}
+        self._waiting: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
         self._working: dict[str, threading.Event] = {}
-        self._refused: set[str] = set()
+        self._refused: OrderedDict[str, None] = OrderedDict()
+        self._closed = False
 
     def accept(self, session: str, asked: tuple[Any, ...]) -> bool:
         """Note a click that waits for the models, with the values of the inputs at that moment.
@@ -24,18 +31,18 @@ class Clicks:
             False, and noted as refused, while an earlier click of the session is not over.
         """
         with self._lock:
-            if session in self._waiting or session in self._working:
-                self._refused.add(session)
+            if self._closed or session in self._waiting or session in self._working:
+                self._refused[session] = None
+                _keep_newest(self._refused)
                 return False
             self._waiting[session] = asked
+            _keep_newest(self._waiting)
             return True
 
     def take_refused(self, session: str) -> bool:
         """Whether a click of the session was refused since the last call."""
         with self._lock:
-            refused = session in self._refused
-            self._refused.discard(session)
-            return refused
+            return self._refused.pop(session, False) is None
 
     def is_waiting(self, session: str) -> bool:
         """Whether an accepted click of the session has not begun."""
@@ -67,9 +74,13 @@ class Clicks:
         """Work that no click announced, a program's, has begun; returns the event that stops it.
 
         Raises:
-            ValueError: while an earlier click is waiting or at work.
+            ValueError: while an earlier click is waiting or at work, or too many others are.
         """
         with self._lock:
+            if self._closed:
+                raise ValueError(ENDING)
+            if len(self._working) >= MAX_AT_WORK:
+                raise ValueError(TOO_MANY)
             if session in self._waiting or session in self._working:
                 raise ValueError(RUNNING_HERE)
             stop = self._working[session] = threading.Event()
@@ -95,3 +106,17 @@ class Clicks:
             return None
         stop.set()
         return "working"
+
+    def close(self) -> bool:
+        """Forget what waits, ask all work to end and accept no more; whether any was at work."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            for stop in self._working.values():
+                stop.set()
+            return bool(self._working)
+
+
+def _keep_newest(sessions: OrderedDict[str, Any]) -> None:
+    while len(sessions) > MAX_SESSIONS:
+        sessions.popitem(last=False)

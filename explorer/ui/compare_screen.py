@@ -14,6 +14,7 @@ from explorer.data.grammar import photo_of
 from explorer.ui import messages
 from explorer.ui.compare_payload import precomputed_comparison
 from explorer.ui.concepts import WorldConcepts, concept_prompts, read_world_concepts
+from explorer.ui.context import is_told
 from explorer.ui.permalink import (
     COLUMN_RANGE,
     NO_MODEL,
@@ -71,10 +72,11 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
         return read_link(context, request, defaults)
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    # Not through the queue: Stop must find the click at once, however long the models are busy with others.
+    # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it came:
+    # Gradio would round numbers and answer another model's name with a traceback; settings_from has words for both.
     clicked = gr.on(
         [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
-        queue=False, **quiet,
+        queue=False, preprocess=False, **quiet,
     )  # fmt: skip
     # Through the queue, because only there a toast reaches the page; it never waits for the models.
     clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
@@ -110,8 +112,8 @@ def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
         )  # fmt: skip
         try:
             *_, last = live.run(settings, str(request.session_hash))
-        except ValueError as error:
-            raise gr.Error(str(error)) from error
+        except Exception as error:
+            raise gr.Error(live.context.in_words(error), print_exception=not is_told(error)) from error
         return list(last.finished)
 
     return compare
@@ -163,7 +165,7 @@ def _generate(
         }
     except ValueError as error:  # a UnicodeError is one
         live.clicks.end(session, stop)  # or it would be at work for ever, and every later click be refused
-        yield messages.notice(str(error), kind="error", title="Nothing was generated."), gr.skip()
+        yield messages.notice(live.context.in_words(error), kind="error", title="Nothing was generated."), gr.skip()
         return
     drawn = False
     try:
@@ -184,9 +186,8 @@ def _generate(
             yield messages.notice(messages.STOPPED if finished else messages.STOPPED_EARLY), shown
             return
         title = "The rest was not generated." if finished else "Nothing was generated."
-        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        yield messages.notice(told, kind="error", title=title), shown
-        if not isinstance(error, ValueError):
+        yield messages.notice(live.context.in_words(error), kind="error", title=title), shown
+        if not is_told(error):
             raise
     else:
         # A click accepted since the work ended has its own words there.

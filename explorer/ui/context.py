@@ -10,7 +10,7 @@ import glob
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class AppSettings:
     """``model`` or ``sequential``: keep the models in memory and move them to the GPU part by part."""
     warm_up: bool = True
     """Whether to load the models in the background once the first page is up."""
+    root_path: str = ""
+    """Path or URL that a reverse proxy shows the app under; empty where it takes its prefix off the path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,18 @@ class AppContext:
                 f"{PRECOMPUTE_HINT}"
             )
         return path
+
+    def in_words(self, error: BaseException) -> str:
+        """What the page or a program is told of an error, without where on this machine our folders lie."""
+        told = getattr(error, "strerror", None) or str(error)
+        return self.without_places(told if is_told(error) else f"{type(error).__name__}: {told}")
+
+    def without_places(self, text: str) -> str:
+        """``text`` with our folders by their names alone."""
+        for folder in (self.settings.checkpoints, self.settings.precomputed):
+            for place in (folder, folder.resolve()):
+                text = text.replace(str(place), folder.name)
+        return text.replace(f"{ROOT}/", "")
 
     def precomputed_json(self, name: str) -> dict[str, Any]:
         """Content of a precomputed JSON file, checked as in :meth:`precomputed_file` and kept in memory.
@@ -190,7 +204,9 @@ class AppContext:
     def _with_finding(self, scanned: Checkpoint) -> Checkpoint:
         """The checkpoint as checked, if nothing is known against it and its files are those that were checked."""
         finding = self._cache.get(("finding", scanned.folder))
-        if finding is None or scanned.problem is not None:
+        if scanned.problem is not None:
+            return replace(scanned, problem=self.without_places(scanned.problem))
+        if finding is None:
             return scanned
         stamps, checked = finding
         return checked if stamps == _stamps(scanned) else scanned
@@ -209,6 +225,11 @@ class AppContext:
             if kept is None or kept[0] != stamp:
                 kept = self._cache[key] = (stamp, make())
             return kept[1]
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether an error's words are for whoever asked; others are told by their type and belong in the log."""
+    return isinstance(error, ValueError | OSError) or type(error).__name__ == "GenerationStopped"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

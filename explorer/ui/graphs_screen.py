@@ -31,7 +31,7 @@ def build_graphs_screen(context: AppContext) -> None:
         try:
             return inspection(graphs_payload(context), uid)
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(context.in_words(error), print_exception=False) from error
 
     gr.api(inspect_pair, api_name="inspect_pair", queue=False)
 

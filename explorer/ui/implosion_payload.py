@@ -23,8 +23,8 @@ QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 def implosion_payload(context: AppContext) -> dict[str, Any]:
     """Film strip and measurements; each says in ``problem`` why it is missing, the other is shown all the same."""
     return {
-        "film": _or_problem(lambda: film_strip(context)),
-        "evaluation": _or_problem(lambda: evaluation_summary(context.precomputed_json("evaluation.json"))),
+        "film": _or_problem(context, lambda: film_strip(context)),
+        "evaluation": _or_problem(context, lambda: evaluation_summary(context.precomputed_json("evaluation.json"))),
         "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")),
     }
 
@@ -123,8 +123,8 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _or_problem(make: Any) -> dict[str, Any]:
+def _or_problem(context: AppContext, make: Any) -> dict[str, Any]:
     try:
         return make()
     except ManifestError as error:
-        return {"problem": str(error)}
+        return {"problem": context.in_words(error)}

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from explorer.provenance import ManifestError
 from explorer.ui.clicks import Clicks
 from explorer.ui.compare_payload import column_payload
 from explorer.ui.concepts import known_words, read_world_concepts
-from explorer.ui.messages import check_words
+from explorer.ui.connections import Connections
+from explorer.ui.messages import CLIENT_LEFT, check_words
 from explorer.ui.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ MAX_MODELS_IN_MEMORY = 6
 ROOM_PER_BYTE = 3
 """Memory to have free for each byte of weight files: fp16 files become fp32, and a step needs some too."""
 MAX_RESULTS = 24
+MAX_RESULT_BYTES = 256 * 2**20
 SECONDS_BETWEEN_UPDATES = 0.1
+SECONDS_BETWEEN_LOOKS = 1.0
 WARM_UP_DELAY_SECONDS = 3.0
 
 
@@ -74,7 +77,9 @@ class LiveGeneration:
     def __init__(self, context: AppContext):
         self.context = context
         self.clicks = Clicks()
+        self.connections = Connections()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
         self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
         self._shared: dict[Any, Any] = {}
         self._judge: tuple[Any, ConceptJudge] | None = None
@@ -83,6 +88,15 @@ class LiveGeneration:
     def leave_session(self, request: gr.Request) -> None:
         """Its tab was closed: end the session's comparison after its current step, or forget it if it still waits."""
         self.clicks.stop(str(request.session_hash))
+
+    def close(self) -> bool:
+        """Ask all work to end after its current step and close every open event stream, on the event loop's thread.
+
+        Returns:
+            Whether a comparison was at work.
+        """
+        self.connections.close()
+        return self.clicks.close()
 
     def result(self, token: str) -> dict[str, Any]:
         """The column stored under ``token``.
@@ -98,15 +112,17 @@ class LiveGeneration:
         """Generate one column a model, reporting several times a second.
 
         Args:
-            stop: of the session's click (``Clicks.take``); None for work that no click announced.
+            stop: of the session's click (``Clicks.take``); None for work that no click announced, which ends once
+                nobody listens to it.
 
         Closing the iterator asks the work to end after the current denoising step and does not wait for it, since it
         is closed on the server's event loop when a tab is.
 
         Raises:
             ValueError: in words a person understands, if the settings or a checkpoint cannot be used.
-            GenerationStopped: if the session asked to stop.
+            GenerationStopped: if the session asked to stop, or has left.
         """
+        abandoned = (lambda: False) if stop else (lambda: self.connections.has_left(session))
         stop = self.clicks.begin(session) if stop is None else stop
         messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
 
@@ -126,7 +142,7 @@ class LiveGeneration:
             self.clicks.end(session, stop)
             raise
         try:
-            yield from _received(messages)
+            yield from _received(messages, abandoned)
         finally:
             stop.set()
 
@@ -196,11 +212,13 @@ class LiveGeneration:
             tell(generation.model, settings.steps, settings.steps)
 
     def _keep(self, payload: dict[str, Any]) -> str:
-        """Store a result under a name nobody can guess; the oldest make room."""
+        """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
         token = secrets.token_urlsafe(16)
         self._results[token] = payload
-        while len(self._results) > MAX_RESULTS:
-            self._results.popitem(last=False)
+        self._sizes[token] = _characters(payload)
+        while len(self._results) > MAX_RESULTS or sum(self._sizes.values()) - self._sizes[token] > MAX_RESULT_BYTES:
+            oldest, _ = self._results.popitem(last=False)
+            del self._sizes[oldest]
         return f"/live/{token}.json"
 
     def pipeline(self, name: str, beside: Collection[str] = ()) -> Any:
@@ -287,14 +305,31 @@ def bytes_with_base(checkpoint: Checkpoint) -> int:
     return checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
 
 
-def _received(messages: queue.SimpleQueue) -> Iterator[LiveUpdate]:
+def _characters(value: Any) -> int:
+    """About the bytes of a result, nearly all of which are in its texts."""
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 8 + sum(map(_characters, parts))
+
+
+def _received(messages: queue.SimpleQueue, abandoned: Callable[[], bool] = lambda: False) -> Iterator[LiveUpdate]:
     """Messages of the worker until it ends: every change of model and every finished column at once, the steps between
     them a few times a second."""
     shown, shown_at = None, 0.0
-    while isinstance(message := messages.get(), LiveUpdate):
+    while isinstance(message := _next(messages, abandoned), LiveUpdate):
         news = (message.model, message.steps == 0, message.finished)
         if news != shown or (messages.empty() and time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES):
             shown, shown_at = news, time.monotonic()
             yield message
     if message is not None:
         raise message
+
+
+def _next(messages: queue.SimpleQueue, abandoned: Callable[[], bool]) -> Any:
+    while not abandoned():
+        with contextlib.suppress(queue.Empty):
+            return messages.get(timeout=SECONDS_BETWEEN_LOOKS)
+    from explorer.experiments.generation import GenerationStopped
+
+    return GenerationStopped(CLIENT_LEFT)

@@ -18,6 +18,7 @@ class ModelThread:
     """Does one piece of work after the other. A daemon: it ends with the app, whatever it is at."""
 
     def __init__(self) -> None:
+        self.is_busy = False
         self._waiting: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="models", daemon=True)
         self._started = threading.Lock()
@@ -40,7 +41,10 @@ class ModelThread:
     def _work(self) -> None:
         while True:
             work, future = self._waiting.get()
+            self.is_busy = True
             try:
                 future.set_result(work())
             except BaseException as error:  # the waiting thread's to raise
                 future.set_exception(error)
+            finally:
+                self.is_busy = False

@@ -44,7 +44,7 @@ def origin_notice(context: AppContext) -> str:
     if not others:
         return ""
     return notice(
-        f"{', '.join(others)}: not in {context.settings.checkpoints}, or with other weights there. What is marked "
+        f"{', '.join(others)}: not in {context.settings.checkpoints.name}, or with other weights there. What is marked "
         "Precomputed and every measurement belong to the models they were made from; what you generate is of yours. "
         "`python -m explorer evaluate` and then `python -m explorer precompute` make the results again.",
         title="Results of other models.",
@@ -177,7 +177,7 @@ def _announce_then(
         lambda: notice(words, kind="working"), outputs=outputs[0], queue=False,
         show_progress="hidden", api_visibility="private",
     ).then(
-        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1,
+        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, preprocess=False,
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
 
@@ -210,10 +210,10 @@ def fetch_notice(context: AppContext, hub_id: str) -> str:
     from explorer.models.hub import HubError, fetch_pipeline
 
     try:
-        found = fetch_pipeline(hub_id, context.settings.checkpoints)
+        found = fetch_pipeline(hub_id or "", context.settings.checkpoints)
     except HubError as error:
-        return notice(f"{error}.", kind="error")
-    return notice(f"{found.name} is in {context.settings.checkpoints}.", kind="done")
+        return notice(f"{context.in_words(error)}.", kind="error")
+    return notice(f"{found.name} is in {context.settings.checkpoints.name}.", kind="done")
 
 
 def registry_table(registry: list[Checkpoint]) -> str:

@@ -9,20 +9,25 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import fastapi
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.provenance import ManifestError
 from explorer.ui.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.implosion_payload import GIF_ROUTE, film_strip_animation
+from explorer.ui.request_guard import Boundary, SameOrigin
+from explorer.ui.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.theme import STATIC, style_sheet
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from explorer.ui.endpoint_inputs import Endpoint
     from explorer.ui.live_generation import LiveGeneration
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -52,24 +57,38 @@ class BasicAuthentication:
         await self.app(scope, receive, send)
 
 
-def make_server(context: AppContext, live: LiveGeneration) -> fastapi.FastAPI:
+def make_server(
+    context: AppContext, live: LiveGeneration, endpoints: Mapping[int, Endpoint] | None = None
+) -> fastapi.FastAPI:
     """The FastAPI application that the Blocks are mounted in.
 
+    Args:
+        endpoints: what may be called of the Blocks; nothing if None.
+
     Raises:
-        ValueError: if the address is not a loopback address and no credentials are set.
+        ValueError: if the address is not a loopback address and no credentials are set, or the root path is none.
     """
     settings = context.settings
+    prefix, public_url = read_root_path(settings.root_path)
     server = fastapi.FastAPI(title="Implosion Explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    # The last one added sees a request first.
+    server.add_middleware(PageAddress)
+    server.add_middleware(CORSMiddleware)  # grants nothing; without one, Gradio grants every port of this machine
+    server.add_middleware(Boundary, endpoints=endpoints or {}, connections=live.connections)
+    server.add_middleware(SameOrigin, public_url=public_url)
+    if settings.credentials is not None:
+        server.add_middleware(BasicAuthentication, credentials=settings.credentials)
     if settings.host in LOOPBACK_HOSTS:
         # A page on another site that resolves to 127.0.0.1 (DNS rebinding) is refused by its Host header.
-        server.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+        hosts = ["127.0.0.1", "localhost", "[::1]", *([urlsplit(public_url).hostname] if public_url else [])]
+        server.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     elif settings.credentials is None:
         raise ValueError(
             f"host {settings.host!r} is reachable from other machines: expected a user name and password "
             "(--user and EXPLORER_PASSWORD), or --host 127.0.0.1"
         )
-    if settings.credentials is not None:
-        server.add_middleware(BasicAuthentication, credentials=settings.credentials)
+    if prefix:
+        server.add_middleware(SubPath, prefix=prefix)
     _add_health(server)
     _add_static(server)
     _add_artefacts(server, context, live)
@@ -112,7 +131,7 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         try:
             return _json(make())
         except (ManifestError, ValueError, KeyError) as error:
-            return _json({"problem": _in_words(error)})
+            return _json({"problem": _in_words(context, error)})
 
     @server.get("/live/{token}.json")
     def live_result(token: str) -> Response:
@@ -128,7 +147,7 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         try:
             path = context.precomputed_file(name)
         except ManifestError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
 
 
@@ -138,7 +157,7 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
         try:
             return Response(film_strip_animation(context, row, contents), media_type="image/gif")
         except (ManifestError, ValueError) as error:
-            return Response(_in_words(error), status_code=404, media_type="text/plain")
+            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
 
 
 def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
@@ -150,5 +169,5 @@ def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
     )
 
 
-def _in_words(error: Exception) -> str:
-    return f"a field is missing: {error}" if isinstance(error, KeyError) else str(error)
+def _in_words(context: AppContext, error: Exception) -> str:
+    return f"a field is missing: {error}" if isinstance(error, KeyError) else context.in_words(error)

@@ -25,7 +25,7 @@ def mount_script(module: str, events: tuple[str, ...] = ()) -> str:
     names = ", ".join(f"'{event}'" for event in events)
     return (
         f"const events = [{names}];\n"
-        f"import('{STATIC_ROUTE}/{module}.js')"
+        f"import(new URL('.{STATIC_ROUTE}/{module}.js', document.baseURI))"  # a proxy may show the page under any path
         ".then((module) => module.mount({element, props, trigger, watch, events}))"
     )
 

@@ -1,6 +1,7 @@
 """Payload, measuring and calculators of the Alignment difficulty screen."""
 
 import json
+import os
 import re
 
 import gradio as gr
@@ -69,7 +70,11 @@ def test_other_formats_are_refused():
     [
         ("  ", "authors", "No folder is given"),
         ("nowhere", "authors", "is no pair set: expected pairs.parquet"),
-        ("~nosuchuser/set", "authors", "~nosuchuser/set is no folder: Could not determine home directory"),
+        ("~nosuchuser/set", "authors", "^~nosuchuser/set is no pair set: expected pairs.parquet"),
+        ("~root", "authors", "^~root is no pair set: expected pairs.parquet"),
+        ("~/nowhere", "authors", "^~/nowhere is no pair set: expected pairs.parquet"),
+        ("nowhere\0", "authors", "is no pair set: expected pairs.parquet"),
+        ("n" * 5000, "authors", "is no pair set: expected pairs.parquet"),
         ("nowhere", "both", "convention is 'both': expected one of authors, halved"),
     ],
 )
@@ -78,7 +83,29 @@ def test_wrong_folders_are_answered_in_words(context, folder, convention, messag
         measure_folder(context, folder, convention)
 
 
+def test_a_pipe_in_a_pair_set_is_not_waited_for(context):
+    folder = context.settings.precomputed
+    (folder / "images.npy").touch()
+    os.mkfifo(folder / "pairs.parquet")
+    with pytest.raises(ValueError, match=r"is no pair set: expected pairs\.parquet"):
+        measure_folder(context, str(folder), "authors")
+
+
+def test_an_answer_names_a_folder_as_it_was_given(context, tmp_path, monkeypatch):
+    folder = tmp_path / "really" / "here"
+    folder.mkdir(parents=True)
+    for name in ("manifest.json", "pairs.parquet", "images.npy"):
+        (folder / name).write_text("{}")
+    (context.settings.checkpoints / "extractor").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "home").symlink_to(tmp_path / "really")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(ValueError, match=r"^~/here/manifest\.json is of kind None: expected 'pair-set'"):
+        measure_folder(context, "~/here", "authors")
+
+
 def test_missing_extractor_is_named(context):
+    for name in ("pairs.parquet", "images.npy"):
+        (context.settings.precomputed / name).touch()
     with pytest.raises(ValueError, match="extractor is missing: AD needs the universal extractor"):
         measure_folder(context, str(context.settings.precomputed), "authors")
 

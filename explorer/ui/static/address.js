@@ -1,6 +1,9 @@
 // What the address remembers beside a comparison: the open screen, and each screen's own choices under a prefix.
 // `?tab=graphs&g.colour=structure_distance&g.pair=s1-000017`: a link opens what its sender saw.
 
+// An address of the app's own, `/live/x.json`, wherever a proxy shows the page.
+export const here = (path) => new URL(`.${path}`, document.baseURI).href;
+
 const TAB = 'tab';
 const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'checkpoints'];
 

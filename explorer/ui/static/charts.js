@@ -1,6 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
+import { here } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -73,7 +74,7 @@ export function whenVisible(element) {
 export async function fetchPayload(url) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(here(url));
   } catch (error) {
     throw new Error(`The app does not answer (${error.message}). Is it still running?`);
   }

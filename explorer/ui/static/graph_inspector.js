@@ -1,5 +1,6 @@
 // The inspector of one pair, the list of biggest movers, the list of selected pairs.
 
+import { here } from './address.js';
 import { count, node, number } from './charts.js';
 
 const SCORES = [
@@ -15,7 +16,7 @@ export function thumbnail(data, row, side) {
   const rows = Math.ceil(data.samples.uid.length / columns);
   const kind = data.samples.is_poison[row] ? 'poisoned' : 'benign';
   const style = [
-    `width:${side}px`, `height:${side}px`, `background-image:url("${data.thumbnails_url}")`,
+    `width:${side}px`, `height:${side}px`, `background-image:url("${here(data.thumbnails_url)}")`,
     `background-size:${columns * size * scale}px ${rows * size * scale}px`,
     `background-position:-${(row % columns) * side}px -${Math.floor(row / columns) * side}px`,
   ].join(';');

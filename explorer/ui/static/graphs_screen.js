@@ -1,6 +1,6 @@
 // The Graphs screen: text graph on the left, image graph on the right, one selection on both.
 
-import { readChoices, writeChoices } from './address.js';
+import { here, readChoices, writeChoices } from './address.js';
 import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
 import { COLOURINGS, colouringsOf, conceptCounts, markers, renderLegend } from './graph_colours.js';
 import { chosenSummary, kindText, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
@@ -276,6 +276,6 @@ function loadImage(url) {
     const image = new Image();
     image.onload = () => resolve(image);
     image.onerror = () => reject(new Error(`The thumbnails (${url}) did not load.`));
-    image.src = url;
+    image.src = here(url);
   });
 }

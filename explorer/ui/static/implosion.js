@@ -1,6 +1,6 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { readChoices, writeChoices } from './address.js';
+import { here, readChoices, writeChoices } from './address.js';
 import { fetchPayload, node, showProblem, whenVisible } from './charts.js';
 import { drawCharts } from './implosion_charts.js';
 import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
@@ -262,7 +262,7 @@ class ImplosionScreen {
     const query = new URLSearchParams({ contents: this.state.contents });
     for (const { row } of rows) query.append('row', row);
     const link = Object.assign(document.createElement('a'), {
-      href: `${this.film.gif_url}?${query}`, download: `implosion-seed${this.film.seed}.gif`,
+      href: `${here(this.film.gif_url)}?${query}`, download: `implosion-seed${this.film.seed}.gif`,
     });
     link.click();
   }

@@ -1,5 +1,6 @@
 // Cells of the film strip, cut from two sheets of pictures, and the strip as one picture to save.
 
+import { here } from './address.js';
 import { node } from './charts.js';
 import { paintMap } from './maps.js';
 import { cpLabel } from './poison.js';
@@ -7,7 +8,7 @@ import { cpLabel } from './poison.js';
 export async function loadSheets(film) {
   const load = async (url) => {
     const picture = new Image();
-    picture.src = url;
+    picture.src = here(url);
     await picture.decode();
     return picture;
   };
