@@ -132,6 +132,8 @@ class ImageFolderSource(PairSource):
                     if row.problem is not None and row.image is None:
                         raise row.problem
                     name = self._picture_of(row.image, table, known)
+                    if name in self._aside:
+                        continue  # a record already
                     if name in self._rows:
                         raise UnusableError(Reason.DUPLICATE_UID, f"{printable(name)} is named by an earlier row")
                 except UnusableError as problem:
@@ -150,10 +152,8 @@ class ImageFolderSource(PairSource):
         if name not in known and "\\" in image:
             name = _inside(folder, image.replace("\\", "/"))
         name = known.get(name) or known.get(composed(name)) or name
-        if name not in known:
-            set_aside = self._aside.get(name)
-            said = f"{printable(name)}: {set_aside or 'no such picture'}"
-            raise UnusableError(Reason.NO_IMAGE, said)
+        if name not in known and name not in self._aside:
+            raise UnusableError(Reason.NO_IMAGE, f"{printable(name)}: no such picture")
         return name
 
     def _taken_from(self) -> tuple[str, ...]:

@@ -207,7 +207,9 @@ class ParquetSource(PairSource):
 
         schema, path = _first_schema(self.files)
         named = self.fields
-        pictures = [name for name in _of_names(schema, IMAGE_COLUMNS) if _holds_bytes(schema.field(name).type)]
+        once = [name for name in _of_names(schema, IMAGE_COLUMNS) if schema.names.count(name) == 1]
+        pictures = [name for name in once if _holds_bytes(schema.field(name).type)]
+        pictures += [name for name in _of_names(schema, IMAGE_COLUMNS) if name not in once]
         texts = _of_names(schema, CAPTION_FIELDS) or _of_names(schema, LABEL_FIELDS)[:1]
         for what, given, found in (("image", named.image, pictures), ("caption", named.caption, texts)):
             if given is None and len(found) > 1:

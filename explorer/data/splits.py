@@ -66,13 +66,13 @@ def choose_split(found: Mapping[str, int], asked: str | None, what: str) -> set[
     if asked is None:
         if len(found) > 1:
             raise ValueError(
-                f"{what} holds files of the splits {counts}: expected one; name it with --split, or join them with "
+                f"{what} holds the splits {counts}: expected one; name it with --split, or join them with "
                 f"--split {ALL}"
             )
         return set(found)
     wanted = "" if asked == UNNAMED else asked if asked in found else canonical(asked)
     if wanted not in found:
-        raise ValueError(f"{what} holds files of the splits {counts}: expected some of split {asked!r}")
+        raise ValueError(f"{what} holds the splits {counts}: expected one of them, not {asked!r}")
     return {wanted}
 
 
