@@ -178,6 +178,9 @@ class ImageFolderSource(PairSource):
     def _keep_split(self, asked: str | None) -> None:
         """Leave out pictures of the splits that were not asked for."""
         self._split_of = {name: self._split(name) for name in self._images}
+        if not any(self._split_of.values()):  # or by the pictures' own names, if all of them name one
+            by_name = {name: split_in(os.path.splitext(os.path.basename(name))[0]) for name in self._images}
+            self._split_of = by_name if all(by_name.values()) else self._split_of
         found = Counter(self._split_of.values())
         kept = choose_split(found, asked, str(self.root))
         self.left_out = left_out(found, kept)

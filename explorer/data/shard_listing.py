@@ -22,7 +22,8 @@ def all_files(found: Iterable[Path]) -> list[tuple[Path, str]]:
         if not path.is_dir():
             listed.append((path, path.name))
             continue
-        for folder, folders, names in os.walk(path):
+        unread: list[OSError] = []
+        for folder, folders, names in os.walk(path, onerror=unread.append):
             folders.sort()
             linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
             for name in sorted([*names, *linked]):
@@ -30,6 +31,7 @@ def all_files(found: Iterable[Path]) -> list[tuple[Path, str]]:
                 relative = file.relative_to(path)
                 if not _is_hidden(relative) or file.suffix.lower() in (".tar", ".parquet"):
                     listed.append((file, relative.as_posix()))
+        listed += [(Path(error.filename), Path(error.filename).relative_to(path).as_posix()) for error in unread]
     return listed
 
 
@@ -67,6 +69,8 @@ def _problem(file: Path, name: str) -> UnusableError:
         return UnusableError(Reason.HIDDEN, "its name or its folder's begins with a dot")
     if file.is_symlink() and file.is_dir():
         return UnusableError(Reason.LINK, "is a link: expected a regular folder")
+    if file.is_dir():
+        return UnusableError(Reason.UNREADABLE_FOLDER, "expected a folder that can be listed")
     if not file.is_file():
         return UnusableError(Reason.NOT_REGULAR, "expected a regular file")
     if name.lower().endswith(_COMPRESSED):

@@ -15,7 +15,7 @@ from explorer.data.pair_source import IMAGE_EXTENSIONS, Fields, PairSource, Reco
 from explorer.data.parquet_source import ParquetSource
 from explorer.data.shard_listing import all_files, companions, is_picture_name, is_shard, not_read
 from explorer.data.shard_names import expand_braces
-from explorer.data.splits import ALL, choose_split, left_out, named_in_braces, split_of_file
+from explorer.data.splits import ALL, check_numbering, choose_split, left_out, named_in_braces, split_of_file
 from explorer.data.webdataset_source import WebdatasetSource
 
 KINDS = ("auto", "webdataset", "parquet", "imagefolder", "cifar10")
@@ -107,6 +107,7 @@ def _open_shards(
     if len(found) > 1:  # a glob's matches: their folders may name splits
         shared = os.path.commonpath([path.parent for path in shards])
         shards = {path: path.relative_to(shared).as_posix() for path in shards}
+    check_numbering(shards.values(), str(location))
     splits = {path: split_of_file(name) for path, name in shards.items()}
     counts = Counter(splits.values())
     asked = ALL if split is None and named_in_braces(str(location), counts) else split

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
+from explorer.data.quarantine import Reason, UnusableError
+
 WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -66,14 +68,33 @@ def choose_split(found: Mapping[str, int], asked: str | None, what: str) -> set[
     if asked is None:
         if len(found) > 1:
             raise ValueError(
-                f"{what} holds the splits {counts}: expected one; name it with --split, or join them with "
-                f"--split {ALL}"
+                f"{what} holds the splits {counts}: expected one; name it with --split, or join them with --split {ALL}"
             )
         return set(found)
     wanted = "" if asked == UNNAMED else asked if asked in found else canonical(asked)
     if wanted not in found:
         raise ValueError(f"{what} holds the splits {counts}: expected one of them, not {asked!r}")
     return {wanted}
+
+
+def check_split(split: str, asked: str | None, first: str, *, named: bool) -> None:
+    """Refuse a pair of another split than was asked for, or than the first pair's where none was.
+
+    For splits that are known only while a source is read; ``named`` says that its files' names have decided before.
+
+    Raises:
+        UnusableError: naming both.
+    """
+    if named or asked == ALL or not (split or asked in (None, UNNAMED)):
+        return
+    wanted = first if asked is None else "" if asked == UNNAMED else canonical(asked)
+    if split != wanted:
+        why = (
+            "as the first pair is; name it with --split, or join them with --split all"
+            if asked is None
+            else "asked for"
+        )
+        raise UnusableError(Reason.OTHER_SPLIT, f"{split or UNNAMED}: expected {wanted or UNNAMED}, {why}")
 
 
 def labelled(split: str, asked: str | None) -> str:
@@ -84,6 +105,23 @@ def labelled(split: str, asked: str | None) -> str:
 def left_out(found: Mapping[str, int], kept: Iterable[str]) -> dict[str, int]:
     """How much the splits hold that are not read."""
     return {split or UNNAMED: count for split, count in sorted(found.items()) if split not in set(kept)}
+
+
+def check_numbering(names: Iterable[str], what: str) -> None:
+    """Refuse two data sets at once: files of one hub's name, number included, in different folders.
+
+    Raises:
+        ValueError: naming the folders.
+    """
+    folders: dict[str, list[str]] = {}
+    for path in map(PurePath, names):
+        if _HUB_NAME.fullmatch(path.name) and not split_of_folders(path.as_posix()):
+            folders.setdefault(path.name, []).append(path.parent.as_posix())
+    for name, found in folders.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"{what} holds {name} in the folders {', '.join(found[:4])}: expected one data set, name it"
+            )
 
 
 def named_in_braces(location: str, found: Counter[str]) -> bool:

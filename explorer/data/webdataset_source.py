@@ -31,7 +31,7 @@ from explorer.data.pair_source import (
     unreadable_shard,
 )
 from explorer.data.quarantine import Reason, UnusableError
-from explorer.data.splits import labelled
+from explorer.data.splits import check_split, labelled, split_of_folders
 
 Members = dict[str, tarfile.TarInfo]
 """The files of one sample by lower-case extension."""
@@ -71,9 +71,8 @@ class WebdatasetSource(PairSource):
         return {"kind": self.kind, "fields": self.fields.as_dict(), "split": self.split, **aside_settings(self.aside)}
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        number = 0
+        number, first = 0, None
         for path, shard in named_files(self.files):
-            split = labelled(self._splits.get(path, ""), self.split)
             try:
                 # Only plain tar: a compressed one could not be entered at a later record.
                 archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below, after the problem is told apart
@@ -84,13 +83,15 @@ class WebdatasetSource(PairSource):
                 continue
             with archive:
                 for key, members in _samples(archive, self.fields.image):
+                    split = self._splits.get(path, "") or split_of_folders(key)
+                    first = split if first is None else first
                     if number >= start:
-                        yield self._record(archive, shard, key, members, split)
+                        yield self._record(archive, shard, key, members, split, first)
                     number += 1
         yield from self.aside[max(start - number, 0) :]
 
     def _record(
-        self, archive: tarfile.TarFile, shard: str, key: str, members: Members | UnusableError, split: str
+        self, archive: tarfile.TarFile, shard: str, key: str, members: Members | UnusableError, split: str, first: str
     ) -> Record:
         if isinstance(members, UnusableError) and members.reason == Reason.UNREADABLE_SHARD:
             return unreadable_shard(shard, members.detail)
@@ -98,6 +99,7 @@ class WebdatasetSource(PairSource):
         try:
             if isinstance(members, UnusableError):
                 raise members
+            check_split(split, self.split, first, named=any(self._splits.values()))
             metadata = {}
             if "json" in members:
                 text = _read(archive, members["json"], MAX_TEXT_BYTES, Reason.UNREADABLE_METADATA)
@@ -109,8 +111,9 @@ class WebdatasetSource(PairSource):
         except UnusableError as problem:
             return Record(uid=uid, place=place, problem=problem)
         return Record(
-            uid=uid, place=place, image=image, caption=caption, caption_source=source, metadata=metadata, split=split
-        )
+            uid=uid, place=place, image=image, caption=caption, caption_source=source, metadata=metadata,
+            split=labelled(split, self.split),
+        )  # fmt: skip
 
     def _captions(
         self, archive: tarfile.TarFile, key: str, members: Members, metadata: dict[str, Any]

@@ -88,6 +88,15 @@ def test_pictures_are_turned_upright(orientation, kind, options):
     assert decoded.converted == (Conversion.ORIENTATION,)
 
 
+def test_avif_is_turned_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(COLOURS).transpose(TURNS[6])
+    decoded = shown(stored(lying, "AVIF", quality=100, subsampling="4:4:4", exif=exif))
+    assert decoded.converted == (Conversion.ORIENTATION,)
+    assert np.abs(decoded.pixels.astype(int) - COLOURS).max() < 16
+
+
 def test_no_other_orientation_turns_a_picture():
     for orientation in (0, 1, 9):
         exif = Image.Exif()

@@ -1,11 +1,13 @@
 """Splits by names, in the layouts that dataset hubs use."""
 
+import io
 import tarfile
 from collections import Counter
 
 import pandas
 import pytest
 
+from explorer.data.quarantine import Reason
 from explorer.data.source_detection import open_source
 from explorer.data.splits import canonical, named_in_braces, split_in, split_of_file, split_of_folders
 
@@ -81,3 +83,39 @@ def test_a_column_of_splits(tmp_path):
     ]  # fmt: skip
     assert source.left_out == {"validation": 1}
     assert [record.split for record in open_source(path, split="all").records()] == ["train", "validation", "train"]
+
+
+def test_splits_inside_a_shard_are_not_joined_unasked(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for key in ("train/0", "train/1", "test/0"):
+            for extension in ("jpg", "txt"):
+                member = tarfile.TarInfo(f"{key}.{extension}")
+                member.size = 1
+                archive.addfile(member, io.BytesIO(b"x"))
+    for asked, used in ((None, ["train", "train"]), ("test", ["test"]), ("all", ["train", "train", "test"])):
+        records = list(open_source(tmp_path, split=asked).records())
+        assert len(records) == 3
+        assert [record.split for record in records if record.problem is None] == used
+        others = [record.problem.reason for record in records if record.problem is not None]
+        assert set(others) <= {Reason.OTHER_SPLIT}
+        assert [record.place for record in open_source(tmp_path, split=asked).records(2)] == ["0.tar:test/0"]
+
+
+def test_two_data_sets_of_one_hub_are_not_joined(tmp_path):
+    for name in ("en/train-00000-of-00001", "fr/train-00000-of-00001"):
+        (tmp_path / name).parent.mkdir()
+        pandas.DataFrame({"image": [b"1"], "text": ["x"]}).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"holds train-00000-of-00001\.parquet in the folders en, fr: expected one"):
+        open_source(tmp_path)
+    assert len(open_source(tmp_path / "fr").files) == 1
+
+
+def test_pictures_that_all_name_a_split_are_not_joined(tmp_path):
+    for name in ("train_1", "train_2", "test_1"):
+        (tmp_path / f"{name}.jpg").write_bytes(b"1")
+        (tmp_path / f"{name}.txt").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"holds the splits test \(1\), train \(2\)"):
+        open_source(tmp_path)
+    for extension in ("jpg", "txt"):
+        (tmp_path / f"dog.{extension}").write_bytes(b"x")
+    assert len(list(open_source(tmp_path).records())) == 4, "names that say what a picture shows"
