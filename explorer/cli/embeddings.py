@@ -18,6 +18,16 @@ from explorer.cli.extractor_options import (
     Weights,
     chosen_extractor,
 )
+from explorer.cli.source_options import (
+    CaptionField,
+    Captions,
+    ImageField,
+    Kind,
+    Source,
+    SplitOption,
+    UidField,
+    reading,
+)
 from explorer.cli.structure_options import (
     BudgetMemory,
     BudgetSeconds,
@@ -32,16 +42,6 @@ from explorer.cli.structure_options import (
     trusted_landmarks,
 )
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE", help="Tar shard, parquet file, folder, or in quotes a glob or {00000..00099}.tar. Local only."
-    ),
-]
-Kind = Annotated[str, typer.Option(help="auto, webdataset, parquet, imagefolder or cifar10.")]
-CaptionColumn = Annotated[
-    str | None, typer.Option(help="Column or field of the captions, where it has none of the usual names.")
-]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode.")]
 Device = Annotated[str, typer.Option(help="Torch device.")]
@@ -57,8 +57,11 @@ def embed(
     pretrained_tag: PretrainedTag = None,
     feature_range: FeatureRange = None,
     kind: Kind = "auto",
-    caption_column: CaptionColumn = None,
-    split: Annotated[str, typer.Option(help="train or test, for kind cifar10.")] = "train",
+    split: SplitOption = None,
+    captions: Captions = "auto",
+    image: ImageField = None,
+    caption: CaptionField = None,
+    uid: UidField = None,
     partition_size: Annotated[int, typer.Option(min=1, help="Source records of a partition.")] = 10_000,
     batch_size: BatchSize = 64,
     workers: Workers = 2,
@@ -66,10 +69,11 @@ def embed(
     as_json: AsJson = False,
 ) -> None:
     """Embed every usable pair in clip-retrieval's layout; run it again to resume."""
+    from explorer.data.pair_counts import COUNTED
     from explorer.data.source_detection import open_source
     from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
 
-    opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
+    opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
     settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
     encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     store = extract_embeddings(
@@ -77,7 +81,8 @@ def embed(
     )
     made = store.manifest
     result = {"folder": str(out), "kind": opened.kind, "extractor": encoder.name, "width": store.image.shape[1]}
-    emit({**result, **made["counts"], "quarantined": made["quarantined"]}, as_json)
+    counted = {name: made[name] for name in ("quarantined", *COUNTED, "left_out")}
+    emit({**result, **made["counts"], **counted}, as_json)
 
 
 @application.command("ad-store")
@@ -95,7 +100,7 @@ def ad_store(
     concepts: Annotated[
         Path | None, typer.Option(help="Text file of nouns, one a line; a caption's first is its stratum (stratified).")
     ] = None,
-    caption_column: CaptionColumn = None,
+    caption: CaptionField = None,
     budget_seconds: BudgetSeconds = None,
     budget_memory: BudgetMemory = None,
     precision: Precision = "fp32",
@@ -125,7 +130,7 @@ def ad_store(
     with worker_group(device) as workers:
         measurement = measure_store(
             store, feature_range=feature_range, alpha=alpha, convention=convention, sample=sample, seed=seed,
-            request=request, landmarks=trusted_landmarks(landmarks), concepts=nouns, caption_column=caption_column,
+            request=request, landmarks=trusted_landmarks(landmarks), concepts=nouns, caption_column=caption,
             workers=workers,
         )  # fmt: skip
         if workers.index == 0:

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.cli.embeddings import CaptionColumn, Kind
+from explorer.cli.source_options import (
+    CaptionField,
+    Captions,
+    ImageField,
+    Kind,
+    SplitOption,
+    UidField,
+    reading,
+)
 from explorer.provenance import ROOT
 
 Overridden = "Instead of the recipe's."
@@ -25,7 +33,11 @@ def fine_tune(
     out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
     recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
     kind: Kind = "auto",
-    caption_column: CaptionColumn = None,
+    split: SplitOption = None,
+    captions: Captions = "auto",
+    image: ImageField = None,
+    caption: CaptionField = None,
+    uid: UidField = None,
     steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
     batch_size: Annotated[int | None, typer.Option(help=f"Over all processes. {Overridden}")] = None,
     accumulation: Annotated[int | None, typer.Option(help=f"Micro-batches a step and process. {Overridden}")] = None,
@@ -64,7 +76,7 @@ def fine_tune(
     )  # fmt: skip
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
-        base, pair_set_or_source(pairs, kind=kind, caption_column=caption_column), chosen, out, run=run,
+        base, pair_set_or_source(pairs, **reading(kind, split, captions, image, caption, uid)), chosen, out, run=run,
         cache=cache or ROOT / "runs" / "encoded", device=device, track=track, say=_say,
     )  # fmt: skip
     if manifest is not None:

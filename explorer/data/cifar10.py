@@ -182,7 +182,7 @@ def _decode(picture: Any, where: str) -> np.ndarray:
         found = "no picture" if encoded is None else f"a {type(encoded).__name__}"
         raise ValueError(f"{where} holds {found}: expected an encoded picture's bytes")
     try:
-        pixels = decode_image(encoded, Limits())
+        pixels = decode_image(encoded, Limits()).pixels
     except UnusableError as problem:
         raise ValueError(f"{where} holds no usable picture ({problem}): expected [{SIDE}, {SIDE}, 3]") from problem
     if pixels.shape != (SIDE, SIDE, 3):

@@ -1,212 +1,252 @@
-"""A folder of picture files with captions from a metadata table, from text files beside them or from class folders."""
+"""A folder of picture files with captions from tables, from text files beside them or from class folders."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from explorer.data.caption_tables import TABLE_EXTENSIONS, Row, read_rows
+from explorer.data.folder_listing import FolderListing, composed
 from explorer.data.pair_source import (
     IMAGE_EXTENSIONS,
     MAX_IMAGE_BYTES,
     MAX_TEXT_BYTES,
+    Fields,
+    FoundCaptions,
     PairSource,
     Record,
-    caption_of,
     decode_text,
-    first_of,
+    given_uid,
     parse_metadata,
     printable,
 )
 from explorer.data.quarantine import Reason, UnusableError
+from explorer.data.regular_files import extension, read_regular
+from explorer.data.splits import (
+    SPLIT_FIELD,
+    WORDS,
+    canonical,
+    choose_split,
+    labelled,
+    left_out,
+    split_in,
+    split_of_file,
+    split_of_folders,
+)
 from explorer.provenance import hash_json
 
-TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
-"""Tables as Hugging Face's imagefolder reads them: ``file_name``, relative to the table, and a caption."""
-CAPTION_FIELDS = ("text", "caption", "prompt", "label")
-SPLIT_FOLDERS = {"train", "test", "val", "valid", "validation"}
-"""Folder names that say where a picture belongs, not what it shows."""
-_CSV_LIMIT = threading.Lock()
-"""Held where the csv module's limit is raised, which is the whole process's."""
+CAPTIONS = ("auto", "table", "sidecar", "folder")
+"""Where captions may be taken from; ``auto`` takes tables and files beside pictures, or else, where nothing that may
+hold captions lies there, the names of folders."""
 
 
 class ImageFolderSource(PairSource):
-    """Pairs of a folder, pictures in the order of their paths, then what a table names but the folder lacks, then what
-    is set aside: links and folders that cannot be listed.
+    """Pairs of a folder, pictures in the order of their paths, then rows that name no picture, then every file that is
+    neither a picture nor read for one.
 
-    Captions come from one place for the whole folder, the first there is of: tables (``TABLE_NAMES``), a ``.txt``
-    beside each picture (with img2dataset's ``.json`` where there is one), the name of the folder a picture lies in.
+    A picture's caption is what a table (any csv, tsv, jsonl or parquet file whose header names pictures) or a file
+    beside it (``.txt``, ``.caption``, ``.text``, or a field of a ``.json``) says; where both do and differ, the picture
+    is set aside. Where there is neither in the whole folder, it is the name of the folder that the picture lies in.
     Links are not followed, since they could lead anywhere.
     """
 
     kind = "imagefolder"
 
-    def __init__(self, root: Path, *, caption_column: str | None = None) -> None:
-        """List the folder; ``caption_column`` names the caption's field in the tables.
+    def __init__(
+        self, root: Path, *, split: str | None = None, captions: str = "auto", fields: Fields | None = None
+    ) -> None:
+        """List the folder and read its tables.
+
+        Args:
+            split: read only this one, or all; None where there is but one.
+            captions: one of ``CAPTIONS``.
+            fields: of the tables and ``.json`` files, where they have none of the usual names.
 
         Raises:
             OSError: if the folder cannot be listed.
-            ValueError: if the folder holds no pictures, or no captions.
+            ValueError: if the folder holds no pictures or no captions, or several splits of which none is chosen.
         """
-        self.root = root
-        self.caption_column = caption_column
-        found, links, self._unread = _list_files(root)
-        self._images = [name for name in found if _extension(name) in IMAGE_EXTENSIONS]
-        self._tables = [name for name in found if _is_table(name)]
-        beside = {os.path.splitext(name)[0] for name in self._images}
-        texts = (name for name in [*found, *links] if name.endswith((".txt", ".json")))
-        self._texts = {name for name in texts if os.path.splitext(name)[0] in beside}
-        self._linked_texts = self._texts.intersection(links)
-        self._unread |= {
-            name: _link("file") for name in links if _extension(name) in IMAGE_EXTENSIONS or _is_table(name)
-        }
-        self.captions = self._captions_from()
-        read = [*self._images, *self._tables, *(self._texts - self._linked_texts)]
-        self.files = tuple(root / name for name in sorted(read))
+        if captions not in CAPTIONS:
+            raise ValueError(f"captions is {captions!r}: expected one of {', '.join(CAPTIONS)}")
+        self.root, self.fields, self._asked = root, fields or Fields(), split
+        self._listing = FolderListing.of(root)
+        self._images, self._aside = self._listing.images, self._listing.aside
+        self._check_pictures()
+        self._rows: dict[str, Row] = {}
+        self._problems: list[Row] = []
+        if captions in ("auto", "table"):
+            self._read_tables()
+        self._leave_out_carriers(captions)
+        self.captions = self._taken_from() if captions == "auto" else (captions,)
+        self._keep_split(split)
+        beside = {name for names in self._listing.beside.values() for name in names} - self._listing.linked
+        self.files = tuple(root / name for name in sorted({*self._listing.images, *self._listing.tables, *beside}))
 
     def settings(self) -> dict[str, Any]:
-        settings = {"kind": self.kind, "captions": self.captions, "caption_column": self.caption_column}
-        if unread := sorted(map(printable, {*self._unread, *self._linked_texts})):
-            settings["unread"] = hash_json(unread)
-        return settings
+        return {
+            "kind": self.kind,
+            "captions": list(self.captions),
+            "fields": self.fields.as_dict(),
+            "split": self._asked,
+            "set_aside": hash_json(sorted(map(printable, {*self._aside, *self._listing.linked}))),
+        }
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        entries, strays = self._read_tables() if self.captions == "table" else ({}, [])
-        known = set(self._images)
-        strays += [
-            Record(uid=printable(name), place=printable(name), problem=UnusableError(Reason.NO_IMAGE, "no such file"))
-            for name in entries
-            if name not in known and name not in self._unread
-        ]
-        strays += [
-            Record(uid=printable(name), place=printable(name), problem=self._unread[name])
-            for name in sorted(self._unread)
-        ]
         for name in self._images[start:]:
-            yield self._record(name, entries)
+            yield self._record(name)
+        strays = [Record(uid=row.place, place=row.place, problem=row.problem) for row in self._problems]
+        strays += [
+            Record(uid=printable(name), place=printable(name), problem=problem)
+            for name, problem in sorted(self._aside.items())
+        ]
         yield from strays[max(start - len(self._images), 0) :]
 
-    def _captions_from(self) -> str:
-        aside = f" besides {len(self._unread)} links or unreadable folders" if self._unread else ""
+    def _check_pictures(self) -> None:
         if not self._images:
+            besides = f" besides {len(self._aside)} files that are not read" if self._aside else ""
             raise ValueError(
-                f"{self.root} holds no pictures{aside}: expected files named {', '.join(IMAGE_EXTENSIONS)}"
+                f"{self.root} holds no pictures{besides}: expected files named {', '.join(IMAGE_EXTENSIONS)}"
             )
-        # Captions whose files are links are missing: to take them from elsewhere would give other captions unsaid.
-        if self._tables or any(map(_is_table, self._unread)):
-            return "table"
-        if any(name.endswith(".txt") for name in self._texts):
-            return "text"
-        folders = {name.rpartition("/")[0].rpartition("/")[2] for name in self._images}
-        if len(folders) < 2 or folders & {"", *SPLIT_FOLDERS}:
-            raise ValueError(
-                f"{self.root} holds {len(self._images)} pictures without captions{aside}: expected "
-                f"{' or '.join(TABLE_NAMES)}, a .txt beside each picture, or a folder for each class"
-            )
-        return "folder"
 
-    def _record(self, name: str, entries: dict[str, dict[str, Any] | UnusableError]) -> Record:
+    def _leave_out_carriers(self, captions: str) -> None:
+        """Set aside what could hold captions and was not asked for."""
+        listing = self._listing
+        problem = UnusableError(Reason.UNKNOWN_FILE, f"captions are taken from {captions} only, as asked for")
+        if captions in ("sidecar", "folder"):
+            self._aside |= dict.fromkeys(listing.tables, problem)
+            listing.tables = []
+        if captions in ("table", "folder"):
+            self._aside |= {name: problem for names in listing.beside.values() for name in names}
+            listing.beside.clear()
+            listing.linked.clear()
+
+    def _read_tables(self) -> None:
+        """Rows by the picture they name, and rows that name none."""
+        known = {composed(name): name for name in self._images} | {name: name for name in self._images}
+        for table in self._listing.tables:
+            for row in read_rows(self.root / table, printable(table), self.fields.image):
+                try:
+                    if row.problem is not None and row.image is None:
+                        raise row.problem
+                    name = self._picture_of(row.image, table, known)
+                    if name in self._aside:
+                        continue  # a record already
+                    if name in self._rows:
+                        raise UnusableError(Reason.DUPLICATE_UID, f"{printable(name)} is named by an earlier row")
+                except UnusableError as problem:
+                    self._problems.append(Row(place=row.place, problem=row.problem or problem))
+                else:
+                    self._rows[name] = row
+
+    def _picture_of(self, image: Any, table: str, known: dict[str, str]) -> str:
+        """The picture that a row names, with whatever slashes and composition of letters.
+
+        Raises:
+            UnusableError: if there is none, or the row names none.
+        """
+        folder = table.rpartition("/")[0]
+        name = _inside(folder, image)
+        if name not in known and "\\" in image:
+            name = _inside(folder, image.replace("\\", "/"))
+        name = known.get(name) or known.get(composed(name)) or name
+        if name not in known and name not in self._aside:
+            raise UnusableError(Reason.NO_IMAGE, f"{printable(name)}: no such picture")
+        return name
+
+    def _taken_from(self) -> tuple[str, ...]:
+        # Captions whose table is a link are missing: to take them from elsewhere would give other captions unsaid.
+        if self._listing.has_linked_table():
+            return ("table",)
+        if self._rows or any(self._listing.beside.values()):
+            return ("table", "sidecar")
+        folders = {_folder_of(name) for name in self._images}
+        named = all(map(split_in, folders)) or any(canonical(name) in WORDS for name in folders)
+        carrier = next(iter(self._listing.carriers()), None)
+        if len(folders) < 2 or "" in folders or named or carrier is not None:
+            row = next((f" ({row.place}: {row.problem.detail})" for row in self._problems), "")
+            beside = "" if carrier is None else f", though {printable(carrier)} lies there and is not read{row}"
+            raise ValueError(
+                f"{self.root} holds {len(self._images)} pictures without captions{beside}: expected a table "
+                f"({', '.join(TABLE_EXTENSIONS)}) with a header such as file_name,text; a .txt or .caption beside each "
+                "picture; or a folder for each class (--captions folder takes the folders' names regardless)"
+            )
+        return ("folder",)
+
+    def _keep_split(self, asked: str | None) -> None:
+        """Leave out pictures of the splits that were not asked for."""
+        self._split_of = {name: self._split(name) for name in self._images}
+        if not any(self._split_of.values()):  # or by the pictures' own names, if all of them name one
+            by_name = {name: split_in(os.path.splitext(os.path.basename(name))[0]) for name in self._images}
+            self._split_of = by_name if all(by_name.values()) else self._split_of
+        found = Counter(self._split_of.values())
+        kept = choose_split(found, asked, str(self.root))
+        self.left_out = left_out(found, kept)
+        self._images = [name for name in self._images if self._split_of[name] in kept]
+
+    def _split(self, name: str) -> str:
+        if self.captions == ("folder",):
+            return split_of_folders(os.path.dirname(name))  # the last folder is the class
+        row = self._rows.get(name)
+        fields = {} if row is None else {key.strip().casefold(): value for key, value in row.fields.items()}
+        if isinstance(given := fields.get(SPLIT_FIELD), str) and given.strip():
+            return canonical(given)
+        return split_of_folders(name) or ("" if row is None else split_of_file(_table_of(row)))
+
+    def _record(self, name: str) -> Record:
         place = printable(name)
         try:
-            caption, metadata = self._caption(name, entries)
-            image = _read(self.root / name, MAX_IMAGE_BYTES, Reason.LARGE_IMAGE, Reason.NO_IMAGE)
+            found, metadata = self._found(name)
+            caption, source = found.chosen()
+            uid = given_uid(metadata, place, self.fields.uid) if self.fields.uid else place
+            image = read_regular(self.root / name, MAX_IMAGE_BYTES, Reason.LARGE_IMAGE, Reason.NO_IMAGE)
         except UnusableError as problem:
             return Record(uid=place, place=place, problem=problem)
-        return Record(uid=place, place=place, image=image, caption=caption, metadata=metadata)
+        return Record(
+            uid=uid, place=place, image=image, caption=caption, caption_source=source, metadata=metadata,
+            split=labelled(self._split_of[name], self._asked),
+        )  # fmt: skip
 
-    def _caption(self, name: str, entries: dict[str, dict[str, Any] | UnusableError]) -> tuple[str, dict[str, Any]]:
-        if self.captions == "folder":
-            return name.rpartition("/")[0].rpartition("/")[2], {}
-        if self.captions == "text":
-            return self._text_beside(name)
-        entry = entries.get(name)
-        if entry is None:
-            raise UnusableError(Reason.NO_CAPTION, "no table names this picture")
-        if isinstance(entry, UnusableError):
-            raise entry
-        field = self.caption_column or first_of(CAPTION_FIELDS, entry)
-        return caption_of(entry, field or CAPTION_FIELDS[0]), entry
+    def _found(self, name: str) -> tuple[FoundCaptions, dict[str, Any]]:
+        """What is said of a picture: captions by their source, and everything else."""
+        found, metadata = FoundCaptions(self.fields.caption), {}
+        if self.captions == ("folder",):
+            found.add("folder name", _folder_of(name))
+            return found, metadata
+        unknown = self._listing.unknown_beside.get(name)
+        found.otherwise(f"found only {unknown}" if unknown else "found no table's row and no file beside the picture")
+        if (row := self._rows.get(name)) is not None:
+            if row.problem is not None:
+                raise UnusableError(row.problem.reason, f"{row.place}: {row.problem.detail}")
+            metadata |= row.fields
+            found.add_fields(_table_of(row).rpartition("/")[2], row.fields)
+        if "sidecar" in self.captions:
+            for beside in self._listing.beside.get(name, ()):
+                self._read_beside(beside, found, metadata)
+        return found, metadata
 
-    def _text_beside(self, name: str) -> tuple[str, dict[str, Any]]:
-        stem, metadata = os.path.splitext(name)[0], {}
-        if f"{stem}.json" in self._texts:
-            data = self._read_text(f"{stem}.json", *[Reason.UNREADABLE_METADATA] * 2)
-            metadata = parse_metadata(data, printable(f"{stem}.json"))
-        if f"{stem}.txt" not in self._texts:
-            raise UnusableError(Reason.NO_CAPTION, "no .txt beside the picture")
-        data = self._read_text(f"{stem}.txt", Reason.LONG_CAPTION, Reason.NO_CAPTION)
-        return decode_text(data, printable(f"{stem}.txt")), metadata
-
-    def _read_text(self, name: str, too_long: Reason, unreadable: Reason) -> bytes:
-        if name in self._linked_texts:
-            raise UnusableError(Reason.LINK, f"{printable(name)} {_link('file').detail}")
-        return _read(self.root / name, MAX_TEXT_BYTES, too_long, unreadable)
-
-    def _read_tables(self) -> tuple[dict[str, dict[str, Any] | UnusableError], list[Record]]:
-        """Rows by the picture they name, and rows that name none as records of their own."""
-        entries: dict[str, dict[str, Any] | UnusableError] = {}
-        strays: list[Record] = []
-        for table in self._tables:
-            folder = table.rpartition("/")[0]
-            for number, row in _rows(self.root / table):
-                place = f"{printable(table)}:{number}"
-                if isinstance(row, UnusableError):
-                    strays.append(Record(uid=place, place=place, problem=row))
-                    continue
-                try:
-                    name = _inside(folder, row.get("file_name"))
-                    if name in entries:
-                        raise UnusableError(Reason.DUPLICATE_UID, f"{name} is named by an earlier row")
-                except UnusableError as problem:
-                    strays.append(Record(uid=place, place=place, problem=problem))
-                    continue
-                entries[name] = {key: value for key, value in row.items() if key != "file_name"}
-        return entries, strays
+    def _read_beside(self, name: str, found: FoundCaptions, metadata: dict[str, Any]) -> None:
+        shown, kind = printable(name), extension(name)
+        if name in self._listing.linked:
+            raise UnusableError(Reason.LINK, f"{shown} is a link: expected a regular file")
+        too_long = Reason.UNREADABLE_METADATA if kind == "json" else Reason.LONG_CAPTION
+        data = read_regular(self.root / name, MAX_TEXT_BYTES, too_long, Reason.NO_CAPTION)
+        if kind == "json":
+            fields = parse_metadata(data, shown)
+            metadata |= fields
+            found.add_fields("sidecar .json", fields)
+        else:
+            found.add(f"sidecar .{kind}", decode_text(data, shown))
 
 
-def _list_files(root: Path) -> tuple[list[str], list[str], dict[str, UnusableError]]:
-    """What lies below ``root``, hidden names left out, as paths relative to it.
-
-    Returns:
-        Regular files and links to files, both sorted, and the folders that are not entered, with the reason.
-    """
-    found: list[str] = []
-    links: list[str] = []
-    unread: dict[str, UnusableError] = {}
-
-    def set_aside(error: OSError) -> None:
-        if Path(error.filename) == root:
-            raise error
-        unread[Path(error.filename).relative_to(root).as_posix()] = UnusableError(
-            Reason.UNREADABLE_FOLDER, f"{error.strerror}: expected a folder that can be listed"
-        )
-
-    for folder, folders, names in os.walk(root, onerror=set_aside):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = Path(folder).relative_to(root)
-        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        unread |= {(relative / name).as_posix(): _link("folder") for name in linked}
-        for name in names:
-            if not name.startswith("."):
-                kind = links if os.path.islink(os.path.join(folder, name)) else found
-                kind.append((relative / name).as_posix())
-    return sorted(found), sorted(links), unread
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0].rpartition("/")[2]
 
 
-def _link(expected: str) -> UnusableError:
-    return UnusableError(Reason.LINK, f"is a link: expected a regular {expected}")
-
-
-def _is_table(name: str) -> bool:
-    return name.rpartition("/")[2] in TABLE_NAMES
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1].removeprefix(".").lower()
+def _table_of(row: Row) -> str:
+    return row.place.rpartition(":")[0]
 
 
 def _inside(folder: str, name: Any) -> str:
@@ -215,62 +255,9 @@ def _inside(folder: str, name: Any) -> str:
     Raises:
         UnusableError: if it is missing or leads out of the folder.
     """
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name.strip():
         raise UnusableError(Reason.UNREADABLE_METADATA, f"file_name is {name!r}: expected a path")
     path = os.path.normpath(os.path.join(folder, name))
     if os.path.isabs(name) or path.split(os.sep)[0] == os.pardir:
         raise UnusableError(Reason.OUTSIDE_FOLDER, f"file_name is {printable(name)!r}: expected a path in the folder")
     return Path(path).as_posix()
-
-
-def _read(path: Path, limit: int, too_long: Reason, unreadable: Reason) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise UnusableError(unreadable, str(error)) from error
-    if len(data) > limit:
-        raise UnusableError(too_long, f"{printable(path.name)} has more than {limit} bytes")
-    return data
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | UnusableError]]:
-    """Numbered rows of a table from 1 on, or what is wrong with one; a table that is no text is one problem."""
-    try:
-        text = decode_text(table.read_bytes(), printable(table.name))
-    except (OSError, UnusableError) as error:
-        yield 0, UnusableError(Reason.UNREADABLE_METADATA, str(error))
-        return
-    if table.suffix == ".csv":
-        yield from enumerate(_csv_rows(text), start=1)
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, parse_metadata(line, f"line {number}")
-            except UnusableError as problem:
-                yield number, problem
-
-
-def _csv_rows(text: str) -> list[dict[str, Any] | UnusableError]:
-    """All rows; one with a field of any length is read, since the reader could not go on behind a field it refused."""
-    with _CSV_LIMIT:
-        limit = csv.field_size_limit()
-        csv.field_size_limit(max(limit, len(text)))
-        try:
-            return list(_parsed_rows(text))
-        finally:
-            csv.field_size_limit(limit)
-
-
-def _parsed_rows(text: str) -> Iterator[dict[str, Any] | UnusableError]:
-    reader = csv.DictReader(io.StringIO(text))
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield UnusableError(Reason.UNREADABLE_METADATA, str(error))
-            return
-        yield {key: value for key, value in row.items() if key is not None}

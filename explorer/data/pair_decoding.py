@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from explorer.data.pair_source import Record
+from explorer.data.pair_source import Record, picture_format
+from explorer.data.picture_decoding import Decoded, as_shown
 from explorer.data.quarantine import QuarantinedRecord, Reason, UnusableError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -56,6 +57,8 @@ def check_caption(caption: str, limits: Limits) -> str:
     if len(caption) > limits.max_caption_characters:
         expected = f"expected at most {limits.max_caption_characters}"
         raise UnusableError(Reason.LONG_CAPTION, f"{len(caption)} characters: {expected}")
+    if "\0" in caption:
+        raise UnusableError(Reason.NOT_UTF8, f"a NUL character at character {caption.index(chr(0))}")
     try:
         caption.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -63,15 +66,16 @@ def check_caption(caption: str, limits: Limits) -> str:
     return caption
 
 
-def decode_image(image: bytes | np.ndarray | None, limits: Limits) -> np.ndarray:
-    """RGB uint8 ``[H, W, 3]``, as ``PIL.Image.convert("RGB")`` gives it: no rotation by EXIF, first frame.
+def decode_image(image: bytes | np.ndarray | None, limits: Limits) -> Decoded:
+    """The picture as a viewer shows it (see :func:`~explorer.data.picture_decoding.as_shown`); pixels stay as they are.
 
     Raises:
-        UnusableError: if there is no picture, it cannot be decoded to its end, or its size is outside the limits.
+        UnusableError: if there is no picture, it cannot be decoded to its end, it has no defined brightness, or its
+            size is outside the limits.
     """
     if isinstance(image, np.ndarray):
         _check_size(image.shape[1], image.shape[0], limits)
-        return image
+        return Decoded(pixels=image)
     if not image:
         raise UnusableError(Reason.NO_IMAGE, "0 bytes")
     from PIL import Image
@@ -82,11 +86,15 @@ def decode_image(image: bytes | np.ndarray | None, limits: Limits) -> np.ndarray
         raise UnusableError(Reason.LARGE_IMAGE, str(error)) from error
     # Pictures are untrusted input; Pillow's readers let errors of many kinds out.
     except Exception as error:
-        raise UnusableError(Reason.UNDECODABLE_IMAGE, _in_words(error)) from error
+        known = picture_format(image)
+        detail = f"{known}: expected one of {', '.join(FORMATS)}" if known not in (None, *FORMATS) else _in_words(error)
+        raise UnusableError(Reason.UNDECODABLE_IMAGE, detail) from error
     with opened:
         _check_size(opened.width, opened.height, limits)
         try:
-            return np.array(opened.convert("RGB"))
+            return as_shown(opened)
+        except UnusableError:
+            raise
         except Exception as error:
             reason = Reason.TRUNCATED_IMAGE if "truncated" in str(error).lower() else Reason.UNDECODABLE_IMAGE
             raise UnusableError(reason, _in_words(error)) from error

@@ -6,14 +6,17 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from explorer.data.pair_counts import PairCounts
 from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
 from explorer.data.pair_set import PairSet, check_free, claim
 from explorer.data.pair_source import PairSource, Record
+from explorer.data.picture_decoding import Decoded
 from explorer.data.quarantine import (
     QUARANTINE_NAME,
     QuarantinedRecord,
@@ -36,7 +39,7 @@ def import_pairs(
     *,
     size: int,
     concepts: tuple[str, ...] = (),
-    split: str = "train",
+    split: str | None = None,
     limits: Limits | None = None,
     workers: int = 2,
 ) -> tuple[PairSet, list[QuarantinedRecord]]:
@@ -48,26 +51,24 @@ def import_pairs(
         folder: a new folder.
         size: pixels of the square pictures; the shorter side is resized to it, the middle is cut out.
         concepts: nouns to look for in the captions (see :func:`mentioned_concepts`); none leaves the lists empty.
-        split: ``train`` or ``test``, the same for all pairs.
+        split: the same for all pairs; None for each its own, and ``train`` where the source names none.
 
     Raises:
-        ValueError: on a bad size or split, or concepts that are not different, if ``folder`` holds something, or
+        ValueError: on a bad size, or concepts that are not different, if ``folder`` holds something, or
             if no record is usable.
     """
     folder = Path(folder)
     limits = limits or Limits()
     if size < 8:
         raise ValueError(f"size is {size}: expected at least 8 pixels")
-    if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}: expected train or test")
     mentioned = mentioned_concepts(concepts)
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder.parent) as pixels:  # without a name: nothing of it outlives this process
-        kept, quarantined = _collect(source, size, limits, workers, pixels)
+        kept, quarantined, used = _collect(source, size, limits, workers, pixels)
         counts = count_reasons(quarantined)
         if not kept:
-            raise ValueError(f"no usable pair among {len(quarantined)} records: {counts or 'the source is empty'}")
+            raise ValueError(_nothing_usable(quarantined, counts))
         claim(folder)
         write_quarantine(folder / QUARANTINE_NAME, quarantined)
         config = {
@@ -77,7 +78,10 @@ def import_pairs(
             "size": size,
             "limits": limits.as_dict(),
             "concepts": list(concepts),
+            "records": len(kept) + len(quarantined),
             "quarantined": counts,
+            **used.as_dict(),
+            "left_out": dict(source.left_out),
             "poison_recorded": False,
         }
         pixels.flush()
@@ -128,18 +132,29 @@ def read_concepts(path: Path) -> tuple[str, ...]:
     return concepts
 
 
+def _nothing_usable(quarantined: list[QuarantinedRecord], counts: dict[str, int]) -> str:
+    if not quarantined:
+        return "no usable pair among 0 records: the source is empty"
+    first = quarantined[0]
+    return (
+        f"no usable pair among {len(quarantined)} records: {counts}; the first, {first.place}: {first.reason}: "
+        f"{first.detail}"
+    )
+
+
 def _collect(
     source: PairSource, size: int, limits: Limits, workers: int, pixels: BinaryIO
-) -> tuple[list[Record], list[QuarantinedRecord]]:
+) -> tuple[list[Record], list[QuarantinedRecord], PairCounts]:
     """The usable records without pictures, whose pixels go to ``pixels`` one after the other, and the unusable ones."""
 
-    def thumbnail(record: Record) -> np.ndarray | UnusableError:
+    def thumbnail(record: Record) -> Decoded | UnusableError:
         if record.problem is not None:
             return record.problem
         check_caption(record.caption, limits)
-        return square_thumbnail(decode_image(record.image, limits), size)
+        shown = decode_image(record.image, limits)
+        return replace(shown, pixels=square_thumbnail(shown.pixels, size))
 
-    kept, quarantined = [], []
+    kept, quarantined, used = [], [], PairCounts()
     seen: set[str] = set()
     for record, outcome in in_order(thumbnail, source.records(), workers=workers, ahead=AHEAD):
         if not isinstance(outcome, UnusableError) and record.uid in seen:
@@ -148,12 +163,13 @@ def _collect(
             quarantined.append(set_aside(record, outcome))
             continue
         seen.add(record.uid)
-        pixels.write(outcome.tobytes())
-        kept.append(Record(uid=record.uid, place=record.place, caption=record.caption, metadata=record.metadata))
-    return kept, quarantined
+        pixels.write(outcome.pixels.tobytes())
+        used.add(record, outcome.converted)
+        kept.append(replace(record, image=None))
+    return kept, quarantined, used
 
 
-def _table(kept: list[Record], mentioned: Callable[[str], list[str]], split: str) -> pandas.DataFrame:
+def _table(kept: list[Record], mentioned: Callable[[str], list[str]], split: str | None) -> pandas.DataFrame:
     import pandas
 
     return pandas.DataFrame(
@@ -165,7 +181,7 @@ def _table(kept: list[Record], mentioned: Callable[[str], list[str]], split: str
             "is_poison": False,
             "poisoned_concept": "",
             "target_concept": "",
-            "split": split,
+            "split": [split or record.split or "train" for record in kept],
             "place": [record.place for record in kept],
             "metadata": [json.dumps(record.metadata, sort_keys=True) for record in kept],
         }

@@ -41,7 +41,7 @@ class PairSet:
     table: pandas.DataFrame
     """One row a pair, at least the columns ``COLUMNS``: uid (str, unique), caption (str), concepts (list of str: the
     mentioned nouns, the main one first), image_index (int: row of ``images``), is_poison (bool), poisoned_concept and
-    target_concept (str, empty for benign pairs), split (``train`` or ``test``)."""
+    target_concept (str, empty for benign pairs), split (``train``, ``test``, or as an import's source names it)."""
     images: np.ndarray
     """uint8 ``[pictures, height, width, 3]``, memory-mapped."""
     manifest: dict[str, Any]

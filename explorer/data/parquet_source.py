@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.data.pair_source import (
+    CAPTION_FIELDS,
+    LABEL_FIELDS,
     MAX_IMAGE_BYTES,
+    Fields,
+    FoundCaptions,
     PairSource,
     Record,
-    first_of,
+    aside_settings,
     given_uid,
     named_files,
     unreadable_shard,
 )
 from explorer.data.quarantine import Reason, UnusableError
+from explorer.data.splits import SPLIT_FIELD, canonical, choose_split, labelled, left_out
 
 if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "image_bytes", "bytes")
-CAPTION_COLUMNS = ("caption", "text", "TEXT", "prompt", "label", "labels", "fine_label")
-"""Text columns come first: a label is taken only where there is no caption."""
+"""Usual names, in any case, of the column of pictures."""
 ROWS_AT_ONCE = 64
 
 
@@ -39,28 +43,43 @@ class ParquetSource(PairSource):
 
     def __init__(
         self,
-        files: list[Path],
+        files: Sequence[Path],
         *,
-        caption_column: str | None = None,
+        fields: Fields | None = None,
+        split: str | None = None,
+        splits: Mapping[Path, str] | None = None,
+        aside: Sequence[Record] = (),
         label_names: tuple[str, ...] | None = None,
         kind: str = "parquet",
     ) -> None:
-        """Open nothing but the first readable file's schema, which decides the columns.
+        """Open nothing but the first readable file's schema, which decides the columns, and a column of splits.
+
+        Args:
+            fields: names of columns, where they are not the usual ones.
+            split: which was asked for; of the files' own splits, and of the rows' where a column says them.
+            splits: those of the files.
+            aside: what else lies there.
 
         Raises:
-            ValueError: if no image or caption column is found, or it holds something else, or several have its name.
+            ValueError: if no image or caption column is found, or several are, or it holds something else, or several
+                have its name; if the rows belong to several splits and none is chosen.
         """
         self.kind = kind
-        self.files = tuple(files)
+        self.files, self.aside = tuple(files), tuple(aside)
+        self.fields, self.split, self._splits = fields or Fields(), split, splits or {}
         self.label_names = label_names
-        self.image_column, self.caption_column = self._columns(caption_column)
+        self.image_column, self.caption_column = self._columns()
+        self._kept, self.left_out = self._choose_rows()
 
     def settings(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "image_column": self.image_column,
             "caption_column": self.caption_column,
+            "uid_column": self.fields.uid,
+            "split": self.split,
             "label_names": None if self.label_names is None else list(self.label_names),
+            **aside_settings(self.aside),
         }
 
     def records(self, start: int = 0) -> Iterator[Record]:
@@ -77,18 +96,41 @@ class ParquetSource(PairSource):
                 number += 1
                 continue
             with file:
-                yield from self._file_records(file, shard, max(start - number, 0))
+                split = self._splits.get(path, "")
+                yield from self._file_records(file, shard, split, max(start - number, 0))
                 number += file.metadata.num_rows
+        yield from self.aside[max(start - number, 0) :]
 
-    def _file_records(self, file: ParquetFile, shard: str, start: int) -> Iterator[Record]:
+    def _choose_rows(self) -> tuple[set[str] | None, dict[str, int]]:
+        """Which splits of a column of them are read, and how many rows of others there are; None where none says."""
+        from pyarrow import ArrowException
+
+        found: Counter[str] = Counter()
+        for path in self.files:
+            try:
+                with _open(path) as file:
+                    name = _split_column(file.schema_arrow)
+                    if name is not None:
+                        cells = file.read(columns=[name])[name].to_pylist()
+                        found.update(canonical(cell) if cell else "" for cell in cells)
+            except (ArrowException, OSError, ValueError):
+                continue  # records() says what is wrong with it
+        if not any(found):
+            return None, {}
+        kept = choose_split(found, self.split, f"column {SPLIT_FIELD!r}")
+        return kept, left_out(found, kept)
+
+    def _file_records(self, file: ParquetFile, shard: str, split: str, start: int) -> Iterator[Record]:
         first_row = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first_row + rows > start:
-                yield from self._group_records(file, shard, group, first_row, max(start - first_row, 0))
+                yield from self._group_records(file, shard, split, group, first_row, max(start - first_row, 0))
             first_row += rows
 
-    def _group_records(self, file: ParquetFile, shard: str, group: int, first_row: int, skip: int) -> Iterator[Record]:
+    def _group_records(
+        self, file: ParquetFile, shard: str, split: str, group: int, first_row: int, skip: int
+    ) -> Iterator[Record]:
         rows, done, problem = file.metadata.row_group(group).num_rows, 0, None
         batches = file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=self._wanted(file), use_threads=False)
         while done < rows and problem is None:
@@ -100,36 +142,48 @@ class ParquetSource(PairSource):
                 break
             if done + batch.num_rows > skip:
                 for index in range(max(skip - done, 0), batch.num_rows):
-                    yield self._record(batch, index, shard, first_row + done + index)
+                    yield self._record(batch, index, shard, split, first_row + done + index)
             done += batch.num_rows
         # Every row keeps its number, so that a damaged row group costs its own rows and shifts no others.
         for row in range(first_row + max(done, skip), first_row + rows):
             yield Record(uid=_uid(shard, row), place=f"{shard}:{row}", problem=problem)
 
-    def _record(self, batch: pyarrow.RecordBatch, index: int, shard: str, row: int) -> Record:
+    def _record(self, batch: pyarrow.RecordBatch, index: int, shard: str, split: str, row: int) -> Record:
         uid, place = _uid(shard, row), f"{shard}:{row}"
         try:
             metadata = {name: _plain(batch.column(name)[index]) for name in batch.schema.names if self._is_extra(name)}
-            uid = given_uid(metadata, uid)
-            caption = self._caption(batch.column(self.caption_column)[index])
+            uid = given_uid(metadata, uid, self.fields.uid)
+            split = self._split(metadata, split)
+            caption, source = self._caption(batch.column(self.caption_column)[index])
             image = _encoded(batch.column(self.image_column)[index])
         except UnusableError as problem:
             return Record(uid=uid, place=place, problem=problem)
-        return Record(uid=uid, place=place, image=image, caption=caption, metadata=metadata)
+        return Record(
+            uid=uid, place=place, image=image, caption=caption, caption_source=source, metadata=metadata, split=split
+        )
+
+    def _split(self, metadata: dict[str, Any], of_file: str) -> str:
+        if self._kept is None:
+            return labelled(of_file, self.split)
+        name = next((name for name in metadata if name.strip().casefold() == SPLIT_FIELD), None)
+        found = canonical(metadata[name]) if name and metadata[name] else ""
+        if found not in self._kept:
+            raise UnusableError(Reason.OTHER_SPLIT, f"{found or 'no split'}: expected {', '.join(sorted(self._kept))}")
+        return found
 
     def _is_extra(self, name: str) -> bool:
         return name not in (self.image_column, self.caption_column)
 
-    def _caption(self, cell: pyarrow.Scalar) -> str:
-        if not cell.is_valid:
-            raise UnusableError(Reason.NO_CAPTION, f"column {self.caption_column!r} is null")
-        value = _text(cell)
-        if isinstance(value, str):
-            return value
-        if self.label_names is None or not 0 <= value < len(self.label_names):
-            known = 0 if self.label_names is None else len(self.label_names)
-            raise UnusableError(Reason.NO_CAPTION, f"label {value} has no name: expected 0 to {known - 1}")
-        return self.label_names[value]
+    def _caption(self, cell: pyarrow.Scalar) -> tuple[str, str]:
+        value = _text(cell) if cell.is_valid else None
+        if isinstance(value, int):
+            if self.label_names is None or not 0 <= value < len(self.label_names):
+                known = 0 if self.label_names is None else len(self.label_names)
+                raise UnusableError(Reason.NO_CAPTION, f"label {value} has no name: expected 0 to {known - 1}")
+            return self.label_names[value], f"column {self.caption_column}: class names"
+        found = FoundCaptions(self.fields.caption)
+        found.add_fields("column", {self.caption_column: value})
+        return found.chosen()
 
     def _check_columns(self, schema: pyarrow.Schema) -> None:
         """Refuse a file whose columns are not those of the first."""
@@ -147,22 +201,35 @@ class ParquetSource(PairSource):
                 "first file"
             )
 
-    def _columns(self, caption_column: str | None) -> tuple[str, str]:
+    def _columns(self) -> tuple[str, str]:
         """Names of image and caption column, by the first file that can be opened."""
         import pyarrow
 
         schema, path = _first_schema(self.files)
-        image = first_of(IMAGE_COLUMNS, schema.names)
-        caption = caption_column or first_of(CAPTION_COLUMNS, schema.names)
+        named = self.fields
+        once = [name for name in _of_names(schema, IMAGE_COLUMNS) if schema.names.count(name) == 1]
+        pictures = [name for name in once if _holds_bytes(schema.field(name).type)]
+        pictures += [name for name in _of_names(schema, IMAGE_COLUMNS) if name not in once]
+        texts = _of_names(schema, CAPTION_FIELDS) or _of_names(schema, LABEL_FIELDS)[:1]
+        for what, given, found in (("image", named.image, pictures), ("caption", named.caption, texts)):
+            if given is None and len(found) > 1:
+                raise ValueError(f"{path} has the columns {', '.join(found)}: expected one; name it with --{what}")
+        image = named.image or next(iter(pictures), None)
+        caption = named.caption or next(iter(texts), None)
         _check_once(schema, image, caption, place=f"{path}: ")
-        if image is None or not _holds_bytes(schema.field(image).type):
+        if image is None or image not in schema.names or not _holds_bytes(schema.field(image).type):
+            usual = named.image or f"one of {', '.join(IMAGE_COLUMNS)}; name another with --image"
             raise ValueError(
                 f"{path} has the columns {_described(schema)}: expected encoded pictures (binary, or a struct with "
-                f"bytes) in one of {', '.join(IMAGE_COLUMNS)}"
+                f"bytes) in {usual}"
             )
         if caption is None or caption not in schema.names:
-            expected = caption_column or f"one of {', '.join(CAPTION_COLUMNS)}; name another as the caption column"
-            raise ValueError(f"{path} has the columns {_described(schema)}: expected captions in {expected}")
+            usual = (
+                named.caption or f"one of {', '.join((*CAPTION_FIELDS, *LABEL_FIELDS))}; name another with --caption"
+            )
+            raise ValueError(f"{path} has the columns {_described(schema)}: expected captions in {usual}")
+        if named.uid is not None and named.uid not in schema.names:
+            raise ValueError(f"{path} has the columns {_described(schema)}: expected uids in {named.uid!r}")
         kind = _stored_type(schema.field(caption).type)
         if pyarrow.types.is_integer(kind):
             self.label_names = self.label_names or _class_names(schema, caption)
@@ -198,6 +265,17 @@ def _first_schema(files: tuple[Path, ...]) -> tuple[pyarrow.Schema, Path]:
         except (ArrowException, OSError, ValueError) as error:
             problems.append(f"{path}: {error}")
     raise ValueError(f"no readable parquet file: {problems[0]}")
+
+
+def _of_names(schema: pyarrow.Schema, usual: tuple[str, ...]) -> list[str]:
+    """Columns of these names in any case, in the order of ``usual``; one that appears twice is listed once."""
+    names = dict.fromkeys(schema.names)
+    return [name for known in usual for name in names if name.strip().casefold() == known]
+
+
+def _split_column(schema: pyarrow.Schema) -> str | None:
+    names = [name for name in schema.names if name.strip().casefold() == SPLIT_FIELD]
+    return names[0] if len(names) == 1 and _is_text(_stored_type(schema.field(names[0]).type)) else None
 
 
 def _check_once(schema: pyarrow.Schema, *names: str | None, place: str = "") -> None:

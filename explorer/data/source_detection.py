@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import glob
-import re
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from explorer.data.cifar10 import CLASSES, SIDE, read_cifar10
 from explorer.data.image_folder_source import ImageFolderSource
-from explorer.data.pair_source import IMAGE_EXTENSIONS, PairSource, Record
+from explorer.data.pair_source import IMAGE_EXTENSIONS, Fields, PairSource, Record
 from explorer.data.parquet_source import ParquetSource
+from explorer.data.shard_listing import all_files, companions, is_picture_name, is_shard, not_read
 from explorer.data.shard_names import expand_braces
+from explorer.data.splits import ALL, check_numbering, choose_split, left_out, named_in_braces, split_of_file
 from explorer.data.webdataset_source import WebdatasetSource
 
 KINDS = ("auto", "webdataset", "parquet", "imagefolder", "cifar10")
 CIFAR10_ARCHIVE = "cifar-10-batches-py"
-_SPLIT_NAME = re.compile(r"(?P<split>[\w.-]+?)-\d+-of-\d+(?:-[0-9a-f]+)?(?:\.\w+)?\.parquet")
-"""Parquet files as dataset hubs name them: ``train-00000-of-00005.parquet``."""
+_SUFFIXES = {"webdataset": ".tar", "parquet": ".parquet"}
 
 
 class Cifar10ArchiveSource(PairSource):
@@ -42,11 +44,18 @@ class Cifar10ArchiveSource(PairSource):
                 place=f"{CIFAR10_ARCHIVE}:{self.split}:{row}",
                 image=images[row],
                 caption=CLASSES[labels[row]],
+                caption_source="class names",
+                split=self.split,
             )
 
 
 def open_source(
-    location: Path | str, *, kind: str = "auto", caption_column: str | None = None, split: str = "train"
+    location: Path | str,
+    *,
+    kind: str = "auto",
+    split: str | None = None,
+    captions: str = "auto",
+    fields: Fields | None = None,
 ) -> PairSource:
     """Open a user's pairs.
 
@@ -54,8 +63,11 @@ def open_source(
         location: a tar shard, a parquet file, a folder, or a glob of shards or parquet files; braces as in
             ``{00000..00099}.tar`` name shards one by one.
         kind: one of ``KINDS``; ``auto`` decides by the names of the files.
-        caption_column: column or field that holds the captions, where it is not one of the usual names.
-        split: ``train`` or ``test``; for CIFAR-10 only, whose folder holds both.
+        split: which split to read where there are several: ``train``, ``validation``, ``test``, another that is
+            found, or ``all``; CIFAR-10, whose folder holds both, gives ``train`` unasked. Where no name says a split,
+            it is what the pairs become.
+        captions: of a folder of pictures, one of :data:`~explorer.data.image_folder_source.CAPTIONS`.
+        fields: columns or fields that have none of the usual names.
 
     Raises:
         FileNotFoundError: if nothing lies there, or naming what braces name and is missing.
@@ -64,25 +76,48 @@ def open_source(
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: expected one of {', '.join(KINDS)}")
-    if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}: expected train or test")
     found = _matches(location)
+    files = [] if kind == "imagefolder" else all_files(found)
     if kind == "auto":
-        kind = _detect(location, found)
+        kind = _detect(location, found, files)
     if kind == "cifar10":
-        return _open_cifar10(location, found, split)
+        return _open_cifar10(location, found, files, split or "train")
     if kind == "imagefolder":
         if len(found) != 1 or not found[0].is_dir():
             raise ValueError(f"{location} is {_described(found)}: expected one folder of pictures")
-        return ImageFolderSource(found[0], caption_column=caption_column)
-    suffix = {"webdataset": ".tar", "parquet": ".parquet"}[kind]
-    files = _with_suffix(found, suffix)
-    if not files:
+        return ImageFolderSource(found[0], split=split, captions=captions, fields=fields)
+    if captions != "auto":
+        raise ValueError(f"captions is {captions!r} and kind {kind}: expected it for a folder of pictures")
+    return _open_shards(location, found, files, kind, split, fields)
+
+
+def _open_shards(
+    location: Path | str,
+    found: list[Path],
+    files: list[tuple[Path, str]],
+    kind: str,
+    split: str | None,
+    fields: Fields | None,
+) -> PairSource:
+    suffix = _SUFFIXES[kind]
+    beside = companions(files)
+    shards = {path: name for path, name in files if path not in beside and is_shard(path, name, suffix)}
+    if not shards:
         raise ValueError(f"{location} is {_described(found)}: expected {suffix} files for kind {kind}")
-    if kind == "parquet":
-        _check_one_split(location, files)
-    opened = WebdatasetSource if kind == "webdataset" else ParquetSource
-    return opened(files, caption_column=caption_column)
+    if len(found) > 1:  # a glob's matches: their folders may name splits
+        shared = os.path.commonpath([path.parent for path in shards])
+        shards = {path: path.relative_to(shared).as_posix() for path in shards}
+    check_numbering(shards.values(), str(location))
+    splits = {path: split_of_file(name) for path, name in shards.items()}
+    counts = Counter(splits.values())
+    asked = ALL if split is None and named_in_braces(str(location), counts) else split
+    kept = choose_split(counts, asked, str(location))
+    source = (WebdatasetSource if kind == "webdataset" else ParquetSource)(
+        [path for path in shards if splits[path] in kept],
+        fields=fields, split=split, splits=splits, aside=not_read(files, {*shards, *beside}),
+    )  # fmt: skip
+    source.left_out = {**source.left_out, **left_out(counts, kept)}
+    return source
 
 
 def _matches(location: Path | str) -> list[Path]:
@@ -110,46 +145,26 @@ def _matches(location: Path | str) -> list[Path]:
     return list(kept.values())
 
 
-def _detect(location: Path | str, found: list[Path]) -> str:
+def _detect(location: Path | str, found: list[Path], files: list[tuple[Path, str]]) -> str:
     if len(found) == 1 and (found[0] / CIFAR10_ARCHIVE).is_dir():
         return "cifar10"
-    shards, tables = _with_suffix(found, ".tar"), _with_suffix(found, ".parquet")
-    # img2dataset writes a table of the same name, without pictures, beside every shard or folder of pictures.
-    stems = {path.with_suffix("") for path in shards}
-    tables = [path for path in tables if path.with_suffix("") not in stems and not path.with_suffix("").is_dir()]
-    if shards and tables:
-        raise ValueError(
-            f"{location} holds {len(shards)} .tar and {len(tables)} .parquet files: expected one kind; name it, or "
-            "give a glob"
-        )
-    if shards or tables:
-        return "webdataset" if shards else "parquet"
+    beside = companions(files)
+    own = [(path, name) for path, name in files if path not in beside]
+    counts = {suffix: sum(is_shard(path, name, suffix) for path, name in own) for suffix in _SUFFIXES.values()}
+    pictures = sum(is_picture_name(path) for path, _ in own)
+    if pictures and all(path.stem == "metadata" for path, name in own if is_shard(path, name, ".parquet")):
+        counts[".parquet"] = 0  # a table of captions
+    there = [f"{count} {suffix}" for suffix, count in {**counts, "picture": pictures}.items() if count]
+    if len(there) > 1:
+        raise ValueError(f"{location} holds {' and '.join(there)} files: expected one kind; name it, or give a glob")
+    if any(counts.values()):
+        return next(kind for kind, suffix in _SUFFIXES.items() if counts[suffix])
     if len(found) == 1 and found[0].is_dir():
         return "imagefolder"
     raise ValueError(
         f"{location} is {_described(found)}: expected .tar shards, .parquet files, or one folder of pictures "
         f"({', '.join(IMAGE_EXTENSIONS)})"
     )
-
-
-def _with_suffix(found: list[Path], suffix: str) -> list[Path]:
-    """Files with ``suffix`` among ``found`` and directly in the folders among them."""
-    inside = [sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path] for path in found]
-    return [path for paths in inside for path in paths if path.suffix == suffix and path.is_file()]
-
-
-def _check_one_split(location: Path | str, files: list[Path]) -> None:
-    """Refuse to join what a dataset hub keeps apart, unless braces name it."""
-    found = {path: match["split"] for path in files if (match := _SPLIT_NAME.fullmatch(path.name))}
-    named = list(found.values())
-    splits = list(dict.fromkeys(named))
-    if len(splits) > 1 and "{" not in str(location):
-        counts = ", ".join(f"{split} ({named.count(split)})" for split in splits)
-        last = list(found)[-1]
-        raise ValueError(
-            f"{location} holds files of the splits {counts}: expected one, such as "
-            f"{last.parent}/{found[last]}-*.parquet; several are named in braces, {{{','.join(splits)}}}-*.parquet"
-        )
 
 
 def _described(found: list[Path]) -> str:
@@ -163,12 +178,17 @@ def _described(found: list[Path]) -> str:
     return f"{kind} {named}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-def _open_cifar10(location: Path | str, found: list[Path], split: str) -> PairSource:
+def _open_cifar10(location: Path | str, found: list[Path], files: list[tuple[Path, str]], split: str) -> PairSource:
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}: expected train or test")
     if len(found) == 1 and (found[0] / CIFAR10_ARCHIVE).is_dir():
         return Cifar10ArchiveSource(found[0], split=split)
-    files = [path for path in _with_suffix(found, ".parquet") if path.name.startswith(split)]
-    if not files:
+    shards = [path for path, name in files if is_shard(path, name, ".parquet") and path.name.startswith(split)]
+    if not shards:
         raise ValueError(
             f"{location} is {_described(found)}: expected {split}*.parquet or {CIFAR10_ARCHIVE} for kind cifar10"
         )
-    return ParquetSource(files, caption_column="label", label_names=CLASSES, kind="cifar10")
+    return ParquetSource(
+        shards, fields=Fields(caption="label"), split=split, label_names=CLASSES, kind="cifar10",
+        splits=dict.fromkeys(shards, split),
+    )  # fmt: skip

@@ -8,19 +8,22 @@ archive's end in silence, as ``tarfile`` does unless one looks at where it stopp
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from explorer.data.pair_source import (
+    CAPTION_EXTENSIONS,
     IMAGE_EXTENSIONS,
     MAX_IMAGE_BYTES,
     MAX_TEXT_BYTES,
+    OTHER_IMAGE_EXTENSIONS,
+    Fields,
+    FoundCaptions,
     PairSource,
     Record,
-    caption_of,
+    aside_settings,
     decode_text,
-    first_of,
     given_uid,
     named_files,
     parse_metadata,
@@ -28,31 +31,47 @@ from explorer.data.pair_source import (
     unreadable_shard,
 )
 from explorer.data.quarantine import Reason, UnusableError
+from explorer.data.splits import check_split, labelled, split_of_folders
 
 Members = dict[str, tarfile.TarInfo]
 """The files of one sample by lower-case extension."""
+LONGEST_RUN = 4096
+"""Files of one key that are looked at together."""
+_TEXTS = (*CAPTION_EXTENSIONS, "json")
+_PICTURES = (*IMAGE_EXTENSIONS, *OTHER_IMAGE_EXTENSIONS)
 
 
 class WebdatasetSource(PairSource):
     """Pairs from tar shards, shard by shard in the order given.
 
-    A sample is a run of files with one key: the path up to the first dot of its last part. Its caption is the
-    ``.txt``, or else field ``caption`` of the ``.json``; its uid is the ``.json``'s ``uid`` (as in DataComp), or else
-    ``SHARD/KEY``.
+    A sample is a run of files with one key: the path up to the first dot of its last part, or, where keys hold dots
+    themselves, up to the last one: what has a caption's file of its own is a sample of its own. Its caption is the
+    ``.txt`` (``.caption``, ``.text``) or a field of the ``.json``; its uid is the ``.json``'s ``uid`` (as in DataComp),
+    or else ``SHARD/KEY``. Every file of a shard belongs to a record; of further pictures beside the sample's own, each
+    is one.
     """
 
     kind = "webdataset"
 
-    def __init__(self, files: list[Path], *, caption_column: str | None = None) -> None:
-        """``caption_column`` names a field of the ``.json`` that holds the caption instead of the ``.txt``."""
-        self.files = tuple(files)
-        self.caption_column = caption_column
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        fields: Fields | None = None,
+        split: str | None = None,
+        splits: Mapping[Path, str] | None = None,
+        aside: Sequence[Record] = (),
+    ) -> None:
+        """``fields`` name the picture's extension and the ``.json``'s fields; ``splits`` are those of the files, of
+        which ``split`` was asked for; ``aside`` is what else lies there."""
+        self.files, self.aside = tuple(files), tuple(aside)
+        self.fields, self.split, self._splits = fields or Fields(), split, splits or {}
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": self.kind, "caption_column": self.caption_column}
+        return {"kind": self.kind, "fields": self.fields.as_dict(), "split": self.split, **aside_settings(self.aside)}
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        number = 0
+        number, first = 0, None
         for path, shard in named_files(self.files):
             try:
                 # Only plain tar: a compressed one could not be entered at a later record.
@@ -63,60 +82,131 @@ class WebdatasetSource(PairSource):
                 number += 1
                 continue
             with archive:
-                for key, members in _samples(archive):
+                for key, members in _samples(archive, self.fields.image):
+                    split = self._splits.get(path, "") or split_of_folders(key)
+                    first = split if first is None else first
                     if number >= start:
-                        yield self._record(archive, shard, key, members)
+                        yield self._record(archive, shard, key, members, split, first)
                     number += 1
+        yield from self.aside[max(start - number, 0) :]
 
-    def _record(self, archive: tarfile.TarFile, shard: str, key: str, members: Members | UnusableError) -> Record:
-        if isinstance(members, UnusableError):
+    def _record(
+        self, archive: tarfile.TarFile, shard: str, key: str, members: Members | UnusableError, split: str, first: str
+    ) -> Record:
+        if isinstance(members, UnusableError) and members.reason == Reason.UNREADABLE_SHARD:
             return unreadable_shard(shard, members.detail)
         uid, place = f"{shard.removesuffix('.tar')}/{key}", f"{shard}:{key}"
         try:
+            if isinstance(members, UnusableError):
+                raise members
+            check_split(split, self.split, first, named=any(self._splits.values()))
             metadata = {}
             if "json" in members:
                 text = _read(archive, members["json"], MAX_TEXT_BYTES, Reason.UNREADABLE_METADATA)
                 metadata = parse_metadata(text, f"{key}.json")
-            uid = given_uid(metadata, uid)
-            caption = self._caption(archive, key, members, metadata)
-            extension = first_of(IMAGE_EXTENSIONS, members)
-            if extension is None:
-                raise UnusableError(Reason.NO_IMAGE, f"found only {sorted(members) or 'no regular file'}")
+            uid = given_uid(metadata, uid, self.fields.uid)
+            caption, source = self._captions(archive, key, members, metadata).chosen()
+            extension = _image_extension(members, self.fields.image)
             image = _read(archive, members[extension], MAX_IMAGE_BYTES, Reason.LARGE_IMAGE)
         except UnusableError as problem:
             return Record(uid=uid, place=place, problem=problem)
-        return Record(uid=uid, place=place, image=image, caption=caption, metadata=metadata)
+        return Record(
+            uid=uid, place=place, image=image, caption=caption, caption_source=source, metadata=metadata,
+            split=labelled(split, self.split),
+        )  # fmt: skip
 
-    def _caption(self, archive: tarfile.TarFile, key: str, members: Members, metadata: dict[str, Any]) -> str:
-        if self.caption_column is None and "txt" in members:
-            return decode_text(_read(archive, members["txt"], MAX_TEXT_BYTES, Reason.LONG_CAPTION), f"{key}.txt")
-        return caption_of(metadata, self.caption_column or "caption")
+    def _captions(
+        self, archive: tarfile.TarFile, key: str, members: Members, metadata: dict[str, Any]
+    ) -> FoundCaptions:
+        found = FoundCaptions(self.fields.caption)
+        found.otherwise(f"found only {sorted(members) or 'no regular file'}")
+        for extension in CAPTION_EXTENSIONS:
+            if extension in members:
+                data = _read(archive, members[extension], MAX_TEXT_BYTES, Reason.LONG_CAPTION)
+                found.add(f"member .{extension}", decode_text(data, f"{key}.{extension}"))
+        if "json" in members:
+            found.add_fields("member .json", metadata)
+        return found
 
 
-def _samples(archive: tarfile.TarFile) -> Iterator[tuple[str, Members | UnusableError]]:
-    """Runs of files with one key; after a damaged archive's last readable one, the problem in place of a sample."""
+def _image_extension(members: Members, named: str | None) -> str:
+    if named is not None:
+        pictures = [extension for extension in members if extension == named.removeprefix(".").lower()]
+    else:
+        pictures = [extension for extension in members if extension in IMAGE_EXTENSIONS]
+    if not pictures:
+        raise UnusableError(Reason.NO_IMAGE, f"found only {sorted(members) or 'no regular file'}")
+    if len(pictures) > 1:
+        raise UnusableError(Reason.SEVERAL_IMAGES, f"{', '.join(sorted(pictures))}: expected one; name the extension")
+    return pictures[0]
+
+
+def _samples(archive: tarfile.TarFile, image: str | None) -> Iterator[tuple[str, Members | UnusableError]]:
+    """Runs of files with one key, taken apart; after a damaged archive's last readable one, the problem instead."""
     current: str | None = None
-    members: Members = {}
+    run: dict[str, tarfile.TarInfo] = {}
     for found in _members(archive):
         if isinstance(found, UnusableError):
-            if current is not None:
-                yield current, members
+            yield from _taken_apart(current, run, image)
             yield "", found
             return
         key, extension = _split_name(found.name)
+        if key.rpartition("/")[2] == "":
+            yield printable(found.name), UnusableError(Reason.HIDDEN, "its name begins with a dot")
+            continue
         # An extension that comes again begins a second sample of the same key, to be set aside as a duplicate.
-        if current is not None and (key != current or extension in members):
-            yield current, members
-            members = {}
+        if key != current or extension in run:
+            yield from _taken_apart(current, run, image)
+            run = {}
+        elif len(run) >= LONGEST_RUN:
+            last = extension_stem(next(reversed(run)))  # which may be unfinished
+            begun = {name: member for name, member in run.items() if extension_stem(name) == last}
+            begun = begun if len(begun) < LONGEST_RUN // 2 else {}
+            whole = _taken_apart(current, run, image)
+            yield from (sample for sample in whole if not begun or sample[0] != _joined(current, last))
+            run = begun
         current = key
-        if found.isreg():  # a link inside an archive could stand for any other file
-            members[extension] = found
-    if current is not None:
-        yield current, members
+        run[extension] = found
+    yield from _taken_apart(current, run, image)
+
+
+def extension_stem(extension: str) -> str:
+    """What stands before the last dot: ``mask`` in ``mask.png``."""
+    return extension.rpartition(".")[0]
+
+
+def _joined(key: str | None, stem: str) -> str:
+    return f"{key}.{stem}" if stem else f"{key}"
+
+
+def _taken_apart(
+    key: str | None, run: dict[str, tarfile.TarInfo], image: str | None
+) -> Iterator[tuple[str, Members | UnusableError]]:
+    """The samples in a run of files whose names agree up to their first dot."""
+    stems: dict[str, Members] = {}
+    for extension, member in run.items():
+        stems.setdefault(extension_stem(extension), {})[extension.rpartition(".")[2]] = member
+    own = [stem for stem, members in stems.items() if any(text in members for text in _TEXTS)]
+    if not own:
+        own = [""] if "" in stems else list(stems)
+    compound = image is not None and "." in image.removeprefix(".") and own == [""]
+    for stem, members in stems.items():
+        regular = {extension: member for extension, member in members.items() if member.isreg()}
+        if stem in own:
+            if compound:
+                regular |= {name.lower(): member for name, member in run.items() if member.isreg()}
+            yield _joined(key, stem), regular  # a link inside an archive could stand for any other file
+        elif compound:
+            continue  # named or not, further pictures are part of their sample
+        elif any(extension in _PICTURES for extension in members):
+            said = "a further picture of its sample, or one without a caption: name its extension to read it"
+            yield _joined(key, stem), UnusableError(Reason.SEVERAL_IMAGES, said)
+        elif "" not in own:
+            yield _joined(key, stem), regular
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo | UnusableError]:
-    """Every member with an extension, and the problem where an archive is damaged."""
+    """Every member but folders, and the problem where an archive is damaged."""
     while True:
         try:
             member = archive.next()
@@ -127,8 +217,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo | UnusableErr
         if member is None:
             break
         archive.members = []  # tarfile would keep every header of the shard
-        base = member.name.rpartition("/")[2]
-        if "." in base and not base.startswith(".") and not member.isdir():
+        if not member.isdir():
             yield member
     # tarfile takes a header it cannot read for the end; the true end is a block of zeros.
     archive.fileobj.seek(archive.offset)
@@ -141,7 +230,8 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo | UnusableErr
 def _split_name(name: str) -> tuple[str, str]:
     folder, slash, base = printable(name.removeprefix("./")).rpartition("/")
     stem, _, extension = base.partition(".")
-    return f"{folder}{slash}{stem}", extension.lower()
+    middle, dot, last = extension.rpartition(".")
+    return f"{folder}{slash}{stem}", f"{middle}{dot}{last.lower()}"
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, limit: int, too_long: Reason) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from explorer.data.pair_counts import PairCounts
 from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
 from explorer.data.pair_source import PairSource, Record, printable
 from explorer.data.quarantine import (
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 
     from explorer.models.universal_extractor import UniversalExtractor
 
-Outcome = tuple[Record, "torch.Tensor | UnusableError"]
-"""A record with its picture as the image tower's input ``[3, H, W]``, or why it is unusable."""
+Prepared = tuple["torch.Tensor", tuple[str, ...]]
+"""A picture as the image tower's input ``[3, H, W]``, and how it was converted for that."""
+Outcome = tuple[Record, "Prepared | UnusableError"]
+"""A record with its picture, or why it is unusable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,8 @@ class _Partition:
     """Usable records, without their pictures, in row order."""
     quarantined: list[QuarantinedRecord]
     """The others."""
+    used: PairCounts
+    """Where captions came from, how pictures were converted."""
     cut_captions: int
     """Pairs whose caption lost its end, because the extractor's context is too short for it."""
 
@@ -162,7 +167,7 @@ def _plan(source: PairSource, extractor: UniversalExtractor, settings: Extractio
             "feature_range": list(extractor.feature_range),
             "device": torch.device(extractor.device).type,
         },
-        "source": {**source.settings(), "fingerprint": source.fingerprint()},
+        "source": {**source.settings(), "left_out": dict(source.left_out), "fingerprint": source.fingerprint()},
         "settings": settings.as_dict(),
     }
 
@@ -211,11 +216,12 @@ def _outcomes(
 ) -> Generator[Outcome]:
     """Records from number ``start`` on, decoded and preprocessed ahead of the encoder."""
 
-    def prepared(record: Record) -> torch.Tensor | UnusableError:
+    def prepared(record: Record) -> Prepared | UnusableError:
         if record.problem is not None:
             return record.problem
         check_caption(record.caption, settings.limits)
-        return extractor.preprocess(decode_image(record.image, settings.limits)[None])[0]
+        shown = decode_image(record.image, settings.limits)
+        return extractor.preprocess(shown.pixels[None])[0], shown.converted
 
     return in_order(prepared, source.records(start), workers=workers, ahead=2 * settings.batch_size)
 
@@ -224,7 +230,7 @@ def _next_partition(
     outcomes: Iterator[Outcome], extractor: UniversalExtractor, settings: ExtractionSettings, seen: set[str]
 ) -> _Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
-    records, kept, quarantined = 0, [], []
+    records, kept, quarantined, used = 0, [], [], PairCounts()
     captions, images, caption_rows = _CaptionRows(extractor), [], []
     of_partition = islice(outcomes, settings.partition_size)
     # A batch is a fixed number of source records, too: the same records meet in it after every restart.
@@ -238,8 +244,9 @@ def _next_partition(
                 quarantined.append(set_aside(record, usable))
                 continue
             seen.add(record.uid)
-            kept.append(_without_image(record))
-            inputs.append(outcome)
+            kept.append(replace(record, image=None))
+            inputs.append(outcome[0])
+            used.add(record, outcome[1])
             caption_rows.append(usable)
         if inputs:
             images.append(_encode(extractor, extractor.clip.encode_image, torch.stack(inputs)))
@@ -249,11 +256,13 @@ def _next_partition(
     text = captions.features()[caption_rows].cpu().numpy()
     image = torch.cat(images).cpu().numpy() if images else np.empty_like(text)
     cut = sum(captions.is_cut(record.caption) for record in kept)
-    return _Partition(records=records, image=image, text=text, kept=kept, quarantined=quarantined, cut_captions=cut)
+    return _Partition(
+        records=records, image=image, text=text, kept=kept, quarantined=quarantined, used=used, cut_captions=cut
+    )
 
 
 def _judged(
-    record: Record, outcome: torch.Tensor | UnusableError, captions: _CaptionRows, seen: set[str]
+    record: Record, outcome: Prepared | UnusableError, captions: _CaptionRows, seen: set[str]
 ) -> int | UnusableError:
     """The row of the record's caption, or why the record is unusable."""
     if isinstance(outcome, UnusableError):
@@ -321,10 +330,6 @@ def _encode(
     return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()
 
 
-def _without_image(record: Record) -> Record:
-    return Record(uid=record.uid, place=record.place, caption=record.caption, metadata=record.metadata)
-
-
 def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:
     """Write a partition and, last, its receipt."""
     quarantine = folder / "quarantine" / f"quarantine_{number:04d}.parquet"
@@ -337,6 +342,7 @@ def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:
         "pairs": len(partition.kept),
         "cut_captions": partition.cut_captions,
         "quarantined": count_reasons(partition.quarantined),
+        **partition.used.as_dict(),
         "files": {**files, quarantine.relative_to(folder).as_posix(): hash_file(quarantine)},
     }
     path = receipt_path(folder, number)
@@ -367,8 +373,10 @@ def _url(metadata: dict[str, Any]) -> str | None:
 def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> None:
     """The manifest vouches for the receipts, and they for the partitions' files."""
     quarantined: Counter[str] = Counter()
+    used = PairCounts()
     for receipt in receipts:
         quarantined.update(receipt["quarantined"])
+        used.merge(receipt)
     counts = {
         "partitions": len(receipts),
         "records": sum(receipt["records"] for receipt in receipts),
@@ -385,4 +393,6 @@ def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str,
         files=[PLAN_NAME, *listed],
         counts=counts,
         quarantined=dict(sorted(quarantined.items())),
+        **used.as_dict(),
+        left_out=plan["source"]["left_out"],
     )

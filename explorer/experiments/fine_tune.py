@@ -23,7 +23,7 @@ from explorer.experiments.paper_recipes import FineTuningRecipe
 from explorer.experiments.publish import KIND, describe_phase, finish_checkpoint
 from explorer.experiments.tracking import check_tracker
 from explorer.experiments.trainer import default_settings, start_accelerator, train
-from explorer.experiments.training_pairs import imported_pairs
+from explorer.experiments.training_pairs import counted, imported_pairs
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import Checkpoint, read_checkpoint
 from explorer.models.denoiser import use_fused_attention, use_training_attention
@@ -112,7 +112,7 @@ def fine_tune(
     if isinstance(pairs, PairSource):
         with accelerator.main_process_first():
             pairs = imported_pairs(pairs, run, recipe.resolution, say=say)
-        facts["quarantined"] = pairs.manifest["config"]["quarantined"]
+        facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
     config = describe_run(pipeline, pairs, recipe, origin)
     if (output / MANIFEST_NAME).exists():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from explorer.data.pair_counts import COUNTED
 from explorer.data.pair_import import import_pairs
 from explorer.data.pair_set import PairSet
-from explorer.data.pair_source import PairSource
+from explorer.data.pair_source import Fields, PairSource
 from explorer.data.source_detection import open_source
 from explorer.experiments.folder_lock import locked
 from explorer.provenance import MANIFEST_NAME, read_manifest
@@ -16,23 +18,21 @@ FOLDER_NAME = "pairs"
 """Of the imported pairs in the run's folder."""
 
 
-def pair_set_or_source(
-    location: Path | str, *, kind: str = "auto", caption_column: str | None = None
-) -> PairSet | PairSource:
+def pair_set_or_source(location: Path | str, **options: Any) -> PairSet | PairSource:
     """The pair set at ``location``, or whatever else lies there as a source.
 
     Args:
-        kind: of the source (see :func:`~explorer.data.source_detection.open_source`).
-        caption_column: of the source.
+        options: how the source is read (see :func:`~explorer.data.source_detection.open_source`).
 
     Raises:
         FileNotFoundError: if nothing lies there.
-        ValueError: if what lies there is neither, or ``kind`` or ``caption_column`` is given for a pair set.
+        ValueError: if what lies there is neither, or an option is given for a pair set.
     """
     if not (Path(location) / MANIFEST_NAME).is_file():
-        return open_source(location, kind=kind, caption_column=caption_column)
-    for name, value, default in (("kind", kind, "auto"), ("caption column", caption_column, None)):
-        if value != default:
+        return open_source(location, **options)
+    fields = options.pop("fields", None) or Fields()
+    for name, value in {**options, **fields.as_dict()}.items():
+        if value not in (None, "auto"):
             raise ValueError(f"{location} is a pair set and {name} is {value!r}: expected it for other sources only")
     return PairSet.load(location)
 
@@ -56,7 +56,15 @@ def imported_pairs(
     quarantined = pairs.manifest["config"]["quarantined"]
     reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
     say(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
+    for name, counts in counted(pairs).items():
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        say(f"{name.replace('_', ' ')}: {said or 'none'}")
     return pairs
+
+
+def counted(pairs: PairSet) -> dict[str, dict[str, int]]:
+    """Where an imported set's captions came from and how its pictures were converted."""
+    return {name: pairs.manifest["config"].get(name, {}) for name in COUNTED}
 
 
 def _imported(source: PairSource, run: Path, size: int, workers: int) -> PairSet:
@@ -72,4 +80,5 @@ def _imported(source: PairSource, run: Path, size: int, workers: int) -> PairSet
             )
         return PairSet.load(folder)
     with locked(run):
-        return import_pairs(source, folder, size=size, workers=workers)[0]
+        # Whichever split was asked for: it is what is trained on.
+        return import_pairs(source, folder, size=size, split="train", workers=workers)[0]

@@ -7,11 +7,13 @@ import tarfile
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import explorer.cli.alignment
 import explorer.cli.embeddings
+import explorer.cli.fine_tuning
 import explorer.cli.pair_import
 from explorer.cli.application import application
 from explorer.data.pair_set import PairSet
@@ -127,3 +129,68 @@ def test_options_that_do_not_fit_are_named(shard, tmp_path, options, message):
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.fixture(scope="module")
+def quirks(tmp_path_factory):
+    """Two splits in folders; captions from three places; a picture that lies on its side and one on its alpha."""
+    folder = tmp_path_factory.mktemp("quirks")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        for number, (mode, options) in enumerate((("RGB", {"exif": exif}), ("RGBA", {}), ("L", {}))):
+            Image.new(mode, (64, 48)).save(folder / split / f"{number}.png", **options)
+        (folder / split / "metadata.csv").write_text("file_name,text,alt,id\n0.png,a cat,the cat,7\n")
+        (folder / split / "1.caption").write_text("a dog")
+        (folder / split / "2.txt").write_text("a hat")
+        (folder / split / "3.foo").write_text("what")
+    return folder
+
+
+def told(made):
+    """What a command says it assumed."""
+    return {
+        name: made[name] for name in ("records", "pairs", "quarantined", "caption_sources", "converted", "left_out")
+    }
+
+
+EXPECTED = {
+    "records": 5,
+    "pairs": 3,
+    "quarantined": {"file of no known kind": 2},
+    "caption_sources": {"metadata.csv: text": 1, "sidecar .caption": 1, "sidecar .txt": 1},
+    "converted": {"transparency over white": 1, "turned upright by EXIF": 1},
+    "left_out": {"train": 3},
+}
+
+
+@needs_extractor
+def test_import_and_embed_say_what_they_assumed(quirks, tmp_path):
+    for command in (("import", quirks, tmp_path / "set", "--size", 16), ("embed", quirks, tmp_path / "store", *OURS)):
+        refused = invoke(*command)
+        assert "holds the splits test (3), train (3): expected one; name it with --split" in str(refused.exception)
+        made = run(*command, "--split", "test")
+        assert told(made) == EXPECTED
+        assert made["splits"] == {"test": 3}
+    imported = PairSet.load(tmp_path / "set")
+    assert set(imported.table["split"]) == {"test"}
+    assert imported.manifest["config"]["converted"] == EXPECTED["converted"]
+    stored = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert (stored["caption_sources"], stored["left_out"]) == (EXPECTED["caption_sources"], {"train": 3})
+
+
+def test_fields_can_be_named(quirks, tmp_path):
+    named = ("--caption", "alt", "--uid", "id", "--captions", "table", "--image", "file_name")
+    made = run("import", quirks / "train", tmp_path / "set", "--size", 16, *named)
+    assert (made["pairs"], made["caption_sources"]) == (1, {"metadata.csv: alt": 1})
+    table = PairSet.load(tmp_path / "set").table
+    assert (table["uid"].tolist(), table["caption"].tolist()) == (["7"], ["the cat"])
+
+
+def test_commands_that_read_a_source_offer_the_same_options():
+    commands = get_command(application).commands
+    offered = {name: {option for parameter in commands[name].params for option in parameter.opts} for name in commands}
+    options = {"--kind", "--split", "--captions", "--image", "--caption", "--caption-column", "--uid"}
+    for name in ("import", "embed", "fine-tune"):
+        assert options <= offered[name], name

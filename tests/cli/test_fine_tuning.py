@@ -48,6 +48,7 @@ def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
     printed = json.loads(result.stdout)
     assert (printed["recipe"], printed["processes"], printed["final_step"]) == ("sd15", 1, 2)
     assert (printed["pairs"], printed["quarantined"]) == (4, {"undecodable image": 1})
+    assert (printed["caption_sources"], printed["converted"]) == ({"sidecar .txt": 4}, {})
     assert "4 pairs, 1 set aside, 1 undecodable image" in result.stderr
     launcher = [
         sys.executable,

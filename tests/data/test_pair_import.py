@@ -93,11 +93,12 @@ def test_concepts_file(tmp_path):
 
 
 def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path):
-    for options, message in (({"size": 4}, "size is 4"), ({"size": 16, "split": "valid"}, "split is 'valid'")):
-        with pytest.raises(ValueError, match=message):
-            import_pairs(source, tmp_path / "set", **options)
+    with pytest.raises(ValueError, match="size is 4"):
+        import_pairs(source, tmp_path / "set", size=4)
     (tmp_path / "1.tar").write_bytes(b"x" * 2000)
-    with pytest.raises(ValueError, match=r"no usable pair among 1 records: \{'unreadable shard': 1\}"):
+    with pytest.raises(
+        ValueError, match=r"no usable pair among 1 records: \{'unreadable shard': 1\}; the first, 1.tar: "
+    ):
         import_pairs(open_source(tmp_path / "1.tar"), tmp_path / "set", size=16)
     assert not (tmp_path / "set").exists()
     import_pairs(source, tmp_path / "set", size=16)

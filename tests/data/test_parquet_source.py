@@ -8,6 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from explorer.data.pair_source import Fields
 from explorer.data.parquet_source import ParquetSource
 from explorer.data.quarantine import Reason
 from explorer.provenance import ROOT
@@ -124,8 +125,8 @@ def test_a_first_file_with_two_pictures_or_captions_is_refused(tmp_path, name):
     [
         ({"text": ["x"]}, {}, r"columns text \(string\): expected encoded pictures"),
         ({"image": ["path.png"], "text": ["x"]}, {}, r"image \(string\).*expected encoded pictures"),
-        ({"image": struct(b"1")}, {}, "expected captions in one of caption, text"),
-        ({"image": struct(b"1"), "text": ["x"]}, {"caption_column": "alt"}, "expected captions in alt"),
+        ({"image": struct(b"1")}, {}, "expected captions in one of caption, text, prompt"),
+        ({"image": struct(b"1"), "text": ["x"]}, {"fields": Fields(caption="alt")}, "expected captions in alt"),
         ({"image": struct(b"1"), "label": [1]}, {}, "class numbers without names"),
         ({"image": struct(b"1"), "text": [["x", "y"]]}, {}, "holds list.*: expected text or class numbers"),
     ],

@@ -96,6 +96,7 @@ def test_parquet_and_image_folder(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.png").write_bytes(b"1")
+        (tmp_path / "pictures" / name / "1.txt").write_text("a pet")
     assert open_source(tmp_path / "pictures").kind == "imagefolder"
     # img2dataset's output format "files": a table without pictures beside every folder.
     table(tmp_path / "pictures" / "cat.parquet", url=["http://x"])
@@ -125,7 +126,9 @@ def test_cifar10_parquet_names_its_classes_and_splits(tmp_path):
     assert [record.caption for record in open_source(tmp_path, kind="cifar10").records()] == ["cat"]
     assert [record.caption for record in open_source(tmp_path, kind="cifar10", split="test").records()] == ["truck"]
     with pytest.raises(ValueError, match="class numbers without names"):
-        open_source(tmp_path)
+        open_source(tmp_path / "train-0.parquet")
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        open_source(tmp_path, kind="cifar10", split="valid")
 
 
 def test_splits_that_a_hub_keeps_apart_are_not_joined_unasked(tmp_path):
@@ -133,12 +136,14 @@ def test_splits_that_a_hub_keeps_apart_are_not_joined_unasked(tmp_path):
     for name in ("test-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
         table(data / name)
     for location in (data, str(data / "*.parquet")):
-        with pytest.raises(ValueError, match=r"holds files of the splits test \(1\), train \(2\): expected one"):
+        with pytest.raises(ValueError, match=r"holds the splits test \(1\), train \(2\): expected one; name it with"):
             open_source(location)
     assert names(open_source(str(data / "train-*.parquet"))) == [f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
     assert len(open_source(str(data / "{train,test}-*.parquet")).files) == 3
-    with pytest.raises(ValueError, match=r"data/train-\*\.parquet; several are named in braces, \{test,train\}"):
-        open_source(data)
+    assert len(open_source(data, split="all").files) == 3
+    trained = open_source(tmp_path, split="train")
+    assert (len(trained.files), trained.left_out) == (2, {"test": 1})
+    assert {record.split for record in trained.records()} == {"train"}
     (data / "test-00000-of-00001.parquet").unlink()
     assert len(open_source(data).files) == 2
 
@@ -160,8 +165,6 @@ def test_what_fits_nothing_is_named(tmp_path):
             open_source(location, kind=kind)
     with pytest.raises(FileNotFoundError, match="names nothing"):
         open_source(str(tmp_path / "*.tar"))
-    with pytest.raises(ValueError, match="split is 'valid'"):
-        open_source(tmp_path, split="valid")
     assert open_source(tmp_path / "both", kind="webdataset").kind == "webdataset"
 
 

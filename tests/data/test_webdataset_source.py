@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from explorer.data.pair_source import MAX_IMAGE_BYTES
+from explorer.data.pair_source import MAX_IMAGE_BYTES, Fields
 from explorer.data.quarantine import Reason
 from explorer.data.webdataset_source import WebdatasetSource
 from explorer.provenance import ROOT
@@ -57,12 +57,55 @@ def test_samples_are_read_in_order_with_caption_metadata_and_uid(tmp_path):
     assert records[0].metadata == {"width": 3}
 
 
-def test_an_extension_is_all_that_follows_the_first_dot(tmp_path):
+def test_an_extension_is_all_that_follows_the_first_dot_unless_keys_hold_dots(tmp_path):
     shard = write_shard(tmp_path / "0.tar", [("a.JPG", b"1"), ("a.mask.png", b"2"), ("a.txt", b"x"), *sample("b.c")])
-    whole, only_others = read(shard)
+    whole, further, dotted = read(shard)
     assert whole.image == b"1"
-    assert only_others.place == "0.tar:b"
-    assert only_others.problem.detail == "field 'caption' is missing or empty"
+    assert (further.place, further.problem.reason) == ("0.tar:a.mask", Reason.SEVERAL_IMAGES)
+    assert (dotted.place, dotted.caption, dotted.caption_source) == ("0.tar:b.c", "a cat", "member .txt")
+    chosen, _ = read(shard, fields=Fields(image="mask.png"))
+    assert chosen.image == b"2"
+
+
+def test_a_hundred_keys_with_dots_are_a_hundred_pairs(tmp_path, monkeypatch):
+    names = [f"www.site.com_{number:04d}" for number in range(100)]
+    shard = write_shard(tmp_path / "0.tar", [file for name in names for file in sample(name, name)])
+    for longest in (4096, 7):  # a run that is taken apart piece by piece gives the same
+        monkeypatch.setattr("explorer.data.webdataset_source.LONGEST_RUN", longest)
+        records = read(shard)
+        assert [(record.uid, record.caption) for record in records] == [(f"0/{name}", name) for name in names]
+        assert [record.uid for record in read(shard, start=42)] == [record.uid for record in records[42:]]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([("b.jpg", b"1"), ("b.txt", b"x"), ("b.2.jpg", b"1"), ("b.2.txt", b"y")], {"b": "x", "b.2": "y"}),
+        ([("b.jpg", b"1"), ("b.png", b"1"), ("b.txt", b"x")], {"b": Reason.SEVERAL_IMAGES}),
+        ([("b", b"1"), ("b.txt", b"x")], {"b": Reason.NO_IMAGE}),
+        ([("b.heic", b"1"), ("b.txt", b"x")], {"b": Reason.NO_IMAGE}),
+        ([("b.jfif", b"1"), ("b.caption", b"x")], {"b": "x"}),
+        ([("._b.jpg", b"1"), ("b.jpg", b"1"), ("._b.txt", b"1"), ("b.txt", b"x")],
+         {"._b.jpg": Reason.HIDDEN, "._b.txt": Reason.HIDDEN, "b": "x"}),
+        ([("b.jpg", b"1"), ("b.txt", b"x"), ("b.json", b'{"caption": "y"}')], {"b": Reason.DIFFERING_CAPTIONS}),
+        ([("b.jpg", b"1"), ("b.json", b'{"caption": "x", "caption": "y"}')], {"b": Reason.UNREADABLE_METADATA}),
+        ([("README.md", b"x")], {"README": Reason.NO_CAPTION}),
+    ],
+)  # fmt: skip
+def test_every_file_belongs_to_a_record(tmp_path, files, expected):
+    records = read(write_shard(tmp_path / "0.tar", files))
+    found = {record.place.removeprefix("0.tar:"): record.problem.reason if record.problem else record.caption
+             for record in records}  # fmt: skip
+    assert {name.removeprefix("0.tar:"): kind for name, kind in found.items()} == expected
+    assert len(records) == len(expected)
+
+
+def test_fields_can_be_named(tmp_path):
+    files = [("a.jpg", b"1"), ("a.txt", b"x"), ("a.json", b'{"caption": "y", "id": 7}')]
+    shard = write_shard(tmp_path / "0.tar", [*files, ("b.jpg", b"1"), ("b.txt", b"x"), ("b.json", b'{"id": null}')])
+    first, without = read(shard, fields=Fields(caption="txt", uid="id"))
+    assert (first.uid, first.caption) == ("7", "x")
+    assert without.problem.reason == Reason.NO_UID
 
 
 def test_a_caption_can_come_from_the_json(tmp_path):
@@ -70,7 +113,7 @@ def test_a_caption_can_come_from_the_json(tmp_path):
     shard = write_shard(tmp_path / "0.tar", [*files, ("b.jpg", b"1"), ("b.json", b'{"caption": null}')])
     assert read(shard)[0].caption == "from json"
     assert read(shard)[1].problem.reason == Reason.NO_CAPTION
-    assert read(shard, caption_column="recaption")[0].caption == "better"
+    assert read(shard, fields=Fields(caption="recaption"))[0].caption == "better"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +190,7 @@ def test_the_fingerprint_follows_files_and_settings(tmp_path):
     shard = write_shard(tmp_path / "0.tar", sample("a"))
     before = WebdatasetSource([shard]).fingerprint()
     assert WebdatasetSource([shard]).fingerprint() == before
-    assert WebdatasetSource([shard], caption_column="x").fingerprint() != before
+    assert WebdatasetSource([shard], fields=Fields(caption="x")).fingerprint() != before
     write_shard(shard, [*sample("a"), *sample("b")])
     assert WebdatasetSource([shard]).fingerprint() != before
 
