@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -102,6 +103,15 @@ def path_inside(folder: Path | str, name: str) -> Path:
     if not plain or not path.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{printable(name, 100)} is no name of a file inside {printable(str(folder))}")
     return path
+
+
+def files_below(folder: Path | str, depth: int = 3) -> Iterator[Path]:
+    """Regular files in a folder and its folders, ``depth`` levels of them; links to folders are not followed."""
+    top = len(Path(folder).parts)
+    for place, folders, names in os.walk(folder):
+        if len(Path(place).parts) - top >= depth:
+            folders.clear()
+        yield from (Path(place, name) for name in names if os.path.isfile(os.path.join(place, name)))
 
 
 def printable(text: str, longest: int = LONGEST_SHOWN) -> str:

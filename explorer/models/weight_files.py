@@ -16,7 +16,7 @@ from explorer.bounded_files import MAX_JSON_BYTES, load_json, open_regular, pars
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 MAX_CONFIG_BYTES = 2**20
-MAX_CONFIG_NUMBER = 1_000_000
+MAX_CONFIG_NUMBER = 100_000
 """Whole numbers of a configuration, which are sizes and counts of what is built from it."""
 MAX_AXES = 16
 VALUE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2,
@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_config(path: Path) -> dict:
-    """A configuration that something is built from: a JSON object without whole numbers beyond a million.
+    """A configuration that something is built from: a JSON object without whole numbers beyond a hundred thousand.
 
     Raises:
         WeightError: as :func:`read_json`, or naming such a number.
@@ -178,7 +178,8 @@ def read_config(path: Path) -> dict:
     while values:
         key, value = values.pop()
         if isinstance(value, int) and abs(value) > MAX_CONFIG_NUMBER:
-            raise WeightError(f"{path.parent.name}/{path.name} has {key} {value}: expected at most {MAX_CONFIG_NUMBER:,}")
+            place = f"{path.parent.name}/{path.name}"
+            raise WeightError(f"{place} has {key} {value}: expected at most {MAX_CONFIG_NUMBER:,}")
         if isinstance(value, dict | list):
             values += value.items() if isinstance(value, dict) else ((key, entry) for entry in value)
     return config
