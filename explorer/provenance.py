@@ -147,5 +147,7 @@ def check_files(folder: Path, manifest: dict[str, Any], names: Collection[str] |
             raise ManifestError(f"{path} is missing: the manifest lists it") from error
         except OSError as error:
             raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
+        if found != expected and not path.resolve().is_relative_to(Path(folder).resolve()):
+            raise ManifestError(f"{path} leads out of its folder, to a file that is not the one of the manifest")
         if found != expected:
             raise ManifestError(f"{path} has SHA-256 {found[:12]}…, the manifest expects {expected[:12]}…")

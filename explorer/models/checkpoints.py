@@ -239,6 +239,8 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
     if found.kind not in KINDS_ON_A_BASE:
         raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
     problem = validate(found).problem
+    if problem is None and found.kind != "single-file":  # which may stand on a base without weights
+        problem = validate(read_checkpoint(base)).problem
     config = found.manifest.get("config") or {}
     if problem is None and not isinstance(config, dict):
         problem = f"config in its manifest is {config!r}, expected an object"
@@ -296,7 +298,7 @@ def _named_base(path: Path, config: dict[str, Any]) -> Path | None:
     if not named:
         return None
     if not isinstance(named, str) or len(named) > MAX_BASE_LENGTH or "\0" in named:
-        raise WeightError(f"its manifest says {named!r} as its base: expected the path of a folder")
+        raise WeightError(f"its manifest says {printable(str(named), 100)} as its base: expected the path of a folder")
     return path.parent / named
 
 

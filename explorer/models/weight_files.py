@@ -248,8 +248,10 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise WeightError(f"{folder.name}/{index.name} lists no shards")
-    files = [folder / Path(name).name for name in sorted(set(names.values()))]
+    files = [folder / name for name in sorted(set(names.values()))]
     for path in files:
+        if path.parent != folder or path.name in ("", ".."):
+            raise WeightError(f"{folder.name}/{index.name} lists a shard outside of its folder: {path.name}")
         if not path.is_file():
             raise WeightError(f"{folder.name}/{path.name} is missing: {index.name} lists it")
     return files
