@@ -66,7 +66,7 @@ def test_one_sound_checkpoint_among_all_the_others_stays_usable(settings):
 def test_the_page_of_such_a_folder_is_served(settings):
     client = TestClient(make_application_server(settings), base_url="http://127.0.0.1")
     assert client.get("/").status_code == 200
-    assert "spoiled\\\\\\\\xff" in client.get("/config").text or "spoiled" in client.get("/config").text
+    assert r"spoiled\\xff\\x1b[2J" in json.dumps(client.get("/config").json())
 
 
 @pytest.mark.parametrize("manifest", EXTRACTOR)
