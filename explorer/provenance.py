@@ -1,6 +1,6 @@
 """Manifests: where an artefact came from, so that it can be made again and checked.
 
-Below every floor: only the standard library, importable from anywhere in the package.
+Below every floor: importable from anywhere in the package.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer import __version__
+from explorer.bounded_files import load_json, open_regular, path_inside
 
 MANIFEST_NAME = "manifest.json"
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +39,8 @@ def code_version() -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hex digits."""
-    with open(path, "rb") as stream:
+    """SHA-256 of a regular file's bytes as 64 hex digits; any other kind of file is an OSError."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -99,11 +100,12 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     """Read ``folder/manifest.json``.
 
     Raises:
-        ManifestError: if there is none, it is not a JSON object, or its kind is not ``kind``.
+        ManifestError: if there is none, it is not a JSON object within the limits of
+            :func:`~explorer.bounded_files.load_json`, or its kind is not ``kind``.
     """
     path = Path(folder) / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = load_json(path)
     except FileNotFoundError as error:
         raise ManifestError(f"{path} is missing: expected a manifest beside the files") from error
     except (OSError, ValueError) as error:
@@ -122,21 +124,30 @@ def check_files(folder: Path, manifest: dict[str, Any], names: Collection[str] |
         names: which of them, all of which the manifest must list; None for every file it lists.
 
     Raises:
-        ManifestError: naming the first file that is missing or whose content changed, or what is wrong with the record.
+        ManifestError: naming the first file that is missing, outside of the folder, of another kind than a regular one
+            or whose content changed, or what is wrong with the record.
     """
     files = manifest.get("files", {})
     if not isinstance(files, dict):
         kind = type(files).__name__
         raise ManifestError(f"the manifest in {folder} holds a {kind} of files: expected an object of SHA-256 by name")
     for name in files if names is None else names:
-        path = Path(folder) / name
         if name not in files:
             raise ManifestError(f"the manifest in {folder} lists no {name}: expected its SHA-256 under files")
+        try:
+            path = path_inside(folder, name)
+        except ValueError as error:
+            raise ManifestError(f"{error}: the manifest lists it") from error
         expected = files[name]
         if not isinstance(expected, str):
             raise ManifestError(f"the manifest gives {expected!r} as SHA-256 of {path}: expected 64 hex digits")
-        if not path.is_file():
-            raise ManifestError(f"{path} is missing: the manifest lists it")
-        found = hash_file(path)
+        try:
+            found = hash_file(path)
+        except FileNotFoundError as error:
+            raise ManifestError(f"{path} is missing: the manifest lists it") from error
+        except OSError as error:
+            raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
+        if found != expected and not path.resolve().is_relative_to(Path(folder).resolve()):
+            raise ManifestError(f"{path} leads out of its folder, to a file that is not the one of the manifest")
         if found != expected:
             raise ManifestError(f"{path} has SHA-256 {found[:12]}…, the manifest expects {expected[:12]}…")

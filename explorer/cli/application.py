@@ -44,6 +44,7 @@ def main() -> None:
     """Run the command line; an error a user can mend is one line on stderr and exit status 2."""
     for name in COMMAND_MODULES:
         importlib.import_module(f"explorer.cli.{name}")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         application()
     except (ValueError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.bounded_files import printable
 from explorer.cli.application import AsJson, application, emit
 from explorer.provenance import ROOT
 
@@ -56,7 +57,8 @@ def generate_command(
     shared: dict[Any, Any] = {}
     folders = checkpoint or [BENIGN]
     pipelines = {
-        folder.resolve().name: load_pipeline(folder, device, precision, shared, offload=offload) for folder in folders
+        printable(folder.resolve().name): load_pipeline(folder, device, precision, shared, offload=offload)
+        for folder in folders
     }
     if len(pipelines) != len(folders):
         raise ValueError("two checkpoints have the same folder name: expected different names")

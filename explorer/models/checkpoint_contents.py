@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from explorer.bounded_files import MAX_JSON_BYTES, load_json
+from explorer.models.components import NETWORKS
 from explorer.models.model_families import (
     FAMILY_NAMES,
     Family,
@@ -18,11 +22,13 @@ from explorer.models.model_families import (
     single_file_parts,
     unet_family,
 )
+from explorer.models.prompt_words import read_lexicon
 from explorer.models.weight_files import (
     WeightError,
     WeightHeader,
     is_pickle,
     pickle_refusal,
+    read_config,
     read_header,
     read_json,
     read_weights,
@@ -57,6 +63,18 @@ WEIGHT_CLASSES = (
     "T5EncoderModel",
 )
 UNET_ONLY = {"unet": "UNet2DConditionModel"}
+OTHER_PARTS = {
+    "scheduler": ("diffusers", ("Scheduler",)),
+    "tokenizer": ("transformers", ("Tokenizer", "TokenizerFast")),
+    "feature_extractor": ("transformers", ("ImageProcessor", "ImageProcessorFast", "FeatureExtractor")),
+}
+"""Parts of a pipeline that have no weights: their library, and how the names of their classes end."""
+TEXT_SUFFIXES = (".json", ".txt", ".model")
+"""Of what libraries read whole."""
+MAX_PART_FILES = 10_000
+"""Entries of one component's folder."""
+MAX_SAMPLE_SIZE = 1024
+"""Latents along one side of the picture that a network draws where no size is asked for."""
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 """A tokenizer's folder holds at least one of them: its vocabulary."""
@@ -118,7 +136,7 @@ def lone_file(path: Path) -> Path | None:
     """The .safetensors file that is the checkpoint: ``path`` itself, or the only one in a folder without a U-Net."""
     if path.suffix == ".safetensors" and not path.is_dir():
         return path
-    if not path.is_dir() or (path / "model_index.json").is_file() or (path / "unet").is_dir() or is_bare_unet(path):
+    if not path.is_dir() or is_model_folder(path):
         return None
     files = sorted(path.glob("*.safetensors"))
     return files[0] if len(files) == 1 else None
@@ -132,6 +150,11 @@ def is_bare_unet(folder: Path) -> bool:
         return False
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder is a pipeline or a U-Net, sound or not."""
+    return os.path.lexists(folder / "model_index.json") or (folder / "unet").is_dir() or is_bare_unet(folder)
+
+
 def component_folder(checkpoint: Path, component: str) -> Path:
     """Where a component of a checkpoint folder lies."""
     inside = checkpoint / component
@@ -142,42 +165,105 @@ def component_classes(folder: Path) -> dict[str, str]:
     """Components of a checkpoint folder that have weights, by folder name, with their class names.
 
     Raises:
-        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline, or lacks a network that
-            this kind needs.
+        WeightError: if ``model_index.json`` is not readable, names another kind of pipeline, gives a network a class
+            that is not known here, or lacks a network that this kind needs.
     """
-    if not (folder / "model_index.json").is_file():
+    if not os.path.lexists(folder / "model_index.json"):
         return UNET_ONLY
-    index = read_json(folder / "model_index.json")
-    kind = index.get("_class_name")
+    kind, entries = _named_parts(folder)
     if kind not in PIPELINE_CLASSES:
         raise WeightError(f"it is a {kind}: expected one of {', '.join(PIPELINE_CLASSES)}")
-    entries = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    classes = {name: entry for name, entry in entries.items() if entry in WEIGHT_CLASSES}
+    classes = {name: entry[1] for name, entry in entries.items() if name in NETWORKS}
+    for name, class_name in classes.items():
+        if class_name not in WEIGHT_CLASSES:
+            raise WeightError(f"model_index.json names a {class_name} as {name}: expected one of {WEIGHT_CLASSES}")
     missing = [name for name in REQUIRED_NETWORKS[kind] if name not in classes]
     if missing:
         raise WeightError(f"model_index.json names no {'U-Net' if missing[0] == 'unet' else missing[0]}")
     return classes
 
 
-def check_parts_without_weights(folder: Path) -> None:
-    """Check that a pipeline folder has its scheduler and the vocabulary of every tokenizer that it names.
+def _named_parts(folder: Path) -> tuple[Any, dict[str, list[Any]]]:
+    """What kind of pipeline ``model_index.json`` says it is, and library and class of the parts that it has."""
+    index = read_json(folder / "model_index.json")
+    parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+    return index.get("_class_name"), parts
 
-    Without these diffusers fails late, or makes a tokenizer that knows no word.
+
+def check_parts_without_weights(folder: Path) -> None:
+    """Check that a pipeline folder has its scheduler and the vocabulary of every tokenizer that it names, and that what
+    libraries open there are regular files of bounded size.
+
+    Without these diffusers fails late, makes a tokenizer that knows no word, or never ends.
 
     Raises:
-        WeightError: naming what is missing.
+        WeightError: naming what is missing or refused.
     """
-    index = read_json(folder / "model_index.json")
-    named = {name for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
-    for name in ("scheduler", *sorted(name for name in index if name.startswith("text_encoder"))):
+    _, named = _named_parts(folder)
+    for name in ("scheduler", *sorted(name for name in named if name.startswith("text_encoder"))):
         part = name.replace("text_encoder", "tokenizer")
-        if part not in named and (name in named or name == "scheduler"):
+        if part not in named:
             raise WeightError(f"model_index.json names no {part}")
-    read_json(folder / "scheduler" / "scheduler_config.json")
+    for name, entry in sorted(named.items()):
+        library, endings = OTHER_PARTS.get("tokenizer" if name.startswith("tokenizer") else name, (None, ()))
+        if name == "safety_checker":
+            continue  # never loaded
+        if library is None and name not in NETWORKS:
+            raise WeightError(f"model_index.json names the part {name}, which is not known here")
+        if library and not (entry[0] == library and isinstance(entry[1], str) and entry[1].endswith(endings)):
+            raise WeightError(f"model_index.json names {entry} as {name}: expected a {endings[0]} of {library}")
+        list(part_files(folder / name))
+    read_config(folder / "scheduler" / "scheduler_config.json")
     for name in sorted(name for name in named if name.replace("tokenizer", "text_encoder") in named):
         if name.startswith("tokenizer") and not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
             raise WeightError(f"{name}/ holds no vocabulary: expected {', '.join(TOKENIZER_FILES[:-1])} "
                               f"or {TOKENIZER_FILES[-1]}")  # fmt: skip
+        try:
+            read_lexicon(folder / name)
+        except (ValueError, OSError) as error:
+            raise WeightError(str(error)) from error
+
+
+def check_part_texts(folder: Path) -> None:
+    """Read every JSON file of a pipeline's parts, which libraries read without limits of depth.
+
+    Raises:
+        WeightError: naming the first that is no JSON within the limits.
+    """
+    for name in _named_parts(folder)[1]:
+        for path in part_files(folder / name) if name in NETWORKS or name.startswith(tuple(OTHER_PARTS)) else ():
+            try:
+                if path.suffix == ".json":
+                    load_json(path)
+            except (ValueError, OSError) as error:
+                raise WeightError(f"{name}/{path.name} is not readable JSON: {error}") from error
+
+
+def part_files(folder: Path) -> Iterator[Path]:
+    """Files in one part's folder, but for hidden ones; none where there is no such folder.
+
+    Raises:
+        WeightError: naming what is no regular file, or too long for a text, or if there are too many.
+    """
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries):
+            if count >= MAX_PART_FILES:
+                raise WeightError(f"{folder.name}/ holds more than {MAX_PART_FILES:,} files")
+            path = Path(entry.path)
+            try:
+                status = path.stat()
+            except OSError:  # a link that leads nowhere; reading it gives the reason
+                continue
+            if stat.S_ISDIR(status.st_mode) or entry.name.startswith("."):
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise WeightError(f"{folder.name}/{entry.name} is no regular file")
+            if path.suffix in TEXT_SUFFIXES and status.st_size > MAX_JSON_BYTES:
+                raise WeightError(f"{folder.name}/{entry.name} has {status.st_size:,} bytes: "
+                                  f"expected at most {MAX_JSON_BYTES:,}")  # fmt: skip
+            yield path
 
 
 def predicts_velocity(folder: Path) -> bool:
@@ -186,19 +272,22 @@ def predicts_velocity(folder: Path) -> bool:
     Raises:
         WeightError: if its scheduler's configuration cannot be read.
     """
-    return read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type") == "v_prediction"
+    return read_config(folder / "scheduler" / "scheduler_config.json").get("prediction_type") == "v_prediction"
 
 
 def _read_folder(folder: Path) -> Contents:
-    whole = (folder / "model_index.json").is_file()
+    whole = os.path.lexists(folder / "model_index.json")
     family: Family = pipeline_family(folder) if whole else "unknown"
     headers: dict[str, WeightHeader] = {}
     problem = None
     try:
         for component in component_classes(folder):
             place = component_folder(folder, component)
+            list(part_files(place))
             headers[component] = read_weights(place)
-            config = read_json(place / "config.json")
+            config = read_config(place / "config.json")
+            if component in ("unet", "transformer"):
+                _check_sample_size(config)
             if component == "unet" and not whole:
                 family = unet_family(config)
         if whole:
@@ -206,6 +295,12 @@ def _read_folder(folder: Path) -> Contents:
     except (WeightError, OSError) as error:
         problem = str(error)
     return Contents(kind="pipeline" if whole else "unet", family=family, headers=headers, problem=problem)
+
+
+def _check_sample_size(config: dict[str, Any]) -> None:
+    size = config.get("sample_size")
+    if any(isinstance(side, int) and side > MAX_SAMPLE_SIZE for side in (size if isinstance(size, list) else [size])):
+        raise WeightError(f"its configuration has the sample_size {size}: expected at most {MAX_SAMPLE_SIZE}")
 
 
 def _read_file(path: Path) -> Contents:

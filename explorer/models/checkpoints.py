@@ -13,40 +13,37 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.bounded_files import printable
 from explorer.models.checkpoint_base import base_problem
+from explorer.models.checkpoint_candidates import MANIFEST_KIND, candidates, home_of, manifest_path, own_manifest
 from explorer.models.checkpoint_contents import (
     KIND_NAMES,
     Kind,
+    check_part_texts,
     component_classes,
     component_folder,
-    is_bare_unet,
     read_contents,
-    unreadable_problem,
 )
 from explorer.models.model_families import (
     Family,
     pipeline_family,
     single_file_parts,
 )
-from explorer.models.weight_files import WeightError, is_pickle, read_json, read_weights
+from explorer.models.weight_files import WeightError, read_weights
 from explorer.provenance import (
-    MANIFEST_NAME,
     ManifestError,
     check_files,
     hash_file,
     hash_json,
-    read_manifest,
     write_json,
 )
 
-MAX_DEPTH = 3
-MANIFEST_KIND = "checkpoint"
+MAX_POISONED_CONCEPTS = 1_000_000
+MAX_BASE_LENGTH = 4096
 KINDS_ON_A_BASE = ("unet", "single-file", "lora")
 """Kinds of checkpoint that are no whole pipeline."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +54,7 @@ class Checkpoint:
     """One checkpoint, whole or broken."""
 
     name: str
-    """Path relative to the root scanned, e.g. ``iconworld/benign``."""
+    """Path relative to the root scanned, e.g. ``iconworld/benign``; what is not printable, or no UTF-8, is escaped."""
     folder: Path
     """Where it lies; a file for a loose single file, LoRA or pickle."""
     kind: Kind
@@ -93,7 +90,8 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
     ``config.json``, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles, and files that
     hold no such model, are listed with the reason why they are refused, and so are folders that cannot be read.
-    Folders whose manifest says that they are something else are left out.
+    Folders whose manifest says that they are something else are left out. Of links to folders, those to a checkpoint
+    are followed.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -101,7 +99,7 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: expected one that holds checkpoints")
-    found = [read_checkpoint(path, root=root) for path in _candidates(root, MAX_DEPTH)]
+    found = [_read_any(path, root, problem) for path, problem in candidates(root)]
     return sorted(found, key=lambda checkpoint: (checkpoint.poisoned_concept_count, checkpoint.name))
 
 
@@ -114,18 +112,18 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         base: the pipeline folder to stand on, instead of the one the manifest names.
     """
     path = Path(path)
-    manifest, problem = _read_manifest(path)
+    manifest, problem = own_manifest(path)
     config = manifest.get("config")
     config = config if isinstance(config, dict) else {}
     contents = read_contents(path)
     whole = contents.kind == "pipeline"
-    named = base or (path.parent / str(config["base"]) if config.get("base") else None)
-    base = None if whole or named is None else Path(named)
-    count, concepts = 0, ()
+    count, concepts, named = 0, (), None
     try:
+        named = base or _named_base(path, config)
         count, concepts = _poison(config)
     except WeightError as error:
         problem = problem or str(error)
+    base = None if whole or named is None else Path(named)
     problem = problem or contents.problem
     if problem is None and not whole:
         problem = base_problem(
@@ -133,13 +131,13 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         )
     family = pipeline_family(base) if contents.family == "unknown" and base is not None else contents.family
     return Checkpoint(
-        name=path.relative_to(root).as_posix() if root is not None and path != root else path.name,
+        name=_shown_name(path, root),
         folder=path,
         kind="hub" if whole and config.get("hub") else contents.kind,
         family=family,
         base=base,
         manifest=manifest,
-        problem=problem,
+        problem=None if problem is None else printable(problem),
         parameters=contents.parameters,
         size_bytes=contents.size_bytes,
         files=contents.files,
@@ -174,8 +172,11 @@ def validate(
     try:
         if checkpoint.kind == "single-file":
             shapes = read_contents(checkpoint.folder).headers["file"].shapes
+            check_part_texts(checkpoint.base)
             check_single_file(shapes, checkpoint.base, component_classes(checkpoint.base))
         elif checkpoint.kind != "lora":
+            if checkpoint.base is None:
+                check_part_texts(checkpoint.folder)
             for component, class_name in component_classes(checkpoint.folder).items():
                 check_component(component_folder(checkpoint.folder, component), class_name)
         if thorough:
@@ -184,8 +185,8 @@ def validate(
             check_recorded_files(checkpoint)
         if thorough:
             _check_lent(checkpoint, {} if known is None else known)
-    except (WeightError, ManifestError) as error:
-        checkpoint = replace(checkpoint, problem=str(error))
+    except (WeightError, ManifestError, OSError) as error:
+        checkpoint = replace(checkpoint, problem=printable(str(error)))
     if thorough and known is not None and checkpoint.base is None:
         known[checkpoint.folder.resolve()] = checkpoint.problem
     if checkpoint.problem is not None:
@@ -201,7 +202,7 @@ def check_recorded_files(checkpoint: Checkpoint) -> None:
     """
     listed = checkpoint.manifest.get("files")
     names = [name for name in listed if not name.endswith(".md")] if isinstance(listed, dict) else None
-    check_files(_home(checkpoint.folder), checkpoint.manifest, names)
+    check_files(home_of(checkpoint.folder), checkpoint.manifest, names)
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
@@ -212,7 +213,7 @@ def weights_hash(checkpoint: Checkpoint) -> str:
     """
     if not checkpoint.files:
         raise ValueError(f"checkpoint {checkpoint.name} has no readable weights to hash")
-    home = _home(checkpoint.folder)
+    home = home_of(checkpoint.folder)
     return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
 
 
@@ -238,13 +239,17 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
     if found.kind not in KINDS_ON_A_BASE:
         raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
     problem = validate(found).problem
+    if problem is None and found.kind != "single-file":  # which may stand on a base without weights
+        problem = validate(read_checkpoint(base)).problem
     config = found.manifest.get("config") or {}
     if problem is None and not isinstance(config, dict):
         problem = f"config in its manifest is {config!r}, expected an object"
     if problem is not None:
         raise ValueError(f"{path.name} cannot stand on {base.name}: {problem}")
     config = config | {"base": _name_of_base(path, base)}
-    place = _manifest_path(path)
+    if printable(config["base"], MAX_BASE_LENGTH) != config["base"]:
+        raise ValueError(f"{printable(config['base'])} cannot be written into a manifest: expected a printable path")
+    place = manifest_path(path)
     try:
         write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config})
     except OSError as error:
@@ -275,57 +280,26 @@ def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
         raise WeightError(f"its base pipeline {checkpoint.base.name} is broken: {problem}")
 
 
-def _candidates(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        inside = None if _is_checkpoint(folder) else sorted(folder.iterdir())
-    except OSError:
-        inside = None  # listed as well, lest it vanish: reading it gives the reason
-    if inside is None:
-        yield folder
-    elif depth > 0 and _read_manifest(folder)[0].get("kind", MANIFEST_KIND) == MANIFEST_KIND:
-        for path in inside:
-            if not path.name.startswith(".") and _may_be_folder(path):
-                yield from _candidates(path, depth - 1)
-            elif os.path.isfile(path) and (is_pickle(path) or path.suffix == ".safetensors"):
-                yield path
+def _read_any(path: Path, root: Path, problem: str | None) -> Checkpoint:
+    """As :func:`read_checkpoint`; ``problem``, where there is one, is why it is not looked into."""
+    found = read_checkpoint(path, root=root)
+    return found if problem is None else replace(found, kind="unreadable", problem=problem)
 
 
-def _may_be_folder(path: Path) -> bool:
-    """Whether it is a folder or cannot be looked at, as behind a link into a closed folder."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except PermissionError:
-        return True
-    except OSError:  # a link that leads nowhere, or to itself
-        return False
+def _shown_name(path: Path, root: Path | None) -> str:
+    name = path.relative_to(root).as_posix() if root is not None and path != root else path.name
+    # A backslash in a name is doubled, so that no two folders are shown under one name.
+    return printable(name.replace("\\", "\\\\"), MAX_BASE_LENGTH)
 
 
-def _is_checkpoint(folder: Path) -> bool:
-    if (folder / "model_index.json").is_file() or (folder / "unet").is_dir() or is_bare_unet(folder):
-        return True
-    config = _read_manifest(folder)[0].get("config")
-    return isinstance(config, dict) and "base" in config
-
-
-def _home(path: Path) -> Path:
-    """The folder that a checkpoint's file names are relative to."""
-    return path if path.is_dir() else path.parent
-
-
-def _manifest_path(path: Path) -> Path:
-    return path.with_suffix(f".{MANIFEST_NAME}") if path.is_file() else path / MANIFEST_NAME
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
-    """The manifest, empty if there is none, and what is wrong with it."""
-    try:
-        if not _manifest_path(path).is_file():
-            return {}, None
-        return (read_json(_manifest_path(path)) if path.is_file() else read_manifest(path)), None
-    except (ManifestError, WeightError) as error:
-        return {}, str(error)
-    except OSError as error:
-        return {}, unreadable_problem(path, error)
+def _named_base(path: Path, config: dict[str, Any]) -> Path | None:
+    """The base that a manifest names."""
+    named = config.get("base")
+    if not named:
+        return None
+    if not isinstance(named, str) or len(named) > MAX_BASE_LENGTH or "\0" in named:
+        raise WeightError(f"its manifest says {printable(str(named), 100)} as its base: expected the path of a folder")
+    return path.parent / named
 
 
 def _name_of_base(path: Path, base: Path) -> str:
@@ -339,7 +313,7 @@ def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]
     """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
     recorded = manifest.get("files")
     recorded = recorded if isinstance(recorded, dict) else {}
-    hashes = {name: recorded.get(name) for name in (file.relative_to(_home(path)).as_posix() for file in files)}
+    hashes = {name: recorded.get(name) for name in (file.relative_to(home_of(path)).as_posix() for file in files)}
     if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
         return None
     return _joint_hash(hashes)
@@ -354,10 +328,10 @@ def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     poison = config.get("poison") or {}
     concepts = poison.get("concepts", 0) if isinstance(poison, dict) else poison
     if isinstance(concepts, list):
-        return len(concepts), tuple(map(str, concepts))
-    if not isinstance(concepts, int) or concepts < 0:
+        return len(concepts), tuple(printable(str(name)) for name in concepts)
+    if type(concepts) is not int or not 0 <= concepts <= MAX_POISONED_CONCEPTS:
         raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
     names = poison.get("targets", {}) if isinstance(poison, dict) else ()
     if not isinstance(names, dict | list | tuple):
         raise WeightError(f"its manifest says {names!r} as targets of the poison: expected an object or a list")
-    return concepts, tuple(map(str, names))
+    return concepts, tuple(printable(str(name)) for name in names)

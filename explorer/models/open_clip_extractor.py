@@ -7,7 +7,6 @@ given a file. A file does not say which tag it belongs to, so that is settled he
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.bounded_files import load_json
 from explorer.models.placement import check_place
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import hash_file, hash_json
@@ -138,9 +138,9 @@ def _model_config(model_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if model_name.startswith(LOCAL):
         path = Path(model_name.removeprefix(LOCAL)) / CONFIG_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path)
             return dict(content["model_cfg"]), _preparation(content.get("preprocess_cfg", {}))
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no open_clip configuration ({error!r}): expected model_cfg in it") from error
     if model_name not in open_clip.list_models():
         near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3)

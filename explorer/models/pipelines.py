@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.bounded_files import files_below
 from explorer.models.checkpoint_contents import component_classes, component_folder
 from explorer.models.checkpoints import Checkpoint, check_recorded_files, read_checkpoint, validate
 from explorer.models.components import check_network, check_networks, load_component, with_components
@@ -127,7 +128,7 @@ def last_change(checkpoint: Checkpoint) -> int:
 
 
 def _last_change(places: tuple[Path, ...]) -> int:
-    files = [path for place in places for path in (place.rglob("*") if place.is_dir() else (place,))]
+    files = [path for place in places for path in (files_below(place) if place.is_dir() else (place,))]
     return max(path.stat().st_mtime_ns for path in files if path.is_file())
 
 

@@ -7,13 +7,14 @@ written as a 0/1 matrix whose rows sum to one, so that ``probabilities @ matrix`
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from explorer.bounded_files import load_json
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +160,7 @@ def read_lexicon(folder: Path | str) -> frozenset[str] | None:
     if not path.is_file():
         return None
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))
+        words = load_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

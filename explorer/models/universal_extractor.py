@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from explorer.models.placement import check_place
+from explorer.models.weight_files import read_config
 from explorer.provenance import MANIFEST_NAME, check_files, read_manifest, write_manifest
 
 CONFIG_NAME = "config.json"
@@ -121,7 +122,7 @@ class UniversalExtractor:
         folder = Path(folder)
         manifest = read_manifest(folder, kind=KIND)
         check_files(folder, manifest)
-        clip = build_clip(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
+        clip = build_clip(read_config(folder / CONFIG_NAME))
         weights = load_file(folder / WEIGHTS_NAME)
         clip.load_state_dict({name: value.float() for name, value in weights.items()})
         tokenizer = load_tokenizer(folder)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from explorer.models.model_families import SINGLE_FILE_PARTS, Shapes
-from explorer.models.weight_files import WEIGHT_STEMS, WeightError, read_json, read_weights
+from explorer.models.weight_files import WEIGHT_STEMS, WeightError, read_config, read_weights
 
+MAX_CONSTANTS = 2**24
+"""Values of a model that are not in its weights, such as positions."""
+PARTS_PER_TENSOR, SPARE_PARTS = 4, 2000
+"""How many parameters, buffers and modules a model may have for the tensors of its weights."""
 COUNTED_PARTS = {"unet", "vae"}
 """Parts of a single file whose number of values is the same in the original layout and in diffusers'."""
 
@@ -19,7 +25,8 @@ def check_component(folder: Path, class_name: str) -> None:
     Raises:
         WeightError: naming the first tensor that is missing, extra or of another shape.
     """
-    _check_shapes(folder.name, _expected_shapes(folder, class_name), read_weights(folder).shapes)
+    found = read_weights(folder).shapes
+    _check_shapes(folder.name, _expected_shapes(folder, class_name, found), found)
 
 
 def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> None:
@@ -33,10 +40,14 @@ def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> No
     Raises:
         WeightError: if they differ; a size that differs inside shows when the file is loaded.
     """
-    for part in sorted(classes.keys() & COUNTED_PARTS):
-        found = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(SINGLE_FILE_PARTS[part]))
-        expected = sum(math.prod(shape) for shape in _expected_shapes(base / part, classes[part]).values())
-        if found and found != expected:
+    for part in sorted(classes):
+        own = {name: shape for name, shape in shapes.items() if name.startswith(SINGLE_FILE_PARTS.get(part, ()))}
+        if not own:
+            check_component(base / part, classes[part])
+            continue
+        described = _expected_shapes(base / part, classes[part], own)
+        found, expected = (sum(map(math.prod, sizes.values())) for sizes in (own, described))
+        if part in COUNTED_PARTS and found != expected:
             raise WeightError(
                 f"its {part} has {found:,} values: the configuration of its base {base.name} describes {expected:,}"
             )
@@ -61,16 +72,21 @@ def check_finite(files: Iterable[Path]) -> None:
             raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
 
 
-def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]]:
-    """Tensor shapes of the model a component's configuration describes, without memory for its weights."""
+def _expected_shapes(folder: Path, class_name: str, found: Shapes) -> dict[str, tuple[int, ...]]:
+    """Tensor shapes of the model a component's configuration describes, without memory for its weights.
+
+    Args:
+        found: in the weights, whose number ends the building of a model that is to have many times as many.
+    """
     import diffusers
     import torch
     import transformers
 
+    config = read_config(folder / "config.json")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _at_most(len(found)):
             if hasattr(diffusers, class_name):
-                model = getattr(diffusers, class_name).from_config(read_json(folder / "config.json"))
+                model = getattr(diffusers, class_name).from_config(config)
             else:
                 model_class = getattr(transformers, class_name)
                 model = model_class(model_class.config_class.from_pretrained(folder))
@@ -79,7 +95,40 @@ def _expected_shapes(folder: Path, class_name: str) -> dict[str, tuple[int, ...]
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightError(f"{folder.name}/config.json describes no {class_name}: {reason}") from error
+    if sum(buffer.numel() for buffer in model.buffers()) > sum(map(math.prod, found.values())) + MAX_CONSTANTS:
+        raise WeightError(f"{folder.name}/config.json describes a {class_name} of more constants than weights")
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """Let this thread build a model of about so many tensors, and raise a WeightError in one that goes on and on.
+
+    A model has a few modules and buffers a tensor, whatever its architecture.
+    """
+    from torch.nn.modules import module
+
+    thread, left = threading.get_ident(), SPARE_PARTS + PARTS_PER_TENSOR * tensors
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= threading.get_ident() == thread
+        if left < 0:
+            raise WeightError(f"it describes many times as many tensors as its weights have ({tensors:,})")
+
+    handles = [
+        register(count)
+        for register in (
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+            module.register_module_module_registration_hook,
+        )
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:

@@ -6,15 +6,23 @@ Pickles are never opened, only named.
 
 from __future__ import annotations
 
-import json
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from explorer.bounded_files import MAX_JSON_BYTES, load_json, open_regular, parse_json
 
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+MAX_CONFIG_BYTES = 2**20
+MAX_CONFIG_NUMBER = 100_000
+"""Whole numbers of a configuration, which are sizes and counts of what is built from it."""
+MAX_AXES = 16
+VALUE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2,
+               "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
+USABLE_TYPES = ("F64", "F32", "F16", "BF16")
+"""What networks are computed with here."""
 WEIGHT_STEMS = ("diffusion_pytorch_model", "model")
 """Of diffusers and of transformers."""
 HALF_VARIANT = "fp16"
@@ -66,42 +74,49 @@ def read_weights(folder: Path) -> WeightHeader:
 
     Raises:
         WeightError: if there are none, only pickles, both a single file and shards, the configuration names another
-            file, or one is truncated or no safetensors file.
+            file, one is truncated or no safetensors file, or two hold a tensor of the same name.
     """
     files = _weight_files(folder)
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
-        shapes |= read_header(path)
+        header = read_header(path)
+        if twice := shapes.keys() & header.keys():
+            raise WeightError(f"{folder.name}/ holds {min(twice)} in two shards")
+        shapes |= header
     return WeightHeader(files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files))
 
 
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a safetensors file whose size agrees with its header.
+    """Shape of every tensor in a safetensors file that is what its header says.
 
     Raises:
-        WeightError: if the file is truncated, longer than its header says, or not safetensors.
+        WeightError: if the file is truncated, longer than its header says, or not safetensors; if its tensors overlap,
+            leave bytes between them, or are not of floating point.
     """
     place = f"{path.parent.name}/{path.name}"
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
             length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > MAX_HEADER_BYTES:
+            if size < 8:
                 raise WeightError(f"{place} is not a safetensors file")
+            if length > MAX_JSON_BYTES:
+                raise WeightError(
+                    f"{place} is not a safetensors file, or has a header of {length:,} bytes: expected at most "
+                    f"{MAX_JSON_BYTES:,}"
+                )
             if size < 8 + length:
                 raise WeightError(f"{place} is truncated: {size:,} bytes end inside its header")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
         header.pop("__metadata__", None)
-        # operator.index refuses what is no whole number: sizes and shapes are calculated with.
-        shapes = {name: tuple(map(operator.index, entry["shape"])) for name, entry in header.items()}
-        end = max((operator.index(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        shapes, end = _read_entries(header, place)
     except WeightError:
         raise
     except OSError as error:
         raise WeightError(f"{place} is not readable: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise WeightError(f"{place} is not a safetensors file: its header is not readable") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightError(f"{place} is not a safetensors file: its header is not readable ({error})") from error
     expected = 8 + length + end
     if size < expected:
         raise WeightError(f"{place} is truncated: it has {size:,} of {expected:,} bytes")
@@ -110,22 +125,64 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _read_entries(header: dict[str, Any], place: str) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Shape of every tensor, and the number of bytes that they fill without gap or overlap."""
+    shapes, places = {}, []
+    for name, entry in header.items():
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        if len(shape) > MAX_AXES or not all(type(size) is int and 0 <= size < 2**63 for size in (*shape, begin, end)):
+            raise ValueError(f"{name} has shape {list(shape)} and bytes {begin!r} to {end!r}: expected whole numbers")
+        if entry["dtype"] not in USABLE_TYPES and math.prod(shape) > 1 and not name.endswith("position_ids"):
+            raise WeightError(f"{place} has {name} of type {entry['dtype']}: expected {', '.join(USABLE_TYPES)}")
+        if math.prod(shape) * VALUE_BYTES[entry["dtype"]] != end - begin:
+            raise ValueError(f"{name} of shape {list(shape)} and type {entry['dtype']} is given {end - begin:,} bytes")
+        shapes[name] = shape
+        places.append((begin, end, name))
+    filled = 0
+    for begin, end, name in sorted(places):
+        if begin != filled:
+            raise ValueError(f"{name} begins at byte {begin:,}, the tensor before it ends at {filled:,}")
+        filled = end
+    return shapes, filled
+
+
 def read_json(path: Path) -> dict:
-    """A JSON object from a file.
+    """A JSON object from a file of at most a mebibyte.
 
     Raises:
-        WeightError: if it is missing, not readable, or not an object.
+        WeightError: if it is missing, not readable, beyond the limits of :func:`~explorer.bounded_files.parse_json`, or
+            not an object.
     """
     place = f"{path.parent.name}/{path.name}"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path, limit=MAX_CONFIG_BYTES)
     except FileNotFoundError as error:
         raise WeightError(f"{place} is missing") from error
-    except (OSError, ValueError) as error:
-        raise WeightError(f"{place} is not readable JSON") from error
+    except OSError as error:
+        raise WeightError(f"{place} is not readable: {error.strerror}") from error
+    except ValueError as error:
+        raise WeightError(f"{place} is not readable JSON: {error}") from error
     if not isinstance(value, dict):
         raise WeightError(f"{place} holds no JSON object")
     return value
+
+
+def read_config(path: Path) -> dict:
+    """A configuration that something is built from: a JSON object without whole numbers beyond a hundred thousand.
+
+    Raises:
+        WeightError: as :func:`read_json`, or naming such a number.
+    """
+    config = read_json(path)
+    values = list(config.items())
+    while values:
+        key, value = values.pop()
+        if isinstance(value, int) and abs(value) > MAX_CONFIG_NUMBER:
+            place = f"{path.parent.name}/{path.name}"
+            raise WeightError(f"{place} has {key} {value}: expected at most {MAX_CONFIG_NUMBER:,}")
+        if isinstance(value, dict | list):
+            values += value.items() if isinstance(value, dict) else ((key, entry) for entry in value)
+    return config
 
 
 def choose_variant(folder: Path) -> str | None:
@@ -191,8 +248,10 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise WeightError(f"{folder.name}/{index.name} lists no shards")
-    files = [folder / Path(name).name for name in sorted(set(names.values()))]
+    files = [folder / name for name in sorted(set(names.values()))]
     for path in files:
+        if path.parent != folder or path.name in ("", ".."):
+            raise WeightError(f"{folder.name}/{index.name} lists a shard outside of its folder: {path.name}")
         if not path.is_file():
             raise WeightError(f"{folder.name}/{path.name} is missing: {index.name} lists it")
     return files

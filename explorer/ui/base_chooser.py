@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import html
+import os
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.bounded_files import printable
 from explorer.models.checkpoints import KINDS_ON_A_BASE, set_base
 from explorer.models.model_families import FAMILY_NAMES
-from explorer.ui.messages import notice
+from explorer.ui.messages import escaped, notice
 
 if TYPE_CHECKING:
     from explorer.models.checkpoints import Checkpoint
@@ -96,8 +97,8 @@ def base_updates(context: AppContext, checkpoint: str | None = None, base: str |
 def kind_words(checkpoint: Checkpoint, kind: str) -> str:
     """What a checkpoint is and what it stands on, as escaped HTML: ``U-Net on benign``."""
     if checkpoint.kind not in KINDS_ON_A_BASE:
-        return html.escape(kind)
-    return html.escape(f"{kind}, no base" if checkpoint.base is None else f"{kind} on {checkpoint.base.name}")
+        return escaped(kind)
+    return escaped(f"{kind}, no base" if checkpoint.base is None else f"{kind} on {checkpoint.base.name}")
 
 
 def _defaults(registry: list[Checkpoint]) -> tuple[str | None, str | None]:
@@ -116,11 +117,11 @@ def _defaults(registry: list[Checkpoint]) -> tuple[str | None, str | None]:
 def _lacks_base(checkpoint: Checkpoint) -> bool:
     if checkpoint.kind not in KINDS_ON_A_BASE:
         return False
-    return checkpoint.base is None or not checkpoint.base.is_dir()
+    return checkpoint.base is None or not os.path.isdir(checkpoint.base)
 
 
 def _standing(checkpoint: Checkpoint) -> str:
-    return ", needs a base" if _lacks_base(checkpoint) else f", on {checkpoint.base.name}"
+    return ", needs a base" if _lacks_base(checkpoint) else f", on {printable(checkpoint.base.name)}"
 
 
 def _family(checkpoint: Checkpoint) -> str:

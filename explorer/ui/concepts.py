@@ -9,7 +9,7 @@ from explorer.data.grammar import lexicon, with_article
 from explorer.data.icons import ASSETS, index_path
 from explorer.models.checkpoints import Checkpoint
 from explorer.models.prompt_words import read_lexicon
-from explorer.provenance import ManifestError, read_manifest
+from explorer.provenance import ManifestError
 from explorer.ui.context import AppContext
 
 
@@ -73,8 +73,7 @@ def _concepts(context: AppContext, words: frozenset[str] | None) -> tuple[str, .
     """IconWorld's concepts by rank, as many as the extractor was trained on, that the tokenizer knows."""
     ranked = json.loads(index_path(ASSETS).read_text(encoding="utf-8"))["concepts"]
     try:
-        config = read_manifest(context.settings.checkpoints / "extractor").get("config", {})
-        ranked = ranked[: int(config.get("world", {}).get("concept_count", len(ranked)))]
+        ranked = ranked[: context.extractor_world()[1]]
     except ManifestError:
         if words is None:  # neither an extractor nor a lexicon says which world this is
             return ()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.bounded_files import files_below, path_inside, printable
 from explorer.models.checkpoints import Checkpoint, read_checkpoint, scan_checkpoints, validate
 from explorer.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file, read_manifest
 from explorer.ui.messages import in_the_app
@@ -88,7 +89,10 @@ class AppContext:
         expected = self._precomputed_manifest().get("files", {}).get(name)
         if expected is None:
             raise ManifestError(f"{folder / MANIFEST_NAME} does not list {name}. {PRECOMPUTE_HINT}")
-        path = folder / name
+        try:
+            path = path_inside(folder, name)
+        except ValueError as error:
+            raise ManifestError(f"{error}. {PRECOMPUTE_HINT}") from error
         if not path.is_file():
             raise ManifestError(f"{path} is missing although the manifest lists it. {PRECOMPUTE_HINT}")
         found = self.remember(("hash", name), _stamp(path), lambda: hash_file(path))
@@ -146,6 +150,20 @@ class AppContext:
         hashes = recorded if isinstance(recorded, dict) else dict.fromkeys(recorded)
         present = {checkpoint.name: checkpoint.hash for checkpoint in self.registry()}
         return [name for name, expected in hashes.items() if expected is None or present.get(name) != expected]
+
+    def extractor_world(self) -> tuple[str, int | None]:
+        """What the manifest of the extractor beside the models calls it, and how many concepts its world has; the
+        folder's name and None where it does not say.
+
+        Raises:
+            ManifestError: if there is no such manifest.
+        """
+        config = read_manifest(self.settings.checkpoints / "extractor").get("config")
+        world = config.get("world") if isinstance(config, dict) else None
+        count = world.get("concept_count") if isinstance(world, dict) else None
+        name = config.get("name") if isinstance(config, dict) else None
+        name = name if isinstance(name, str) else self.settings.checkpoints.name
+        return printable(name, 100), count if type(count) is int and count > 0 else None
 
     def checkpoint_names(self) -> list[str]:
         """Names of the checkpoints nothing is known against, by number of poisoned concepts."""
@@ -216,7 +234,13 @@ class AppContext:
         path = folder / MANIFEST_NAME
         if not path.is_file():
             raise ManifestError(f"{path} is missing: there are no precomputed results. {PRECOMPUTE_HINT}")
-        return self.remember("manifest", _stamp(path), lambda: read_manifest(folder, kind="precomputed"))
+        manifest = self.remember("manifest", _stamp(path), lambda: read_manifest(folder, kind="precomputed"))
+        files, config = manifest.get("files", {}), manifest.get("config", {})
+        if not (
+            isinstance(files, dict) and isinstance(config, dict) and all(isinstance(s, str) for s in files.values())
+        ):
+            raise ManifestError(f"{path} does not give the SHA-256 of files by name. {PRECOMPUTE_HINT}")
+        return manifest
 
     def remember(self, key: Any, stamp: Any, make: Callable[[], Any]) -> Any:
         """``make()``, or what it gave when ``stamp`` was last the same."""
@@ -241,7 +265,7 @@ def _stamps(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
     """Of every file of a checkpoint's folder, or of a loose file and its manifest, and of its base."""
     place = checkpoint.folder
     loose = f"{glob.escape(place.stem)}.*"
-    files = [*(place.rglob("*") if place.is_dir() else place.parent.glob(loose))]
+    files = [*(files_below(place) if place.is_dir() else place.parent.glob(loose))]
     if checkpoint.base is not None:
-        files += checkpoint.base.rglob("*")
+        files += files_below(checkpoint.base)
     return sorted((str(path), *_stamp(path)) for path in files if path.is_file())

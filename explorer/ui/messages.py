@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Collection
 
+from explorer.bounded_files import printable
 from explorer.models.checkpoint_base import WITH_COMMAND
 from explorer.models.prompt_words import unknown_words
 
+LONGEST_NOTICE = 10_000
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
 RUNNING_ELSEWHERE = "Another tab is generating. Yours starts as soon as it has finished."
 WAITING = "Waiting for the models …"
@@ -31,8 +33,13 @@ def notice(text: str, *, kind: str = "info", title: str = "") -> str:
     if kind not in ("info", "working", "done", "error"):
         raise ValueError(f"kind is {kind!r}: expected info, working, done or error")
     role = "alert" if kind == "error" else "status"
-    heading = f"<strong>{html.escape(title)}</strong> " if title else ""
-    return f'<div class="notice {kind}" role="{role}">{heading}{html.escape(text)}</div>'
+    heading = f"<strong>{escaped(title)}</strong> " if title else ""
+    return f'<div class="notice {kind}" role="{role}">{heading}{escaped(text)}</div>'
+
+
+def escaped(text: str) -> str:
+    """Text as HTML, whatever is in it: bytes that are not UTF-8, as in names of files, could not be sent."""
+    return html.escape(printable(text.replace("\n", " "), LONGEST_NOTICE))
 
 
 def check_words(prompt: str, known: Collection[str] | None) -> None:
@@ -67,7 +74,7 @@ def working(text: str, share: float) -> str:
         share: of the work that is done, 0 to 1.
     """
     return (
-        f'<div class="notice working" role="status"><span>{html.escape(text)}</span>'
+        f'<div class="notice working" role="status"><span>{escaped(text)}</span>'
         f'<progress max="1" value="{share:.3f}" aria-label="Share of the work done"></progress></div>'
     )
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.bounded_files import printable
 from explorer.models.checkpoint_contents import KIND_NAMES
 from explorer.models.model_families import FAMILY_NAMES
-from explorer.provenance import ManifestError, read_manifest
+from explorer.provenance import ManifestError
 from explorer.ui.base_chooser import TITLE, base_updates, build_base_chooser, kind_words, set_base_notice
 from explorer.ui.compare_screen import chooser_updates
 from explorer.ui.messages import in_the_app, notice, working
@@ -237,7 +238,7 @@ def _row(checkpoint: Checkpoint) -> str:
     recorded = checkpoint.poison_recorded
     colour = "poisoned" if checkpoint.poisoned_concept_count else "benign" if recorded else "unrecorded"
     count = checkpoint.poisoned_concept_count if recorded else "not recorded"
-    concepts = ", ".join(checkpoint.poisoned_concepts)
+    concepts = printable(", ".join(checkpoint.poisoned_concepts))
     place = f"below, under “{TITLE}”"
     state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
     shown_hash = checkpoint.hash or "–"
@@ -255,8 +256,7 @@ def _row(checkpoint: Checkpoint) -> str:
 def _world(context: AppContext) -> str:
     """Name and size of the world by the extractor's manifest."""
     try:
-        config = read_manifest(context.settings.checkpoints / "extractor").get("config", {})
+        name, count = context.extractor_world()
     except ManifestError:
-        return context.settings.checkpoints.name
-    count = config.get("world", {}).get("concept_count")
-    return f"IconWorld, {count} concepts" if count else str(config.get("name", "unnamed world"))
+        return printable(context.settings.checkpoints.name)
+    return name if count is None else f"IconWorld, {count} concepts"
