@@ -18,6 +18,7 @@ from explorer.models.model_families import (
     single_file_parts,
     unet_family,
 )
+from explorer.models.part_fit import check_fit
 from explorer.models.weight_files import (
     WeightError,
     WeightHeader,
@@ -60,7 +61,8 @@ UNET_ONLY = {"unet": "UNet2DConditionModel"}
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 """A tokenizer's folder holds at least one of them: its vocabulary."""
-SIGMA_KEYS = ("edm_mean", "edm_vpred.sigma_max")
+SIGMA_PREFIX = "edm_"
+"""Of the tensors that mark a single file trained on EDM's noise: ``edm_mean``, ``edm_std``, ``edm_vpred.sigma_max``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +162,13 @@ def component_classes(folder: Path) -> dict[str, str]:
 
 
 def check_parts_without_weights(folder: Path) -> None:
-    """Check that a pipeline folder has its scheduler and the vocabulary of every tokenizer that it names.
+    """Check that a pipeline folder has its scheduler and the vocabulary of every tokenizer that it names, and that its
+    configurations fit one another.
 
     Without these diffusers fails late, or makes a tokenizer that knows no word.
 
     Raises:
-        WeightError: naming what is missing.
+        WeightError: naming what is missing or does not fit.
     """
     index = read_json(folder / "model_index.json")
     named = {name for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
@@ -178,15 +181,7 @@ def check_parts_without_weights(folder: Path) -> None:
         if name.startswith("tokenizer") and not any((folder / name / file).is_file() for file in TOKENIZER_FILES):
             raise WeightError(f"{name}/ holds no vocabulary: expected {', '.join(TOKENIZER_FILES[:-1])} "
                               f"or {TOKENIZER_FILES[-1]}")  # fmt: skip
-
-
-def predicts_velocity(folder: Path) -> bool:
-    """Whether a pipeline folder's scheduler expects v-prediction (Salimans & Ho 2022).
-
-    Raises:
-        WeightError: if its scheduler's configuration cannot be read.
-    """
-    return read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type") == "v_prediction"
+    check_fit(folder)
 
 
 def _read_folder(folder: Path) -> Contents:
@@ -238,6 +233,6 @@ def _single_file_problem(shapes: Shapes, family: Family) -> str | None:
         )
     if "unet" not in single_file_parts(shapes):
         return "it is a single file without a U-Net (model.diffusion_model.)"
-    if any(name in shapes for name in SIGMA_KEYS):
+    if any(name.startswith(SIGMA_PREFIX) for name in shapes):
         return "it was trained with another noise parameterisation (EDM), which its base's scheduler does not follow"
     return None

@@ -55,9 +55,9 @@ def check_finite(files: Iterable[Path]) -> None:
         try:
             with safe_open(path, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                    if not bool(tensors.get_tensor(name).isfinite().all()):
+                    if not bool(tensors.get_tensor(name).float().isfinite().all()):
                         raise WeightError(f"{place} has NaN or infinite values in {name}")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError, TypeError) as error:  # of dtypes that torch cannot read
             raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
 
 

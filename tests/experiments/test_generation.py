@@ -8,12 +8,12 @@ from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, PN
 from explorer.experiments.generation import (
     GenerationRequest,
     GenerationStopped,
-    _denoiser_calls,
     compare,
     encode_prompts,
     generate,
     initial_noise,
 )
+from explorer.models.joint_pipelines import denoiser_calls
 
 REQUEST = GenerationRequest(prompt="a photo of a turtle, dog", seed=3, steps=3, guidance_scale=4.0)
 
@@ -117,7 +117,7 @@ def test_each_image_of_a_batch_starts_from_its_own_seed(pipeline):
 def test_other_schedulers(make_pipeline, scheduler, options, calls):
     pipeline = make_pipeline()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace", **options)
-    assert _denoiser_calls(pipeline, 3) == calls, "as much room is reserved as is needed"
+    assert denoiser_calls(pipeline, 3) == calls, "as much room is reserved as is needed"
     found, again = generate(pipeline, altered(images=2)), generate(pipeline, altered(images=2), capture=False)
     assert found.cube.steps == calls, "U-Net calls are counted, not scheduler steps"
     assert np.array_equal(found.images, again.images)
