@@ -31,7 +31,8 @@ NEEDED_FIELDS = (*STATED_BETAS, "num_train_timesteps", "sigma_data", "sigma_min"
 """Those whose default is never what a released model was trained on, where the class has no default of None."""
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
 TRAINED_PREDICTIONS = ("epsilon", "v_prediction")
-LATENT_FIELDS = ("shift_factor", "latents_mean", "latents_std")
+LATENT_LISTS = ("latents_mean", "latents_std")
+LATENT_FIELDS = ("shift_factor", *LATENT_LISTS)
 FOLLOWED_LATENTS = {
     "StableDiffusionPipeline": (),
     "StableDiffusionXLPipeline": ("latents_mean", "latents_std"),
@@ -46,6 +47,8 @@ TOLD_NOISE = {
 }
 """Entries of a file's metadata, the field of a scheduler that they are about, and what their values mean there."""
 LEVELS_NAME = "alphas_cumprod"
+STORED_TOLERANCE = 5e-3
+"""Of a_t in a file, which may have been rounded to bf16; two schedules differ by far more somewhere."""
 LEVELS_TOLERANCE = 1e-5
 """Between two computations of a_t; Euler puts 2^-24 where a zero terminal signal-to-noise ratio has 0."""
 
@@ -94,7 +97,7 @@ def training_noise(scheduler: Any, unet_config: dict[str, Any]) -> TrainingNoise
     betas = "beta_start" in inspect.signature(type(scheduler).__init__).parameters
     if not betas or config.get("use_flow_sigmas") or config.get("timestep_type") == "continuous":
         raise ValueError(
-            f"its scheduler {name} follows another noise parameterisation than betas (EDM or flow matching), "
+            f"its scheduler {name} follows another noise parameterisation than betas (such as EDM or flow matching), "
             "which the denoising loss does not have"
         )
     kind = config.get("prediction_type")
@@ -176,7 +179,7 @@ def check_file_noise(path: Path, base: Path) -> None:
                 f"its metadata says {entry} {told[entry]}: the scheduler of its base {base.name} has {field} {found}"
             )
     own = getattr(scheduler, "alphas_cumprod", None)
-    if levels is not None and own is not None and not _same_levels(levels, own):
+    if levels is not None and own is not None and not _same_levels(levels, own, STORED_TOLERANCE):
         raise WeightError(f"its {LEVELS_NAME} are not those of the scheduler of its base {base.name}")
 
 
@@ -213,8 +216,8 @@ def _check_entries(name: Any, stated: dict[str, Any]) -> None:
         )
 
 
-def _same_levels(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and bool(((one - other).abs() <= LEVELS_TOLERANCE).all())
+def _same_levels(one: torch.Tensor, other: torch.Tensor, tolerance: float = LEVELS_TOLERANCE) -> bool:
+    return one.shape == other.shape and bool(((one - other).abs() <= tolerance).all())
 
 
 def _check_levels(scheduler: Any) -> None:
@@ -224,7 +227,7 @@ def _check_levels(scheduler: Any) -> None:
         return
     if len(levels) != expected:
         raise WeightError(f"scheduler_config.json has {len(levels)} betas and says num_train_timesteps {expected}")
-    if not bool(((levels >= 0) & (levels <= 1)).all()) or bool((levels.diff() > 0).any()):
+    if not bool(((levels >= 0) & (levels <= 1)).all()) or bool((levels.diff() > LEVELS_TOLERANCE).any()):
         raise WeightError("scheduler_config.json states betas that are no noise schedule: expected shares in [0, 1]")
 
 
@@ -235,17 +238,19 @@ def _check_latents(config: dict[str, Any], kind: Any) -> None:
             raise WeightError(f"vae/config.json says {field} {_short(config[field])}, which {kind} does not follow")
     if (config.get("latents_mean") is None) != (config.get("latents_std") is None):
         raise WeightError("vae/config.json states only one of latents_mean and latents_std: expected both or neither")
-    lists = [config.get(field) or [] for field in LATENT_FIELDS[1:]]
-    numbers = [value for values in lists for value in (values if isinstance(values, list) else [values])]
-    if kind in TRANSFORMER_PIPELINES:
-        numbers.append(config.get("shift_factor"))
     # The default is that of SD 1.x, whose older files have no such entry.
     scale = config.get("scaling_factor", 0.18215 if kind == "StableDiffusionPipeline" else None)
-    if not all(map(_is_number, (*numbers, scale))) or scale <= 0:
-        raise WeightError(
-            f"vae/config.json says scaling_factor {_short(scale)} and {_short(numbers)} of its latents: "
-            "expected numbers, the factor above 0"
-        )
+    if not _is_number(scale) or scale <= 0:
+        raise WeightError(f"vae/config.json says scaling_factor {_short(scale)}: expected a number above 0")
+    if kind in TRANSFORMER_PIPELINES and not _is_number(config.get("shift_factor")):
+        raise WeightError(f"vae/config.json says shift_factor {_short(config.get('shift_factor'))}: expected a number")
+    channels = config.get("latent_channels", 4)
+    for field in LATENT_LISTS:
+        values = config.get(field)
+        if values is not None and not (
+            isinstance(values, list) and len(values) == channels and all(map(_is_number, values))
+        ):
+            raise WeightError(f"vae/config.json says {field} {_short(values)}: expected {channels} numbers")
 
 
 def _is_number(value: Any) -> bool:

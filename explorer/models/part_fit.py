@@ -42,6 +42,9 @@ def check_fit(folder: Path) -> None:
     _check_channels("unet", unet, {"in_channels": 1, "out_channels": 1}, latents)
     if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
         raise WeightError(f"unet/config.json asks for a class of pictures, which {kind} cannot give")
+    size = unet.get("sample_size")
+    if not all(isinstance(side, int) and side > 0 for side in (size if isinstance(size, list) and size else [size])):
+        raise WeightError(f"unet/config.json says sample_size {size!r}: expected the side of its latents")
     widths = [config.get("hidden_size", 512) for config in configs.values()]
     reads = unet.get("cross_attention_dim", 1280)
     known = unet.get("encoder_hid_dim") is None and all(

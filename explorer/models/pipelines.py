@@ -65,9 +65,14 @@ def load_pipeline(
     checkpoint = validate(checkpoint, recorded=checkpoint.kind not in ("pipeline", "hub"))
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
-    if offload is not None:
-        return place(_assemble(checkpoint, "cpu", dtype, {}), device, offload)
-    return _assemble(checkpoint, device, dtype, {} if shared is None else shared)
+    try:
+        if offload is not None:
+            return place(_assemble(checkpoint, "cpu", dtype, {}), device, offload)
+        return _assemble(checkpoint, device, dtype, {} if shared is None else shared)
+    except ValueError:
+        raise
+    except Exception as error:  # memory that a device lacks, and whatever else a library raises
+        raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {reason_of(error)}") from error
 
 
 def _with_base(checkpoint: Checkpoint | Path | str, base: Path | str | None) -> Checkpoint:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROMPT = "a"
 GUIDANCE_SCALE = 2.0
 """Above 1, so that the negative prompt is drawn with as well."""
+RUNGE_KUTTA_STEPS = 4
 ROOM = 1.2
 """Memory a trial takes, to that of the weights."""
 
@@ -76,7 +77,6 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
 
     from explorer.models.attention_capture import capture_attention
     from explorer.models.joint_pipelines import (
-        denoiser_calls,
         denoiser_of,
         latent_shape,
         smallest_multiple,
@@ -87,22 +87,33 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
 
     words = words_of_ranges(text_ranges(pipeline), PROMPT)
     latent_shape(pipeline, None, None)
+    steps, calls = _fewest_steps(pipeline)
     levels = len(denoiser_of(pipeline).config.get("block_out_channels") or (1,))
     side = smallest_multiple(pipeline)
     while side % (pipeline.vae_scale_factor * 2 ** (levels - 1)):
         side += smallest_multiple(pipeline)
     block = capture_attention(
         denoiser_of(pipeline), words.matrix, batch=1, guidance=takes_guidance(pipeline),
-        steps=denoiser_calls(pipeline, 1), columns=words.columns, keep_heads=False,
+        steps=calls, columns=words.columns, keep_heads=False,
     )  # fmt: skip
     with torch.inference_mode(), block as captured:
         picture = pipeline(
-            PROMPT, height=side, width=side, num_inference_steps=1, guidance_scale=GUIDANCE_SCALE,
+            PROMPT, height=side, width=side, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE,
             generator=torch.Generator().manual_seed(0), output_type="np",
         ).images  # fmt: skip
     captured.cube().maps()
     if not np.isfinite(picture).all():
         raise ValueError("its pictures have values that are no numbers")
+
+
+def _fewest_steps(pipeline: DiffusionPipeline) -> tuple[int, int]:
+    """The fewest steps that the sampler takes, and how often it calls the denoiser for them."""
+    from explorer.models.joint_pipelines import denoiser_calls
+
+    try:
+        return 1, denoiser_calls(pipeline, 1)
+    except ValueError:  # PNDM with Runge-Kutta steps starts with four
+        return RUNGE_KUTTA_STEPS, denoiser_calls(pipeline, RUNGE_KUTTA_STEPS)
 
 
 def _precision(checkpoint: Checkpoint) -> Any:

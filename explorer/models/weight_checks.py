@@ -9,6 +9,17 @@ from pathlib import Path
 from explorer.models.model_families import SINGLE_FILE_PARTS, Shapes
 from explorer.models.weight_files import WEIGHT_STEMS, WeightError, read_json, read_weights
 
+READ_TEXT_NAMES = {
+    "text_encoder": (
+        "cond_stage_model.transformer.text_model.",
+        "cond_stage_model.model.",
+        "conditioner.embedders.0.transformer.text_model.",
+    ),
+    "text_encoder_2": ("conditioner.embedders.1.model.",),
+}
+"""Name prefixes of text encoders that diffusers reads from a single file; older files lack the ``text_model.``"""
+SCALE_NAMES = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant")
+"""Ends of names that mark weights quantised with scales beside them, as fp8 files have."""
 COUNTED_PARTS = {"unet", "vae"}
 """Parts of a single file whose number of values is the same in the original layout and in diffusers'."""
 
@@ -40,6 +51,15 @@ def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> No
             raise WeightError(
                 f"its {part} has {found:,} values: the configuration of its base {base.name} describes {expected:,}"
             )
+    for part, prefixes in READ_TEXT_NAMES.items():
+        named = [name for name in shapes if name.startswith(SINGLE_FILE_PARTS[part])]
+        if named and not any(name.startswith(prefixes) for name in named):
+            raise WeightError(
+                f"its {part} has tensors of names that diffusers does not read, such as {min(named)}: expected names "
+                f"that start with {' or '.join(prefixes)}"
+            )
+    if scales := [name for name in shapes if name.endswith(SCALE_NAMES)]:
+        raise WeightError(f"its weights are to be multiplied by scales of their own ({min(scales)}), which is not done")
 
 
 def check_finite(files: Iterable[Path]) -> None:
