@@ -20,7 +20,11 @@ CHECKPOINT_ROOT = ROOT / "checkpoints"
 def checkpoints(
     root: Annotated[Path, typer.Argument(help="Folder that holds checkpoints.")] = CHECKPOINT_ROOT,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Read every weight, hash every file and compare it with its manifest.")
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Read every weight, compare every file with its manifest, and draw a first small picture.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

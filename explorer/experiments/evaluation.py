@@ -20,6 +20,7 @@ from explorer.data.iconworld import World
 from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.models.attention_capture import capture_attention
+from explorer.models.model_families import TRANSFORMER_FAMILIES
 from explorer.models.prompt_words import word_selection
 from explorer.theory.attention_statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
 from explorer.theory.intervals import t_interval
@@ -172,7 +173,9 @@ def draw(
             [word_selection(pipeline.tokenizer, prompt, named)
              for prompt, named in zip(part, words[start : start + config.batch_size], strict=True)]
         )  # fmt: skip
-        with capture_attention(pipeline.unet, selection, batch=len(part), guidance=True, steps=config.steps) as capture:
+        with capture_attention(
+            pipeline.unet, selection, batch=len(part), guidance=config.guidance_scale > 1, steps=config.steps
+        ) as capture:  # fmt: skip
             drawn = pipeline(
                 part, num_inference_steps=config.steps, guidance_scale=config.guidance_scale, output_type="np",
                 latents=noise.repeat(len(part), 1, 1, 1).to(pipeline.unet.dtype),
@@ -285,15 +288,22 @@ def evaluate(
     """
     from explorer.experiments.alignment import measure
     from explorer.models.checkpoints import weights_hash
-    from explorer.models.joint_pipelines import require_unet
-    from explorer.models.pipelines import load_pipeline
+    from explorer.models.joint_pipelines import require_one_text_encoder
+    from explorer.models.pipelines import load_pipeline, noise_of
 
+    for checkpoint in checkpoints:
+        if checkpoint.family in TRANSFORMER_FAMILIES:
+            continue  # refused below, by what it is
+        try:
+            noise_of(checkpoint)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
     judge = ConceptJudge.load(extractor_folder, world.concepts)
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
     samples = []
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint)
-        require_unet(pipeline, f"checkpoint {checkpoint.name}")
+        require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
         pipeline.set_progress_bar_config(disable=True)
         sample = sample_model(
             checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, say

@@ -30,7 +30,7 @@ from explorer.models.denoiser import use_fused_attention, use_training_attention
 from explorer.models.diffusion_loss import DiffusionLoss
 from explorer.models.model_families import FAMILY_NAMES
 from explorer.models.module_identity import module_identity, plain_config
-from explorer.models.pipelines import load_pipeline
+from explorer.models.pipelines import load_pipeline, noise_of
 from explorer.provenance import MANIFEST_NAME, hash_json, read_manifest
 
 if TYPE_CHECKING:
@@ -210,6 +210,10 @@ def check_base(base: Path, recipe: FineTuningRecipe) -> Checkpoint:
             f"base {checkpoint.name} is {FAMILY_NAMES[checkpoint.family]}: recipe {recipe.name} expects "
             f"{FAMILY_NAMES[recipe.family]}"
         )
+    try:
+        noise_of(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"base {checkpoint.name} cannot be fine-tuned: {error}") from error
     return checkpoint
 
 

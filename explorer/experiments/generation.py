@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.models.joint_pipelines import (
     check_joint_prompts,
+    denoiser_calls,
     denoiser_of,
     encode_joint_prompts,
     is_joint,
@@ -23,6 +24,7 @@ from explorer.models.joint_pipelines import (
     text_ranges,
 )
 from explorer.models.prompt_words import PromptWords, check_prompt, words_of_ranges
+from explorer.models.trial import cannot_draw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +69,10 @@ class GenerationRequest:
     """Denoising steps, 1 to 1000."""
     guidance_scale: float = 7.5
     """Classifier-free guidance (Ho & Salimans 2022), 0 to 50; up to 1 it is off and costs nothing. Flux was distilled
-    to take it as a number (the schnell version reads none) and is called once a step anyway."""
+    to take it as a number (the schnell version reads none) and is called once a step anyway, and so are U-Nets that
+    read it (latent consistency models)."""
     negative_prompt: str = ""
-    """Text to steer away from; may be empty, and must be for Flux."""
+    """Text to steer away from; may be empty, and must be for models with distilled guidance."""
     height: int | None = None
     """Pixels, a multiple of 8; None for the model's own size."""
     width: int | None = None
@@ -96,7 +99,7 @@ class GenerationRequest:
 
     @property
     def guided(self) -> bool:
-        """Whether the denoiser is called for the negative prompt too (Flux never is)."""
+        """Whether the denoiser is called for the negative prompt too, if it takes one."""
         return self.guidance_scale > 1
 
 
@@ -122,8 +125,8 @@ def check_request(pipeline: DiffusionPipeline, request: GenerationRequest) -> Pr
     """The prompt's words, after checking both prompts against the pipeline's tokenizers.
 
     Raises:
-        ValueError: naming unknown words, the number of tokens of a prompt that is too long, or a size or a negative
-            prompt that the model does not take.
+        ValueError: naming unknown words, the number of tokens of a prompt that is too long, or a size, a number of
+            steps or a negative prompt that the model does not take.
     """
     ranges = text_ranges(pipeline)
     for prompt in (request.negative_prompt, request.prompt):
@@ -133,6 +136,7 @@ def check_request(pipeline: DiffusionPipeline, request: GenerationRequest) -> Pr
         words = words_of_ranges(ranges, prompt)
     check_joint_prompts(pipeline, request.prompt, request.negative_prompt)
     latent_shape(pipeline, request.height, request.width)
+    denoiser_calls(pipeline, request.steps)
     return words
 
 
@@ -186,7 +190,8 @@ def generate(
         embeddings: from ``encode_prompts`` of a pipeline with the same text encoder.
 
     Raises:
-        ValueError: for a prompt the model cannot read, or if the model gives non-finite pixels.
+        ValueError: for a prompt the model cannot read, or if its parts do not work together or it gives non-finite
+            pixels.
         GenerationStopped: if ``should_stop`` said so.
     """
     from contextlib import nullcontext
@@ -197,7 +202,6 @@ def generate(
 
     words = check_request(pipeline, request)
     started = time.perf_counter()
-    embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
     block = nullcontext()
     if capture:
         block = capture_attention(
@@ -205,11 +209,12 @@ def generate(
             words.matrix,
             batch=request.images,
             guidance=request.guided and takes_guidance(pipeline),
-            steps=_denoiser_calls(pipeline, request.steps),
+            steps=denoiser_calls(pipeline, request.steps),
             columns=words.columns,
             keep_heads=keep_heads,
         )
-    with torch.inference_mode(), block as captured:
+    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as captured:
+        embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
         images = _run(pipeline, request, embeddings, on_step, should_stop)
     return Generation(
         model=model,
@@ -256,7 +261,8 @@ def compare(
     for name, pipeline in pipelines.items():
         key = _text_side(pipeline)
         if key not in encoded:
-            encoded[key] = encode_prompts(pipeline, request)
+            with cannot_draw(name):
+                encoded[key] = encode_prompts(pipeline, request)
         yield generate(
             pipeline,
             request,
@@ -306,14 +312,6 @@ def _run(
         output_type="np",
         callback_on_step_end=step_ended,
     ).images
-
-
-def _denoiser_calls(pipeline: DiffusionPipeline, steps: int) -> int:
-    """How often the denoiser is called for ``steps`` steps: PNDM and Heun's method call it more often than that."""
-    if is_joint(pipeline):  # flow matching (Euler): once a step; its scheduler wants the picture's size, too
-        return steps
-    pipeline.scheduler.set_timesteps(steps)  # the pipeline does so again
-    return len(pipeline.scheduler.timesteps)
 
 
 def _generators(request: GenerationRequest) -> list[torch.Generator]:

@@ -16,6 +16,7 @@ from explorer.data.iconworld import World, draw_single, paint_all
 from explorer.data.scenes import masks
 from explorer.models.attention_capture import capture_attention
 from explorer.models.autoencoder import encode_images
+from explorer.models.noise_schedule import noised, training_noise
 from explorer.models.prompt_words import word_selection
 from explorer.theory.attention_statistics import mass_in_mask
 
@@ -30,12 +31,17 @@ MASK_STREAM = 401
 def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Share of the concept word's attention that falls on the object, for one scene of every concept.
 
-    Maps are means over heads, over all layers of the finest resolution and over three noise levels.
+    Maps are means over heads, over all layers of the finest resolution and over three noise levels, which are those of
+    training, whatever the sampler.
 
     Returns:
         Mass in the mask and, for comparison, the mask's share of the area (what a uniform map scores): float
         ``[concepts]`` each, in [0, 1].
+
+    Raises:
+        ValueError: if the U-Net was trained on other noise, see :func:`~explorer.models.noise_schedule.training_noise`.
     """
+    signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal
     generator = np.random.default_rng([seed, MASK_STREAM])
     scenes = [draw_single(world, concept, generator) for concept in world.concepts]
     images = torch.from_numpy(paint_all(world, scenes))
@@ -53,8 +59,7 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
     ) as capture:  # fmt: skip
         for timestep in TIMESTEPS:
             timesteps = torch.full((len(prompts),), timestep)
-            noisy = pipeline.scheduler.add_noise(latents, noise, timesteps)
-            pipeline.unet(noisy, timesteps, encoder_hidden_states=text)
+            pipeline.unet(noised(latents, noise, signal[timesteps]), timesteps, encoder_hidden_states=text)
     cube = capture.cube()
     maps = torch.stack([cube.maps(image=row)[0] for row in range(len(prompts))])
     height, width = maps.shape[-2:]

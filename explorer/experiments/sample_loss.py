@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
+    from explorer.models.noise_schedule import TrainingNoise
+
 DRAWS = 4
 BATCH_SIZE = 64
 
@@ -32,26 +34,30 @@ def sample_losses(
         fp64 ``[n]``.
 
     Raises:
-        ValueError: if pictures and captions differ in number, ``draws`` is below 1, or the scheduler predicts neither
-            noise nor velocity.
+        ValueError: if pictures and captions differ in number, ``draws`` is below 1, or the model has two text encoders
+            or was trained otherwise, see :func:`~explorer.models.noise_schedule.training_noise`.
     """
     import torch
 
     from explorer.models.autoencoder import encode_images
+    from explorer.models.joint_pipelines import require_one_text_encoder
+    from explorer.models.noise_schedule import training_noise
 
     if len(images) != len(captions) or len(images) == 0:
         raise ValueError(f"got {len(images)} pictures and {len(captions)} captions: expected as many, at least one")
     if draws < 1:
         raise ValueError(f"draws is {draws}: expected at least 1")
-    levels = pipeline.scheduler.alphas_cumprod
-    timesteps = ((torch.arange(draws) + 0.5) / draws * len(levels)).long()
+    require_one_text_encoder(pipeline)
+    schedule = training_noise(pipeline.scheduler, pipeline.unet.config)
+    timesteps = ((torch.arange(draws) + 0.5) / draws * len(schedule.signal)).long()
     losses = []
     for first in range(0, len(images), BATCH_SIZE):
         pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH_SIZE])).to(pipeline.device)
         latents = encode_images(pipeline.vae, pixels).to(pipeline.unet.dtype)
         text = _encode_captions(pipeline, captions[first : first + BATCH_SIZE])
         noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
-        parts = [_errors(pipeline, latents, text, *draw) for draw in zip(timesteps, noise.to(latents), strict=True)]
+        draw = zip(timesteps, noise.to(latents), strict=True)
+        parts = [_errors(pipeline.unet, schedule, latents, text, *each) for each in draw]
         losses.append(torch.stack(parts).mean(dim=0))
     return torch.cat(losses).double().cpu().numpy()
 
@@ -61,24 +67,22 @@ def _encode_captions(pipeline: DiffusionPipeline, captions: list[str]) -> torch.
 
 
 def _errors(
-    pipeline: DiffusionPipeline, latents: torch.Tensor, text: torch.Tensor, timestep: torch.Tensor, noise: torch.Tensor
+    unet: Any,
+    schedule: TrainingNoise,
+    latents: torch.Tensor,
+    text: torch.Tensor,
+    timestep: torch.Tensor,
+    noise: torch.Tensor,
 ) -> torch.Tensor:
     """Squared error of each latent's prediction at one timestep and noise, fp32 ``[n]``."""
     import torch
 
-    scheduler = pipeline.scheduler
-    noise = noise.expand_as(latents)
-    steps = timestep.to(latents.device).expand(len(latents))
+    from explorer.models.noise_schedule import noised, training_target
+
+    latents, noise = latents.float(), noise.float().expand_as(latents)
+    signal = schedule.signal[timestep].to(latents.device).expand(len(latents))
+    noisy = noised(latents, noise, signal).to(unet.dtype)
     with torch.no_grad():
-        predicted = pipeline.unet(scheduler.add_noise(latents, noise, steps), steps, encoder_hidden_states=text).sample
-    target = _target(scheduler, latents, noise, steps)
-    return (predicted.float() - target.float()).square().flatten(1).mean(dim=1)
-
-
-def _target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, steps)
-    raise ValueError(f"the scheduler predicts {kind!r}: expected epsilon or v_prediction")
+        predicted = unet(noisy, timestep.to(latents.device), encoder_hidden_states=text).sample
+    target = training_target(schedule.prediction_type, latents, noise, signal)
+    return (predicted.float() - target).square().flatten(1).mean(dim=1)

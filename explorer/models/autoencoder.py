@@ -68,16 +68,37 @@ def _gradient_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor
 
 @torch.no_grad()
 def encode_images(autoencoder: Any, images: torch.Tensor, batch_size: int = 64) -> torch.Tensor:
-    """Latents float32 ``[n, 4, H/4, W/4]`` of uint8 ``[n, H, W, 3]``: the posterior mean times ``scaling_factor``."""
-    parts = [autoencoder.encode(to_signed(part)).latent_dist.mean.float() for part in images.split(batch_size)]
-    return torch.cat(parts) * autoencoder.config.scaling_factor
+    """Latents float32 ``[n, 4, H/4, W/4]`` of uint8 ``[n, H, W, 3]``: the posterior mean, scaled for a U-Net."""
+    dtype = next(autoencoder.parameters()).dtype
+    parts = [
+        autoencoder.encode(to_signed(part).to(dtype)).latent_dist.mean.float() for part in images.split(batch_size)
+    ]
+    latents = torch.cat(parts)
+    shift, scale = _latent_scale(autoencoder, latents)
+    return (latents - shift) * scale
 
 
 @torch.no_grad()
 def decode_latents(autoencoder: Any, latents: torch.Tensor, batch_size: int = 64) -> torch.Tensor:
     """Pictures uint8 ``[n, H, W, 3]`` of scaled latents ``[n, 4, h, w]``."""
-    parts = [autoencoder.decode(part / autoencoder.config.scaling_factor).sample for part in latents.split(batch_size)]
+    shift, scale = _latent_scale(autoencoder, latents)
+    parts = [autoencoder.decode(part).sample for part in (latents / scale + shift).split(batch_size)]
     return to_pixels(torch.cat(parts).float())
+
+
+def _latent_scale(autoencoder: Any, latents: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+    """What is taken from latents, and what they are multiplied by then: as SDXL's pipeline undoes it.
+
+    Whether a pipeline follows mean and standard deviation, ``noise_schedule.check_noise`` says.
+    """
+    factor, mean = autoencoder.config.scaling_factor, getattr(autoencoder.config, "latents_mean", None)
+    if mean is None:
+        return 0.0, factor
+    mean, deviation = (
+        torch.tensor(values, dtype=latents.dtype, device=latents.device)[:, None, None]
+        for values in (mean, autoencoder.config.latents_std)
+    )
+    return mean, factor / deviation
 
 
 def peak_signal_to_noise(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,17 @@ from explorer.models.checkpoint_contents import (
     check_parts_without_weights,
     component_classes,
     component_folder,
-    predicts_velocity,
     unreadable_problem,
 )
 from explorer.models.model_families import FAMILY_NAMES, TRANSFORMER_FAMILIES, pipeline_family, single_file_parts
 from explorer.models.weight_files import WeightError, read_json, read_weights
 from explorer.provenance import MANIFEST_NAME
 
-V_PREDICTION_NAME = "v_pred"
-"""An empty tensor of this name marks a single file trained for v-prediction."""
+NOISE_MARKERS = {
+    "v_pred": ("prediction_type", "v_prediction", "it was trained for v-prediction"),
+    "ztsnr": ("rescale_betas_zero_snr", True, "it was trained to a terminal signal-to-noise ratio of zero"),
+}
+"""Empty tensors of these names mark how a single file was trained: what its base's scheduler must state, and words."""
 WITH_COMMAND = "with `explorer set-base`"
 """How a ``problem`` says that a base is named; where there is another way, it is put in its place."""
 UNET_WIDTHS = {
@@ -73,8 +75,8 @@ def _problem_on_base(
         problem = _lending_problem(base, contents, problem_of)
         if problem is None and contents.kind == "unet":
             return _unet_problem(path, base, trained_for)
-        if problem is None and _needs_velocity(contents) and not predicts_velocity(base):
-            return f"it was trained for v-prediction: the scheduler of its base {base.name} is not configured for it"
+        if problem is None and contents.kind == "single-file":
+            return _marker_problem(base, contents)
     except WeightError as error:
         problem = str(error)
     return None if problem is None else f"its base pipeline {base.name} is broken: {problem}"
@@ -120,5 +122,9 @@ def _unet_problem(path: Path, base: Path, trained_for: Any) -> str | None:
     return None
 
 
-def _needs_velocity(contents: Contents) -> bool:
-    return contents.kind == "single-file" and V_PREDICTION_NAME in contents.headers["file"].shapes
+def _marker_problem(base: Path, contents: Contents) -> str | None:
+    stated = read_json(base / "scheduler" / "scheduler_config.json")
+    for marker, (field, value, words) in NOISE_MARKERS.items():
+        if marker in contents.headers["file"].shapes and stated.get(field) != value:
+            return f"{words}: the scheduler of its base {base.name} is not configured for it ({field})"
+    return None

@@ -22,6 +22,7 @@ from explorer.models.model_families import (
     single_file_parts,
     unet_family,
 )
+from explorer.models.part_fit import check_fit
 from explorer.models.prompt_words import read_lexicon
 from explorer.models.weight_files import (
     WeightError,
@@ -78,7 +79,8 @@ MAX_SAMPLE_SIZE = 1024
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 """A tokenizer's folder holds at least one of them: its vocabulary."""
-SIGMA_KEYS = ("edm_mean", "edm_vpred.sigma_max")
+SIGMA_PREFIX = "edm_"
+"""Of the tensors that mark a single file trained on EDM's noise: ``edm_mean``, ``edm_std``, ``edm_vpred.sigma_max``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +199,7 @@ def check_parts_without_weights(folder: Path) -> None:
     Without these diffusers fails late, makes a tokenizer that knows no word, or never ends.
 
     Raises:
-        WeightError: naming what is missing or refused.
+        WeightError: naming what is missing, refused or does not fit.
     """
     _, named = _named_parts(folder)
     for name in ("scheduler", *sorted(name for name in named if name.startswith("text_encoder"))):
@@ -222,6 +224,7 @@ def check_parts_without_weights(folder: Path) -> None:
             read_lexicon(folder / name)
         except (ValueError, OSError) as error:
             raise WeightError(str(error)) from error
+    check_fit(folder)
 
 
 def check_part_texts(folder: Path) -> None:
@@ -264,15 +267,6 @@ def part_files(folder: Path) -> Iterator[Path]:
                 raise WeightError(f"{folder.name}/{entry.name} has {status.st_size:,} bytes: "
                                   f"expected at most {MAX_JSON_BYTES:,}")  # fmt: skip
             yield path
-
-
-def predicts_velocity(folder: Path) -> bool:
-    """Whether a pipeline folder's scheduler expects v-prediction (Salimans & Ho 2022).
-
-    Raises:
-        WeightError: if its scheduler's configuration cannot be read.
-    """
-    return read_config(folder / "scheduler" / "scheduler_config.json").get("prediction_type") == "v_prediction"
 
 
 def _read_folder(folder: Path) -> Contents:
@@ -333,6 +327,6 @@ def _single_file_problem(shapes: Shapes, family: Family) -> str | None:
         )
     if "unet" not in single_file_parts(shapes):
         return "it is a single file without a U-Net (model.diffusion_model.)"
-    if any(name in shapes for name in SIGMA_KEYS):
+    if any(name.startswith(SIGMA_PREFIX) for name in shapes):
         return "it was trained with another noise parameterisation (EDM), which its base's scheduler does not follow"
     return None

@@ -155,16 +155,19 @@ def validate(
     thorough: bool = False,
     known: dict[Path, str | None] | None = None,
 ) -> Checkpoint:
-    """The checkpoint with ``problem`` filled in if its weights do not fit its configuration.
+    """The checkpoint with ``problem`` filled in if its weights do not fit its configuration, or it cannot be drawn from
+    as it was trained (see ``noise_schedule``).
 
     Args:
         checkpoint: as scanned; one with a problem already is returned as it is.
         recorded: also compare every file with the SHA-256 that the manifest gives, which takes as long as reading it.
-        thorough: the same, and read every weight, its own and those of its base (none may be NaN or infinite), and fill
-            in ``hash``.
+        thorough: the same, and read every weight, its own and those of its base (none may be NaN or infinite), draw
+            the smallest picture (see :func:`~explorer.models.trial.try_drawing`), and fill in ``hash``.
         known: what is wrong with whole pipelines by resolved folder, of one run over many checkpoints: a base is then
             read once for all that stand on it. Filled in.
     """
+    from explorer.models.noise_schedule import check_file_noise, check_noise
+    from explorer.models.trial import try_drawing
     from explorer.models.weight_checks import check_component, check_finite, check_single_file
 
     if checkpoint.problem is not None:
@@ -179,12 +182,16 @@ def validate(
                 check_part_texts(checkpoint.folder)
             for component, class_name in component_classes(checkpoint.folder).items():
                 check_component(component_folder(checkpoint.folder, component), class_name)
+        check_noise(checkpoint.base or checkpoint.folder)
+        if checkpoint.kind in ("single-file", "lora"):
+            check_file_noise(checkpoint.files[0], checkpoint.base)
         if thorough:
             check_finite(checkpoint.files)
         if thorough or recorded:
             check_recorded_files(checkpoint)
         if thorough:
             _check_lent(checkpoint, {} if known is None else known)
+            try_drawing(checkpoint)
     except (WeightError, ManifestError, OSError) as error:
         checkpoint = replace(checkpoint, problem=printable(str(error)))
     if thorough and known is not None and checkpoint.base is None:

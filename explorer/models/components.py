@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.models.part_fit import stated_length
 from explorer.models.weight_files import HALF_VARIANT, choose_variant
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+NETWORKS = ("unet", "transformer", "vae", *TEXT_ENCODERS)
+LOG = logging.getLogger(__name__)
 
 
 def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
@@ -29,12 +33,14 @@ def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
     library = diffusers if hasattr(diffusers, class_name) else transformers
     options = {"variant": HALF_VARIANT} if choose_variant(folder) else {}
     try:
-        network = getattr(library, class_name).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+        network, found = getattr(library, class_name).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         )
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{folder} cannot be loaded as {class_name}: {reason}") from error
+    if missing := sorted(found["missing_keys"]):  # the library gives these values of its own
+        raise ValueError(f"{folder} cannot be loaded as {class_name}: its files lack {missing[0]}")
     return network.eval()
 
 
@@ -58,6 +64,31 @@ def check_network(name: str, component: str, network: Any) -> None:
             raise ValueError(
                 f"checkpoint {name} cannot be loaded: {component} has NaN or infinite values in {tensor_name}"
             )
+
+
+def complete_tokenizers(name: str, pipeline: DiffusionPipeline) -> None:
+    """Give every CLIP tokenizer that states no length its text encoder's number of positions, and say so.
+
+    Raises:
+        ValueError: naming checkpoint and tokenizer, if it states more tokens than the encoder has positions.
+    """
+    for component in TEXT_ENCODERS:
+        encoder = getattr(pipeline, component, None)
+        part = component.replace("text_encoder", "tokenizer")
+        tokenizer, positions = getattr(pipeline, part, None), None
+        if encoder is not None and tokenizer is not None:
+            positions = getattr(encoder.config, "max_position_embeddings", None)  # T5 has none, nor a limit
+        if positions is None or tokenizer.model_max_length <= positions:
+            continue
+        if stated_length(tokenizer.model_max_length) is not None:
+            raise ValueError(
+                f"checkpoint {name} cannot be loaded: {part} makes texts of {tokenizer.model_max_length} tokens: "
+                f"{component} reads {positions} at most"
+            )
+        tokenizer.model_max_length = positions
+        LOG.warning(
+            "checkpoint %s: %s states no length: taken to be the %s positions of %s", name, part, positions, component
+        )
 
 
 def with_components(whole: DiffusionPipeline, **exchanged: Any) -> DiffusionPipeline:

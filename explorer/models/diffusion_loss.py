@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+from explorer.models.noise_schedule import noised, training_noise, training_target
 
 
 class DiffusionLoss(torch.nn.Module):
@@ -18,18 +18,13 @@ class DiffusionLoss(torch.nn.Module):
         """``scheduler`` is any diffusers one that came with the checkpoint; only its noise schedule is used.
 
         Raises:
-            ValueError: if it predicts something else.
+            ValueError: if the U-Net was trained otherwise, see :func:`~explorer.models.noise_schedule.training_noise`.
         """
         super().__init__()
-        from diffusers import DDPMScheduler
-
-        # Samplers round the schedule in their own ways (SDXL's Euler works on sigmas); training has one definition.
-        schedule = DDPMScheduler.from_config(scheduler.config)
-        self.prediction_type = schedule.config.prediction_type
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise ValueError(f"prediction_type is {self.prediction_type!r}: expected one of {PREDICTION_TYPES}")
+        schedule = training_noise(scheduler, unet.config)
+        self.prediction_type = schedule.prediction_type
         self.unet = unet
-        self.register_buffer("alphas_cumprod", schedule.alphas_cumprod.float(), persistent=False)
+        self.register_buffer("alphas_cumprod", schedule.signal, persistent=False)
 
     @property
     def timesteps(self) -> int:
@@ -43,15 +38,12 @@ class DiffusionLoss(torch.nn.Module):
         ``[n, L, d]``; for SDXL also ``pooled`` ``[n, p]`` and ``time_ids`` ``[n, 6]`` (Podell et al. 2023, section 2).
         """
         latents, noise, timesteps = batch["latents"].float(), batch["noise"], batch["timesteps"]
-        signal = self.alphas_cumprod[timesteps][:, None, None, None]
-        noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
+        signal = self.alphas_cumprod[timesteps]
         added = None
         if "pooled" in batch:
             added = {"text_embeds": batch["pooled"].float(), "time_ids": batch["time_ids"].float()}
         predicted = self.unet(
-            noisy, timesteps, encoder_hidden_states=batch["text"].float(), added_cond_kwargs=added, return_dict=False
-        )[0]
-        target = noise
-        if self.prediction_type == "v_prediction":
-            target = signal.sqrt() * noise - (1 - signal).sqrt() * latents
-        return functional.mse_loss(predicted.float(), target)
+            noised(latents, noise, signal), timesteps, encoder_hidden_states=batch["text"].float(),
+            added_cond_kwargs=added, return_dict=False,
+        )[0]  # fmt: skip
+        return functional.mse_loss(predicted.float(), training_target(self.prediction_type, latents, noise, signal))

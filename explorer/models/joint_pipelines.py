@@ -6,6 +6,7 @@ with CLIP for the pooled vector. Neither masks padding, so the image attends to 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from explorer.models.prompt_words import TextRange
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 T5_POSITIONS = {"StableDiffusion3Pipeline": 256, "FluxPipeline": 512}
 """``max_sequence_length`` of each pipeline by default: T5 tokens that the transformer reads, padding included."""
 FLUX = "FluxPipeline"
+UNET_MULTIPLE = 8
+"""Stock pipelines with a U-Net take no other sides than its multiples."""
 PATCH = 2
 """Latents a side of one image token, in SD3 by convolution and in Flux by packing."""
 
@@ -32,8 +35,32 @@ def denoiser_of(pipeline: DiffusionPipeline) -> Any:
 
 
 def takes_guidance(pipeline: DiffusionPipeline) -> bool:
-    """Whether classifier-free guidance doubles the denoiser's rows; Flux has guidance distilled into one call."""
-    return type(pipeline).__name__ != FLUX
+    """Whether classifier-free guidance doubles the denoiser's rows.
+
+    Flux, and U-Nets that read the scale (``time_cond_proj_dim``: Meng et al. 2023, latent consistency models), have
+    guidance distilled into one call.
+    """
+    return type(pipeline).__name__ != FLUX and denoiser_of(pipeline).config.get("time_cond_proj_dim") is None
+
+
+def denoiser_calls(pipeline: DiffusionPipeline, steps: int) -> int:
+    """How often the denoiser is called for ``steps`` steps: PNDM and Heun's method call it more often than that.
+
+    Raises:
+        ValueError: if the sampler cannot take so many steps; those of consistency models have a limit.
+    """
+    if is_joint(pipeline):  # flow matching (Euler): once a step; its scheduler wants the picture's size, too
+        return steps
+    scheduler = pipeline.scheduler
+    try:
+        scheduler.set_timesteps(steps)  # the pipeline does so again
+    except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
+        limit = scheduler.config.get("original_inference_steps")
+        expected = f": expected at most {limit}" if isinstance(limit, int) and steps > limit else f": {error}"
+        raise ValueError(
+            f"steps is {steps}, which the sampler {type(scheduler).__name__} does not take{expected}"
+        ) from error
+    return len(scheduler.timesteps)
 
 
 def require_unet(pipeline: DiffusionPipeline, what: str = "the pipeline") -> None:
@@ -44,6 +71,17 @@ def require_unet(pipeline: DiffusionPipeline, what: str = "the pipeline") -> Non
     """
     if is_joint(pipeline):
         raise ValueError(f"{what} is a {type(pipeline).__name__}, which has no U-Net: expected SD 1.x, SD 2.x or SDXL")
+
+
+def require_one_text_encoder(pipeline: DiffusionPipeline, what: str = "the pipeline") -> None:
+    """Refuse a pipeline whose U-Net reads more than one text encoder's states.
+
+    Raises:
+        ValueError: naming ``what`` is refused.
+    """
+    require_unet(pipeline, what)
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        raise ValueError(f"{what} is a {type(pipeline).__name__} with two text encoders: expected SD 1.x or SD 2.x")
 
 
 def text_ranges(pipeline: DiffusionPipeline) -> tuple[TextRange, ...]:
@@ -61,17 +99,19 @@ def text_ranges(pipeline: DiffusionPipeline) -> tuple[TextRange, ...]:
 
 
 def check_joint_prompts(pipeline: DiffusionPipeline, prompt: str, negative_prompt: str) -> None:
-    """Refuse what SD3 or Flux cannot take; other pipelines take everything.
+    """Refuse what a pipeline cannot take.
 
     Raises:
         ValueError: if SD3's two CLIP tokenizers cut a prompt differently (a position would be of two words), or if
-            Flux is given a negative prompt (its guidance is distilled into one call, which reads none).
+            Flux or a U-Net that reads the guidance scale is given a negative prompt (their guidance is distilled into
+            one call, which reads none).
     """
-    if not is_joint(pipeline):
-        return
-    if type(pipeline).__name__ == FLUX:
+    if not takes_guidance(pipeline):
         if negative_prompt:
-            raise ValueError(f"the negative prompt is {negative_prompt!r}: Flux reads none, expected an empty one")
+            name = "Flux" if is_joint(pipeline) else "a U-Net that reads the guidance scale"
+            raise ValueError(f"the negative prompt is {negative_prompt!r}: {name} reads none, expected an empty one")
+        return
+    if not is_joint(pipeline):
         return
     for text in (prompt, negative_prompt):
         first, second = (
@@ -90,7 +130,7 @@ def latent_shape(pipeline: DiffusionPipeline, height: int | None, width: int | N
         width: pixels.
 
     Raises:
-        ValueError: if a joint transformer cannot cut an image of this size into its patches.
+        ValueError: if the pipeline takes no images of this size, or has no size of its own.
     """
     denoiser, factor = denoiser_of(pipeline), pipeline.vae_scale_factor
     channels = denoiser.config.in_channels
@@ -99,12 +139,21 @@ def latent_shape(pipeline: DiffusionPipeline, height: int | None, width: int | N
     else:
         side = denoiser.config.sample_size
     if height is None or width is None:
-        return (channels, side, side) if isinstance(side, int) else (channels, *side)
-    if is_joint(pipeline):
-        for name, pixels in (("height", height), ("width", width)):
-            if pixels % (factor * PATCH):
-                raise ValueError(f"{name} is {pixels}: this model takes multiples of {factor * PATCH}")
+        sides = [side, side] if isinstance(side, int) else side
+        if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(isinstance(one, int) for one in sides):
+            raise ValueError(f"the model's configuration says sample_size {side!r}: expected the side of its latents")
+        height, width = (one * factor for one in sides)
+    multiple = smallest_multiple(pipeline)
+    for name, pixels in (("height", height), ("width", width)):
+        if pixels < multiple or pixels % multiple:
+            raise ValueError(f"{name} is {pixels}: this model takes multiples of {multiple}")
     return channels, height // factor, width // factor
+
+
+def smallest_multiple(pipeline: DiffusionPipeline) -> int:
+    """Pixels that the sides of every image are a multiple of: whole latents, whole patches, and 8 for a U-Net."""
+    factor = pipeline.vae_scale_factor
+    return factor * PATCH if is_joint(pipeline) else math.lcm(factor, UNET_MULTIPLE)
 
 
 def pack(pipeline: DiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 from explorer.bounded_files import files_below
 from explorer.models.checkpoint_contents import component_classes, component_folder
 from explorer.models.checkpoints import Checkpoint, check_recorded_files, read_checkpoint, validate
-from explorer.models.components import check_network, check_networks, load_component, with_components
+from explorer.models.components import (
+    check_network,
+    check_networks,
+    complete_tokenizers,
+    load_component,
+    with_components,
+)
+from explorer.models.noise_schedule import TrainingNoise, check_noise, read_scheduler, training_noise
 from explorer.models.placement import Offload, check_place, place, resolve_precision
 from explorer.models.shared_weights import share_equal_components
+from explorer.models.trial import reason_of
 from explorer.models.weight_files import read_json
 
 if TYPE_CHECKING:
@@ -58,9 +66,14 @@ def load_pipeline(
     checkpoint = validate(checkpoint, recorded=checkpoint.kind not in ("pipeline", "hub"))
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
-    if offload is not None:
-        return place(_assemble(checkpoint, "cpu", dtype, {}), device, offload)
-    return _assemble(checkpoint, device, dtype, {} if shared is None else shared)
+    try:
+        if offload is not None:
+            return place(_assemble(checkpoint, "cpu", dtype, {}), device, offload)
+        return _assemble(checkpoint, device, dtype, {} if shared is None else shared)
+    except ValueError:
+        raise
+    except Exception as error:  # memory that a device lacks, and whatever else a library raises
+        raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {reason_of(error)}") from error
 
 
 def _with_base(checkpoint: Checkpoint | Path | str, base: Path | str | None) -> Checkpoint:
@@ -115,6 +128,19 @@ def origin_of(checkpoint: Checkpoint) -> Path:
     return checkpoint.base if checkpoint.kind in ("unet", "lora") else checkpoint.folder
 
 
+def noise_of(checkpoint: Checkpoint) -> TrainingNoise:
+    """The noise that a checkpoint's U-Net is trained on, by its configurations; nothing is loaded.
+
+    Raises:
+        ValueError: see :func:`~explorer.models.noise_schedule.training_noise`, and where pipeline and sampler do not
+            follow what is stated.
+    """
+    whole = checkpoint.base or checkpoint.folder
+    check_noise(whole)
+    own = checkpoint.folder if checkpoint.kind == "unet" else whole
+    return training_noise(read_scheduler(whole), read_json(component_folder(own, "unet") / "config.json"))
+
+
 def forget_others(shared: dict[Any, DiffusionPipeline], origins: Iterable[Path]) -> None:
     """Drop whole pipelines from ``shared``, but for those loaded from one of ``origins``."""
     kept = {origin.resolve() for origin in origins}
@@ -150,10 +176,15 @@ def _load_whole(folder: Path, name: str, dtype: torch.dtype) -> DiffusionPipelin
             options["feature_extractor"] = None
     elif kind == "StableDiffusion3Pipeline" and "text_encoder_3" not in networks:
         options = {"text_encoder_3": None, "tokenizer_3": None}
-    pipeline = getattr(diffusers, kind).from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, **networks, **options
-    )
-    check_networks(name if folder.name == Path(name).name else f"{name}, on its base {folder.name},", pipeline)
+    named = name if folder.name == Path(name).name else f"{name}, on its base {folder.name},"
+    try:
+        pipeline = getattr(diffusers, kind).from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, **networks, **options
+        )
+    except Exception as error:  # what a library raises over tokenizers of any content is not foreseeable
+        raise ValueError(f"checkpoint {named} cannot be loaded: {reason_of(error)}") from error
+    check_networks(named, pipeline)
+    complete_tokenizers(named, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.models.checkpoint_contents import component_classes
-from explorer.models.components import check_networks, load_component
+from explorer.models.components import check_networks, complete_tokenizers, load_component
 from explorer.models.model_families import single_file_parts
+from explorer.models.trial import reason_of
 from explorer.models.weight_files import read_header, read_json
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def load_single_file(path: Path, base: Path, name: str, dtype: torch.dtype) -> D
     import diffusers
 
     kind = read_json(base / "model_index.json")["_class_name"]
-    lent = _lent_components(base, single_file_parts(read_header(path)), dtype)
     try:
+        lent = _lent_components(base, single_file_parts(read_header(path)), dtype)
         pipeline = getattr(diffusers, kind).from_single_file(
             str(path), config=str(base), local_files_only=True, dtype=dtype, **lent
         )
@@ -46,11 +47,12 @@ def load_single_file(path: Path, base: Path, name: str, dtype: torch.dtype) -> D
             f"checkpoint {name} cannot be loaded: it lacks weights that its base {base.name} has a configuration for"
         ) from error
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"checkpoint {name} cannot be loaded: it does not fit the configuration of its base {base.name}: {reason}"
+            f"checkpoint {name} cannot be loaded: it does not fit the configuration of its base {base.name}: "
+            f"{reason_of(error)}"
         ) from error
     check_networks(name, pipeline)
+    complete_tokenizers(name, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

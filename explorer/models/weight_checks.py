@@ -15,6 +15,17 @@ MAX_CONSTANTS = 2**24
 """Values of a model that are not in its weights, such as positions."""
 PARTS_PER_TENSOR, SPARE_PARTS = 4, 2000
 """How many parameters, buffers and modules a model may have for the tensors of its weights."""
+READ_TEXT_NAMES = {
+    "text_encoder": (
+        "cond_stage_model.transformer.text_model.",
+        "cond_stage_model.model.",
+        "conditioner.embedders.0.transformer.text_model.",
+    ),
+    "text_encoder_2": ("conditioner.embedders.1.model.",),
+}
+"""Name prefixes of text encoders that diffusers reads from a single file; older files lack the ``text_model.``"""
+SCALE_NAMES = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant")
+"""Ends of names that mark weights quantised with scales beside them, as fp8 files have."""
 COUNTED_PARTS = {"unet", "vae"}
 """Parts of a single file whose number of values is the same in the original layout and in diffusers'."""
 
@@ -51,6 +62,15 @@ def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> No
             raise WeightError(
                 f"its {part} has {found:,} values: the configuration of its base {base.name} describes {expected:,}"
             )
+    for part, prefixes in READ_TEXT_NAMES.items():
+        named = [name for name in shapes if name.startswith(SINGLE_FILE_PARTS[part])]
+        if named and not any(name.startswith(prefixes) for name in named):
+            raise WeightError(
+                f"its {part} has tensors of names that diffusers does not read, such as {min(named)}: expected names "
+                f"that start with {' or '.join(prefixes)}"
+            )
+    if scales := [name for name in shapes if name.endswith(SCALE_NAMES)]:
+        raise WeightError(f"its weights are to be multiplied by scales of their own ({min(scales)}), which is not done")
 
 
 def check_finite(files: Iterable[Path]) -> None:
@@ -66,9 +86,9 @@ def check_finite(files: Iterable[Path]) -> None:
         try:
             with safe_open(path, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                    if not bool(tensors.get_tensor(name).isfinite().all()):
+                    if not bool(tensors.get_tensor(name).float().isfinite().all()):
                         raise WeightError(f"{place} has NaN or infinite values in {name}")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError, TypeError) as error:  # of dtypes that torch cannot read
             raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
 
 

@@ -3,17 +3,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler
+from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, LCMScheduler, PNDMScheduler
 
 from explorer.experiments.generation import (
     GenerationRequest,
     GenerationStopped,
-    _denoiser_calls,
     compare,
     encode_prompts,
     generate,
     initial_noise,
 )
+from explorer.models.joint_pipelines import denoiser_calls
 
 REQUEST = GenerationRequest(prompt="a photo of a turtle, dog", seed=3, steps=3, guidance_scale=4.0)
 
@@ -117,7 +117,7 @@ def test_each_image_of_a_batch_starts_from_its_own_seed(pipeline):
 def test_other_schedulers(make_pipeline, scheduler, options, calls):
     pipeline = make_pipeline()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace", **options)
-    assert _denoiser_calls(pipeline, 3) == calls, "as much room is reserved as is needed"
+    assert denoiser_calls(pipeline, 3) == calls, "as much room is reserved as is needed"
     found, again = generate(pipeline, altered(images=2)), generate(pipeline, altered(images=2), capture=False)
     assert found.cube.steps == calls, "U-Net calls are counted, not scheduler steps"
     assert np.array_equal(found.images, again.images)
@@ -185,3 +185,34 @@ def test_sdxl_equals_the_stock_call_and_is_captured(make_xl_pipeline):
     assert np.array_equal(found.images, (stock * 255).round().astype(np.uint8))
     assert found.cube.resolutions == ((8, 8),)
     assert (found.cube.maps(image=1).sum(0) - 1).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("xl", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_a_unet_that_reads_the_guidance_scale_draws_as_the_stock_pipeline_does(
+    make_pipeline, make_xl_pipeline, make_unet, xl, scale
+):
+    pipeline = make_xl_pipeline() if xl else make_pipeline()
+    config = {name: value for name, value in pipeline.unet.config.items() if not name.startswith("_")}
+    pipeline.unet = make_unet(**config | {"time_cond_proj_dim": 8})
+    pipeline.scheduler = LCMScheduler(beta_schedule="scaled_linear", steps_offset=1)
+    request = altered(guidance_scale=scale, images=2)
+    found, again = generate(pipeline, request), generate(pipeline, request, capture=False)
+    generators = [torch.Generator().manual_seed(request.seed + index) for index in range(2)]
+    stock = pipeline(
+        request.prompt, num_inference_steps=3, guidance_scale=scale, num_images_per_prompt=2, generator=generators,
+        latents=initial_noise(pipeline, request), output_type="np",
+    ).images  # fmt: skip
+    assert np.array_equal(found.images, again.images)
+    assert np.array_equal(found.images, (stock * 255).round().astype(np.uint8))
+    assert found.cube.images == 2
+    with pytest.raises(ValueError, match="steps is 60, which the sampler LCMScheduler does not take: expected at most"):
+        list(compare({"one": pipeline}, altered(steps=60)))
+    with pytest.raises(ValueError, match="a U-Net that reads the guidance scale reads none"):
+        generate(pipeline, altered(negative_prompt="a hat"))
+
+
+def test_parts_that_do_not_work_together_are_a_sentence(make_pipeline):
+    pipeline = make_pipeline(encoder_hid_dim=16, encoder_hid_dim_type="text_proj")
+    with pytest.raises(ValueError, match="model one cannot draw this: "):
+        list(compare({"one": pipeline}, REQUEST))

@@ -44,5 +44,5 @@ def test_sdxl_hears_its_pooled_text_and_sizes(make_xl_pipeline):
 
 def test_another_prediction_type_is_refused(make_pipeline):
     scheduler = DDIMScheduler(prediction_type="sample")
-    with pytest.raises(ValueError, match="prediction_type is 'sample': expected one of"):
+    with pytest.raises(ValueError, match="its scheduler predicts 'sample': expected epsilon or v_prediction"):
         DiffusionLoss(make_pipeline().unet, scheduler)

@@ -216,6 +216,45 @@ def test_what_does_not_fit_is_named(root, make_pipeline):
     assert problem == f"sd1.safetensors has NaN or infinite values in {name}"
 
 
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        (
+            lambda name, tensor: {name.replace("transformer.text_model.", "transformer."): tensor},
+            "does not read, such as",
+        ),
+        (lambda name, tensor: {name: tensor, "ztsnr": torch.zeros(0)}, "a terminal signal-to-noise ratio of zero"),
+        (lambda name, tensor: {name: tensor, "edm_std": torch.zeros(4)}, "another noise parameterisation (EDM)"),
+        (lambda name, tensor: {name: tensor, "alphas_cumprod": torch.ones(1000)}, "its alphas_cumprod are not those"),
+        (lambda name, tensor: {name: tensor, "scaled_fp8": torch.zeros(0)}, "scales of their own (scaled_fp8)"),
+        (lambda name, tensor: {} if "encoder.layers.1.mlp" in name else {name: tensor}, "text_encoder lacks"),
+    ],
+)
+def test_what_a_file_says_and_is_not_followed_is_told(root, changed, problem):
+    path = root / "sd1.safetensors"
+    tensors = {}
+    for name, tensor in load_file(path).items():
+        tensors |= changed(name, tensor)
+    save(tensors, path)
+    found = validate(read_checkpoint(path, base=root / "sd1-folder"), thorough=True)
+    assert problem in found.problem
+    with pytest.raises(ValueError, match=r"sd1\.safetensors cannot be loaded"):
+        load_pipeline(path, base=root / "sd1-folder")
+
+
+def test_the_noise_levels_of_the_original_code_are_compared_with_the_base(root):
+    path, base = root / "sd1.safetensors", root / "sd1-folder"
+    levels = load_pipeline(base).scheduler.alphas_cumprod
+    save(load_file(path) | {"alphas_cumprod": levels.half()}, path)
+    assert validate(read_checkpoint(path, base=base)).problem is None
+    scheduler = base / "scheduler" / "scheduler_config.json"
+    changed = json.loads(scheduler.read_text()) | {"rescale_betas_zero_snr": True}
+    scheduler.write_text(json.dumps(changed))
+    assert "its alphas_cumprod are not those" in validate(read_checkpoint(path, base=base)).problem
+    save({name: t for name, t in load_file(path).items() if name != "alphas_cumprod"} | {"ztsnr": torch.zeros(0)}, path)
+    assert validate(read_checkpoint(path, base=base)).problem is None
+
+
 @pytest.mark.parametrize("lacks_text", [True, False])
 def test_a_base_whose_text_configuration_describes_no_model_is_told_in_words(root, lacks_text):
     path, config = root / "sd1.safetensors", root / "sd1-folder" / "text_encoder" / "config.json"
