@@ -29,6 +29,7 @@ from explorer.models.checkpoint_contents import (
     read_contents,
     unreadable_problem,
 )
+from explorer.models.lora_layout import is_adapter
 from explorer.models.model_families import (
     Family,
     pipeline_family,
@@ -91,9 +92,9 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
 
     A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
-    ``config.json``, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles, and files that
-    hold no such model, are listed with the reason why they are refused, and so are folders that cannot be read.
-    Folders whose manifest says that they are something else are left out.
+    ``config.json``, a peft adapter, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles,
+    and files that hold no such model, are listed with the reason why they are refused, and so are folders that cannot
+    be read. Folders whose manifest says that they are something else are left out.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -301,7 +302,12 @@ def _may_be_folder(path: Path) -> bool:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    if (folder / "model_index.json").is_file() or (folder / "unet").is_dir() or is_bare_unet(folder):
+    if (
+        (folder / "model_index.json").is_file()
+        or (folder / "unet").is_dir()
+        or is_bare_unet(folder)
+        or is_adapter(folder)
+    ):
         return True
     config = _read_manifest(folder)[0].get("config")
     return isinstance(config, dict) and "base" in config
