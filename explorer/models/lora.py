@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.models.checkpoint_contents import lone_file
 from explorer.models.components import check_networks, with_components
-from explorer.models.lora_layout import PEFT_PREFIX, adapter_config, check_config, factor_of, lora_modules
+from explorer.models.lora_layout import MAX_ALPHA, PEFT_PREFIX, adapter_config, check_config, factor_of, lora_modules
 from explorer.models.lora_places import TEXT_ENCODERS, flat, places_of, split_component
 from explorer.models.weight_files import WeightError
 
@@ -105,15 +104,10 @@ def read_updates(file: Path, whole: DiffusionPipeline) -> list[Update]:
             raise WeightError(f"{name} has no place in {component}")
         if (component, place) in updates:
             raise WeightError(f"{name} is a second update of {component}.{place}")
-        update = Update(
-            component=component,
-            module=place,
-            down=tensors[parts["down"]],
-            up=tensors[parts["up"]],
-            factor=_factor(module, parts, tensors, configs.get(component)),
-        )
-        _check_shapes(name, update, networks[component].get_submodule(place).weight)
-        updates[component, place] = update
+        down, up = tensors[parts["down"]], tensors[parts["up"]]
+        _check_matrices(name, down, up, networks[component].get_submodule(place).weight)
+        factor = _factor(module, parts, tensors, configs.get(component))
+        updates[component, place] = Update(component=component, module=place, down=down, up=up, factor=factor)
     return list(updates.values())
 
 
@@ -163,23 +157,23 @@ def _factor(
     alpha = tensors[parts["alpha"]]
     if config is not None:
         raise WeightError(f"it has both {parts['alpha']} and a configuration of peft's: expected one")
-    if alpha.numel() != 1 or not math.isfinite(float(alpha)):
-        raise WeightError(f"{parts['alpha']} is {alpha.tolist()!r}: expected one number")
+    if alpha.numel() != 1 or not abs(float(alpha)) <= MAX_ALPHA:
+        raise WeightError(f"{parts['alpha']} is {alpha.tolist()!r:.80}: expected one number up to {MAX_ALPHA:g}")
     return float(alpha) / rank
 
 
-def _check_shapes(name: str, update: Update, weight: torch.Tensor) -> None:
+def _check_matrices(name: str, down: torch.Tensor, up: torch.Tensor, weight: torch.Tensor) -> None:
     """Refuse matrices whose product is not of the weight's shape; sides of length one at the end do not matter."""
-    rank, outputs, inputs = len(update.down), update.up.shape, update.down.shape[1:]
-    fits = (
-        rank > 0 and _padded(inputs) == _padded(weight.shape[1:]) and _padded(outputs) == _padded((len(weight), rank))
-    )
+    outputs, inputs = up.shape, down.shape
+    fits = len(inputs) > 1 and inputs[0] > 0 and _padded(inputs[1:]) == _padded(weight.shape[1:])
+    fits = fits and _padded(outputs) == _padded((len(weight), inputs[0]))
     if not fits:
         raise WeightError(
-            f"{name} is {list(outputs)} times {list(update.down.shape)}: the weight in the base is {list(weight.shape)}"
+            f"{name} is {list(outputs)} times {list(inputs)}: the weight in the base is {list(weight.shape)}"
         )
-    if not (update.down.is_floating_point() and update.up.is_floating_point()):
-        raise WeightError(f"{name} is of {update.down.dtype}: expected floating-point numbers")
+    for matrix in (down, up):
+        if not matrix.is_floating_point():
+            raise WeightError(f"{name} is of {matrix.dtype}: expected floating-point numbers")
 
 
 def _padded(shape: Sequence[int]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from explorer.models.weight_files import WeightError, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MAX_ALPHA = 1e6
 PEFT_PREFIX = "base_model.model."
 OTHER_METHODS = {
     "LoHa": r"\.hada_",
@@ -55,8 +56,11 @@ def lora_problem(file: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
     try:
         config = adapter_config(file, shapes)
         for module, parts in lora_modules(shapes).items():
+            down, up = shapes[parts["down"]], shapes[parts["up"]]
+            if min(len(down), len(up)) < 2 or not down[0] == up[1] > 0:
+                raise WeightError(f"{module} is {list(up)} times {list(down)}: expected two matrices of one rank")
             if config is not None:
-                factor_of(config, module.removeprefix(PEFT_PREFIX), next(iter(shapes[parts["down"]]), 0))
+                factor_of(config, module.removeprefix(PEFT_PREFIX), down[0])
     except WeightError as error:
         return str(error)
     return None
@@ -116,7 +120,7 @@ def check_config(config: dict[str, Any]) -> None:
         facts = {"init_lora_weights": start}
     if facts:
         name, value = next(iter(facts.items()))
-        raise WeightError(f"its configuration says {name}: {value!r}, which cannot be followed: merge it elsewhere")
+        raise WeightError(f"its configuration says {name}: {value!r:.80}, which cannot be followed: merge it elsewhere")
     for patterns in (config.get("alpha_pattern"), config.get("rank_pattern")):
         if patterns is not None and not isinstance(patterns, dict):
             raise WeightError(f"its configuration has the patterns {patterns!r}: expected an object")
@@ -140,8 +144,10 @@ def factor_of(config: dict[str, Any], module: str, rank: int) -> float:
     named = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r"))
     if named != rank:
         raise WeightError(f"{module} is of rank {rank}: its configuration says {named!r}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise WeightError(f"its configuration gives {alpha!r} as alpha of {module}: expected a number")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= MAX_ALPHA:
+        raise WeightError(
+            f"its configuration gives {alpha!r:.80} as alpha of {module}: expected a number up to {MAX_ALPHA:g}"
+        )
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -310,6 +310,13 @@ def test_loras_that_would_be_read_in_part_are_refused(tmp_path, names, message):
     assert re.search(message, found.problem), found.problem
 
 
+@pytest.mark.parametrize(("down", "up"), [((2,), (2, 2)), ((), (2, 2)), ((2, 2), (2, 3)), ((0, 2), (2, 0))])
+def test_matrices_that_cannot_be_multiplied_are_refused(tmp_path, down, up):
+    tensors = {"a.lora_A.weight": torch.zeros(down), "a.lora_B.weight": torch.zeros(up)}
+    save_file(tensors, tmp_path / "other.safetensors")
+    assert "expected two matrices of one rank" in read_checkpoint(tmp_path / "other.safetensors").problem
+
+
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
@@ -317,8 +324,8 @@ KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     ("changes", "message"),
     [
         ({"unet.down_blocks.7.to_k": ((2, 32), (32, 2))}, r"unet\.down_blocks\.7\.to_k has no place in unet"),
-        ({f"unet.{KEY}": ((2, 32), (16, 3))}, r"is \[16, 3\] times \[2, 32\]: the weight in the base is \[16, 32\]"),
-        ({f"unet.{KEY}": ((0, 32), (16, 0))}, r"is \[16, 0\] times \[0, 32\]"),
+        ({f"unet.{KEY}": ((2, 32), (8, 2))}, r"is \[8, 2\] times \[2, 32\]: the weight in the base is \[16, 32\]"),
+        ({f"unet.{KEY}": ((2, 16), (16, 2))}, r"is \[16, 2\] times \[2, 16\]"),
         ({f"unet.{KEY}": ((2, 32), (16, 2), [1.0, 2.0])}, r"alpha is \[1\.0, 2\.0\]: expected one number"),
         ({f"unet.{KEY}": ((2, 32), (16, 2), float("nan"))}, "alpha is nan: expected one number"),
         (dict.fromkeys((f"lora_unet_{KEY.replace('.', '_')}", f"unet.{KEY}"), ((2, 32), (16, 2))), "a second update"),
@@ -343,6 +350,7 @@ def test_what_does_not_fit_the_base_is_refused_by_name(checkpoint_root, changes,
         ({"a_later_method": {"x": 1}}, "a_later_method"),
         ({"r": 8}, "is of rank 2: its configuration says 8"),
         ({"lora_alpha": "strong"}, "gives 'strong' as alpha of"),
+        ({"lora_alpha": 10**400}, "as alpha of .*: expected a number up to"),
         ({"alpha_pattern": {"(a+)+": 1}}, r"the pattern '\(a\+\)\+': expected names of modules"),
         ({"rank_pattern": [1]}, r"the patterns \[1\]: expected an object"),
     ],
