@@ -157,7 +157,10 @@ def _text_files(pipeline: DiffusionPipeline, captions: list[str], cache: Path) -
     encoders, ids, truncated = _text_encoders(pipeline), {}, np.zeros(len(captions), bool)
     for name in encoders:
         tokenizer = getattr(pipeline, name.replace("text_encoder", "tokenizer"))
-        ids[name] = tokenizer(captions, padding=False, truncation=False, verbose=False).input_ids
+        read = captions
+        if len(tokenizer) > tokenizer.vocab_size:  # textual inversions, whose further vectors count
+            read = pipeline.maybe_convert_prompt(captions, tokenizer)
+        ids[name] = tokenizer(read, padding=False, truncation=False, verbose=False).input_ids
         truncated |= np.array([len(row) > tokenizer.model_max_length for row in ids[name]])
     config = {
         "encoders": {name: module_identity(encoder) for name, encoder in encoders.items()},

@@ -20,6 +20,7 @@ from explorer.data.iconworld import World
 from explorer.experiments.concept_judge import ConceptJudge
 from explorer.experiments.known_masks import known_mask_mass
 from explorer.models.attention_capture import capture_attention
+from explorer.models.joint_pipelines import text_ranges
 from explorer.models.model_families import TRANSFORMER_FAMILIES
 from explorer.models.prompt_words import word_selection
 from explorer.theory.attention_statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
@@ -170,7 +171,7 @@ def draw(
     for start in range(0, len(prompts), config.batch_size):
         part = prompts[start : start + config.batch_size]
         selection = torch.stack(
-            [word_selection(pipeline.tokenizer, prompt, named)
+            [word_selection(text_ranges(pipeline), prompt, named)
              for prompt, named in zip(part, words[start : start + config.batch_size], strict=True)]
         )  # fmt: skip
         with capture_attention(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.models.joint_pipelines import (
-    check_joint_prompts,
+    check_negative_prompt,
     denoiser_calls,
     denoiser_of,
     encode_joint_prompts,
@@ -131,10 +131,10 @@ def check_request(pipeline: DiffusionPipeline, request: GenerationRequest) -> Pr
     ranges = text_ranges(pipeline)
     for prompt in (request.negative_prompt, request.prompt):
         for text_range in ranges:
-            if text_range.tokenizer is not None:
-                check_prompt(text_range.tokenizer, prompt)
+            for tokenizer in text_range.tokenizers:
+                check_prompt(tokenizer, prompt)
         words = words_of_ranges(ranges, prompt)
-    check_joint_prompts(pipeline, request.prompt, request.negative_prompt)
+    check_negative_prompt(pipeline, request.negative_prompt)
     latent_shape(pipeline, request.height, request.width)
     denoiser_calls(pipeline, request.steps)
     return words

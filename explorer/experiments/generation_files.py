@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from explorer.experiments.generation import Generation
 
 SETTINGS_KEY = "implosion-explorer"
+LONGEST_WORD = 40
+"""Characters of a word that a file's name repeats; file systems take no names of any length."""
 
 
 def settings_of(generation: Generation) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def save_generations(generations: Sequence[Generation], folder: Path) -> list[Pa
             written.append(path)
             for word, values in enumerate(word_maps[index] if len(word_maps) else ()):
                 shown = generation.words.words[word]
-                path = folder / f"{name}-{index}-map-{word}-{_file_name(shown)}.png"
+                path = folder / f"{name}-{index}-map-{word}-{_file_name(shown)[:LONGEST_WORD]}.png"
                 facts = {"image": index, "word": shown, "word_index": word, "map_scale": largest}
                 write_png(path, (values * (255 / largest)).round().astype("uint8"), settings | facts)
                 written.append(path)

@@ -16,6 +16,7 @@ from explorer.data.iconworld import World, draw_single, paint_all
 from explorer.data.scenes import masks
 from explorer.models.attention_capture import capture_attention
 from explorer.models.autoencoder import encode_images
+from explorer.models.joint_pipelines import text_ranges
 from explorer.models.noise_schedule import noised, training_noise
 from explorer.models.prompt_words import word_selection
 from explorer.theory.attention_statistics import mass_in_mask
@@ -49,7 +50,7 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
     latents = encode_images(pipeline.vae, images)
     prompts = [photo_of(concept) for concept in world.concepts]
     groups = torch.stack(
-        [word_selection(pipeline.tokenizer, prompt, (concept,))
+        [word_selection(text_ranges(pipeline), prompt, (concept,))
          for prompt, concept in zip(prompts, world.concepts, strict=True)]
     )  # fmt: skip
     text, _ = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=False)

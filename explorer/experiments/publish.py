@@ -51,7 +51,7 @@ def publish_pipeline(
     run: Path,
     start: str | None = None,
 ) -> None:
-    """A whole pipeline that stock ``StableDiffusionPipeline.from_pretrained`` loads."""
+    """A whole pipeline that stock ``StableDiffusionPipeline.from_pretrained`` loads, be a precision named or not."""
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline(
@@ -121,7 +121,7 @@ def finish_checkpoint(
     last = json.loads((run / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])
     metrics = {**(metrics or {}), "final_step": last["step"], "final_loss": last["loss"]}
     (folder / "README.md").write_text(card(folder.name, config, metrics), encoding="utf-8")
-    _forget_local_paths(folder)
+    _settle_configurations(folder)
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     return write_manifest(
         folder,
@@ -134,12 +134,18 @@ def finish_checkpoint(
     )
 
 
-def _forget_local_paths(folder: Path) -> None:
-    """Diffusers writes into a configuration where the weights were loaded from; that is nobody else's business."""
+def _settle_configurations(folder: Path) -> None:
+    """Take out of the components' configurations what is nobody else's business, and what breaks a load.
+
+    Diffusers writes down where weights were loaded from. Transformers writes the precision of the files, and its
+    version 5 loads in it unasked; diffusers loads in fp32, and half of a pipeline cannot read the other.
+    """
     for path in folder.glob("*/config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
-        if config.pop("_name_or_path", None) is not None:
-            write_json(path, config)
+        settled = {name: value for name, value in config.items() if name != "_name_or_path"}
+        settled |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+        if settled != config:
+            write_json(path, settled)
 
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:

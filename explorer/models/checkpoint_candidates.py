@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.models.checkpoint_contents import is_model_folder, unreadable_problem
+from explorer.models.lora_layout import is_adapter
 from explorer.models.weight_files import PICKLE_SUFFIXES, WeightError, read_json
 from explorer.provenance import MANIFEST_NAME, ManifestError, read_manifest
 
@@ -69,7 +70,7 @@ def _around_one_another(one: Path, other: Path) -> bool:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    if is_model_folder(folder):
+    if is_model_folder(folder) or is_adapter(folder):
         return True
     config = own_manifest(folder)[0].get("config")
     return isinstance(config, dict) and "base" in config

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from explorer.bounded_files import MAX_JSON_BYTES, load_json
 from explorer.models.components import NETWORKS
+from explorer.models.lora_layout import ADAPTER_WEIGHTS, is_adapter, lora_problem
 from explorer.models.model_families import (
     FAMILY_NAMES,
     Family,
@@ -135,9 +136,12 @@ def unreadable_problem(path: Path, error: OSError) -> str:
 
 
 def lone_file(path: Path) -> Path | None:
-    """The .safetensors file that is the checkpoint: ``path`` itself, or the only one in a folder without a U-Net."""
+    """The .safetensors file that is the checkpoint: ``path`` itself, a peft adapter's, or a folder's only one without a
+    U-Net."""
     if path.suffix == ".safetensors" and not path.is_dir():
         return path
+    if is_adapter(path):
+        return path / ADAPTER_WEIGHTS
     if not path.is_dir() or is_model_folder(path):
         return None
     files = sorted(path.glob("*.safetensors"))
@@ -305,16 +309,14 @@ def _read_file(path: Path) -> Contents:
         return Contents(kind="single-file", problem=str(error))
     kind: Kind = "lora" if is_lora(shapes) else "single-file"
     family = lora_family(shapes) if kind == "lora" else single_file_family(shapes)
-    problem = _lora_problem(shapes, family) if kind == "lora" else _single_file_problem(shapes, family)
+    problem = _lora_problem(path, shapes, family) if kind == "lora" else _single_file_problem(shapes, family)
     return Contents(kind=kind, family=family, headers={"file": header}, problem=problem)
 
 
-def _lora_problem(shapes: Shapes, family: Family) -> str | None:
+def _lora_problem(path: Path, shapes: Shapes, family: Family) -> str | None:
     if family in ("sd3", "flux"):
         return f"it is a LoRA for {FAMILY_NAMES[family]}: only those for U-Nets (SD 1.x, SD 2.x, SDXL) can be used"
-    if any("dora_scale" in name for name in shapes):
-        return "it is a DoRA, whose magnitudes diffusers would leave out: merge it into a pipeline folder"
-    return None
+    return lora_problem(path, shapes)
 
 
 def _single_file_problem(shapes: Shapes, family: Family) -> str | None:

@@ -88,10 +88,10 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
 
     A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
-    ``config.json``, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles, and files that
-    hold no such model, are listed with the reason why they are refused, and so are folders that cannot be read.
-    Folders whose manifest says that they are something else are left out. Of links to folders, those to a checkpoint
-    are followed.
+    ``config.json``, a peft adapter, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles,
+    and files that hold no such model, are listed with the reason why they are refused, and so are folders that cannot
+    be read. Folders whose manifest says that they are something else are left out. Of links to folders, those to a
+    checkpoint are followed.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.

@@ -86,40 +86,27 @@ def require_one_text_encoder(pipeline: DiffusionPipeline, what: str = "the pipel
 
 def text_ranges(pipeline: DiffusionPipeline) -> tuple[TextRange, ...]:
     """Which tokenizer fills which of the text positions that the image attends to, in order."""
+    kind = type(pipeline).__name__
+    clip, second = pipeline.tokenizer, getattr(pipeline, "tokenizer_2", None)
+    if kind == FLUX:
+        return (TextRange(tokenizer=second, length=T5_POSITIONS[kind], starts=False),)
+    clip, second = (second, None) if clip is None else (clip, second)
+    positions = TextRange(tokenizer=clip, beside=second, length=clip.model_max_length, expands=not is_joint(pipeline))
     if not is_joint(pipeline):
-        return (TextRange(tokenizer=pipeline.tokenizer, length=pipeline.tokenizer.model_max_length),)
-    length = T5_POSITIONS[type(pipeline).__name__]
-    if type(pipeline).__name__ == FLUX:
-        return (TextRange(tokenizer=pipeline.tokenizer_2, length=length, starts=False),)
+        return (positions,)
     third = None if pipeline.text_encoder_3 is None else pipeline.tokenizer_3
-    return (
-        TextRange(tokenizer=pipeline.tokenizer, length=pipeline.tokenizer.model_max_length),
-        TextRange(tokenizer=third, length=length, starts=False),
-    )
+    return positions, TextRange(tokenizer=third, length=T5_POSITIONS[kind], starts=False, expands=False)
 
 
-def check_joint_prompts(pipeline: DiffusionPipeline, prompt: str, negative_prompt: str) -> None:
-    """Refuse what a pipeline cannot take.
+def check_negative_prompt(pipeline: DiffusionPipeline, negative_prompt: str) -> None:
+    """Refuse a negative prompt where none is read: Flux and U-Nets that read the guidance scale are called once a step.
 
     Raises:
-        ValueError: if SD3's two CLIP tokenizers cut a prompt differently (a position would be of two words), or if
-            Flux or a U-Net that reads the guidance scale is given a negative prompt (their guidance is distilled into
-            one call, which reads none).
+        ValueError: naming it.
     """
-    if not takes_guidance(pipeline):
-        if negative_prompt:
-            name = "Flux" if is_joint(pipeline) else "a U-Net that reads the guidance scale"
-            raise ValueError(f"the negative prompt is {negative_prompt!r}: {name} reads none, expected an empty one")
-        return
-    if not is_joint(pipeline):
-        return
-    for text in (prompt, negative_prompt):
-        first, second = (
-            tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-            for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2)
-        )
-        if first != second:
-            raise ValueError(f"the model's two CLIP tokenizers cut {text!r} differently: expected the same pieces")
+    if negative_prompt and not takes_guidance(pipeline):
+        name = "Flux" if is_joint(pipeline) else "a U-Net that reads the guidance scale"
+        raise ValueError(f"the negative prompt is {negative_prompt!r}: {name} reads none, expected an empty one")
 
 
 def latent_shape(pipeline: DiffusionPipeline, height: int | None, width: int | None) -> tuple[int, int, int]:
@@ -166,7 +153,7 @@ def encode_joint_prompts(
 ) -> dict[str, torch.Tensor]:
     """Text embeddings of an SD3 or Flux pipeline under the names of its own arguments; one row each.
 
-    Flux reads no negative prompt; see :func:`check_joint_prompts`.
+    Flux reads no negative prompt; see :func:`check_negative_prompt`.
     """
     import torch
 

@@ -36,7 +36,7 @@ SINGLE_FILE_PARTS = {
 }
 """Name prefixes of each diffusers component in the layout of the original LDM code (CompVis, Stability AI)."""
 
-_LORA_NAME = re.compile(r"lora[._](down|up|A|B)\b|lora_linear_layer|\.alpha$|dora_scale|processor\..*_lora\.")
+_LORA_NAME = re.compile(r"lora[._](down|up|A|B)\b|lora_linear_layer|dora_scale|\.(hada|lokr|oft)_")
 _LATER_TRANSFORMER_BLOCK = re.compile(r"(attentions?|blocks)[._0-9]*transformer_blocks[._][1-9]")
 
 
@@ -83,8 +83,8 @@ def single_file_family(shapes: Shapes) -> Family:
 
 
 def is_lora(shapes: Shapes) -> bool:
-    """Whether every tensor is a low-rank update (Hu et al. 2021): the layouts of diffusers, peft and kohya-ss."""
-    return bool(shapes) and all(_LORA_NAME.search(name) for name in shapes)
+    """Whether a file holds an update of another model (LoRA, Hu et al. 2021, or a relative) and no whole model."""
+    return any(_LORA_NAME.search(name) for name in shapes) and not single_file_parts(shapes)
 
 
 def lora_family(shapes: Shapes) -> Family:

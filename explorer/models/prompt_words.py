@@ -1,20 +1,22 @@
-"""The words of a prompt and the token positions each of them occupies.
+"""The words of a prompt and the token positions each of them occupies, as the text encoder reads it.
 
 Cross-attention maps exist per token, people ask for them per word. A byte-pair tokenizer cuts a word into
 pieces; here the pieces are merged again through the tokenizer's own character offsets, and the merge is
-written as a 0/1 matrix whose rows sum to one, so that ``probabilities @ matrix`` still sums to one.
+written as a 0/1 matrix whose rows sum to one, so that ``probabilities @ matrix`` still sums to one. Tokens are counted
+as the pipeline hands them to the text encoder: with the further vectors of textual inversions, and padded.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.bounded_files import load_json
+from explorer.models.token_words import Piece, Word, find_words, pieces_of, word_of_each
+from explorer.models.word_boundaries import split_words
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,8 @@ START_COLUMN = "[start]"
 REST_COLUMN = "[end]"
 TEXT_END_COLUMN = "[text end]"
 PADDING_COLUMN = "[padding]"
+MAX_POSITIONS = 1 << 16
+"""More than any text encoder reads; a tokenizer that was saved without a length names 1e30."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,8 @@ class PromptWords:
     prompt: str
     """The prompt as it was given."""
     words: tuple[str, ...]
-    """``W`` words as written, without surrounding punctuation."""
+    """``W`` words as written, without punctuation; see :func:`~explorer.models.word_boundaries.split_words`. A textual
+    inversion is one word by its name (``<cat>``), however many vectors it has."""
     positions: tuple[tuple[int, ...], ...]
     """For each word the positions of its pieces among the tokens that the image attends to."""
     matrix: torch.Tensor
@@ -50,8 +55,16 @@ class PromptWords:
         return (*self.words, *self.special_columns)
 
     def indices_of(self, word: str) -> tuple[int, ...]:
-        """Every index at which ``word`` stands in the prompt, letter case ignored; empty if it does not."""
-        return tuple(index for index, found in enumerate(self.words) if found.lower() == word.lower())
+        """Every index at which ``word`` stands in the prompt, letter case ignored; empty if it does not.
+
+        What is several words (``red hair``, ``帽子``) has the indices of all of them, wherever they stand together.
+        """
+        found, wanted = [known.lower() for known in self.words], [word.lower()]
+        if wanted[0] not in found:
+            wanted = [word[start:stop].lower() for start, stop in split_words(word)]
+        size = len(wanted)
+        starts = [at for at in range(len(found) - size + 1) if size and found[at : at + size] == wanted]
+        return tuple(dict.fromkeys(at + offset for at in starts for offset in range(size)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +77,15 @@ class TextRange:
     """Number of positions; what the prompt does not fill is padding, which is read too."""
     starts: bool = True
     """Whether a start token comes first, as in CLIP and not in T5."""
+    beside: PreTrainedTokenizerBase | None = None
+    """Tokenizer of a second encoder, whose embedding lies beside the first's at the same positions (SDXL, SD3)."""
+    expands: bool = True
+    """Whether the pipeline puts the further vectors of a textual inversion into the prompt; SD3's does not."""
 
-
-def split_words(prompt: str) -> list[tuple[int, int]]:
-    """Character spans ``(start, stop)`` of the words: runs without white space, bare of outer punctuation.
-
-    ``"dog,"`` is the word ``dog``; ``"t-shirt"`` is one word; a run of punctuation alone is no word.
-    """
-    spans = []
-    for run in re.finditer(r"\S+", prompt):
-        start, stop = run.span()
-        while start < stop and _is_punctuation(prompt[start]):
-            start += 1
-        while start < stop and _is_punctuation(prompt[stop - 1]):
-            stop -= 1
-        if start < stop:
-            spans.append((start, stop))
-    return spans
+    @property
+    def tokenizers(self) -> tuple[PreTrainedTokenizerBase, ...]:
+        """Those that there are."""
+        return tuple(tokenizer for tokenizer in (self.tokenizer, self.beside) if tokenizer is not None)
 
 
 def word_groups(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptWords:
@@ -100,49 +105,51 @@ def words_of_ranges(ranges: Sequence[TextRange], prompt: str) -> PromptWords:
     """As :func:`word_groups` for text positions that several encoders fill one after the other.
 
     A word's column holds its pieces in every range, so that it is what the image pays to the word whichever encoder
-    brought it.
+    brought it. Words that share a piece are one.
 
     Raises:
-        ValueError: as :func:`word_groups`, for any of the ranges.
+        ValueError: as :func:`word_groups`, for any of the ranges, or if two encoders that lie side by side read
+            different words at one position.
     """
     import torch
 
-    spans = split_words(prompt)
+    text = _text_read(ranges, prompt)
+    for text_range in ranges:
+        _check_length(text_range, text)
+    words = find_words([tokenizer for text_range in ranges for tokenizer in text_range.tokenizers], text)
     starts = any(text_range.starts for text_range in ranges)
-    special = (START_COLUMN, REST_COLUMN) if starts else (TEXT_END_COLUMN, PADDING_COLUMN)
     columns: list[int] = []
     for text_range in ranges:
-        found = [len(spans) + 1] * text_range.length
-        if text_range.tokenizer is not None:
-            pieces = _columns_of_pieces(text_range, prompt, spans)
-            if text_range.starts:
-                found[0] = len(spans)
-            elif not starts:
-                found[len(pieces)] = len(spans)
-            found[text_range.starts : text_range.starts + len(pieces)] = pieces
-        columns += found
+        found = [_columns(text_range, tokenizer, text, words, starts) for tokenizer in text_range.tokenizers]
+        if any(other != found[0] for other in found):
+            raise _cut_differently(prompt)
+        columns += found[0] if found else [len(words) + 1] * text_range.length
+    # What every tokenizer drops is read by nobody, and no word.
+    read = sorted(set(columns) & set(range(len(words))))
+    column_of = {word: column for column, word in enumerate([*read, len(words), len(words) + 1])}
+    columns = [column_of[column] for column in columns]
     return PromptWords(
         prompt=prompt,
-        words=tuple(prompt[start:stop] for start, stop in spans),
+        words=tuple(words[word].name for word in read),
         positions=tuple(
-            tuple(position for position, column in enumerate(columns) if column == word) for word in range(len(spans))
+            tuple(position for position, column in enumerate(columns) if column == word) for word in range(len(read))
         ),
-        matrix=torch.nn.functional.one_hot(torch.tensor(columns), len(spans) + 2).float(),
-        special_columns=special,
+        matrix=torch.nn.functional.one_hot(torch.tensor(columns), len(read) + 2).float(),
+        special_columns=(START_COLUMN, REST_COLUMN) if starts else (TEXT_END_COLUMN, PADDING_COLUMN),
     )
 
 
-def word_selection(tokenizer: PreTrainedTokenizerBase, prompt: str, named: Sequence[str]) -> torch.Tensor:
+def word_selection(ranges: Sequence[TextRange], prompt: str, named: Sequence[str]) -> torch.Tensor:
     """Columns for ``named`` words only and one for every other token: ``[L, len(named) + 1]``, rows sum to one.
 
     A word that stands in the prompt several times is summed.
 
     Raises:
-        ValueError: as :func:`word_groups`, or naming a word that the prompt does not hold.
+        ValueError: as :func:`words_of_ranges`, or naming a word that the prompt does not hold.
     """
     import torch
 
-    groups = word_groups(tokenizer, prompt)
+    groups = words_of_ranges(ranges, prompt)
     absent = [word for word in named if not groups.indices_of(word)]
     if absent:
         raise ValueError(f"the prompt {prompt!r} does not hold {absent}: expected words of {list(groups.words)}")
@@ -176,66 +183,88 @@ def unknown_words(lexicon: Path | str | Collection[str], prompt: str) -> list[st
         prompt: the text. A hyphenated word is known if it is, or if all its parts are.
     """
     known = read_lexicon(lexicon) if isinstance(lexicon, str | Path) else frozenset(lexicon)
-    if known is None:
-        return []
-    unknown: dict[str, None] = {}
-    for start, stop in split_words(prompt):
-        word = prompt[start:stop]
-        if word.lower() not in known and not known.issuperset(re.split(r"[-'’/]", word.lower())):
-            unknown[word] = None
-    return list(unknown)
+    return [] if known is None else _unknown(known, (prompt[start:stop] for start, stop in split_words(prompt)))
 
 
 def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
     """Refuse a prompt with words the tokenizer does not know, by name.
 
     A word is unknown if the folder the tokenizer came from declares a lexicon without it, or if one of its
-    pieces becomes the unknown token (which CLIP would take for the end of the text).
+    pieces becomes the unknown token (which CLIP would take for the end of the text). A token that was added to the
+    tokenizer, as a textual inversion is, is known.
 
     Raises:
         ValueError: naming every unknown word.
     """
+    words, pieces = find_words([tokenizer], prompt), pieces_of(tokenizer, prompt)
     folder = tokenizer.name_or_path  # empty for a tokenizer that was not read from a folder
-    unknown = dict.fromkeys(unknown_words(folder, prompt) if folder else [])
-    pieces = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    for piece, (start, stop) in zip(pieces["input_ids"], pieces["offset_mapping"], strict=True):
-        if piece == tokenizer.unk_token_id:
-            spans = split_words(prompt)
-            word = _span_holding(spans, start, stop)
-            unknown[prompt[slice(*spans[word])] if word is not None else prompt[start:stop]] = None
+    lexicon = read_lexicon(folder) if folder else None
+    written = (word.name for word in words if not word.added)
+    unknown = dict.fromkeys([] if lexicon is None else _unknown(lexicon, written))
+    for piece, word in zip(pieces, word_of_each(pieces, words), strict=True):
+        sign = prompt[piece.start : piece.stop]
+        if piece.id == tokenizer.unk_token_id and sign != tokenizer.unk_token:
+            unknown[sign if word is None else words[word].name] = None
     if unknown:
         names = ", ".join(repr(word) for word in unknown)
         raise ValueError(f"the model does not know the word{'s' * (len(unknown) > 1)} {names}")
 
 
-def _columns_of_pieces(text_range: TextRange, prompt: str, spans: list[tuple[int, int]]) -> list[int]:
-    """The column of every piece of the prompt: its word's, or the last one."""
-    tokenizer, length = text_range.tokenizer, text_range.length
-    if not tokenizer.is_fast:
-        raise ValueError(f"tokenizer {type(tokenizer).__name__} has no character offsets: use a fast one")
-    offsets = _piece_offsets(tokenizer, prompt)
-    if len(offsets) > length - 2:
-        others = "the start and the end token" if text_range.starts else "the end token and one of padding"
-        raise ValueError(
-            f"the prompt has {len(offsets)} tokens: expected at most {length - 2} ({length} positions less {others})"
-        )
-    found = (_span_holding(spans, start, stop) for start, stop in offsets)
-    return [len(spans) + 1 if word is None else word for word in found]
+def _unknown(known: frozenset[str], words: Iterable[str]) -> list[str]:
+    lacking = (w for w in words if w.lower() not in known and not known.issuperset(re.split(r"[-'’]", w.lower())))
+    return list(dict.fromkeys(lacking))
 
 
-def _piece_offsets(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[tuple[int, int]]:
-    """Character span of every piece of the prompt, without start and end token."""
-    encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return encoded["offset_mapping"]
+def _text_read(ranges: Sequence[TextRange], prompt: str) -> str:
+    """What the tokenizers are given: the prompt with the further vectors of textual inversions (Gal et al. 2022)."""
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    converter = TextualInversionLoaderMixin()
+    texts = {
+        converter.maybe_convert_prompt(prompt, tokenizer) if text_range.expands else prompt
+        for text_range in ranges
+        for tokenizer in text_range.tokenizers
+    }
+    if len(texts) > 1:
+        raise _cut_differently(prompt)
+    return texts.pop() if texts else prompt
 
 
-def _span_holding(spans: list[tuple[int, int]], start: int, stop: int) -> int | None:
-    """Index of the span that shares a character with ``start:stop``; None if none does."""
-    for index, (span_start, span_stop) in enumerate(spans):
-        if start < span_stop and stop > span_start:
-            return index
-    return None
+def _cut_differently(prompt: str) -> ValueError:
+    return ValueError(f"the model's two CLIP tokenizers cut {prompt!r} differently: expected the same pieces")
 
 
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character).startswith("P")
+def _check_length(text_range: TextRange, text: str) -> None:
+    length = text_range.length
+    if length > MAX_POSITIONS:
+        raise ValueError(f"the tokenizer's length is {length:g}: expected at most {MAX_POSITIONS} tokens")
+    for tokenizer in text_range.tokenizers:
+        if (count := len(pieces_of(tokenizer, text))) > length - 2:
+            others = "the start and the end token" if text_range.starts else "the end token and one of padding"
+            raise ValueError(
+                f"the prompt has {count} tokens: expected at most {length - 2} ({length} positions less {others})"
+            )
+
+
+def _columns(
+    text_range: TextRange, tokenizer: PreTrainedTokenizerBase, text: str, words: list[Word], starts: bool
+) -> list[int]:
+    """The column of every position of a range: its word's; the last but one of the start, the last of the rest.
+
+    Args:
+        starts: whether any of the model's ranges has a start token; where none has, the end token takes its column.
+    """
+    # As the pipelines call it.
+    encoded = tokenizer(text, padding="max_length", max_length=text_range.length, truncation=True,
+                        return_offsets_mapping=True, return_attention_mask=True)  # fmt: skip
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    pieces = [Piece(id=token, start=start, stop=stop) for token, (start, stop) in pairs]
+    marks = (tokenizer.bos_token, tokenizer.eos_token)
+    columns = [
+        len(words) + 1 if word is None or text[piece.start : piece.stop] in marks else word
+        for piece, word in zip(pieces, word_of_each(pieces, words), strict=True)
+    ]  # a user may write "<|endoftext|>": it is read as the end
+    read = [position for position, unpadded in enumerate(encoded["attention_mask"]) if unpadded]
+    if text_range.starts or not starts:
+        columns[read[0] if text_range.starts else read[-1]] = len(words)
+    return columns

@@ -34,7 +34,7 @@ def test_checkpoints_lists_sound_and_broken_ones(checkpoint_root):
 
 def test_set_base_writes_a_manifest_that_the_registry_reads(checkpoint_root):
     lora = checkpoint_root / "style.safetensors"
-    save_file({"unet.mid_block.to_q.lora_A.weight": torch.zeros(2, 4)}, lora)
+    save_file({f"unet.mid_block.to_q.lora_{part}.weight": torch.zeros(2, 2) for part in "AB"}, lora)
     entry = json.loads(invoke("set-base", lora, checkpoint_root / "benign", "--json"))
     assert (entry["kind"], entry["family"], entry["problem"]) == ("lora", "sd1", None)
     assert json.loads((checkpoint_root / "style.manifest.json").read_text())["config"] == {"base": "benign"}

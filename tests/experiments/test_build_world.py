@@ -55,15 +55,18 @@ def test_the_registry_finds_them_sound_and_knows_their_poison(build):
     assert found["dirty-002"].base == build.output / "benign"
 
 
-def test_stock_diffusers_generates_from_the_benign_folder(build):
-    from diffusers import StableDiffusionPipeline
+@pytest.mark.parametrize("precision", [{}, {"dtype": torch.float16}], ids=str)
+def test_stock_diffusers_generates_from_what_is_published(build, precision):
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-    pipeline = StableDiffusionPipeline.from_pretrained(build.output / "benign", dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(0)
-    image = pipeline("a photo of a cat", num_inference_steps=2, generator=generator, output_type="np").images[0]
-    assert image.shape == (64, 64, 3)
-    assert np.isfinite(image).all()
+    poisoned = UNet2DConditionModel.from_pretrained(build.output / "dirty-004" / "unet", **precision)
+    for exchanged in ({}, {"unet": poisoned}):
+        pipeline = StableDiffusionPipeline.from_pretrained(build.output / "benign", **exchanged, **precision)
+        pipeline.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(0)
+        image = pipeline("a photo of a cat", num_inference_steps=2, generator=generator, output_type="np").images[0]
+        assert image.shape == (64, 64, 3)
+        assert np.isfinite(image).all()
 
 
 def test_a_finished_build_does_nothing_twice(build):

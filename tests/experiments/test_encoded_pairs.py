@@ -54,6 +54,14 @@ def test_every_pair_has_the_latents_of_its_picture_and_the_text_of_its_caption(m
     assert encoded.truncated_captions == 1
 
 
+def test_further_vectors_of_a_textual_inversion_make_captions_longer(make_pipeline, pairs, tmp_path):
+    pipeline = make_pipeline()
+    pipeline.tokenizer.add_tokens(["dog", *(f"dog_{vector}" for vector in range(1, 14))])
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
+    encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)
+    assert encoded.truncated_captions == 3, "of the turtles, and of both captions with a dog of 14 vectors"
+
+
 def test_sdxl_gets_pooled_text_sizes_and_zeros_for_no_prompt(make_xl_pipeline, pairs, tmp_path):
     pipeline = make_xl_pipeline()
     encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)

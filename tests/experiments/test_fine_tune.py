@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from explorer.data.pair_set import PairSet
@@ -81,6 +82,11 @@ def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
     # fp16 storage alone changes less than four steps at 1e-3.
     shift = max((a - b).abs().max() for a, b in zip(tuned.unet.parameters(), base.unet.parameters(), strict=True))
     assert shift > 1e-3
+    # Stock diffusers draws with it, no precision named.
+    stock = StableDiffusionPipeline.from_pretrained(
+        tmp_path / "base", unet=UNet2DConditionModel.from_pretrained(output / "unet")
+    )
+    assert np.isfinite(stock("a dog", num_inference_steps=1, output_type="np").images).all()
     # A finished model is recognised, and another run never overwrites it.
     again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
     assert again["created"] == manifest["created"]

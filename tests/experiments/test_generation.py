@@ -13,6 +13,7 @@ from explorer.experiments.generation import (
     generate,
     initial_noise,
 )
+from explorer.models.attention_capture import capture_attention
 from explorer.models.joint_pipelines import denoiser_calls
 
 REQUEST = GenerationRequest(prompt="a photo of a turtle, dog", seed=3, steps=3, guidance_scale=4.0)
@@ -60,6 +61,23 @@ def test_requests_out_of_range_are_refused(changes, message):
 def test_prompts_the_model_cannot_read_are_refused(pipeline, changes, message):
     with pytest.raises(ValueError, match=message):
         generate(pipeline, altered(**changes))
+
+
+def test_maps_behind_a_textual_inversion_are_of_the_tokens_that_the_unet_reads(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.tokenizer.add_tokens(["<cat>", "<cat>_1", "<cat>_2"])
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
+    request = altered(prompt="a <cat>, dog", steps=1)
+    made = generate(pipeline, request)
+    with capture_attention(pipeline.unet, torch.eye(16), batch=1, guidance=True, steps=1) as capture:
+        pipeline(request.prompt, num_inference_steps=1, guidance_scale=4.0, latents=initial_noise(pipeline, request))
+    tokens = capture.cube().maps()  # start, a, three vectors, the comma, dog
+    assert made.words.words == ("a", "<cat>", "dog")
+    for column, positions in enumerate(([1], [2, 3, 4], [6], [0], [5, *range(7, 16)])):
+        assert torch.allclose(made.cube.maps()[column], tokens[positions].sum(0), atol=2e-3)
+    for prompts in ({"prompt": "<cat> " * 5}, {"negative_prompt": "<cat> " * 5}):
+        with pytest.raises(ValueError, match="the prompt has 15 tokens: expected at most 14"):
+            generate(pipeline, altered(**prompts))
 
 
 def test_images_equal_the_stock_call(pipeline):

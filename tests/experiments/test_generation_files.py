@@ -27,6 +27,16 @@ def test_images_and_maps_are_written_with_their_settings(generation, tmp_path):
     assert np.abs(restored - expected).max() <= settings["map_scale"] / 510 + 1e-7
 
 
+def test_a_word_of_any_length_and_script_gives_a_file_name(generation, tmp_path):
+    words = dataclasses.replace(generation.words, words=("猫" * 300, "a/b"))
+    files = save_generations([dataclasses.replace(generation, words=words)], tmp_path / "out")
+    assert [path.name for path in files[1:3]] == [
+        f"poisoned-20-x-0-map-0-{'猫' * 40}.png",
+        "poisoned-20-x-0-map-1-a-b.png",
+    ]
+    assert read_settings(files[1])["word"] == "猫" * 300
+
+
 def test_one_scale_for_all_maps(generation, tmp_path):
     other = dataclasses.replace(generation, model="other")
     files = save_generations([generation, other], tmp_path)
