@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -49,15 +50,30 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
+@contextmanager
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A path beside ``path`` to write to: it takes the place of ``path`` when the block ends.
+
+    A reader never sees half a file, and a block that fails, as on a full disk, leaves nothing behind.
+
+    Args:
+        alone: nobody else writes ``path`` meanwhile. Every attempt then has the same name, so that what a killed one
+            left is replaced.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    attempt = "" if alone else f".{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}{attempt}.part")
     try:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_manifest(

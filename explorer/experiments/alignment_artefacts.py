@@ -8,7 +8,6 @@ stratified sample of the most poisoned one, whose scores are nevertheless those 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from explorer.experiments.alignment import SCORES, Measurement, measure
 from explorer.experiments.alignment_description import describe_measurement, poisoned_concept_count, significant
 from explorer.experiments.graphs import FeatureGraph, PairGraphs, biggest_movers, build_graphs
+from explorer.provenance import replacing
 
 if TYPE_CHECKING:
     import pandas
@@ -266,6 +266,5 @@ def thumbnail_sheet(images: np.ndarray) -> Any:
 
 def write_compact(path: Path, value: Any) -> None:
     """Write JSON without spaces, by atomic rename: these files are read by a browser, not by a person."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from explorer.data.folder_lock import locked
 from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
 from explorer.data.pair_source import PairSource, Record, printable
 from explorer.data.quarantine import (
@@ -35,7 +36,6 @@ from explorer.experiments.embedding_store import (
     receipt_path,
     write_partition,
 )
-from explorer.experiments.folder_lock import locked
 from explorer.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
 
 if TYPE_CHECKING:

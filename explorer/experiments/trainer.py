@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ import torch
 from explorer.experiments.distributed_alignment import PATIENCE_HOURS
 from explorer.experiments.tracking import Tracker, check_tracker, open_tracker
 from explorer.experiments.training_state import claim_folder, restore_state, write_state
-from explorer.provenance import hash_json
+from explorer.provenance import hash_json, replacing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -228,9 +227,8 @@ def _forget_later_metrics(path: Path, start: int) -> None:
         return
     *whole, _ = path.read_text(encoding="utf-8").split("\n")
     kept = [line for line in whole if _logged_step(line) <= start]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path, alone=True) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _logged_step(line: str) -> float:

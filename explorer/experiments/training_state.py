@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from explorer.provenance import write_json
+from explorer.provenance import replacing, write_json
 
 STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
@@ -76,11 +75,10 @@ def write_state(
         kept = scaler.state_dict()
         tensors |= {f"scaler.{name}": torch.tensor(kept[key], dtype=torch.float64) for name, key in SCALER.items()}
     path = folder / STATE_NAME
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # Tied weights would be refused as shared memory, so every tensor is copied; on the CPU, where there is room.
     contiguous = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
-    os.replace(temporary, path)
+    with replacing(path, alone=True) as temporary:
+        save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
 
 
 def restore_state(

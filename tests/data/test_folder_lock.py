@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from explorer.experiments.folder_lock import LOCK_NAME, locked
+from explorer.data.folder_lock import LOCK_NAME, locked
 from explorer.provenance import ROOT
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from explorer.experiments.folder_lock import locked
+from explorer.data.folder_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
