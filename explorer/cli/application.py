@@ -21,6 +21,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "embeddings", "evaluation", "features",
                    "fine_tuning", "generation", "naming", "pair_import", "training", "world")  # fmt: skip
 
+WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
+WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"
+"""In words what JSON has as null."""
+
 
 @application.callback()
 def explorer() -> None:
@@ -35,7 +39,9 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
         shown = value
-        if isinstance(value, float):
+        if value is None:
+            shown = WITHOUT_VALUE.get(key, "null") if not key.endswith("_auc") else WITHOUT_AUC
+        elif isinstance(value, float):
             shown = f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
         typer.echo(f"{key:<{width}}  {shown}")
 

@@ -23,7 +23,9 @@ from explorer.cli.structure_options import (
     BudgetSeconds,
     Estimator,
     Kernel,
+    LandmarkRows,
     Landmarks,
+    LandmarkUids,
     Precision,
     Samples,
     Scores,
@@ -92,6 +94,8 @@ def ad_store(
     estimator: Estimator = "auto",
     samples: Samples = None,
     landmarks: Landmarks = None,
+    landmark_rows: LandmarkRows = None,
+    landmark_uids: LandmarkUids = None,
     concepts: Annotated[
         Path | None, typer.Option(help="Text file of nouns, one a line; a caption's first is its stratum (stratified).")
     ] = None,
@@ -125,12 +129,14 @@ def ad_store(
     with worker_group(device) as workers:
         measurement = measure_store(
             store, feature_range=feature_range, alpha=alpha, convention=convention, sample=sample, seed=seed,
-            request=request, landmarks=trusted_landmarks(landmarks), concepts=nouns, caption_column=caption_column,
-            workers=workers,
+            request=request, landmarks=trusted_landmarks(landmarks, landmark_rows, landmark_uids), concepts=nouns,
+            caption_column=caption_column, workers=workers,
         )  # fmt: skip
         if workers.index == 0:
             if scores is not None:
-                write_scores(scores, measurement.difficulty, measurement.rows, measurement.report())
+                write_scores(
+                    scores, measurement.difficulty, measurement.rows, measurement.report(), uid=measurement.uids()
+                )
             emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments.distributed_alignment import ALONE, Workers
 from explorer.theory.intervals import area_under_curve
 
@@ -41,8 +42,8 @@ class Measurement:
     """int `[N]` positions of the measured pairs in the pair set."""
     uids: np.ndarray
     """str `[N]` uid of each measured pair."""
-    is_poison: np.ndarray
-    """bool `[N]` true flag of each measured pair."""
+    flags: PoisonFlags
+    """What is known of each measured pair's poison."""
     extractor: str
     """Name of the universal extractor."""
     split: str | None
@@ -53,13 +54,15 @@ class Measurement:
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD, its parts, standard errors, mean offset, AUC of poison, how it was done.
 
+        None stands for what nobody recorded: which pairs are poison, and with it every AUC.
+
         The standard errors of AD and its parts are about the population that the pairs are a sample of;
         ``estimator_standard_error`` is about structure AD of these pairs, and is 0 where it is exact.
         """
         return {
             **self.difficulty.summary(),
             **self.offset.summary(),
-            "poisoned_pairs": int(self.is_poison.sum()),
+            **self.flags.counts(),
             "extractor": self.extractor,
             "distances": self.distances,
             "split": self.split or "all",
@@ -68,11 +71,11 @@ class Measurement:
         }
 
     def poison_auc(self, score: str) -> float | None:
-        """Chance that a poisoned pair scores above a benign one; None where one of the groups is empty."""
+        """Chance that a pair known to be poison scores above one known to be benign; None where there are no such."""
         values = self.scores(score)
-        if self.is_poison.all() or not self.is_poison.any():
+        if not self.flags.comparable:
             return None
-        return area_under_curve(values[self.is_poison], values[~self.is_poison])
+        return area_under_curve(values[self.flags.poisoned], values[self.flags.benign])
 
     def scores(self, score: str) -> np.ndarray:
         """fp64 `[N]` values of one of ``SCORES``."""
@@ -137,7 +140,8 @@ def measure_labels(
     Only the extractor's image tower is used; a picture that several pairs share is encoded once.
 
     Raises:
-        ValueError: if the split has no pairs, or a pair has no label or a poisoned one no target.
+        ValueError: if the split has no pairs, a pair has no label or a poisoned one no target, or nobody recorded
+            whether a pair is poison: which class its picture shows is then unknown.
     """
     import torch
 
@@ -156,8 +160,14 @@ def measure_labels(
 
 def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the class each pair names and of the class its picture shows, int64 `[N]` each."""
-    named = _main_concept_names(table)
-    shown = np.where(table["is_poison"], table["target_concept"], named)
+    named, flags = _main_concept_names(table), PoisonFlags.of(table)
+    if not flags.recorded:
+        uid = table["uid"].iloc[int(np.flatnonzero(flags.unrecorded)[0])]
+        raise ValueError(
+            f"of pair {uid!r} nobody recorded whether it is poison, so that it is unknown which class its picture "
+            "shows: expected a flag for every pair (explorer import --poison-field)"
+        )
+    shown = np.where(flags.poisoned, table["target_concept"].fillna(""), named)
     for problem, names in (("no concept", named), ("no target concept", shown)):
         if (names == "").any():
             uid = table["uid"].iloc[int(np.flatnonzero(names == "")[0])]
@@ -245,7 +255,7 @@ class _SplitOfSet:
             computation=computation,
             rows=self.rows,
             uids=uids,
-            is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
+            flags=self.pair_set.flags[self.rows],
             extractor=self.extractor,
             split=self.split,
             distances=distances,

@@ -83,7 +83,11 @@ def test_ad_writes_every_pairs_scores(invoke, cifar_set, tmp_path):
     scores = tmp_path / "scores.parquet"
     printed = json.loads(invoke("ad", cifar_set, "--scores", scores, "--json").stdout)
     table = pandas.read_parquet(scores)
-    assert list(table) == ["row", "uid", "is_poison", "feature_distance", "structure_distance", "sample_ad"]
+    kept = ("feature_distance", "structure_distance", "sample_ad")
+    ranked = [f"{name}{end}" for name in kept for end in ("", "_rank", "_rank_last")]
+    assert list(table) == ["row", "uid", "is_poison", *ranked]
+    wrong = table[table["is_poison"]]
+    assert (wrong["feature_distance_rank"].unique(), wrong["feature_distance_rank_last"].unique()) == (1, 48), "tied"
     assert table["uid"].tolist() == pandas.read_parquet(cifar_set / "pairs.parquet")["uid"].tolist()
     assert table["row"].tolist() == list(range(248))
     assert table["sample_ad"].mean() == pytest.approx(printed["ad"])

@@ -126,7 +126,7 @@ def test_a_finished_import_is_done_and_no_other_one_takes_its_folder(source, tmp
         with pytest.raises(ValueError, match=f"made with another {named}: expected the same source and options"):
             import_pairs(source, tmp_path / "set", **options | changed)
     (tmp_path / "set" / QUARANTINE_NAME).write_bytes(b"another's")
-    with pytest.raises(ManifestError, match="quarantine.parquet has SHA-256"):
+    with pytest.raises(ManifestError, match=r"quarantine\.parquet has SHA-256"):
         import_pairs(source, tmp_path / "set", **options)
 
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from explorer.data.pair_set import PairSet
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments import features
 from explorer.experiments.alignment import measure
 from explorer.experiments.alignment_artefacts import (
     THUMBNAIL_SIZE,
     PairLosses,
-    descending_ranks,
     main_concepts,
     stratified_sample,
     thumbnail_sheet,
@@ -28,8 +28,14 @@ from explorer.experiments.alignment_description import (
     describe_measurement,
     significant,
 )
+from explorer.experiments.sample_scores import descending_ranks
 
 PAIRS, CONCEPTS, WIDTH = 60, ["cat", "dog", "hat", "tree"], 12
+
+
+def recorded(poisoned):
+    """Flags that are known of every pair."""
+    return PoisonFlags(poisoned=poisoned, benign=~poisoned)
 
 
 class Extractor:
@@ -157,16 +163,16 @@ def test_distribution_of_sample_ad_is_exact_at_every_stop(sets):
     assert len(entry["distributions"]["sample_ad"]) == len(ALPHA_STOPS)
     for alpha, stored in zip(ALPHA_STOPS, entry["distributions"]["sample_ad"], strict=True):
         scores = measured.difficulty.with_alpha(alpha).sample_ad.numpy()
-        expected = describe_distribution(scores, measured.is_poison)
+        expected = describe_distribution(scores, measured.flags)
         assert stored["auc"] == pytest.approx(expected["auc"], abs=1e-5)
         benign = stored["groups"]["benign"]
-        assert benign["quantiles"] == pytest.approx(np.quantile(scores[~measured.is_poison], SHARES), rel=1e-4)
+        assert benign["quantiles"] == pytest.approx(np.quantile(scores[measured.flags.benign], SHARES), rel=1e-4)
         low, high = stored["range"]
         assert sum(benign["density"]) * (high - low) / BINS == pytest.approx(1, rel=1e-2)
 
 
 def test_auc_of_a_distribution_counts_ties_half():
-    described = describe_distribution(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
+    described = describe_distribution(np.array([1.0, 2.0, 2.0, 3.0]), recorded(np.array([0, 0, 1, 1], bool)))
     assert described["auc"] == pytest.approx((2 + 1.5) / 4)
 
 
@@ -199,7 +205,8 @@ def test_no_set_is_refused(tmp_path):
 
 
 def test_ranks_count_from_the_highest_and_share_ties():
-    assert descending_ranks(np.array([0.1, 0.9, 0.5, 0.9])).tolist() == [4, 1, 3, 1]
+    ranks = descending_ranks(np.array([0.1, 0.9, 0.5, 0.9]))
+    assert (ranks["rank"].tolist(), ranks["rank_last"].tolist()) == ([4, 1, 3, 1], [4, 2, 3, 2])
 
 
 def test_thumbnails_stand_row_by_row():

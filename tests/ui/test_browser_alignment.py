@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments.alignment_description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
 from explorer.provenance import write_manifest
 from explorer.ui.context import AppSettings
@@ -27,17 +28,18 @@ pytestmark = [
 
 
 def describe_set(name, concepts, poisoned, recorded=True):
+    flags = PoisonFlags(poisoned=poisoned, benign=~poisoned if recorded else poisoned & False)
     generator = np.random.default_rng(concepts)
     feature = np.clip(generator.normal(0.4, 0.1, 200) + 0.4 * poisoned, 0, 1)
     structure = np.clip(generator.normal(0.15, 0.02, 200), 0, 1)
     mixtures = [alpha * feature + (1 - alpha) * structure for alpha in ALPHA_STOPS]
     return {
         "name": name,
-        "poisoned_concept_count": concepts,
+        "poisoned_concept_count": concepts if recorded else None,
         "poison_recorded": recorded,
         "data_hash": f"{concepts:016}:{0:016}",
         "pairs": 200,
-        "poisoned_pairs": int(poisoned.sum()),
+        **flags.counts(),
         "extractor": "tiny",
         "alignment_difficulty": {
             "feature_ad": feature.mean(),
@@ -58,9 +60,9 @@ def describe_set(name, concepts, poisoned, recorded=True):
         "alpha_stops": ALPHA_STOPS,
         "shares": SHARES,
         "distributions": {
-            "feature_distance": describe_distribution(feature, poisoned, (0.0, 1.0)),
-            "structure_distance": describe_distribution(structure, poisoned),
-            "sample_ad": [describe_distribution(mixture, poisoned) for mixture in mixtures],
+            "feature_distance": describe_distribution(feature, flags, (0.0, 1.0)),
+            "structure_distance": describe_distribution(structure, flags),
+            "sample_ad": [describe_distribution(mixture, flags) for mixture in mixtures],
         },
     }
 
