@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import re
 import sys
 from typing import Annotated, Any
 
@@ -52,6 +54,21 @@ def main() -> None:
         importlib.import_module(f"explorer.cli.{name}")
     try:
         application()
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+    # Arrow's and safetensors' own errors of a full disk are none of OSError's.
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError) and not is_disk_full(error):
+            raise
+        told = f"the disk is full: free some space and run the same again ({error})" if is_disk_full(error) else error
+        typer.echo(f"error: {told}", err=True)
         sys.exit(2)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, quota or allowed file size, whichever library reports it.
+
+    numpy says only how much of an array it could write.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return re.search(r"No space left on device|os error 28|quota exceeded|\d+ requested and \d+ written", str(error),
+                     re.IGNORECASE) is not None  # fmt: skip

@@ -48,10 +48,10 @@ def locked(folder: Path) -> Iterator[None]:
             break
         stream.close()  # the one before removed it between our opening and locking it
     with stream:
-        stream.truncate(0)
-        json.dump({"pid": os.getpid(), "machine": socket.gethostname()}, stream)
-        stream.flush()
         try:
+            stream.truncate(0)
+            json.dump({"pid": os.getpid(), "machine": socket.gethostname()}, stream)
+            stream.flush()
             yield
         finally:
             path.unlink(missing_ok=True)
