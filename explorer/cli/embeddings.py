@@ -63,16 +63,22 @@ def embed(
     split: Annotated[str, typer.Option(help="train or test, for kind cifar10.")] = "train",
     partition_size: Annotated[int, typer.Option(min=1, help="Source records of a partition.")] = 10_000,
     batch_size: BatchSize = 64,
+    size: Annotated[
+        int | None, typer.Option(help="Square pictures to so many pixels first, as import does; default: see README.")
+    ] = None,
     workers: Workers = 2,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Embed every usable pair in clip-retrieval's layout; run it again to resume."""
+    """Embed every usable pair in clip-retrieval's layout; run it again to resume.
+
+    AD of the store is that of `import --size N` where both read pictures of N pixels; `ad` and `ad-store` print them.
+    """
     from explorer.data.source_detection import open_source
     from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
 
     opened = open_source(source, kind=kind, caption_column=caption_column, split=split)
-    settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
+    settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size, size=size)
     encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     store = extract_embeddings(
         opened, out, encoder, settings, workers=workers, say=lambda line: typer.echo(line, err=True)

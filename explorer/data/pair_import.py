@@ -153,7 +153,7 @@ def square_thumbnail(image: np.ndarray, size: int) -> np.ndarray:
     scaled = tuple(size if side == min(sides) else int(size * side / min(sides)) for side in sides)
     left, top = (round((side - size) / 2) for side in scaled)
     resized = Image.fromarray(image).resize(scaled, Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
+    return np.array(resized.crop((left, top, left + size, top + size)))
 
 
 def mentioned_concepts(concepts: tuple[str, ...]) -> Callable[[str], list[str]]:

@@ -46,6 +46,8 @@ class Measurement:
     """What is known of each measured pair's poison."""
     extractor: str
     """Name of the universal extractor."""
+    pictures: str
+    """Which pixels were measured: how large the set's pictures are, and what the extractor reads."""
     split: str | None
     """The measured split; None for all pairs."""
     distances: str
@@ -64,6 +66,7 @@ class Measurement:
             **self.offset.summary(),
             **self.flags.counts(),
             "extractor": self.extractor,
+            "pictures": self.pictures,
             "distances": self.distances,
             "split": self.split or "all",
             **{f"{score}_auc": self.poison_auc(score) for score in SCORES},
@@ -99,7 +102,8 @@ def measure(
 
     Args:
         pair_set: the set or its folder; its features are cached beside it.
-        extractor: a universal extractor: ``name``, ``feature_range``, ``encode_images``, ``encode_texts``.
+        extractor: a universal extractor: ``name``, ``feature_range``, ``picture_size``, ``encode_images``,
+            ``encode_texts``.
         split: measure only this split; None measures all pairs.
         request: how to compute the structure distances; None is exact, on the CPU.
         landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
@@ -115,7 +119,7 @@ def measure(
     from explorer.theory.alignment_difficulty import feature_distance, paired_cosines
 
     check_composition(alpha, convention)
-    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
     features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor))
     image, text = (part[chosen.rows] for part in features)
     feature_range = tuple(extractor.feature_range)
@@ -149,7 +153,7 @@ def measure_labels(
     from explorer.theory.alignment_difficulty import one_hot_labels
 
     check_composition(alpha, "authors")
-    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
     labels, true_labels = class_labels(chosen.pair_set.table.iloc[chosen.rows])
     image = picture_features(chosen.pair_set, extractor, chosen.rows)
     distance = torch.from_numpy(labels != true_labels).double()
@@ -203,7 +207,7 @@ class _SplitOfSet:
     """The pairs that are measured."""
 
     pair_set: PairSet
-    extractor: str
+    extractor: Any
     rows: np.ndarray
     split: str | None
     trusted: np.ndarray | None
@@ -212,7 +216,7 @@ class _SplitOfSet:
     @staticmethod
     def choose(
         pair_set: PairSet | Path | str,
-        extractor: str,
+        extractor: Any,
         split: str | None,
         landmarks: LandmarkList | None,
         request: StructureRequest | None,
@@ -256,10 +260,23 @@ class _SplitOfSet:
             rows=self.rows,
             uids=uids,
             flags=self.pair_set.flags[self.rows],
-            extractor=self.extractor,
+            extractor=self.extractor.name,
+            pictures=pictures_in_words(self.pair_set, self.extractor.picture_size),
             split=self.split,
             distances=distances,
         )
+
+
+def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:
+    """Which pixels of a set an extractor sees that reads squares of ``reads`` pixels (None: not known)."""
+    height, width = pair_set.images.shape[1:3]
+    told = f"{width} x {height} pixels"
+    if reads is None or (height, width) == (reads, reads):
+        return told
+    told += f", resized to the {reads} x {reads} that the extractor reads"
+    if "fingerprint" in pair_set.manifest["config"]:
+        told += f"; import with --size {reads} for the pixels that embed reads"
+    return told
 
 
 def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:

@@ -123,7 +123,7 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
     base = None if whole or named is None else Path(named)
     count, concepts = 0, ()
     try:
-        count, concepts = _poison(config)
+        count, concepts = poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
     problem = problem or contents.problem
@@ -243,13 +243,17 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
         problem = f"config in its manifest is {config!r}, expected an object"
     if problem is not None:
         raise ValueError(f"{path.name} cannot stand on {base.name}: {problem}")
-    config = config | {"base": _name_of_base(path, base)}
-    place = _manifest_path(path)
+    return write_down(found, {"base": _name_of_base(path, base)})
+
+
+def write_down(found: Checkpoint, changes: dict[str, Any]) -> Checkpoint:
+    """Change entries of ``config`` in a checkpoint's manifest, which is made if need be."""
+    config, place = found.manifest.get("config") or {}, _manifest_path(found.folder)
     try:
-        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config})
+        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config | changes})
     except OSError as error:
         raise ValueError(f"{place} cannot be written: {error.strerror}") from error
-    return read_checkpoint(path)
+    return read_checkpoint(found.folder)
 
 
 def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
@@ -349,7 +353,7 @@ def _joint_hash(hashes: dict[str, str]) -> str:
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
 
 
-def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+def poison_in(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     """C_P and the poisoned concepts' names from a manifest's ``config["poison"]``."""
     poison = config.get("poison") or {}
     concepts = poison.get("concepts", 0) if isinstance(poison, dict) else poison

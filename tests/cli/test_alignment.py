@@ -21,6 +21,7 @@ from explorer.models.universal_extractor import UniversalExtractor
 class RedExtractor:
     """Class number from a picture's red value or a caption's class name, as a one-hot direction."""
 
+    picture_size = None
     name = "red"
     identity = "1" * 64
     feature_range = (0.0, 1.0)

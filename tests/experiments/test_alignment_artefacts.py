@@ -42,6 +42,7 @@ class Extractor:
     name = "random"
     identity = "random"
     feature_range = (-0.4, 0.6)
+    picture_size = None
 
 
 def make_table(poisoned):
