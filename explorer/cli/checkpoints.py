@@ -1,5 +1,4 @@
-"""``explorer checkpoints | set-base | record-poison | fetch``: what the registry finds, what stands on what, and what
-is known of its poison; and the hub on request."""
+"""``explorer checkpoints | set-base | record-poison | fetch``: the registry, bases, known poison, the hub."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import explorer.cli.pair_import
 from explorer.cli.application import application
 from explorer.data.pair_set import PairSet
 from explorer.experiments.embedding_benchmark import write_benchmark_shard
+from explorer.experiments.embedding_store import EmbeddingStore
 from explorer.models.universal_extractor import UniversalExtractor
 
 OURS = ("--extractor", explorer.cli.embeddings.DEFAULT_EXTRACTOR)
@@ -66,6 +67,10 @@ def test_embed_then_measure(shard, tmp_path):
     sampled = run("ad-store", tmp_path / "store", *options)
     assert pandas.read_parquet(scores)["sample_ad"].mean() == pytest.approx(sampled["ad"])
     assert pandas.read_parquet(scores)["row"].is_monotonic_increasing
+    uids = EmbeddingStore.open(tmp_path / "store").metadata()["uid"].tolist()
+    assert pandas.read_parquet(scores)["uid"].tolist() == [uids[row] for row in pandas.read_parquet(scores)["row"]]
+    run("ad-store", tmp_path / "store", "--scores", tmp_path / "all.parquet")
+    assert pandas.read_parquet(tmp_path / "all.parquet")["uid"].tolist() == uids
     assert (sampled["n"], sampled["seed"], sampled["feature_range"]) == (5, 1, [0.5, 0.9])
     assert "structure_ad" in invoke("ad-store", tmp_path / "store").stdout
     assert (measured["estimator"], measured["precision"], measured["workers"]) == ("exact", "fp32", 1)
