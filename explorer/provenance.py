@@ -5,9 +5,11 @@ Below every floor: only the standard library, importable from anywhere in the pa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Collection, Iterator
@@ -68,6 +70,17 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, quota or allowed file size, whichever library reports it.
+
+    numpy says only how much of an array it could write.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return re.search(r"No space left on device|os error 28|quota exceeded|\d+ requested and \d+ written", str(error),
+                     re.IGNORECASE) is not None  # fmt: skip
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
-import re
 import sys
 from typing import Annotated, Any
 
 import typer
+
+from explorer.provenance import is_disk_full
 
 application = typer.Typer(
     name="explorer",
@@ -61,14 +61,3 @@ def main() -> None:
         told = f"the disk is full: free some space and run the same again ({error})" if is_disk_full(error) else error
         typer.echo(f"error: {told}", err=True)
         sys.exit(2)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space, quota or allowed file size, whichever library reports it.
-
-    numpy says only how much of an array it could write.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
-    return re.search(r"No space left on device|os error 28|quota exceeded|\d+ requested and \d+ written", str(error),
-                     re.IGNORECASE) is not None  # fmt: skip

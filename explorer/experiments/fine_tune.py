@@ -153,9 +153,12 @@ def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> d
         unet.half().save_pretrained(folder / "unet", safe_serialization=True)
         manifest = finish_checkpoint(folder, config, **facts)
         check_new_folder(output)
-        output.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
-            path.replace(output / path.name)
+        try:
+            folder.replace(output)  # at once: a kill never leaves half of it
+        except OSError:  # hidden files lie there, or it is another file system
+            output.mkdir(exist_ok=True)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+                path.replace(output / path.name)
     return manifest
 
 

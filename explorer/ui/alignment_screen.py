@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.provenance import ManifestError, hash_json
+from explorer.provenance import ManifestError, hash_json, is_disk_full
 from explorer.ui.alignment_calculators import build_calculators
 from explorer.ui.context import PRECOMPUTE_HINT, AppContext
 from explorer.ui.implosion_payload import PAPER_TABLE
@@ -164,6 +164,8 @@ def _measure_on_screen(
         entry = measure_folder(context, folder, convention)
     except Exception as error:  # whatever it is, the page must not go on saying that it works
         known = isinstance(error, (ValueError, OSError))
+        if is_disk_full(error):
+            error = OSError(f"the disk is full, where the set lies: free some space and measure again ({error})")
         told = str(error) if known else f"{type(error).__name__}: {error}"
         if not known:
             logging.getLogger(__name__).exception("A pair set could not be measured")

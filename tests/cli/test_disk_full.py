@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
-from explorer.cli.application import is_disk_full
-from explorer.provenance import ROOT
+from explorer.provenance import ROOT, is_disk_full
 
 
 def in_a_small_file_system(folder, script):

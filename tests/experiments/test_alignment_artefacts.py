@@ -200,6 +200,31 @@ def test_sample_of_nothing_is_refused():
         stratified_sample(make_table(0), 0, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("known", "counts", "words"),
+    [
+        (0, (None, None, 60), "which of them are poison, nobody recorded"),
+        (20, (10, 10, 40), "10 of 10 known to be poisoned, "),
+    ],
+)
+def test_what_nobody_recorded_is_null_in_the_graphs(tmp_path, known, counts, words):
+    table = make_table(10)
+    for name in ("is_poison", "poisoned_concept", "target_concept"):
+        table[name] = table[name].astype(object).where(np.arange(PAIRS) < known, None)
+    images = np.zeros((PAIRS, 16, 16, 3), np.uint8)
+    pair_set = PairSet.write(tmp_path / "set", table, images, config={}, seed=0)
+    write_alignment_artefacts(tmp_path, {"set": pair_set}, Extractor(), sample_size=PAIRS, neighbours=3, split=None)
+    graphs = json.loads((tmp_path / "graphs.json").read_text())
+    stored = graphs["set"]
+    assert (stored["poisoned_pairs"], stored["benign_pairs"], stored["unrecorded_pairs"]) == counts
+    assert (stored["poisoned_concept_count"], stored["poison_recorded"]) == (None, False)
+    assert graphs["samples"]["is_poison"] == [*(int(row < 10) for row in range(known)), *[None] * (PAIRS - known)]
+    assert graphs["samples"]["target_concept"][known:] == [None] * (PAIRS - known)
+    assert words in graphs["sampling"]["method"]
+    entry = json.loads((tmp_path / "alignment.json").read_text())["sets"][0]
+    assert (entry["distributions"]["feature_distance"]["auc"] is None) == (known == 0)
+
+
 def test_no_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="got no pair set"):
         write_alignment_artefacts(tmp_path, {}, Extractor())

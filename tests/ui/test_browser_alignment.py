@@ -72,7 +72,8 @@ def describe_graphs():
     scores = {name: generator.random(PAIRS).round(3).tolist() for name in
               ("feature_distance", "structure_distance", "sample_ad")}  # fmt: skip
     ranks = {f"{name}_rank": list(range(1, PAIRS + 1)) for name in scores}
-    is_poison = [int(row < 8) for row in range(PAIRS)]
+    ranks |= {f"{name}_rank_last": [180, *range(2, PAIRS + 1)] for name in scores}
+    is_poison = [*(int(row < 8) for row in range(PAIRS - 1)), None]
 
     def side():
         near = [generator.permutation([other for other in range(PAIRS) if other != row])[:NEIGHBOURS].tolist()
@@ -97,8 +98,8 @@ def describe_graphs():
             "concepts": [["hat"]] * PAIRS,
             "main_concept": ["turtle" if row < 8 else "hat" for row in range(PAIRS)],
             "is_poison": is_poison,
-            "poisoned_concept": ["turtle" if flag else "" for flag in is_poison],
-            "target_concept": ["hat" if flag else "" for flag in is_poison],
+            "poisoned_concept": [None if flag is None else "turtle" if flag else "" for flag in is_poison],
+            "target_concept": [None if flag is None else "hat" if flag else "" for flag in is_poison],
             "loss": [0.1 * row for row in range(PAIRS)],
             **scores,
             **ranks,
@@ -270,6 +271,21 @@ def test_alpha_recomposes_ad_on_the_page(page):
     page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_told(page):
+    from playwright.sync_api import expect
+
+    open_tab(page, "Graphs")
+    legend = page.locator(".graph-legend")
+    expect(legend).to_contain_text("■ poison not recorded (1)")
+    expect(legend).to_contain_text("● benign (15)")
+    page.locator(".graph-search").fill(f"pair-{PAIRS - 1}")
+    page.locator(".pair-button").first.click()
+    expect(page.locator(".graph-inspector .kind-badge")).to_have_text("■ poison not recorded")
+    page.locator(".graph-search").fill("turtle")
+    page.locator(".pair-button").first.click()
+    expect(page.locator(".inspector-scores")).to_contain_text("1–180 (tied)")
 
 
 def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):

@@ -38,8 +38,9 @@ function scorePanel(score, label, words) {
 }
 
 function groups(stored, colours) {
-  return Object.entries(PAIR_KINDS).filter(([kind]) => stored.groups[kind])
-    .map(([kind, { words }]) => ({ name: words, colour: colours[kind], ...stored.groups[kind] }));
+  const kinds = Object.keys(PAIR_KINDS).filter((kind) => stored.groups[kind]);
+  const name = (kind) => (kinds.length === 1 && kind === 'unrecorded' ? 'all pairs' : PAIR_KINDS[kind].words);
+  return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], ...stored.groups[kind] }));
 }
 
 function histogramTraces(found, stored, reference, colours) {

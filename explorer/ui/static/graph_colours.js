@@ -1,7 +1,7 @@
 // How points are coloured, and the legend that says so.
 
 import { count, node, number, theme } from './charts.js';
-import { PAIR_KINDS, pairKind } from './poison.js';
+import { PAIR_KINDS, kindsOf, pairKind } from './poison.js';
 
 export const COLOURINGS = [
   ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y) of the pair'],
@@ -45,9 +45,8 @@ export function markers(data, colouring, focus) {
 
 export function renderLegend(root, data, colouring, focus) {
   const { samples } = data;
-  const kinds = Object.entries(PAIR_KINDS).map(([kind, { mark, words }]) => ({ kind, text: `${mark} ${words}`,
-    size: samples.uid.filter((_, row) => pairKind(samples, row) === kind).length }))
-    .filter(({ size, kind }) => size || (kind !== 'unrecorded' && !samples.is_poison.includes(null)));
+  const kinds = Object.keys(PAIR_KINDS).filter((kind) => kindsOf(samples).includes(kind)).map((kind) => ({
+    kind, text: `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`, size: samples.uid.filter((_, row) => pairKind(samples, row) === kind).length }));
   const shapes = node('span', { class: 'note' }, kinds.map(({ text }) => text).join('  '));
   if (colouring === 'kind') {
     root.replaceChildren(...kinds.map(({ kind, text, size }) =>

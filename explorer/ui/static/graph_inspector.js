@@ -1,7 +1,7 @@
 // The inspector of one pair, the list of biggest movers, the list of selected pairs.
 
 import { count, node, number } from './charts.js';
-import { PAIR_KINDS, pairKind, pairWords } from './poison.js';
+import { PAIR_KINDS, kindsOf, pairKind, pairWords } from './poison.js';
 
 const SCORES = [
   ['feature_distance', 'D_img:txt', 'feature distance of caption and picture'],
@@ -110,9 +110,8 @@ export function renderChosen(root, data, chosen, selected, inspect) {
 
 export function chosenSummary({ samples }, chosen) {
   const rows = [...chosen];
-  const kinds = Object.keys(PAIR_KINDS).map((kind) => [kind, rows.filter((row) => pairKind(samples, row) === kind).length]);
-  const parts = kinds.filter(([kind, size]) => size || (kind !== 'unrecorded' && !samples.is_poison.includes(null)))
-    .map(([kind, size]) => `${count(size)} ${PAIR_KINDS[kind].words}`).join(', ');
+  const parts = kindsOf(samples).map((kind) =>
+    `${count(rows.filter((row) => pairKind(samples, row) === kind).length)} ${PAIR_KINDS[kind].words}`).join(', ');
   const mean = (key) => number(rows.reduce((sum, row) => sum + samples[key][row], 0) / rows.length, 3);
   return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${parts}; `
     + `means: D_img:txt ${mean('feature_distance')}, D_s ${mean('structure_distance')}, AD ${mean('sample_ad')}`;

@@ -25,6 +25,12 @@ export const PAIR_KINDS = {
   unrecorded: { mark: '■', symbol: 'square', size: 8, words: 'poison not recorded' },
 };
 
+// The kinds that a set's pairs can be told apart by: none is counted, not even as 0, of which nothing is known.
+export function kindsOf(samples) {
+  const known = samples.is_poison.some((flag) => flag !== null);
+  return [...(known ? ['poisoned', 'benign'] : []), ...(samples.is_poison.includes(null) ? ['unrecorded'] : [])];
+}
+
 export function pairKind(samples, row) {
   const flag = samples.is_poison[row];
   if (flag === null) return 'unrecorded';
