@@ -151,7 +151,9 @@ def write_files(
     with replacing(folder / IMAGES_NAME, alone=True) as temporary, open(temporary, "wb") as stream:
         np.save(stream, images, allow_pickle=False)
     flags = PoisonFlags.of(table)
-    stored = table.astype({"is_poison": "bool" if flags.recorded else "boolean"})
+    stored = table.astype({"is_poison": "boolean"})
+    if flags.recorded:
+        stored = stored.astype({"is_poison": "bool"})
     with replacing(folder / PAIRS_NAME, alone=True) as temporary:
         stored.to_parquet(temporary, index=False)
     counts = {"pairs": len(table), "pictures": len(images), **flags.counts()}
