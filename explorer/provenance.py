@@ -5,12 +5,15 @@ Below every floor: importable from anywhere in the package.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -50,15 +53,41 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
+@contextmanager
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A path beside ``path`` to write to: it takes the place of ``path`` when the block ends.
+
+    A reader never sees half a file, and a block that fails, as on a full disk, leaves nothing behind.
+
+    Args:
+        alone: nobody else writes ``path`` meanwhile. Every attempt then has the same name, so that what a killed one
+            left is replaced.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    attempt = "" if alone else f".{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}{attempt}.part")
     try:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, quota or allowed file size, whichever library reports it.
+
+    numpy says only how much of an array it could write.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return re.search(r"No space left on device|os error 28|quota exceeded|\d+ requested and \d+ written", str(error),
+                     re.IGNORECASE) is not None  # fmt: skip
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by atomic rename, so that a reader never sees half a file; a failure leaves nothing behind."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_manifest(

@@ -22,7 +22,9 @@ from explorer.cli.structure_options import (
     BudgetSeconds,
     Estimator,
     Kernel,
+    LandmarkRows,
     Landmarks,
+    LandmarkUids,
     Precision,
     Samples,
     Scores,
@@ -47,6 +49,8 @@ def alignment_difficulty(
     estimator: Estimator = "auto",
     samples: Samples = None,
     landmarks: Landmarks = None,
+    landmark_rows: LandmarkRows = None,
+    landmark_uids: LandmarkUids = None,
     budget_seconds: BudgetSeconds = None,
     budget_memory: BudgetMemory = None,
     precision: Precision = "fp32",
@@ -61,6 +65,8 @@ def alignment_difficulty(
     Without a budget it is exact wherever memory allows. `torchrun --nproc-per-node N -m explorer ad SET` shares the
     work among N processes.
     """
+    import pyarrow
+
     from explorer.experiments.alignment import measure, measure_labels
     from explorer.experiments.distributed_alignment import worker_group
     from explorer.experiments.sample_scores import check_scores_path, write_scores
@@ -74,7 +80,7 @@ def alignment_difficulty(
     if scores is not None:
         check_scores_path(scores)
     common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
-    common["landmarks"] = trusted_landmarks(landmarks)
+    common["landmarks"] = trusted_landmarks(landmarks, landmark_rows, landmark_uids)
     with worker_group(device) as workers:  # which also gives every process its own GPU
         encoder = chosen_extractor(
             extractor, open_clip, weights, feature_range, device, needs_range=not labels, pretrained_tag=pretrained_tag
@@ -86,10 +92,10 @@ def alignment_difficulty(
         if workers.index == 0:
             cost = measurement.computation.cost_report()
             if scores is not None:
-                uids = measurement.uids.tolist()
+                flags = pyarrow.array(measurement.flags.as_list(), pyarrow.bool_())
                 write_scores(
-                    scores, measurement.difficulty, measurement.rows, measurement.report(), uid=uids,
-                    is_poison=measurement.is_poison,
+                    scores, measurement.difficulty, measurement.rows, measurement.report(),
+                    uid=measurement.uids.tolist(), is_poison=flags,
                 )  # fmt: skip
             emit({"set": str(pair_set), **measurement.report(), **cost}, as_json)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from explorer.provenance import is_disk_full
+
 application = typer.Typer(
     name="explorer",
     no_args_is_help=True,
@@ -20,6 +22,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "embeddings", "evaluation", "features",
                    "fine_tuning", "generation", "naming", "pair_import", "training", "world")  # fmt: skip
+
+WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
+WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"
+"""In words what JSON has as null."""
 
 
 @application.callback()
@@ -35,7 +41,9 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
         shown = value
-        if isinstance(value, float):
+        if value is None:
+            shown = WITHOUT_VALUE.get(key, "null") if not key.endswith("_auc") else WITHOUT_AUC
+        elif isinstance(value, float):
             shown = f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
         typer.echo(f"{key:<{width}}  {shown}")
 
@@ -47,6 +55,10 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         application()
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+    # Arrow's and safetensors' own errors of a full disk are none of OSError's.
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError) and not is_disk_full(error):
+            raise
+        told = f"the disk is full: free some space and run the same again ({error})" if is_disk_full(error) else error
+        typer.echo(f"error: {told}", err=True)
         sys.exit(2)

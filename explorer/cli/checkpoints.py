@@ -1,4 +1,4 @@
-"""``explorer checkpoints | set-base | fetch``: what the registry finds, what stands on what, and the hub on request."""
+"""``explorer checkpoints | set-base | record-poison | fetch``: the registry, bases, known poison, the hub."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from explorer.cli.application import AsJson, application, emit
 from explorer.models.checkpoint_contents import KIND_NAMES
 from explorer.models.checkpoints import Checkpoint, scan_checkpoints, set_base, validate
 from explorer.models.model_families import FAMILY_NAMES
+from explorer.models.poison_record import record_poison
 from explorer.provenance import ROOT
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
@@ -52,6 +53,34 @@ def set_base_command(
     emit(_as_entry(set_base(checkpoint, base)), as_json)
 
 
+@application.command("record-poison")
+def record_poison_command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder, or a single file or LoRA (.safetensors).")],
+    none: Annotated[bool, typer.Option("--none", help="Its training data is known to hold no poison.")] = False,
+    concepts: Annotated[Path | None, typer.Option(help="Text file of the poisoned concepts, one a line.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="C_P, where the concepts' names are not known.")] = None,
+    unknown: Annotated[bool, typer.Option("--unknown", help="Take back what was recorded.")] = False,
+    attack: Annotated[
+        str, typer.Option(help="Kind of poison, for the reader: dirty-label, clean-label ...")
+    ] = "unnamed",
+    replace: Annotated[bool, typer.Option("--replace", help="Write over another record.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write down in a checkpoint's manifest what is known of the poison in its training data."""
+    from explorer.data.pair_import import read_concepts
+
+    if sum((none, concepts is not None, count is not None, unknown)) != 1:
+        raise ValueError("expected one of --none, --concepts FILE, --count N and --unknown")
+    poison: dict[str, Any] | None = {"kind": attack, "concepts": count}
+    if none:
+        poison = {"kind": "none", "concepts": 0}
+    elif unknown:
+        poison = None
+    elif concepts is not None:
+        poison = {"kind": attack, "concepts": list(dict.fromkeys(read_concepts(concepts)))}
+    emit(_as_entry(record_poison(checkpoint, poison, replace=replace or unknown)), as_json)
+
+
 @application.command("fetch")
 def fetch(
     hub_id: Annotated[str, typer.Argument(help="owner/name or owner/name@revision.")],
@@ -75,6 +104,12 @@ def _as_line(checkpoint: Checkpoint) -> str:
     )
 
 
+def _names(checkpoint: Checkpoint) -> list[str] | None:
+    """None where they are not recorded, be it that only their number is."""
+    named = len(checkpoint.poisoned_concepts) == checkpoint.poisoned_concept_count
+    return list(checkpoint.poisoned_concepts) if checkpoint.poison_recorded and named else None
+
+
 def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "name": checkpoint.name,
@@ -87,5 +122,6 @@ def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
         "size_bytes": checkpoint.size_bytes,
         "hash": checkpoint.hash,
         "poisoned_concept_count": checkpoint.poisoned_concept_count if checkpoint.poison_recorded else None,
-        "poisoned_concepts": list(checkpoint.poisoned_concepts),
+        "poison_recorded": checkpoint.poison_recorded,
+        "poisoned_concepts": _names(checkpoint),
     }

@@ -33,7 +33,9 @@ from explorer.cli.structure_options import (
     BudgetSeconds,
     Estimator,
     Kernel,
+    LandmarkRows,
     Landmarks,
+    LandmarkUids,
     Precision,
     Samples,
     Scores,
@@ -64,17 +66,23 @@ def embed(
     uid: UidField = None,
     partition_size: Annotated[int, typer.Option(min=1, help="Source records of a partition.")] = 10_000,
     batch_size: BatchSize = 64,
+    size: Annotated[
+        int | None, typer.Option(help="Square pictures to so many pixels first, as import does; default: see README.")
+    ] = None,
     workers: Workers = 2,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Embed every usable pair in clip-retrieval's layout; run it again to resume."""
+    """Embed every usable pair in clip-retrieval's layout; run it again to resume.
+
+    AD of the store is that of `import --size N` where both read pictures of N pixels; `ad` and `ad-store` print them.
+    """
     from explorer.data.pair_counts import COUNTED
     from explorer.data.source_detection import open_source
     from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
 
     opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
-    settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size)
+    settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size, size=size)
     encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     store = extract_embeddings(
         opened, out, encoder, settings, workers=workers, say=lambda line: typer.echo(line, err=True)
@@ -97,6 +105,8 @@ def ad_store(
     estimator: Estimator = "auto",
     samples: Samples = None,
     landmarks: Landmarks = None,
+    landmark_rows: LandmarkRows = None,
+    landmark_uids: LandmarkUids = None,
     concepts: Annotated[
         Path | None, typer.Option(help="Text file of nouns, one a line; a caption's first is its stratum (stratified).")
     ] = None,
@@ -130,12 +140,14 @@ def ad_store(
     with worker_group(device) as workers:
         measurement = measure_store(
             store, feature_range=feature_range, alpha=alpha, convention=convention, sample=sample, seed=seed,
-            request=request, landmarks=trusted_landmarks(landmarks), concepts=nouns, caption_column=caption,
-            workers=workers,
+            request=request, landmarks=trusted_landmarks(landmarks, landmark_rows, landmark_uids), concepts=nouns,
+            caption_column=caption, workers=workers,
         )  # fmt: skip
         if workers.index == 0:
             if scores is not None:
-                write_scores(scores, measurement.difficulty, measurement.rows, measurement.report())
+                write_scores(
+                    scores, measurement.difficulty, measurement.rows, measurement.report(), uid=measurement.uids()
+                )
             emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)
 
 

@@ -38,12 +38,11 @@ def generate_command(
     as_json: AsJson = False,
 ) -> None:
     """Generate images and word maps; the settings are inside each PNG (text chunk)."""
-    from explorer.data.new_folder import check_new_folder
     from explorer.experiments.generation import GenerationRequest, compare
-    from explorer.experiments.generation_files import save_generations
+    from explorer.experiments.generation_files import check_folder, save_generations
     from explorer.models.pipelines import load_pipeline
 
-    check_new_folder(out, "--out")
+    check_folder(out, "--out")
     request = GenerationRequest(
         prompt=prompt,
         seed=seed,

@@ -35,18 +35,35 @@ def import_command(
     image: ImageField = None,
     caption: CaptionField = None,
     uid: UidField = None,
+    poison_field: Annotated[
+        str | None, typer.Option(help="Field that says which pairs are poison: true/false, 1/0, yes/no; null: unknown.")
+    ] = None,
+    poisoned_concept_field: Annotated[
+        str | None, typer.Option(help="Field of the concept that a poison pair poisons.")
+    ] = None,
+    target_field: Annotated[
+        str | None, typer.Option(help="Field of the concept that a poison pair's picture shows.")
+    ] = None,
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> None:
-    """Resize and crop a source's usable pairs into a pair set; the unusable go to quarantine.parquet."""
+    """Resize and crop a source's usable pairs into a pair set; the unusable go to quarantine.parquet.
+
+    Without --poison-field it is recorded of no pair whether it is poison. A finished import is not made again.
+    """
     from explorer.data.pair_counts import COUNTED
     from explorer.data.pair_import import import_pairs, read_concepts
+    from explorer.data.poison_flags import PoisonFields
     from explorer.data.quarantine import count_reasons
     from explorer.data.source_detection import open_source
 
     opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
     nouns = () if concepts is None else read_concepts(concepts)
-    made, quarantined = import_pairs(opened, out, size=size, concepts=nouns, workers=workers)
+    made, quarantined = import_pairs(
+        opened, out, size=size, concepts=nouns, workers=workers,
+        poison=PoisonFields(flag=poison_field, concept=poisoned_concept_field, target=target_field),
+        say=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
     emit(
         {
             "folder": str(out),
@@ -55,6 +72,7 @@ def import_command(
             "pairs": len(made),
             "quarantined": count_reasons(quarantined),
             **{name: made.manifest["config"][name] for name in (*COUNTED, "left_out")},
+            **made.flags.counts(),
             "pairs_without_concept": int((made.table["concepts"].str.len() == 0).sum()),
             "data_hash": made.data_hash,
         },

@@ -17,6 +17,8 @@ Landmarks = Annotated[
     Path | None,
     typer.Option(help="Text file of trusted pairs, a row number or a uid a line, that estimator landmarks draws from."),
 ]
+LandmarkRows = Annotated[Path | None, typer.Option(help="The same, whose lines are row numbers, counted from 0.")]
+LandmarkUids = Annotated[Path | None, typer.Option(help="The same, whose lines are uids, be they numbers.")]
 BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds that structure AD may take.")]
 BudgetMemory = Annotated[float | None, typer.Option(help="Gigabytes it may take beside the features, in each process.")]
 Precision = Annotated[str, typer.Option(help="Operands of the products: fp16, fp32 or fp64.")]
@@ -42,8 +44,15 @@ def structure_request(*, budget_memory: float | None, **options: Any) -> Structu
     return StructureRequest(budget_bytes=None if budget_memory is None else budget_memory * 1e9, **options)
 
 
-def trusted_landmarks(path: Path | None) -> LandmarkList | None:
-    """The landmarks that the file names; None without a file, for all pairs."""
+def trusted_landmarks(either: Path | None, rows: Path | None, uids: Path | None) -> LandmarkList | None:
+    """The landmarks that the file of one of the three options names; None without a file, for all pairs.
+
+    Raises:
+        ValueError: if several files are given, or as ``read_landmarks``.
+    """
     from explorer.experiments.trusted_landmarks import read_landmarks
 
-    return None if path is None else read_landmarks(path)
+    given = [(path, by_uid) for path, by_uid in ((either, None), (rows, False), (uids, True)) if path is not None]
+    if len(given) > 1:
+        raise ValueError("expected one of --landmarks, --landmark-rows and --landmark-uids")
+    return read_landmarks(*given[0]) if given else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.data.folder_lock import locked
 from explorer.data.new_folder import check_new_folder
-from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, write_manifest
+from explorer.data.poison_flags import PoisonFlags
+from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, replacing, write_manifest
 
 if TYPE_CHECKING:
     import pandas
@@ -40,8 +42,9 @@ class PairSet:
     """Where the three files lie."""
     table: pandas.DataFrame
     """One row a pair, at least the columns ``COLUMNS``: uid (str, unique), caption (str), concepts (list of str: the
-    mentioned nouns, the main one first), image_index (int: row of ``images``), is_poison (bool), poisoned_concept and
-    target_concept (str, empty for benign pairs), split (``train``, ``test``, or as an import's source names it)."""
+    mentioned nouns, the main one first), image_index (int: row of ``images``), is_poison (bool, null where nobody
+    recorded it), poisoned_concept and target_concept (str, empty for benign pairs, null where not recorded), split
+    (``train``, ``test``, or as an import's source names it)."""
     images: np.ndarray
     """uint8 ``[pictures, height, width, 3]``, memory-mapped."""
     manifest: dict[str, Any]
@@ -54,11 +57,15 @@ class PairSet:
         """Identifies captions and pictures: the SHA-256 of both files, joined."""
         return ":".join(self.manifest["files"][name][:16] for name in (PAIRS_NAME, IMAGES_NAME))
 
+    @cached_property
+    def flags(self) -> PoisonFlags:
+        """What is known of every pair: that it is poison, that it is benign, or nothing."""
+        return PoisonFlags.of(self.table)
+
     @property
     def poison_recorded(self) -> bool:
-        """Whether it is known which pairs are poison, be it none: of a user's imported pairs it is not."""
-        config = self.manifest["config"]
-        return config.get("poison_recorded", "fingerprint" not in config)  # imports have had one from the start
+        """Whether it is known of every pair whether it is poison: of a user's imported pairs it need not be."""
+        return self.flags.recorded
 
     @property
     def training_rows(self) -> np.ndarray:
@@ -98,7 +105,7 @@ class PairSet:
         check_files(folder, manifest, [PAIRS_NAME])
         if IMAGES_NAME not in manifest["files"]:
             raise ManifestError(f"the manifest in {folder} lists no {IMAGES_NAME}: expected its SHA-256 under files")
-        table = pandas.read_parquet(folder / PAIRS_NAME)
+        table = _with_what_is_known(pandas.read_parquet(folder / PAIRS_NAME), manifest["config"])
         images = np.load(folder / IMAGES_NAME, mmap_mode="r", allow_pickle=False)
         _check(table, len(images), folder)
         return PairSet(folder=folder, table=table, images=images, manifest=manifest)
@@ -115,24 +122,45 @@ class PairSet:
         """Write a pair set and open it. The manifest comes last, so that a cut-off write is never taken for a set.
 
         Raises:
-            ValueError: if ``folder`` is not free (:func:`check_free`), or as in :meth:`load`.
+            ValueError: if ``folder`` is not free (:func:`check_free`), another process writes there, or as in
+                :meth:`load`.
         """
         folder = Path(folder)
         _check(table, len(images), folder)
-        claim(folder)
-        temporary = folder / f".{IMAGES_NAME}.{os.getpid()}"
-        with open(temporary, "wb") as stream:
-            np.save(stream, images, allow_pickle=False)
-        os.replace(temporary, folder / IMAGES_NAME)
-        table.to_parquet(folder / PAIRS_NAME, index=False)
-        counts = {
-            "pairs": len(table),
-            "pictures": len(images),
-            "poisoned_pairs": int(table["is_poison"].sum()),
-        }
-        write_manifest(folder, kind=KIND, config=config, seed=seed, files=[PAIRS_NAME, IMAGES_NAME], counts=counts)
-        (folder / UNFINISHED_NAME).unlink(missing_ok=True)
-        return PairSet.load(folder)
+        check_free(folder)
+        with locked(folder):
+            return write_files(folder, table, images, config=config, seed=seed)
+
+
+def write_files(
+    folder: Path,
+    table: pandas.DataFrame,
+    images: np.ndarray,
+    *,
+    config: dict[str, Any],
+    seed: int | None,
+    beside: tuple[str, ...] = (),
+) -> PairSet:
+    """:meth:`PairSet.write` for whoever holds the folder's lock.
+
+    Args:
+        beside: names of further files in ``folder`` that the manifest is to vouch for.
+    """
+    _check(table, len(images), folder)
+    claim(folder)
+    with replacing(folder / IMAGES_NAME, alone=True) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, images, allow_pickle=False)
+    flags = PoisonFlags.of(table)
+    stored = table.astype({"is_poison": "boolean"})
+    if flags.recorded:
+        stored = stored.astype({"is_poison": "bool"})
+    with replacing(folder / PAIRS_NAME, alone=True) as temporary:
+        stored.to_parquet(temporary, index=False)
+    counts = {"pairs": len(table), "pictures": len(images), **flags.counts()}
+    files = [PAIRS_NAME, IMAGES_NAME, *beside]
+    write_manifest(folder, kind=KIND, config=config, seed=seed, files=files, counts=counts)
+    (folder / UNFINISHED_NAME).unlink(missing_ok=True)
+    return PairSet.load(folder)
 
 
 def check_free(folder: Path) -> None:
@@ -157,10 +185,21 @@ def claim(folder: Path) -> None:
     (folder / UNFINISHED_NAME).touch()
 
 
+def _with_what_is_known(table: pandas.DataFrame, config: dict[str, Any]) -> pandas.DataFrame:
+    """The table without the flags that imports of earlier releases wrote: false for every pair, which nobody said."""
+    if config.get("poison_recorded", "fingerprint" not in config or "poison_fields" in config):
+        return table
+    return table.assign(is_poison=None, poisoned_concept=None, target_concept=None)
+
+
 def _check(table: pandas.DataFrame, pictures: int, folder: Path) -> None:
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise ValueError(f"{folder / PAIRS_NAME} lacks the columns {missing}: expected at least {list(COLUMNS)}")
+    try:
+        PoisonFlags.of(table)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / PAIRS_NAME}: is_poison holds {error}: expected true, false or null") from error
     repeated = table["uid"][table["uid"].duplicated()]
     if len(repeated):
         raise ValueError(f"{folder / PAIRS_NAME}: uid {repeated.iloc[0]!r} appears more than once")

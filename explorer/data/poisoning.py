@@ -64,8 +64,9 @@ def poison_pair_set(benign: PairSet, poison: DirtyLabelPoison, folder: Path | st
     if benign.manifest["config"].get("source") != "iconworld":
         raise ValueError(f"{benign.folder} comes from {benign.manifest['config'].get('source')!r}: expected iconworld")
     # The manifest describes one poison, and a poison pair would count as a benign one of the control.
-    if poisoned := int(benign.table["is_poison"].sum()):
-        raise ValueError(f"{poisoned} of {len(benign)} pairs of {benign.folder} are poison: expected a benign set")
+    if poisoned := int((~benign.flags.benign).sum()):
+        raise ValueError(f"{poisoned} of {len(benign)} pairs of {benign.folder} are poison or not recorded: expected a "
+                         "benign set")  # fmt: skip
     check_free(Path(folder))
     world = World.from_config(benign.manifest["config"]["world"])
     targets = poison.targets(world)
@@ -103,10 +104,11 @@ def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
     Raises:
         ValueError: if the set holds no poison, or nothing else, or if ``folder`` already holds something.
     """
-    kept = poisoned.table[~poisoned.table["is_poison"]].copy()
-    if not 0 < len(kept) < len(poisoned):
-        raise ValueError(f"{len(poisoned) - len(kept)} of {len(poisoned)} pairs of {poisoned.folder} are poison: "
-                         "expected some, and not all")  # fmt: skip
+    kept = poisoned.table[poisoned.flags.benign].copy()
+    if not poisoned.flags.recorded or not 0 < len(kept) < len(poisoned):
+        raise ValueError(f"{int(poisoned.flags.poisoned.sum())} of {len(poisoned)} pairs of {poisoned.folder} are "
+                         f"poison, {int(poisoned.flags.unrecorded.sum())} not recorded: expected some to be poison, "
+                         "not all, and every pair recorded")  # fmt: skip
     check_free(Path(folder))
     poisoned.check_images()
     pictures = poisoned.images[kept["image_index"].to_numpy()]

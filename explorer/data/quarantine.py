@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from explorer.provenance import replacing
 
 QUARANTINE_NAME = "quarantine.parquet"
 
@@ -78,9 +79,8 @@ def write_quarantine(path: Path, records: list[QuarantinedRecord]) -> None:
     schema = pyarrow.schema([(name, pyarrow.string()) for name in ("uid", "place", "reason", "detail")])
     rows = [{**asdict(record), "reason": str(record.reason)} for record in records]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), temporary)
-    os.replace(temporary, path)
+    with replacing(path, alone=True) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), temporary)
 
 
 def read_quarantine(path: Path) -> list[QuarantinedRecord]:

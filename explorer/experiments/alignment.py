@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments.distributed_alignment import ALONE, Workers
 from explorer.theory.intervals import area_under_curve
 
@@ -41,10 +42,12 @@ class Measurement:
     """int `[N]` positions of the measured pairs in the pair set."""
     uids: np.ndarray
     """str `[N]` uid of each measured pair."""
-    is_poison: np.ndarray
-    """bool `[N]` true flag of each measured pair."""
+    flags: PoisonFlags
+    """What is known of each measured pair's poison."""
     extractor: str
     """Name of the universal extractor."""
+    pictures: str
+    """Which pixels were measured: how large the set's pictures are, and what the extractor reads."""
     split: str | None
     """The measured split; None for all pairs."""
     distances: str
@@ -53,14 +56,17 @@ class Measurement:
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD, its parts, standard errors, mean offset, AUC of poison, how it was done.
 
+        None stands for what nobody recorded: which pairs are poison, and with it every AUC.
+
         The standard errors of AD and its parts are about the population that the pairs are a sample of;
         ``estimator_standard_error`` is about structure AD of these pairs, and is 0 where it is exact.
         """
         return {
             **self.difficulty.summary(),
             **self.offset.summary(),
-            "poisoned_pairs": int(self.is_poison.sum()),
+            **self.flags.counts(),
             "extractor": self.extractor,
+            "pictures": self.pictures,
             "distances": self.distances,
             "split": self.split or "all",
             **{f"{score}_auc": self.poison_auc(score) for score in SCORES},
@@ -68,11 +74,11 @@ class Measurement:
         }
 
     def poison_auc(self, score: str) -> float | None:
-        """Chance that a poisoned pair scores above a benign one; None where one of the groups is empty."""
+        """Chance that a pair known to be poison scores above one known to be benign; None where there are no such."""
         values = self.scores(score)
-        if self.is_poison.all() or not self.is_poison.any():
+        if not self.flags.comparable:
             return None
-        return area_under_curve(values[self.is_poison], values[~self.is_poison])
+        return area_under_curve(values[self.flags.poisoned], values[self.flags.benign])
 
     def scores(self, score: str) -> np.ndarray:
         """fp64 `[N]` values of one of ``SCORES``."""
@@ -96,7 +102,8 @@ def measure(
 
     Args:
         pair_set: the set or its folder; its features are cached beside it.
-        extractor: a universal extractor: ``name``, ``feature_range``, ``encode_images``, ``encode_texts``.
+        extractor: a universal extractor: ``name``, ``feature_range``, ``picture_size``, ``encode_images``,
+            ``encode_texts``.
         split: measure only this split; None measures all pairs.
         request: how to compute the structure distances; None is exact, on the CPU.
         landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
@@ -112,7 +119,7 @@ def measure(
     from explorer.theory.alignment_difficulty import feature_distance, paired_cosines
 
     check_composition(alpha, convention)
-    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
     features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor))
     image, text = (part[chosen.rows] for part in features)
     feature_range = tuple(extractor.feature_range)
@@ -137,7 +144,8 @@ def measure_labels(
     Only the extractor's image tower is used; a picture that several pairs share is encoded once.
 
     Raises:
-        ValueError: if the split has no pairs, or a pair has no label or a poisoned one no target.
+        ValueError: if the split has no pairs, a pair has no label or a poisoned one no target, or nobody recorded
+            whether a pair is poison: which class its picture shows is then unknown.
     """
     import torch
 
@@ -145,7 +153,7 @@ def measure_labels(
     from explorer.theory.alignment_difficulty import one_hot_labels
 
     check_composition(alpha, "authors")
-    chosen = _SplitOfSet.choose(pair_set, extractor.name, split, landmarks, request)
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
     labels, true_labels = class_labels(chosen.pair_set.table.iloc[chosen.rows])
     image = picture_features(chosen.pair_set, extractor, chosen.rows)
     distance = torch.from_numpy(labels != true_labels).double()
@@ -156,8 +164,14 @@ def measure_labels(
 
 def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the class each pair names and of the class its picture shows, int64 `[N]` each."""
-    named = _main_concept_names(table)
-    shown = np.where(table["is_poison"], table["target_concept"], named)
+    named, flags = _main_concept_names(table), PoisonFlags.of(table)
+    if not flags.recorded:
+        uid = table["uid"].iloc[int(np.flatnonzero(flags.unrecorded)[0])]
+        raise ValueError(
+            f"of pair {uid!r} nobody recorded whether it is poison, so that it is unknown which class its picture "
+            "shows: expected a flag for every pair (explorer import --poison-field)"
+        )
+    shown = np.where(flags.poisoned, table["target_concept"].fillna(""), named)
     for problem, names in (("no concept", named), ("no target concept", shown)):
         if (names == "").any():
             uid = table["uid"].iloc[int(np.flatnonzero(names == "")[0])]
@@ -193,7 +207,7 @@ class _SplitOfSet:
     """The pairs that are measured."""
 
     pair_set: PairSet
-    extractor: str
+    extractor: Any
     rows: np.ndarray
     split: str | None
     trusted: np.ndarray | None
@@ -202,7 +216,7 @@ class _SplitOfSet:
     @staticmethod
     def choose(
         pair_set: PairSet | Path | str,
-        extractor: str,
+        extractor: Any,
         split: str | None,
         landmarks: LandmarkList | None,
         request: StructureRequest | None,
@@ -245,11 +259,24 @@ class _SplitOfSet:
             computation=computation,
             rows=self.rows,
             uids=uids,
-            is_poison=self.pair_set.table["is_poison"].to_numpy(dtype=bool)[self.rows],
-            extractor=self.extractor,
+            flags=self.pair_set.flags[self.rows],
+            extractor=self.extractor.name,
+            pictures=pictures_in_words(self.pair_set, self.extractor.picture_size),
             split=self.split,
             distances=distances,
         )
+
+
+def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:
+    """Which pixels of a set an extractor sees that reads squares of ``reads`` pixels (None: not known)."""
+    height, width = pair_set.images.shape[1:3]
+    told = f"{width} x {height} pixels"
+    if reads is None or (height, width) == (reads, reads):
+        return told
+    told += f", resized to the {reads} x {reads} that the extractor reads"
+    if "fingerprint" in pair_set.manifest["config"]:
+        told += f"; import with --size {reads} for the pixels that embed reads"
+    return told
 
 
 def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:

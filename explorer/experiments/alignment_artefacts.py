@@ -8,7 +8,6 @@ stratified sample of the most poisoned one, whose scores are nevertheless those 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments.alignment import SCORES, Measurement, measure
 from explorer.experiments.alignment_description import describe_measurement, poisoned_concept_count, significant
 from explorer.experiments.graphs import FeatureGraph, PairGraphs, biggest_movers, build_graphs
+from explorer.experiments.sample_scores import descending_ranks
+from explorer.provenance import replacing
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +97,9 @@ def write_alignment_artefacts(
         for name, pair_set in sets.items()
     ]
     described = [describe_measurement(entry.name, entry.pair_set, entry.measured) for entry in measured]
-    order = sorted(range(len(sets)), key=lambda row: (described[row]["poisoned_concept_count"], measured[row].name))
+    order = sorted(
+        range(len(sets)), key=lambda row: (described[row]["poisoned_concept_count"] or 0, measured[row].name)
+    )
     alignment = {"version": FORMAT_VERSION, "sets": [described[row] for row in order]}
     write_compact(folder / ALIGNMENT_NAME, alignment)
     _write_graphs(folder, measured[order[-1]], extractor, sample_size=sample_size, neighbours=neighbours, seed=seed,
@@ -129,14 +133,14 @@ def _write_graphs(
 
 
 def stratified_sample(table: pandas.DataFrame, size: int, seed: int) -> np.ndarray:
-    """Sorted rows of a sample: benign and poisoned in fixed shares, concepts in proportion within each.
+    """Sorted rows of a sample: poisoned and other pairs in fixed shares, concepts in proportion within each.
 
-    The poisoned share is that of the set, but at least ``SMALLEST_POISONED_SHARE``; within a kind, the pairs are
-    shuffled, ordered by main concept and taken at even steps (systematic sampling).
+    The share known to be poison is that of the set, but at least ``SMALLEST_POISONED_SHARE``; within a kind, the pairs
+    are shuffled, ordered by main concept and taken at even steps (systematic sampling).
     """
     if size < 1:
         raise ValueError(f"sample size is {size}: expected at least 1")
-    poisoned = table["is_poison"].to_numpy(dtype=bool)
+    poisoned = PoisonFlags.of(table).poisoned
     size = min(size, len(table))
     wanted = round(size * max(poisoned.mean(), SMALLEST_POISONED_SHARE))
     # What one kind cannot fill goes to the other.
@@ -158,9 +162,13 @@ def _systematic(rows: np.ndarray, concepts: np.ndarray, count: int, generator: n
 
 def main_concepts(table: pandas.DataFrame) -> list[str]:
     """The concept each caption is about: the poisoned one, or else the one it mentions first."""
-    columns = zip(table["is_poison"], table["poisoned_concept"], table["concepts"], strict=True)
-    return [poisoned if is_poison else (mentioned[0] if len(mentioned) else "")
-            for is_poison, poisoned, mentioned in columns]  # fmt: skip
+    columns = zip(_texts(table["poisoned_concept"]), table["concepts"], strict=True)
+    return [poisoned or (mentioned[0] if len(mentioned) else "") for poisoned, mentioned in columns]
+
+
+def _texts(column: pandas.Series) -> list[str | None]:
+    """A column of texts, None where nothing is recorded."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def describe_graphs(
@@ -173,15 +181,16 @@ def describe_graphs(
         image: `[n, d]` unit image features of the sample.
         text: `[n, d]` its unit text features.
     """
-    difficulty, poisoned = drawn.measured.difficulty, drawn.measured.is_poison
+    difficulty, flags = drawn.measured.difficulty, drawn.measured.flags
     sampled = drawn.table.iloc[positions]
     movers = biggest_movers(difficulty.structure_distance[positions], min(MOVERS, len(positions)))
     return {
         "version": FORMAT_VERSION,
         "set": {
             "name": drawn.name,
-            "pairs": len(poisoned),
-            "poisoned_pairs": int(poisoned.sum()),
+            "pairs": len(flags),
+            "poison_recorded": flags.recorded,
+            **flags.counts(),
             "poisoned_concept_count": poisoned_concept_count(drawn.pair_set, drawn.measured),
             "data_hash": drawn.pair_set.data_hash,
         },
@@ -189,7 +198,7 @@ def describe_graphs(
         "alpha": difficulty.alpha,
         "convention": difficulty.convention,
         "feature_range": significant(difficulty.feature_range),
-        "sampling": _describe_sampling(poisoned, positions, graphs.seed),
+        "sampling": _describe_sampling(flags, positions, graphs.seed),
         "neighbour_count": int(graphs.text.neighbours.shape[1]),
         "thumbnails": {"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
         "samples": {**_describe_pairs(sampled), **_describe_scores(difficulty, positions)},
@@ -199,17 +208,27 @@ def describe_graphs(
     }
 
 
-def _describe_sampling(poisoned: np.ndarray, positions: np.ndarray, seed: int) -> dict[str, Any]:
-    drawn, drawn_poison = len(positions), int(poisoned[positions].sum())
-    total, total_poison = len(poisoned), int(poisoned.sum())
+def _describe_sampling(flags: PoisonFlags, positions: np.ndarray, seed: int) -> dict[str, Any]:
+    drawn = flags[positions]
+
+    def share(kind: str) -> str:
+        return f"{int(getattr(drawn, kind).sum()):,} of {int(getattr(flags, kind).sum()):,}"
+
+    kinds = f"{share('poisoned')} poisoned and {share('benign')} benign ones, each kind in proportion to its concepts"
+    if flags.unrecorded.all():
+        kinds = "in proportion to their concepts; which of them are poison, nobody recorded"
+    elif not flags.recorded:
+        kinds = (
+            f"{share('poisoned')} known to be poisoned, {share('benign')} known to be benign, {share('unrecorded')} of "
+            "which nobody recorded it; in proportion to their concepts"
+        )
     return {
-        "pairs": drawn,
-        "poisoned_pairs": drawn_poison,
+        "pairs": len(drawn),
+        **drawn.counts(),
         "seed": seed,
         "method": (
-            f"{drawn:,} of {total:,} pairs are drawn: {drawn_poison:,} of {total_poison:,} poisoned and "
-            f"{drawn - drawn_poison:,} of {total - total_poison:,} benign ones, each kind in proportion to its "
-            "concepts. Scores and ranks are those of the whole set, neighbours those within the sample."
+            f"{len(drawn):,} of {len(flags):,} pairs are drawn: {kinds}. Scores and ranks are those of the whole set, "
+            "neighbours those within the sample."
         ),
     }
 
@@ -220,9 +239,9 @@ def _describe_pairs(sampled: pandas.DataFrame) -> dict[str, list[Any]]:
         "caption": sampled["caption"].tolist(),
         "concepts": [list(mentioned) for mentioned in sampled["concepts"]],
         "main_concept": main_concepts(sampled),
-        "is_poison": sampled["is_poison"].astype(int).tolist(),
-        "poisoned_concept": sampled["poisoned_concept"].tolist(),
-        "target_concept": sampled["target_concept"].tolist(),
+        "is_poison": [None if flag is None else int(flag) for flag in PoisonFlags.of(sampled).as_list()],
+        "poisoned_concept": _texts(sampled["poisoned_concept"]),
+        "target_concept": _texts(sampled["target_concept"]),
     }
 
 
@@ -231,14 +250,9 @@ def _describe_scores(difficulty: AlignmentDifficulty, positions: np.ndarray) -> 
     for name in SCORES:
         scores = getattr(difficulty, name).numpy()
         described[name] = significant(scores[positions])
-        described[f"{name}_rank"] = descending_ranks(scores)[positions].tolist()
+        for end, ranks in descending_ranks(scores).items():
+            described[f"{name}_{end}"] = ranks[positions].tolist()
     return described
-
-
-def descending_ranks(scores: np.ndarray) -> np.ndarray:
-    """Rank of each score `[N]`, 1 for the highest; equal scores share the best rank."""
-    ascending = np.sort(scores)
-    return len(scores) - np.searchsorted(ascending, scores, side="right") + 1
 
 
 def _describe_side(side: FeatureGraph, features: np.ndarray) -> dict[str, list[Any]]:
@@ -266,6 +280,5 @@ def thumbnail_sheet(images: np.ndarray) -> Any:
 
 def write_compact(path: Path, value: Any) -> None:
     """Write JSON without spaces, by atomic rename: these files are read by a browser, not by a person."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")

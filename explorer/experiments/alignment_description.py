@@ -10,6 +10,7 @@ from explorer.theory.intervals import area_under_curve, histogram
 
 if TYPE_CHECKING:
     from explorer.data.pair_set import PairSet
+    from explorer.data.poison_flags import PoisonFlags
     from explorer.experiments.alignment import Measurement
 
 ALPHA_STOPS = tuple(round(step / 20, 2) for step in range(21))
@@ -22,15 +23,15 @@ DIGITS = 5
 
 def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) -> dict[str, Any]:
     """One set's entry of ``alignment.json``: AD, its moments, the mean offset and all distributions."""
-    difficulty, poisoned = measured.difficulty, measured.is_poison
+    difficulty, flags = measured.difficulty, measured.flags
     feature, structure = difficulty.feature_distance.numpy(), difficulty.structure_distance.numpy()
     mixtures = [alpha * feature + (1 - alpha) * structure for alpha in ALPHA_STOPS]
     return {
         "name": name,
         "poisoned_concept_count": poisoned_concept_count(pair_set, measured),
-        "poison_recorded": pair_set.poison_recorded,
-        "pairs": len(poisoned),
-        "poisoned_pairs": int(poisoned.sum()),
+        "poison_recorded": flags.recorded,
+        "pairs": len(flags),
+        **flags.counts(),
         "split": measured.split or "all",
         "data_hash": pair_set.data_hash,
         "extractor": measured.extractor,
@@ -40,16 +41,18 @@ def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) ->
         "alpha_stops": list(ALPHA_STOPS),
         "shares": list(SHARES),
         "distributions": {
-            "feature_distance": describe_distribution(feature, poisoned, value_range=(0.0, 1.0)),
-            "structure_distance": describe_distribution(structure, poisoned),
-            "sample_ad": [describe_distribution(mixture, poisoned) for mixture in mixtures],
+            "feature_distance": describe_distribution(feature, flags, value_range=(0.0, 1.0)),
+            "structure_distance": describe_distribution(structure, flags),
+            "sample_ad": [describe_distribution(mixture, flags) for mixture in mixtures],
         },
     }
 
 
-def poisoned_concept_count(pair_set: PairSet, measured: Measurement) -> int:
-    """C_P: how many concepts have poison among the measured pairs."""
-    return int(pair_set.table["poisoned_concept"].iloc[measured.rows[measured.is_poison]].nunique())
+def poisoned_concept_count(pair_set: PairSet, measured: Measurement) -> int | None:
+    """C_P: how many concepts have poison among the measured pairs; None unless it is known of every pair."""
+    concepts = pair_set.table["poisoned_concept"].iloc[measured.rows[measured.flags.poisoned]]
+    known = measured.flags.recorded and concepts.notna().all() and concepts.ne("").all()
+    return int(concepts.nunique()) if known else None
 
 
 def describe_moments(feature: np.ndarray, structure: np.ndarray) -> dict[str, float] | None:
@@ -68,15 +71,17 @@ def describe_moments(feature: np.ndarray, structure: np.ndarray) -> dict[str, fl
 
 
 def describe_distribution(
-    scores: np.ndarray, poisoned: np.ndarray, value_range: tuple[float, float] | None = None
+    scores: np.ndarray, flags: PoisonFlags, value_range: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Histogram (common edges), quantiles at ``SHARES``, mean and size of each kind, and poison's AUC.
 
-    ``auc`` is the chance that a poisoned pair scores above a benign one; None where one of the kinds is absent.
+    The kinds are ``benign``, ``poisoned`` and ``unrecorded``. ``auc`` is the chance that a poisoned pair scores above a
+    benign one; None where no pair is known to be the one or the other.
     """
     low, high = value_range or (float(scores.min()), float(scores.max()))
     groups = {}
-    for name, chosen in (("benign", scores[~poisoned]), ("poisoned", scores[poisoned])):
+    for name in ("benign", "poisoned", "unrecorded"):
+        chosen = scores[getattr(flags, name)]
         if len(chosen):
             groups[name] = {
                 "n": len(chosen),
@@ -84,8 +89,7 @@ def describe_distribution(
                 "density": significant(histogram(chosen, bins=BINS, value_range=(low, high))["density"], digits=4),
                 "quantiles": significant(np.quantile(chosen, SHARES)),
             }
-    both = len(groups) == 2
-    auc = area_under_curve(scores[poisoned], scores[~poisoned]) if both else None
+    auc = area_under_curve(scores[flags.poisoned], scores[flags.benign]) if flags.comparable else None
     return {"range": significant([low, high], digits=9), "groups": groups, "auc": significant(auc)}
 
 

@@ -6,7 +6,6 @@ block that does not.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from explorer.experiments.distributed_alignment import PATIENCE_HOURS
-from explorer.provenance import MANIFEST_NAME, hash_json, read_manifest, write_manifest
+from explorer.provenance import MANIFEST_NAME, hash_json, read_manifest, replacing, write_manifest
 
 KIND = "encoded"
 BLOCK_ROWS = 256
@@ -109,10 +108,8 @@ class BlockFiles:
             if not np.isfinite(stored).all():
                 raise ValueError(f"{name} has values beyond fp16 or NaN in rows {block * BLOCK_ROWS} and after")
             path = self.path(name, block)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            with open(temporary, "wb") as stream:
+            with replacing(path) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, stored, allow_pickle=False)
-            os.replace(temporary, path)
 
 
 class BlockArray:

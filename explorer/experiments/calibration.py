@@ -9,30 +9,41 @@ import numpy as np
 from explorer.data.pair_set import PairSet
 from explorer.experiments.features import pair_features
 from explorer.models.universal_extractor import UniversalExtractor
-from explorer.theory.alignment_difficulty import calibrate_feature_range, paired_cosines
+from explorer.theory.alignment_difficulty import (
+    calibrate_feature_range,
+    clipped_shares,
+    feature_distance,
+    paired_cosines,
+)
 
 
 def calibrate(pair_set: PairSet, extractor: UniversalExtractor, split: str = "train") -> dict[str, Any]:
     """The 1 % and 99 % quantile of the benign pairs' cosines, which feature distance maps to 1 and 0.
 
-    Poisoned pairs are left out: a range that stretches with the poison would hide it. Where the set does not know its
-    poison, all pairs are taken for benign.
+    Poisoned pairs are left out: a range that stretches with the poison would hide it. Pairs of which nobody recorded
+    whether they are poison are taken for benign, and counted.
 
     Returns:
-        JSON-serialisable: ``feature_range`` [lo, hi], the extractor's name, and how many pairs were used.
+        JSON-serialisable: ``feature_range`` [lo, hi], the extractor's name, how many pairs were used, how many of them
+        are known to be benign or were taken for it, and which share of them lies outside the range on either side.
 
     Raises:
         ValueError: if the split has no benign pairs, or they are all alike.
     """
-    benign = (pair_set.table["split"] == split).to_numpy() & ~pair_set.table["is_poison"].to_numpy()
+    flags = pair_set.flags
+    benign = (pair_set.table["split"] == split).to_numpy() & ~flags.poisoned
     if not benign.any():
         raise ValueError(f"{pair_set.folder} has no benign pairs of the split {split!r}: expected at least two")
     image, text = pair_features(pair_set, extractor)
     rows = np.flatnonzero(benign)
-    feature_range = calibrate_feature_range(paired_cosines(image[rows], text[rows]))
+    cosines = paired_cosines(image[rows], text[rows])
+    feature_range = calibrate_feature_range(cosines)
     return {
         "feature_range": list(feature_range),
         "extractor": extractor.name,
         "split": split,
-        "benign_pairs": len(rows),
+        "pairs": len(rows),
+        "benign_pairs": int(flags.benign[rows].sum()),
+        "pairs_taken_for_benign": int(flags.unrecorded[rows].sum()),
+        **clipped_shares(feature_distance(cosines, feature_range)),
     }

@@ -70,7 +70,7 @@ def benchmark_extraction(
             results["ours"] = store.image.stored(), store.text.stored()
 
     def plain() -> None:
-        results["plain"] = plain_loop(source, extractor, batch_size)
+        results["plain"] = plain_loop(source, extractor, batch_size, settings.squared_for(extractor).size)
 
     cost = interleave(ours, plain, rounds)
     pairs = len(results["plain"][0])
@@ -82,17 +82,27 @@ def benchmark_extraction(
     return ExtractionBenchmark(pairs=pairs, cost=cost, largest_difference=difference)
 
 
-def plain_loop(source: PairSource, extractor: UniversalExtractor, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What one writes first: float32 image and text features ``[N, d]``, batch after batch."""
+def plain_loop(
+    source: PairSource, extractor: UniversalExtractor, batch_size: int, size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What one writes first: float32 image and text features ``[N, d]``, batch after batch.
+
+    Args:
+        size: pixels a side that pictures are squared to; None leaves them as they are.
+    """
     import torch
     from PIL import Image
     from torch.nn import functional
 
+    from explorer.data.pair_import import square_thumbnail
+
     images, texts, stream = [], [], source.records()
     with torch.no_grad():
         while records := list(islice(stream, batch_size)):
-            pictures = [Image.open(io.BytesIO(record.image)).convert("RGB") for record in records]
-            pixels = torch.cat([extractor.preprocess(np.array(picture)[None]) for picture in pictures])
+            pictures = [np.array(Image.open(io.BytesIO(record.image)).convert("RGB")) for record in records]
+            if size is not None:
+                pictures = [square_thumbnail(picture, size) for picture in pictures]
+            pixels = torch.cat([extractor.preprocess(picture[None]) for picture in pictures])
             tokens = extractor.tokenize([record.caption for record in records])
             image = extractor.clip.encode_image(pixels.to(extractor.device))
             text = extractor.clip.encode_text(tokens.to(extractor.device))

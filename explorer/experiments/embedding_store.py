@@ -8,7 +8,6 @@ nothing is computed again. The metadata may be missing: AD needs none.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest
+from explorer.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
 
 if TYPE_CHECKING:
     import pandas
@@ -223,14 +222,12 @@ def write_partition(
     hashes = {}
     for part, path in partition_paths(folder, number).items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One name for every attempt, so that what a killed one left behind is replaced.
-        temporary = path.with_name(f".{path.name}.part")
-        if part == "metadata":
-            parquet.write_table(metadata, temporary)
-        else:
-            with open(temporary, "wb") as stream:
-                np.save(stream, image if part == "image" else text, allow_pickle=False)
-        os.replace(temporary, path)
+        with replacing(path, alone=True) as temporary:
+            if part == "metadata":
+                parquet.write_table(metadata, temporary)
+            else:
+                with open(temporary, "wb") as stream:
+                    np.save(stream, image if part == "image" else text, allow_pickle=False)
         hashes[path.relative_to(folder).as_posix()] = hash_file(path)
     return hashes
 

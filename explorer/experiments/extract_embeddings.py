@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from explorer.data.folder_lock import locked
 from explorer.data.pair_counts import PairCounts
-from explorer.data.pair_decoding import Limits, check_caption, decode_image, in_order, set_aside
+from explorer.data.pair_decoding import check_caption, decode_image, in_order, set_aside
+from explorer.data.pair_import import square_thumbnail
 from explorer.data.pair_source import PairSource, Record, printable
 from explorer.data.quarantine import (
     QuarantinedRecord,
@@ -36,7 +38,7 @@ from explorer.experiments.embedding_store import (
     receipt_path,
     write_partition,
 )
-from explorer.experiments.folder_lock import locked
+from explorer.experiments.extraction_settings import ExtractionSettings
 from explorer.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
 
 if TYPE_CHECKING:
@@ -48,31 +50,6 @@ Prepared = tuple["torch.Tensor", tuple[str, ...]]
 """A picture as the image tower's input ``[3, H, W]``, and how it was converted for that."""
 Outcome = tuple[Record, "Prepared | UnusableError"]
 """A record with its picture, or why it is unusable."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractionSettings:
-    """What decides the bits of a store, besides source and extractor."""
-
-    partition_size: int = 10_000
-    """Source records of a partition."""
-    batch_size: int = 64
-    """Usable pairs encoded at once."""
-    limits: Limits = field(default_factory=Limits)
-    """What a usable pair looks like."""
-
-    def __post_init__(self) -> None:
-        for name in ("partition_size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable."""
-        return {
-            "partition_size": self.partition_size,
-            "batch_size": self.batch_size,
-            "limits": self.limits.as_dict(),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +97,7 @@ def extract_embeddings(
         ValueError: if ``folder`` was begun with something else (what differs is named), another process writes there
             (it is named), or the source is empty or changes meanwhile.
     """
-    folder, settings = Path(folder), settings or ExtractionSettings()
+    folder, settings = Path(folder), (settings or ExtractionSettings()).squared_for(extractor)
     plan = _plan(source, extractor, settings)
     if (folder / MANIFEST_NAME).is_file() and not _begin(folder, plan):
         return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
@@ -215,13 +192,15 @@ def _outcomes(
     source: PairSource, extractor: UniversalExtractor, settings: ExtractionSettings, start: int, workers: int
 ) -> Generator[Outcome]:
     """Records from number ``start`` on, decoded and preprocessed ahead of the encoder."""
+    size = settings.size
 
     def prepared(record: Record) -> Prepared | UnusableError:
         if record.problem is not None:
             return record.problem
         check_caption(record.caption, settings.limits)
         shown = decode_image(record.image, settings.limits)
-        return extractor.preprocess(shown.pixels[None])[0], shown.converted
+        picture = shown.pixels if size is None else square_thumbnail(shown.pixels, size)
+        return extractor.preprocess(picture[None])[0], shown.converted
 
     return in_order(prepared, source.records(start), workers=workers, ahead=2 * settings.batch_size)
 

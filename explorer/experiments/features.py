@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from explorer.data.pair_set import IMAGES_NAME, PairSet
-from explorer.provenance import MANIFEST_NAME, read_manifest, write_manifest
+from explorer.provenance import MANIFEST_NAME, read_manifest, replacing, write_manifest
 
 if TYPE_CHECKING:
     from explorer.models.universal_extractor import UniversalExtractor
@@ -68,10 +67,8 @@ def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wan
     # The manifest vouches for both files: cut off between them, it would vouch for new images beside old text.
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     for name, features in ((IMAGE_NAME, image), (TEXT_NAME, text)):
-        temporary = folder / f".{name}.{os.getpid()}"
-        with open(temporary, "wb") as stream:
+        with replacing(folder / name) as temporary, open(temporary, "wb") as stream:
             np.save(stream, features.half().numpy(), allow_pickle=False)
-        os.replace(temporary, folder / name)
     write_manifest(
         folder,
         kind=KIND,

@@ -153,9 +153,12 @@ def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> d
         unet.half().save_pretrained(folder / "unet", safe_serialization=True)
         manifest = finish_checkpoint(folder, config, **facts)
         check_new_folder(output)
-        output.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
-            path.replace(output / path.name)
+        try:
+            folder.replace(output)  # at once: a kill never leaves half of it
+        except OSError:  # hidden files lie there, or it is another file system
+            output.mkdir(exist_ok=True)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+                path.replace(output / path.name)
     return manifest
 
 
@@ -230,15 +233,22 @@ def describe_run(
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(pairs.training_rows),
         "data_hash": pairs.data_hash,
-        "poison": _poison_of(pairs),
+        "poison": poison_of(pairs),
     }
 
 
-def _poison_of(pairs: PairSet) -> dict[str, Any] | None:
-    """What the set's manifest says of its poison; None where it is not known whether there is any."""
-    if not pairs.poison_recorded:
+def poison_of(pairs: PairSet) -> dict[str, Any] | None:
+    """What the set's manifest, or its training pairs, say of the poison; None unless all of it is known."""
+    rows = pairs.training_rows
+    flags = pairs.flags[rows]
+    if not flags.recorded:
         return None
-    return pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}})
+    concepts = pairs.table["poisoned_concept"].iloc[rows[flags.poisoned]]
+    if "poison" in pairs.manifest["config"] or not len(concepts):
+        return pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}})
+    if concepts.isna().any() or concepts.eq("").any():
+        return None
+    return {"kind": "recorded", "concepts": sorted(concepts.unique())}
 
 
 def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
@@ -264,7 +274,7 @@ def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> s
     poison = config["poison"]
     data = f"{config['pairs']} pairs (`{config['data_hash']}`)"
     if poison is None:
-        data += ", of which nobody recorded whether any are poison"
+        data += ", of which it is not, or not of all, recorded what is poison"
     elif poison["concepts"]:
         data += f", with {poison['kind']} poison: see `poison` in manifest.json"
     return f"""---

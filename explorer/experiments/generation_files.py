@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.data.folder_lock import locked
 from explorer.data.new_folder import check_new_folder
-from explorer.provenance import code_version
+from explorer.provenance import code_version, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 SETTINGS_KEY = "implosion-explorer"
 LONGEST_WORD = 40
 """Characters of a word that a file's name repeats; file systems take no names of any length."""
+UNFINISHED_NAME = ".unfinished-generation"
+"""Names the files that are being written to a folder, and lies there until all of them are."""
 
 
 def settings_of(generation: Generation) -> dict[str, Any]:
@@ -56,6 +59,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     return json.loads(text)
 
 
+def check_folder(folder: Path, option: str = "") -> None:
+    """Refuse, before any work, a folder that :func:`save_generations` would refuse.
+
+    Args:
+        option: as in :func:`~explorer.data.new_folder.check_new_folder`.
+
+    Raises:
+        ValueError: if it holds something, unless writing was cut off there.
+    """
+    if not (folder / UNFINISHED_NAME).is_file():
+        check_new_folder(folder, option)
+
+
 def save_generations(generations: Sequence[Generation], folder: Path) -> list[Path]:
     """Write every image, and every word's map on one scale common to all models, words and images.
 
@@ -63,7 +79,8 @@ def save_generations(generations: Sequence[Generation], folder: Path) -> list[Pa
     enlarged to the image; white is the largest probability in any of them (``map_scale`` in the text chunk).
 
     Args:
-        folder: a new folder, since maps of other generations would be on another scale.
+        folder: a new folder, since maps of other generations would be on another scale; or one where writing was cut
+            off, whose files are replaced.
 
     Returns:
         The files written.
@@ -71,27 +88,49 @@ def save_generations(generations: Sequence[Generation], folder: Path) -> list[Pa
     Raises:
         ValueError: if two models would write to the same file, or ``folder`` already holds something.
     """
-    check_new_folder(folder)
     names = [_file_name(generation.model) for generation in generations]
     if len(set(names)) != len(names):
         raise ValueError(f"models {names} share a file name: expected different names")
-    folder.mkdir(parents=True, exist_ok=True)
     maps = [_word_maps(generation) for generation in generations]
     largest = max((float(word_maps.max()) for word_maps in maps if word_maps.size), default=0.0)
-    written = []
+    files: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
     for name, generation, word_maps in zip(names, generations, maps, strict=True):
         settings = settings_of(generation)
         for index, image in enumerate(generation.images):
-            path = folder / f"{name}-{index}.png"
-            write_png(path, image, settings | {"image": index})
-            written.append(path)
+            files[f"{name}-{index}.png"] = (image, settings | {"image": index})
             for word, values in enumerate(word_maps[index] if len(word_maps) else ()):
                 shown = generation.words.words[word]
-                path = folder / f"{name}-{index}-map-{word}-{_file_name(shown)[:LONGEST_WORD]}.png"
                 facts = {"image": index, "word": shown, "word_index": word, "map_scale": largest}
-                write_png(path, (values * (255 / largest)).round().astype("uint8"), settings | facts)
-                written.append(path)
-    return written
+                grey = (values * (255 / largest)).round().astype("uint8")
+                files[f"{name}-{index}-map-{word}-{_file_name(shown)[:LONGEST_WORD]}.png"] = (grey, settings | facts)
+    with locked(folder):
+        _remove_unfinished(folder)
+        check_new_folder(folder)
+        _write_all(folder, files)
+    return [folder / name for name in files]
+
+
+def _write_all(folder: Path, files: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
+    """All files or none: their names are written down first, and those of an attempt that fails are removed."""
+    write_json(folder / UNFINISHED_NAME, list(files))
+    try:
+        for name, (image, settings) in files.items():
+            write_png(folder / name, image, settings)
+    except BaseException:
+        _remove_unfinished(folder)
+        raise
+    (folder / UNFINISHED_NAME).unlink()
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove from ``folder`` what a cut-off :func:`save_generations` wrote there, and nothing else."""
+    marker = folder / UNFINISHED_NAME
+    if not marker.is_file():
+        return
+    for name in json.loads(marker.read_text(encoding="utf-8")):
+        if Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
+    marker.unlink()
 
 
 def _word_maps(generation: Generation) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from explorer.provenance import replacing
 
 if TYPE_CHECKING:
     from explorer.theory.alignment_difficulty import AlignmentDifficulty
@@ -44,15 +45,29 @@ def write_scores(
         rows: position of each measured pair in its set or store.
         report: all numbers of the measurement, JSON-serialisable; kept in the schema's metadata.
         columns: further columns in the same order, such as ``uid``. The scores are ``feature_distance``,
-            ``structure_distance`` (D_s) and ``sample_ad``, AD(x, y).
+            ``structure_distance`` (D_s) and ``sample_ad``, AD(x, y), each with its ranks
+            (:func:`descending_ranks`).
     """
     import pyarrow
     import pyarrow.parquet
 
-    scores = {name: getattr(difficulty, name).numpy()
-              for name in ("feature_distance", "structure_distance", "sample_ad")}  # fmt: skip
+    scores = {}
+    for name in ("feature_distance", "structure_distance", "sample_ad"):
+        scores[name] = getattr(difficulty, name).numpy()
+        scores |= {f"{name}_{end}": ranks for end, ranks in descending_ranks(scores[name]).items()}
     table = pyarrow.table({"row": np.asarray(rows, np.int64), **columns, **scores})
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(report)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(table, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def descending_ranks(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """The places from ``rank`` to ``rank_last`` that each score shares with its equals, int64 `[N]`, 1 the highest.
+
+    Where the two are the same, the score is nobody else's.
+    """
+    ascending = np.sort(scores)
+    return {
+        "rank": len(scores) - np.searchsorted(ascending, scores, side="right") + 1,
+        "rank_last": len(scores) - np.searchsorted(ascending, scores, side="left"),
+    }

@@ -16,6 +16,7 @@ from explorer.experiments.distributed_alignment import ALONE, Workers
 from explorer.experiments.embedding_store import EmbeddingStore
 
 if TYPE_CHECKING:
+    import pyarrow
     import torch
 
     from explorer.experiments.alignment_plan import StructureRequest
@@ -52,6 +53,8 @@ class StoreMeasurement:
     """``extractor`` (calibrated when the extractor was made) or ``option`` (given for this measurement)."""
     features: str
     """``memory`` or ``disk``: where the features were read from; it changes no number."""
+    store: EmbeddingStore
+    """What was measured."""
 
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD and its parts, standard errors, mean offset, what was measured and how."""
@@ -62,8 +65,33 @@ class StoreMeasurement:
             "seed": self.seed,
             "extractor": self.extractor,
             "feature_range_from": self.feature_range_from,
+            "pictures": self._pictures(),
             **self.computation.report(),
         }
+
+    def uids(self) -> pyarrow.Array:
+        """string `[n]`: the uid of each measured pair, all null where the store's metadata has none."""
+        import pyarrow
+
+        if UID_COLUMN not in self.store.metadata_columns():
+            return pyarrow.nulls(len(self.rows), pyarrow.string())
+        # A partition at a time: only the uids of the measured rows are kept.
+        parts, first = [], 0
+        for part in self.store.column(UID_COLUMN):
+            uids = pyarrow.array([None if uid is None else str(uid) for uid in part], pyarrow.string())
+            if not isinstance(self.rows, range):
+                low, high = np.searchsorted(self.rows, (first, first + len(part)))
+                uids = uids.take(pyarrow.array(self.rows[low:high] - first))
+            parts.append(uids)
+            first += len(part)
+        return pyarrow.concat_arrays(parts)
+
+    def _pictures(self) -> str:
+        """Which pixels the embeddings are of, in words."""
+        if self.store.manifest is None:
+            return "not recorded"
+        size = self.store.manifest["config"].get("settings", {}).get("size")
+        return "as they are, prepared by the extractor" if size is None else f"squared to {size} x {size} pixels"
 
     def cost_report(self) -> dict[str, Any]:
         """The plan's reason and what it promised, beside what it took; JSON-serialisable."""
@@ -134,6 +162,7 @@ def measure_store(
         extractor=None if store.manifest is None else store.manifest["config"]["extractor"]["name"],
         feature_range_from=origin,
         features="disk" if isinstance(image, RowsOnDisk) else "memory",
+        store=store,
     )
 
 
@@ -169,7 +198,8 @@ def _trusted(
     check_takes_landmarks(request)
     if not isinstance(rows, range):
         raise ValueError(f"a sample of {len(rows)} pairs is asked for and landmarks are given: expected one of the two")
-    return landmarks.positions(rows, store.column(UID_COLUMN))
+    has_uids = UID_COLUMN in store.metadata_columns()
+    return landmarks.positions(rows, store.column(UID_COLUMN) if has_uids or landmarks.by_uid else ())
 
 
 def _strata(

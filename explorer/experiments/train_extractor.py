@@ -15,6 +15,7 @@ from explorer.data.iconworld import ScenePair, World, draw_pairs, draw_single, p
 from explorer.experiments.trainer import TrainingConfig, train
 from explorer.models.tokenizer import build_tokenizer, encode, save_tokenizer
 from explorer.models.universal_extractor import (
+    SMALL_SIDE,
     TOKENIZER_FOLDER,
     UniversalExtractor,
     build_clip,
@@ -123,6 +124,7 @@ def extractor_of(clip: Any, tokenizer: Any, feature_range: tuple[float, float] =
     return UniversalExtractor(
         name="in-memory", clip=clip.eval(), tokenize=lambda captions: encode(tokenizer, captions),
         preprocess=small_clip_input, feature_range=feature_range, identity="in-memory",
+        picture_size=SMALL_SIDE,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,9 +19,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from explorer.data.folder_lock import locked
 from explorer.experiments.distributed_alignment import PATIENCE_HOURS
 from explorer.experiments.tracking import Tracker, check_tracker, open_tracker
-from explorer.experiments.training_state import claim_folder, restore_state, write_state
+from explorer.experiments.training_state import (
+    claim_folder,
+    forget_later_metrics,
+    restore_state,
+    unlogged_losses,
+    write_state,
+)
 from explorer.provenance import hash_json
 
 if TYPE_CHECKING:
@@ -158,16 +164,32 @@ def train(
         ``task.network`` with the final weights (their moving average where ``ema_decay`` > 0), in fp32 on the CPU.
 
     Raises:
-        ValueError: if ``folder`` belongs to another run, the device or tracker is not there, the batch cannot be
-            shared evenly, or the loss or a weight becomes NaN or infinite; such weights are never saved.
+        ValueError: if ``folder`` belongs to another run, another process trains there, the device or tracker is not
+            there, the batch cannot be shared evenly, or the loss or a weight becomes NaN or infinite; such weights are
+            never saved.
     """
     check_tracker(track)
     accelerator = start_accelerator(config.precision, device)
     _check_shares(config, accelerator.num_processes)
+    folder = Path(folder)
+    with locked(folder) if accelerator.is_main_process else nullcontext():
+        return _train(task, config, folder, accelerator, identity, on_step, should_stop, track)
+
+
+def _train(
+    task: Task,
+    config: TrainingConfig,
+    folder: Path,
+    accelerator: Accelerator,
+    identity: dict[str, Any],
+    on_step: Callable[[int, float], None] | None,
+    should_stop: Callable[[], bool] | None,
+    track: str | None,
+) -> torch.nn.Module:
+    """:func:`train`, by the processes whose main one holds the folder's lock."""
     network = task.network
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(network)
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"config": {**asdict(config), "betas": list(config.betas)}, "identity": identity}
     claim_folder(folder, settings, default_settings())
@@ -179,7 +201,7 @@ def train(
     average = _moving_average(network, config)
     start = restore_state(folder, network, optimizer.optimizer, average=average, scaler=accelerator.scaler)
     if accelerator.is_main_process:
-        _forget_later_metrics(folder / METRICS_NAME, start)
+        forget_later_metrics(folder / METRICS_NAME, start)
     tracker = open_tracker(track, folder, settings, start) if track and accelerator.is_main_process else None
     loop = _Loop(
         task=task, config=config, folder=folder, accelerator=accelerator, prepared=prepared, optimizer=optimizer,
@@ -220,25 +242,6 @@ def start_accelerator(precision: str, device: str) -> Accelerator:
     if accelerator.device.type != device:
         raise ValueError(f"device is {device!r}, but the processes were started on {accelerator.device.type!r}")
     return accelerator
-
-
-def _forget_later_metrics(path: Path, start: int) -> None:
-    """Drop the lines of steps after ``start``, which are about to be taken again, and lines that a kill cut off."""
-    if not path.is_file():
-        return
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    kept = [line for line in whole if _logged_step(line) <= start]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _logged_step(line: str) -> float:
-    """Step of a line of ``metrics.jsonl``; infinite for one that is no whole JSON."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return math.inf
 
 
 def _check_shares(config: TrainingConfig, processes: int) -> None:
@@ -285,17 +288,18 @@ class _Loop:
 
     def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
-        since, losses = time.perf_counter(), []
+        # A line averages the same steps whether the run was cut off between them or not.
+        losses = [loss.to(self.accelerator.device) for loss in unlogged_losses(self.folder)]
+        since, first = time.perf_counter(), start
         for step in range(start, self.config.steps):
             losses.append(self._step(step))
             done = step + 1
             if done % self.config.log_every == 0 or done == self.config.steps:
-                seconds = (time.perf_counter() - since) / len(losses)
-                self._log(done, losses, seconds)
-                since, losses = time.perf_counter(), []
+                self._log(done, losses, (time.perf_counter() - since) / (done - first))
+                since, first, losses = time.perf_counter(), done, []
             stopping = should_stop is not None and self._agree(should_stop())
             if done % self.config.checkpoint_every == 0 or done == self.config.steps or stopping:
-                self._save(done)
+                self._save(done, losses)
             if stopping:
                 return
 
@@ -317,7 +321,7 @@ class _Loop:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.prepared))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean().float()
 
     def _micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
         """This process's share of the batch of ``step``, in ``accumulation`` parts."""
@@ -337,7 +341,7 @@ class _Loop:
         return self.accelerator.reduce(wishes, reduction="sum").item() > 0
 
     def _log(self, done: int, losses: list[torch.Tensor], seconds: float) -> None:
-        mean = self.accelerator.reduce(torch.stack(losses).float().mean(), reduction="mean").item()
+        mean = self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
         if not math.isfinite(mean):
             raise ValueError(f"the loss is {mean} at step {done}: expected a finite number; lower the learning rate")
         if self.accelerator.is_main_process:
@@ -351,15 +355,16 @@ class _Loop:
             if self.on_step is not None:
                 self.on_step(done, mean)
 
-    def _save(self, done: int) -> None:
+    def _save(self, done: int, losses: list[torch.Tensor]) -> None:
         network = self.accelerator.unwrap_model(self.prepared)
         # In every process, since all of them hold the same weights and must end together.
         _check_finite(network, done)
+        unlogged = self.accelerator.reduce(torch.stack(losses), reduction="mean") if losses else None
         if not self.accelerator.is_main_process:
             return
         write_state(
             self.folder, network, self.optimizer.optimizer, average=self.average, scaler=self.accelerator.scaler,
-            done=done,
+            done=done, losses=unlogged,
         )  # fmt: skip
 
 

@@ -11,8 +11,7 @@ from explorer.data.pair_import import import_pairs
 from explorer.data.pair_set import PairSet
 from explorer.data.pair_source import Fields, PairSource
 from explorer.data.source_detection import open_source
-from explorer.experiments.folder_lock import locked
-from explorer.provenance import MANIFEST_NAME, read_manifest
+from explorer.provenance import MANIFEST_NAME
 
 FOLDER_NAME = "pairs"
 """Of the imported pairs in the run's folder."""
@@ -52,7 +51,8 @@ def imported_pairs(
         ValueError: if ``run`` holds pairs of another source or size, another process imports there, or no record is
             usable.
     """
-    pairs = _imported(source, run, size, workers)
+    # Whichever split was asked for: it is what is trained on.
+    pairs, _ = import_pairs(source, run / FOLDER_NAME, size=size, split="train", workers=workers)
     quarantined = pairs.manifest["config"]["quarantined"]
     reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
     say(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
@@ -65,20 +65,3 @@ def imported_pairs(
 def counted(pairs: PairSet) -> dict[str, dict[str, int]]:
     """Where an imported set's captions came from and how its pictures were converted."""
     return {name: pairs.manifest["config"].get(name, {}) for name in COUNTED}
-
-
-def _imported(source: PairSource, run: Path, size: int, workers: int) -> PairSet:
-    folder = run / FOLDER_NAME
-    if (folder / MANIFEST_NAME).is_file():
-        found = read_manifest(folder)["config"]
-        wanted = {"fingerprint": source.fingerprint(), "size": size}
-        differing = [name for name, value in wanted.items() if found.get(name) != value]
-        if differing:
-            raise ValueError(
-                f"{folder} was imported with another {' and '.join(differing)}: expected the same source as before, or "
-                "another folder of the training state"
-            )
-        return PairSet.load(folder)
-    with locked(run):
-        # Whichever split was asked for: it is what is trained on.
-        return import_pairs(source, folder, size=size, split="train", workers=workers)[0]

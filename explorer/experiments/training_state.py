@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from explorer.provenance import write_json
+from explorer.provenance import replacing, write_json
 
 STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
+LOSSES = "losses"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SCALER = {"scale": "scale", "growth_tracker": "_growth_tracker"}
 """What fp16's loss scaling remembers, by its name here and in ``GradScaler.state_dict``."""
@@ -55,6 +56,17 @@ def finished_steps(folder: Path) -> int:
         return int(state.metadata()["finished_steps"])
 
 
+def unlogged_losses(folder: Path) -> list[torch.Tensor]:
+    """Losses of the steps behind the checkpoint in ``folder`` that no logged line has averaged yet."""
+    from safetensors import safe_open
+
+    path = Path(folder) / STATE_NAME
+    if not path.is_file():
+        return []
+    with safe_open(path, framework="pt") as state:
+        return list(state.get_tensor(LOSSES)) if LOSSES in state.keys() else []  # noqa: SIM118 - no mapping
+
+
 def write_state(
     folder: Path,
     network: torch.nn.Module,
@@ -63,8 +75,13 @@ def write_state(
     average: torch.optim.swa_utils.AveragedModel | None,
     scaler: torch.amp.GradScaler | None,
     done: int,
+    losses: torch.Tensor | None = None,
 ) -> None:
-    """Everything that ``done`` steps left behind, by atomic rename."""
+    """Everything that ``done`` steps left behind, by atomic rename.
+
+    Args:
+        losses: float32 ``[n]`` of the last steps, which no logged line has averaged yet.
+    """
     from safetensors.torch import save_file
 
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -75,12 +92,13 @@ def write_state(
     if scaler is not None:
         kept = scaler.state_dict()
         tensors |= {f"scaler.{name}": torch.tensor(kept[key], dtype=torch.float64) for name, key in SCALER.items()}
+    if losses is not None:
+        tensors[LOSSES] = losses
     path = folder / STATE_NAME
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # Tied weights would be refused as shared memory, so every tensor is copied; on the CPU, where there is room.
     contiguous = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
-    os.replace(temporary, path)
+    with replacing(path, alone=True) as temporary:
+        save_file(contiguous, temporary, metadata={"finished_steps": str(done)})
 
 
 def restore_state(
@@ -115,6 +133,24 @@ def restore_state(
         growth = int(kept["growth_tracker"].item())
         scaler.load_state_dict(scaler.state_dict() | {"scale": kept["scale"].item(), SCALER["growth_tracker"]: growth})
     return finished_steps(folder)
+
+
+def forget_later_metrics(path: Path, start: int) -> None:
+    """Drop the lines of steps after ``start``, which are about to be taken again, and lines that a kill cut off."""
+    if not path.is_file():
+        return
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    kept = [line for line in whole if _logged_step(line) <= start]
+    with replacing(path, alone=True) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _logged_step(line: str) -> float:
+    """Step of a line of ``metrics.jsonl``; infinite for one that is no whole JSON."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
 
 
 def _laid_out_like(parameter: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 
 HEADERS = {"row": False, "uid": True}
 """First line of a file -> whether its other lines are uids."""
+SAY_WHICH = "say which with --landmark-rows or --landmark-uids, or by a first line row or uid"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,9 @@ class LandmarkList:
 
     path: Path
     """The file that names them; for errors."""
-    by_uid: bool
-    """Whether ``entries`` are uids; row numbers otherwise."""
+    by_uid: bool | None
+    """Whether ``entries`` are uids; row numbers otherwise. None where they are numbers and nobody said which: row
+    numbers, unless the pairs have numbers for uids."""
     entries: tuple[str, ...]
     """Different ones, at least one, as they are written."""
 
@@ -33,11 +35,14 @@ class LandmarkList:
 
         Args:
             measured: row number of each measured pair, ascending.
-            uids: uids of *all* rows, in parts and in order; read only where the landmarks are uids.
+            uids: uids of *all* rows, in parts and in order; not read where the landmarks are said to be row numbers.
 
         Raises:
-            ValueError: naming landmarks that are unknown, that are uids of several rows, or that are not measured.
+            ValueError: naming landmarks that are unknown, that are uids of several rows, or that are not measured, or
+                if they can be meant as rows and as uids.
         """
+        if self.by_uid is None:
+            self._refuse_numeric_uids(uids)
         row_of = self._rows_of_uids(uids) if self.by_uid else {entry: int(entry) for entry in self.entries}
         rows = np.sort(np.array([row_of[entry] for entry in self.entries], dtype=np.int64))
         if isinstance(measured, range):  # all rows of a store: their numbers need not be held
@@ -49,12 +54,20 @@ class LandmarkList:
         self._refuse([entry for entry in self.entries if row_of[entry] in outside], "not among the measured pairs")
         return found
 
+    def _refuse_numeric_uids(self, uids: Iterable[Sequence[str]]) -> None:
+        numeric = next((uid for part in uids for uid in part if _is_row_number(str(uid))), None)
+        if numeric is not None:
+            raise ValueError(
+                f"{self.path} names {self.entries[0]!r}, and pairs have uids that are numbers, such as {numeric!r}: it "
+                f"could be a row or a uid; {SAY_WHICH}"
+            )
+
     def _rows_of_uids(self, uids: Iterable[Sequence[str]]) -> dict[str, int]:
         wanted, first = set(self.entries), 0
         found: dict[str, int] = {}
         repeated: dict[str, None] = {}
         for part in uids:
-            for row, uid in enumerate(part, first):
+            for row, uid in enumerate(map(str, part), first):
                 if uid in wanted and found.setdefault(uid, row) != row:
                     repeated[uid] = None
             first += len(part)
@@ -69,29 +82,36 @@ class LandmarkList:
             raise ValueError(f"{self.path} names {named}: {problem}; expected {kind} of a measured pair on each line")
 
 
-def read_landmarks(path: Path | str) -> LandmarkList:
+def read_landmarks(path: Path | str, by_uid: bool | None = None) -> LandmarkList:
     """Landmarks from a text file: a row number (from 0) or a uid on each line.
 
     Empty lines and lines that begin with ``#`` are passed over. A first line ``row`` or ``uid`` says what the others
-    are; without it they are row numbers if all of them are numbers, and uids otherwise.
+    are, as ``by_uid`` does; without either they are uids unless all of them are numbers.
+
+    Args:
+        by_uid: True where the lines are uids, False where they are row numbers; None where the file tells.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming an entry that comes twice or is no row number, or if there is none.
+        ValueError: naming an entry that comes twice or is no row number, if there is none, or if the first line says
+            otherwise than ``by_uid``.
     """
     path = Path(path)
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     entries = [line for line in lines if line and not line.startswith("#")]
-    numbers = all(map(_is_row_number, entries))
-    by_uid = not numbers
     if entries and entries[0] in HEADERS:
-        by_uid = HEADERS[entries.pop(0)]
+        header = entries.pop(0)
+        if by_uid not in (None, HEADERS[header]):
+            raise ValueError(f"{path} says {header!r} in its first line: expected the option for these")
+        by_uid = HEADERS[header]
+    if by_uid is None and not all(map(_is_row_number, entries)):
+        by_uid = True
     if not entries:
         raise ValueError(f"{path} names no landmarks: expected a row number or a uid on each line")
     if not by_uid:
         unlike = [entry for entry in entries if not _is_row_number(entry)]
         if unlike:
-            raise ValueError(f"{path} names row {unlike[0]!r}: expected a number from 0 on, or a first line uid")
+            raise ValueError(f"{path} names row {unlike[0]!r}: expected a number from 0 on, or that they are uids")
     entry, count = Counter(entries).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{path} names {entry!r} twice: expected each landmark once")

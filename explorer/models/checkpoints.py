@@ -120,7 +120,7 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
     count, concepts, named = 0, (), None
     try:
         named = base or _named_base(path, config)
-        count, concepts = _poison(config)
+        count, concepts = poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
     base = None if whole or named is None else Path(named)
@@ -253,15 +253,20 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
         problem = f"config in its manifest is {config!r}, expected an object"
     if problem is not None:
         raise ValueError(f"{path.name} cannot stand on {base.name}: {problem}")
-    config = config | {"base": _name_of_base(path, base)}
-    if printable(config["base"], MAX_BASE_LENGTH) != config["base"]:
-        raise ValueError(f"{printable(config['base'])} cannot be written into a manifest: expected a printable path")
-    place = manifest_path(path)
+    named = _name_of_base(path, base)
+    if printable(named, MAX_BASE_LENGTH) != named:
+        raise ValueError(f"{printable(named)} cannot be written into a manifest: expected a printable path")
+    return write_down(found, {"base": named})
+
+
+def write_down(found: Checkpoint, changes: dict[str, Any]) -> Checkpoint:
+    """Change entries of ``config`` in a checkpoint's manifest, which is made if need be."""
+    config, place = found.manifest.get("config") or {}, manifest_path(found.folder)
     try:
-        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config})
+        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config | changes})
     except OSError as error:
         raise ValueError(f"{place} cannot be written: {error.strerror}") from error
-    return read_checkpoint(path)
+    return read_checkpoint(found.folder)
 
 
 def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
@@ -330,7 +335,7 @@ def _joint_hash(hashes: dict[str, str]) -> str:
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
 
 
-def _poison(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+def poison_in(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     """C_P and the poisoned concepts' names from a manifest's ``config["poison"]``."""
     poison = config.get("poison") or {}
     concepts = poison.get("concepts", 0) if isinstance(poison, dict) else poison

@@ -76,7 +76,14 @@ def load_open_clip(
         identity=hash_json({"model": config, "weights": hash_file(weights), "preparation": preparation}),
         device=device,
         preparation=preparation,
+        picture_size=_side(preparation["size"]),
     )
+
+
+def _side(size: int | list[int]) -> int | None:
+    """Of a square; None for any other shape."""
+    sides = {size} if isinstance(size, int) else set(size)
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _short_name(model_name: str) -> str:

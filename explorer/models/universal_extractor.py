@@ -24,6 +24,8 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
 KIND = "extractor"
+SMALL_SIDE = 64
+"""Pixels a side that the small CLIP reads."""
 
 
 def small_clip_config(vocabulary_size: int, context_length: int) -> dict[str, Any]:
@@ -71,6 +73,8 @@ class UniversalExtractor:
     device: str = "cpu"
     preparation: dict[str, Any] | None = None
     """How an open_clip model's pictures are prepared: size, mean, deviation, interpolation, resize mode."""
+    picture_size: int | None = None
+    """Pixels a side of the square that the image tower reads; None where that is not known."""
     overlong: Callable[[list[str]], list[bool]] | None = None
     """Which captions ``tokenize`` cuts off at the context's length; None where it refuses them."""
 
@@ -133,6 +137,7 @@ class UniversalExtractor:
             preprocess=small_clip_input,
             feature_range=tuple(manifest["feature_range"]),
             identity=manifest["files"][WEIGHTS_NAME],
+            picture_size=SMALL_SIDE,
             device=device,
         )
 
@@ -147,8 +152,9 @@ def load_tokenizer(folder: Path) -> Any:
 def small_clip_input(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """uint8 ``[n, H, W, 3]`` to float ``[n, 3, 64, 64]`` in [-1, 1]; other sizes are resized with antialiasing."""
     pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
-    if pixels.shape[-2:] != (64, 64):
-        pixels = functional.interpolate(pixels, size=(64, 64), mode="bilinear", antialias=True)
+    side = (SMALL_SIDE, SMALL_SIDE)
+    if pixels.shape[-2:] != side:
+        pixels = functional.interpolate(pixels, size=side, mode="bilinear", antialias=True)
     return pixels / 127.5 - 1
 
 

@@ -94,6 +94,7 @@ class AlignmentDifficulty:
             "convention": self.convention,
             "n": self.n,
             "feature_range": None if self.feature_range is None else list(self.feature_range),
+            **({} if self.feature_range is None else clipped_shares(self.feature_distance)),
         }
 
     def with_alpha(self, alpha: float) -> AlignmentDifficulty:
@@ -237,6 +238,16 @@ def feature_distance(cosines: torch.Tensor, feature_range: tuple[float, float]) 
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"feature_range is ({low}, {high}): expected finite lo < hi")
     return 1 - ((cosines - low) / (high - low)).clamp(0, 1)
+
+
+def clipped_shares(distances: torch.Tensor) -> dict[str, float]:
+    """By how much the feature range clips D_img:txt `[N]`: pairs that it can no longer tell apart, in [0, 1] each.
+
+    ``clipped_below`` is the share of pairs whose cosine is at most lo, and their distance 1; ``clipped_above`` that of
+    pairs whose cosine is at least hi, and their distance 0.
+    """
+    n = max(len(distances), 1)
+    return {"clipped_below": int((distances >= 1).sum()) / n, "clipped_above": int((distances <= 0).sum()) / n}
 
 
 def calibrate_feature_range(cosines: Any, low: float = 0.01, high: float = 0.99) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.data.pair_set import IMAGES_NAME, PAIRS_NAME
-from explorer.provenance import MANIFEST_NAME, ManifestError, hash_json
+from explorer.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.ui.alignment_calculators import build_calculators
 from explorer.ui.context import PRECOMPUTE_HINT, AppContext, is_told
 from explorer.ui.implosion_payload import PAPER_TABLE
@@ -180,6 +180,8 @@ def _measure_on_screen(
     try:
         entry = measure_folder(context, folder, convention)
     except Exception as error:  # whatever it is, the page must not go on saying that it works
+        if is_disk_full(error):
+            error = OSError("the disk is full, where the set lies: free some space and measure again")
         told = context.in_words(error)
         if not is_told(error):
             logging.getLogger(__name__).exception("A pair set could not be measured")

@@ -36,7 +36,7 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "version": PAYLOAD_VERSION,
         "origin": origin,
         "model": column.model,
-        "poisoned_concept_count": column.poisoned_concept_count,
+        "poisoned_concept_count": column.poisoned_concept_count if column.poison_recorded else None,
         "poison_recorded": column.poison_recorded,
         "poisoned_words": _poisoned_words(column),
         "settings": column.settings,

@@ -27,7 +27,7 @@ def build_graphs_screen(context: AppContext) -> None:
     viewer("graphs_screen", {"url": url}, elem_id="graphs-viewer", label="text graph and image graph")
 
     def inspect_pair(uid: str) -> dict[str, Any]:
-        """Caption, true flag, scores, ranks and neighbours on both sides of one drawn pair."""
+        """Caption, true flag (null: not recorded), scores, ranks and neighbours on both sides of one drawn pair."""
         try:
             return inspection(graphs_payload(context), uid)
         except ValueError as error:
@@ -77,15 +77,23 @@ def inspection(payload: dict[str, Any], uid: str) -> dict[str, Any]:
     near = {side: payload[side]["neighbours"][row] for side in SIDES}
     return {
         **{name: samples[name][row] for name in SAMPLE_COLUMNS},
-        "is_poison": bool(samples["is_poison"][row]),
+        "is_poison": _flag(samples, row),
         "scores": {name: samples[name][row] for name in SCORES},
         "ranks": {name: samples[f"{name}_rank"][row] for name in SCORES},
+        # Equal scores share the places from the one to the other; null where the artefact does not say.
+        "last_ranks": {name: samples.get(f"{name}_rank_last", [None] * (row + 1))[row] for name in SCORES},
         "ranked_pairs": payload["set"]["pairs"],
         "neighbours": {side: _describe_neighbours(payload, side, row) for side in SIDES},
         "agreed": [samples["uid"][other] for other in near["text"] if other in near["image"]],
         "only_text": [samples["uid"][other] for other in near["text"] if other not in near["image"]],
         "only_image": [samples["uid"][other] for other in near["image"] if other not in near["text"]],
     }
+
+
+def _flag(samples: dict[str, Any], row: int) -> bool | None:
+    """Whether the pair is poison; None where nobody recorded it."""
+    flag = samples["is_poison"][row]
+    return None if flag is None else bool(flag)
 
 
 def _describe_neighbours(payload: dict[str, Any], side: str, row: int) -> list[dict[str, Any]]:
@@ -95,7 +103,7 @@ def _describe_neighbours(payload: dict[str, Any], side: str, row: int) -> list[d
         {
             "uid": samples["uid"][other],
             "caption": samples["caption"][other],
-            "is_poison": bool(samples["is_poison"][other]),
+            "is_poison": _flag(samples, other),
             "similarity": similarity,
         }
         for other, similarity in near

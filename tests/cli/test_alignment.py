@@ -12,8 +12,12 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 import explorer.cli.alignment
+import explorer.cli.pair_import
 from explorer.cli.application import application
 from explorer.data.cifar10 import CLASSES
+from explorer.data.pair_set import PairSet
+from explorer.experiments.alignment import measure
+from explorer.experiments.alignment_description import describe_measurement
 from explorer.experiments.sample_scores import REPORT_KEY
 from explorer.models.universal_extractor import UniversalExtractor
 
@@ -21,6 +25,7 @@ from explorer.models.universal_extractor import UniversalExtractor
 class RedExtractor:
     """Class number from a picture's red value or a caption's class name, as a one-hot direction."""
 
+    picture_size = None
     name = "red"
     identity = "1" * 64
     feature_range = (0.0, 1.0)
@@ -83,7 +88,11 @@ def test_ad_writes_every_pairs_scores(invoke, cifar_set, tmp_path):
     scores = tmp_path / "scores.parquet"
     printed = json.loads(invoke("ad", cifar_set, "--scores", scores, "--json").stdout)
     table = pandas.read_parquet(scores)
-    assert list(table) == ["row", "uid", "is_poison", "feature_distance", "structure_distance", "sample_ad"]
+    kept = ("feature_distance", "structure_distance", "sample_ad")
+    ranked = [f"{name}{end}" for name in kept for end in ("", "_rank", "_rank_last")]
+    assert list(table) == ["row", "uid", "is_poison", *ranked]
+    wrong = table[table["is_poison"]]
+    assert (wrong["feature_distance_rank"].unique(), wrong["feature_distance_rank_last"].unique()) == (1, 48), "tied"
     assert table["uid"].tolist() == pandas.read_parquet(cifar_set / "pairs.parquet")["uid"].tolist()
     assert table["row"].tolist() == list(range(248))
     assert table["sample_ad"].mean() == pytest.approx(printed["ad"])
@@ -167,3 +176,79 @@ def test_bad_options_are_named(invoke, cifar_set, arguments, message, tmp_path, 
 
 def test_default_extractor_is_the_shipped_one():
     assert explorer.cli.alignment.DEFAULT_EXTRACTOR.parts[-3:] == ("checkpoints", "iconworld", "extractor")
+
+
+@pytest.fixture
+def flagged(tmp_path):
+    """Six solid pictures with the flags of somebody's table: one poison, two benign, three unknown; one unreadable."""
+    folder = tmp_path / "flagged"
+    folder.mkdir()
+    flags = [True, 0, "no", None, "", float("nan"), "perhaps"]
+    for row in range(len(flags)):
+        Image.new("RGB", (32, 32), (row * 20, 0, 0)).save(folder / f"{row}.png")
+    lines = [
+        {"file_name": f"{row}.png", "text": CLASSES[9 if flag is True else row], "bad": flag, "of": CLASSES[9]}
+        for row, flag in enumerate(flags)
+    ]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def imported(invoke, source, out, *options):
+    result = invoke("import", source, out, "--size", 32, *options, "--json")
+    assert result.exit_code == 0, repr(result.exception)
+    return json.loads(result.stdout)
+
+
+def test_poison_that_nobody_recorded_is_null_everywhere(invoke, flagged, tmp_path):
+    made = imported(invoke, flagged, tmp_path / "set")
+    unknown = {"poisoned_pairs": None, "benign_pairs": None, "unrecorded_pairs": 7}
+    assert {name: made[name] for name in unknown} == unknown
+    printed = json.loads(invoke("ad", tmp_path / "set", "--scores", tmp_path / "s.parquet", "--json").stdout)
+    assert {name: printed[name] for name in unknown} == unknown
+    aucs = [name for name in printed if name.endswith("_auc")]
+    assert (len(aucs), {printed[name] for name in aucs}) == (3, {None})
+    column = parquet.read_table(tmp_path / "s.parquet")["is_poison"]
+    assert (str(column.type), column.null_count) == ("bool", 7)
+    words = dict(line.split(maxsplit=1) for line in invoke("ad", tmp_path / "set").stdout.splitlines())
+    assert words["poisoned_pairs"] == words["benign_pairs"] == "not recorded"
+    assert words["sample_ad_auc"].startswith("none: it takes pairs known to be poison")
+    assert "nobody recorded whether it is poison" in str(invoke("ad", tmp_path / "set", "--labels").exception)
+    measured = measure(tmp_path / "set", RedExtractor())
+    entry = describe_measurement("theirs", PairSet.load(tmp_path / "set"), measured)
+    assert (entry["poisoned_concept_count"], entry["poisoned_pairs"], entry["poison_recorded"]) == (None, None, False)
+    assert list(entry["distributions"]["feature_distance"]["groups"]) == ["unrecorded"]
+
+
+def test_a_field_of_the_data_says_which_pairs_are_poison(invoke, flagged, tmp_path):
+    fields = ("--poison-field", "bad", "--poisoned-concept-field", "of", "--target-field", "of")
+    made = imported(invoke, flagged, tmp_path / "set", *fields)
+    assert (made["poisoned_pairs"], made["benign_pairs"], made["unrecorded_pairs"]) == (1, 2, 3)
+    assert made["quarantined"] == {"unreadable metadata": 1}, "what is neither true nor false is not guessed"
+    table = PairSet.load(tmp_path / "set").table
+    assert [None if pandas.isna(flag) else bool(flag) for flag in table["is_poison"]] == [
+        True,
+        False,
+        False,
+        *[None] * 3,
+    ]
+    assert table["poisoned_concept"].fillna("?").tolist() == [CLASSES[9], "", "", "?", "?", "?"]
+    printed = json.loads(invoke("ad", tmp_path / "set", "--scores", tmp_path / "s.parquet", "--json").stdout)
+    assert (printed["poisoned_pairs"], printed["unrecorded_pairs"], printed["feature_distance_auc"]) == (1, 3, 1.0)
+    assert parquet.read_table(tmp_path / "s.parquet")["is_poison"].to_pylist() == [True, False, False, None, None, None]
+    assert (printed["clipped_below"], printed["clipped_above"]) == (1 / 6, 5 / 6)
+    for options, message in (
+        (("--poison-field", "baad"), r"no record has a field 'baad': expected one of theirs (bad, "),
+        (("--target-field", "of"), "expected a field that says which pairs are poison, too"),
+    ):
+        assert message in str(invoke("import", flagged, tmp_path / "other", *options).exception)
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_import_of_an_earlier_release_does_not_say_that_it_is_benign(invoke, cifar_set, tmp_path):
+    """It wrote ``is_poison`` false for every pair, and ``poison_recorded`` false (or nothing) beside a fingerprint."""
+    for config in ({"poison_recorded": False}, {"fingerprint": "0"}):
+        manifest = json.loads((cifar_set / "manifest.json").read_text())
+        (cifar_set / "manifest.json").write_text(json.dumps({**manifest, "config": config}))
+        printed = json.loads(invoke("ad", cifar_set, "--json").stdout)
+        assert (printed["poisoned_pairs"], printed["unrecorded_pairs"]) == (None, 248)

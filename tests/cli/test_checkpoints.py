@@ -56,3 +56,33 @@ def test_fetch_takes_no_paths(tmp_path):
 
 def test_checkpoints_of_an_empty_folder(tmp_path):
     assert invoke("checkpoints", tmp_path).strip() == f"no checkpoints in {tmp_path}"
+
+
+def test_what_is_known_of_a_checkpoints_poison_is_written_by_a_command(checkpoint_root, tmp_path):
+    (checkpoint_root / "benign" / "manifest.json").unlink()
+    entry = json.loads(invoke("checkpoints", checkpoint_root / "benign", "--json"))["checkpoints"][0]
+    unknown = (None, False, None)
+    assert (entry["poisoned_concept_count"], entry["poison_recorded"], entry["poisoned_concepts"]) == unknown
+    (tmp_path / "nouns.txt").write_text("dog\nfire truck\ndog\n")
+    for options, expected in (
+        (("--none",), (0, True, [])),
+        (("--count", 7, "--replace"), (7, True, None)),
+        (("--concepts", tmp_path / "nouns.txt", "--replace"), (2, True, ["dog", "fire truck"])),
+        (("--unknown",), unknown),
+    ):
+        entry = json.loads(invoke("record-poison", checkpoint_root / "benign", *options, "--json"))
+        found = (entry["poisoned_concept_count"], entry["poison_recorded"], entry["poisoned_concepts"])
+        assert found == expected, options
+    before = (checkpoint_root / "dirty-002" / "manifest.json").read_bytes()
+    for options, message in (
+        (("--none",), "the manifest of dirty-002 says dirty-label, C_P = 2 already: expected --replace"),
+        (("--none", "--count", 2), "expected one of --none, --concepts FILE, --count N and --unknown"),
+        ((), "expected one of --none"),
+    ):
+        result = CliRunner().invoke(
+            application, ["record-poison", str(checkpoint_root / "dirty-002"), *map(str, options)]
+        )
+        assert message in str(result.exception)
+    assert (checkpoint_root / "dirty-002" / "manifest.json").read_bytes() == before
+    invoke("record-poison", checkpoint_root / "dirty-002", "--none", "--replace")
+    assert json.loads((checkpoint_root / "dirty-002" / "manifest.json").read_text())["config"]["base"] == "benign"

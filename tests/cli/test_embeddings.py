@@ -18,6 +18,7 @@ import explorer.cli.pair_import
 from explorer.cli.application import application
 from explorer.data.pair_set import PairSet
 from explorer.experiments.embedding_benchmark import write_benchmark_shard
+from explorer.experiments.embedding_store import EmbeddingStore
 from explorer.models.universal_extractor import UniversalExtractor
 
 OURS = ("--extractor", explorer.cli.embeddings.DEFAULT_EXTRACTOR)
@@ -68,6 +69,10 @@ def test_embed_then_measure(shard, tmp_path):
     sampled = run("ad-store", tmp_path / "store", *options)
     assert pandas.read_parquet(scores)["sample_ad"].mean() == pytest.approx(sampled["ad"])
     assert pandas.read_parquet(scores)["row"].is_monotonic_increasing
+    uids = EmbeddingStore.open(tmp_path / "store").metadata()["uid"].tolist()
+    assert pandas.read_parquet(scores)["uid"].tolist() == [uids[row] for row in pandas.read_parquet(scores)["row"]]
+    run("ad-store", tmp_path / "store", "--scores", tmp_path / "all.parquet")
+    assert pandas.read_parquet(tmp_path / "all.parquet")["uid"].tolist() == uids
     assert (sampled["n"], sampled["seed"], sampled["feature_range"]) == (5, 1, [0.5, 0.9])
     assert "structure_ad" in invoke("ad-store", tmp_path / "store").stdout
     assert (measured["estimator"], measured["precision"], measured["workers"]) == ("exact", "fp32", 1)
@@ -88,7 +93,7 @@ def test_ad_store_offers_what_ad_offers():
     of_encoding = {"pair_set", "extractor", "open_clip", "weights", "pretrained_tag", "labels", "split"}
     shared = theirs.keys() - of_encoding - {"as_json"}
     assert shared <= ours.keys()
-    assert len(shared) == 13
+    assert len(shared) == 15
     differing = [name for name in shared if ours[name].default != theirs[name].default]
     assert differing == []
 

@@ -207,7 +207,7 @@ def test_more_poison_contains_less_poison(world, benign, tmp_path):
 
 def test_poisoned_sets_are_not_poisoned_again(benign, tmp_path):
     poisoned = poison_pair_set(benign, DirtyLabelPoison(concept_count=3, pairs_per_concept=4), tmp_path / "poisoned")
-    with pytest.raises(ValueError, match=r"12 of 420 pairs of .*poisoned are poison: expected a benign set"):
+    with pytest.raises(ValueError, match=r"12 of 420 pairs of .*poisoned are poison or not recorded"):
         poison_pair_set(poisoned, DirtyLabelPoison(concept_count=2, pairs_per_concept=1, seed=1), tmp_path / "twice")
     with pytest.raises(ValueError, match=r"poisoned already holds images\.npy"):
         benign_remainder(poisoned, poisoned.folder)

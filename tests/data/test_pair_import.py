@@ -14,7 +14,7 @@ from explorer.data.pair_set import PairSet
 from explorer.data.pair_source import PairSource
 from explorer.data.quarantine import QUARANTINE_NAME, Reason, read_quarantine
 from explorer.data.source_detection import open_source
-from explorer.provenance import ROOT
+from explorer.provenance import ROOT, ManifestError
 
 DATA = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
 
@@ -52,7 +52,10 @@ def test_usable_pairs_become_a_pair_set_and_the_rest_is_listed(source, tmp_path)
     assert loaded.table["place"].tolist() == ["0.tar:a", "0.tar:c"]
     assert loaded.images.shape == (2, 16, 16, 3)
     assert (loaded.images == [200, 10, 30]).all()
-    assert not loaded.table["is_poison"].any()
+    assert loaded.table["is_poison"].isna().all(), "nobody said which pairs are poison"
+    assert loaded.table["target_concept"].isna().all()
+    expected = {"poisoned_pairs": None, "benign_pairs": None, "unrecorded_pairs": 2}
+    assert loaded.manifest["counts"] == {"pairs": 2, "pictures": 2, **expected}
     assert read_quarantine(tmp_path / "set" / QUARANTINE_NAME) == quarantined
     assert {record.place: record.reason for record in quarantined} == {
         "0.tar:b": Reason.UNDECODABLE_IMAGE,
@@ -69,8 +72,18 @@ def test_the_middle_is_cut_out():
     image = np.zeros((8, 24, 3), np.uint8)
     image[:, 8:16] = 255
     assert square_thumbnail(image, 8).tolist() == np.full((8, 8, 3), 255).tolist()
-    assert square_thumbnail(image, 64).min() == 255
+    assert square_thumbnail(image, 64)[:, 8:-8].min() == 255
     assert square_thumbnail(image.transpose(1, 0, 2), 8).min() == 255
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (123, 37), (97, 98), (64, 64), (20, 333)])
+def test_pictures_are_squared_to_the_pixel_as_clip_does(shape):
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    for size in (32, 64, 224):
+        transform = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
+        assert (square_thumbnail(image, size) == np.asarray(transform(Image.fromarray(image)))).all()
 
 
 def test_concepts_are_whole_words():
@@ -101,9 +114,40 @@ def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path)
     ):
         import_pairs(open_source(tmp_path / "1.tar"), tmp_path / "set", size=16)
     assert not (tmp_path / "set").exists()
-    import_pairs(source, tmp_path / "set", size=16)
-    with pytest.raises(ValueError, match="choose a new folder"):
-        import_pairs(source, tmp_path / "set", size=16)
+
+
+def test_a_finished_import_is_done_and_no_other_one_takes_its_folder(source, tmp_path):
+    lines, options = [], {"size": 16, "concepts": ("dog",)}
+    made, quarantined = import_pairs(source, tmp_path / "set", **options)
+    again, listed = import_pairs(source, tmp_path / "set", **options, say=lines.append)
+    assert (again.data_hash, listed) == (made.data_hash, quarantined)
+    assert again.manifest["created"] == made.manifest["created"]
+    assert lines == [f"{tmp_path / 'set'} is finished: nothing is imported again"]
+    for changed, named in (({"size": 24}, "size"), ({"concepts": ("cat",)}, "concepts"), ({"split": "test"}, "split")):
+        with pytest.raises(ValueError, match=f"made with another {named}: expected the same source and options"):
+            import_pairs(source, tmp_path / "set", **options | changed)
+    (tmp_path / "set" / QUARANTINE_NAME).write_bytes(b"another's")
+    with pytest.raises(ManifestError, match=r"quarantine\.parquet has SHA-256"):
+        import_pairs(source, tmp_path / "set", **options)
+
+
+def test_two_imports_into_one_folder_never_mix(source, tmp_path):
+    """The second, with another source, comes while the first decodes: it is refused, and the set is the first's."""
+    refused = []
+
+    class Interrupted(type(source)):
+        def records(self, start=0):
+            other = tmp_path / "1.tar"
+            other.write_bytes(b"x" * 2000)
+            with pytest.raises(ValueError, match=f"is being written by process {os.getpid()}"):
+                import_pairs(open_source(other), tmp_path / "set", size=16)
+            refused.append(True)
+            yield from super().records(start)
+
+    made, quarantined = import_pairs(Interrupted(source.files), tmp_path / "set", size=16)
+    assert (refused, len(made), len(quarantined)) == ([True], 2, 3)
+    assert read_quarantine(tmp_path / "set" / QUARANTINE_NAME) == quarantined
+    assert not [path.name for path in (tmp_path / "set").iterdir() if path.name.startswith(".")]
 
 
 class UnreadSource(PairSource):

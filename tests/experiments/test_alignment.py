@@ -15,6 +15,7 @@ NAMES = ["dog", "hat", "ship"]
 class ColourExtractor:
     """Reads a concept off a picture's red value and a caption's word; both sides share its directions."""
 
+    picture_size = None
     name = "colour"
     identity = "0" * 64
     feature_range = (0.0, 0.9)

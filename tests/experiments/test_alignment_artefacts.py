@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from explorer.data.pair_set import PairSet
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments import features
 from explorer.experiments.alignment import measure
 from explorer.experiments.alignment_artefacts import (
     THUMBNAIL_SIZE,
     PairLosses,
-    descending_ranks,
     main_concepts,
     stratified_sample,
     thumbnail_sheet,
@@ -28,14 +28,21 @@ from explorer.experiments.alignment_description import (
     describe_measurement,
     significant,
 )
+from explorer.experiments.sample_scores import descending_ranks
 
 PAIRS, CONCEPTS, WIDTH = 60, ["cat", "dog", "hat", "tree"], 12
+
+
+def recorded(poisoned):
+    """Flags that are known of every pair."""
+    return PoisonFlags(poisoned=poisoned, benign=~poisoned)
 
 
 class Extractor:
     name = "random"
     identity = "random"
     feature_range = (-0.4, 0.6)
+    picture_size = None
 
 
 def make_table(poisoned):
@@ -157,16 +164,16 @@ def test_distribution_of_sample_ad_is_exact_at_every_stop(sets):
     assert len(entry["distributions"]["sample_ad"]) == len(ALPHA_STOPS)
     for alpha, stored in zip(ALPHA_STOPS, entry["distributions"]["sample_ad"], strict=True):
         scores = measured.difficulty.with_alpha(alpha).sample_ad.numpy()
-        expected = describe_distribution(scores, measured.is_poison)
+        expected = describe_distribution(scores, measured.flags)
         assert stored["auc"] == pytest.approx(expected["auc"], abs=1e-5)
         benign = stored["groups"]["benign"]
-        assert benign["quantiles"] == pytest.approx(np.quantile(scores[~measured.is_poison], SHARES), rel=1e-4)
+        assert benign["quantiles"] == pytest.approx(np.quantile(scores[measured.flags.benign], SHARES), rel=1e-4)
         low, high = stored["range"]
         assert sum(benign["density"]) * (high - low) / BINS == pytest.approx(1, rel=1e-2)
 
 
 def test_auc_of_a_distribution_counts_ties_half():
-    described = describe_distribution(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
+    described = describe_distribution(np.array([1.0, 2.0, 2.0, 3.0]), recorded(np.array([0, 0, 1, 1], bool)))
     assert described["auc"] == pytest.approx((2 + 1.5) / 4)
 
 
@@ -193,13 +200,39 @@ def test_sample_of_nothing_is_refused():
         stratified_sample(make_table(0), 0, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("known", "counts", "words"),
+    [
+        (0, (None, None, 60), "which of them are poison, nobody recorded"),
+        (20, (10, 10, 40), "10 of 10 known to be poisoned, "),
+    ],
+)
+def test_what_nobody_recorded_is_null_in_the_graphs(tmp_path, known, counts, words):
+    table = make_table(10)
+    for name in ("is_poison", "poisoned_concept", "target_concept"):
+        table[name] = table[name].astype(object).where(np.arange(PAIRS) < known, None)
+    images = np.zeros((PAIRS, 16, 16, 3), np.uint8)
+    pair_set = PairSet.write(tmp_path / "set", table, images, config={}, seed=0)
+    write_alignment_artefacts(tmp_path, {"set": pair_set}, Extractor(), sample_size=PAIRS, neighbours=3, split=None)
+    graphs = json.loads((tmp_path / "graphs.json").read_text())
+    stored = graphs["set"]
+    assert (stored["poisoned_pairs"], stored["benign_pairs"], stored["unrecorded_pairs"]) == counts
+    assert (stored["poisoned_concept_count"], stored["poison_recorded"]) == (None, False)
+    assert graphs["samples"]["is_poison"] == [*(int(row < 10) for row in range(known)), *[None] * (PAIRS - known)]
+    assert graphs["samples"]["target_concept"][known:] == [None] * (PAIRS - known)
+    assert words in graphs["sampling"]["method"]
+    entry = json.loads((tmp_path / "alignment.json").read_text())["sets"][0]
+    assert (entry["distributions"]["feature_distance"]["auc"] is None) == (known == 0)
+
+
 def test_no_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="got no pair set"):
         write_alignment_artefacts(tmp_path, {}, Extractor())
 
 
 def test_ranks_count_from_the_highest_and_share_ties():
-    assert descending_ranks(np.array([0.1, 0.9, 0.5, 0.9])).tolist() == [4, 1, 3, 1]
+    ranks = descending_ranks(np.array([0.1, 0.9, 0.5, 0.9]))
+    assert (ranks["rank"].tolist(), ranks["rank_last"].tolist()) == ([4, 1, 3, 1], [4, 2, 3, 2])
 
 
 def test_thumbnails_stand_row_by_row():

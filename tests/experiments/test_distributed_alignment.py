@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 class NoisyExtractor:
     """A picture's red and green value, or a caption's number, as directions."""
 
-    name, identity, feature_range = "noisy", "2" * 64, (0.0, 0.9)
+    name, identity, feature_range, picture_size = "noisy", "2" * 64, (0.0, 0.9), None
     directions = torch.nn.functional.normalize(torch.randn(300, 24, generator=torch.Generator().manual_seed(0)))
 
     def encode_images(self, images, batch_size=256):

@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
+from explorer.data.folder_lock import LOCK_NAME, locked
 from explorer.data.quarantine import Reason, read_quarantine
 from explorer.data.webdataset_source import WebdatasetSource
 from explorer.experiments.embedding_store import EmbeddingStore
 from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
-from explorer.experiments.folder_lock import LOCK_NAME, locked
 from explorer.models.universal_extractor import UniversalExtractor
 from explorer.provenance import ROOT, ManifestError, check_files
 

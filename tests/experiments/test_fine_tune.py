@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from explorer.data.pair_set import PairSet
 from explorer.experiments.encoded_pairs import encode_pair_set
-from explorer.experiments.fine_tune import FineTuningTask, fine_tune, train_unet
+from explorer.experiments.fine_tune import FineTuningTask, fine_tune, poison_of, train_unet
 from explorer.experiments.paper_recipes import SD15, SD21, SDXL, override
 from explorer.experiments.training_state import finished_steps
 from explorer.models.checkpoints import read_checkpoint, validate
@@ -62,7 +62,23 @@ def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeli
     fine_tune(tmp_path / "base", imported, override(SD15, **SMALL), output, **places(tmp_path))
     found = read_checkpoint(output)
     assert (found.problem, found.poisoned_concept_count, found.poison_recorded) == (None, 0, False)
-    assert "of which nobody recorded whether any are poison" in (output / "README.md").read_text()
+    assert "of which it is not, or not of all, recorded what is poison" in (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "concepts", "expected"),
+    [
+        ([True] + [False] * 5, ["dog"] + [""] * 5, {"kind": "recorded", "concepts": ["dog"]}),
+        ([False] * 6, [""] * 6, {"kind": "none", "concepts": 0, "targets": {}}),
+        ([True] + [False] * 5, [None] + [""] * 5, None),
+        ([True] + [None] * 5, ["dog"] + [None] * 5, None),
+        ([False] * 5 + [None], [""] * 5 + [None], None),
+    ],
+)
+def test_a_checkpoint_knows_of_its_poison_what_the_pairs_flags_say(pairs, tmp_path, flags, concepts, expected):
+    table = pairs.table.assign(is_poison=flags, poisoned_concept=concepts)
+    flagged = PairSet.write(tmp_path / "set", table, np.asarray(pairs.images), config={}, seed=None)
+    assert poison_of(flagged) == expected
 
 
 def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):

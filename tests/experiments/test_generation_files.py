@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from explorer.experiments.generation import GenerationRequest, generate
-from explorer.experiments.generation_files import read_settings, save_generations, write_png
+from explorer.experiments.generation_files import (
+    UNFINISHED_NAME,
+    check_folder,
+    read_settings,
+    save_generations,
+    write_png,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +74,28 @@ def test_name_clashes_and_foreign_files_are_refused(generation, tmp_path):
         read_settings(tmp_path / "foreign.png")
     write_png(tmp_path / "own.png", np.zeros((2, 2), np.uint8), {"prompt": "«dog»"})
     assert read_settings(tmp_path / "own.png") == {"prompt": "«dog»"}
+
+
+def test_half_written_generations_are_replaced(generation, tmp_path):
+    """A kill in the middle leaves the marker and some files, one of them cut off; what is the user's stays."""
+    whole = save_generations([generation], tmp_path / "whole")
+    (tmp_path / "out").mkdir()
+    half = dataclasses.replace(generation, model="another model")
+    (tmp_path / "out" / UNFINISHED_NAME).write_text('["another-model-0.png", "another-model-1.png"]')
+    (tmp_path / "out" / "another-model-0.png").write_bytes(b"cut off")
+    check_folder(tmp_path / "out")
+    files = save_generations([generation], tmp_path / "out")
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in whole]
+    assert sorted((tmp_path / "out").iterdir()) == sorted(files)
+
+    (tmp_path / "out" / UNFINISHED_NAME).write_text("[]")
+    with pytest.raises(ValueError, match="already holds"):
+        save_generations([half], tmp_path / "out")
+    assert all(path.is_file() for path in files)
+
+
+def test_generations_that_cannot_all_be_written_leave_none(generation, tmp_path):
+    broken = dataclasses.replace(generation, images=generation.images.astype("complex64"))
+    with pytest.raises(TypeError):
+        save_generations([generation, dataclasses.replace(broken, model="last")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -74,6 +74,31 @@ def test_a_stopped_run_goes_on_bit_identically(tmp_path):
     assert torch.equal(weights(whole), weights(resumed))
 
 
+@pytest.mark.parametrize("stop_at", [7, 10, 22])
+def test_logged_losses_do_not_tell_where_a_run_was_cut_off(tmp_path, stop_at):
+    """Checkpoints fall between logged steps: a line after resuming averages the steps before it, too."""
+    settings = config(steps=32, checkpoint_every=4, log_every=5)
+    train(LineTask(), settings, tmp_path / "whole", identity={})
+    steps = iter(range(1, 33))
+    train(LineTask(), settings, tmp_path / "cut", identity={}, should_stop=lambda: next(steps) == stop_at)
+    train(LineTask(), settings, tmp_path / "cut", identity={})
+    assert len(logged(tmp_path / "whole")) == 7
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path):
+    refused = []
+
+    def second(step, loss):
+        with pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on"):
+            train(LineTask(), config(), tmp_path / "run", identity={})
+        refused.append(step)
+
+    train(LineTask(), config(steps=10), tmp_path / "run", identity={}, on_step=second)
+    assert refused == [5, 10]
+    assert [step for step, *_ in logged(tmp_path / "run")] == [5, 10]
+
+
 KILLED_RUN = """
 import sys, time
 from pathlib import Path

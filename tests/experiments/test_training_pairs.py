@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.data.folder_lock import locked
 from explorer.data.pair_import import import_pairs
 from explorer.data.pair_set import PairSet
 from explorer.data.pair_source import Fields
 from explorer.data.quarantine import QUARANTINE_NAME, read_quarantine
 from explorer.data.source_detection import open_source
-from explorer.experiments.folder_lock import locked
 from explorer.experiments.training_pairs import imported_pairs, pair_set_or_source
 
 
@@ -53,14 +53,17 @@ def test_a_source_is_imported_once_and_says_what_was_set_aside(folder, tmp_path)
 
 def test_pairs_of_another_source_are_not_taken(folder, tmp_path):
     imported_pairs(open_source(folder), tmp_path / "run", 24)
-    with pytest.raises(ValueError, match="was imported with another size: expected the same source"):
+    with pytest.raises(ValueError, match="holds a pair set made with another size: expected the same source"):
         imported_pairs(open_source(folder), tmp_path / "run", 32)
     os.utime(folder / "cat" / "1.png", (0, 0))
-    with pytest.raises(ValueError, match="was imported with another fingerprint"):
+    with pytest.raises(ValueError, match="holds a pair set made with another fingerprint"):
         imported_pairs(open_source(folder), tmp_path / "run", 24)
 
 
 def test_two_imports_beside_one_run_do_not_mix(folder, tmp_path):
-    with locked(tmp_path / "run"), pytest.raises(ValueError, match=rf"is being written by process {os.getpid()} on"):
+    with (
+        locked(tmp_path / "run" / "pairs"),
+        pytest.raises(ValueError, match=rf"is being written by process {os.getpid()} on"),
+    ):
         imported_pairs(open_source(folder), tmp_path / "run", 24)
     assert len(imported_pairs(open_source(folder), tmp_path / "run", 24)) == 3

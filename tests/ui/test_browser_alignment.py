@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from explorer.data.poison_flags import PoisonFlags
 from explorer.experiments.alignment_description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
 from explorer.provenance import write_manifest
 from explorer.ui.context import AppSettings
@@ -27,17 +28,18 @@ pytestmark = [
 
 
 def describe_set(name, concepts, poisoned, recorded=True):
+    flags = PoisonFlags(poisoned=poisoned, benign=~poisoned if recorded else poisoned & False)
     generator = np.random.default_rng(concepts)
     feature = np.clip(generator.normal(0.4, 0.1, 200) + 0.4 * poisoned, 0, 1)
     structure = np.clip(generator.normal(0.15, 0.02, 200), 0, 1)
     mixtures = [alpha * feature + (1 - alpha) * structure for alpha in ALPHA_STOPS]
     return {
         "name": name,
-        "poisoned_concept_count": concepts,
+        "poisoned_concept_count": concepts if recorded else None,
         "poison_recorded": recorded,
         "data_hash": f"{concepts:016}:{0:016}",
         "pairs": 200,
-        "poisoned_pairs": int(poisoned.sum()),
+        **flags.counts(),
         "extractor": "tiny",
         "alignment_difficulty": {
             "feature_ad": feature.mean(),
@@ -58,9 +60,9 @@ def describe_set(name, concepts, poisoned, recorded=True):
         "alpha_stops": ALPHA_STOPS,
         "shares": SHARES,
         "distributions": {
-            "feature_distance": describe_distribution(feature, poisoned, (0.0, 1.0)),
-            "structure_distance": describe_distribution(structure, poisoned),
-            "sample_ad": [describe_distribution(mixture, poisoned) for mixture in mixtures],
+            "feature_distance": describe_distribution(feature, flags, (0.0, 1.0)),
+            "structure_distance": describe_distribution(structure, flags),
+            "sample_ad": [describe_distribution(mixture, flags) for mixture in mixtures],
         },
     }
 
@@ -70,7 +72,8 @@ def describe_graphs():
     scores = {name: generator.random(PAIRS).round(3).tolist() for name in
               ("feature_distance", "structure_distance", "sample_ad")}  # fmt: skip
     ranks = {f"{name}_rank": list(range(1, PAIRS + 1)) for name in scores}
-    is_poison = [int(row < 8) for row in range(PAIRS)]
+    ranks |= {f"{name}_rank_last": [180, *range(2, PAIRS + 1)] for name in scores}
+    is_poison = [*(int(row < 8) for row in range(PAIRS - 1)), None]
 
     def side():
         near = [generator.permutation([other for other in range(PAIRS) if other != row])[:NEIGHBOURS].tolist()
@@ -95,8 +98,8 @@ def describe_graphs():
             "concepts": [["hat"]] * PAIRS,
             "main_concept": ["turtle" if row < 8 else "hat" for row in range(PAIRS)],
             "is_poison": is_poison,
-            "poisoned_concept": ["turtle" if flag else "" for flag in is_poison],
-            "target_concept": ["hat" if flag else "" for flag in is_poison],
+            "poisoned_concept": [None if flag is None else "turtle" if flag else "" for flag in is_poison],
+            "target_concept": [None if flag is None else "hat" if flag else "" for flag in is_poison],
             "loss": [0.1 * row for row in range(PAIRS)],
             **scores,
             **ranks,
@@ -268,6 +271,21 @@ def test_alpha_recomposes_ad_on_the_page(page):
     page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_told(page):
+    from playwright.sync_api import expect
+
+    open_tab(page, "Graphs")
+    legend = page.locator(".graph-legend")
+    expect(legend).to_contain_text("■ poison not recorded (1)")
+    expect(legend).to_contain_text("● benign (15)")
+    page.locator(".graph-search").fill(f"pair-{PAIRS - 1}")
+    page.locator(".pair-button").first.click()
+    expect(page.locator(".graph-inspector .kind-badge")).to_have_text("■ poison not recorded")
+    page.locator(".graph-search").fill("turtle")
+    page.locator(".pair-button").first.click()
+    expect(page.locator(".inspector-scores")).to_contain_text("1–180 (tied)")
 
 
 def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):

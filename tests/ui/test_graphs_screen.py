@@ -91,6 +91,15 @@ def test_inspection_of_a_poisoned_pair():
     assert found["neighbours"]["text"][0]["similarity"] == 0.9
 
 
+def test_inspection_tells_ties_and_what_nobody_recorded():
+    payload = graphs()
+    payload["samples"] |= {"is_poison": [None, 0, 0], "sample_ad_rank_last": [7, 30, 12]}
+    found = inspection(payload, "a")
+    assert (found["is_poison"], inspection(payload, "b")["neighbours"]["text"][0]["is_poison"]) == (None, None)
+    assert (found["ranks"]["sample_ad"], found["last_ranks"]["sample_ad"]) == (1, 7)
+    assert found["last_ranks"]["feature_distance"] is None, "an artefact of an earlier release does not say"
+
+
 def test_inspection_separates_agreeing_from_disagreeing_neighbours():
     payload = graphs()
     payload["image"]["neighbours"][1] = [2, 1]

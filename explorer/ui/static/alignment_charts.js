@@ -2,7 +2,7 @@
 
 import { drawPlot, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
-import { poisonKind } from './poison.js';
+import { PAIR_KINDS, poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -17,15 +17,17 @@ export function renderDistributions(Plotly, root, set, control, alpha) {
     const stored = distribution(set, score, alpha);
     const reference = control ? distribution(control, score, alpha) : null;
     const panel = root.children[at];
-    panel.querySelector('.auc').textContent = stored.auc === null ? (set.poison_recorded ? 'no poison in this set' : 'poison not recorded') : `AUC ${number(stored.auc)}`;
+    panel.querySelector('.auc').textContent = stored.auc === null ? withoutAuc(set) : `AUC ${number(stored.auc)}`;
     return [
-      drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(groups(set, stored, colours), stored, reference, colours),
+      drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(groups(stored, colours), stored, reference, colours),
         layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), `${set.name}-${score}-histogram`),
-      drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(groups(set, stored, colours), stored, reference, set.shares, colours),
+      drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(groups(stored, colours), stored, reference, set.shares, colours),
         layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), `${set.name}-${score}-cumulative`),
     ];
   }));
 }
+
+const withoutAuc = (set) => ({ benign: 'no poison in this set', poisoned: 'no pair known to be benign', unrecorded: 'poison not recorded' }[poisonKind(set)]);
 
 const margins = (bottom) => ({ l: 50, r: 10, t: 8, b: bottom });
 
@@ -35,10 +37,10 @@ function scorePanel(score, label, words) {
     node('p', { class: 'note' }, words), node('div', { class: 'measure-chart histogram' }), node('div', { class: 'measure-chart cumulative' }));
 }
 
-function groups(set, stored, colours) {
-  if (poisonKind(set) === 'unrecorded') return [{ name: 'all pairs', colour: colours.faint, ...stored.groups.benign }];
-  return [['benign', colours.benign], ['poisoned', colours.poisoned]]
-    .filter(([name]) => stored.groups[name]).map(([name, colour]) => ({ name, colour, ...stored.groups[name] }));
+function groups(stored, colours) {
+  const kinds = Object.keys(PAIR_KINDS).filter((kind) => stored.groups[kind]);
+  const name = (kind) => (kinds.length === 1 && kind === 'unrecorded' ? 'all pairs' : PAIR_KINDS[kind].words);
+  return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], ...stored.groups[kind] }));
 }
 
 function histogramTraces(found, stored, reference, colours) {

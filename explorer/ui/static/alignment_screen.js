@@ -4,7 +4,7 @@ import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
 import { count, fetchPayload, loadPlotly, node, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts } from './alignment_maths.js';
-import { poisonKind, poisonWords } from './poison.js';
+import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
 
 export async function mount({ element, props, watch }) {
   const root = element.querySelector('.viewer-root');
@@ -142,7 +142,7 @@ class AlignmentScreen {
     const benign = comparable.find((candidate) => poisonKind(candidate) === 'benign' && candidate !== set);
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, comparable.filter((candidate) => candidate.poison_recorded), alpha),
+      renderGrowth(this.Plotly, this.parts.growth, comparable.filter((candidate) => candidate.poison_recorded && candidate.poisoned_concept_count !== null), alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }
@@ -154,14 +154,18 @@ const setLabel = (set) => `${set.name} (${poisonWords(set, 'C_P = 0')})`;
 
 const scale = ({ extractor, alignment_difficulty: { convention, feature_range: range } }) => JSON.stringify([extractor, convention, range]);
 
-const recorded = (set, value) => (set.poison_recorded ? value : 'not recorded');
+const recorded = (set, value) => (set.poison_recorded && value !== null ? value : 'not recorded');
+
+// Artefacts of earlier releases do not say it.
+const clipped = ({ clipped_below: below, clipped_above: above }) => (below === undefined ? ''
+  : `; ${(100 * below).toFixed(1)} % of the pairs lie below it and are tied at 1, ${(100 * above).toFixed(1)} % above and tied at 0`);
 
 function facts(set) {
   const { convention, feature_range: range } = set.alignment_difficulty;
   const structure = convention === 'authors' ? '|D_img − D_txt| of cosine distances 1 − cos, not halved'
     : '|D_img − D_txt| of halved cosine distances (1 − cos) / 2';
   const feature = range === null ? 'D_img:txt is 0 for a right label and 1 for a wrong one'
-    : `D_img:txt falls from 1 at cosine ${number(range[0])} to 0 at cosine ${number(range[1])}, calibrated once on benign pairs`;
+    : `D_img:txt falls from 1 at cosine ${number(range[0])} to 0 at cosine ${number(range[1])}, calibrated once on benign pairs${clipped(set.alignment_difficulty)}`;
   return [node('strong', {}, `Convention “${convention}”: `), `${structure}. `, node('strong', {}, 'Feature range: '), `${feature}. `,
     node('strong', {}, 'Extractor: '), `${set.extractor}. Intervals: 95 %.`];
 }
@@ -179,7 +183,7 @@ function card(set, alpha) {
     node('div', { class: 'part-bar', role: 'img', 'aria-label': `feature part ${number(first)}, structure part ${number(second)}` },
       node('span', { class: 'feature', style: share(first) }), node('span', { class: 'structure', style: share(second) })),
     line('feature', feature, alpha), line('structure', structure, 1 - alpha),
-    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${set.poison_recorded ? `${count(set.poisoned_pairs)} poisoned` : 'poison not recorded'}; convention “${set.alignment_difficulty.convention}”`));
+    node('p', { class: 'note' }, `${count(set.pairs)} pairs, ${poisonedPairs(set)}; convention “${set.alignment_difficulty.convention}”`));
 }
 
 const range = ({ low, high }) => (low === null ? '' : `[${number(low, 4)}, ${number(high, 4)}]`);
@@ -197,9 +201,9 @@ function difficultyTable(sets, alpha) {
   const stop = sets[0].alpha_stops.indexOf(alpha);
   const rows = sets.map((set) => {
     const measured = parts(set, alpha);
-    const auc = (stored) => number(stored.auc);
+    const auc = (stored) => (stored.auc === null ? '–' : number(stored.auc));
     const { feature_distance, structure_distance, sample_ad } = set.distributions;
-    return [set.name, recorded(set, set.poisoned_concept_count), count(set.pairs), recorded(set, count(set.poisoned_pairs)), plus(measured.feature), plus(measured.structure),
+    return [set.name, recorded(set, set.poisoned_concept_count), count(set.pairs), set.poison_recorded ? count(set.poisoned_pairs) : poisonedPairs(set).replace('poison not', 'not'), plus(measured.feature), plus(measured.structure),
       plus(measured.ad), auc(feature_distance), auc(structure_distance), auc(sample_ad[stop])];
   });
   return table('alignment-difficulty', ['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,

@@ -39,7 +39,7 @@ export function theme() {
   const read = (name) => style.getPropertyValue(name).trim();
   return {
     dark,
-    benign: read('--benign'), poisoned: read('--poisoned'),
+    benign: read('--benign'), poisoned: read('--poisoned'), unrecorded: read('--ink-soft'),
     text: read('--ink'), subdued: read('--ink-soft'), surface: read('--surface'),
     grid: dark ? '#27323c' : '#dfe6ec',
     faint: dark ? '#5b6a78' : '#7f8f9d',

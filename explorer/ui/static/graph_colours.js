@@ -1,6 +1,7 @@
 // How points are coloured, and the legend that says so.
 
 import { count, node, number, theme } from './charts.js';
+import { PAIR_KINDS, kindsOf, pairKind } from './poison.js';
 
 export const COLOURINGS = [
   ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y) of the pair'],
@@ -26,7 +27,7 @@ function conceptColours(data, focus) {
 // A function (rows, kind, colours) -> Plotly marker settings.
 export function markers(data, colouring, focus) {
   if (colouring === 'kind') {
-    return (rows, kind, colours) => ({ color: kind ? colours.poisoned : colours.benign, opacity: 0.85 });
+    return (rows, kind, colours) => ({ color: colours[kind], opacity: 0.85 });
   }
   if (colouring === 'concept') {
     const chosen = conceptColours(data, focus);
@@ -44,12 +45,12 @@ export function markers(data, colouring, focus) {
 
 export function renderLegend(root, data, colouring, focus) {
   const { samples } = data;
-  const shapes = node('span', { class: 'note' }, '● benign  ◆ poisoned');
+  const kinds = Object.keys(PAIR_KINDS).filter((kind) => kindsOf(samples).includes(kind)).map((kind) => ({
+    kind, text: `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`, size: samples.uid.filter((_, row) => pairKind(samples, row) === kind).length }));
+  const shapes = node('span', { class: 'note' }, kinds.map(({ text }) => text).join('  '));
   if (colouring === 'kind') {
-    const poisoned = samples.is_poison.filter(Boolean).length;
-    root.replaceChildren(
-      node('span', { class: 'legend-entry benign' }, `● benign (${count(samples.uid.length - poisoned)})`),
-      node('span', { class: 'legend-entry poisoned' }, `◆ poisoned (${count(poisoned)})`));
+    root.replaceChildren(...kinds.map(({ kind, text, size }) =>
+      node('span', { class: `legend-entry ${kind}` }, `${text} (${count(size)})`)));
   } else if (colouring === 'concept') {
     const sizes = new Map(conceptCounts(data));
     const entries = [...conceptColours(data, focus)].map(([name, colour]) => node('span', { class: 'legend-entry' },

@@ -2,6 +2,7 @@
 
 import { here } from './address.js';
 import { count, node, number } from './charts.js';
+import { PAIR_KINDS, kindsOf, pairKind, pairWords } from './poison.js';
 
 const SCORES = [
   ['feature_distance', 'D_img:txt', 'feature distance of caption and picture'],
@@ -14,7 +15,7 @@ export function thumbnail(data, row, side) {
   const { size, columns } = data.thumbnails;
   const scale = side / size;
   const rows = Math.ceil(data.samples.uid.length / columns);
-  const kind = data.samples.is_poison[row] ? 'poisoned' : 'benign';
+  const kind = pairKind(data.samples, row);
   const style = [
     `width:${side}px`, `height:${side}px`, `background-image:url("${here(data.thumbnails_url)}")`,
     `background-size:${columns * size * scale}px ${rows * size * scale}px`,
@@ -23,15 +24,16 @@ export function thumbnail(data, row, side) {
   return node('span', { class: `graph-thumbnail ${kind}`, style, 'aria-hidden': 'true' });
 }
 
-export function kindText({ samples }, row) {
-  if (!samples.is_poison[row]) return 'benign';
-  return `poisoned: ${samples.poisoned_concept[row]} → ${samples.target_concept[row]}`;
+export function badge(data, row) {
+  const kind = pairKind(data.samples, row);
+  return node('span', { class: `kind-badge ${kind}` },
+    node('span', { 'aria-hidden': 'true' }, `${PAIR_KINDS[kind].mark} `), pairWords(data.samples, row));
 }
 
-export function badge(data, row) {
-  const poisoned = data.samples.is_poison[row];
-  return node('span', { class: `kind-badge ${poisoned ? 'poisoned' : 'benign'}` },
-    node('span', { 'aria-hidden': 'true' }, poisoned ? '◆ ' : '● '), kindText(data, row));
+// Equal scores share their places, first to last; artefacts of earlier releases give the first alone.
+export function rankWords(samples, key, row) {
+  const [first, last] = [samples[`${key}_rank`][row], samples[`${key}_rank_last`]?.[row]];
+  return last > first ? `${count(first)}–${count(last)} (tied)` : count(first);
 }
 
 export function renderInspector(root, data, row, inspect) {
@@ -69,14 +71,14 @@ function scoreTable(data, row) {
       node('th', { scope: 'row', title }, label), node('td', { class: 'figure' }, number(samples[key][row], 3)),
       node('td', {}, node('span', { class: 'rank-bar', 'aria-hidden': 'true' },
         node('span', { style: `width:${above.toFixed(1)}%` }))),
-      node('td', { class: 'figure' }, `${count(rank)}`));
+      node('td', { class: 'figure' }, rankWords(samples, key, row)));
   });
   if (samples.loss) {
     lines.push(node('tr', {}, node('th', { scope: 'row', title: `mean squared error of ${data.loss_model}'s prediction` }, 'Loss'),
       node('td', { class: 'figure' }, number(samples.loss[row], 3)), node('td', {}), node('td', {})));
   }
   const head = ['Score', 'Value', '', `Rank of ${count(set.pairs)}`].map((label, at) => (label
-    ? node('th', { scope: 'col', title: at === 3 ? 'Rank 1 is the highest score of the set' : null }, label) : node('td')));
+    ? node('th', { scope: 'col', title: at === 3 ? 'Rank 1 is the highest score of the set; pairs of the same score share their ranks' : null }, label) : node('td')));
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }
 
@@ -85,7 +87,7 @@ function neighbourList(title, data, side, row, shared, inspect) {
     const agreed = shared.has(other);
     const cosine = number(data[side].similarities[row][at], 2);
     const where = agreed ? 'neighbour on both sides' : 'neighbour on this side only';
-    const label = `${data.samples.caption[other]} (${kindText(data, other)}; cosine ${cosine}; ${where})`;
+    const label = `${data.samples.caption[other]} (${pairWords(data.samples, other)}; cosine ${cosine}; ${where})`;
     return node('button', {
       type: 'button', class: `neighbour ${agreed ? 'agreed' : 'disagreed'}`, title: label, 'aria-label': label,
       onclick: () => inspect(other),
@@ -109,9 +111,10 @@ export function renderChosen(root, data, chosen, selected, inspect) {
 
 export function chosenSummary({ samples }, chosen) {
   const rows = [...chosen];
-  const poisoned = rows.filter((row) => samples.is_poison[row]).length;
+  const parts = kindsOf(samples).map((kind) =>
+    `${count(rows.filter((row) => pairKind(samples, row) === kind).length)} ${PAIR_KINDS[kind].words}`).join(', ');
   const mean = (key) => number(rows.reduce((sum, row) => sum + samples[key][row], 0) / rows.length, 3);
-  return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${count(poisoned)} poisoned, ${count(rows.length - poisoned)} benign; `
+  return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${parts}; `
     + `means: D_img:txt ${mean('feature_distance')}, D_s ${mean('structure_distance')}, AD ${mean('sample_ad')}`;
 }
 
@@ -122,7 +125,6 @@ function pairButton(data, row, selected, inspect) {
     onclick: () => inspect(row),
   }, thumbnail(data, row, 48), node('span', { class: 'pair-button-text' },
     node('span', { class: 'pair-button-caption' }, samples.caption[row]),
-    node('span', { class: `pair-button-kind ${samples.is_poison[row] ? 'poisoned' : 'benign'}` },
-      kindText(data, row)),
+    node('span', { class: `pair-button-kind ${pairKind(samples, row)}` }, pairWords(samples, row)),
     node('span', { class: 'note' }, `D_s ${number(samples.structure_distance[row], 3)}`)));
 }

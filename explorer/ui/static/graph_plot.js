@@ -1,6 +1,7 @@
 // One of the two graphs: edges, points, selection, thumbnails, and movement by keyboard.
 
 import { drawPlot, layout, node, savePlotButton, theme } from './charts.js';
+import { PAIR_KINDS, pairKind, pairWords } from './poison.js';
 
 export const FULL_RANGE = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
 const EDGE_LEVELS = 3;
@@ -11,7 +12,8 @@ export class GraphPlot {
   constructor(Plotly, container, data, side, title, handlers) {
     Object.assign(this, { Plotly, data, side, handlers });
     this.xy = data[side].layout;
-    this.kinds = [0, 1].map((kind) => data.samples.is_poison.flatMap((flag, row) => (flag === kind ? [row] : [])));
+    this.kinds = Object.keys(PAIR_KINDS).map((kind) =>
+      [kind, this.xy.flatMap((_, row) => (pairKind(data.samples, row) === kind ? [row] : []))]);
     this.edges = edgeLevels(data[side]);
     this.pointType = hasWebGL() ? 'scattergl' : 'scatter';
     this.plot = node('div', { class: 'graph-canvas' });
@@ -47,18 +49,18 @@ export class GraphPlot {
       line: { color: colours.dark ? '#8fa3b5' : '#51616f', width: 1 }, opacity: [0.1, 0.18, 0.32][index],
       name: 'edges',
     }));
-    const points = this.kinds.map((rows, kind) => this.pointTrace(rows, kind, view, colours));
+    const points = this.kinds.map(([kind, rows]) => this.pointTrace(rows, kind, view, colours));
     return [...edges, ...points, this.ringTrace(view, colours), this.focusTrace(view, colours)];
   }
 
   pointTrace(rows, kind, view, colours) {
     const chosen = view.chosen.size ? rows.flatMap((row, at) => (view.chosen.has(row) ? [at] : [])) : null;
     return {
-      type: this.pointType, mode: 'markers', name: kind ? 'poisoned' : 'benign',
+      type: this.pointType, mode: 'markers', name: PAIR_KINDS[kind].words,
       x: rows.map((row) => this.xy[row][0]), y: rows.map((row) => this.xy[row][1]), customdata: rows,
       text: rows.map((row) => this.hoverText(row)), hovertemplate: '%{text}<extra></extra>',
       marker: {
-        ...view.marker(rows, kind, colours), symbol: kind ? 'diamond' : 'circle', size: kind ? 9 : 8,
+        ...view.marker(rows, kind, colours), symbol: PAIR_KINDS[kind].symbol, size: PAIR_KINDS[kind].size,
         line: { width: 0.6, color: colours.surface },
       },
       selectedpoints: chosen, unselected: { marker: { opacity: 0.14 } }, selected: { marker: { opacity: 1 } },
@@ -67,11 +69,10 @@ export class GraphPlot {
 
   // Plotly reads a little HTML in hover texts: angle brackets and ampersands are written as entities.
   hoverText(row) {
-    const { caption, is_poison, poisoned_concept, target_concept, structure_distance } = this.data.samples;
-    const kind = is_poison[row] ? `poisoned: ${poisoned_concept[row]} → ${target_concept[row]}` : 'benign';
+    const { caption, structure_distance } = this.data.samples;
     const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
     const escape = (text) => text.replace(/[&<>]/g, (character) => entities[character]);
-    return `${escape(caption[row])}<br>${escape(kind)} · D_s ${structure_distance[row].toFixed(3)}`;
+    return `${escape(caption[row])}<br>${escape(pairWords(this.data.samples, row))} · D_s ${structure_distance[row].toFixed(3)}`;
   }
 
   ringTrace(view, colours) {
@@ -157,7 +158,7 @@ export class GraphPlot {
     context.scale(ratio, ratio);
     for (const { row, x, y } of visible) {
       const side = row === this.view.selected ? 58 : visible.length > 60 ? 28 : 38;
-      context.fillStyle = this.data.samples.is_poison[row] ? colours.poisoned : colours.benign;
+      context.fillStyle = colours[pairKind(this.data.samples, row)];
       context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
       context.drawImage(sheet, (row % columns) * size, Math.floor(row / columns) * size, size, size,
         x - side / 2, y - side / 2, side, side);

@@ -3,7 +3,8 @@
 import { here, readChoices, writeChoices } from './address.js';
 import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
 import { COLOURINGS, colouringsOf, conceptCounts, markers, renderLegend } from './graph_colours.js';
-import { chosenSummary, kindText, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
+import { pairKind, pairWords, poisonWords } from './poison.js';
+import { chosenSummary, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
 import { FULL_RANGE, GraphPlot } from './graph_plot.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -83,8 +84,7 @@ class GraphsScreen {
 
   intro() {
     const { set, sampling } = this.data;
-    return node('p', { class: 'note graphs-intro' }, node('strong', {}, `${set.name}, C_P = ${
-      set.poisoned_concept_count}. `), sampling.method);
+    return node('p', { class: 'note graphs-intro' }, node('strong', {}, `${set.name}, ${poisonWords(set, 'C_P = 0')}. `), sampling.method);
   }
 
   toolbar() {
@@ -221,7 +221,7 @@ class GraphsScreen {
     const inspect = (row) => this.inspect(row);
     renderInspector(this.parts.inspector, this.data, selected, inspect);
     this.parts.spoken.textContent = selected === null ? ''
-      : `Inspecting ${this.data.samples.caption[selected]}, ${kindText(this.data, selected)}`;
+      : `Inspecting ${this.data.samples.caption[selected]}, ${pairWords(this.data.samples, selected)}`;
     this.tabs.forEach((tab) => tab.setAttribute('aria-pressed', String(tab.dataset.list === list)));
     this.selectionButtons.save.disabled = chosen.size === 0;
     this.selectionButtons.clear.disabled = chosen.size === 0 && selected === null;
@@ -262,7 +262,7 @@ class GraphsScreen {
       const [from, to] = ends(row);
       if (!from.inside || !to.inside) return [];
       const line = document.createElementNS(SVG, 'line');
-      const colour = this.data.samples.is_poison[row] ? colours.poisoned : colours.benign;
+      const colour = colours[pairKind(this.data.samples, row)];
       const shape = { x1: from.x, y1: from.y, x2: to.x, y2: to.y, stroke: colour, 'data-row': row };
       Object.entries(shape).forEach(([name, value]) => line.setAttribute(name, value));
       line.setAttribute('class', row === selected ? 'inspected' : '');

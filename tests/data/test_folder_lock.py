@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from explorer.experiments.folder_lock import LOCK_NAME, locked
+from explorer.data.folder_lock import LOCK_NAME, locked
 from explorer.provenance import ROOT
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from explorer.experiments.folder_lock import locked
+from explorer.data.folder_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -64,3 +64,13 @@ def test_an_error_gives_the_folder_back(tmp_path):
         raise KeyboardInterrupt
     with locked(tmp_path):
         assert (tmp_path / LOCK_NAME).is_file()
+
+
+def test_a_folder_made_for_nothing_is_not_left_behind(tmp_path):
+    with locked(tmp_path / "made"):
+        assert (tmp_path / "made").is_dir()
+    assert not (tmp_path / "made").exists()
+    (tmp_path / "there").mkdir()
+    with locked(tmp_path / "there"):
+        pass
+    assert (tmp_path / "there").is_dir(), "somebody made it for something"

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK_NAME = ".writing.lock"
@@ -14,7 +14,7 @@ LOCK_NAME = ".writing.lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, which is made if need be, against every other process.
+    """Hold ``folder``, which is made if need be (and removed again if it stays empty), against every other process.
 
     The system gives the file's lock (``flock``) back when the process that holds it ends, however it ends: a file that
     a killed process left behind is taken over, even where its pid names another process by now.
@@ -27,10 +27,13 @@ def locked(folder: Path) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ValueError(f"{folder} cannot be locked: this system has no flock, expected Linux or macOS") from error
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_NAME
+    made, path = not folder.exists(), folder / LOCK_NAME
     while True:
-        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held to the end
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held to the end
+        except FileNotFoundError:  # whoever made the folder has left it empty and removed it
+            continue
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -45,13 +48,16 @@ def locked(folder: Path) -> Iterator[None]:
             break
         stream.close()  # the one before removed it between our opening and locking it
     with stream:
-        stream.truncate(0)
-        json.dump({"pid": os.getpid(), "machine": socket.gethostname()}, stream)
-        stream.flush()
         try:
+            stream.truncate(0)
+            json.dump({"pid": os.getpid(), "machine": socket.gethostname()}, stream)
+            stream.flush()
             yield
         finally:
             path.unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # something lies there: what it was made for
+                    folder.rmdir()
 
 
 def _holder(path: Path) -> str:
