@@ -120,7 +120,7 @@ class Boundary:
             if not SESSION.fullmatch(name):
                 raise RefusedCall("session_hash is missing or of the wrong kind.")
             async with self.connections.listening(name, receive) as wait:
-                await self.app(scope, wait, send)
+                await _whole_answer(self.app, scope, wait, send)
         elif scope["method"] == "POST" and (found := CALL.fullmatch(path)):
             body = await _read_body(scope, receive)
             way = found["way"] or "queue/join"
@@ -162,6 +162,20 @@ async def _read_body(scope: Scope, receive: Receive) -> Any:
             raise RefusedCall(f"The body is too long: expected at most {MAX_BODY_BYTES} bytes.", 413)
         if not message.get("more_body", False):
             return parse_json(body)
+
+
+async def _whole_answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a stream and end it properly, even if the application was told that its client has left."""
+    open_ended = False
+
+    async def watched(message: Message) -> None:
+        nonlocal open_ended
+        open_ended = message["type"] == "http.response.start" or message.get("more_body", False)
+        await send(message)
+
+    await app(scope, receive, watched)
+    if open_ended:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _with_body(scope: Scope, value: Any, then: Receive) -> tuple[Scope, Receive]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import fastapi
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
@@ -152,6 +153,11 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
 
 
 def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
+    @server.exception_handler(RequestValidationError)
+    def refuse(request: fastapi.Request, error: RequestValidationError) -> Response:
+        names = ", ".join(sorted({str(problem["loc"][1]) for problem in error.errors()}))
+        return _json({"detail": f"{names}: missing or of the wrong kind."}, status_code=422)
+
     @server.get(GIF_ROUTE)
     def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images") -> Response:
         try:

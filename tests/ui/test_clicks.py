@@ -72,3 +72,29 @@ def test_the_end_of_an_older_click_is_not_the_end_of_a_newer_one():
     clicks.begin("a")
     clicks.end("a", first)
     assert clicks.is_busy()
+
+
+def test_when_the_app_ends_work_is_asked_to_and_no_more_is_taken():
+    clicks = Clicks()
+    stop = clicks.begin("a")
+    clicks.accept("b", ("a dog",))
+    assert clicks.close()
+    assert stop.is_set()
+    assert clicks.take("b") is None
+    assert not clicks.accept("c", ("a dog",))
+    with pytest.raises(ValueError, match="The app is being stopped"):
+        clicks.begin("c")
+    assert not Clicks().close()
+
+
+def test_clicks_of_pages_that_left_do_not_pile_up():
+    clicks = Clicks()
+    for number in range(200):
+        clicks.accept(f"s{number}", ())
+        clicks.accept(f"s{number}", ())
+    assert len(clicks._waiting) == len(clicks._refused) == 64
+    assert clicks.take("s199") is not None
+    for number in range(15):
+        clicks.begin(f"p{number}")
+    with pytest.raises(ValueError, match="Too many comparisons wait for the models"):
+        clicks.begin("p15")

@@ -86,3 +86,18 @@ def test_broken_checkpoints_are_left_out_of_the_choosers_and_say_why(checkpoint_
     assert context.checkpoint_names() == ["benign", "dirty-004"]
     with pytest.raises(ValueError, match="The checkpoint dirty-002 cannot be used: "):
         context.checkpoint("dirty-002")
+
+
+def test_an_answer_does_not_say_where_folders_lie(tmp_path):
+    (tmp_path / "really").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "really")
+    context = AppContext(settings=AppSettings(checkpoints=tmp_path / "models", precomputed=tmp_path / "made"))
+    with pytest.raises(ValueError, match="There is no checkpoint called 'x'") as raised:
+        context.checkpoint("x")
+    assert context.in_words(raised.value) == "There is no checkpoint called 'x' in models."
+    assert context.in_words(ValueError(f"{tmp_path / 'really' / 'a'} is broken")) == "models/a is broken"
+    assert (
+        context.in_words(FileNotFoundError(2, "No such file or directory", str(tmp_path)))
+        == "No such file or directory"
+    )
+    assert context.in_words(KeyError("files")) == "KeyError: 'files'"

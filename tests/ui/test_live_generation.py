@@ -4,6 +4,8 @@ import queue
 import shutil
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -338,6 +340,25 @@ def test_results_do_not_pile_up(context, monkeypatch):
     with pytest.raises(ValueError, match="no longer in memory"):
         live.result(urls[0].split("/")[-1].removesuffix(".json"))
     assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
+
+
+def test_large_results_do_not_pile_up_either(context, monkeypatch):
+    monkeypatch.setattr("explorer.ui.live_generation.MAX_RESULT_BYTES", 1000)
+    live = LiveGeneration(context)
+    for _ in range(10):
+        live._keep({"stacks": [{"values": "x" * 400}]})
+    assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
+
+
+def test_a_programs_comparison_ends_when_nobody_listens(context, monkeypatch):
+    monkeypatch.setattr("explorer.ui.connections.SECONDS_TO_COME", -1.0)
+    live = LiveGeneration(context)
+    with pytest.raises(GenerationStopped, match="nobody waits for the answer"):
+        list(live.run(replace(SETTINGS, steps=100), "program"))
+    with pytest.raises(gr.Error, match="nobody waits for the answer"):
+        program_interface(live)(SimpleNamespace(session_hash="another"), "a photo of a dog", list(SETTINGS.models))
+    live.context.models.submit(lambda: None).result(timeout=60)
+    assert not live.clicks.is_busy(), "the models are free again"
 
 
 def test_concepts_come_from_the_checkpoints(context):

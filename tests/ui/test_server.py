@@ -49,6 +49,13 @@ def test_only_what_the_manifest_lists_is_served(settings):
     assert client.get(f"/gradio_api/file={outside}").status_code in (403, 404)
 
 
+def test_a_wrong_query_is_answered_in_words_without_repeating_it(settings):
+    client = TestClient(make_application_server(settings), base_url=BASE)
+    for query in ("", "?row=mine", "?row=1&row="):
+        answer = client.get(f"/export/film-strip.gif{query}")
+        assert (answer.status_code, answer.json()) == (422, {"detail": "row: missing or of the wrong kind."})
+
+
 def test_problems_are_served_in_words(settings):
     context = AppContext(settings=settings)
     context.add_payload("broken", lambda: context.precomputed_json("facts.json"))
