@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,17 @@ from explorer.data.pair_source import (
     given_uid,
     named_files,
     unreadable_shard,
+)
+from explorer.data.parquet_columns import (
+    check_once,
+    class_names,
+    described,
+    holds_bytes,
+    is_plain,
+    is_text,
+    of_names,
+    split_column,
+    stored_type,
 )
 from explorer.data.quarantine import Reason, UnusableError
 from explorer.data.splits import SPLIT_FIELD, canonical, choose_split, labelled, left_out
@@ -109,7 +119,7 @@ class ParquetSource(PairSource):
         for path in self.files:
             try:
                 with _open(path) as file:
-                    name = _split_column(file.schema_arrow)
+                    name = split_column(file.schema_arrow)
                     if name is not None:
                         cells = file.read(columns=[name])[name].to_pylist()
                         found.update(canonical(cell) if cell else "" for cell in cells)
@@ -189,15 +199,15 @@ class ParquetSource(PairSource):
         """Refuse a file whose columns are not those of the first."""
         from pyarrow import types
 
-        _check_once(schema, self.image_column, self.caption_column)
+        check_once(schema, self.image_column, self.caption_column)
         image, caption = (
-            _stored_type(schema.field(name).type) if name in schema.names else None
+            stored_type(schema.field(name).type) if name in schema.names else None
             for name in (self.image_column, self.caption_column)
         )
         numbers = caption is not None and types.is_integer(caption) and self.label_names is not None
-        if image is None or not _holds_bytes(image) or not (numbers or (caption is not None and _is_text(caption))):
+        if image is None or not holds_bytes(image) or not (numbers or (caption is not None and is_text(caption))):
             raise ValueError(
-                f"columns {_described(schema)}: expected {self.image_column!r} and {self.caption_column!r} as in the "
+                f"columns {described(schema)}: expected {self.image_column!r} and {self.caption_column!r} as in the "
                 "first file"
             )
 
@@ -207,44 +217,44 @@ class ParquetSource(PairSource):
 
         schema, path = _first_schema(self.files)
         named = self.fields
-        once = [name for name in _of_names(schema, IMAGE_COLUMNS) if schema.names.count(name) == 1]
-        pictures = [name for name in once if _holds_bytes(schema.field(name).type)]
-        pictures += [name for name in _of_names(schema, IMAGE_COLUMNS) if name not in once]
-        texts = _of_names(schema, CAPTION_FIELDS) or _of_names(schema, LABEL_FIELDS)[:1]
+        once = [name for name in of_names(schema, IMAGE_COLUMNS) if schema.names.count(name) == 1]
+        pictures = [name for name in once if holds_bytes(schema.field(name).type)]
+        pictures += [name for name in of_names(schema, IMAGE_COLUMNS) if name not in once]
+        texts = of_names(schema, CAPTION_FIELDS) or of_names(schema, LABEL_FIELDS)[:1]
         for what, given, found in (("image", named.image, pictures), ("caption", named.caption, texts)):
             if given is None and len(found) > 1:
                 raise ValueError(f"{path} has the columns {', '.join(found)}: expected one; name it with --{what}")
         image = named.image or next(iter(pictures), None)
         caption = named.caption or next(iter(texts), None)
-        _check_once(schema, image, caption, place=f"{path}: ")
-        if image is None or image not in schema.names or not _holds_bytes(schema.field(image).type):
+        check_once(schema, image, caption, place=f"{path}: ")
+        if image is None or image not in schema.names or not holds_bytes(schema.field(image).type):
             usual = named.image or f"one of {', '.join(IMAGE_COLUMNS)}; name another with --image"
             raise ValueError(
-                f"{path} has the columns {_described(schema)}: expected encoded pictures (binary, or a struct with "
+                f"{path} has the columns {described(schema)}: expected encoded pictures (binary, or a struct with "
                 f"bytes) in {usual}"
             )
         if caption is None or caption not in schema.names:
             usual = (
                 named.caption or f"one of {', '.join((*CAPTION_FIELDS, *LABEL_FIELDS))}; name another with --caption"
             )
-            raise ValueError(f"{path} has the columns {_described(schema)}: expected captions in {usual}")
+            raise ValueError(f"{path} has the columns {described(schema)}: expected captions in {usual}")
         if named.uid is not None and named.uid not in schema.names:
-            raise ValueError(f"{path} has the columns {_described(schema)}: expected uids in {named.uid!r}")
-        kind = _stored_type(schema.field(caption).type)
+            raise ValueError(f"{path} has the columns {described(schema)}: expected uids in {named.uid!r}")
+        kind = stored_type(schema.field(caption).type)
         if pyarrow.types.is_integer(kind):
-            self.label_names = self.label_names or _class_names(schema, caption)
+            self.label_names = self.label_names or class_names(schema, caption)
             if self.label_names is None:
                 raise ValueError(
                     f"{path}: column {caption!r} holds class numbers without names: expected captions, a ClassLabel "
                     "column, or kind cifar10"
                 )
-        elif not _is_text(kind):
+        elif not is_text(kind):
             raise ValueError(f"{path}: column {caption!r} holds {kind}: expected text or class numbers")
         return image, caption
 
     def _wanted(self, file: ParquetFile) -> list[str]:
         uses = Counter(file.schema_arrow.names)
-        plain = [field.name for field in file.schema_arrow if _is_plain(field.type) and uses[field.name] == 1]
+        plain = [field.name for field in file.schema_arrow if is_plain(field.type) and uses[field.name] == 1]
         return [self.image_column, self.caption_column, *(name for name in plain if self._is_extra(name))]
 
 
@@ -265,66 +275,6 @@ def _first_schema(files: tuple[Path, ...]) -> tuple[pyarrow.Schema, Path]:
         except (ArrowException, OSError, ValueError) as error:
             problems.append(f"{path}: {error}")
     raise ValueError(f"no readable parquet file: {problems[0]}")
-
-
-def _of_names(schema: pyarrow.Schema, usual: tuple[str, ...]) -> list[str]:
-    """Columns of these names in any case, in the order of ``usual``; one that appears twice is listed once."""
-    names = dict.fromkeys(schema.names)
-    return [name for known in usual for name in names if name.strip().casefold() == known]
-
-
-def _split_column(schema: pyarrow.Schema) -> str | None:
-    names = [name for name in schema.names if name.strip().casefold() == SPLIT_FIELD]
-    return names[0] if len(names) == 1 and _is_text(_stored_type(schema.field(names[0]).type)) else None
-
-
-def _check_once(schema: pyarrow.Schema, *names: str | None, place: str = "") -> None:
-    """Refuse columns of one name: which of them is meant nobody can say."""
-    for name in names:
-        if (count := schema.names.count(name)) > 1:
-            raise ValueError(f"{place}{count} columns are named {name!r}: expected one")
-
-
-def _described(schema: pyarrow.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema)
-
-
-def _holds_bytes(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    if types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
-    return types.is_binary(kind) or types.is_large_binary(kind)
-
-
-def _stored_type(kind: pyarrow.DataType) -> pyarrow.DataType:
-    from pyarrow import types
-
-    return kind.value_type if types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    return types.is_string(kind) or types.is_large_string(kind)
-
-
-def _is_plain(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    kind = _stored_type(kind)
-    return _is_text(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-
-
-def _class_names(schema: pyarrow.Schema, column: str) -> tuple[str, ...] | None:
-    """Names of a ClassLabel column by the metadata that Hugging Face's datasets library writes."""
-    try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])
-        names = described["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def _text(cell: pyarrow.Scalar) -> Any:
