@@ -47,11 +47,14 @@ def evaluate(
         return
     for model in report["models"]:
         typer.echo(_line(model))
+    typer.echo(f"In brackets: 95 % intervals over the {seeds} seeds of the noise, one training run each.")
 
 
 def _line(model: dict) -> str:
+    from explorer.experiments.evaluation_files import GROUP_WORDS
+
     shares = "  ".join(
-        f"{group} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
         for group, value in model["accuracy"].items()
         if value is not None
     )
@@ -76,12 +79,21 @@ def training_runs(
         return
     if report["attention_layers_differ"]:
         typer.echo("The runs' attention maps are of different layers: what is read from them is left out.")
+    typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
         for name, value in model.items():
             if isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
-                typer.echo(f"  {name:<28} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
+                typer.echo(f"  {_words(name):<32} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
+
+
+def _words(name: str) -> str:
+    """``accuracy_unpoisoned`` -> ``accuracy, not targeted``."""
+    from explorer.experiments.training_runs import GROUP, QUANTITIES
+
+    quantity, group = QUANTITIES.get(name, (name, None))
+    return name if group != GROUP else f"{quantity}, not targeted"
 
 
 @application.command("precompute")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection
 
 from explorer.models.checkpoint_base import WITH_COMMAND
@@ -21,7 +22,7 @@ def notice(text: str, *, kind: str = "info", title: str = "") -> str:
     """A message box.
 
     Args:
-        text: plain text; escaped here.
+        text: plain text; escaped here. What stands between backticks is shown as code.
         kind: ``info``, ``working``, ``done`` or ``error``.
         title: plain text in front, in bold.
     """
@@ -29,7 +30,8 @@ def notice(text: str, *, kind: str = "info", title: str = "") -> str:
         raise ValueError(f"kind is {kind!r}: expected info, working, done or error")
     role = "alert" if kind == "error" else "status"
     heading = f"<strong>{html.escape(title)}</strong> " if title else ""
-    return f'<div class="notice {kind}" role="{role}">{heading}{html.escape(text)}</div>'
+    words = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return f'<div class="notice {kind}" role="{role}">{heading}<span>{words}</span></div>'
 
 
 def check_words(prompt: str, known: Collection[str] | None) -> None:
