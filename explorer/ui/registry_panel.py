@@ -200,13 +200,18 @@ def _announce_then(
     outputs: list[Any],
     queue: str,
 ) -> None:
-    """Say ``words`` in the first output at once, then do ``work``, one at a time among all that name this ``queue``."""
+    """Say ``words`` in the first output at once, then do ``work``, one at a time among all that name this ``queue``.
+
+    Meanwhile the button does nothing: a click would ask for the same again.
+    """
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     button.click(
-        lambda: notice(words, kind="working"), outputs=outputs[0], queue=False,
-        show_progress="hidden", api_visibility="private",
+        lambda: [notice(words, kind="working"), gr.update(interactive=False)],
+        outputs=[outputs[0], button], queue=False, **quiet,
     ).then(
-        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1,
-        show_progress="hidden", api_visibility="private",
+        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, **quiet,
+    ).then(
+        lambda: gr.update(interactive=True), outputs=button, queue=False, **quiet,
     )  # fmt: skip
 
 
