@@ -85,7 +85,8 @@ def training_runs(
         for name, value in model.items():
             if isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
-                typer.echo(f"  {_words(name):<32} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
+                interval = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+                typer.echo(f"  {_words(name):<32} {interval}  runs {runs}")
 
 
 def _words(name: str) -> str:

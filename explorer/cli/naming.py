@@ -50,6 +50,7 @@ def naming_count(
         return
     for reader, models in report["readers"].items():
         for model, groups in models.items():
-            cells = (f"{GROUP_WORDS.get(group, group)} {cell['named']}/{cell['shown']} [{cell['low']:.2f}, {cell['high']:.2f}]"
-                     for group, cell in groups.items())  # fmt: skip
+            named = {GROUP_WORDS.get(group, group): cell for group, cell in groups.items()}
+            cells = (f"{group} {cell['named']}/{cell['shown']} [{cell['low']:.2f}, {cell['high']:.2f}]"
+                     for group, cell in named.items())  # fmt: skip
             typer.echo(f"{reader}  {model:<10} {'  '.join(cells)}")

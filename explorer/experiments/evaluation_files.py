@@ -149,8 +149,8 @@ def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, sc
         for sample in samples:
             blocks.append(np.concatenate(list(sample.images[chosen]), axis=1))
         caption = Image.new("RGB", (64 * len(chosen), 16), "white")
-        models = ", ".join(sample.name for sample in samples)
-        ImageDraw.Draw(caption).text((2, 2), f"{GROUP_WORDS.get(title, title)}; rows from the top: {models}", fill="black")
+        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(sample.name for sample in samples)}"
+        ImageDraw.Draw(caption).text((2, 2), words, fill="black")
         blocks.append(np.asarray(caption))
     sheet = Image.fromarray(np.concatenate(blocks))
     sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)

@@ -17,7 +17,8 @@ MAX_CONCEPTS = 16
 SCALE, GAP, TOP, LABEL = 2, 8, 34, 22
 # Inferno from dark to bright, as static/maps.js draws maps on the screens.
 MAP_COLOURS = (
-    (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
+    (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
+    (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
 )  # fmt: skip
 SURFACE, INK, BENIGN, POISONED = "#0d1217", "#e8eef3", "#2fc0b8", "#ff8a5c"
 

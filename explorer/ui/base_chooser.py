@@ -81,7 +81,8 @@ def set_base_notice(context: AppContext, checkpoint: str | None, base: str | Non
         return notice(f"{error}.", kind="error", title=NOT_SET), False
     waiting, _ = _defaults(context.refresh_registry())
     rest = f" The next that needs a base: {waiting}." if waiting else " No other needs a base."
-    return notice(f"{checkpoint} stands on {base} and can be chosen in Compare.{rest}", kind="done", title="Done."), True
+    words = f"{checkpoint} stands on {base} and can be chosen in Compare.{rest}"
+    return notice(words, kind="done", title="Done."), True
 
 
 def base_updates(context: AppContext, checkpoint: str | None = None, base: str | None = None) -> list[Any]:

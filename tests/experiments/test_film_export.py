@@ -49,7 +49,8 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
             # A GIF frame has 256 colours.
             assert abs(frame[top, left] - grey).max() <= 4
             share = (255 - grey) / 255 * (len(MAP_COLOURS) - 1)
-            coloured = [np.interp(share, range(len(MAP_COLOURS)), channel) for channel in zip(*MAP_COLOURS, strict=True)]
+            channels = zip(*MAP_COLOURS, strict=True)
+            coloured = [np.interp(share, range(len(MAP_COLOURS)), channel) for channel in channels]
             assert abs(frame[top + side, left] - coloured).max() <= 8
 
 

@@ -221,7 +221,8 @@ def test_a_link_that_names_what_is_not_here_says_so_on_every_screen(page):
     expect(page.locator("#compare-status .notice.error")).to_contain_text("The link cannot be read.")
     expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
     page.goto("/?tab=implosion&i.cp=7")
-    expect(page.locator(".implosion > .notice.error").first).to_contain_text("The link names “C_P = 7”: not found here.")
+    told = page.locator(".implosion > .notice.error").first
+    expect(told).to_contain_text("The link names “C_P = 7”: not found here.")
     assert page.complaints == []
 
 
