@@ -46,11 +46,12 @@ def evaluate(
         emit(report, True)
         return
     for model in report["models"]:
-        typer.echo(_line(model))
+        typer.echo(evaluation_line(model))
     typer.echo(f"In brackets: 95 % intervals over the {seeds} seeds of the noise, one training run each.")
 
 
-def _line(model: dict) -> str:
+def evaluation_line(model: dict) -> str:
+    """One model of ``evaluation.json`` in a line: AD and top-1 by group of nouns."""
     from explorer.experiments.evaluation_files import GROUP_WORDS
 
     shares = "  ".join(

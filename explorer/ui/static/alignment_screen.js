@@ -47,7 +47,8 @@ class AlignmentScreen {
     const names = this.sets.map((set) => set.name);
     if (this.stops.includes(Number(alpha))) this.state.alpha = Number(alpha);
     const linked = sets === undefined ? [] : splitNames(sets);
-    if (sets !== undefined) this.state.chosen = new Set(linked.filter((name) => names.includes(name)));
+    const found = linked.filter((name) => names.includes(name));
+    if (found.length || sets === '') this.state.chosen = new Set(found); // none chosen is a choice, none found is not
     if (names.includes(shown)) this.state.shown = shown;
     this.missing = notFound([...new Set([...linked, shown])].filter((name) => !names.includes(name)));
   }
