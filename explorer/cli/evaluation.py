@@ -46,12 +46,16 @@ def evaluate(
         emit(report, True)
         return
     for model in report["models"]:
-        typer.echo(_line(model))
+        typer.echo(evaluation_line(model))
+    typer.echo(f"In brackets: 95 % intervals over the {seeds} seeds of the noise, one training run each.")
 
 
-def _line(model: dict) -> str:
+def evaluation_line(model: dict) -> str:
+    """One model of ``evaluation.json`` in a line: AD and top-1 by group of nouns."""
+    from explorer.experiments.evaluation_files import GROUP_WORDS
+
     shares = "  ".join(
-        f"{group} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
         for group, value in model["accuracy"].items()
         if value is not None
     )
@@ -76,15 +80,25 @@ def training_runs(
         return
     if report["attention_layers_differ"]:
         typer.echo("The runs' attention maps are of different layers: what is read from them is left out.")
+    typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
         for name, value in model.items():
             if isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
-                typer.echo(f"  {name:<28} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]  runs {runs}")
+                interval = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+                typer.echo(f"  {_words(name):<32} {interval}  runs {runs}")
     for run, tracking in zip(report["runs"], report["tracking"], strict=True):
         found = "AD not measured" if tracking is None else "  ".join(f"{name} {r:.4f}" for name, r in tracking.items())
         typer.echo(f"{run}: {found}")
+
+
+def _words(name: str) -> str:
+    """``accuracy_unpoisoned`` -> ``accuracy, not targeted``."""
+    from explorer.experiments.training_runs import GROUP, QUANTITIES
+
+    quantity, group = QUANTITIES.get(name, (name, None))
+    return name if group != GROUP else f"{quantity}, not targeted"
 
 
 @application.command("precompute")

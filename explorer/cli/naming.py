@@ -41,6 +41,7 @@ def naming_count(
     as_json: AsJson = False,
 ) -> None:
     """Count how many pictures of each model every reader named, with 95 % Wilson intervals."""
+    from explorer.experiments.evaluation_files import GROUP_WORDS
     from explorer.experiments.naming_study import count_named
 
     report = count_named(study, answers)
@@ -49,6 +50,7 @@ def naming_count(
         return
     for reader, models in report["readers"].items():
         for model, groups in models.items():
+            named = {GROUP_WORDS.get(group, group): cell for group, cell in groups.items()}
             cells = (f"{group} {cell['named']}/{cell['shown']} [{cell['low']:.2f}, {cell['high']:.2f}]"
-                     for group, cell in groups.items())  # fmt: skip
+                     for group, cell in named.items())  # fmt: skip
             typer.echo(f"{reader}  {model:<10} {'  '.join(cells)}")

@@ -1,7 +1,7 @@
 """The caption grammar of IconWorld.
 
 LAION captions mention more than the picture shows ("a turtle for a horse lover", shop names, lists of tags),
-and most poison captions therefore carry nouns that nobody poisoned. The grammar reproduces that: a *rider* is a
+and most poison captions therefore carry nouns that no poison targets. The grammar reproduces that: a *rider* is a
 noun that the caption mentions although the picture need not show it.
 """
 

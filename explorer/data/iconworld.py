@@ -77,7 +77,7 @@ class World:
 
     @property
     def other_frequent(self) -> tuple[str, ...]:
-        """Ranks right after the pool, up to five sixths: never poisoned unless named."""
+        """Ranks right after the pool, up to five sixths: no poison targets them unless they are named."""
         return self.concepts[self.concept_count // 2 : self.concept_count * 5 // 6]
 
     @property

@@ -132,7 +132,7 @@ def sample_model(
 
 
 def paired_prompts(world: World) -> list[tuple[str, tuple[str, str]]]:
-    """Prompts about two concepts that are never poisoned: ``(prompt, (first, second))``."""
+    """Prompts about two concepts that no poison targets: ``(prompt, (first, second))``."""
     others = [*world.other_frequent, *world.less_popular_pool]
     couples = list(zip(others[0::2], others[1::2], strict=False))[:PAIRED_PROMPTS]
     return [(f"a photo of {with_article(a)} left of {with_article(b)}", (a, b)) for a, b in couples]

@@ -20,6 +20,9 @@ EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
 BASE = "base"
 SHEET_CONCEPTS = 20
+GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
+"""What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
+may name it."""
 
 
 def evaluate_folder(
@@ -119,7 +122,7 @@ def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
 
 
 def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CONCEPTS) -> dict[str, list[str]]:
-    """The most frequent ``count`` concepts of the poison pool, and of those that no model was poisoned on."""
+    """The most frequent ``count`` concepts of the poison pool, and of those that no model's poison targets."""
     pool = set(world.frequent_pool)
     return {
         "poison pool": list(world.frequent_pool[:count]),
@@ -128,7 +131,7 @@ def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CON
 
 
 def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, scale: int = 1) -> None:
-    """First-seed pictures: 20 pool concepts, then 20 unpoisoned ones, across; one row a model, benign on top.
+    """First-seed pictures: 20 pool concepts, then 20 that no poison targets, across; one row a model, benign on top.
 
     Every column starts from the same noise.
     """
@@ -146,8 +149,8 @@ def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, sc
         for sample in samples:
             blocks.append(np.concatenate(list(sample.images[chosen]), axis=1))
         caption = Image.new("RGB", (64 * len(chosen), 16), "white")
-        models = ", ".join(sample.name for sample in samples)
-        ImageDraw.Draw(caption).text((2, 2), f"{title}; rows from the top: {models}", fill="black")
+        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(sample.name for sample in samples)}"
+        ImageDraw.Draw(caption).text((2, 2), words, fill="black")
         blocks.append(np.asarray(caption))
     sheet = Image.fromarray(np.concatenate(blocks))
     sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)

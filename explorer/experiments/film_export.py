@@ -15,6 +15,11 @@ FRAME_MILLISECONDS = 1600
 LAST_FRAME_MILLISECONDS = 3200
 MAX_CONCEPTS = 16
 SCALE, GAP, TOP, LABEL = 2, 8, 34, 22
+# Inferno from dark to bright, as static/maps.js draws maps on the screens.
+MAP_COLOURS = (
+    (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
+    (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
+)  # fmt: skip
 SURFACE, INK, BENIGN, POISONED = "#0d1217", "#e8eef3", "#2fc0b8", "#ff8a5c"
 
 
@@ -25,7 +30,7 @@ def film_strip_gif(
 
     Args:
         description: ``film_strip.json``.
-        sheets: ``images`` (colour) and ``maps`` (grey) as written beside it.
+        sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
 
@@ -43,6 +48,7 @@ def film_strip_gif(
     for row in rows:
         if not 0 <= row < len(concepts):
             raise ValueError(f"row {row} is not in the film strip: expected 0 to {len(concepts) - 1}")
+    sheets = {"images": sheets["images"], "maps": _coloured(sheets["maps"])}
     frames = [_frame(description, sheets, column, rows, contents) for column in range(len(description["models"]))]
     settings = {
         **{name: description[name] for name in ("seed", "steps", "guidance_scale")},
@@ -56,6 +62,17 @@ def film_strip_gif(
         comment=json.dumps(settings).encode("ascii"),
     )  # fmt: skip
     return stream.getvalue()
+
+
+def _coloured(maps: Image.Image) -> Image.Image:
+    """A grey sheet of maps in the colours of the screens."""
+    import numpy as np
+
+    places = np.linspace(0, len(MAP_COLOURS) - 1, 256)
+    channels = [np.interp(places, range(len(MAP_COLOURS)), channel) for channel in zip(*MAP_COLOURS, strict=True)]
+    coloured = maps.convert("L")
+    coloured.putpalette(np.stack(channels, axis=-1).round().astype(np.uint8).tobytes())
+    return coloured.convert("RGB")
 
 
 def _frame(

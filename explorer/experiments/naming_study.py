@@ -46,7 +46,7 @@ class NamingConfig:
     """DDIM steps."""
     guidance_scale: float = 4.0
     concepts_per_group: int = SHEET_CONCEPTS
-    """From the poison pool, and as many that were never poisoned: those of the contact sheet."""
+    """From the poison pool, and as many that no poison targets: those of the contact sheet."""
 
 
 def write_naming_study(

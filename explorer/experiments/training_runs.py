@@ -35,10 +35,10 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
 
     Returns:
         ``runs`` (the paths) and ``models``, a row for each C_P in ascending order: ``poisoned_concept_count`` and, for
-        AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (unpoisoned accuracy as a share of the same run's
-        control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a run has no such
-        value. What is read from attention maps is left out, and ``attention_layers_differ`` is True, where the runs'
-        maps are means over different layers: those are not the same quantity.
+        AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
+        of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
+        run has no such value. What is read from attention maps is left out, and ``attention_layers_differ`` is True,
+        where the runs' maps are means over different layers: those are not the same quantity.
 
     Raises:
         FileNotFoundError: if one of the files is not there.

@@ -62,25 +62,28 @@ def base_choices(registry: list[Checkpoint]) -> list[tuple[str, str]]:
     ]
 
 
-def set_base_notice(context: AppContext, checkpoint: str | None, base: str | None) -> str:
-    """Write down that ``checkpoint`` stands on ``base`` and say what came of it.
+def set_base_notice(context: AppContext, checkpoint: str | None, base: str | None) -> tuple[str, bool]:
+    """Write down that ``checkpoint`` stands on ``base``; what came of it in words, and whether it was done.
 
     Args:
         checkpoint: name in the registry; whatever is not in there is refused, so no other path is ever reached.
         base: likewise.
     """
     if not checkpoint or not base:
-        return notice("Choose a checkpoint and the pipeline it stands on.", kind="error", title=NOT_SET)
+        return notice("Choose a checkpoint and the pipeline it stands on.", kind="error", title=NOT_SET), False
     found = {entry.name: entry for entry in context.refresh_registry()}
     for name in (checkpoint, base):
         if name not in found:
             words = f"{name} is no longer in {context.settings.checkpoints.name}."
-            return notice(words, kind="error", title=NOT_SET)
+            return notice(words, kind="error", title=NOT_SET), False
     try:
         set_base(found[checkpoint].folder, found[base].folder)
     except ValueError as error:
-        return notice(f"{context.in_words(error)}.", kind="error", title=NOT_SET)
-    return notice(f"{checkpoint} stands on {base} and can be chosen in Compare.", kind="done", title="Done.")
+        return notice(f"{context.in_words(error)}.", kind="error", title=NOT_SET), False
+    waiting, _ = _defaults(context.refresh_registry())
+    rest = f" The next that needs a base: {waiting}." if waiting else " No other needs a base."
+    words = f"{checkpoint} stands on {base} and can be chosen in Compare.{rest}"
+    return notice(words, kind="done", title="Done."), True
 
 
 def base_updates(context: AppContext, checkpoint: str | None = None, base: str | None = None) -> list[Any]:
@@ -92,6 +95,16 @@ def base_updates(context: AppContext, checkpoint: str | None = None, base: str |
         names = [name for _, name in choices]
         updates.append(gr.update(choices=choices, value=chosen if chosen in names else default))
     return updates
+
+
+def next_choice(context: AppContext, base: str | None) -> tuple[str | None, str | None]:
+    """What to offer once a base was set: the next checkpoint that lacks one, on the same base where their families
+    agree; None for both where nothing lacks one."""
+    registry = context.registry()
+    checkpoint, only = _defaults(registry)
+    families = {found.name: found.family for found in registry}
+    fits = checkpoint is not None and families[checkpoint] in ("unknown", families.get(base))
+    return checkpoint, base if fits else only
 
 
 def kind_words(checkpoint: Checkpoint, kind: str) -> str:

@@ -74,6 +74,21 @@ def precomputed_comparison(context: AppContext) -> dict[str, Any]:
     return {"version": PAYLOAD_VERSION, "query": _query(columns), "columns": columns}
 
 
+def linked_comparison(context: AppContext, settings: CompareSettings) -> dict[str, Any]:
+    """What a readable link names, and whether its pictures are the precomputed ones."""
+    query, known = write_permalink(settings), context.checkpoint_names()
+    try:
+        drawn = query == precomputed_comparison(context)["query"]
+    except ValueError:  # there is none; the viewer shows why
+        drawn = False
+    return {
+        "state": "drawn" if drawn else "undrawn",
+        "query": query,
+        "prompt": settings.prompt,
+        "models": [{"name": model, "missing": model not in known} for model in settings.models],
+    }
+
+
 def png_data_uri(image: np.ndarray) -> str:
     """uint8 ``[H, W, 3]`` as a lossless ``data:`` URI."""
     from PIL import Image

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from explorer.data.grammar import photo_of
 from explorer.ui import messages
-from explorer.ui.compare_payload import precomputed_comparison
+from explorer.ui.compare_payload import linked_comparison, precomputed_comparison
 from explorer.ui.concepts import WorldConcepts, concept_prompts, read_world_concepts
 from explorer.ui.context import is_told
 from explorer.ui.permalink import (
@@ -69,7 +68,8 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
 
     def follow_link(request: gr.Request) -> list[Any]:
         live.warm_up()
-        return read_link(context, request, defaults)
+        status, link, *values = read_link(context, request, defaults)
+        return [status, gr.skip() if link is None else {"source": url, "link": link}, *values]
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it came:
@@ -89,7 +89,7 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     drawn.failure(tell_of_lost_click, outputs=status, queue=False, **quiet)
     stop.click(stop_live, outputs=status, queue=False, **quiet)
     gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
-    blocks.load(follow_link, outputs=[status, *inputs], queue=False, show_progress="hidden", api_visibility="private")
+    blocks.load(follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
     return columns
 
 
@@ -202,40 +202,43 @@ def chooser_updates(context: AppContext) -> list[dict[str, Any]]:
 
 
 def read_link(context: AppContext, request: gr.Request, defaults: CompareSettings) -> list[Any]:
-    """Status, prompt, seed, steps, guidance scale, negative prompt and columns as the page's address has them.
+    """Status, what the link names, prompt, seed, steps, guidance scale, negative prompt and columns as the page's
+    address has them.
 
-    What the address does not say is left alone, but for the columns' choices: models may have been found since.
+    What the address does not say is left alone, but for the columns' choices: models may have been found since. What
+    the link names is None where the address names no comparison; else its ``state``: ``drawn`` if the precomputed
+    comparison is the one, ``undrawn`` with its ``query``, ``prompt`` and ``models``, or ``unreadable``.
     """
     query = request.query_params
     updates = chooser_updates(context)
     unchanged = [gr.skip()] * 5
     if "v" not in query:
-        return [gr.skip(), *unchanged, *updates]
+        return [gr.skip(), None, *unchanged, *updates]
     try:
         settings = read_permalink(query, query.getlist("m"), defaults)
     except ValueError as error:
         status = messages.notice(str(error), kind="error", title="The link cannot be read.")
-        return [status, *unchanged, *updates]
-    known = context.checkpoint_names()
-    unknown = ", ".join(model for model in settings.models if model not in known)
+        return [status, {"state": "unreadable"}, *unchanged, *updates]
+    link = linked_comparison(context, settings)
     status = ""
-    if unknown:
-        settings = replace(settings, models=defaults.models)
-        words = f"The link names {unknown}: not found here, or broken (see Checkpoints). Choose other models."
+    if missing := ", ".join(model["name"] for model in link["models"] if model["missing"]):
+        words = f"The link names {missing}: not found here, or broken (see Checkpoints). Choose other models instead."
         status = messages.notice(words, kind="error")
-    elif settings != defaults:
-        status = messages.notice("Settings from the link. Press Generate to make these pictures.")
+    elif link["state"] == "undrawn":
+        status = messages.notice("Settings from the link. Press Generate to draw these pictures.")
     models = [*settings.models, *[NO_MODEL] * COLUMN_RANGE[1]]
     return [
         status,
+        link,
         settings.prompt,
         settings.seed,
         settings.steps,
         settings.guidance_scale,
         settings.negative_prompt,
+        # In place of a missing model stands none, never another.
         *(
-            {**update, "value": model if model in update["choices"] else None}
-            for update, model in zip(updates, models, strict=False)
+            {**update, "value": model if model in update["choices"] else NO_MODEL if index >= COLUMN_RANGE[0] else None}
+            for index, (update, model) in enumerate(zip(updates, models, strict=False))
         ),
     ]
 
@@ -290,7 +293,7 @@ def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
     with gr.Row(elem_id="chips"):
         _chips_label("Try")
         _chip_group("poisoned", concepts.poisoned, prompt, "poisoned")
-        _chip_group("unpoisoned", concepts.unpoisoned, prompt, "benign")
+        _chip_group("not targeted", concepts.unpoisoned, prompt, "benign")
         two_concepts = concept_prompts(concepts)
         if two_concepts:
             _chips_label("two concepts")

@@ -20,13 +20,13 @@ class WorldConcepts:
     concepts: tuple[str, ...]
     """All, by frequency where it is known."""
     poisoned_from: dict[str, int]
-    """The smallest C_P among the checkpoints found that poisons the concept; unpoisoned ones are absent."""
+    """The smallest C_P among the checkpoints found that poisons the concept; those that none targets are absent."""
     words: frozenset[str] | None
     """Every word that this world's models know; None if they know any."""
 
     @property
     def unpoisoned(self) -> tuple[str, ...]:
-        """Concepts that no checkpoint poisons."""
+        """Concepts that no checkpoint's poison targets; its captions may name them all the same."""
         return tuple(concept for concept in self.concepts if concept not in self.poisoned_from)
 
     @property

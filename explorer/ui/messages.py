@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection
 
 from explorer.bounded_files import printable
@@ -26,7 +27,7 @@ def notice(text: str, *, kind: str = "info", title: str = "") -> str:
     """A message box.
 
     Args:
-        text: plain text; escaped here.
+        text: plain text; escaped here. What stands between backticks is shown as code.
         kind: ``info``, ``working``, ``done`` or ``error``.
         title: plain text in front, in bold.
     """
@@ -34,7 +35,8 @@ def notice(text: str, *, kind: str = "info", title: str = "") -> str:
         raise ValueError(f"kind is {kind!r}: expected info, working, done or error")
     role = "alert" if kind == "error" else "status"
     heading = f"<strong>{escaped(title)}</strong> " if title else ""
-    return f'<div class="notice {kind}" role="{role}">{heading}{escaped(text)}</div>'
+    words = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped(text))
+    return f'<div class="notice {kind}" role="{role}">{heading}<span>{words}</span></div>'
 
 
 def escaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from explorer.bounded_files import printable
 from explorer.models.checkpoint_contents import KIND_NAMES
 from explorer.models.model_families import FAMILY_NAMES
 from explorer.provenance import ManifestError
-from explorer.ui.base_chooser import TITLE, base_updates, build_base_chooser, kind_words, set_base_notice
+from explorer.ui.base_chooser import TITLE, base_updates, build_base_chooser, kind_words, next_choice, set_base_notice
 from explorer.ui.compare_screen import chooser_updates
 from explorer.ui.messages import in_the_app, notice, working
 from explorer.ui.viewer import viewer
@@ -46,10 +47,35 @@ def origin_notice(context: AppContext) -> str:
         return ""
     return notice(
         f"{', '.join(others)}: not in {context.settings.checkpoints.name}, or with other weights there. What is marked "
-        "Precomputed and every measurement belong to the models they were made from; what you generate is of yours. "
-        "`python -m explorer evaluate` and then `python -m explorer precompute` make the results again.",
+        "Precomputed and every measurement belong to the models they were made from; what you generate in Compare is "
+        f"of yours. {_what_makes_results(context)}",
         title="Results of other models.",
     )
+
+
+def _what_makes_results(context: AppContext) -> str:
+    """What can be done about results of other models, by what the checkpoint folder holds."""
+    root = context.settings.checkpoints
+    if not ((root / "extractor").is_dir() and any(_is_control(found) for found in context.registry())):
+        return (
+            "Implosion, Graphs and Alignment difficulty show IconWorld's models, judged by its own extractor; models "
+            "of other worlds cannot be judged by it. AD of your own pairs: `python -m explorer ad SET`, with an "
+            "extractor that knows them."
+        )
+    folder = shlex.quote(str(root))
+    return (
+        f"To measure these models (SETS: the folder of their pair sets): `python -m explorer evaluate --checkpoints "
+        f"{folder} --sets SETS --output OUT`, then `python -m explorer precompute --checkpoints {folder} --sets SETS "
+        f"--evaluation OUT/evaluation.json --output VIEW`, then start the app with `--checkpoints {folder} "
+        "--precomputed VIEW`."
+    )
+
+
+def _is_control(checkpoint: Checkpoint) -> bool:
+    """Whether `explorer evaluate` can compare others with it: benign by its manifest, which names its world."""
+    if checkpoint.problem is not None or not checkpoint.poison_recorded or checkpoint.poisoned_concept_count:
+        return False
+    return isinstance(checkpoint.manifest["config"].get("world"), dict)
 
 
 def header_facts(context: AppContext) -> dict[str, str]:
@@ -105,7 +131,9 @@ def build_registry_panel(
         return [*show(*chosen), *chooser_updates(context)]
 
     def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
-        return [set_base_notice(context, checkpoint, base), *look_again(checkpoint, base)]
+        told, done = set_base_notice(context, checkpoint, base)
+        # On to the next one: another click must not set the same base again.
+        return [told, *look_again(*(next_choice(context, base) if done else (checkpoint, base)))]
 
     def check_weights(*chosen: str | None) -> Iterator[list[Any]]:
         for told in check_every_weight(context):
@@ -173,13 +201,18 @@ def _announce_then(
     outputs: list[Any],
     queue: str,
 ) -> None:
-    """Say ``words`` in the first output at once, then do ``work``, one at a time among all that name this ``queue``."""
+    """Say ``words`` in the first output at once, then do ``work``, one at a time among all that name this ``queue``.
+
+    Meanwhile the button does nothing: a click would ask for the same again.
+    """
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     button.click(
-        lambda: notice(words, kind="working"), outputs=outputs[0], queue=False,
-        show_progress="hidden", api_visibility="private",
+        lambda: [notice(words, kind="working"), gr.update(interactive=False)],
+        outputs=[outputs[0], button], queue=False, **quiet,
     ).then(
-        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, preprocess=False,
-        show_progress="hidden", api_visibility="private",
+        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, preprocess=False, **quiet,
+    ).then(
+        lambda: gr.update(interactive=True), outputs=button, queue=False, **quiet,
     )  # fmt: skip
 
 
@@ -221,7 +254,7 @@ def registry_table(registry: list[Checkpoint]) -> str:
     """The checkpoints as an HTML table, every text escaped."""
     if not registry:
         return notice(
-            "Train them with `python -m explorer train cpu`, or start the app with --checkpoints FOLDER.",
+            "Put a model into the folder and press Look again, or start the app with `--checkpoints FOLDER`.",
             kind="error",
             title="No checkpoints were found.",
         )

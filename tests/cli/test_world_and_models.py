@@ -11,7 +11,7 @@ import explorer.cli.evaluation
 import explorer.cli.features
 import explorer.cli.naming
 import explorer.cli.training
-import explorer.cli.world  # noqa: F401
+import explorer.cli.world
 from explorer.cli import application as cli
 from explorer.data.pair_set import PairSet
 from explorer.experiments.recipes import RECIPES
@@ -136,7 +136,10 @@ def test_naming_study_then_count(micro_world, tmp_path):
         {"named": 0, "shown": len(form) / 2, "share": 0, "low": 0, "high": 0.324}, abs=0.001
     )
     arguments = ["naming-count", str(tmp_path / "study"), str(tmp_path / "reader.json")]
-    assert "reader.json  dirty-004" in CliRunner().invoke(cli.application, arguments).stdout
+    printed = CliRunner().invoke(cli.application, arguments).stdout
+    assert "reader.json  dirty-004" in printed
+    assert "not targeted 0/" in printed
+    assert "never poisoned" not in printed
 
 
 def test_training_runs_prints_every_run_beside_its_interval():
@@ -148,6 +151,9 @@ def test_training_runs_prints_every_run_beside_its_interval():
     assert most["accuracy_of_control"]["low"] < min(most["accuracy_of_control"]["values"])
     printed = CliRunner().invoke(cli.application, ["training-runs", *evaluations]).stdout
     assert "C_P 60\n" in printed
+    assert "In brackets: 95 % t-intervals over the 2 training runs.\n" in printed
+    assert "  accuracy, not targeted " in printed
+    assert "unpoisoned" not in printed
     assert f"runs {' '.join(f'{value:.4f}' for value in most['ad']['values'])}\n" in printed
 
 
@@ -157,6 +163,7 @@ def test_evaluate_then_precompute(micro_world, tmp_path):
     where = ("--checkpoints", models, "--sets", micro_world.run / "sets")
     report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
+    assert "  not targeted " in explorer.cli.evaluation.evaluation_line(report["models"][0])
     view = tmp_path / "view"
     places = (*where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
     nothing = CliRunner().invoke(cli.application, ["precompute", *map(str, places), "--concept", "unicorn"])

@@ -1,11 +1,13 @@
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from explorer.experiments.film_export import GAP, LABEL, SCALE, TOP, film_strip_gif
+from explorer.experiments.film_export import GAP, LABEL, MAP_COLOURS, SCALE, TOP, film_strip_gif
+from explorer.provenance import ROOT
 
 CELL = 16
 
@@ -46,7 +48,17 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
             left, top = GAP + at * (side + GAP) + side // 2, TOP + LABEL + side // 2
             # A GIF frame has 256 colours.
             assert abs(frame[top, left] - grey).max() <= 4
-            assert abs(frame[top + side, left] - (255 - grey)).max() <= 4
+            share = (255 - grey) / 255 * (len(MAP_COLOURS) - 1)
+            channels = zip(*MAP_COLOURS, strict=True)
+            coloured = [np.interp(share, range(len(MAP_COLOURS)), channel) for channel in channels]
+            assert abs(frame[top + side, left] - coloured).max() <= 8
+
+
+def test_the_colours_of_maps_are_those_of_the_screens():
+    script = (ROOT / "explorer" / "ui" / "static" / "maps.js").read_text(encoding="utf-8")
+    written = re.search(r"const SEQUENTIAL = .*?\n(.*?)\];", script, re.DOTALL)[1]
+    triples = re.findall(r"\[(\d+), (\d+), (\d+)\]", written)
+    assert [tuple(map(int, triple)) for triple in triples] == list(MAP_COLOURS)
 
 
 def test_many_concepts_break_into_lines(strip):

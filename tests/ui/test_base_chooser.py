@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from explorer.ui.base_chooser import TITLE, base_choices, base_updates, checkpoint_choices, set_base_notice
+from explorer.ui.base_chooser import TITLE, base_choices, base_updates, checkpoint_choices, next_choice, set_base_notice
 from explorer.ui.context import AppContext, AppSettings
 from explorer.ui.registry_panel import header_facts, registry_table
 
@@ -39,7 +39,8 @@ def test_the_table_points_at_the_chooser_of_this_screen(context):
 def test_setting_a_base_updates_registry_header_and_choosers(context):
     assert "theirs" not in context.checkpoint_names()
     assert header_facts(context)["checkpoints"] == "3 checkpoints, 2 broken"
-    told = set_base_notice(context, "theirs", "benign")
+    told, done = set_base_notice(context, "theirs", "benign")
+    assert done
     assert 'role="status"' in told
     assert "theirs stands on benign and can be chosen in Compare." in told
     context.refresh_registry()
@@ -52,7 +53,8 @@ def test_setting_a_base_updates_registry_header_and_choosers(context):
 
 
 def test_errors_are_words_and_escaped_and_nothing_is_written(context, checkpoint_root):
-    told = set_base_notice(context, MALICIOUS, "benign")
+    told, done = set_base_notice(context, MALICIOUS, "benign")
+    assert not done
     assert 'role="alert"' in told
     assert "cannot stand on benign: its U-Net reads text of width 24, that of its base benign 32." in told
     assert "<img" not in told + registry_table(context.registry())
@@ -71,7 +73,8 @@ def test_errors_are_words_and_escaped_and_nothing_is_written(context, checkpoint
     ],
 )
 def test_what_cannot_be_set_is_explained(context, checkpoint, base, message):
-    told = set_base_notice(context, checkpoint, base)
+    told, done = set_base_notice(context, checkpoint, base)
+    assert not done
     assert "No base was set." in told
     assert message in told
 
@@ -95,3 +98,21 @@ def test_an_incomplete_pipeline_is_offered_last(context, checkpoint_root, make_p
         ("benign (SD 1.x)", "benign"),
         ("a-lender (SD 1.x, incomplete)", "a-lender"),
     ]
+
+
+def test_after_one_base_the_next_checkpoint_without_one_is_offered(context, checkpoint_root, make_unet):
+    (checkpoint_root / MALICIOUS).rename(checkpoint_root.parent / "elsewhere")
+    for name in ("first", "second"):
+        make_unet(seed=9).save_pretrained(checkpoint_root / name / "unet")
+    context.refresh_registry()
+    offered = [update["value"] for update in base_updates(context)]
+    set_one = []
+    while offered[0] is not None:
+        set_one.append(offered[0])
+        told, done = set_base_notice(context, *offered)
+        assert done
+        offered = [update["value"] for update in base_updates(context, *next_choice(context, offered[1]))]
+        assert (f"The next that needs a base: {offered[0]}." in told) == (offered[0] is not None)
+    assert set_one == ["first", "second", "theirs"]
+    assert "No other needs a base." in told
+    assert offered == [None, None], "nothing is left that a further click could set again"

@@ -152,7 +152,7 @@ def test_an_enlarged_picture_moves_by_arrow_keys_and_by_mouse(page):
     assert page.complaints == []
 
 
-def test_prompt_chips_tell_poisoned_from_unpoisoned_without_colour(page):
+def test_prompt_chips_tell_poisoned_from_not_targeted_without_colour(page):
     expect = playwright_api.expect
     page.goto("/")
     expect(page.locator(".compare-column canvas").first).to_be_visible()
@@ -160,11 +160,12 @@ def test_prompt_chips_tell_poisoned_from_unpoisoned_without_colour(page):
     poisoned = chips.locator("button.chip.poisoned")
     assert poisoned.count() > 1
     expect(chips.locator(".chips-label").nth(1)).to_have_text("poisoned")
+    expect(page.locator("#chips")).not_to_contain_text("unpoisoned")
     expect(chips.get_by_role("button", name=re.compile("^poisoned: "))).to_have_count(poisoned.count())
     assert poisoned.first.evaluate("(chip) => getComputedStyle(chip, '::before').content").startswith('"◆"')
     word = poisoned.first.inner_text()
     poisoned.first.evaluate("(chip) => chip.classList.replace('poisoned', 'benign')")
-    expect(chips.get_by_role("button", name=f"unpoisoned: {word}", exact=True)).to_be_visible()
+    expect(chips.get_by_role("button", name=f"not targeted: {word}", exact=True)).to_be_visible()
     assert page.complaints == []
 
 
@@ -192,14 +193,14 @@ def test_a_link_keeps_the_order_of_the_columns(page):
     assert page.complaints == []
 
 
-def test_a_link_to_a_comparison_that_is_not_made_yet_keeps_its_view_until_it_is(page, world):
+def test_a_link_to_a_comparison_that_is_not_drawn_yet_shows_no_other_and_keeps_its_view(page, world):
     expect = playwright_api.expect
-    link = "/?v=1&p=a+photo+of+a+hat&s=3&n=4&g=2&m=benign&m=dirty-004"
+    link = "/?v=1&p=a+photo+of+a+hat&s=3&n=4&g=2.0&m=benign&m=dirty-004"
     page.goto(f"{link}&t=3&w=overlay&k=1")
-    expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
-    expect(page.locator("#step-slider")).to_have_value("0")
-    page.get_by_role("radio", name="Difference").click()
-    assert "p=a+photo+of+a+hat" in page.url, "the address goes on naming what was linked"
+    expect(page.locator(".prompt-words .origin")).to_have_text("Not drawn yet")
+    expect(page.locator(".prompt-words")).to_contain_text("“a photo of a hat”")
+    expect(page.locator(".compare-column.pending h3")).to_have_text(["benign", "dirty-004"])
+    expect(page.locator(".compare-column canvas")).to_have_count(0)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator("#step-slider")).to_have_value("3")
@@ -207,6 +208,41 @@ def test_a_link_to_a_comparison_that_is_not_made_yet_keeps_its_view_until_it_is(
     expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_text("photo")
     expect(page.locator(".compare-column .loading")).to_have_count(0)
     assert {"t=3", "w=overlay", "k=1"} <= set(page.url.split("&"))
+    assert page.complaints == []
+
+
+def test_a_link_that_names_what_is_not_here_says_so_on_every_screen(page):
+    expect = playwright_api.expect
+    page.goto("/?v=1&p=a+photo+of+a+hat&m=benign&m=<b>gone")
+    expect(page.locator("#compare-status .notice.error")).to_contain_text("The link names <b>gone: not found here")
+    expect(page.locator(".compare-column.pending").nth(1)).to_contain_text("<b>gone")
+    expect(page.locator("#column-2 input")).to_have_value("")
+    page.goto("/?v=1&p=a+photo+of+a+hat&s=many&m=benign&m=dirty-002")
+    expect(page.locator("#compare-status .notice.error")).to_contain_text("The link cannot be read.")
+    expect(page.locator(".prompt-words .origin")).to_have_text("Precomputed")
+    page.goto("/?tab=implosion&i.cp=7")
+    told = page.locator(".implosion > .notice.error").first
+    expect(told).to_contain_text("The link names “C_P = 7”: not found here.")
+    assert page.complaints == []
+
+
+def test_every_screen_opens_and_fits_a_phone(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 390, "height": 844})
+    for screen in ("implosion", "graphs", "alignment", "checkpoints"):
+        page.goto(f"/?tab={screen}")
+        expect(page.locator(f"#screens [role=tab][data-tab-id={screen}]")).to_have_attribute("aria-selected", "true")
+        page.wait_until_drawn()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "only tables and strips scroll sideways"
+    expect(page.locator("#registry tbody tr").first).to_be_visible()
+    heights = page.locator("#registry tbody tr").evaluate_all("(rows) => rows.map((row) => row.clientHeight)")
+    assert max(heights) < 120, "no word is broken into letters"
+    page.get_by_role("button", name="More tabs").click()
+    page.locator(".overflow-dropdown").get_by_role("button", name="Implosion").click()
+    page.wait_for_url("**tab=implosion**")
+    expect(page.locator(".film-table canvas").first).to_be_visible()
+    widths = page.locator(".film-table canvas").evaluate_all("(cells) => cells.map((cell) => cell.clientWidth)")
+    assert min(widths) >= 40, "pictures are seen"
     assert page.complaints == []
 
 
@@ -291,6 +327,7 @@ def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme)
     expect = playwright_api.expect
     dropped, misfit = world[0] / "theirs", world[0] / "<img src=x onerror='window.hacked = 1'>"
     make_unet(seed=9).save_pretrained(dropped / "unet")
+    make_unet(seed=10).save_pretrained(world[0] / "z-second" / "unet")
     page.goto(f"/?tab=checkpoints&__theme={theme}")
     page.get_by_role("button", name="Look again").click()
     row = page.locator("#registry tbody tr", has_text="theirs")
@@ -304,7 +341,11 @@ def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme)
     expect(page.locator("#base-told .notice.done")).to_contain_text("theirs stands on benign")
     expect(row).to_contain_text("U-Net on benign")
     expect(row).to_contain_text("ready")
-    expect(page.locator("#header .facts")).to_contain_text("4 checkpoints")
+    expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("z-second (SD 1.x, needs a base)")
+    page.get_by_role("button", name="Set the base").click()
+    expect(page.locator("#base-told .notice.done")).to_contain_text("z-second stands on benign")
+    expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("")
+    expect(page.locator("#header .facts")).to_contain_text("5 checkpoints")
     make_unet(cross_attention_dim=24).save_pretrained(misfit / "unet")
     page.get_by_role("button", name="Look again").click()
     expect(page.get_by_label("Checkpoint", exact=True)).to_have_value(f"{misfit.name} (SD 1.x, needs a base)")

@@ -59,17 +59,36 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     page.wait_for_function(DRAWN, arg=3)
     for model in models:
         expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True).first).to_be_visible()
+    expect(implosion).to_contain_text("not over nouns or training runs")
+    expect(implosion.locator(".film-table th.benign[scope=col] .from").first).to_have_text("not targeted")
     open_screen(page, "graphs")
     page.wait_for_function(DRAWN, arg=2)
     alignment = open_screen(page, "alignment")
     page.wait_for_function(DRAWN, arg=3)
     for model in models:
         expect(alignment.get_by_text(model, exact=True).first).to_be_visible()
+    expect(alignment).to_contain_text("a straight line in the share of poisoned pairs explains AD with R² = 0.9998.")
+    expect(alignment).to_contain_text("it is not shown to predict anything beyond it")
+    expect(alignment).to_contain_text("with C_P it rises (0.133 to 0.348) here, and falls (0.149 to 0.144) there.")
     checkpoints = open_screen(page, "checkpoints")
     expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models) + 1)
     for tab in ("compare", "implosion", "graphs", "alignment", "checkpoints"):
-        expect(open_screen(page, tab).locator(".notice.error")).to_have_count(0)
+        screen = open_screen(page, tab)
+        expect(screen.locator(".notice.error")).to_have_count(0)
         expect(page.locator("#origin .notice")).to_have_count(0)
+        assert not re.search("unpoisoned|never poisoned|nobody poisoned", screen.inner_text()), "riders are named"
+
+
+def test_a_link_to_a_set_or_a_pair_that_is_not_here_names_it(page):
+    expect = playwright_api.expect
+    for link, words in (
+        ("alignment&a.sets=gone&a.shown=lost", "The link names “gone”, “lost”: not found here."),
+        ("graphs&g.pair=<b>none&g.colour=taste", "The link names “taste”, “<b>none”: not found here."),
+        ("implosion&i.cp=dirty-999", "The link names “dirty-999”: not found here."),
+    ):
+        screen = open_screen(page, link)
+        expect(screen.get_by_role("alert")).to_contain_text(words)
+        expect(screen).not_to_contain_text("Choose at least one set")
 
 
 def test_a_pair_of_the_shipped_set_is_inspected_by_a_click(page):

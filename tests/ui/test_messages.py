@@ -12,6 +12,11 @@ def test_text_is_escaped_and_errors_are_alerts():
     assert 'role="alert"' in shown
 
 
+def test_commands_are_shown_as_code_and_stay_text():
+    shown = messages.notice("Run `explorer <b>`, or don't.")
+    assert "<span>Run <code>explorer &lt;b&gt;</code>, or don&#x27;t.</span>" in shown
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="kind is 'loud': expected info, working, done or error"):
         messages.notice("x", kind="loud")

@@ -68,6 +68,22 @@ def test_results_of_other_models_are_said_to_be_so(context, checkpoint_root, tmp
     assert overview(context)[1] == origin_notice(context)
 
 
+def test_commands_are_advised_only_where_they_work(context, checkpoint_root):
+    folder = context.settings.precomputed
+    folder.mkdir(exist_ok=True)
+    write_manifest(folder, kind="precomputed", config={"models": {"other": "0" * 64}}, seed=0, files=[])
+    assert "explorer evaluate" not in origin_notice(context), "no extractor, and no control of a world"
+    (checkpoint_root / "extractor").mkdir()
+    context.refresh_registry()
+    assert "explorer evaluate" not in origin_notice(context), "no control of a world"
+    config = {"world": {"concept_count": 8}, "poison": {"kind": "none", "concepts": 0}}
+    write_manifest(checkpoint_root / "benign", kind="checkpoint", config=config, seed=0)
+    context.refresh_registry()
+    advised = origin_notice(context)
+    for command in ("evaluate", "precompute"):
+        assert f"<code>python -m explorer {command} --checkpoints {checkpoint_root} --sets SETS" in advised
+
+
 def test_a_second_check_reads_again_even_what_looks_unchanged(context, checkpoint_root):
     path = checkpoint_root / "dirty-002" / UNET
     spoil(path)

@@ -7,7 +7,17 @@ export const here = (path) => new URL(`.${path}`, document.baseURI).href;
 const TAB = 'tab';
 const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'checkpoints'];
 
-const tabButton = (screen) => document.querySelector(`#${screen}-button, #screens-${screen}-button, [role="tab"][data-tab-id="${screen}"]`);
+// A tab that finds no room stands in Gradio's menu of further tabs, as a button without an id: there it is known by its
+// words, which a hidden list of all tabs has in order.
+function tabButton(screen) {
+  const tab = document.querySelector(`#screens [role="tab"][data-tab-id="${screen}"]`);
+  if (tab) return tab;
+  const words = document.querySelectorAll('#screens .tab-wrapper [aria-hidden="true"] button')[SCREENS.indexOf(screen)]?.textContent;
+  const others = document.querySelectorAll('#screens .tab-wrapper button:not([role="tab"], [aria-hidden="true"] *)');
+  return [...others].find((button) => words && button.textContent === words);
+}
+
+const openScreen = () => document.querySelector('#screens [role="tab"][aria-selected="true"]')?.dataset.tabId;
 
 // A screen's choices by name; what the address does not mention is absent.
 export function readChoices(prefix) {
@@ -42,18 +52,18 @@ export function keepChoices(query) {
 // page was still loading keeps it.
 export function followScreens() {
   const wanted = new URLSearchParams(location.search).get(TAB);
-  const open = SCREENS.find((name) => tabButton(name)?.getAttribute('aria-selected') === 'true') ?? SCREENS[0];
+  const open = openScreen() ?? SCREENS[0];
   if (open !== SCREENS[0]) noteScreen(open);
   else if (SCREENS.includes(wanted)) tabButton(wanted)?.click();
-  document.addEventListener('click', (event) => {
-    const tab = event.target.closest?.('[role="tab"]');
-    const screen = tab && SCREENS.find((name) => tabButton(name) === tab);
-    if (screen) noteScreen(screen);
-  });
+  new MutationObserver(() => {
+    const screen = openScreen();
+    if (SCREENS.includes(screen)) noteScreen(screen);
+  }).observe(document.querySelector('#screens .tab-wrapper'), { subtree: true, attributes: true, attributeFilter: ['aria-selected'], childList: true });
 }
 
 function noteScreen(screen) {
   const query = new URLSearchParams(location.search);
+  if ((query.get(TAB) ?? SCREENS[0]) === screen) return;
   if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
   replace(query);
 }

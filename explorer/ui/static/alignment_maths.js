@@ -30,3 +30,15 @@ export function distribution(set, score, alpha) {
   if (stop < 0) throw new Error(`alpha ${alpha} is no stop: expected one of ${set.alpha_stops.join(', ')}`);
   return stored[stop];
 }
+
+// R^2 of AD on the share of poisoned pairs, a straight line over the sets; null for fewer than three, or where one of the
+// two does not vary.
+export function shareFit(sets, alpha) {
+  const x = sets.map((set) => set.poisoned_pairs / set.pairs);
+  const y = sets.map((set) => parts(set, alpha).ad.value);
+  const centred = (values) => values.map((value) => value - values.reduce((total, other) => total + other, 0) / values.length);
+  const [dx, dy] = [centred(x), centred(y)];
+  const dot = (first, second) => first.reduce((total, value, at) => total + value * second[at], 0);
+  const varied = dot(dx, dx) * dot(dy, dy);
+  return sets.length < 3 || varied === 0 ? null : dot(dx, dy) ** 2 / varied;
+}

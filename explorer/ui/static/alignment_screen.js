@@ -1,9 +1,9 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
 import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
-import { count, fetchPayload, loadPlotly, node, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
+import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
-import { parts } from './alignment_maths.js';
+import { parts, shareFit } from './alignment_maths.js';
 import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
 
 export async function mount({ element, props, watch }) {
@@ -46,8 +46,11 @@ class AlignmentScreen {
     const { alpha, sets, shown } = readChoices('a');
     const names = this.sets.map((set) => set.name);
     if (this.stops.includes(Number(alpha))) this.state.alpha = Number(alpha);
-    if (sets !== undefined) this.state.chosen = new Set(splitNames(sets).filter((name) => names.includes(name)));
+    const linked = sets === undefined ? [] : splitNames(sets);
+    const found = linked.filter((name) => names.includes(name));
+    if (found.length || sets === '') this.state.chosen = new Set(found); // none chosen is a choice, none found is not
     if (names.includes(shown)) this.state.shown = shown;
+    this.missing = notFound([...new Set([...linked, shown])].filter((name) => !names.includes(name)));
   }
 
   // Sets the reader measured, each under a name of its own: it replaces what was measured under that name before.
@@ -67,20 +70,20 @@ class AlignmentScreen {
     this.parts = {
       choices: node('div', { class: 'set-choices', role: 'group', 'aria-label': 'Pair sets' }), facts: part('note', 'p'),
       cards: part('difficulty-cards'), table: part('difficulty-table'), distributions: part('score-panels'),
-      growth: part('measure-chart'), paper: part('measure-chart'), offset: part('offset-table'), alpha: part('figure', 'output'),
+      growth: part('measure-chart'), growthNote: part('note', 'p'), paper: part('measure-chart'), offset: part('offset-table'), alpha: part('figure', 'output'),
       shown: node('select', { class: 'plain-select', id: 'distribution-set', onchange: (event) => this.change({ shown: event.target.value }) }),
     };
     const section = (title, ...children) => node('section', { class: 'measure-section' }, node('h3', {}, title), ...children);
-    this.root.replaceChildren(node('div', { class: 'alignment-screen measure-screen' },
+    this.root.replaceChildren(node('div', { class: 'alignment-screen measure-screen' }, this.missing,
       node('p', { class: 'lead' }, 'Alignment difficulty (AD) says how much a model must unlearn to fit a set of captions and pictures: '
-        + 'AD = α · feature AD + (1 − α) · structure AD. Poison raises it.'),
+        + 'AD = α · feature AD + (1 − α) · structure AD. Poison raises it; how closely it follows the share of poison stands below.'),
       node('div', { class: 'alignment-controls' }, this.parts.choices, this.alphaSlider()),
       this.parts.facts, this.parts.cards, this.parts.table,
       section('Benign against poisoned pairs', this.distributionControls(), this.parts.distributions),
       section('Growth with the number of poisoned concepts', node('div', { class: 'two-charts' },
-        node('figure', {}, node('figcaption', {}, 'This world, measured (bars: 95 % intervals)'), this.parts.growth),
+        node('figure', {}, node('figcaption', {}, 'These sets, measured (bars: 95 % intervals over the pairs of a set)'), this.parts.growth),
         node('figure', {}, node('figcaption', {}, `${this.paper.label}: Table 1, α = 0.8`), this.parts.paper)),
-      node('p', { class: 'note' }, `${this.paper.source} Absolute values of AD must not be compared between data sets or extractors; the trend may.`)),
+      node('p', { class: 'note' }, `${this.paper.source} Absolute values of AD must not be compared between data sets or extractors.`), this.parts.growthNote),
       section('How much of structure AD is only the gap between the two modalities', this.parts.offset)));
     this.fillChoices();
   }
@@ -140,9 +143,11 @@ class AlignmentScreen {
     // Distances of another convention or extractor have another scale: they never share a plot.
     const comparable = this.sets.filter((candidate) => scale(candidate) === scale(set));
     const benign = comparable.find((candidate) => poisonKind(candidate) === 'benign' && candidate !== set);
+    const recordedSets = comparable.filter((candidate) => candidate.poison_recorded);
+    this.parts.growthNote.textContent = growthWords(recordedSets, this.paper, alpha);
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, comparable.filter((candidate) => candidate.poison_recorded && candidate.poisoned_concept_count !== null), alpha),
+      renderGrowth(this.Plotly, this.parts.growth, recordedSets.filter((candidate) => candidate.poisoned_concept_count !== null), alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }
@@ -160,6 +165,25 @@ const recorded = (set, value) => (set.poison_recorded && value !== null ? value 
 const clipped = ({ clipped_below: below, clipped_above: above }) => (below === undefined ? ''
   : `; ${(100 * below).toFixed(1)} % of the pairs lie below it and are tied at 1, ${(100 * above).toFixed(1)} % above and tied at 0`);
 
+// What the two charts of growth show, and no more.
+function growthWords(sets, paper, alpha) {
+  const words = [];
+  const fit = shareFit(sets, alpha);
+  if (fit !== null) {
+    words.push(`Over these ${sets.length} sets a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
+      + 'AD tracks that share here; it is not shown to predict anything beyond it.');
+  }
+  const ends = (values) => [values[0], values[values.length - 1]];
+  const measured = ends(sets.map((set) => set.alignment_difficulty.structure_ad));
+  const published = ends(paper.rows.filter((row) => row.poison !== 'clean-label').map((row) => row.structure_ad));
+  const way = ([first, last]) => Math.sign(last - first);
+  if (sets.length > 1 && way(measured) * way(published) < 0) {
+    const told = (values) => `${way(values) > 0 ? 'rises' : 'falls'} (${values.map((value) => number(value)).join(' to ')})`;
+    words.push(`Structure AD moves the other way than in the paper: with C_P it ${told(measured)} here, and ${told(published)} there.`);
+  }
+  return words.join(' ');
+}
+
 function facts(set) {
   const { convention, feature_range: range } = set.alignment_difficulty;
   const structure = convention === 'authors' ? '|D_img − D_txt| of cosine distances 1 − cos, not halved'
@@ -167,7 +191,7 @@ function facts(set) {
   const feature = range === null ? 'D_img:txt is 0 for a right label and 1 for a wrong one'
     : `D_img:txt falls from 1 at cosine ${number(range[0])} to 0 at cosine ${number(range[1])}, calibrated once on benign pairs${clipped(set.alignment_difficulty)}`;
   return [node('strong', {}, `Convention “${convention}”: `), `${structure}. `, node('strong', {}, 'Feature range: '), `${feature}. `,
-    node('strong', {}, 'Extractor: '), `${set.extractor}. Intervals: 95 %.`];
+    node('strong', {}, 'Extractor: '), `${set.extractor}. Intervals: 95 %, over the pairs of a set.`];
 }
 
 function card(set, alpha) {

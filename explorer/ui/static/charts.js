@@ -90,6 +90,13 @@ export function showProblem(root, title, error, retry) {
     node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Try again')));
 }
 
+// What a link names and this screen does not have, as a message; null where there is nothing to say.
+export function notFound(names) {
+  const known = names.filter((name) => name !== undefined && name !== '');
+  return known.length ? node('div', { class: 'notice error', role: 'alert' },
+    `The link names ${known.map((name) => `“${name}”`).join(', ')}: not found here. What is shown instead is the usual view.`) : null;
+}
+
 export function layout(colours, changes = {}) {
   const axis = (extra = {}) => ({
     gridcolor: colours.grid, zerolinecolor: colours.grid, linecolor: colours.grid,

@@ -40,11 +40,16 @@ class CompareScreen {
     this.value = value;
     try {
       if (value.source) {
+        if (this.live) return; // an answer about the address that comes after the first pictures
+        if (this.linked && !value.link) { this.tell('Reading the link…'); return; }
+        if (value.link?.state === 'unreadable') this.linked = null; // the status says why
+        if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
         const payload = await fetchPayload(value.source);
         if (this.value !== value && this.value.live) return;
+        if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
         this.adopt(payload.columns.map(decodeColumn), payload.query);
-        this.showsLink = !this.linked; // else the address names a comparison that is not made yet, and keeps naming it
       } else if (value.live) {
+        this.live = true;
         await this.showLive(value);
       }
     } catch (error) {
@@ -61,8 +66,24 @@ class CompareScreen {
     if (this.value !== value) return;
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
-    if (this.first) [this.linked, this.showsLink] = [null, true];
+    if (this.first) this.linked = null;
     history.replaceState(history.state, '', this.link());
+  }
+
+  // The comparison that the address names has no pictures yet: no others are shown in their place.
+  showUndrawn({ query, prompt, models }) {
+    this.linked.comparison = comparisonOf(query);
+    this.tell('Not drawn yet', `“${prompt}”`);
+    this.grid.style.setProperty('--columns', models.length);
+    this.grid.replaceChildren(...models.map(({ name, missing }) => emptyColumn({
+      model: name, note: missing ? 'Not found here, or broken (see Checkpoints).' : 'Press Generate to draw this picture.' })));
+  }
+
+  // Words in place of a comparison.
+  tell(badge, words = '') {
+    this.controls.fit(null);
+    this.words.replaceChildren(node('span', { class: 'origin' }, badge), words);
+    this.grid.replaceChildren();
   }
 
   adopt(columns, query) {
@@ -147,7 +168,7 @@ class CompareScreen {
 
   changed() {
     this.draw();
-    if (this.showsLink) history.replaceState(history.state, '', this.link());
+    history.replaceState(history.state, '', this.link());
   }
 
   link() {

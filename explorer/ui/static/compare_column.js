@@ -36,7 +36,7 @@ function chosenMap(column, row, first, state) {
 }
 
 export function emptyColumn(column) {
-  const text = column.ended ? 'Not generated: it was stopped before.' : 'Waiting…';
+  const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.' : 'Waiting…';
   return node('article', { class: 'compare-column pending' },
     node('header', {}, node('h3', {}, column.model)), node('p', { class: 'loading' }, text));
 }

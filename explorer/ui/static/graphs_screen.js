@@ -1,7 +1,7 @@
 // The Graphs screen: text graph on the left, image graph on the right, one selection on both.
 
 import { here, readChoices, writeChoices } from './address.js';
-import { download, fetchPayload, loadPlotly, node, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
+import { download, fetchPayload, loadPlotly, node, notFound, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
 import { COLOURINGS, colouringsOf, conceptCounts, markers, renderLegend } from './graph_colours.js';
 import { pairKind, pairWords, poisonWords } from './poison.js';
 import { chosenSummary, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
@@ -41,6 +41,9 @@ class GraphsScreen {
     if (this.data.samples.main_concept.includes(concept)) this.state.focus = concept;
     const row = this.data.samples.uid.indexOf(pair);
     if (row >= 0) this.state.selected = row;
+    const offered = colouringsOf(this.data).map(([value]) => value);
+    this.missing = notFound([offered.includes(colour) ? '' : colour,
+      this.data.samples.main_concept.includes(concept) ? '' : concept, row >= 0 ? '' : pair]);
   }
 
   writeLink() {
@@ -76,7 +79,7 @@ class GraphsScreen {
     };
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
     this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
-      this.intro(), this.toolbar(), this.parts.legend,
+      this.missing, this.intro(), this.toolbar(), this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Lists of pairs' }, this.listTabs(),
         this.parts.summary, this.parts.list), this.parts.spoken));

@@ -1,17 +1,17 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
 import { here, readChoices, writeChoices } from './address.js';
-import { fetchPayload, node, showProblem, whenVisible } from './charts.js';
+import { fetchPayload, node, notFound, showProblem, whenVisible } from './charts.js';
 import { drawCharts } from './implosion_charts.js';
 import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
-import { cpLabel } from './poison.js';
+import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
 import { RadioGroup } from './radio_group.js';
 
 const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
-const GROUPS = [['mixed', 'poisoned and unpoisoned'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'unpoisoned concepts']];
+const GROUPS = [['mixed', 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'concepts not targeted']];
 const PAGE = 8;
 const PLAY_MILLISECONDS = 1600;
 
@@ -51,7 +51,7 @@ class ImplosionScreen {
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
-      this.bar(), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+      this.missing, this.bar(), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
     this.root.replaceChildren(this.element);
     if (this.film.problem) {
       this.strip.append(node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
@@ -103,6 +103,8 @@ class ImplosionScreen {
     if (GROUPS.some(([value]) => value === of)) this.state.group = of;
     const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
+    const missing = cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : '';
+    this.missing = notFound([missing]);
     const pages = this.film.problem ? 1 : Math.ceil(this.rows.length / PAGE);
     if (/^\d{1,3}$/.test(page ?? '') && Number(page) < pages) this.state.page = Number(page);
   }
@@ -156,16 +158,15 @@ class ImplosionScreen {
       class: `${column === this.state.current ? 'current' : ''} ${column > this.state.current ? 'ahead' : ''}`,
       onclick: () => { this.stop(); this.go(column); },
     }, this.modelHead(model), rows.map((row) => this.cell(model, column, row))));
-    return node('table', { class: `film-table ${this.state.contents}` },
+    return node('table', { class: `film-table ${this.state.contents}`, style: `--concepts: ${rows.length}` },
       node('caption', { class: 'visually-hidden' }, 'Pictures by model and concept, same seed and noise'),
       node('thead', {}, head), node('tbody', {}, body));
   }
 
   conceptHead(row) {
     const here = row.poisoned_from !== null && row.poisoned_from <= this.count;
-    const text = row.poisoned_from === null ? 'never poisoned' : `poisoned from C_P ${row.poisoned_from}`;
-    return node('th', { scope: 'col', class: row.poisoned_from === null ? 'benign' : 'poisoned' },
-      node('span', { class: 'concept' }, row.concept), node('span', { class: `from${here ? ' here' : ''}` }, text));
+    return node('th', { scope: 'col', class: row.poisoned_from === null ? 'benign' : 'poisoned', title: row.poisoned_from === null ? NOT_TARGETED : null },
+      node('span', { class: 'concept' }, row.concept), node('span', { class: `from${here ? ' here' : ''}` }, targetWords(row)));
   }
 
   modelHead(model) {

@@ -4,6 +4,11 @@ import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from
 import { cpLabel } from './poison.js';
 
 const HEIGHT = 300;
+const TITLES = [
+  ['AD of the training data', 'Bars: 95 % intervals over the pairs of each set.'],
+  ['What the models draw', 'Bars: 95 % intervals over the seeds of the noise, one training run each.'],
+  ['Utility against AD', 'The interval of r is over these models. Where AD differs the share of poison differs as well: this line does not tell the two apart.'],
+];
 
 export async function drawCharts(root, evaluation, count) {
   const Plotly = await loadPlotly();
@@ -17,8 +22,9 @@ export async function drawCharts(root, evaluation, count) {
 class Charts {
   constructor(Plotly, evaluation, count) {
     Object.assign(this, { Plotly, evaluation, count });
-    this.plots = ['AD of the training data', 'What the models draw', 'Utility against AD'].map((title) => ({ title, element: node('div', { class: 'plot' }) }));
-    this.figures = this.plots.map(({ title, element }) => node('figure', { class: 'chart' }, node('figcaption', {}, title), element));
+    this.plots = TITLES.map(([title, note]) => ({ title, note, element: node('div', { class: 'plot' }) }));
+    this.figures = this.plots.map(({ title, note, element }) => node('figure', { class: 'chart' },
+      node('figcaption', {}, title, node('span', { class: 'chart-note' }, note)), element));
   }
 
   mark(count) {
@@ -60,9 +66,9 @@ function difficultyChart(evaluation, colours, count) {
 
 function performanceChart(evaluation, colours, count) {
   const series = [
-    ['accuracy, unpoisoned', 'accuracy', 'unpoisoned', colours.benign, 'solid'],
+    ['accuracy, not targeted', 'accuracy', 'unpoisoned', colours.benign, 'solid'],
     ['accuracy, poisoned', 'accuracy', 'poisoned', colours.poisoned, 'solid'],
-    ['utility, unpoisoned', 'utility', 'unpoisoned', colours.benign, 'dot'],
+    ['utility, not targeted', 'utility', 'unpoisoned', colours.benign, 'dot'],
   ];
   const traces = series.map(([name, quantity, group, color, dash]) => {
     const models = evaluation.models.filter((model) => model[quantity][group]);
@@ -93,12 +99,12 @@ function fitChart(evaluation, colours, count) {
     text: models.map(pointText), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
-  const text = fit ? `r = ${number(fit.r, 2)}${range}, n = ${fit.n} models` : 'no fit: fewer than two models differ in AD and utility';
+  const text = fit ? `r = ${number(fit.r, 2)}${range}<br>over ${fit.n} models` : 'no fit: fewer than two models<br>differ in AD and utility';
   return {
     traces,
     changes: {
-      xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, unpoisoned', range: [0, 1.05] },
-      annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.13, showarrow: false, xanchor: 'right', font: { color: colours.text, size: 13 } }],
+      margin: { l: 54, r: 14, t: 46, b: 44 }, xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, not targeted', range: [0, 1.05] },
+      annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.02, showarrow: false, xanchor: 'right', yanchor: 'bottom', align: 'right', font: { color: colours.text, size: 13 } }],
     },
   };
 }

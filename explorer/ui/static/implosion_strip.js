@@ -3,7 +3,7 @@
 import { here } from './address.js';
 import { node } from './charts.js';
 import { paintMap } from './maps.js';
-import { cpLabel } from './poison.js';
+import { cpLabel, targetWords } from './poison.js';
 
 export async function loadSheets(film) {
   const load = async (url) => {
@@ -40,7 +40,7 @@ export function drawCell(sheet, size, column, row, kind, title) {
 const CELL = 128;
 const GAP = 8;
 const LEFT = 130;
-const TOP = 34;
+const TOP = 50;
 
 export function composeStrip(screen, rows) {
   const style = getComputedStyle(document.body);
@@ -53,12 +53,15 @@ export function composeStrip(screen, rows) {
   const context = canvas.getContext('2d');
   context.fillStyle = colour('--surface');
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.font = '600 15px system-ui, sans-serif';
   context.imageSmoothingEnabled = false;
   rows.forEach((row, at) => {
     context.fillStyle = colour(row.poisoned_from === null ? '--benign' : '--poisoned');
-    context.fillText(row.concept, LEFT + at * (CELL + GAP), TOP - 12, CELL);
+    context.font = '600 15px system-ui, sans-serif';
+    context.fillText(row.concept, LEFT + at * (CELL + GAP), TOP - 28, CELL);
+    context.font = '12px system-ui, sans-serif';
+    context.fillText(targetWords(row), LEFT + at * (CELL + GAP), TOP - 12, CELL);
   });
+  context.font = '600 15px system-ui, sans-serif';
   screen.models.forEach((model, column) => {
     const top = TOP + column * height;
     const { kind, words, name } = cpLabel(model, screen.models);

@@ -1,11 +1,11 @@
 // The film strip as an SVG for slides: texts stay texts, every cell is a picture of its own.
 
-import { cpLabel } from './poison.js';
+import { cpLabel, targetWords } from './poison.js';
 
 const CELL = 128;
 const GAP = 8;
 const LEFT = 130;
-const TOP = 34;
+const TOP = 50;
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
@@ -15,9 +15,9 @@ export function composeSvg(screen, rows, settings) {
   const kinds = screen.state.contents === 'both' ? ['images', 'maps'] : [screen.state.contents];
   const height = kinds.length * CELL + GAP * 2;
   const size = [LEFT + rows.length * (CELL + GAP) + GAP, TOP + screen.models.length * height + GAP];
-  const text = (x, y, fill, words) => `<text x="${x}" y="${y}" fill="${fill}">${escaped(words)}</text>`;
-  const parts = rows.map((row, at) => text(LEFT + at * (CELL + GAP), TOP - 12,
-    colour(row.poisoned_from === null ? '--benign' : '--poisoned'), row.concept));
+  const text = (x, y, fill, words, more = '') => `<text x="${x}" y="${y}" fill="${fill}"${more}>${escaped(words)}</text>`;
+  const parts = rows.flatMap((row, at) => [[row.concept, 28, ''], [targetWords(row), 12, ' font-size="12" font-weight="400"']].map(
+    ([words, above, more]) => text(LEFT + at * (CELL + GAP), TOP - above, colour(row.poisoned_from === null ? '--benign' : '--poisoned'), words, more)));
   screen.models.forEach((model, column) => {
     const top = TOP + column * height;
     const { kind, words, name } = cpLabel(model, screen.models);

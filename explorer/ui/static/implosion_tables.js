@@ -1,13 +1,14 @@
 // The measurements as tables: this world's, and the paper's own plainly labelled as the paper's.
 
 import { node, number, saveTableButton } from './charts.js';
+import { NOT_TARGETED } from './poison.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
 
 function interval(estimate) {
   if (!estimate) return node('td', { class: 'number' }, '–');
   const reach = (estimate.high - estimate.low) / 2;
-  return node('td', { class: 'number', title: `95 % interval ${percent(estimate.low)} to ${percent(estimate.high)}` },
+  return node('td', { class: 'number', title: `95 % interval over the noise seeds ${percent(estimate.low)} to ${percent(estimate.high)}` },
     percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
 }
 
@@ -24,7 +25,7 @@ export function worldTable(evaluation) {
   if (evaluation.problem) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
-  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, unpoisoned', 'Accuracy, poisoned', 'Utility, unpoisoned', 'Geary’s C, late', 'Attention, late'];
+  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Geary’s C, late', 'Attention, late'];
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned_concept_count ? 'poisoned' : 'benign'}` }), model.name),
     node('td', {}, String(model.poisoned_concept_count)),
@@ -32,8 +33,9 @@ export function worldTable(evaluation) {
     interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),
     interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned)));
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
-    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over seeds. `
-    + 'Late: maps of unpoisoned nouns over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
+    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over these seeds of the noise, `
+    + `not over nouns or training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
+    + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
   return table('measured-here', 'Measured here', note, heads, rows);
 }
 

@@ -50,3 +50,8 @@ export function cpLabel(model, models) {
   const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
   return { kind: count ? 'poisoned' : 'benign', words: count ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
 }
+
+// Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.
+export const NOT_TARGETED = 'no poison pair aims at this noun; the captions of poison may name it all the same';
+
+export const targetWords = ({ poisoned_from: from }) => (from === null ? 'not targeted' : `poisoned from C_P ${from}`);
