@@ -58,7 +58,8 @@ def try_drawing(checkpoint: Checkpoint) -> None:
 
     dtype = _precision(checkpoint)
     try:
-        pipeline = load_pipeline(checkpoint, dtype=dtype)
+        with _without_progress_bars():
+            pipeline = load_pipeline(checkpoint, dtype=dtype)
         with cannot_draw(""):
             draw_smallest(pipeline)
     except ValueError as error:
@@ -104,6 +105,26 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
     captured.cube().maps()
     if not np.isfinite(picture).all():
         raise ValueError("its pictures have values that are no numbers")
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """A listing of many checkpoints is no place for several bars of each."""
+    import diffusers
+    import transformers
+
+    shown = [
+        library.utils.logging
+        for library in (diffusers, transformers)
+        if library.utils.logging.is_progress_bar_enabled()
+    ]
+    for logging in shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in shown:
+            logging.enable_progress_bar()
 
 
 def _fewest_steps(pipeline: DiffusionPipeline) -> tuple[int, int]:

@@ -7,13 +7,14 @@ import string
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from explorer.experiments.capture_benchmark import pipeline_denoising
 from explorer.experiments.evaluation import EvaluationConfig
 from explorer.experiments.evaluation_files import evaluate_folder
 from explorer.experiments.generation import GenerationRequest, compare, generate
 from explorer.models.attention_capture import capture_attention
-from explorer.models.checkpoints import read_checkpoint, scan_checkpoints
+from explorer.models.checkpoints import read_checkpoint, scan_checkpoints, validate
 from explorer.models.joint_pipelines import latent_shape, require_unet, text_ranges
 from explorer.models.pipelines import load_pipeline
 from explorer.models.prompt_words import words_of_ranges
@@ -291,6 +292,26 @@ def test_sd3_without_its_t5_reads_zeros_there(folders, tmp_path):
 def test_prompts_that_do_not_fit_are_refused(loaded, name, changes, message):
     with pytest.raises(ValueError, match=message):
         generate(loaded[name], request(**changes))
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_they_draw_and_follow_flow_matching_alone(folders, tmp_path, name):
+    assert validate(read_checkpoint(folders / name), thorough=True).problem is None
+    shutil.copytree(folders / name, tmp_path / name)
+    config = tmp_path / name / "vae" / "config.json"
+    text = config.read_text()
+    config.write_text(json.dumps(json.loads(text) | {"shift_factor": None}))
+    assert "says shift_factor None: expected a number" in validate(read_checkpoint(tmp_path / name)).problem
+    config.write_text(text)
+    config = tmp_path / name / "transformer" / "config.json"
+    text = config.read_text()
+    config.write_text(json.dumps(json.loads(text) | {"in_channels": 8}))
+    assert "transformer reads 8 channels" in read_checkpoint(tmp_path / name).problem
+    config.write_text(text)
+    DDIMScheduler().save_pretrained(tmp_path / name / "scheduler")
+    index = tmp_path / name / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", "DDIMScheduler"]}))
+    assert "follows no flow matching" in validate(read_checkpoint(tmp_path / name)).problem
 
 
 def test_sizes_and_other_uses_are_refused_in_words(loaded, make_pipeline):

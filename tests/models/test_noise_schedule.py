@@ -16,6 +16,7 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 
+from explorer.experiments.evaluation import EvaluationConfig, evaluate
 from explorer.experiments.fine_tune import check_base
 from explorer.experiments.paper_recipes import find_fine_tuning_recipe
 from explorer.experiments.sample_loss import sample_losses
@@ -108,6 +109,8 @@ def test_what_the_loss_does_not_have_is_refused_before_training(folder, schedule
     assert (problem_of(folder) is None) is drawn
     with pytest.raises(ValueError, match=f"base model cannot be fine-tuned: .*{message}"):
         check_base(folder, find_fine_tuning_recipe("sd15"))
+    with pytest.raises(ValueError, match=f"checkpoint model cannot be evaluated: .*{message}"):
+        evaluate([read_checkpoint(folder)], folder / "no extractor", None, EvaluationConfig(), sets={})
     if drawn:
         with pytest.raises(ValueError, match=message):
             sample_losses(load_pipeline(folder), np.zeros((1, 64, 64, 3), np.uint8), ["a dog"])
