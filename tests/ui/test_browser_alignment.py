@@ -278,7 +278,7 @@ def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_to
 
     open_tab(page, "Graphs")
     legend = page.locator(".graph-legend")
-    expect(legend).to_contain_text("■ poison not recorded (1)")
+    legend.get_by_text("■ poison not recorded (1)").wait_for()
     expect(legend).to_contain_text("● benign (15)")
     page.locator(".graph-search").fill(f"pair-{PAIRS - 1}")
     page.locator(".pair-button").first.click()
@@ -293,6 +293,7 @@ def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):
 
     page.goto(f"{app[0]}/?tab=alignment&a.sets=theirs&a.shown=theirs")
     card = page.locator(".difficulty-card[data-set='theirs']")
+    card.wait_for()
     expect(card.locator(".tag")).to_have_text("poison not recorded")
     expect(card).not_to_have_class(re.compile("benign"))
     expect(page.locator(".score-panel .auc").first).to_have_text("poison not recorded")

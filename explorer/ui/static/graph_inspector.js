@@ -30,10 +30,13 @@ export function badge(data, row) {
     node('span', { 'aria-hidden': 'true' }, `${PAIR_KINDS[kind].mark} `), pairWords(data.samples, row));
 }
 
-// Equal scores share their places, first to last; artefacts of earlier releases give the first alone.
+// Equal scores share their places, first to last. Artefacts of earlier releases give the first alone: there a tie shows
+// where another pair drawn has the same.
 export function rankWords(samples, key, row) {
-  const [first, last] = [samples[`${key}_rank`][row], samples[`${key}_rank_last`]?.[row]];
-  return last > first ? `${count(first)}–${count(last)} (tied)` : count(first);
+  const ranks = samples[`${key}_rank`];
+  const [first, last] = [ranks[row], samples[`${key}_rank_last`]?.[row]];
+  if (last > first) return `${count(first)}–${count(last)} (tied)`;
+  return last === undefined && ranks.some((rank, other) => rank === first && other !== row) ? `${count(first)} (tied)` : count(first);
 }
 
 export function renderInspector(root, data, row, inspect) {
