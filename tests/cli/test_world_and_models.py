@@ -11,7 +11,7 @@ import explorer.cli.evaluation
 import explorer.cli.features
 import explorer.cli.naming
 import explorer.cli.training
-import explorer.cli.world  # noqa: F401
+import explorer.cli.world
 from explorer.cli import application as cli
 from explorer.data.pair_set import PairSet
 from explorer.experiments.recipes import RECIPES
