@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.provenance import write_manifest
+from explorer.core.provenance import write_manifest
 
 MAX_TOKENS = 16
 TEXT_WIDTH = 32
@@ -207,7 +207,7 @@ def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
 @pytest.fixture(scope="session")
 def micro_recipe():
     """The ``cpu`` recipe with a few steps of everything."""
-    from explorer.experiments.recipes import CPU
+    from explorer.scenarios.recipes import CPU
 
     return replace(
         CPU,
@@ -231,7 +231,7 @@ def micro_recipe():
 @pytest.fixture(scope="session")
 def micro_world(micro_recipe, tmp_path_factory):
     """A finished ``WorldBuild``: extractor, base, benign control and two poisoned models, and their pair sets."""
-    from explorer.experiments.build_world import WorldBuild
+    from explorer.scenarios.build import WorldBuild
 
     folder = tmp_path_factory.mktemp("world")
     made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models", say=lambda line: None)

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from explorer.bounded_files import (
+from explorer.core.bounded_files import (
     MAX_JSON_CONTAINERS,
     MAX_JSON_DEPTH,
     files_below,

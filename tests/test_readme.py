@@ -6,7 +6,7 @@ import re
 import pytest
 
 from explorer.cli.application import COMMAND_MODULES, application
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

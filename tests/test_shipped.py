@@ -7,17 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from explorer.data.grammar import photo_of
-from explorer.data.icons import STYLES, atlas_path
-from explorer.experiments.naming_study import count_named
-from explorer.experiments.training_runs import summarise_runs
-from explorer.models.checkpoints import scan_checkpoints, validate
-from explorer.models.pipelines import load_pipeline
-from explorer.models.text_encoder import convert_text_tower
-from explorer.models.universal_extractor import UniversalExtractor, load_tokenizer
-from explorer.provenance import ROOT, check_files, read_manifest
-from explorer.ui.alignment_screen import check_alignment
-from explorer.ui.context import AppContext, AppSettings
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import scan_checkpoints, validate
+from explorer.core.provenance import ROOT, check_files, read_manifest
+from explorer.embeddings.universal_extractor import UniversalExtractor, load_tokenizer
+from explorer.evaluation.naming_study import count_named
+from explorer.evaluation.training_runs import summarise_runs
+from explorer.iconworld.grammar import photo_of
+from explorer.iconworld.icons import STYLES, atlas_path
+from explorer.iconworld.text_encoder import convert_text_tower
+from explorer.ui.screens.alignment.screen import check_alignment
+from explorer.ui.shell.context import AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 PRECOMPUTED = ROOT / "assets" / "precomputed"

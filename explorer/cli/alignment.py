@@ -67,9 +67,9 @@ def alignment_difficulty(
     """
     import pyarrow
 
-    from explorer.experiments.alignment import measure, measure_labels
-    from explorer.experiments.distributed_alignment import worker_group
-    from explorer.experiments.sample_scores import check_scores_path, write_scores
+    from explorer.alignment.pair_sets import measure, measure_labels
+    from explorer.alignment.scores import check_scores_path, write_scores
+    from explorer.core.workers import worker_group
 
     if labels and convention != "authors":
         raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
@@ -113,7 +113,7 @@ def cifar10(
     as_json: AsJson = False,
 ) -> None:
     """Write CIFAR-10 as a pair set, with mislabelled pairs added to some classes."""
-    from explorer.data.cifar10 import write_cifar10
+    from explorer.pairs.sources.cifar10 import write_cifar10
 
     pair_set = write_cifar10(out, source, poisoned_classes=poisoned_classes, seed=seed, split=split, download=download)
     emit({"set": str(out), "seed": seed, **pair_set.manifest["config"], **pair_set.manifest["counts"]}, as_json)

@@ -40,7 +40,7 @@ def app(
         if not password:
             raise ValueError(f"--user {user} is given but {PASSWORD_VARIABLE} is empty: expected a password there")
         credentials = (user, password)
-    from explorer.ui.application import launch
+    from explorer.ui.shell.application import launch
 
     launch(
         checkpoints=checkpoints,
@@ -62,7 +62,7 @@ def benchmark_startup(
     as_json: AsJson = False,
 ) -> None:
     """Time until our page is usable against an empty gradio.Blocks, in fresh processes."""
-    from explorer.experiments.startup_benchmark import measure_startup
+    from explorer.benchmarks.startup import measure_startup
 
     emit(measure_startup(repeats).report(), as_json)
 
@@ -80,11 +80,11 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """A live comparison, from the click to the last column, against the models' bare U-Net calls; the goal is 1.15."""
-    from explorer.experiments.capture_benchmark import check_pair
-    from explorer.ui.context import AppContext, AppSettings
-    from explorer.ui.live_benchmark import live_comparison_cost
-    from explorer.ui.live_generation import LiveGeneration
-    from explorer.ui.permalink import CompareSettings
+    from explorer.benchmarks.capture import check_pair
+    from explorer.ui.screens.compare.benchmark import live_comparison_cost
+    from explorer.ui.screens.compare.live_generation import LiveGeneration
+    from explorer.ui.shell.context import AppContext, AppSettings
+    from explorer.ui.shell.permalink import CompareSettings
 
     chosen = AppSettings() if checkpoints is None else AppSettings(checkpoints=checkpoints)
     context = AppContext(settings=chosen)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.provenance import is_disk_full
+from explorer.core.provenance import is_disk_full
 
 application = typer.Typer(
     name="explorer",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 CAPTURE_GOAL = 1.05
@@ -43,14 +43,14 @@ def capture_command(
 
     Prints a Markdown table.
     """
-    from explorer.experiments.capture_benchmark import (
+    from explorer.benchmarks.capture import (
         benchmark_capture,
         capture_table,
         pipeline_denoising,
         random_denoising,
     )
-    from explorer.experiments.generation import GenerationRequest
-    from explorer.models.pipelines import load_pipeline
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.generation.generate import GenerationRequest
 
     if architecture:
         denoising = random_denoising(architecture, steps=steps, guidance_scale=guidance_scale, device=device)
@@ -78,8 +78,8 @@ def alignment_command(
     as_json: AsJson = False,
 ) -> None:
     """Structure AD over N, in time and memory, beside its peers and the bare products; prints a Markdown table."""
-    from explorer.experiments.alignment_benchmark import benchmark_alignment, markdown
-    from explorer.experiments.alignment_peers import PEERS
+    from explorer.benchmarks.alignment import benchmark_alignment, markdown
+    from explorer.benchmarks.alignment_peers import PEERS
 
     report = benchmark_alignment(
         [_whole_number(size) for size in sizes.split(",")],
@@ -112,7 +112,7 @@ def training_command(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tuning samples/s against the plain diffusers training loop; the goal is 1.3. Prints a Markdown table."""
-    from explorer.experiments.training_benchmark import benchmark_training, find_model, markdown
+    from explorer.benchmarks.training import benchmark_training, find_model, markdown
 
     report = benchmark_training(
         find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from explorer.checkpoints.contents import KIND_NAMES
+from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.poison_record import record_poison
+from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, set_base, validate
 from explorer.cli.application import AsJson, application, emit
-from explorer.models.checkpoint_contents import KIND_NAMES
-from explorer.models.checkpoints import Checkpoint, scan_checkpoints, set_base, validate
-from explorer.models.model_families import FAMILY_NAMES
-from explorer.models.poison_record import record_poison
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
 
@@ -67,7 +67,7 @@ def record_poison_command(
     as_json: AsJson = False,
 ) -> None:
     """Write down in a checkpoint's manifest what is known of the poison in its training data."""
-    from explorer.data.pair_import import read_concepts
+    from explorer.pairs.pair_import import read_concepts
 
     if sum((none, concepts is not None, count is not None, unknown)) != 1:
         raise ValueError("expected one of --none, --concepts FILE, --count N and --unknown")
@@ -89,7 +89,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a pipeline from the Hugging Face hub into a checkpoint folder: the only command that downloads a model."""
-    from explorer.models.hub import fetch_pipeline
+    from explorer.checkpoints.hub import fetch_pipeline
 
     emit(_as_entry(fetch_pipeline(hub_id, root, half=half)), as_json)
 

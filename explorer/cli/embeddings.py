@@ -77,9 +77,9 @@ def embed(
 
     AD of the store is that of `import --size N` where both read pictures of N pixels; `ad` and `ad-store` print them.
     """
-    from explorer.data.pair_counts import COUNTED
-    from explorer.data.source_detection import open_source
-    from explorer.experiments.extract_embeddings import ExtractionSettings, extract_embeddings
+    from explorer.embeddings.extract import ExtractionSettings, extract_embeddings
+    from explorer.pairs.counts import COUNTED
+    from explorer.pairs.sources.detection import open_source
 
     opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
     settings = ExtractionSettings(partition_size=partition_size, batch_size=batch_size, size=size)
@@ -125,10 +125,10 @@ def ad_store(
     What does not fit memory is read from disk part by part; --sample reads its own rows only. `torchrun
     --nproc-per-node N -m explorer ad-store STORE` shares the work among N processes.
     """
-    from explorer.data.pair_import import read_concepts
-    from explorer.experiments.distributed_alignment import worker_group
-    from explorer.experiments.sample_scores import check_scores_path, write_scores
-    from explorer.experiments.store_alignment import measure_store
+    from explorer.alignment.scores import check_scores_path, write_scores
+    from explorer.alignment.stores import measure_store
+    from explorer.core.workers import worker_group
+    from explorer.pairs.pair_import import read_concepts
 
     request = structure_request(
         estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
@@ -174,8 +174,8 @@ def embeddings_command(
 
     import torch
 
-    from explorer.data.source_detection import open_source
-    from explorer.experiments.embedding_benchmark import benchmark_extraction, write_benchmark_shard
+    from explorer.benchmarks.embeddings import benchmark_extraction, write_benchmark_shard
+    from explorer.pairs.sources.detection import open_source
 
     encoder = chosen_extractor(extractor, open_clip, weights, feature_range, device, pretrained_tag=pretrained_tag)
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:

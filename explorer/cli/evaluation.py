@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
 Sets = Annotated[Path, typer.Option(help="Folder of the pair sets, one per model, named like it.")]
@@ -35,8 +35,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Draw "a photo of C" for every concept with every model and judge it by the extractor."""
-    from explorer.experiments.evaluation import EvaluationConfig
-    from explorer.experiments.evaluation_files import evaluate_folder
+    from explorer.evaluation.evaluate import EvaluationConfig
+    from explorer.evaluation.files import evaluate_folder
 
     config = EvaluationConfig(seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale)
     if sets is None and OWN_SETS.is_dir():
@@ -52,7 +52,7 @@ def evaluate(
 
 def evaluation_line(model: dict) -> str:
     """One model of ``evaluation.json`` in a line: AD and top-1 by group of nouns."""
-    from explorer.experiments.evaluation_files import GROUP_WORDS
+    from explorer.evaluation.files import GROUP_WORDS
 
     shares = "  ".join(
         f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
@@ -72,7 +72,7 @@ def training_runs(
     as_json: AsJson = False,
 ) -> None:
     """Mean and 95 % t-interval over training runs of what `explorer evaluate` measured on each of them."""
-    from explorer.experiments.training_runs import summarise_runs
+    from explorer.evaluation.training_runs import summarise_runs
 
     report = summarise_runs(evaluations)
     if as_json:
@@ -95,7 +95,7 @@ def training_runs(
 
 def _words(name: str) -> str:
     """``accuracy_unpoisoned`` -> ``accuracy, not targeted``."""
-    from explorer.experiments.training_runs import GROUP, QUANTITIES
+    from explorer.evaluation.training_runs import GROUP, QUANTITIES
 
     quantity, group = QUANTITIES.get(name, (name, None))
     return name if group != GROUP else f"{quantity}, not targeted"
@@ -115,7 +115,7 @@ def precompute(
     as_json: AsJson = False,
 ) -> None:
     """Write the hash-checked artefacts that the app shows before anything runs."""
-    from explorer.experiments.precompute import precompute_first_view
+    from explorer.scenarios.first_view import precompute_first_view
 
     report = precompute_first_view(
         checkpoints, sets, evaluation, output, concept, say=lambda line: typer.echo(line, err=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 if TYPE_CHECKING:
-    from explorer.models.universal_extractor import UniversalExtractor
+    from explorer.embeddings.universal_extractor import UniversalExtractor
 
 ExtractorFolder = Annotated[Path, typer.Option("--extractor", help="Folder of a universal extractor.")]
 OpenClip = Annotated[
@@ -51,7 +51,7 @@ def chosen_extractor(
     Raises:
         ValueError: if an option lacks another that belongs to it.
     """
-    from explorer.models.universal_extractor import UniversalExtractor
+    from explorer.embeddings.universal_extractor import UniversalExtractor
 
     if open_clip is None and not (weights is None and feature_range is None and pretrained_tag is None):
         raise ValueError(
@@ -72,7 +72,7 @@ def chosen_extractor(
         )
     import open_clip as library
 
-    from explorer.models.open_clip_extractor import DEFAULT_TAG, load_open_clip
+    from explorer.embeddings.open_clip_extractor import DEFAULT_TAG, load_open_clip
 
     if pretrained_tag in (None, DEFAULT_TAG) and f"{open_clip}-quickgelu" in library.list_models():
         typer.echo(

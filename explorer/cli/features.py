@@ -32,8 +32,8 @@ def features(
     as_json: AsJson = False,
 ) -> None:
     """Compute image and text features of every pair, kept beside the set as fp16 .npy."""
-    from explorer.data.pair_set import PairSet
-    from explorer.experiments.features import pair_features
+    from explorer.embeddings.features import pair_features
+    from explorer.pairs.pair_set import PairSet
 
     encoder = chosen_extractor(
         extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag
@@ -55,8 +55,8 @@ def calibrate_command(
     as_json: AsJson = False,
 ) -> None:
     """Find (lo, hi) of an extractor on pairs you trust, for `--feature-range` of `ad` and `embed`; do it once."""
-    from explorer.data.pair_set import PairSet
-    from explorer.experiments.calibration import calibrate
+    from explorer.alignment.calibration import calibrate
+    from explorer.pairs.pair_set import PairSet
 
     encoder = chosen_extractor(
         extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag

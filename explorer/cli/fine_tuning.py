@@ -18,7 +18,7 @@ from explorer.cli.source_options import (
     UidField,
     reading,
 )
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 Overridden = "Instead of the recipe's."
 Shared = "On several machines: on storage that all of them share."
@@ -63,9 +63,9 @@ def fine_tune(
 ) -> None:
     """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
-    from explorer.experiments import fine_tune as experiment
-    from explorer.experiments.paper_recipes import find_fine_tuning_recipe, override
-    from explorer.experiments.training_pairs import pair_set_or_source
+    from explorer.training import fine_tune as experiment
+    from explorer.training.pairs import pair_set_or_source
+    from explorer.training.recipes import find_fine_tuning_recipe, override
 
     chosen = override(
         find_fine_tuning_recipe(recipe),
@@ -92,7 +92,7 @@ def recipes(
 ) -> None:
     """The fine-tuning recipes of the paper, and what each needs: memory on a GPU before any activation, and disk for
     the encoded pairs and for the import of the pairs themselves."""
-    from explorer.experiments.paper_recipes import FINE_TUNING_RECIPES
+    from explorer.training.recipes import FINE_TUNING_RECIPES
 
     entries = {name: _as_entry(recipe, processes) for name, recipe in FINE_TUNING_RECIPES.items()}
     if as_json:
@@ -104,7 +104,7 @@ def recipes(
 
 
 def _as_entry(recipe: Any, processes: int) -> dict[str, Any]:
-    from explorer.experiments.paper_recipes import GIBIBYTE, expected_gpu_memory
+    from explorer.training.recipes import GIBIBYTE, expected_gpu_memory
 
     training = recipe.training
     memory = expected_gpu_memory(recipe, processes=processes)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.bounded_files import printable
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.bounded_files import printable
+from explorer.core.provenance import ROOT
 
 if TYPE_CHECKING:
-    from explorer.experiments.generation import Generation
+    from explorer.generation.generate import Generation
 
 BENIGN = ROOT / "checkpoints" / "iconworld" / "benign"
 
@@ -38,9 +38,9 @@ def generate_command(
     as_json: AsJson = False,
 ) -> None:
     """Generate images and word maps; the settings are inside each PNG (text chunk)."""
-    from explorer.experiments.generation import GenerationRequest, compare
-    from explorer.experiments.generation_files import check_folder, save_generations
-    from explorer.models.pipelines import load_pipeline
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.generation.files import check_folder, save_generations
+    from explorer.generation.generate import GenerationRequest, compare
 
     check_folder(out, "--out")
     request = GenerationRequest(
@@ -82,7 +82,7 @@ def _summary(generation: Generation) -> dict[str, Any]:
     images; for a joint transformer also the share of its attention that goes to the text at all."""
     import torch
 
-    from explorer.theory.attention_statistics import column_mass, scatter_where_read
+    from explorer.attention.statistics import column_mass, scatter_where_read
 
     maps = torch.stack([generation.cube.maps(image=index) for index in range(generation.cube.images)])
     masses = column_mass(maps).mean(0).tolist()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 
 @application.command("naming-study")
@@ -27,7 +27,7 @@ def naming_study(
 
     A reader gets the tiles, nouns.txt and a copy of form.json to fill in, and not key.json.
     """
-    from explorer.experiments.naming_study import NamingConfig, write_naming_study
+    from explorer.evaluation.naming_study import NamingConfig, write_naming_study
 
     config = NamingConfig(seed=seed, order_seed=order_seed, steps=steps, guidance_scale=guidance_scale)
     manifest = write_naming_study(checkpoints, output, config, say=lambda line: typer.echo(line, err=True))
@@ -41,8 +41,8 @@ def naming_count(
     as_json: AsJson = False,
 ) -> None:
     """Count how many pictures of each model every reader named, with 95 % Wilson intervals."""
-    from explorer.experiments.evaluation_files import GROUP_WORDS
-    from explorer.experiments.naming_study import count_named
+    from explorer.evaluation.files import GROUP_WORDS
+    from explorer.evaluation.naming_study import count_named
 
     report = count_named(study, answers)
     if as_json:

@@ -51,11 +51,11 @@ def import_command(
 
     Without --poison-field it is recorded of no pair whether it is poison. A finished import is not made again.
     """
-    from explorer.data.pair_counts import COUNTED
-    from explorer.data.pair_import import import_pairs, read_concepts
-    from explorer.data.poison_flags import PoisonFields
-    from explorer.data.quarantine import count_reasons
-    from explorer.data.source_detection import open_source
+    from explorer.pairs.counts import COUNTED
+    from explorer.pairs.pair_import import import_pairs, read_concepts
+    from explorer.pairs.poison_flags import PoisonFields
+    from explorer.pairs.quarantine import count_reasons
+    from explorer.pairs.sources.detection import open_source
 
     opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
     nouns = () if concepts is None else read_concepts(concepts)

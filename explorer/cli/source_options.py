@@ -42,8 +42,8 @@ UidField = Annotated[str | None, typer.Option("--uid", help="Column or field tha
 def reading(
     kind: str, split: str | None, captions: str, image: str | None, caption: str | None, uid: str | None
 ) -> dict[str, Any]:
-    """What these options say, as :func:`~explorer.data.source_detection.open_source` takes it."""
-    from explorer.data.pair_source import Fields
+    """What these options say, as :func:`~explorer.pairs.sources.detection.open_source` takes it."""
+    from explorer.pairs.sources.base import Fields
 
     fields = Fields(image=image, caption=caption, uid=uid)
     return {"kind": kind, "split": split, "captions": captions, "fields": fields}

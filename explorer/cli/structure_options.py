@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from explorer.experiments.alignment_plan import StructureRequest
-    from explorer.experiments.trusted_landmarks import LandmarkList
+    from explorer.alignment.landmarks import LandmarkList
+    from explorer.alignment.structure.plan import StructureRequest
 
 Estimator = Annotated[str, typer.Option(help="Structure AD: auto, exact, landmarks, rows or stratified.")]
 Samples = Annotated[int | None, typer.Option(help="Rows an estimator draws; default: what fits.")]
@@ -39,7 +39,7 @@ def structure_request(*, budget_memory: float | None, **options: Any) -> Structu
     Raises:
         ValueError: naming an option that cannot be.
     """
-    from explorer.experiments.alignment_plan import StructureRequest
+    from explorer.alignment.structure.plan import StructureRequest
 
     return StructureRequest(budget_bytes=None if budget_memory is None else budget_memory * 1e9, **options)
 
@@ -50,7 +50,7 @@ def trusted_landmarks(either: Path | None, rows: Path | None, uids: Path | None)
     Raises:
         ValueError: if several files are given, or as ``read_landmarks``.
     """
-    from explorer.experiments.trusted_landmarks import read_landmarks
+    from explorer.alignment.landmarks import read_landmarks
 
     given = [(path, by_uid) for path, by_uid in ((either, None), (rows, False), (uids, True)) if path is not None]
     if len(given) > 1:

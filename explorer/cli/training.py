@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 
 @application.command("train")
@@ -33,9 +33,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train autoencoder, extractor, base, benign control and poisoned models; run it again to resume."""
-    from explorer.experiments.build_world import WorldBuild
-    from explorer.experiments.recipes import find_recipe
-    from explorer.models.placement import check_place
+    from explorer.checkpoints.placement import check_place
+    from explorer.scenarios.build import WorldBuild
+    from explorer.scenarios.recipes import find_recipe
 
     check_place(device, None)
     variant = bool(seed or rank_rotation)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 ICONS = ROOT / "assets" / "iconworld"
 
@@ -22,7 +22,7 @@ def render_icons(
     as_json: AsJson = False,
 ) -> None:
     """Render the icon atlas from the npm packages (needs cairosvg; the result is shipped)."""
-    from explorer.data.icon_rendering import render_atlases
+    from explorer.iconworld.icon_rendering import render_atlases
 
     emit(render_atlases(packages, concepts, output, seed), as_json)
 
@@ -39,7 +39,7 @@ def iconworld(
     """Generate a benign IconWorld pair set."""
     import time
 
-    from explorer.data.iconworld import World, generate_pair_set
+    from explorer.iconworld.world import World, generate_pair_set
 
     started = time.perf_counter()
     made = generate_pair_set(World(concept_count=concepts), folder, train=pairs, test=test_pairs, seed=seed)
@@ -57,8 +57,8 @@ def poison(
     as_json: AsJson = False,
 ) -> None:
     """Poison a pair set with dirty labels: real captions of p, pictures of t."""
-    from explorer.data.pair_set import PairSet
-    from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set, targets_of
+    from explorer.pairs.pair_set import PairSet
+    from explorer.poisoning.dirty_label import DirtyLabelPoison, poison_pair_set, targets_of
 
     settings = DirtyLabelPoison(concept_count=concepts, pairs_per_concept=pairs_per_concept, seed=seed)
     made = poison_pair_set(PairSet.load(benign), settings, folder)

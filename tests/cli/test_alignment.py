@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 import explorer.cli.alignment
 import explorer.cli.pair_import
+from explorer.alignment.description import describe_measurement
+from explorer.alignment.pair_sets import measure
+from explorer.alignment.scores import REPORT_KEY
 from explorer.cli.application import application
-from explorer.data.cifar10 import CLASSES
-from explorer.data.pair_set import PairSet
-from explorer.experiments.alignment import measure
-from explorer.experiments.alignment_description import describe_measurement
-from explorer.experiments.sample_scores import REPORT_KEY
-from explorer.models.universal_extractor import UniversalExtractor
+from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources.cifar10 import CLASSES
 
 
 class RedExtractor:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from explorer.benchmarks.embeddings import write_benchmark_shard
 from explorer.cli import application as cli
-from explorer.experiments.embedding_benchmark import write_benchmark_shard
 
 OPEN_CLIP = ("--open-clip", "ViT-S-32-alt", "--weights", "w.safetensors")
 COMMANDS = {

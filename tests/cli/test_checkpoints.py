@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import explorer.cli.checkpoints
 import explorer.cli.generation  # noqa: F401 - registers the commands
 from explorer.cli.application import application
-from explorer.provenance import hash_file
+from explorer.core.provenance import hash_file
 
 
 def invoke(*arguments):

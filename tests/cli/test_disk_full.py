@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
-from explorer.provenance import ROOT, is_disk_full
+from explorer.core.provenance import ROOT, is_disk_full
 
 
 def in_a_small_file_system(folder, script):

@@ -15,11 +15,11 @@ import explorer.cli.alignment
 import explorer.cli.embeddings
 import explorer.cli.fine_tuning
 import explorer.cli.pair_import
+from explorer.benchmarks.embeddings import write_benchmark_shard
 from explorer.cli.application import application
-from explorer.data.pair_set import PairSet
-from explorer.experiments.embedding_benchmark import write_benchmark_shard
-from explorer.experiments.embedding_store import EmbeddingStore
-from explorer.models.universal_extractor import UniversalExtractor
+from explorer.embeddings.store import EmbeddingStore
+from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.pairs.pair_set import PairSet
 
 OURS = ("--extractor", explorer.cli.embeddings.DEFAULT_EXTRACTOR)
 needs_extractor = pytest.mark.skipif(

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import explorer.cli.benchmark
 import explorer.cli.fine_tuning  # noqa: F401 - registers the commands
+from explorer.benchmarks.training import OURS
 from explorer.cli.application import application
-from explorer.experiments.training_benchmark import OURS
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 SMALL = ("--steps", 2, "--batch-size", 4, "--accumulation", 1, "--resolution", 64, "--precision", "no",
          "--learning-rate", 1e-3, "--warmup-steps", 1, "--ema-decay", 0)  # fmt: skip

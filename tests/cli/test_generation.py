@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import explorer.cli.checkpoints
 import explorer.cli.generation  # noqa: F401 - registers the commands
 from explorer.cli.application import application
-from explorer.experiments.generation_files import read_settings
+from explorer.generation.files import read_settings
 
 
 def invoke(root, *arguments):

@@ -13,9 +13,9 @@ import explorer.cli.naming
 import explorer.cli.training
 import explorer.cli.world
 from explorer.cli import application as cli
-from explorer.data.pair_set import PairSet
-from explorer.experiments.recipes import RECIPES
-from explorer.provenance import ROOT, check_files, read_manifest, write_manifest
+from explorer.core.provenance import ROOT, check_files, read_manifest, write_manifest
+from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.recipes import RECIPES
 
 ICON = '<path d="M0 0h16v16H0z" fill="{}"/>'
 
@@ -31,7 +31,7 @@ def test_render_icons(tmp_path):
         import cairosvg  # noqa: F401 - OSError where its C library is missing
     except (ImportError, OSError) as error:
         pytest.skip(f"rendering icons needs cairosvg and libcairo2: {error}")
-    from explorer.data.icons import STYLES, IconAtlas
+    from explorer.iconworld.icons import STYLES, IconAtlas
 
     for package, color in (("noto", "red"), ("twemoji", "lime"), ("fluent-emoji-flat", "blue")):
         folder = tmp_path / package

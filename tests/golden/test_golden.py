@@ -15,22 +15,22 @@ import pandas
 import pytest
 import torch
 
-from explorer.data.iconworld import World, generate_pair_set
-from explorer.data.pair_set import PairSet
-from explorer.data.poisoning import DirtyLabelPoison, poison_pair_set
-from explorer.experiments.alignment import measure
-from explorer.experiments.encoded_pairs import encode_pair_set
-from explorer.experiments.fine_tune import train_unet
-from explorer.experiments.generation import GenerationRequest, generate
-from explorer.experiments.paper_recipes import SD15, SD21, SDXL, override
-from explorer.experiments.recipes import CPU
-from explorer.experiments.sample_loss import sample_losses
-from explorer.experiments.train_denoiser import Encoders, train_denoiser
-from explorer.models.denoiser import build_scheduler
-from explorer.models.pipelines import load_pipeline
-from explorer.models.universal_extractor import UniversalExtractor
-from explorer.provenance import ROOT
-from explorer.theory.attention_statistics import column_mass, contiguity_ratio, scatter
+from explorer.alignment.pair_sets import measure
+from explorer.attention.statistics import column_mass, contiguity_ratio, scatter
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.core.provenance import ROOT
+from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.generation.generate import GenerationRequest, generate
+from explorer.iconworld.denoiser import build_scheduler
+from explorer.iconworld.world import World, generate_pair_set
+from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.dirty_label import DirtyLabelPoison, poison_pair_set
+from explorer.scenarios.recipes import CPU
+from explorer.scenarios.train_denoiser import Encoders, train_denoiser
+from explorer.training.encoded_pairs import encode_pair_set
+from explorer.training.fine_tune import train_unet
+from explorer.training.recipes import SD15, SD21, SDXL, override
+from explorer.training.sample_loss import sample_losses
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SHIPPED = ROOT / "checkpoints" / "iconworld"

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 BENIGN = ROOT / "checkpoints" / "iconworld" / "benign"
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -18,11 +18,11 @@ from urllib.parse import urlparse
 
 import pytest
 
-from explorer.experiments.artefacts import compare_checkpoints, write_comparison
-from explorer.experiments.film_strip import FilmStripConfig, write_film_strip
-from explorer.experiments.generation import GenerationRequest
-from explorer.models.checkpoints import scan_checkpoints
-from explorer.provenance import ROOT, write_manifest
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.core.provenance import ROOT, write_manifest
+from explorer.generation.columns import compare_checkpoints, write_comparison
+from explorer.generation.film_strip import FilmStripConfig, write_film_strip
+from explorer.generation.generate import GenerationRequest
 
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60

@@ -7,15 +7,15 @@ import re
 import gradio as gr
 import pytest
 
-from explorer.provenance import ManifestError, write_manifest
-from explorer.theory.growth import theorem_growth
-from explorer.ui.alignment_calculators import (
+from explorer.alignment.growth import theorem_growth
+from explorer.core.provenance import ManifestError, write_manifest
+from explorer.ui.screens.alignment.calculators import (
     fine_tuning_words,
     single_concept_words,
     theorem_curve,
     theorem_words,
 )
-from explorer.ui.alignment_screen import (
+from explorer.ui.screens.alignment.screen import (
     SET_FIELDS,
     _measure_on_screen,
     alignment_payload,
@@ -24,7 +24,7 @@ from explorer.ui.alignment_screen import (
     measure_folder,
     name_beside,
 )
-from explorer.ui.context import AppContext, AppSettings
+from explorer.ui.shell.context import AppContext, AppSettings
 
 
 def measured_entry(name, data_hash, convention="authors", **changes):
@@ -125,7 +125,7 @@ def test_whatever_fails_the_page_stops_saying_that_it_works(context, monkeypatch
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", fail)
+    monkeypatch.setattr("explorer.ui.screens.alignment.screen.measure_folder", fail)
     value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [])
     assert (value, kept) == (gr.skip(), [])
     assert f"Not measured.</strong> {type(error).__name__}: " in words
@@ -147,7 +147,7 @@ def test_sets_that_share_a_name_are_told_apart_and_the_same_pairs_keep_it():
 
 def test_a_measured_set_replaces_itself_measured_before(context, monkeypatch):
     entry = measured_entry("<mine>", "4" * 33)
-    monkeypatch.setattr("explorer.ui.alignment_screen.measure_folder", lambda *arguments: dict(entry))
+    monkeypatch.setattr("explorer.ui.screens.alignment.screen.measure_folder", lambda *arguments: dict(entry))
     before = {**measured_entry("<mine>", "4" * 33), "old": True}
     value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [before])
     assert kept == [entry]
@@ -227,7 +227,7 @@ def test_screen_builds_with_an_endpoint_for_programs(context):
 
 
 def test_a_set_of_held_out_pairs_alone_is_measured_whole(micro_world, tmp_path):
-    from explorer.data.pair_set import PairSet
+    from explorer.pairs.pair_set import PairSet
 
     trained_on = PairSet.load(micro_world.run / "sets" / "dirty-002")
     table = trained_on.table.assign(split="test")

@@ -2,9 +2,16 @@ import json
 
 import pytest
 
-from explorer.ui.base_chooser import TITLE, base_choices, base_updates, checkpoint_choices, next_choice, set_base_notice
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.registry_panel import header_facts, registry_table
+from explorer.ui.screens.checkpoints.base_chooser import (
+    TITLE,
+    base_choices,
+    base_updates,
+    checkpoint_choices,
+    next_choice,
+    set_base_notice,
+)
+from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.shell.context import AppContext, AppSettings
 
 MALICIOUS = "<img src=x onerror=alert(1)>"
 

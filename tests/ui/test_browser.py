@@ -265,7 +265,7 @@ def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(page
 def test_the_browsers_numbers_of_a_map_are_those_of_theory(page):
     import torch
 
-    from explorer.theory.attention_statistics import contiguity_ratio, scatter
+    from explorer.attention.statistics import contiguity_ratio, scatter
 
     maps = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 0.3, 1]).view(3, 1, 1)
     maps = torch.cat([maps, torch.full((1, 6, 5), 0.02)])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explorer.data.poison_flags import PoisonFlags
-from explorer.experiments.alignment_description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
-from explorer.provenance import write_manifest
-from explorer.ui.context import AppSettings
+from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
+from explorer.core.provenance import write_manifest
+from explorer.pairs.poison_flags import PoisonFlags
+from explorer.ui.shell.context import AppSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 120_000
@@ -120,7 +120,7 @@ def app(tmp_path_factory, graphs):
     """Address of the whole app on artefacts of these two screens only."""
     import uvicorn
 
-    from explorer.ui.application import make_application_server
+    from explorer.ui.shell.application import make_application_server
 
     folder = tmp_path_factory.mktemp("precomputed")
     poisoned = np.arange(200) < 60

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.provenance import read_manifest, write_manifest
-from explorer.ui.implosion_payload import QUANTITIES
+from explorer.core.provenance import read_manifest, write_manifest
+from explorer.ui.screens.implosion.payload import QUANTITIES
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

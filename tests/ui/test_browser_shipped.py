@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 PRECOMPUTED = ROOT / "assets" / "precomputed"
 

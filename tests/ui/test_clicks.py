@@ -1,6 +1,6 @@
 import pytest
 
-from explorer.ui.clicks import Clicks
+from explorer.ui.shell.clicks import Clicks
 
 
 def test_a_second_click_is_refused_once_and_known_to_be_so():

@@ -2,13 +2,13 @@ import fastapi
 import gradio as gr
 import pytest
 
-from explorer.experiments.artefacts import compare_checkpoints, write_comparison
-from explorer.experiments.generation import GenerationRequest
-from explorer.models.checkpoints import scan_checkpoints
-from explorer.provenance import write_manifest
-from explorer.ui.compare_screen import chooser_updates, default_settings, read_link
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.permalink import NO_MODEL
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.core.provenance import write_manifest
+from explorer.generation.columns import compare_checkpoints, write_comparison
+from explorer.generation.generate import GenerationRequest
+from explorer.ui.screens.compare.screen import chooser_updates, default_settings, read_link
+from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.permalink import NO_MODEL
 
 
 @pytest.fixture

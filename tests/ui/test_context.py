@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from explorer.provenance import ManifestError, write_manifest
-from explorer.ui.context import AppContext, AppSettings
+from explorer.core.provenance import ManifestError, write_manifest
+from explorer.ui.shell.context import AppContext, AppSettings
 
 
 @pytest.fixture

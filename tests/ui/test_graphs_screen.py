@@ -6,9 +6,9 @@ import json
 import gradio as gr
 import pytest
 
-from explorer.provenance import ManifestError, write_manifest
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.graphs_screen import build_graphs_screen, check_graphs, graphs_payload, inspection
+from explorer.core.provenance import ManifestError, write_manifest
+from explorer.ui.screens.graphs.screen import build_graphs_screen, check_graphs, graphs_payload, inspection
+from explorer.ui.shell.context import AppContext, AppSettings
 
 MALICIOUS = "a <img src=x onerror=alert(1)> & “turtle”"
 

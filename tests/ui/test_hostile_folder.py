@@ -7,14 +7,14 @@ import os
 import pytest
 from fastapi.testclient import TestClient
 
-from explorer.models.checkpoints import read_checkpoint
-from explorer.provenance import ROOT
-from explorer.ui.application import make_application_server
-from explorer.ui.base_chooser import base_updates
-from explorer.ui.compare_screen import chooser_updates
-from explorer.ui.concepts import read_world_concepts
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.registry_panel import overview, registry_table
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.core.provenance import ROOT
+from explorer.ui.screens.checkpoints.base_chooser import base_updates
+from explorer.ui.screens.checkpoints.screen import overview, registry_table
+from explorer.ui.screens.compare.screen import chooser_updates
+from explorer.ui.shell.application import make_application_server
+from explorer.ui.shell.concepts import read_world_concepts
+from explorer.ui.shell.context import AppContext, AppSettings
 
 EXTRACTOR = (
     '{"a":' * 1000,
@@ -82,7 +82,7 @@ def test_whatever_an_extractor_s_manifest_says_the_page_is_served(tmp_path, mani
 
 
 def test_a_base_that_is_no_printable_path_is_refused(tmp_path):
-    from explorer.models.checkpoints import set_base
+    from explorer.checkpoints.registry import set_base
 
     table = rows()
     base = tmp_path / "elsewhere" / os.fsdecode(b"base\xff")

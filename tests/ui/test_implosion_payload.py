@@ -2,9 +2,8 @@ import json
 
 import pytest
 
-from explorer.provenance import ManifestError
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.implosion_payload import (
+from explorer.core.provenance import ManifestError
+from explorer.ui.screens.implosion.payload import (
     PAPER_TABLE,
     QUANTITIES,
     evaluation_summary,
@@ -12,6 +11,7 @@ from explorer.ui.implosion_payload import (
     implosion_payload,
     utility_fit,
 )
+from explorer.ui.shell.context import AppContext, AppSettings
 
 
 def interval(mean):

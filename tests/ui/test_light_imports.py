@@ -5,15 +5,15 @@ import os
 import subprocess
 import sys
 
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "umap", "sklearn", "scipy", "plotly", "networkx", "numba")
 BUILD = """
 import json, sys
 import gradio
 before = set(sys.modules)
-from explorer.ui.application import make_application_server
-from explorer.ui.context import AppSettings
+from explorer.ui.shell.application import make_application_server
+from explorer.ui.shell.context import AppSettings
 from pathlib import Path
 make_application_server(AppSettings(checkpoints=Path(sys.argv[1]), precomputed=Path(sys.argv[2])))
 print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))

@@ -1,10 +1,10 @@
 import base64
 import json
 
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.live_benchmark import live_comparison_cost
-from explorer.ui.live_generation import LiveGeneration
-from explorer.ui.permalink import CompareSettings
+from explorer.ui.screens.compare.benchmark import live_comparison_cost
+from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.permalink import CompareSettings
 
 
 def test_all_of_the_apps_work_is_timed_and_its_columns_are_whole(checkpoint_root, tmp_path):

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from explorer.experiments.generation import GenerationStopped
-from explorer.models.checkpoints import set_base
-from explorer.provenance import write_manifest
-from explorer.ui.compare_screen import _generate, default_settings, program_interface, settings_from
-from explorer.ui.concepts import concept_prompts, read_world_concepts
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.live_generation import LiveGeneration, LiveUpdate, _received
-from explorer.ui.messages import STOPPED_EARLY
-from explorer.ui.permalink import CompareSettings
-from explorer.ui.registry_panel import header_facts, registry_table
+from explorer.checkpoints.registry import set_base
+from explorer.core.provenance import write_manifest
+from explorer.generation.generate import GenerationStopped
+from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
+from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from
+from explorer.ui.shell.concepts import concept_prompts, read_world_concepts
+from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.messages import STOPPED_EARLY
+from explorer.ui.shell.permalink import CompareSettings
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("benign", "dirty-004")
@@ -213,7 +213,7 @@ def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root
 
 
 def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
-    from explorer.experiments import artefacts
+    from explorer.generation import columns as artefacts
 
     described = artefacts.describe_generation
 
@@ -231,7 +231,7 @@ def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
-    from explorer.experiments import artefacts
+    from explorer.generation import columns as artefacts
 
     def describe(*_, **__):
         raise MemoryError("no room")
@@ -301,7 +301,7 @@ def test_the_judge_follows_the_results_and_models_on_the_disk(micro_world, tmp_p
 def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(context, checkpoint_root, monkeypatch):
     for name in ("a", "b"):
         shutil.copytree(checkpoint_root / "benign", checkpoint_root / name)
-    monkeypatch.setattr("explorer.ui.live_generation.MAX_MODELS_IN_MEMORY", 2)
+    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_MODELS_IN_MEMORY", 2)
     live = LiveGeneration(context)
 
     def loaded():
@@ -312,7 +312,7 @@ def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(cont
     assert loaded() == (["b", "benign"], ["b", "benign"])
     live.pipeline("dirty-002", beside=["b"])
     assert loaded() == (["b", "dirty-002"], ["b", "benign"]), "a U-Net keeps its base"
-    monkeypatch.setattr("explorer.models.placement.free_bytes", lambda device: 0)
+    monkeypatch.setattr("explorer.checkpoints.placement.free_bytes", lambda device: 0)
     live.pipeline("a")
     assert loaded() == (["a"], ["a"])
     live._pipelines.clear()
@@ -334,7 +334,7 @@ def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root, tmp_pa
 
 
 def test_results_do_not_pile_up(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.live_generation.MAX_RESULTS", 2)
+    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
     live = LiveGeneration(context)
     urls = [live._keep({"n": n}) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
@@ -343,7 +343,7 @@ def test_results_do_not_pile_up(context, monkeypatch):
 
 
 def test_large_results_do_not_pile_up_either(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.live_generation.MAX_RESULT_BYTES", 1000)
+    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
     live = LiveGeneration(context)
     for _ in range(10):
         live._keep({"stacks": [{"values": "x" * 400}]})
@@ -351,7 +351,7 @@ def test_large_results_do_not_pile_up_either(context, monkeypatch):
 
 
 def test_a_programs_comparison_ends_when_nobody_listens(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.connections.SECONDS_TO_COME", -1.0)
+    monkeypatch.setattr("explorer.ui.shell.connections.SECONDS_TO_COME", -1.0)
     live = LiveGeneration(context)
     with pytest.raises(GenerationStopped, match="nobody waits for the answer"):
         list(live.run(replace(SETTINGS, steps=100), "program"))

@@ -1,7 +1,7 @@
 import pytest
 
-from explorer.models.checkpoints import read_checkpoint
-from explorer.ui import messages
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.ui.shell import messages
 
 
 def test_text_is_escaped_and_errors_are_alerts():

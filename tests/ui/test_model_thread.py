@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from explorer.ui.model_thread import ModelThread
+from explorer.ui.shell.model_thread import ModelThread
 
 
 def test_all_work_is_done_in_order_on_one_thread_that_outlives_failures():

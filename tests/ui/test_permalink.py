@@ -1,6 +1,6 @@
 import pytest
 
-from explorer.ui.permalink import (
+from explorer.ui.shell.permalink import (
     MAX_STEPS,
     CompareSettings,
     check_settings,

@@ -4,10 +4,16 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from explorer.provenance import write_manifest
-from explorer.ui.compare_screen import chooser_updates
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.registry_panel import check_every_weight, header_facts, origin_notice, overview, registry_table
+from explorer.core.provenance import write_manifest
+from explorer.ui.screens.checkpoints.screen import (
+    check_every_weight,
+    header_facts,
+    origin_notice,
+    overview,
+    registry_table,
+)
+from explorer.ui.screens.compare.screen import chooser_updates
+from explorer.ui.shell.context import AppContext, AppSettings
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -116,7 +122,7 @@ def test_what_a_broken_base_lends_breaks_those_that_stand_on_it(context, checkpo
 
 
 def test_a_base_is_loaded_whole_and_so_must_be_sound_whole(context, checkpoint_root):
-    from explorer.models.pipelines import load_pipeline
+    from explorer.checkpoints.pipelines import load_pipeline
 
     spoil(checkpoint_root / "benign" / UNET)
     with pytest.raises(ValueError, match="dirty-002, on its base benign, cannot be loaded: unet has NaN"):
@@ -126,8 +132,8 @@ def test_a_base_is_loaded_whole_and_so_must_be_sound_whole(context, checkpoint_r
 
 
 def test_a_base_named_while_its_weights_are_read_is_kept(context, checkpoint_root, monkeypatch):
-    from explorer.models import checkpoints as registry
-    from explorer.ui import context as app_context
+    from explorer.checkpoints import registry as registry
+    from explorer.ui.shell import context as app_context
 
     def meanwhile(checkpoint, **options):
         checked = registry.validate(checkpoint, **options)
@@ -142,7 +148,7 @@ def test_a_base_named_while_its_weights_are_read_is_kept(context, checkpoint_roo
 
 
 def test_a_base_is_read_once_for_all_that_stand_on_it(context, monkeypatch):
-    from explorer.models import weight_checks
+    from explorer.checkpoints import weight_checks
 
     read = []
     check_finite = weight_checks.check_finite

@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
-from explorer.ui.application import build_application, make_application_server
-from explorer.ui.connections import Connections
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.endpoint_inputs import KINDS, Endpoint, Input, RefusedCall, endpoints_of
-from explorer.ui.live_generation import LiveGeneration
-from explorer.ui.request_guard import NO_ROUTE, Boundary
+from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.shell.application import build_application, make_application_server
+from explorer.ui.shell.connections import Connections
+from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.endpoint_inputs import KINDS, Endpoint, Input, RefusedCall, endpoints_of
+from explorer.ui.shell.request_guard import NO_ROUTE, Boundary
 
 HERE = "http://127.0.0.1"
 API = "/gradio_api"
@@ -308,7 +308,7 @@ def test_a_password_is_asked_before_a_call_is_read(guarded):
 
 
 def test_a_call_whose_client_leaves_is_known_to_have_been_left(monkeypatch):
-    monkeypatch.setattr("explorer.ui.connections.SECONDS_TO_COME_BACK", -1.0)
+    monkeypatch.setattr("explorer.ui.shell.connections.SECONDS_TO_COME_BACK", -1.0)
     connections, seen = Connections(), []
 
     async def application(scope, receive, send):
@@ -337,7 +337,7 @@ def test_who_never_listens_is_waited_for_and_then_given_up(monkeypatch):
     connections = Connections()
     assert not connections.has_left("a")
     assert not connections.has_left("a")
-    monkeypatch.setattr("explorer.ui.connections.SECONDS_TO_COME", -1.0)
+    monkeypatch.setattr("explorer.ui.shell.connections.SECONDS_TO_COME", -1.0)
     assert not connections.has_left("b")
     assert connections.has_left("b")
     for number in range(2000):

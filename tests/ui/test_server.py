@@ -1,11 +1,11 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from explorer.provenance import write_manifest
-from explorer.ui.application import make_application_server
-from explorer.ui.context import AppContext, AppSettings
-from explorer.ui.live_generation import LiveGeneration
-from explorer.ui.server import make_server
+from explorer.core.provenance import write_manifest
+from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.shell.application import make_application_server
+from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.server import make_server
 
 BASE = "http://127.0.0.1"
 

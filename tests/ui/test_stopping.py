@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from explorer.provenance import ROOT
+from explorer.core.provenance import ROOT
 
 SECONDS = 5.0
 
@@ -89,7 +89,7 @@ def test_an_open_page_and_live_work_do_not_keep_the_app_alive(number, checkpoint
 def test_work_that_no_signal_reaches_is_given_up(tmp_path):
     script = (
         "import threading, time, fastapi\n"
-        "from explorer.ui.stopping import StoppableServer, serve\n"
+        "from explorer.ui.shell.stopping import StoppableServer, serve\n"
         "app = fastapi.FastAPI()\n"
         "@app.get('/')\n"
         "def deaf():\n"

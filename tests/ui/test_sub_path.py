@@ -9,9 +9,9 @@ import threading
 import pytest
 from fastapi.testclient import TestClient
 
-from explorer.ui.application import make_application_server
-from explorer.ui.context import AppSettings
-from explorer.ui.sub_path import REPLACED, read_root_path
+from explorer.ui.shell.application import make_application_server
+from explorer.ui.shell.context import AppSettings
+from explorer.ui.shell.sub_path import REPLACED, read_root_path
 
 PREFIX = "/explorer"
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}

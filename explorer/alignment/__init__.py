@@ -1,0 +1,1 @@
+"""Alignment Difficulty and what follows from it."""

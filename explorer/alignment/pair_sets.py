@@ -1,0 +1,298 @@
+"""Alignment Difficulty of a pair set: from its pairs and an extractor to AD and its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.intervals import area_under_curve
+from explorer.core.workers import ALONE, Workers
+from explorer.pairs.poison_flags import PoisonFlags
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+    from explorer.alignment.difficulty import AlignmentDifficulty
+    from explorer.alignment.landmarks import LandmarkList
+    from explorer.alignment.structure.compute import StructureComputation
+    from explorer.alignment.structure.plan import StructureRequest
+    from explorer.alignment.updates import MeanOffset
+    from explorer.pairs.pair_set import PairSet
+
+ENCODING_BATCH = 256
+SCORES = ("sample_ad", "structure_distance", "feature_distance")
+"""Per-sample scores: AD(x, y), D_s and D_img:txt."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement:
+    """AD of the pairs of one split, with what it was measured on."""
+
+    difficulty: AlignmentDifficulty
+    """AD, its parts, and every pair's share in the order of ``rows``."""
+    offset: MeanOffset
+    """How much of structure AD the mean vectors of the two cones force."""
+    computation: StructureComputation
+    """How the structure distances came about: exact or estimated, at what precision, checked how."""
+    rows: np.ndarray
+    """int `[N]` positions of the measured pairs in the pair set."""
+    uids: np.ndarray
+    """str `[N]` uid of each measured pair."""
+    flags: PoisonFlags
+    """What is known of each measured pair's poison."""
+    extractor: str
+    """Name of the universal extractor."""
+    pictures: str
+    """Which pixels were measured: how large the set's pictures are, and what the extractor reads."""
+    split: str | None
+    """The measured split; None for all pairs."""
+    distances: str
+    """``captions`` (cosines of captions) or ``labels`` (0/1 distances of class labels)."""
+
+    def report(self) -> dict[str, Any]:
+        """All numbers, JSON-serialisable: AD, its parts, standard errors, mean offset, AUC of poison, how it was done.
+
+        None stands for what nobody recorded: which pairs are poison, and with it every AUC.
+
+        The standard errors of AD and its parts are about the population that the pairs are a sample of;
+        ``estimator_standard_error`` is about structure AD of these pairs, and is 0 where it is exact.
+        """
+        return {
+            **self.difficulty.summary(),
+            **self.offset.summary(),
+            **self.flags.counts(),
+            "extractor": self.extractor,
+            "pictures": self.pictures,
+            "distances": self.distances,
+            "split": self.split or "all",
+            **{f"{score}_auc": self.poison_auc(score) for score in SCORES},
+            **self.computation.report(),
+        }
+
+    def poison_auc(self, score: str) -> float | None:
+        """Chance that a pair known to be poison scores above one known to be benign; None where there are no such."""
+        values = self.scores(score)
+        if not self.flags.comparable:
+            return None
+        return area_under_curve(values[self.flags.poisoned], values[self.flags.benign])
+
+    def scores(self, score: str) -> np.ndarray:
+        """fp64 `[N]` values of one of ``SCORES``."""
+        if score not in SCORES:
+            raise ValueError(f"score is {score!r}: expected one of {', '.join(SCORES)}")
+        return getattr(self.difficulty, score).numpy()
+
+
+def measure(
+    pair_set: PairSet | Path | str,
+    extractor: Any,
+    *,
+    alpha: float = 0.8,
+    convention: str = "authors",
+    split: str | None = "train",
+    request: StructureRequest | None = None,
+    landmarks: LandmarkList | None = None,
+    workers: Workers = ALONE,
+) -> Measurement:
+    """AD of a pair set's captions and pictures, with the extractor's frozen feature range.
+
+    Args:
+        pair_set: the set or its folder; its features are cached beside it.
+        extractor: a universal extractor: ``name``, ``feature_range``, ``picture_size``, ``encode_images``,
+            ``encode_texts``.
+        split: measure only this split; None measures all pairs.
+        request: how to compute the structure distances; None is exact, on the CPU.
+        landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
+            these. None draws from all.
+        workers: the processes that share the work; every one of them calls this and gets the result.
+
+    Raises:
+        ValueError: if the split has no pairs, on landmarks that are not among them, or on what ``compute_structure``
+            refuses.
+    """
+    from explorer.alignment.difficulty import feature_distance, paired_cosines
+    from explorer.alignment.structure.compute import check_composition
+    from explorer.embeddings.features import pair_features
+
+    check_composition(alpha, convention)
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
+    features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor))
+    image, text = (part[chosen.rows] for part in features)
+    feature_range = tuple(extractor.feature_range)
+    distance = feature_distance(paired_cosines(image, text), feature_range)
+    settings = {"alpha": alpha, "convention": convention, "feature_range": feature_range}
+    return chosen.measured("captions", image, text, distance, settings, request, workers)
+
+
+def measure_labels(
+    pair_set: PairSet | Path | str,
+    extractor: Any,
+    *,
+    alpha: float = 0.8,
+    split: str | None = "train",
+    request: StructureRequest | None = None,
+    landmarks: LandmarkList | None = None,
+    workers: Workers = ALONE,
+) -> Measurement:
+    """AD where a pair's text is the class label in its caption (section 5.4: CIFAR-10, ImageNet).
+
+    A benign pair's true label is its main concept; a poisoned pair's is the target whose picture it shows.
+    Only the extractor's image tower is used; a picture that several pairs share is encoded once.
+
+    Raises:
+        ValueError: if the split has no pairs, a pair has no label or a poisoned one no target, or nobody recorded
+            whether a pair is poison: which class its picture shows is then unknown.
+    """
+    import torch
+
+    from explorer.alignment.difficulty import one_hot_labels
+    from explorer.alignment.structure.compute import check_composition
+
+    check_composition(alpha, "authors")
+    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
+    labels, true_labels = class_labels(chosen.pair_set.table.iloc[chosen.rows])
+    image = picture_features(chosen.pair_set, extractor, chosen.rows)
+    distance = torch.from_numpy(labels != true_labels).double()
+    settings = {"alpha": alpha, "convention": "authors", "feature_range": None}
+    text = one_hot_labels(labels, image)
+    return chosen.measured("labels", image, text, distance, settings, request, workers)
+
+
+def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the class each pair names and of the class its picture shows, int64 `[N]` each."""
+    named, flags = _main_concept_names(table), PoisonFlags.of(table)
+    if not flags.recorded:
+        uid = table["uid"].iloc[int(np.flatnonzero(flags.unrecorded)[0])]
+        raise ValueError(
+            f"of pair {uid!r} nobody recorded whether it is poison, so that it is unknown which class its picture "
+            "shows: expected a flag for every pair (explorer import --poison-field)"
+        )
+    shown = np.where(flags.poisoned, table["target_concept"].fillna(""), named)
+    for problem, names in (("no concept", named), ("no target concept", shown)):
+        if (names == "").any():
+            uid = table["uid"].iloc[int(np.flatnonzero(names == "")[0])]
+            raise ValueError(f"pair {uid!r} has {problem}: expected a class label for every pair")
+    classes = sorted({*named, *shown})
+    number = {name: index for index, name in enumerate(classes)}
+    return np.array([number[name] for name in named]), np.array([number[name] for name in shown])
+
+
+def main_concepts(table: pandas.DataFrame) -> np.ndarray:
+    """Number of the main concept that each pair's caption names, int64 `[N]`: the strata of a stratified estimate.
+
+    Pairs without a concept are a stratum of their own. Nothing here knows which pairs are poison.
+    """
+    return np.unique(_main_concept_names(table).astype(str), return_inverse=True)[1]
+
+
+def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> torch.Tensor:
+    """Unit image features fp32 `[N, d]` of the pairs at ``rows``; each picture is encoded once."""
+    import torch
+
+    pair_set.check_images()
+    pictures, index = np.unique(pair_set.table["image_index"].to_numpy()[rows], return_inverse=True)
+    batches = [
+        extractor.encode_images(pair_set.images[pictures[first : first + ENCODING_BATCH]])
+        for first in range(0, len(pictures), ENCODING_BATCH)
+    ]
+    return torch.cat(batches)[torch.from_numpy(index)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _SplitOfSet:
+    """The pairs that are measured."""
+
+    pair_set: PairSet
+    extractor: Any
+    rows: np.ndarray
+    split: str | None
+    trusted: np.ndarray | None
+    """Positions in ``rows`` that landmarks are drawn from; None for all."""
+
+    @staticmethod
+    def choose(
+        pair_set: PairSet | Path | str,
+        extractor: Any,
+        split: str | None,
+        landmarks: LandmarkList | None,
+        request: StructureRequest | None,
+    ) -> _SplitOfSet:
+        """The pairs of ``split`` and the trusted ones among them, before any feature is computed."""
+        from explorer.alignment.structure.compute import check_takes_landmarks
+        from explorer.alignment.structure.plan import StructureRequest
+
+        pair_set = _opened(pair_set)
+        rows, trusted = _split_rows(pair_set.table, split), None
+        if landmarks is not None:
+            check_takes_landmarks(request or StructureRequest())
+            trusted = landmarks.positions(rows, [pair_set.table["uid"].tolist()])
+        return _SplitOfSet(pair_set=pair_set, extractor=extractor, rows=rows, split=split, trusted=trusted)
+
+    def measured(
+        self,
+        distances: str,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        feature_distance: torch.Tensor,
+        settings: dict[str, Any],
+        request: StructureRequest | None,
+        workers: Workers,
+    ) -> Measurement:
+        """Structure distances as ``request`` asks, composed with the feature distances."""
+        from explorer.alignment.structure.compute import compose_structure
+        from explorer.alignment.structure.plan import StructureRequest
+
+        request = StructureRequest() if request is None else request
+        uids = self.pair_set.table["uid"].to_numpy()[self.rows]
+        strata = main_concepts(self.pair_set.table.iloc[self.rows]) if request.estimator == "stratified" else None
+        difficulty, offset, computation = compose_structure(
+            image, text, feature_distance, request, **settings, names=uids, strata=strata, trusted=self.trusted,
+            workers=workers,
+        )  # fmt: skip
+        return Measurement(
+            difficulty=difficulty,
+            offset=offset,
+            computation=computation,
+            rows=self.rows,
+            uids=uids,
+            flags=self.pair_set.flags[self.rows],
+            extractor=self.extractor.name,
+            pictures=pictures_in_words(self.pair_set, self.extractor.picture_size),
+            split=self.split,
+            distances=distances,
+        )
+
+
+def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:
+    """Which pixels of a set an extractor sees that reads squares of ``reads`` pixels (None: not known)."""
+    height, width = pair_set.images.shape[1:3]
+    told = f"{width} x {height} pixels"
+    if reads is None or (height, width) == (reads, reads):
+        return told
+    told += f", resized to the {reads} x {reads} that the extractor reads"
+    if "fingerprint" in pair_set.manifest["config"]:
+        told += f"; import with --size {reads} for the pixels that embed reads"
+    return told
+
+
+def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:
+    return np.array([concepts[0] if len(concepts) else "" for concepts in table["concepts"]], dtype=object)
+
+
+def _opened(pair_set: PairSet | Path | str) -> PairSet:
+    from explorer.pairs.pair_set import PairSet
+
+    return pair_set if isinstance(pair_set, PairSet) else PairSet.load(pair_set)
+
+
+def _split_rows(table: pandas.DataFrame, split: str | None) -> np.ndarray:
+    if split is None:
+        return np.arange(len(table))
+    rows = np.flatnonzero(table["split"] == split)
+    if len(rows) == 0:
+        raise ValueError(f"split is {split!r}: the set has {sorted(table['split'].unique())}")
+    return rows

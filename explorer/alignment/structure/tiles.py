@@ -1,0 +1,347 @@
+"""Structure distances of all N^2 pairs of samples, summed tile by tile without ever holding them all.
+
+With unit rows x_i (images) and y_i (texts) the structure disparity of two samples is
+``|D_img(i,k) - D_txt(i,k)| = |<x_i,x_k> - <y_i,y_k>| = |<[x_i, y_i], [x_k, -y_k]>|``: one matrix product
+whose inner size is the two widths together. The matrix is symmetric, so only tiles on and above the
+diagonal are computed, and a tile off the diagonal gives its row sums to one block and its column sums to
+the other. Tiles add up in 64-bit fixed point, which is exact: no order of adding, no number of workers and no
+atomic addition on a GPU changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from explorer.alignment.structure.distance import (
+    FeatureRows,
+    FeatureStatistics,
+    check_same_rows,
+    convention_scale,
+    disparity_bound,
+    feature_statistics,
+    finite_norms,
+    row_slices,
+)
+
+OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
+"""Precision -> dtype the rows are rounded to. fp16 products accumulate in fp32; fp32 is never TF32 or bf16."""
+KERNELS = ("auto", "torch", "triton")
+"""``triton``: CUDA, fp16 or fp32; ``torch``: everything else; ``auto`` is the first that applies."""
+
+_CPU_BLOCK = 1024
+_LARGEST_TORCH_BLOCK = 16384
+_TRITON_BLOCK = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One worker's part of the tiles, and how the workers' sums come together."""
+
+    index: int = 0
+    """Number of this worker, 0..count-1."""
+    count: int = 1
+    """Number of workers."""
+    add_up: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """All workers' elementwise sum of an int64 or fp64 tensor, given to each; None where there is one worker."""
+
+    def part(self, tasks: list[Any]) -> list[Any]:
+        """This worker's tasks: neighbours, as many as every other worker's or one fewer."""
+        first, end = (len(tasks) * index // self.count for index in (self.index, self.index + 1))
+        return tasks[first:end]
+
+    def total(self, sums: torch.Tensor) -> torch.Tensor:
+        """``sums`` of all workers."""
+        return sums if self.add_up is None else self.add_up(sums)
+
+
+ALONE = Share()
+"""One worker does all."""
+
+
+class FixedPointSums:
+    """`[n]` running sums of non-negative terms in 64-bit fixed point: exact to add, in any order.
+
+    The unit is 2^-62 of the largest sum there can be, finer than what fp64 resolves of such a sum.
+    """
+
+    def __init__(self, n: int, largest: float, device: torch.device) -> None:
+        self.units = torch.zeros(n, dtype=torch.int64, device=device)
+        self.scale = 2.0 ** (62 - math.ceil(math.log2(max(largest, 1.0))))
+
+    def add(self, rows: slice, terms: torch.Tensor) -> None:
+        """Add ``terms``, one for each of ``rows``."""
+        self.units[rows] += (terms.double() * self.scale).round_().long()
+
+    def value(self, share: Share = ALONE) -> torch.Tensor:
+        """`[n]` fp64 on the CPU, over all workers."""
+        return (share.total(self.units).double() / self.scale).cpu()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Centring:
+    """What turns a tile of disparities into that of mean-free features."""
+
+    offsets: torch.Tensor
+    """`[N]` fp64: every sample's mean signed disparity."""
+    mean: float
+    """Their mean."""
+
+
+class TorchTiles:
+    """Tiles of structure disparities from one matrix product each, on any device torch knows, in reused buffers."""
+
+    def __init__(
+        self,
+        image: FeatureRows,
+        text: FeatureRows,
+        *,
+        precision: str,
+        block: int,
+        zero_diagonal: bool = True,
+        centring: Centring | None = None,
+    ) -> None:
+        self.image_width, self.zero_diagonal, self.centring = image.shape[1], zero_diagonal, centring
+        self.joined = joined_rows(image, text, OPERANDS[precision])
+        self.on_tensor_cores = precision == "fp16" and image.device.type == "cuda"
+        product_type = torch.float32 if precision == "fp16" else self.joined.dtype
+        operand_type = self.joined.dtype if self.on_tensor_cores else product_type
+        self.left = self.joined.new_empty(min(block, len(image)), self.joined.shape[1], dtype=operand_type)
+        self.right = torch.empty_like(self.left) if operand_type != self.joined.dtype else None
+        buffers = 1 if centring is None else 2
+        self.buffers = self.joined.new_empty(buffers, self.left.shape[0] ** 2, dtype=product_type)
+        self.offsets = None if centring is None else centring.offsets.to(product_type)
+        self.left_rows: slice | None = None
+
+    def add(self, rows: slice, columns: slice, sums: FixedPointSums, centred: FixedPointSums | None) -> None:
+        """Add a tile's disparities to its rows' sums and, off the diagonal, to its columns' sums."""
+        tile = self.product(rows, columns)
+        if self.zero_diagonal and rows == columns:
+            tile.fill_diagonal_(0)
+        if centred is not None:
+            self._add_absolute(self._centred(tile, rows, columns), rows, columns, centred)
+        self._add_absolute(tile, rows, columns, sums)
+
+    def product(self, rows: slice, columns: slice) -> torch.Tensor:
+        """Signed disparities `[rows, columns]`, valid until the next call."""
+        if rows != self.left_rows:
+            # Only a block of rows is ever held with its texts negated, not a second copy of all features.
+            self._left(rows).copy_(self.joined[rows])[:, self.image_width :].neg_()
+            self.left_rows = rows
+        left, right = self._left(rows), self.joined[columns]
+        if self.on_tensor_cores:
+            return torch.mm(left, right.T, out_dtype=torch.float32)
+        if self.right is not None:
+            right = self.right[: len(right)].copy_(right)
+        return torch.mm(left, right.T, out=self._buffer(0, rows, columns))
+
+    def _left(self, rows: slice) -> torch.Tensor:
+        return self.left[: rows.stop - rows.start]
+
+    def _buffer(self, number: int, rows: slice, columns: slice) -> torch.Tensor:
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return self.buffers[number, : height * width].view(height, width)
+
+    def _centred(self, tile: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
+        centred = torch.sub(tile, self.offsets[rows, None], out=self._buffer(1, rows, columns))
+        return centred.sub_(self.offsets[columns] - self.centring.mean)
+
+    @staticmethod
+    def _add_absolute(tile: torch.Tensor, rows: slice, columns: slice, sums: FixedPointSums) -> None:
+        tile.abs_()
+        sums.add(rows, tile.sum(dim=1))
+        if rows != columns:
+            sums.add(columns, tile.sum(dim=0))
+
+
+def structure_row_sums(
+    image: FeatureRows,
+    text: FeatureRows,
+    *,
+    convention: str = "authors",
+    zero_diagonal: bool = True,
+    block: int | None = None,
+    precision: str | None = None,
+    kernel: str = "auto",
+    share: Share = ALONE,
+) -> torch.Tensor:
+    """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i.
+
+    Exact, in O(N^2 (d_image + d_text)) operations and O(N) memory beyond one tile and one copy of the rows.
+
+    Args:
+        image: `[N, d_image]` rows; held as operands once, wherever they lie.
+        text: `[N, d_text]` rows on the same device; the widths may differ (one-hot labels are rows too).
+        convention: one of ``CONVENTIONS``.
+        zero_diagonal: count a sample's disparity with itself as exactly zero, as it is for unit rows; False
+            for rows of other lengths.
+        block: samples on a tile's side; None chooses one that fits memory.
+        precision: one of ``OPERANDS``; None is fp64 for fp64 rows and fp32 for every other dtype.
+        kernel: one of ``KERNELS``.
+        share: this worker's part where several share the work.
+
+    Returns:
+        `[N]` fp64 on the CPU.
+
+    Raises:
+        ValueError: on lengths or devices that differ, rows with NaN (their numbers are named), or an unknown
+            or impossible convention, block, precision or kernel.
+    """
+    sums, _ = _add_tiles(
+        image, text, convention=convention, zero_diagonal=zero_diagonal, block=block, precision=precision,
+        kernel=kernel, share=share, statistics=None,
+    )  # fmt: skip
+    return sums
+
+
+def structure_and_centred_row_sums(
+    image: FeatureRows,
+    text: FeatureRows,
+    *,
+    convention: str = "authors",
+    block: int | None = None,
+    precision: str | None = None,
+    kernel: str = "auto",
+    share: Share = ALONE,
+    statistics: FeatureStatistics | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``structure_row_sums`` of unit rows and of their mean-free features, from one pass over the tiles.
+
+    Centring changes a product only by a number of its row and one of its column, so the second sum costs no
+    second product. Its diagonal is not zero: a centred row is no unit row.
+
+    Args:
+        statistics: of these rows, where they are known; None finds them here. Others as in ``structure_row_sums``.
+
+    Returns:
+        Two `[N]` fp64 tensors on the CPU.
+
+    Raises:
+        ValueError: on rows that are no unit rows, and on what ``structure_row_sums`` refuses.
+    """
+    statistics = feature_statistics(image, text) if statistics is None else statistics
+    return _add_tiles(
+        image, text, convention=convention, zero_diagonal=True, block=block, precision=precision, kernel=kernel,
+        share=share, statistics=statistics,
+    )  # fmt: skip
+
+
+def choose_precision(image: FeatureRows, text: FeatureRows, precision: str | None) -> str:
+    """The precision meant: as given, or fp64 where the rows are fp64 and fp32 otherwise."""
+    if precision is None:
+        return "fp64" if torch.float64 in (image.dtype, text.dtype) else "fp32"
+    if precision not in OPERANDS:
+        raise ValueError(f"precision is {precision!r}: expected one of {', '.join(OPERANDS)}")
+    return precision
+
+
+def choose_kernel(device: torch.device, precision: str, kernel: str = "auto") -> str:
+    """``torch`` or ``triton``.
+
+    Raises:
+        ValueError: on a device without 64-bit sums, an unknown kernel, or ``triton`` where it cannot run.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel is {kernel!r}: expected one of {', '.join(KERNELS)}")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device.type!r}: expected cpu or cuda, which have 64-bit sums")
+    installed = importlib.util.find_spec("triton") is not None
+    if kernel == "auto":
+        return "triton" if device.type == "cuda" and precision != "fp64" and installed else "torch"
+    if kernel == "triton" and (precision == "fp64" or not installed):
+        reason = "it multiplies fp16 and fp32 only" if installed else "it is not installed"
+        raise ValueError(f"kernel is 'triton' at precision {precision}: {reason}; expected torch")
+    return kernel
+
+
+def choose_block(device: torch.device, n: int, kernel: str = "torch") -> int:
+    """Samples on a tile's side: on a CPU what a cache holds, on a GPU at most an eighth of free memory."""
+    if kernel == "triton":
+        return min(n, _TRITON_BLOCK)  # never materialised: many small tiles in one launch
+    if device.type != "cuda":
+        return min(n, _CPU_BLOCK)
+    free_bytes = torch.cuda.mem_get_info(device)[0]
+    side = min(math.isqrt(free_bytes // 8 // torch.float64.itemsize), _LARGEST_TORCH_BLOCK)
+    return min(n, max(_CPU_BLOCK, side // 128 * 128))
+
+
+def upper_tiles(n: int, block: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of all tiles on and above the diagonal, row by row."""
+    sides = [slice(first, min(first + block, n)) for first in range(0, n, block)]
+    return [(rows, columns) for index, rows in enumerate(sides) for columns in sides[index:]]
+
+
+def joined_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype) -> torch.Tensor:
+    """``[x_i, y_i]`` as `[N, d_image + d_text]` of ``dtype``."""
+    width = image.shape[1]
+    joined = torch.empty(len(image), width + text.shape[1], dtype=dtype, device=image.device)
+    for rows in row_slices(len(image)):
+        joined[rows, :width].copy_(image[rows])
+        joined[rows, width:].copy_(text[rows])
+    return joined
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """fp32 products in fp32, whatever the process allows elsewhere (TF32, bf16, autocast)."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+def largest_disparity(image: FeatureRows, text: FeatureRows) -> float:
+    """A bound on every |<x_i,x_k> - <y_i,y_k>|, rounding included; rows with NaN are refused by their numbers."""
+    return disparity_bound(finite_norms("image", image).max().item(), finite_norms("text", text).max().item())
+
+
+def _add_tiles(
+    image: FeatureRows,
+    text: FeatureRows,
+    *,
+    convention: str,
+    zero_diagonal: bool,
+    block: int | None,
+    precision: str | None,
+    kernel: str,
+    share: Share,
+    statistics: FeatureStatistics | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Row sums and, where there are ``statistics``, those of mean-free features."""
+    scale, n, device = convention_scale(convention), len(image), image.device
+    check_same_rows(image, text)
+    precision = choose_precision(image, text, precision)
+    kernel = choose_kernel(device, precision, kernel)
+    block = choose_block(device, n, kernel) if block is None else block
+    if block < 1:
+        raise ValueError(f"block is {block}: expected at least 1")
+    centring = None if statistics is None else Centring(offsets=statistics.offsets, mean=statistics.mean)
+    largest = n * (largest_disparity(image, text) if statistics is None else statistics.largest_disparity)
+    sums = FixedPointSums(n, largest, device)
+    # |x_i - x_mean| is at most twice the largest |x_i|, and a disparity is made of squares.
+    centred = None if centring is None else FixedPointSums(n, 4 * largest, device)
+    with exact_products(device):
+        tiles = tiles_class(kernel)(
+            image, text, precision=precision, block=block, zero_diagonal=zero_diagonal, centring=centring
+        )
+        for rows, columns in share.part(upper_tiles(n, block)):
+            tiles.add(rows, columns, sums, centred)
+    return sums.value(share) * scale, None if centred is None else centred.value(share) * scale
+
+
+def tiles_class(kernel: str) -> type:
+    """``TorchTiles`` or, imported only now, ``TritonTiles``."""
+    if kernel == "torch":
+        return TorchTiles
+    from explorer.alignment.structure.triton_kernel import TritonTiles
+
+    return TritonTiles

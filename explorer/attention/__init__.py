@@ -1,0 +1,1 @@
+"""Where a text is read: attention recorded, its maps and their statistics."""

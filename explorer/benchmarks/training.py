@@ -1,0 +1,275 @@
+"""Fine-tuning samples a second: our loop against the plain diffusers training loop, in interleaved rounds.
+
+Both train the same architecture on the same pairs, resolution, batch size, precision and number of steps, without
+gradient checkpointing or averaging. Ours is compiled only if asked for (``fused``). The time of encoding the pairs once
+is reported beside the figures and not counted: it is paid once for all epochs and all models of a set. Each round warms
+its loop up before it counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.train_extractor import MERGES
+from explorer.training.recipes import SD15, override
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+SPEED_GOAL = 1.3
+LEARNING_RATE = 4e-5
+CONCEPTS = 120
+PLAIN, OURS = "plain diffusers loop", "ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkModel:
+    """A Stable Diffusion with random weights: what it computes takes as long as a trained one."""
+
+    name: str
+    resolution: int
+    unet: dict[str, Any]
+    """Settings of ``UNet2DConditionModel``."""
+    autoencoder: dict[str, Any]
+    """Settings of ``AutoencoderKL``."""
+    text: dict[str, Any]
+    """Settings of ``CLIPTextConfig``."""
+    prediction_type: str
+
+
+def benchmark_models() -> dict[str, BenchmarkModel]:
+    """``iconworld``: the embedded model. ``sd15-quarter``: SD 1.5 with every width a quarter, at 256 instead of 512
+    pixels, so that a CPU can run it; the proportions of U-Net, autoencoder and text encoder stay."""
+    from explorer.checkpoints.architectures import SD15_UNET
+
+    iconworld_unet = {
+        "sample_size": 16, "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 16,
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "only_cross_attention": (True, False, False), "attention_head_dim": 4, "cross_attention_dim": 128,
+    }  # fmt: skip
+    iconworld = BenchmarkModel(
+        name="iconworld",
+        resolution=64,
+        unet=iconworld_unet,
+        autoencoder=_autoencoder((32, 64, 128), layers=1, groups=8, attention=False),
+        text={"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "context": 28},
+        prediction_type="v_prediction",
+    )
+    widths = {"block_out_channels": (80, 160, 320, 320), "cross_attention_dim": 192, "norm_num_groups": 16}
+    quarter = BenchmarkModel(
+        name="sd15-quarter",
+        resolution=256,
+        unet=SD15_UNET | widths | {"sample_size": 32},
+        autoencoder=_autoencoder((32, 64, 128, 128), layers=2, groups=16, attention=True),
+        text={"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 12, "context": 77},
+        prediction_type="epsilon",
+    )
+    return {model.name: model for model in (iconworld, quarter)}
+
+
+def _autoencoder(widths: tuple[int, ...], *, layers: int, groups: int, attention: bool) -> dict[str, Any]:
+    return {
+        "block_out_channels": widths,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "layers_per_block": layers,
+        "latent_channels": 4,
+        "norm_num_groups": groups,
+        "mid_block_add_attention": attention,
+    }
+
+
+def find_model(name: str) -> BenchmarkModel:
+    """The benchmark model called ``name``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    models = benchmark_models()
+    if name not in models:
+        raise ValueError(f"model {name!r} is unknown: expected one of {sorted(models)}")
+    return models[name]
+
+
+def build_pipeline(model: BenchmarkModel, seed: int = 0) -> DiffusionPipeline:
+    """The model as a stock pipeline with random weights and IconWorld's tokenizer."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from explorer.iconworld.grammar import lexicon
+    from explorer.iconworld.tokenizer import build_tokenizer
+    from explorer.iconworld.world import World
+
+    torch.manual_seed(seed)
+    text = dict(model.text)
+    context = text.pop("context")
+    words = dict.fromkeys(lexicon(World(concept_count=CONCEPTS).concepts), 1)
+    tokenizer = build_tokenizer(words, merges=MERGES, context_length=context)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), intermediate_size=4 * text["hidden_size"], max_position_embeddings=context,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **text,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL(**model.autoencoder).eval(),
+        text_encoder=CLIPTextModel(config).eval(),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(**model.unet),
+        scheduler=DDIMScheduler(prediction_type=model.prediction_type, clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def benchmark_training(
+    model: BenchmarkModel,
+    *,
+    batch_size: int = 16,
+    steps: int = 10,
+    warmup: int = 3,
+    rounds: int = 5,
+    pairs: int = 256,
+    precision: str = "no",
+    device: str = "cpu",
+    fused: bool = False,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones, taking turns at going first.
+
+    Args:
+        fused: compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop
+            stays as it is.
+
+    Returns:
+        JSON-serialisable: the settings, samples a second of each loop (median and quartiles), the median and quartiles
+        over rounds of ours / plain, and the seconds of encoding the pairs once.
+
+    Raises:
+        ValueError: for a number below 1, pairs that do not fill whole batches, or a device that this machine lacks.
+    """
+    import torch
+
+    from explorer.checkpoints.placement import check_place
+
+    check_place(device, None)
+    settings = {"batch_size": batch_size, "steps": steps, "warmup": warmup, "rounds": rounds, "pairs": pairs}
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+    if pairs % batch_size:
+        raise ValueError(f"pairs is {pairs}: expected a multiple of batch_size, {batch_size}")
+    seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
+    with tempfile.TemporaryDirectory() as folder:
+        data = _make_pairs(Path(folder) / "pairs", pairs, seed)
+        loops, encoding = _prepare(
+            model, data, Path(folder), batch_size=batch_size, steps=steps, warmup=warmup, precision=precision,
+            device=device, fused=fused, seed=seed,
+        )  # fmt: skip
+        for number in range(rounds):
+            for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
+                seconds[name].append(loops[name]())
+                say(f"round {number + 1}: {name}: {batch_size * steps / seconds[name][-1]:.2f} samples/s")
+    return {
+        "model": asdict(model),
+        **settings,
+        "precision": precision,
+        "device": device,
+        "fused": fused,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "goal": SPEED_GOAL,
+        "samples_per_second": {
+            name: _summary([batch_size * steps / taken for taken in found]) for name, found in seconds.items()
+        },
+        "speedup": _summary([plain / ours for plain, ours in zip(seconds[PLAIN], seconds[OURS], strict=True)]),
+        "encoding_seconds_once": encoding,
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a Markdown table."""
+    model, speedup = report["model"], report["speedup"]
+    lines = [
+        f"{model['name']}, {model['resolution']} x {model['resolution']}, batch {report['batch_size']}, precision "
+        f"{report['precision']}, {report['device']}, {report['threads']} threads, "
+        f"{'ours compiled, ' if report['fused'] else ''}{report['rounds']} interleaved "
+        f"rounds of {report['steps']} steps:",
+        "",
+        "| loop | samples/s (median) | lower quartile | upper quartile |",
+        "|---|---|---|---|",
+    ]
+    for name, found in report["samples_per_second"].items():
+        lines.append(
+            f"| {name} | {found['median']:.2f} | {found['lower_quartile']:.2f} | {found['upper_quartile']:.2f} |"
+        )
+    lines += [
+        "",
+        f"Ours / plain, within a round: {speedup['median']:.2f} "
+        f"[{speedup['lower_quartile']:.2f}, {speedup['upper_quartile']:.2f}]; goal {report['goal']}. Encoding "
+        f"{report['pairs']} pairs once, not counted: {report['encoding_seconds_once']:.1f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def _make_pairs(folder: Path, pairs: int, seed: int) -> PairSet:
+    from explorer.iconworld.world import World, generate_pair_set
+
+    return generate_pair_set(World(concept_count=CONCEPTS), folder, train=pairs, seed=seed)
+
+
+def _prepare(
+    model: BenchmarkModel, data: PairSet, folder: Path, *, batch_size: int, steps: int, warmup: int, precision: str,
+    device: str, fused: bool, seed: int,
+) -> tuple[dict[str, Callable[[], float]], float]:  # fmt: skip
+    """Both loops, each a call that returns the seconds of ``steps`` steps, and the seconds of encoding once."""
+    from explorer.benchmarks.plain_training import PlainTraining
+    from explorer.training.encoded_pairs import encode_pair_set
+    from explorer.training.fine_tune import train_unet
+
+    pipeline = build_pipeline(model, seed)
+    started = time.perf_counter()
+    encoded = encode_pair_set(pipeline, data, model.resolution, folder / "cache", device=device)
+    encoding = time.perf_counter() - started
+    recipe = override(
+        SD15, resolution=model.resolution, batch_size=batch_size, learning_rate=LEARNING_RATE, precision=precision,
+        fused=fused, seed=seed, steps=warmup + steps, log_every=1, checkpoint_every=warmup + steps, ema_decay=0.0,
+        accumulation=1,
+    )  # fmt: skip
+    ours_unet = copy.deepcopy(pipeline.unet)
+    plain = PlainTraining(
+        pipeline.to(device), data, resolution=model.resolution, batch_size=batch_size, learning_rate=LEARNING_RATE,
+        precision=precision, seed=seed,
+    )  # fmt: skip
+
+    def run_plain() -> float:
+        plain.run(warmup)
+        started = time.perf_counter()
+        plain.run(steps)  # reads the loss, and so waits for the GPU
+        return time.perf_counter() - started
+
+    def run_ours() -> float:
+        moments: dict[int, float] = {}
+        with tempfile.TemporaryDirectory(dir=folder) as run:
+            train_unet(
+                ours_unet, pipeline.scheduler, encoded, recipe, Path(run), start="random", device=device,
+                on_step=lambda step, loss: moments.setdefault(step, time.perf_counter()),
+            )  # fmt: skip
+        return moments[warmup + steps] - moments[warmup]
+
+    return {PLAIN: run_plain, OURS: run_ours}, encoding
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return {"median": middle, "lower_quartile": low, "upper_quartile": high}

@@ -1,0 +1,1 @@
+"""What lies at a path, how it is checked, and how it becomes a pipeline."""

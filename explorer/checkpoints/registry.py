@@ -1,0 +1,349 @@
+"""The registry: which checkpoints a folder holds, what they are, and what is wrong with the broken ones.
+
+``scan_checkpoints`` reads JSON and safetensors headers only and imports neither torch nor diffusers, so that
+a page can list checkpoints as it opens. ``validate`` compares every tensor's shape with the model its
+configuration describes, and reads the weights themselves on request. Neither raises for a broken checkpoint:
+``problem`` is one sentence a person understands.
+
+A U-Net alone, a single file and a LoRA stand on a *base*, a pipeline folder that lends what they lack. A manifest
+names it, relative to the folder around: ``manifest.json`` in a folder, ``NAME.manifest.json`` beside a loose file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.checkpoints.base import base_problem
+from explorer.checkpoints.candidates import MANIFEST_KIND, candidates, home_of, manifest_path, own_manifest
+from explorer.checkpoints.contents import (
+    KIND_NAMES,
+    Kind,
+    check_part_texts,
+    component_classes,
+    component_folder,
+    read_contents,
+)
+from explorer.checkpoints.families import (
+    Family,
+    pipeline_family,
+    single_file_parts,
+)
+from explorer.checkpoints.weight_files import WeightError, read_weights
+from explorer.core.bounded_files import printable
+from explorer.core.provenance import (
+    ManifestError,
+    check_files,
+    hash_file,
+    hash_json,
+    write_json,
+)
+
+MAX_POISONED_CONCEPTS = 1_000_000
+MAX_BASE_LENGTH = 4096
+KINDS_ON_A_BASE = ("unet", "single-file", "lora")
+"""Kinds of checkpoint that are no whole pipeline."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One checkpoint, whole or broken."""
+
+    name: str
+    """Path relative to the root scanned, e.g. ``iconworld/benign``; what is not printable, or no UTF-8, is escaped."""
+    folder: Path
+    """Where it lies; a file for a loose single file, LoRA or pickle."""
+    kind: Kind
+    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded), ``pickle`` or
+    ``unreadable``."""
+    family: Family
+    """Architecture: ``sd1``, ``sd2``, ``sdxl``, ``sd3``, ``flux`` or ``unknown``."""
+    base: Path | None
+    """For what is no whole pipeline: the pipeline folder that lends the rest."""
+    manifest: dict[str, Any]
+    """Content of its manifest; empty where there is none."""
+    problem: str | None
+    """Why it cannot be used; None if nothing is known against it."""
+    parameters: int
+    """Parameters of the U-Net or transformer, or of the LoRA itself; 0 if its weights are not readable."""
+    size_bytes: int
+    """Bytes of its own weight files."""
+    files: tuple[Path, ...]
+    """Its own weight files."""
+    hash: str | None
+    """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
+    poisoned_concept_count: int
+    """C_P, the number of poisoned concepts; 0 for a benign model, and where nothing is recorded."""
+    poisoned_concepts: tuple[str, ...]
+    """Names of the poisoned concepts where the manifest gives them."""
+    poison_recorded: bool
+    """Whether its manifest says what poison it was trained on, be it none."""
+
+
+def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
+    """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
+
+    A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
+    ``config.json``, a peft adapter, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles,
+    and files that hold no such model, are listed with the reason why they are refused, and so are folders that cannot
+    be read. Folders whose manifest says that they are something else are left out. Of links to folders, those to a
+    checkpoint are followed.
+
+    Raises:
+        FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder: expected one that holds checkpoints")
+    found = [_read_any(path, root, problem) for path, problem in candidates(root)]
+    return sorted(found, key=lambda checkpoint: (checkpoint.poisoned_concept_count, checkpoint.name))
+
+
+def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | str | None = None) -> Checkpoint:
+    """Read one checkpoint without loading it; what is wrong with it is in ``problem``.
+
+    Args:
+        path: the folder, or a .safetensors file.
+        root: where names start; None takes the last part of the path.
+        base: the pipeline folder to stand on, instead of the one the manifest names.
+    """
+    path = Path(path)
+    manifest, problem = own_manifest(path)
+    config = manifest.get("config")
+    config = config if isinstance(config, dict) else {}
+    contents = read_contents(path)
+    whole = contents.kind == "pipeline"
+    count, concepts, named = 0, (), None
+    try:
+        named = base or _named_base(path, config)
+        count, concepts = poison_in(config)
+    except WeightError as error:
+        problem = problem or str(error)
+    base = None if whole or named is None else Path(named)
+    problem = problem or contents.problem
+    if problem is None and not whole:
+        problem = base_problem(
+            path, base, contents, config.get("prediction_type"), lambda lender: read_checkpoint(lender).problem
+        )
+    family = pipeline_family(base) if contents.family == "unknown" and base is not None else contents.family
+    return Checkpoint(
+        name=_shown_name(path, root),
+        folder=path,
+        kind="hub" if whole and config.get("hub") else contents.kind,
+        family=family,
+        base=base,
+        manifest=manifest,
+        problem=None if problem is None else printable(problem),
+        parameters=contents.parameters,
+        size_bytes=contents.size_bytes,
+        files=contents.files,
+        hash=_recorded_hash(path, contents.files, manifest),
+        poisoned_concept_count=count,
+        poisoned_concepts=concepts,
+        poison_recorded=config.get("poison") is not None,
+    )
+
+
+def validate(
+    checkpoint: Checkpoint,
+    *,
+    recorded: bool = False,
+    thorough: bool = False,
+    known: dict[Path, str | None] | None = None,
+) -> Checkpoint:
+    """The checkpoint with ``problem`` filled in if its weights do not fit its configuration, or it cannot be drawn from
+    as it was trained (see ``noise_schedule``).
+
+    Args:
+        checkpoint: as scanned; one with a problem already is returned as it is.
+        recorded: also compare every file with the SHA-256 that the manifest gives, which takes as long as reading it.
+        thorough: the same, and read every weight, its own and those of its base (none may be NaN or infinite), draw
+            the smallest picture (see :func:`~explorer.checkpoints.trial.try_drawing`), and fill in ``hash``.
+        known: what is wrong with whole pipelines by resolved folder, of one run over many checkpoints: a base is then
+            read once for all that stand on it. Filled in.
+    """
+    from explorer.checkpoints.noise_schedule import check_file_noise, check_noise
+    from explorer.checkpoints.trial import try_drawing
+    from explorer.checkpoints.weight_checks import check_component, check_finite, check_single_file
+
+    if checkpoint.problem is not None:
+        return checkpoint
+    try:
+        if checkpoint.kind == "single-file":
+            shapes = read_contents(checkpoint.folder).headers["file"].shapes
+            check_part_texts(checkpoint.base)
+            check_single_file(shapes, checkpoint.base, component_classes(checkpoint.base))
+        elif checkpoint.kind != "lora":
+            if checkpoint.base is None:
+                check_part_texts(checkpoint.folder)
+            for component, class_name in component_classes(checkpoint.folder).items():
+                check_component(component_folder(checkpoint.folder, component), class_name)
+        check_noise(checkpoint.base or checkpoint.folder)
+        if checkpoint.kind in ("single-file", "lora"):
+            check_file_noise(checkpoint.files[0], checkpoint.base)
+        if thorough:
+            check_finite(checkpoint.files)
+        if thorough or recorded:
+            check_recorded_files(checkpoint)
+        if thorough:
+            _check_lent(checkpoint, {} if known is None else known)
+            try_drawing(checkpoint)
+    except (WeightError, ManifestError, OSError) as error:
+        checkpoint = replace(checkpoint, problem=printable(str(error)))
+    if thorough and known is not None and checkpoint.base is None:
+        known[checkpoint.folder.resolve()] = checkpoint.problem
+    if checkpoint.problem is not None:
+        return checkpoint
+    return replace(checkpoint, hash=weights_hash(checkpoint)) if thorough else checkpoint
+
+
+def check_recorded_files(checkpoint: Checkpoint) -> None:
+    """Compare what is loaded of a checkpoint with the SHA-256 that its manifest gives; its model card may be edited.
+
+    Raises:
+        ManifestError: naming the first file that is missing or changed.
+    """
+    listed = checkpoint.manifest.get("files")
+    names = [name for name in listed if not name.endswith(".md")] if isinstance(listed, dict) else None
+    check_files(home_of(checkpoint.folder), checkpoint.manifest, names)
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of the checkpoint's own weight files: of the file itself, or of the JSON of all names and hashes.
+
+    Raises:
+        ValueError: if it has no readable weights.
+    """
+    if not checkpoint.files:
+        raise ValueError(f"checkpoint {checkpoint.name} has no readable weights to hash")
+    home = home_of(checkpoint.folder)
+    return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
+
+
+def set_base(path: Path | str, base: Path | str) -> Checkpoint:
+    """Write down in a checkpoint's manifest which pipeline folder it stands on; whatever else is in there stays.
+
+    Args:
+        path: what stands on a base: the folder of a U-Net alone, a single file or a LoRA.
+        base: the pipeline folder.
+
+    Returns:
+        The checkpoint as the registry now sees it.
+
+    Raises:
+        ValueError: naming why it cannot stand on that base or its manifest cannot be written; then nothing changes.
+    """
+    path, base = Path(os.path.abspath(path)), Path(base)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: expected a checkpoint folder or a .safetensors file")
+    found = read_checkpoint(path, base=base)
+    if found.kind == "unreadable":
+        raise ValueError(found.problem)
+    if found.kind not in KINDS_ON_A_BASE:
+        raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
+    problem = validate(found).problem
+    if problem is None and found.kind != "single-file":  # which may stand on a base without weights
+        problem = validate(read_checkpoint(base)).problem
+    config = found.manifest.get("config") or {}
+    if problem is None and not isinstance(config, dict):
+        problem = f"config in its manifest is {config!r}, expected an object"
+    if problem is not None:
+        raise ValueError(f"{path.name} cannot stand on {base.name}: {problem}")
+    named = _name_of_base(path, base)
+    if printable(named, MAX_BASE_LENGTH) != named:
+        raise ValueError(f"{printable(named)} cannot be written into a manifest: expected a printable path")
+    return write_down(found, {"base": named})
+
+
+def write_down(found: Checkpoint, changes: dict[str, Any]) -> Checkpoint:
+    """Change entries of ``config`` in a checkpoint's manifest, which is made if need be."""
+    config, place = found.manifest.get("config") or {}, manifest_path(found.folder)
+    try:
+        write_json(place, {"kind": MANIFEST_KIND, **found.manifest, "config": config | changes})
+    except OSError as error:
+        raise ValueError(f"{place} cannot be written: {error.strerror}") from error
+    return read_checkpoint(found.folder)
+
+
+def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
+    """Read what the base lends: to a single file the parts it lacks; a U-Net or a LoRA needs the whole base sound."""
+    from explorer.checkpoints.weight_checks import check_finite
+
+    if checkpoint.base is None:
+        return
+    if checkpoint.kind == "single-file":
+        own = single_file_parts(read_contents(checkpoint.folder).headers["file"].shapes)
+        lent = [part for part in component_classes(checkpoint.base) if part not in own]
+        try:
+            check_finite(path for part in lent for path in read_weights(checkpoint.base / part).files)
+            return
+        except WeightError as error:
+            problem = str(error)
+    else:
+        place = checkpoint.base.resolve()
+        if place not in known:
+            known[place] = validate(read_checkpoint(checkpoint.base), thorough=True).problem
+        problem = known[place]
+    if problem is not None:
+        raise WeightError(f"its base pipeline {checkpoint.base.name} is broken: {problem}")
+
+
+def _read_any(path: Path, root: Path, problem: str | None) -> Checkpoint:
+    """As :func:`read_checkpoint`; ``problem``, where there is one, is why it is not looked into."""
+    found = read_checkpoint(path, root=root)
+    return found if problem is None else replace(found, kind="unreadable", problem=problem)
+
+
+def _shown_name(path: Path, root: Path | None) -> str:
+    name = path.relative_to(root).as_posix() if root is not None and path != root else path.name
+    # A backslash in a name is doubled, so that no two folders are shown under one name.
+    return printable(name.replace("\\", "\\\\"), MAX_BASE_LENGTH)
+
+
+def _named_base(path: Path, config: dict[str, Any]) -> Path | None:
+    """The base that a manifest names."""
+    named = config.get("base")
+    if not named:
+        return None
+    if not isinstance(named, str) or len(named) > MAX_BASE_LENGTH or "\0" in named:
+        raise WeightError(f"its manifest says {printable(str(named), 100)} as its base: expected the path of a folder")
+    return path.parent / named
+
+
+def _name_of_base(path: Path, base: Path) -> str:
+    """Relative to the folder around, so that both can be moved together; absolute where a link leads elsewhere."""
+    relative = Path(os.path.relpath(base, path.parent))
+    there = path.parent / relative
+    return relative.as_posix() if there.is_dir() and there.samefile(base) else os.path.abspath(base)
+
+
+def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]) -> str | None:
+    """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
+    recorded = manifest.get("files")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    hashes = {name: recorded.get(name) for name in (file.relative_to(home_of(path)).as_posix() for file in files)}
+    if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
+        return None
+    return _joint_hash(hashes)
+
+
+def _joint_hash(hashes: dict[str, str]) -> str:
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
+
+
+def poison_in(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """C_P and the poisoned concepts' names from a manifest's ``config["poison"]``."""
+    poison = config.get("poison") or {}
+    concepts = poison.get("concepts", 0) if isinstance(poison, dict) else poison
+    if isinstance(concepts, list):
+        return len(concepts), tuple(printable(str(name)) for name in concepts)
+    if type(concepts) is not int or not 0 <= concepts <= MAX_POISONED_CONCEPTS:
+        raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
+    names = poison.get("targets", {}) if isinstance(poison, dict) else ()
+    if not isinstance(names, dict | list | tuple):
+        raise WeightError(f"its manifest says {names!r} as targets of the poison: expected an object or a list")
+    return concepts, tuple(printable(str(name)) for name in names)

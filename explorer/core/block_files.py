@@ -1,0 +1,126 @@
+"""Large arrays as files of a few hundred rows each: filled by several processes, resumable, read memory-mapped.
+
+A block is written whole and then renamed, so a block that exists is finished, and a cut-off run goes on at the first
+block that does not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest, replacing, write_manifest
+from explorer.core.workers import PATIENCE_HOURS
+
+KIND = "encoded"
+BLOCK_ROWS = 256
+WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockFiles:
+    """Arrays ``names``, fp16, of ``rows`` rows each, made from what ``config`` says and kept under ``root``."""
+
+    root: Path
+    config: dict[str, Any]
+    """Everything that decides the values; the folder is named by its hash."""
+    names: tuple[str, ...]
+    rows: int
+
+    @property
+    def key(self) -> str:
+        """Names the content: 16 hex digits."""
+        return hash_json({"config": self.config, "rows": self.rows, "block_rows": BLOCK_ROWS})[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the blocks lie."""
+        return self.root / self.key
+
+    def path(self, name: str, block: int) -> Path:
+        """The file of one block of one array."""
+        return self.folder / f"{name}-{block:05d}.npy"
+
+    def blocks(self) -> range:
+        """Numbers of all blocks."""
+        return range(-(-self.rows // BLOCK_ROWS))
+
+    def fill(self, encode: Callable[[range], dict[str, np.ndarray]], *, rank: int = 0, processes: int = 1) -> None:
+        """Make what is missing; returns when everything is there, in every process.
+
+        Args:
+            encode: the arrays of a range of rows, by name.
+            rank: this process makes the blocks ``rank, rank + processes, ...``; the first writes the manifest.
+
+        Raises:
+            ValueError: naming an array with values that fp16 cannot hold, or if what other processes make does not
+                appear within ``PATIENCE_HOURS``.
+        """
+        if (self.folder / MANIFEST_NAME).is_file():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for block in self.blocks()[rank::processes]:
+            if not self._is_there(block):
+                rows = range(block * BLOCK_ROWS, min(self.rows, (block + 1) * BLOCK_ROWS))
+                self._write(block, encode(rows))
+        # By files rather than by a barrier, whose time limit an hour of encoding would exceed.
+        if rank == 0:
+            self._wait(lambda: all(self._is_there(block) for block in self.blocks()))
+            files = [self.path(name, block).name for name in self.names for block in self.blocks()]
+            write_manifest(self.folder, kind=KIND, config=self.config, seed=None, files=files)
+        self._wait((self.folder / MANIFEST_NAME).is_file)
+
+    def open(self) -> dict[str, BlockArray]:
+        """The filled arrays by name, memory-mapped.
+
+        Raises:
+            ManifestError: if they were never filled.
+        """
+        read_manifest(self.folder, kind=KIND)
+        return {
+            name: BlockArray([np.load(self.path(name, block), mmap_mode="r", allow_pickle=False)
+                              for block in self.blocks()])
+            for name in self.names
+        }  # fmt: skip
+
+    def _wait(self, finished: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_HOURS * 3600
+        while not finished():
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"{self.folder} lacks files of other processes after {PATIENCE_HOURS} hours: expected a cache "
+                    "folder on storage that all machines share"
+                )
+            time.sleep(WAIT_SECONDS)
+
+    def _is_there(self, block: int) -> bool:
+        return all(self.path(name, block).is_file() for name in self.names)
+
+    def _write(self, block: int, arrays: dict[str, np.ndarray]) -> None:
+        for name in self.names:
+            with np.errstate(over="ignore"):  # reported below, by name
+                stored = arrays[name].astype(np.float16)
+            if not np.isfinite(stored).all():
+                raise ValueError(f"{name} has values beyond fp16 or NaN in rows {block * BLOCK_ROWS} and after")
+            path = self.path(name, block)
+            with replacing(path) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, stored, allow_pickle=False)
+
+
+class BlockArray:
+    """Rows of memory-mapped blocks, picked by number."""
+
+    def __init__(self, blocks: list[np.ndarray]) -> None:
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return BLOCK_ROWS * (len(self.blocks) - 1) + len(self.blocks[-1])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """fp16 ``[n, ...]`` for int ``[n]``."""
+        return np.stack([self.blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])

@@ -1,1 +1,0 @@
-"""Pair sets: IconWorld, CIFAR-10, poisoning."""

@@ -1,0 +1,1 @@
+"""Universal extractors, cached features, embedding stores."""

@@ -1,0 +1,287 @@
+"""Row-aligned embeddings on disk in clip-retrieval's layout, in which LAION publishes its own.
+
+``img_emb/img_emb_0000.npy``, ``text_emb/text_emb_0000.npy`` and ``metadata/metadata_0000.parquet`` hold the same pairs
+in the same order (https://github.com/rom1504/clip-retrieval). Existing folders are read as they are, memory-mapped;
+nothing is computed again. The metadata may be missing: AD needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+    import torch
+
+KIND = "embedding-store"
+PLAN_NAME = "extraction.json"
+"""What an extraction was begun with; without a manifest beside it, the store is unfinished."""
+FOLDERS = {
+    "image": (("img_emb", "images"), r"img_emb_(\d+)\.npy"),
+    "text": (("text_emb", "texts"), r"text_emb_(\d+)\.npy"),
+    "metadata": (("metadata", "*-metadata"), r"metadata_(\d+)(?:\.snappy)?\.parquet"),
+}
+"""Part -> names of its folder (LAION-400M and LAION-5B have their own) and of its files."""
+DTYPES = (np.float16, np.float32)
+
+
+class EmbeddingRows:
+    """The partitions of one modality as one array ``[N, d]`` that stays on disk."""
+
+    def __init__(self, partitions: list[np.ndarray]) -> None:
+        """``partitions`` are memory-mapped arrays ``[n, d]`` of one width."""
+        self._partitions = partitions
+        self._ends = np.cumsum([len(part) for part in partitions])
+        self.shape = (int(self._ends[-1]), partitions[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, rows: slice | np.ndarray = slice(None)) -> torch.Tensor:
+        """Rows as float32 ``[n, d]`` of unit length; stored lengths are off by fp16's rounding, or not 1 at all.
+
+        A row of zeros stays one, and NaN stays NaN: ``alignment_difficulty`` refuses both by their row numbers.
+
+        Raises:
+            IndexError: on a row outside ``0..N-1``.
+        """
+        import torch
+        from torch.nn import functional
+
+        return functional.normalize(torch.from_numpy(self.stored(rows)).float(), dim=-1)
+
+    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Rows as they are stored, ``[n, d]``, copied from disk; each partition is read once, in the order it lies in.
+
+        Raises:
+            IndexError: on a row outside ``0..N-1``.
+        """
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        numbers = np.asarray(rows, dtype=np.int64)
+        outside = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(outside):
+            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
+        order = np.argsort(numbers, kind="stable")
+        ascending = numbers[order]
+        found = np.empty((len(numbers), self.shape[1]), np.result_type(*self._partitions))
+        first = 0
+        while first < len(ascending):
+            index = np.searchsorted(self._ends, ascending[first], side="right")
+            end = np.searchsorted(ascending, self._ends[index])
+            part = self._partitions[index]
+            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
+            first = end
+        return found
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """All rows in order, ``size`` at a time, as :meth:`read` gives them."""
+        if size < 1:
+            raise ValueError(f"size is {size}: expected at least 1")
+        for first in range(0, len(self), size):
+            yield self.read(slice(first, first + size))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbeddingStore:
+    """Image and text embeddings of N pairs, with their metadata."""
+
+    folder: Path
+    """Where the three folders lie."""
+    image: EmbeddingRows
+    """``[N, d]`` image embeddings."""
+    text: EmbeddingRows
+    """``[N, d]`` text embeddings; row i belongs to row i of ``image``."""
+    metadata_files: tuple[Path, ...]
+    """The metadata's partitions, in order; empty for a store without metadata."""
+    manifest: dict[str, Any] | None
+    """How the store was made; None for one that was not made here."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def metadata(self, columns: list[str] | None = None) -> pandas.DataFrame:
+        """The metadata of all N pairs, in row order; ``columns`` restricts what is read.
+
+        Raises:
+            ValueError: if the store has none.
+        """
+        import pandas
+
+        if not self.metadata_files:
+            raise ValueError(f"{self.folder} has no metadata: expected {', '.join(FOLDERS['metadata'][0])} in it")
+        return pandas.concat([pandas.read_parquet(path, columns=columns) for path in self.metadata_files],
+                             ignore_index=True)  # fmt: skip
+
+    def metadata_columns(self) -> list[str]:
+        """Names of the metadata's columns, by its first file; none without metadata."""
+        from pyarrow import parquet
+
+        if not self.metadata_files:
+            return []
+        return parquet.read_schema(self.metadata_files[0]).names
+
+    def column(self, name: str) -> Iterator[list[Any]]:
+        """One column of the metadata, a partition at a time.
+
+        Raises:
+            ValueError: naming the file that lacks it.
+        """
+        from pyarrow import parquet
+
+        if not self.metadata_files:
+            raise ValueError(f"{self.folder} has no metadata: expected {name!r} in it")
+        for path in self.metadata_files:
+            names = parquet.read_schema(path).names
+            if name not in names:
+                raise ValueError(f"{path} has the columns {', '.join(names)}: expected {name!r}, too")
+            yield parquet.read_table(path, columns=[name])[name].to_pylist()
+
+    def verify(self) -> None:
+        """Check every file of a store that was made here against its recorded SHA-256.
+
+        Raises:
+            ManifestError: naming the first file that is missing or changed, or if there is no manifest.
+        """
+        check_files(self.folder, read_manifest(self.folder, kind=KIND))
+        for number in range(self.manifest["counts"]["partitions"]):
+            check_files(self.folder, json.loads(receipt_path(self.folder, number).read_text(encoding="utf-8")))
+
+    @staticmethod
+    def open(folder: Path | str) -> EmbeddingStore:
+        """Open a store of ours, of clip-retrieval's, or of LAION's; embeddings stay on disk until read.
+
+        Raises:
+            FileNotFoundError: if ``folder`` lacks image or text embeddings.
+            ValueError: if the store is unfinished, or naming the partition whose parts do not match.
+        """
+        folder = Path(folder)
+        manifest = None
+        if (folder / MANIFEST_NAME).is_file():
+            manifest = read_manifest(folder, kind=KIND)
+        elif (folder / PLAN_NAME).is_file():
+            raise ManifestError(f"{folder} is unfinished: run the same extraction again to complete it")
+        files = {part: _partition_files(folder, part) for part in FOLDERS}
+        numbers = sorted(set().union(*files.values()))
+        for part, found in files.items():
+            if part == "metadata" and not found:
+                continue
+            missing = [number for number in numbers if number not in found]
+            if missing:
+                raise ValueError(f"{folder}: partition {missing[0]} has no {part}: expected {', '.join(FOLDERS)}")
+        arrays = {part: [_memory_mapped(files[part][number]) for number in numbers] for part in ("image", "text")}
+        _check_rows(folder, numbers, arrays, files["metadata"])
+        return EmbeddingStore(
+            folder=folder,
+            image=EmbeddingRows(arrays["image"]),
+            text=EmbeddingRows(arrays["text"]),
+            metadata_files=tuple(files["metadata"][number] for number in numbers if files["metadata"]),
+            manifest=manifest,
+        )
+
+
+def partition_paths(folder: Path, number: int) -> dict[str, Path]:
+    """Where the parts of a partition that is written here lie."""
+    return {
+        "image": folder / "img_emb" / f"img_emb_{number:04d}.npy",
+        "text": folder / "text_emb" / f"text_emb_{number:04d}.npy",
+        "metadata": folder / "metadata" / f"metadata_{number:04d}.parquet",
+    }
+
+
+def receipt_path(folder: Path, number: int) -> Path:
+    """Where the receipt of a finished partition lies: its counts and the hashes of its files."""
+    return folder / "receipts" / f"receipt_{number:04d}.json"
+
+
+def write_partition(
+    folder: Path, number: int, *, image: np.ndarray, text: np.ndarray, metadata: pyarrow.Table
+) -> dict[str, str]:
+    """Write one partition, each file by atomic rename; returns their SHA-256 by path relative to ``folder``.
+
+    Args:
+        image: float16 ``[n, d]``; row i belongs to row i of ``text`` and of ``metadata``.
+
+    Raises:
+        ValueError: if the three do not have the same number of rows.
+    """
+    from pyarrow import parquet
+
+    if not len(image) == len(text) == metadata.num_rows:
+        raise ValueError(f"image, text, metadata have {len(image)}, {len(text)}, {metadata.num_rows} rows: not equal")
+    hashes = {}
+    for part, path in partition_paths(folder, number).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, alone=True) as temporary:
+            if part == "metadata":
+                parquet.write_table(metadata, temporary)
+            else:
+                with open(temporary, "wb") as stream:
+                    np.save(stream, image if part == "image" else text, allow_pickle=False)
+        hashes[path.relative_to(folder).as_posix()] = hash_file(path)
+    return hashes
+
+
+def _partition_files(folder: Path, part: str) -> dict[int, Path]:
+    """Partition number -> file of one part; empty for metadata that is not there."""
+    names, pattern = FOLDERS[part]
+    folders = [found for name in names for found in sorted(folder.glob(name)) if found.is_dir()]
+    found: dict[int, Path] = {}
+    for place in folders:
+        for path in sorted(place.iterdir()):
+            match = re.fullmatch(pattern, path.name)
+            if match is None:
+                continue
+            number = int(match[1])
+            if number in found:
+                raise ValueError(f"partition {number} is both {found[number]} and {path}: expected one of them")
+            found[number] = path
+    if not found and part != "metadata":
+        expected = " or ".join(f"{name}/{pattern}" for name in names)
+        raise FileNotFoundError(f"{folder} is no embedding store: it has no {part} ({expected})")
+    return found
+
+
+def _memory_mapped(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is no readable .npy file: {error}") from error
+    if array.ndim != 2 or array.dtype not in DTYPES:
+        raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected float16 or float32 [n, d]")
+    return array
+
+
+def _check_rows(
+    folder: Path, numbers: list[int], arrays: dict[str, list[np.ndarray]], metadata: dict[int, Path]
+) -> None:
+    """Refuse partitions whose parts have different numbers of rows, or another width than the first."""
+    from pyarrow import ArrowException, parquet
+
+    width = arrays["image"][0].shape[1]
+    for index, number in enumerate(numbers):
+        image, text = arrays["image"][index], arrays["text"][index]
+        try:
+            rows = parquet.read_metadata(metadata[number]).num_rows if metadata else len(image)
+        except (ArrowException, OSError) as error:
+            raise ValueError(f"{metadata[number]} is no readable parquet file: {error}") from error
+        if not len(image) == len(text) == rows:
+            raise ValueError(
+                f"{folder}: partition {number} has {len(image)} image embeddings, {len(text)} text embeddings and "
+                f"{rows} rows of metadata: expected the same number of each"
+            )
+        if image.shape[1] != width or text.shape[1] != width:
+            raise ValueError(
+                f"{folder}: partition {number} has widths {image.shape[1]} (image) and {text.shape[1]} (text): "
+                f"expected {width} as in partition {numbers[0]}"
+            )

@@ -1,0 +1,317 @@
+"""What the models draw: "a photo of C" for every concept, over several seeds, judged by the universal extractor.
+
+After Ding et al. (2024), section 5.1, with two changes that a world of icons asks for: accuracy is the extractor's
+top-1 over all concepts, and utility asks for that *and* a CLIP similarity above tau, because no aesthetics predictor
+knows icons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from explorer.attention.statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
+from explorer.attention.unet import capture_attention
+from explorer.attention.words import word_selection
+from explorer.checkpoints.families import TRANSFORMER_FAMILIES
+from explorer.checkpoints.joint_pipelines import text_ranges
+from explorer.core.intervals import t_interval
+from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.known_masks import known_mask_mass
+from explorer.iconworld.grammar import photo_of, with_article
+from explorer.iconworld.world import World
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+UTILITY = "share of pictures whose CLIP similarity is above tau and whose top-1 concept is the prompt's"
+TAU_QUANTILE = 0.10
+PAIRED_PROMPTS = 12
+LATE_SHARE = 1 / 3
+"""The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
+NO_ATTENTION = 1e-12
+"""Below fp16's smallest number: added to maps, it gives a word that is read nowhere a constant map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How every model is asked."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Pictures per concept; a seed's noise is the same for every concept and model."""
+    steps: int = 20
+    """DDIM steps."""
+    guidance_scale: float = 4.0
+    batch_size: int = 40
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 2:
+            raise ValueError(f"seeds are {self.seeds}: expected at least two, for an interval")
+
+
+@dataclass(kw_only=True)
+class ModelSample:
+    """What one model drew; every array is ``[seeds, concepts]``."""
+
+    name: str
+    poisoned_concepts: tuple[str, ...]
+    correct: np.ndarray
+    """bool: the top-1 concept is the prompt's."""
+    similarity: np.ndarray
+    """CLIP similarity to the prompt, in [-1, 1]."""
+    scatter: np.ndarray
+    """Normalised entropy of the concept word's map, in [0, 1]."""
+    contiguity: np.ndarray
+    """Geary's C of the concept word's map: near 0 is one smooth blob, 1 is noise."""
+    late_contiguity: np.ndarray
+    """The same over the last steps alone (``LATE_SHARE``)."""
+    word_mass: np.ndarray
+    """Attention that the concept word receives, averaged over the positions, in [0, 1]."""
+    late_word_mass: np.ndarray
+    """The same over the last steps alone."""
+    word_overlap: np.ndarray
+    """``[seeds, paired prompts]``: cosine between the maps of a prompt's two concepts, in [0, 1]."""
+    mask_mass: np.ndarray
+    """Share of the concept word's attention on the object of a painted scene, in [0, 1]."""
+    mask_area: np.ndarray
+    """The object's share of the picture: what a uniform map would score."""
+    alignment_difficulty: dict[str, Any] | None = None
+    weights: str | None = None
+    """SHA-256 of the checkpoint's own weights."""
+    attention_layers: tuple[str, ...] = ()
+    """The attention modules whose mean the maps are."""
+    images: np.ndarray | None = field(default=None, repr=False)
+    """uint8 ``[concepts, H, W, 3]`` of the first seed."""
+
+
+def sample_model(
+    name: str,
+    pipeline: DiffusionPipeline,
+    poisoned_concepts: tuple[str, ...],
+    judge: ConceptJudge,
+    world: World,
+    config: EvaluationConfig,
+    say: Callable[[str], None] = lambda line: None,
+) -> ModelSample:
+    """Draw and judge every concept with every seed."""
+    concepts = world.concepts
+    prompts = [photo_of(concept) for concept in concepts]
+    pairs = paired_prompts(world)
+    shape = (len(config.seeds), len(concepts))
+    sample = ModelSample(
+        name=name, poisoned_concepts=poisoned_concepts, correct=np.zeros(shape, bool),
+        word_overlap=np.zeros((len(config.seeds), len(pairs))),
+        **{quantity: np.zeros(shape) for quantity in (
+            "similarity", "scatter", "contiguity", "late_contiguity", "word_mass", "late_word_mass", "mask_mass",
+            "mask_area",
+        )},
+    )  # fmt: skip
+    for row, seed in enumerate(config.seeds):
+        drawing = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config)
+        seen = judge.extractor.encode_images(drawing.images) @ judge.concept_features.T
+        sample.correct[row] = (seen.argmax(dim=1) == torch.arange(len(concepts))).numpy()
+        sample.similarity[row] = seen.diagonal().numpy()
+        maps, late = drawing.maps[:, 0], drawing.late_maps[:, 0]
+        sample.scatter[row] = scatter(maps).numpy()
+        sample.contiguity[row] = contiguity_ratio(maps).numpy()
+        sample.late_contiguity[row] = contiguity_ratio(late + NO_ATTENTION).numpy()
+        sample.word_mass[row], sample.late_word_mass[row] = column_mass(maps).numpy(), column_mass(late).numpy()
+        paired = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
+        sample.word_overlap[row] = cosine_overlap(paired.maps)[:, 0, 1].numpy()
+        sample.mask_mass[row], sample.mask_area[row] = known_mask_mass(pipeline, world, seed)
+        if sample.images is None:
+            sample.images, sample.attention_layers = drawing.images, drawing.layers
+        shown = f"top-1 {sample.correct[row].mean():.3f}, similarity {sample.similarity[row].mean():.3f}"
+        say(f"{name}: seed {seed}: {shown}")
+    return sample
+
+
+def paired_prompts(world: World) -> list[tuple[str, tuple[str, str]]]:
+    """Prompts about two concepts that no poison targets: ``(prompt, (first, second))``."""
+    others = [*world.other_frequent, *world.less_popular_pool]
+    couples = list(zip(others[0::2], others[1::2], strict=False))[:PAIRED_PROMPTS]
+    return [(f"a photo of {with_article(a)} left of {with_article(b)}", (a, b)) for a, b in couples]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Pictures of some prompts and the maps of their words."""
+
+    images: np.ndarray
+    """uint8 ``[n, H, W, 3]``."""
+    maps: torch.Tensor
+    """``[n, words, h, w]`` attention probabilities, means over all steps."""
+    late_maps: torch.Tensor
+    """The same over the last steps alone (``LATE_SHARE``, at least one)."""
+    layers: tuple[str, ...]
+    """The attention modules whose mean the maps are."""
+
+
+@torch.no_grad()
+def draw(
+    pipeline: DiffusionPipeline,
+    prompts: list[str],
+    words: list[tuple[str, ...]],
+    seed: int,
+    config: EvaluationConfig,
+) -> Drawing:
+    """Draw every prompt, as many words named for each.
+
+    Every prompt starts from the same noise, that of ``seed``.
+    """
+    side = pipeline.unet.config.sample_size
+    noise = torch.randn(1, pipeline.unet.config.in_channels, side, side, generator=torch.Generator().manual_seed(seed))
+    late = slice(config.steps - max(1, round(LATE_SHARE * config.steps)), config.steps)
+    images, maps, late_maps = [], [], []
+    for start in range(0, len(prompts), config.batch_size):
+        part = prompts[start : start + config.batch_size]
+        selection = torch.stack(
+            [word_selection(text_ranges(pipeline), prompt, named)
+             for prompt, named in zip(part, words[start : start + config.batch_size], strict=True)]
+        )  # fmt: skip
+        with capture_attention(
+            pipeline.unet, selection, batch=len(part), guidance=config.guidance_scale > 1, steps=config.steps
+        ) as capture:  # fmt: skip
+            drawn = pipeline(
+                part, num_inference_steps=config.steps, guidance_scale=config.guidance_scale, output_type="np",
+                latents=noise.repeat(len(part), 1, 1, 1).to(pipeline.unet.dtype),
+            ).images  # fmt: skip
+        cube = capture.cube()
+        maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
+        late_maps += [cube.maps(image=row, step=late)[:-1] for row in range(len(part))]
+        images.append((drawn * 255).round().astype(np.uint8))
+    layers = tuple(name for name, size in cube.layers.items() if size == cube.default_resolution)
+    return Drawing(
+        images=np.concatenate(images), maps=torch.stack(maps), late_maps=torch.stack(late_maps), layers=layers
+    )
+
+
+def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig) -> dict[str, Any]:
+    """The evaluation as JSON: every share with its 95 % t-interval over seeds.
+
+    Args:
+        samples: the benign control first.
+
+    Raises:
+        ValueError: if the first model is poisoned: tau belongs to the benign control.
+    """
+    if samples[0].poisoned_concepts:
+        raise ValueError(f"the first model is {samples[0].name!r}: expected the benign control, which tau belongs to")
+    tau = float(np.quantile(samples[0].similarity, TAU_QUANTILE))
+    ever_poisoned = {concept for sample in samples for concept in sample.poisoned_concepts}
+    return {
+        "prompt": "a photo of C",
+        "seeds": list(config.seeds),
+        "steps": config.steps,
+        "guidance_scale": config.guidance_scale,
+        "tau": tau,
+        "utility_definition": UTILITY,
+        "world": world.config(),
+        "concepts": [
+            {"concept": concept, "group": world.group(concept), "poisoned_from": _poisoned_from(concept, samples)}
+            for concept in world.concepts
+        ],
+        "models": [_summary(sample, world, ever_poisoned, tau) for sample in samples],
+    }
+
+
+def _poisoned_from(concept: str, samples: list[ModelSample]) -> int | None:
+    counts = [len(sample.poisoned_concepts) for sample in samples if concept in sample.poisoned_concepts]
+    return min(counts, default=None)
+
+
+def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: float) -> dict[str, Any]:
+    pool = set(world.frequent_pool)
+    groups = {
+        "all": np.ones(len(world.concepts), bool),
+        "pool": np.array([concept in pool for concept in world.concepts]),
+        "unpoisoned": np.array([concept not in ever_poisoned | pool for concept in world.concepts]),
+        "poisoned": np.array([concept in sample.poisoned_concepts for concept in world.concepts]),
+    }
+    useful = sample.correct & (sample.similarity > tau)
+    measured = {
+        "accuracy": sample.correct,
+        "utility": useful,
+        "clip_similarity": sample.similarity,
+        "scatter": sample.scatter,
+        "contiguity": sample.contiguity,
+        "late_contiguity": sample.late_contiguity,
+        "word_mass": sample.word_mass,
+        "late_word_mass": sample.late_word_mass,
+        "mask_mass": sample.mask_mass,
+        "mask_area": sample.mask_area,
+    }
+    return {
+        "name": sample.name,
+        "weights": sample.weights,
+        "attention_layers": list(sample.attention_layers),
+        "poisoned_concept_count": len(sample.poisoned_concepts),
+        "poisoned_concepts": list(sample.poisoned_concepts),
+        "alignment_difficulty": sample.alignment_difficulty,
+        **{
+            quantity: {group: _interval(values[:, member]) for group, member in groups.items()}
+            for quantity, values in measured.items()
+        },
+        "word_overlap": _interval(sample.word_overlap),
+        "per_concept": dict(zip(world.concepts, sample.correct.mean(axis=0).round(3).tolist(), strict=True)),
+        "similarity_per_concept": dict(
+            zip(world.concepts, sample.similarity.mean(axis=0).round(4).tolist(), strict=True)
+        ),
+    }
+
+
+def _interval(values: np.ndarray) -> dict[str, float] | None:
+    """Mean over the columns, with its t-interval over the rows (seeds)."""
+    if values.shape[1] == 0:
+        return None
+    estimate = t_interval(values.astype(float).mean(axis=1))
+    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def evaluate(
+    checkpoints: list[Any],
+    extractor_folder: Path,
+    world: World,
+    config: EvaluationConfig,
+    *,
+    sets: dict[str, Path],
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[dict[str, Any], list[ModelSample]]:
+    """Evaluate checkpoints, benign control first, with the AD of each one's pair set where it is at hand.
+
+    Args:
+        sets: pair-set folder of each checkpoint by name; a checkpoint without one has no AD in the result.
+    """
+    from explorer.alignment.pair_sets import measure
+    from explorer.checkpoints.joint_pipelines import require_one_text_encoder
+    from explorer.checkpoints.pipelines import load_pipeline, noise_of
+    from explorer.checkpoints.registry import weights_hash
+
+    for checkpoint in checkpoints:
+        if checkpoint.family in TRANSFORMER_FAMILIES:
+            continue  # refused below, by what it is
+        try:
+            noise_of(checkpoint)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
+    judge = ConceptJudge.load(extractor_folder, world.concepts)
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
+    samples = []
+    for checkpoint in ordered:
+        pipeline = load_pipeline(checkpoint)
+        require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
+        pipeline.set_progress_bar_config(disable=True)
+        sample = sample_model(
+            checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, say
+        )  # fmt: skip
+        sample.weights = weights_hash(checkpoint)
+        if checkpoint.name in sets:
+            measured = measure(sets[checkpoint.name], judge.extractor)
+            sample.alignment_difficulty = measured.report()
+        samples.append(sample)
+    return summarise(samples, world, config), samples

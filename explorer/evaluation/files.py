@@ -1,0 +1,156 @@
+"""Evaluate a folder of checkpoints and write ``evaluation.json`` and a contact sheet to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import code_version, write_json
+from explorer.evaluation.evaluate import EvaluationConfig, ModelSample, evaluate
+from explorer.iconworld.world import World
+from explorer.pairs.pair_set import PairSet
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+
+EVALUATION_NAME = "evaluation.json"
+SHEET_NAME = "contact-sheet.png"
+BASE = "base"
+SHEET_CONCEPTS = 20
+GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
+"""What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
+may name it."""
+
+
+def evaluate_folder(
+    checkpoints: Path,
+    sets: Path | None,
+    output: Path,
+    config: EvaluationConfig,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Evaluate the benign control and every poisoned model under ``checkpoints``.
+
+    The base, from which all of them were fine-tuned, is left out: the control has had the same steps as the others.
+
+    Args:
+        sets: folder of the pair sets, one per model, named like it; None measures no AD.
+        say: called with a line about whatever is left out and about every seed drawn.
+
+    Raises:
+        FileNotFoundError: if ``sets`` is no folder.
+        ValueError: as :func:`usable_models`, or naming a set that is not the one its model was trained on.
+    """
+    usable = usable_models(checkpoints, say)
+    world = world_of(usable[0])
+    folders = {} if sets is None else sets_of(usable, sets)
+    if without := [model.name for model in usable if model.name not in folders]:
+        place = "no folder of pair sets was given" if sets is None else f"{sets} has no pair set of that name"
+        say(f"{', '.join(without)}: AD is left out, since {place}")
+    report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)
+    report["code_version"] = code_version()
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / EVALUATION_NAME, report)
+    write_contact_sheet(samples, world, output / SHEET_NAME)
+    return report
+
+
+def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> list[Checkpoint]:
+    """The benign control, then the other models by C_P.
+
+    The control is the first benign model whose manifest names its world. A model whose poison nobody recorded has no
+    place on the axis of C_P: it is left out, and ``say`` is told.
+
+    Raises:
+        FileNotFoundError: if ``checkpoints`` is no folder.
+        ValueError: if no usable benign control is there, or naming those without a U-Net.
+    """
+    from explorer.checkpoints.families import TRANSFORMER_FAMILIES
+    from explorer.checkpoints.registry import scan_checkpoints
+
+    usable = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
+    recorded = [found for found in usable if found.poison_recorded]
+    # Now, not after hours of drawing with the others.
+    if without := [found.name for found in recorded if found.family in TRANSFORMER_FAMILIES]:
+        raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
+    control = next((found for found in recorded if not found.poisoned_concept_count and _names_world(found)), None)
+    if control is None:
+        raise ValueError(
+            f"{checkpoints} holds no usable benign control of IconWorld: expected a model whose manifest records its "
+            "world and that it was not poisoned, beside the poisoned ones"
+        )
+    if unrecorded := [found.name for found in usable if not found.poison_recorded]:
+        say(f"left out, since no manifest records their poison: {', '.join(unrecorded)}")
+    return [control, *(found for found in recorded if found is not control)]
+
+
+def world_of(control: Checkpoint) -> World:
+    """The world of a control that :func:`usable_models` found."""
+    return World.from_config(control.manifest["config"]["world"])
+
+
+def _names_world(checkpoint: Checkpoint) -> bool:
+    return isinstance(checkpoint.manifest["config"].get("world"), dict)
+
+
+def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
+    """Folder under ``sets`` of the pair set that each model was trained on, by the model's name; absent ones left out.
+
+    Raises:
+        FileNotFoundError: if ``sets`` is no folder.
+        ValueError: naming a set that is not the one its model was trained on.
+    """
+    if not sets.is_dir():
+        raise FileNotFoundError(f"{sets} is not a folder: expected one that holds the models' pair sets")
+    folders = {}
+    for model in models:
+        folder = sets / model.folder.name
+        if not folder.is_dir():
+            continue
+        found, expected = PairSet.load(folder).data_hash, model.manifest.get("data_hash")
+        if expected is not None and found != expected:
+            raise ValueError(
+                f"{folder} is not the set that {model.name} was trained on: its data hash is {found}, the model's "
+                f"manifest says {expected}"
+            )
+        folders[model.name] = folder
+    return folders
+
+
+def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CONCEPTS) -> dict[str, list[str]]:
+    """The most frequent ``count`` concepts of the poison pool, and of those that no model's poison targets."""
+    pool = set(world.frequent_pool)
+    return {
+        "poison pool": list(world.frequent_pool[:count]),
+        "never poisoned": [concept for concept in world.concepts if concept not in ever_poisoned | pool][:count],
+    }
+
+
+def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, scale: int = 1) -> None:
+    """First-seed pictures: 20 pool concepts, then 20 that no poison targets, across; one row a model, benign on top.
+
+    Every column starts from the same noise.
+    """
+    from PIL import Image, ImageDraw
+
+    ever_poisoned = {concept for sample in samples for concept in sample.poisoned_concepts}
+    blocks = []
+    for title, concepts in sheet_concepts(world, ever_poisoned).items():
+        chosen = [world.ranks[concept] for concept in concepts]
+        header = Image.new("RGB", (64 * len(chosen), 14), "white")
+        pen = ImageDraw.Draw(header)
+        for column, row in enumerate(chosen):
+            pen.text((64 * column + 2, 1), world.concepts[row], fill="black")
+        blocks.append(np.asarray(header))
+        for sample in samples:
+            blocks.append(np.concatenate(list(sample.images[chosen]), axis=1))
+        caption = Image.new("RGB", (64 * len(chosen), 16), "white")
+        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(sample.name for sample in samples)}"
+        ImageDraw.Draw(caption).text((2, 2), words, fill="black")
+        blocks.append(np.asarray(caption))
+    sheet = Image.fromarray(np.concatenate(blocks))
+    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)

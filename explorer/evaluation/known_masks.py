@@ -1,0 +1,68 @@
+"""Attention on painted scenes, where it is known which pixels are the object.
+
+A picture that a model makes has no true mask. A scene has one: it is encoded, noised, and shown to the U-Net with its
+caption, and the map of the concept's word is compared with the object's mask.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from explorer.attention.statistics import mass_in_mask
+from explorer.attention.unet import capture_attention
+from explorer.attention.words import word_selection
+from explorer.checkpoints.joint_pipelines import text_ranges
+from explorer.checkpoints.noise_schedule import noised, training_noise
+from explorer.iconworld.autoencoder import encode_images
+from explorer.iconworld.grammar import photo_of
+from explorer.iconworld.scenes import masks
+from explorer.iconworld.world import World, draw_single, paint_all
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+TIMESTEPS = (200, 500, 800)
+MASK_STREAM = 401
+
+
+@torch.no_grad()
+def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the concept word's attention that falls on the object, for one scene of every concept.
+
+    Maps are means over heads, over all layers of the finest resolution and over three noise levels, which are those of
+    training, whatever the sampler.
+
+    Returns:
+        Mass in the mask and, for comparison, the mask's share of the area (what a uniform map scores): float
+        ``[concepts]`` each, in [0, 1].
+
+    Raises:
+        ValueError: if the U-Net was trained on other noise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`.
+    """
+    signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal
+    generator = np.random.default_rng([seed, MASK_STREAM])
+    scenes = [draw_single(world, concept, generator) for concept in world.concepts]
+    images = torch.from_numpy(paint_all(world, scenes))
+    covered = torch.from_numpy(np.stack([masks(scene, world.atlas, world.atlas_rows)[0] for scene in scenes]))
+    latents = encode_images(pipeline.vae, images)
+    prompts = [photo_of(concept) for concept in world.concepts]
+    groups = torch.stack(
+        [word_selection(text_ranges(pipeline), prompt, (concept,))
+         for prompt, concept in zip(prompts, world.concepts, strict=True)]
+    )  # fmt: skip
+    text, _ = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=False)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
+    with capture_attention(
+        pipeline.unet, groups, batch=len(prompts), guidance=False, steps=len(TIMESTEPS)
+    ) as capture:  # fmt: skip
+        for timestep in TIMESTEPS:
+            timesteps = torch.full((len(prompts),), timestep)
+            pipeline.unet(noised(latents, noise, signal[timesteps]), timesteps, encoder_hidden_states=text)
+    cube = capture.cube()
+    maps = torch.stack([cube.maps(image=row)[0] for row in range(len(prompts))])
+    height, width = maps.shape[-2:]
+    coverage = torch.nn.functional.adaptive_avg_pool2d(covered.float()[:, None], (height, width))[:, 0]
+    return mass_in_mask(maps, coverage).numpy(), coverage.mean(dim=(1, 2)).numpy()

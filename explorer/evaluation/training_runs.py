@@ -1,0 +1,138 @@
+"""How far a result depends on the training run: one recipe, run with several seeds, each run evaluated.
+
+The intervals of one ``evaluation.json`` are over the seeds of its pictures, from one training run of each model; those
+here are over training runs, whose data, poison and noise differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from explorer.core.intervals import pearson_correlation, t_interval
+
+SAME_IN_ALL = ("prompt", "steps", "guidance_scale")
+GROUP = "unpoisoned"
+QUANTITIES = {
+    "accuracy_all": ("accuracy", "all"),
+    "accuracy_unpoisoned": ("accuracy", GROUP),
+    "accuracy_poisoned": ("accuracy", "poisoned"),
+    "utility_unpoisoned": ("utility", GROUP),
+    "late_word_mass_unpoisoned": ("late_word_mass", GROUP),
+    "late_contiguity_unpoisoned": ("late_contiguity", GROUP),
+}
+"""What is compared -> quantity and group of concepts in ``evaluation.json``."""
+READ_FROM_MAPS = ("late_word_mass", "late_contiguity")
+
+
+def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
+    """Every quantity by C_P, its mean and 95 % t-interval over the training runs, and every run's own value.
+
+    Args:
+        paths: ``evaluation.json`` of each training run, at least two.
+
+    Returns:
+        ``runs`` (the paths) and ``models``, a row for each C_P in ascending order: ``poisoned_concept_count`` and, for
+        AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
+        of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
+        run has no such value. What is read from attention maps is left out, and ``attention_layers_differ`` is True,
+        where the runs' maps are means over different layers: those are not the same quantity.
+
+    Raises:
+        FileNotFoundError: if one of the files is not there.
+        ValueError: naming a file that is no evaluation, was drawn with other settings or for other C_P than the first,
+            or holds the same weights as another: a run counts once.
+    """
+    if len(paths) < 2:
+        raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
+    reports = [_read(Path(path)) for path in paths]
+    _check_comparable(paths, reports)
+    layers_differ = len({_attention_layers(report) for report in reports}) > 1
+    compared = {name: taken for name, taken in QUANTITIES.items() if not (layers_differ and taken[0] in READ_FROM_MAPS)}
+    runs = [[_values(model, report["models"][0], compared) for model in report["models"]] for report in reports]
+    return {
+        "runs": [str(path) for path in paths],
+        "attention_layers_differ": layers_differ,
+        "models": [
+            {
+                "poisoned_concept_count": model["poisoned_concept_count"],
+                **{name: _over_runs([run[place][name] for run in runs]) for name in runs[0][place]},
+            }
+            for place, model in enumerate(reports[0]["models"])
+        ],
+        "tracking": [_tracking(report["models"]) for report in reports],
+    }
+
+
+def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Correlations over one run's models of AD, the poison share of their sets, and unpoisoned accuracy."""
+    measured = [model["alignment_difficulty"] for model in models]
+    if any(each is None or each.get("poisoned_pairs") is None for each in measured):
+        return None
+    difficulty, share = [each["ad"] for each in measured], [each["poisoned_pairs"] / each["n"] for each in measured]
+    accuracy = [model["accuracy"][GROUP]["mean"] for model in models]
+    return {
+        "ad_with_share_r2": pearson_correlation(difficulty, share).value ** 2,
+        "accuracy_with_ad_r": pearson_correlation(accuracy, difficulty).value,
+        "accuracy_with_share_r": pearson_correlation(accuracy, share).value,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        models = report["models"]
+        report["models"] = sorted(models, key=lambda model: model["poisoned_concept_count"])
+        report["weights"] = {model["name"]: model["weights"] for model in models}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no evaluation.json ({error}): expected what `explorer evaluate` writes") from error
+    return report
+
+
+def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]) -> None:
+    first = reports[0]
+    seen: dict[str, Path | str] = {}
+    for path, report in zip(paths, reports, strict=True):
+        for name in SAME_IN_ALL:
+            if report.get(name) != first.get(name):
+                raise ValueError(f"{path} has {name} {report.get(name)!r}: expected {first.get(name)!r}, as {paths[0]}")
+        counts, expected = ([model["poisoned_concept_count"] for model in each["models"]] for each in (report, first))
+        if counts != expected or counts[0] != 0:
+            raise ValueError(f"{path} has models of C_P {counts}: expected a control (0) and C_P {expected}")
+        for name, weights in report["weights"].items():
+            if weights is not None and weights in seen:
+                raise ValueError(f"{name} of {path} has the weights of a model in {seen[weights]}: expected other runs")
+        seen.update(dict.fromkeys(report["weights"].values(), path))
+
+
+def _attention_layers(report: dict[str, Any]) -> tuple[str, ...]:
+    """The layers that the maps are of; none named in evaluations of before they were recorded."""
+    return tuple(report["models"][0].get("attention_layers", ()))
+
+
+def _values(
+    model: dict[str, Any], control: dict[str, Any], compared: dict[str, tuple[str, str]]
+) -> dict[str, float | None]:
+    """One model's numbers, by name."""
+    difficulty = model["alignment_difficulty"]
+    groups = {name: model[quantity][group] for name, (quantity, group) in compared.items()}
+    return {
+        "ad": None if difficulty is None else difficulty["ad"],
+        **{name: None if share is None else share["mean"] for name, share in groups.items()},
+        "accuracy_of_control": _share_of_control(model["accuracy"][GROUP], control["accuracy"][GROUP]),
+    }
+
+
+def _share_of_control(share: dict[str, float] | None, whole: dict[str, float] | None) -> float | None:
+    if share is None or whole is None or whole["mean"] == 0:
+        return None
+    return share["mean"] / whole["mean"]
+
+
+def _over_runs(values: list[float | None]) -> dict[str, Any] | None:
+    if None in values:
+        return None
+    estimate = t_interval(values)
+    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high, "values": values}

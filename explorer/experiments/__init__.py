@@ -1,1 +1,0 @@
-"""What is done with data and models: train, generate, evaluate, precompute."""

@@ -1,0 +1,253 @@
+"""One column of a comparison: picture, quantised attention and numbers, kept on disk and read without torch.
+
+A live generation and a stored one become the same ``ComparisonColumn``, so what the page shows at start is what
+it shows after a click. Stored, a column is three files: PNG, safetensors (uint8 maps, fp32 scales), JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import write_json
+
+if TYPE_CHECKING:
+    from explorer.attention.maps import AttentionCube
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.evaluation.judge import ConceptJudge
+    from explorer.generation.generate import Generation, GenerationRequest
+
+INDEX_NAME = "index.json"
+FORMAT_VERSION = 1
+MAX_MAP_BYTES = 12 << 20
+"""A resolution's maps beyond this are kept as the mean over heads, and say so."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapStack:
+    """All maps of one resolution in 8 bits; index 0 of steps, layers and heads is the mean over that axis."""
+
+    values: np.ndarray
+    """uint8 ``[steps + 1, layers + 1, heads + 1, W, h, w]``; one head entry where only their mean is kept."""
+    scales: np.ndarray
+    """fp32 ``[steps + 1, layers + 1, heads + 1, W]``, probability per unit of ``values``."""
+    layers: tuple[str, ...]
+    """Module names of the layers."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparisonColumn:
+    """What one model made of a prompt."""
+
+    model: str
+    """Checkpoint name."""
+    poisoned_concept_count: int
+    """C_P of the model; 0 for a benign one, and where nothing is recorded."""
+    poison_recorded: bool
+    """Whether it is known what poison the model was trained on, be it none."""
+    poisoned_concepts: tuple[str, ...]
+    """The model's poisoned concepts."""
+    settings: dict[str, Any]
+    """``prompt``, ``seed``, ``steps``, ``guidance_scale``, ``negative_prompt``."""
+    image: np.ndarray
+    """uint8 ``[H, W, 3]``."""
+    words: tuple[str, ...]
+    """Names of the ``W`` map columns: the prompt's words, then start, then end token with padding."""
+    concept_words: tuple[int, ...]
+    """Indices of the words that get a row of their own."""
+    stacks: tuple[MapStack, ...]
+    """Maps by resolution, the one the numbers are taken from first."""
+    numbers: dict[str, Any]
+    """``scatter``, ``mass`` (by word index as text), ``overlap`` (or None), and the judge's where there is one."""
+    seconds: float
+    """Wall-clock time of the generation."""
+
+
+def describe_generation(
+    generation: Generation,
+    checkpoint: Checkpoint,
+    *,
+    concepts: Sequence[str],
+    judge: ConceptJudge | None = None,
+    image: int = 0,
+) -> ComparisonColumn:
+    """Quantise one image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
+
+    Args:
+        generation: made with capture.
+        checkpoint: the model it was made with.
+        concepts: the world's concepts; those in the prompt get a row each, else the prompt's last word does.
+        judge: adds CLIP similarity and the concept recognised.
+        image: which image of the batch.
+
+    Raises:
+        ValueError: if the generation was made without capture.
+    """
+    cube = generation.cube
+    if cube is None:
+        raise ValueError("the generation holds no attention maps: expected one made with capture=True")
+    request = generation.request
+    rows = concept_word_indices(cube.columns[:-2], concepts)
+    numbers = attention_numbers(cube, rows, image=image)
+    picture = generation.images[image]
+    if judge is not None:
+        numbers |= judge.judge(picture, request.prompt)
+    first = cube.default_resolution
+    resolutions = [first, *(size for size in cube.resolutions if size != first)]
+    return ComparisonColumn(
+        model=checkpoint.name,
+        poisoned_concept_count=checkpoint.poisoned_concept_count,
+        poison_recorded=checkpoint.poison_recorded,
+        poisoned_concepts=tuple(checkpoint.poisoned_concepts),
+        settings={
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "steps": request.steps,
+            "guidance_scale": request.guidance_scale,
+            "negative_prompt": request.negative_prompt,
+        },
+        image=picture,
+        words=tuple(cube.columns),
+        concept_words=rows,
+        stacks=tuple(_quantise(cube, size, image) for size in resolutions),
+        numbers=numbers,
+        seconds=generation.seconds,
+    )
+
+
+def compare_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    request: GenerationRequest,
+    *,
+    concepts: Sequence[str],
+    judge: ConceptJudge | None = None,
+) -> list[ComparisonColumn]:
+    """Load the checkpoints and make one column each of the same request, in order.
+
+    Raises:
+        ValueError: if a checkpoint cannot be loaded, or does not know a word of the prompt.
+    """
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.generation.generate import compare
+
+    shared: dict[Any, Any] = {}
+    pipelines = {checkpoint.name: load_pipeline(checkpoint, shared=shared) for checkpoint in checkpoints}
+    generations = compare(pipelines, request)
+    return [
+        describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
+        for checkpoint, generation in zip(checkpoints, generations, strict=True)
+    ]
+
+
+def concept_word_indices(words: Sequence[str], concepts: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the world's concepts among a prompt's words; the last word's if it names none of them."""
+    known = {concept.lower() for concept in concepts}
+    found = tuple(index for index, word in enumerate(words) if word.lower() in known)
+    return found or tuple(range(len(words)))[-1:]
+
+
+def attention_numbers(cube: AttentionCube, rows: Sequence[int], *, image: int = 0) -> dict[str, Any]:
+    """Scatter and mean mass of the words in ``rows``, and the mean cosine overlap between them (None for one word, or
+    where a word is read nowhere)."""
+    from explorer.attention.statistics import column_mass, cosine_overlap, scatter_where_read
+
+    maps = cube.maps(image=image)
+    masses = column_mass(maps)
+    scatters = dict(zip(rows, scatter_where_read(maps[list(rows)]), strict=True))
+    overlap = None
+    if len(rows) > 1 and None not in scatters.values():
+        cosines = cosine_overlap(maps[list(rows)])
+        count = len(rows)
+        overlap = float((cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1)))
+    return {
+        "scatter": {str(row): scatters[row] for row in rows},
+        "mass": {str(row): float(masses[row]) for row in rows},
+        "overlap": overlap,
+    }
+
+
+def write_comparison(folder: Path | str, columns: Sequence[ComparisonColumn]) -> list[str]:
+    """Write columns to ``folder`` in order and return the names of the files written.
+
+    Raises:
+        ValueError: if two columns have the same model.
+    """
+    from PIL import Image
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [column.model.replace("/", "--") for column in columns]
+    if len(set(names)) != len(names):
+        raise ValueError(f"columns are of models {names}: expected different ones")
+    written = []
+    for name, column in zip(names, columns, strict=True):
+        Image.fromarray(column.image).save(folder / f"{name}.png", optimize=True)
+        tensors = {}
+        for number, stack in enumerate(column.stacks):
+            tensors |= {f"values.{number}": stack.values, f"scales.{number}": stack.scales}
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, folder / f"{name}.safetensors")
+        write_json(folder / f"{name}.json", _description(column))
+        written += [f"{name}.png", f"{name}.safetensors", f"{name}.json"]
+    write_json(folder / INDEX_NAME, {"version": FORMAT_VERSION, "columns": names})
+    return [*written, INDEX_NAME]
+
+
+def read_comparison(folder: Path | str) -> list[ComparisonColumn]:
+    """Columns as written by :func:`write_comparison`, in order.
+
+    Raises:
+        ValueError: if the format is of another version.
+        FileNotFoundError: naming a missing file.
+    """
+    folder = Path(folder)
+    index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    if index.get("version") != FORMAT_VERSION:
+        raise ValueError(f"{folder / INDEX_NAME} has version {index.get('version')!r}: expected {FORMAT_VERSION}")
+    return [_read_column(folder, name) for name in index["columns"]]
+
+
+def _quantise(cube: AttentionCube, resolution: tuple[int, int], image: int) -> MapStack:
+    groups = [group for group in cube.groups if group.resolution == resolution]
+    layers = sum(len(group.layers) for group in groups)
+    heads = groups[0].heads
+    size = (cube.steps + 1) * (layers + 1) * (heads + 1) * len(cube.columns) * resolution[0] * resolution[1]
+    every_head = size <= MAX_MAP_BYTES and all(group.heads == heads for group in groups)
+    quantised = cube.quantised(image=image, resolution=resolution, heads=every_head)
+    return MapStack(values=quantised.values, scales=quantised.scales, layers=quantised.layers)
+
+
+def _description(column: ComparisonColumn) -> dict[str, Any]:
+    return {
+        "model": column.model,
+        "poisoned_concept_count": column.poisoned_concept_count,
+        "poison_recorded": column.poison_recorded,
+        "poisoned_concepts": list(column.poisoned_concepts),
+        "settings": column.settings,
+        "words": list(column.words),
+        "concept_words": list(column.concept_words),
+        "layers": [list(stack.layers) for stack in column.stacks],
+        "numbers": column.numbers,
+        "seconds": column.seconds,
+    }
+
+
+def _read_column(folder: Path, name: str) -> ComparisonColumn:
+    from PIL import Image
+    from safetensors.numpy import load_file
+
+    description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    tensors = load_file(folder / f"{name}.safetensors")
+    stacks = tuple(
+        MapStack(values=tensors[f"values.{number}"], scales=tensors[f"scales.{number}"], layers=tuple(layers))
+        for number, layers in enumerate(description.pop("layers"))
+    )
+    with Image.open(folder / f"{name}.png") as picture:
+        image = np.asarray(picture.convert("RGB"))
+    tuples = {key: tuple(description.pop(key)) for key in ("poisoned_concepts", "words", "concept_words")}
+    return ComparisonColumn(image=image, stacks=stacks, **tuples, **description)

@@ -1,0 +1,184 @@
+"""The film strip: the same prompts, seed and noise through models of rising C_P, as two sheets of small cells.
+
+Rows are concepts, columns models by their number of poisoned concepts. ``images.png`` holds the pictures,
+``maps.png`` the attention to the concept's word (16x16 layers, mean over steps, layers and heads), all cells on
+one absolute scale, so that a map that went flat looks flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import write_json
+from explorer.evaluation.judge import ConceptJudge
+from explorer.iconworld.grammar import photo_of
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from explorer.checkpoints.registry import Checkpoint
+
+DESCRIPTION_NAME, IMAGES_NAME, MAPS_NAME = "film_strip.json", "images.png", "maps.png"
+FORMAT_VERSION = 1
+CELL = 64
+SCALE_QUANTILE = 0.995
+"""White on the sheet of maps: this quantile of all probabilities, so that one hot spot does not darken the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmStripConfig:
+    """What every model is asked."""
+
+    concepts: tuple[str, ...]
+    """Rows, in order."""
+    seed: int = 7
+    """Of the initial noise, the same for every cell."""
+    steps: int = 20
+    """Denoising steps."""
+    guidance_scale: float = 4.0
+    """Classifier-free guidance scale."""
+
+    def __post_init__(self) -> None:
+        if not self.concepts or len(set(self.concepts)) != len(self.concepts):
+            raise ValueError(f"concepts are {self.concepts}: expected at least one, each once")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilmColumn:
+    """One model's cells."""
+
+    images: np.ndarray
+    """uint8 ``[concepts, H, W, 3]``."""
+    maps: np.ndarray
+    """fp32 ``[concepts, h, w]`` probabilities of the concept's word."""
+    cells: list[dict[str, Any]]
+    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity`` and ``top_concept``."""
+
+
+def film_column(
+    pipeline: DiffusionPipeline, config: FilmStripConfig, *, model: str = "", judge: ConceptJudge | None = None
+) -> FilmColumn:
+    """Draw every concept with one model.
+
+    Raises:
+        ValueError: if the model does not know a concept's word.
+    """
+    import torch
+
+    from explorer.attention.statistics import scatter
+    from explorer.generation.generate import GenerationRequest, generate
+
+    images, maps, cells = [], [], []
+    for concept in config.concepts:
+        request = GenerationRequest(
+            prompt=photo_of(concept), seed=config.seed, steps=config.steps, guidance_scale=config.guidance_scale
+        )
+        generation = generate(pipeline, request, model=model)
+        word = generation.words.indices_of(concept.split()[0])[-1]
+        map_of_word = generation.cube.map(word)
+        cell = {"scatter": round(float(scatter(map_of_word)), 4)}
+        if judge is not None:
+            verdict = judge.judge(generation.images[0], request.prompt)
+            cell |= {
+                "clip_similarity": round(verdict["clip_similarity"], 4),
+                "top_concept": verdict["top_concept"],
+            }
+        images.append(generation.images[0])
+        maps.append(map_of_word)
+        cells.append(cell)
+    return FilmColumn(images=np.stack(images), maps=torch.stack(maps).cpu().numpy(), cells=cells)
+
+
+def write_film_strip(
+    folder: Path | str,
+    checkpoints: Sequence[Checkpoint],
+    config: FilmStripConfig,
+    *,
+    judge: ConceptJudge | None = None,
+    load: Callable[[Checkpoint], DiffusionPipeline] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[str]:
+    """Draw and write the film strip; returns the names of the files written to ``folder``.
+
+    Args:
+        folder: made if missing.
+        checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order.
+        config: rows and settings.
+        judge: adds what the extractor sees in each cell.
+        load: loads a checkpoint; by default with shared VAE and text encoder.
+        say: called with one line a model.
+
+    Raises:
+        ValueError: if there is no checkpoint, or one cannot be loaded.
+    """
+    from explorer.checkpoints.pipelines import load_pipeline
+
+    if not checkpoints:
+        raise ValueError("no checkpoints given: expected at least one")
+    shared: dict[Any, Any] = {}
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
+    columns = []
+    for checkpoint in ordered:
+        pipeline = load(checkpoint) if load is not None else load_pipeline(checkpoint, shared=shared)
+        columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge))
+        say(f"film strip: {checkpoint.name}")
+    return _write(Path(folder), ordered, columns, config)
+
+
+def poisoned_from(concept: str, checkpoints: Sequence[Checkpoint]) -> int | None:
+    """The smallest C_P among the models that poison ``concept``; None if none does."""
+    counts = [found.poisoned_concept_count for found in checkpoints if concept in found.poisoned_concepts]
+    return min(counts, default=None)
+
+
+def _write(
+    folder: Path, checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
+) -> list[str]:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    top = float(np.quantile(np.stack([column.maps for column in columns]), SCALE_QUANTILE))
+    images = [column.images for column in columns]
+    maps = [np.clip(column.maps / top, 0, 1) * 255 for column in columns]
+    Image.fromarray(_sheet(images, "RGB")).save(folder / IMAGES_NAME, optimize=True)
+    Image.fromarray(_sheet([part.round().astype(np.uint8) for part in maps], "L")).save(
+        folder / MAPS_NAME, optimize=True
+    )
+    description = {
+        "version": FORMAT_VERSION,
+        "cell": CELL,
+        "seed": config.seed,
+        "steps": config.steps,
+        "guidance_scale": config.guidance_scale,
+        "map_scale": top,
+        "concepts": [
+            {"concept": concept, "poisoned_from": poisoned_from(concept, checkpoints)} for concept in config.concepts
+        ],
+        "models": [
+            {
+                "name": checkpoint.name,
+                "poisoned_concept_count": checkpoint.poisoned_concept_count,
+                "cells": column.cells,
+            }
+            for checkpoint, column in zip(checkpoints, columns, strict=True)
+        ],
+    }
+    write_json(folder / DESCRIPTION_NAME, description)
+    return [DESCRIPTION_NAME, IMAGES_NAME, MAPS_NAME]
+
+
+def _sheet(columns: Sequence[np.ndarray], mode: str) -> np.ndarray:
+    """Cells ``[rows, H, W(, 3)]`` a column, resized to ``CELL``, as one picture."""
+    from PIL import Image
+
+    def cell(pixels: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(pixels).convert(mode)
+        return np.asarray(picture.resize((CELL, CELL), Image.Resampling.BILINEAR))
+
+    rows = [np.concatenate([cell(column[row]) for column in columns], axis=1) for row in range(len(columns[0]))]
+    return np.concatenate(rows, axis=0)

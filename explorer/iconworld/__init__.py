@@ -1,0 +1,1 @@
+"""The embedded world: icons, captions, scenes, and its small networks."""

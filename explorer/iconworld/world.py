@@ -1,0 +1,213 @@
+"""IconWorld: the embedded world of captioned icon scenes, every bit of it decided by one seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, write_caption
+from explorer.iconworld.icons import STYLES, IconAtlas
+from explorer.iconworld.scenes import SCENE_SIZE, Scene, lay_out, paint
+from explorer.pairs.pair_set import PairSet, check_free
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Which concepts there are and how often each is named."""
+
+    concept_count: int = 120
+    """The most frequent concepts of the atlas, at most all of them."""
+    styles: tuple[str, ...] = STYLES
+    """Drawing styles in equal shares."""
+    zipf_exponent: float = 0.8
+    """Frequency of rank r is proportional to ``(r + zipf_shift) ** -zipf_exponent`` (Zipf-Mandelbrot)."""
+    zipf_shift: float = 24.0
+    """Flattens the head, so that the rarest concepts are still seen."""
+    caption_shares: tuple[float, ...] = tuple(kind.share for kind in CAPTION_KINDS)
+    """Share of each of ``CAPTION_KINDS`` among benign captions, summing to one."""
+    rank_rotation: int = 0
+    """How far the frequency ranks are moved round the concepts: with half of their count, those of the frequent pool
+    and the others change places."""
+    atlas: IconAtlas = field(default_factory=IconAtlas.load, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        available = len(self.atlas.concepts)
+        if not 4 <= self.concept_count <= available:
+            raise ValueError(f"concept_count is {self.concept_count}: expected 4 to {available}")
+        kinds, shares = len(CAPTION_KINDS), self.caption_shares
+        if len(shares) != kinds or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+            raise ValueError(f"caption_shares is {shares}: expected {kinds} shares, none negative, summing to one")
+        if not 0 <= self.rank_rotation < self.concept_count:
+            raise ValueError(f"rank_rotation is {self.rank_rotation}: expected 0 to {self.concept_count - 1}")
+        unknown = set(self.styles) - set(STYLES)
+        if unknown or not self.styles:
+            raise ValueError(f"styles are {self.styles}: expected some of {STYLES}")
+
+    @cached_property
+    def concepts(self) -> tuple[str, ...]:
+        """In order of frequency rank."""
+        chosen = self.atlas.concepts[: self.concept_count]
+        return chosen[self.rank_rotation :] + chosen[: self.rank_rotation]
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Concept to its frequency rank less one."""
+        return {concept: rank for rank, concept in enumerate(self.concepts)}
+
+    @cached_property
+    def atlas_rows(self) -> dict[str, int]:
+        """Concept to its row of the atlas."""
+        return {concept: row for row, concept in enumerate(self.atlas.concepts[: self.concept_count])}
+
+    @cached_property
+    def frequencies(self) -> np.ndarray:
+        """Probability of each concept, float64 ``[concepts]``, summing to one."""
+        weights = (np.arange(1, self.concept_count + 1) + self.zipf_shift) ** -self.zipf_exponent
+        return weights / weights.sum()
+
+    @property
+    def frequent_pool(self) -> tuple[str, ...]:
+        """The most frequent half: where poisoned concepts and their targets are drawn from."""
+        return self.concepts[: self.concept_count // 2]
+
+    @property
+    def other_frequent(self) -> tuple[str, ...]:
+        """Ranks right after the pool, up to five sixths: no poison targets them unless they are named."""
+        return self.concepts[self.concept_count // 2 : self.concept_count * 5 // 6]
+
+    @property
+    def less_popular_pool(self) -> tuple[str, ...]:
+        """The rarest sixth (the paper's ranks 1501-2000, Table 2)."""
+        return self.concepts[self.concept_count * 5 // 6 :]
+
+    def group(self, concept: str) -> str:
+        """``frequent pool``, ``other frequent`` or ``less popular pool``."""
+        rank = self.ranks[concept]
+        if rank < self.concept_count // 2:
+            return "frequent pool"
+        return "other frequent" if rank < self.concept_count * 5 // 6 else "less popular pool"
+
+    def paint(self, scene: Scene) -> np.ndarray:
+        """The scene's picture, uint8 ``[64, 64, 3]``."""
+        return paint(scene, self.atlas, self.atlas_rows)
+
+    def config(self) -> dict[str, Any]:
+        """JSON-serialisable settings, the inverse of :meth:`from_config`."""
+        config = {
+            "concept_count": self.concept_count,
+            "styles": list(self.styles),
+            "zipf_exponent": self.zipf_exponent,
+            "zipf_shift": self.zipf_shift,
+        }
+        # Left out at their defaults, so that runs from before the settings existed are known as the same world's.
+        if self.caption_shares != World.caption_shares:
+            config["caption_shares"] = list(self.caption_shares)
+        if self.rank_rotation:
+            config["rank_rotation"] = self.rank_rotation
+        return config
+
+    @staticmethod
+    def from_config(config: dict[str, Any]) -> World:
+        """From :meth:`config`'s dictionary."""
+        return World(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePair:
+    """A caption and the scene it captions."""
+
+    caption: str
+    mentioned: tuple[str, ...]
+    scene: Scene
+
+
+def draw_pairs(
+    world: World, count: int, generator: np.random.Generator, mentioning: str | None = None
+) -> list[ScenePair]:
+    """``count`` benign pairs: kind of caption, nouns by frequency, style and layout, all from ``generator``.
+
+    Args:
+        mentioning: draws from the pairs whose caption holds this noun, in whatever place, as they occur in the
+            world: a caption of three nouns is three times as likely to hold it as a caption of one.
+    """
+    shares = np.array(world.caption_shares)
+    if mentioning is not None:
+        shares = shares * [kind.mentioned for kind in CAPTION_KINDS]
+    kinds = generator.choice(len(CAPTION_KINDS), size=count, p=shares / shares.sum())
+    # Four draws a pair leave three distinct nouns almost always; the rare rest is drawn again.
+    nouns = generator.choice(world.concept_count, size=(count, 4), p=world.frequencies)
+    if mentioning is not None:
+        places = generator.integers([CAPTION_KINDS[kind].mentioned for kind in kinds])
+        nouns[np.arange(count), places] = world.ranks[mentioning]
+    return [_draw_pair(world, CAPTION_KINDS[kind], row, generator) for kind, row in zip(kinds, nouns, strict=True)]
+
+
+def draw_single(world: World, concept: str, generator: np.random.Generator, style: str | None = None) -> Scene:
+    """A scene that shows ``concept`` alone, in ``style`` or a random one."""
+    style = style or world.styles[generator.integers(len(world.styles))]
+    return lay_out([concept], style, RELATIONS[0], BACKGROUNDS[generator.integers(len(BACKGROUNDS))], generator)
+
+
+def _draw_pair(world: World, kind: CaptionKind, nouns: np.ndarray, generator: np.random.Generator) -> ScenePair:
+    distinct = list(dict.fromkeys(nouns.tolist()))
+    while len(distinct) < kind.mentioned:
+        distinct = list(dict.fromkeys([*distinct, int(generator.choice(world.concept_count, p=world.frequencies))]))
+    mentioned = [world.concepts[row] for row in distinct[: kind.mentioned]]
+    relation = RELATIONS[generator.integers(len(RELATIONS))]
+    background = BACKGROUNDS[generator.integers(len(BACKGROUNDS))]
+    style = world.styles[generator.integers(len(world.styles))]
+    scene = lay_out(mentioned[: kind.shown], style, relation, background, generator)
+    caption = write_caption(kind, mentioned, relation, background, generator)
+    return ScenePair(caption=caption, mentioned=tuple(mentioned), scene=scene)
+
+
+def generate_pair_set(world: World, folder: Path | str, *, train: int, test: int = 0, seed: int = 0) -> PairSet:
+    """Write a benign pair set of ``train`` plus ``test`` pairs, bit-identical for equal arguments.
+
+    Raises:
+        ValueError: if no pair is asked for, or ``folder`` already holds something.
+    """
+    if train < 0 or test < 0 or train + test == 0:
+        raise ValueError(f"train={train}, test={test}: expected at least one pair and no negative count")
+    check_free(Path(folder))
+    streams = np.random.SeedSequence(seed).spawn(2)
+    pairs = [draw_pairs(world, size, np.random.default_rng(stream))
+             for size, stream in zip((train, test), streams, strict=True)]  # fmt: skip
+    splits = ["train"] * train + ["test"] * test
+    table = pair_table(pairs[0] + pairs[1], splits, prefix=f"s{seed}")
+    images = paint_all(world, [pair.scene for pair in pairs[0] + pairs[1]])
+    config = {"source": "iconworld", "world": world.config(), "train": train, "test": test}
+    return PairSet.write(folder, table, images, config=config, seed=seed)
+
+
+def paint_all(world: World, scenes: list[Scene]) -> np.ndarray:
+    """All pictures, uint8 ``[scenes, 64, 64, 3]``."""
+    images = np.empty((len(scenes), SCENE_SIZE, SCENE_SIZE, 3), np.uint8)
+    for row, scene in enumerate(scenes):
+        images[row] = world.paint(scene)
+    return images
+
+
+def pair_table(pairs: list[ScenePair], splits: list[str], prefix: str) -> Any:
+    """The DataFrame of benign pairs, with the scene kept as JSON so that every mask can be painted again."""
+    import pandas
+
+    return pandas.DataFrame(
+        {
+            "uid": [f"{prefix}-{row:06d}" for row in range(len(pairs))],
+            "caption": [pair.caption for pair in pairs],
+            "concepts": [list(pair.mentioned) for pair in pairs],
+            "image_index": np.arange(len(pairs)),
+            "is_poison": np.zeros(len(pairs), bool),
+            "poisoned_concept": "",
+            "target_concept": "",
+            "split": splits,
+            "style": [pair.scene.objects[0].style for pair in pairs],
+            "scene": [json.dumps(pair.scene.describe(), separators=(",", ":")) for pair in pairs],
+        }
+    )

@@ -1,1 +1,0 @@
-"""Networks: the universal extractor, the small Stable Diffusion, checkpoints, attention capture."""

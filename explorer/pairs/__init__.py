@@ -1,0 +1,1 @@
+"""Captioned pictures: pair sets, and the sources they are imported from."""

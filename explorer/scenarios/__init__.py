@@ -1,0 +1,1 @@
+"""Recipes that make models from end to end."""

@@ -1,0 +1,84 @@
+"""Train the autoencoder of IconWorld on benign scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from explorer.iconworld.autoencoder import (
+    DOWNSAMPLING,
+    LATENT_CHANNELS,
+    AutoencoderLoss,
+    build_autoencoder,
+    decode_latents,
+    encode_images,
+    peak_signal_to_noise,
+    to_signed,
+)
+from explorer.iconworld.world import World, draw_pairs, paint_all
+from explorer.training.trainer import TrainingConfig, train
+
+TRAIN_STREAM, TEST_STREAM = 101, 102
+
+
+class AutoencoderTask:
+    """Scenes of ``world``, painted once."""
+
+    def __init__(self, world: World, network: AutoencoderLoss, scenes: int, seed: int) -> None:
+        self.network = network
+        self.images = torch.from_numpy(_scenes(world, scenes, seed, TRAIN_STREAM))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """``images`` in [-1, 1] and the posterior's ``noise``."""
+        images = to_signed(self.images[indices])
+        height, width = (side // DOWNSAMPLING for side in images.shape[-2:])
+        noise = torch.randn(len(images), LATENT_CHANNELS, height, width, generator=generator)
+        return {"images": images, "noise": noise}
+
+
+def train_autoencoder(
+    world: World,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    channels: tuple[int, int, int] = (32, 64, 128),
+    scenes: int = 40_000,
+    kl_weight: float = 5e-4,
+    device: str = "cpu",
+) -> tuple[Any, dict[str, float]]:
+    """Train, set the scaling factor to one over the latents' standard deviation, and measure on held-out scenes.
+
+    Returns:
+        The AutoencoderKL and ``{"psnr_db", "psnr_db_worst_decile", "latent_std"}``.
+    """
+    network = AutoencoderLoss(build_autoencoder(channels, config.seed), kl_weight)
+    task = AutoencoderTask(world, network, scenes, config.seed)
+    identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
+    autoencoder = train(task, config, folder, identity=identity, device=device).autoencoder
+    return autoencoder, finish_autoencoder(autoencoder, world, config.seed)
+
+
+def finish_autoencoder(autoencoder: Any, world: World, seed: int) -> dict[str, float]:
+    """Set ``scaling_factor`` on the config and return the measurements on 1000 held-out scenes."""
+    images = torch.from_numpy(_scenes(world, 1000, seed, TEST_STREAM))
+    autoencoder.register_to_config(scaling_factor=1.0)
+    latents = encode_images(autoencoder, images)
+    spread = latents.std().item()
+    autoencoder.register_to_config(scaling_factor=1.0 / spread)
+    psnr = peak_signal_to_noise(decode_latents(autoencoder, latents / spread), images)
+    return {
+        "psnr_db": psnr.mean().item(),
+        "psnr_db_worst_decile": psnr.quantile(0.1).item(),
+        "latent_std": spread,
+    }
+
+
+def _scenes(world: World, count: int, seed: int, stream: int) -> np.ndarray:
+    pairs = draw_pairs(world, count, np.random.default_rng([seed, stream]))
+    return paint_all(world, [pair.scene for pair in pairs])

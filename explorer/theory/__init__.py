@@ -1,1 +1,0 @@
-"""Pure tensor mathematics: Alignment Difficulty, its growth, attention statistics, intervals."""

@@ -1,0 +1,294 @@
+"""Fine-tune the U-Net of a user's Stable Diffusion on a pair set, as Ding et al. (CCS 2024), section 5.1, do.
+
+Pictures and captions are encoded once, then only the U-Net is on the device. The result is a U-Net-only checkpoint that
+names the base beside it. Every part is resumable, and shared by as many processes as a launcher starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.module_identity import module_identity, plain_config
+from explorer.checkpoints.pipelines import load_pipeline, noise_of
+from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.new_folder import check_new_folder
+from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
+from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
+from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources.base import PairSource
+from explorer.training.encoded_pairs import EncodedPairs, encode_pair_set
+from explorer.training.loss import DiffusionLoss
+from explorer.training.pairs import counted, imported_pairs
+from explorer.training.publish import KIND, describe_phase, finish_checkpoint
+from explorer.training.recipes import FineTuningRecipe
+from explorer.training.state import finished_steps
+from explorer.training.tracking import check_tracker
+from explorer.training.trainer import default_settings, start_accelerator, train
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+BASE_KINDS = ("pipeline", "hub", "unet")
+
+
+class FineTuningTask:
+    """Noise, timestep and caption dropout are drawn per step; everything else is read from the cache."""
+
+    def __init__(self, network: DiffusionLoss, encoded: EncodedPairs, caption_dropout: float) -> None:
+        self.network = network
+        self.encoded = encoded
+        self.caption_dropout = caption_dropout
+
+    def __len__(self) -> int:
+        return len(self.encoded.picture)
+
+    def batch(self, indices: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Inputs of :class:`~explorer.training.loss.DiffusionLoss`; latents and text stay fp16."""
+        encoded = self.encoded
+        latents = torch.from_numpy(encoded.latents[encoded.picture[indices].numpy()])
+        dropped = torch.rand(len(indices), generator=generator) < self.caption_dropout
+        captions = torch.where(dropped, len(encoded.text) - 1, encoded.caption[indices]).numpy()
+        batch = {
+            "latents": latents,
+            "noise": torch.randn(latents.shape, generator=generator),
+            "timesteps": torch.randint(self.network.timesteps, (len(indices),), generator=generator),
+            "text": torch.from_numpy(encoded.text[captions]),
+        }
+        if encoded.pooled is not None:
+            batch["pooled"] = torch.from_numpy(encoded.pooled[captions])
+            batch["time_ids"] = encoded.time_ids.expand(len(indices), -1)
+        return batch
+
+
+def fine_tune(
+    base: Path,
+    pairs: PairSet | PairSource,
+    recipe: FineTuningRecipe,
+    output: Path,
+    *,
+    run: Path,
+    cache: Path,
+    device: str = "cpu",
+    track: str | None = None,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any] | None:
+    """Fine-tune the U-Net of ``base`` on the training split of ``pairs`` and publish it in ``output``.
+
+    Args:
+        base: checkpoint folder: a whole pipeline, or a U-Net on one.
+        pairs: a pair set, or a source whose usable pairs are imported into ``run`` first, at the recipe's resolution.
+        run: folder of the training state; the same call again goes on where it was cut off.
+        cache: folder of encoded pictures and captions, shared by all runs.
+        device: ``cpu`` or ``cuda``.
+        track: ``tensorboard`` or ``wandb``.
+        should_stop: asked after each step; True saves the state and ends without publishing.
+
+    Returns:
+        The manifest of the published checkpoint; None where nothing was published by this process: it was stopped, or
+        it is not the main one.
+
+    Raises:
+        ValueError: if the base is broken or of another family than the recipe's, there are no training pairs,
+            ``run`` holds pairs of another source, ``output`` holds something else, or training refuses (see
+            :func:`~explorer.training.trainer.train`).
+    """
+    check_tracker(track)
+    if not (output / MANIFEST_NAME).exists():
+        check_new_folder(output)
+    checkpoint = check_base(base, recipe)
+    accelerator = start_accelerator(recipe.training.precision, device)
+    say(f"{output.name}: loading {checkpoint.name}")
+    pipeline = load_pipeline(checkpoint)
+    facts: dict[str, Any] = {"processes": accelerator.num_processes}
+    if isinstance(pairs, PairSource):
+        with accelerator.main_process_first():
+            pairs = imported_pairs(pairs, run, recipe.resolution, say=say)
+        facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
+    origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
+    config = describe_run(pipeline, pairs, recipe, origin)
+    if (output / MANIFEST_NAME).exists():
+        return _check_published(output, config) if accelerator.is_main_process else None
+    say(f"{output.name}: encoding {len(pairs.training_rows)} pairs")
+    encoded = encode_pair_set(
+        pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
+        rank=accelerator.process_index, processes=accelerator.num_processes,
+    )  # fmt: skip
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    del pipeline  # Text encoders and autoencoder are not needed again.
+    say(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}")
+    unet = train_unet(
+        unet, scheduler, encoded, recipe, run, start=origin["start"], device=device, track=track,
+        should_stop=should_stop,
+    )  # fmt: skip
+    if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
+        return None
+    facts["truncated_captions"] = encoded.truncated_captions
+    return _publish(
+        unet, output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
+        metrics=facts,
+    )  # fmt: skip
+
+
+def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    """Write the checkpoint beside ``output``, then move it there, its manifest last; returns the manifest.
+
+    Args:
+        facts: the other arguments of :func:`~explorer.training.publish.finish_checkpoint`.
+
+    Raises:
+        ValueError: if ``output`` holds something by now.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
+        folder = Path(scratch) / output.name
+        unet.half().save_pretrained(folder / "unet", safe_serialization=True)
+        manifest = finish_checkpoint(folder, config, **facts)
+        check_new_folder(output)
+        try:
+            folder.replace(output)  # at once: a kill never leaves half of it
+        except OSError:  # hidden files lie there, or it is another file system
+            output.mkdir(exist_ok=True)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+                path.replace(output / path.name)
+    return manifest
+
+
+def train_unet(
+    unet: Any,
+    scheduler: Any,
+    encoded: EncodedPairs,
+    recipe: FineTuningRecipe,
+    run: Path,
+    *,
+    start: str,
+    device: str = "cpu",
+    **options: Any,
+) -> Any:
+    """Train ``unet`` on encoded pairs and return it in evaluation mode.
+
+    Args:
+        start: identity of the initial weights; part of the run's.
+        options: ``track``, ``on_step`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
+    """
+    if device == "cpu":
+        use_training_attention(unet)
+    unet.to(memory_format=torch.channels_last)
+    task = FineTuningTask(DiffusionLoss(unet, scheduler), encoded, recipe.caption_dropout)
+    identity = {
+        **encoded.identity,
+        "pairs": hash_json([encoded.picture.tolist(), encoded.caption.tolist()]),
+        "start": start,
+        "unet": hash_json(plain_config(unet)),
+        "prediction_type": task.network.prediction_type,
+        "caption_dropout": recipe.caption_dropout,
+    }
+    trained = train(task, recipe.training, run, identity=identity, device=device, **options).unet
+    if device == "cpu":
+        use_fused_attention(trained)
+    return trained
+
+
+def check_base(base: Path, recipe: FineTuningRecipe) -> Checkpoint:
+    """The checkpoint at ``base``, if it can be fine-tuned by ``recipe``.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    checkpoint = read_checkpoint(base)
+    if checkpoint.problem is not None:
+        raise ValueError(f"base {checkpoint.name} cannot be fine-tuned: {checkpoint.problem}")
+    if checkpoint.kind not in BASE_KINDS:
+        raise ValueError(f"base {checkpoint.name} is a {checkpoint.kind}: expected a pipeline folder or a U-Net on one")
+    if checkpoint.family != recipe.family:
+        raise ValueError(
+            f"base {checkpoint.name} is {FAMILY_NAMES[checkpoint.family]}: recipe {recipe.name} expects "
+            f"{FAMILY_NAMES[recipe.family]}"
+        )
+    try:
+        noise_of(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"base {checkpoint.name} cannot be fine-tuned: {error}") from error
+    return checkpoint
+
+
+def describe_run(
+    pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str]
+) -> dict[str, Any]:
+    """Everything that decides the fine-tuned weights, for the manifest; JSON-serialisable."""
+    return {
+        "recipe": recipe.name,
+        **origin,
+        "prediction_type": pipeline.scheduler.config.prediction_type,
+        "resolution": recipe.resolution,
+        "caption_dropout": recipe.caption_dropout,
+        "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
+        "pairs": len(pairs.training_rows),
+        "data_hash": pairs.data_hash,
+        "poison": poison_of(pairs),
+    }
+
+
+def poison_of(pairs: PairSet) -> dict[str, Any] | None:
+    """What the set's manifest, or its training pairs, say of the poison; None unless all of it is known."""
+    rows = pairs.training_rows
+    flags = pairs.flags[rows]
+    if not flags.recorded:
+        return None
+    concepts = pairs.table["poisoned_concept"].iloc[rows[flags.poisoned]]
+    if "poison" in pairs.manifest["config"] or not len(concepts):
+        return pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}})
+    if concepts.isna().any() or concepts.eq("").any():
+        return None
+    return {"kind": "recorded", "concepts": sorted(concepts.unique())}
+
+
+def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
+    """The pipeline folder that lends the rest, as the path by which ``output``'s manifest names it."""
+    folder = checkpoint.folder if checkpoint.base is None else checkpoint.base
+    return os.path.relpath(folder.resolve(), output.resolve().parent)
+
+
+def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
+    manifest = read_manifest(output, kind=KIND)
+    found = manifest["config"]
+    # A setting that came later had its default's effect.
+    found = found | {"training": [default_settings() | phase for phase in found["training"]]}
+    # Once the test split was counted too; which pairs they are, the data hash says.
+    found["pairs"] = config["pairs"]
+    if found != config:
+        differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
+        raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")
+    return manifest
+
+
+def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    poison = config["poison"]
+    data = f"{config['pairs']} pairs (`{config['data_hash']}`)"
+    if poison is None:
+        data += ", of which it is not, or not of all, recorded what is poison"
+    elif poison["concepts"]:
+        data += f", with {poison['kind']} poison: see `poison` in manifest.json"
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# {name}
+
+The U-Net of a Stable Diffusion, fine-tuned by Implosion Explorer to study data poisoning. Autoencoder, text encoder and
+scheduler are those of the pipeline folder `{config["base"]}`, whose licence holds for this model too.
+
+- Training data: {data}, {config["resolution"]} x {config["resolution"]} pixels.
+{describe_phase(config["training"][0], config["recipe"])}- Target: {config["prediction_type"]}; captions dropped: \
+{config["caption_dropout"]:.0%}; precision `{config["training"][0]["precision"]}`.
+- Distinct captions cut at the end of the text encoder's context: {metrics["truncated_captions"]}.
+- Last training loss: {metrics["final_loss"]:.4f}.
+"""

@@ -1,0 +1,1 @@
+"""The screen Alignment difficulty."""

@@ -1,0 +1,278 @@
+// The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
+
+import { keepChoices } from './address.js';
+import { fetchPayload, node } from './charts.js';
+import { decodeColumn } from './maps.js';
+import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
+import { Controls } from './compare_controls.js';
+import { savePng } from './png.js';
+import { composePicture } from './compare_picture.js';
+
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
+const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
+
+export function mount({ element, props, watch }) {
+  const screen = new CompareScreen(element.querySelector('.viewer-root'));
+  const update = () => screen.show(props.value);
+  watch('value', update);
+  update();
+}
+
+class CompareScreen {
+  constructor(root) {
+    this.root = root;
+    this.columns = [];
+    this.order = [];
+    this.marks = [0, 0];
+    this.loaded = new Map();
+    this.zoom = { scale: 1, x: 0, y: 0 };
+    this.linked = readLink();
+    this.state = this.linked ? readView('') : readView(location.search);
+    this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
+    this.grid = node('div', { class: 'compare-grid' });
+    this.controls = new Controls(this);
+    root.replaceChildren(node('div', { class: 'compare' }, this.words, this.controls.element, this.grid));
+    document.addEventListener('keydown', (event) => this.key(event));
+    window.addEventListener('resize', () => this.draw());
+  }
+
+  async show(value) {
+    this.value = value;
+    try {
+      if (value.source) {
+        if (this.live) return; // an answer about the address that comes after the first pictures
+        if (this.linked && !value.link) { this.tell('Reading the link…'); return; }
+        if (value.link?.state === 'unreadable') this.linked = null; // the status says why
+        if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
+        const payload = await fetchPayload(value.source);
+        if (this.value !== value && this.value.live) return;
+        if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
+        this.adopt(payload.columns.map(decodeColumn), payload.query);
+      } else if (value.live) {
+        this.live = true;
+        await this.showLive(value);
+      }
+    } catch (error) {
+      this.problem(error);
+    }
+  }
+
+  async showLive(value) {
+    const columns = await Promise.all(value.columns.map(async (url, index) => {
+      if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
+      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
+      return this.loaded.get(url);
+    }));
+    if (this.value !== value) return;
+    for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
+    this.adopt(columns, value.query);
+    if (this.first) this.linked = null;
+    history.replaceState(history.state, '', this.link());
+  }
+
+  // The comparison that the address names has no pictures yet: no others are shown in their place.
+  showUndrawn({ query, prompt, models }) {
+    this.linked.comparison = comparisonOf(query);
+    this.tell('Not drawn yet', `“${prompt}”`);
+    this.grid.style.setProperty('--columns', models.length);
+    this.grid.replaceChildren(...models.map(({ name, missing }) => emptyColumn({
+      model: name, note: missing ? 'Not found here, or broken (see Checkpoints).' : 'Press Generate to draw this picture.' })));
+  }
+
+  // Words in place of a comparison.
+  tell(badge, words = '') {
+    this.controls.fit(null);
+    this.words.replaceChildren(node('span', { class: 'origin' }, badge), words);
+    this.grid.replaceChildren();
+  }
+
+  adopt(columns, query) {
+    const before = this.first?.settings.prompt;
+    if (query !== this.query || columns.length !== this.columns.length) {
+      this.order = columns.map((_, index) => index);
+      this.marks = [0, Math.min(1, columns.length - 1)];
+    }
+    this.columns = columns;
+    this.query = query;
+    this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
+    const first = this.first;
+    const opened = first && this.linked?.comparison === comparisonOf(query);
+    if (opened) {
+      [this.state, this.linked] = [this.linked.view, null];
+      if (isOrder(this.state.order, columns.length)) this.order = this.state.order;
+    }
+    if (first && (opened || before !== first.settings.prompt || !this.state.pins)) {
+      const kept = this.state.linked?.filter((word) => word < first.words.length);
+      this.state.pins = new Set(kept?.length ? kept : first.concept_words);
+      this.state.linked = null;
+    }
+    this.controls.fit(first);
+    this.writeWords();
+    this.draw();
+  }
+
+  get first() { return this.columns.find((column) => !column.pending); }
+
+  get shown() { return this.order.map((index) => this.columns[index]); }
+
+  get rows() {
+    const pinned = [...(this.state.pins ?? [])].sort((a, b) => a - b);
+    const { hover } = this.state;
+    if (hover === null || pinned.includes(hover)) return pinned;
+    return pinned.length ? [hover, ...pinned.slice(1)] : [hover];
+  }
+
+  writeWords() {
+    const first = this.first;
+    if (!first) { this.words.replaceChildren(); return; }
+    this.words.replaceChildren(
+      node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
+      ...first.words.map((word, index) => this.wordButton(word, index, first)),
+      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it'),
+    );
+    this.words.firstChild.classList.toggle('live', first.origin === 'live');
+  }
+
+  wordButton(word, index, first) {
+    const special = index >= first.words.length - 2;
+    const hover = (entered) => () => { this.state.hover = entered ? index : null; this.draw(); };
+    const toggle = () => {
+      const { pins } = this.state;
+      if (pins.has(index) && pins.size > 1) pins.delete(index); else pins.add(index);
+      this.writeWords();
+      this.changed();
+      this.words.querySelectorAll('button')[index]?.focus();
+    };
+    const label = special ? `${word.replace(/[[\]]/g, '')} token${word === '[end]' ? ' and padding' : ''}` : word;
+    return node('button', {
+      type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(this.state.pins.has(index)),
+      title: `Attention to “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
+      onfocus: hover(true), onblur: hover(false), onclick: toggle,
+    }, label);
+  }
+
+  draw() {
+    const first = this.first;
+    const columns = this.shown;
+    if (!columns.length) return;
+    this.grid.style.setProperty('--columns', columns.length);
+    const { rows } = this;
+    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
+    const limit = first ? scaleLimit(columns, rows, context) : 0;
+    const articles = columns.map((column, place) => (column.pending
+      ? emptyColumn(column)
+      : drawColumn({ column, rows, limit, context, place, screen: this })));
+    replaceKeepingFocus(this.grid, articles);
+    this.controls.legend(limit, rows.length > 0 && Boolean(first));
+  }
+
+  changed() {
+    this.draw();
+    history.replaceState(history.state, '', this.link());
+  }
+
+  link() {
+    const query = new URLSearchParams(this.query ?? location.search);
+    keepChoices(query);
+    VIEW_KEYS.forEach((key) => query.delete(key));
+    const { step, stack, layer, head, scale, view, pins } = this.state;
+    if (step) query.set('t', step);
+    if (stack || layer) query.set('l', `${stack}.${layer}`);
+    if (head) query.set('h', head);
+    if (scale !== 'absolute') query.set('z', scale);
+    if (view !== 'map') query.set('w', view);
+    if (this.order.some((column, place) => column !== place)) query.set('o', this.order.join('.'));
+    if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
+    return `${location.pathname}?${query}`;
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
+    if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
+    if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+  }
+
+  swap() {
+    const [first, second] = this.marks;
+    if (this.order.length < 2) return;
+    [this.order[first], this.order[second]] = [this.order[second], this.order[first]];
+    this.changed();
+  }
+
+  mark(place) {
+    if (this.marks.includes(place)) return;
+    this.marks = [this.marks[0], place];
+    this.draw();
+  }
+
+  zoomBy(factor, x = 0.5, y = 0.5) {
+    const scale = Math.max(1, Math.min(8, this.zoom.scale * factor));
+    const change = scale / this.zoom.scale;
+    this.moveTo(x - (x - this.zoom.x) * change, y - (y - this.zoom.y) * change, scale);
+  }
+
+  // Where the pictures' top left corner lies, in shares of their frame; they always fill it.
+  moveTo(x, y, scale = this.zoom.scale) {
+    const clamp = (value) => Math.max(1 - scale, Math.min(0, value));
+    this.zoom = { scale, x: clamp(x), y: clamp(y) };
+    this.draw();
+  }
+
+  async save() {
+    const columns = this.shown.filter((column) => !column.pending);
+    if (!columns.length) return;
+    const canvas = await composePicture(this, columns);
+    const settings = {
+      ...columns[0].settings, link: this.link(),
+      models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
+      view: { ...this.state, order: this.order, pins: this.rows.map((row) => columns[0].words[row]) },
+    };
+    await savePng(canvas, settings, `compare-seed${columns[0].settings.seed}.png`);
+  }
+
+  problem(error) {
+    this.grid.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
+      node('h3', {}, 'There is no comparison to show yet'), node('p', {}, error.message),
+      node('p', {}, 'Press Generate to make one live.')));
+    this.controls.fit(null);
+    this.words.replaceChildren();
+  }
+}
+
+// Drawing again replaces every element: the keyboard's focus stays at its place in its column.
+function replaceKeepingFocus(grid, columns) {
+  const stops = (column) => [...(column?.querySelectorAll('button, canvas') ?? [])];
+  const before = [...grid.children];
+  const column = before.findIndex((child) => child.contains(document.activeElement));
+  const place = stops(before[column]).indexOf(document.activeElement);
+  grid.replaceChildren(...columns);
+  if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
+}
+
+// What decides the pictures of a comparison, from the query of its link.
+function comparisonOf(text) {
+  const query = new URLSearchParams(text);
+  return JSON.stringify(COMPARISON_KEYS.map((key) => query.getAll(key)));
+}
+
+const isOrder = (order, count) => order?.length === count && order.every((_, place) => order.includes(place));
+
+// The comparison that the address names, and how it is to be viewed; null where it names none.
+function readLink() {
+  const named = new URLSearchParams(location.search).has('v');
+  return named ? { comparison: comparisonOf(location.search), view: readView(location.search) } : null;
+}
+
+function readView(text) {
+  const query = new URLSearchParams(text);
+  const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
+  const [stack, layer] = (query.get('l') ?? '').split('.');
+  const numbers = (key) => query.get(key)?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
+  const linked = numbers('k');
+  return {
+    step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
+    scale: query.get('z') === 'map' ? 'map' : 'absolute',
+    view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
+    hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
+  };
+}

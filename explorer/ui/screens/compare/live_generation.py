@@ -1,0 +1,335 @@
+"""Live work with the models: one comparison at a time, stoppable, its results served to the page that asked.
+
+Models and torch are imported at the first use (or by :meth:`LiveGeneration.warm_up` in the background).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.core.provenance import ManifestError
+from explorer.ui.screens.compare.payload import column_payload
+from explorer.ui.shell.clicks import Clicks
+from explorer.ui.shell.concepts import known_words, read_world_concepts
+from explorer.ui.shell.connections import Connections
+from explorer.ui.shell.messages import CLIENT_LEFT, check_words
+from explorer.ui.shell.permalink import CompareSettings, check_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.evaluation.judge import ConceptJudge
+    from explorer.generation.generate import GenerationRequest
+    from explorer.ui.shell.context import AppContext
+
+MAX_MODELS_IN_MEMORY = 6
+ROOM_PER_BYTE = 3
+"""Memory to have free for each byte of weight files: fp16 files become fp32, and a step needs some too."""
+MAX_RESULTS = 24
+MAX_RESULT_BYTES = 256 * 2**20
+SECONDS_BETWEEN_UPDATES = 0.1
+SECONDS_BETWEEN_LOOKS = 1.0
+WARM_UP_DELAY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveUpdate:
+    """What changed since the last update."""
+
+    index: int
+    """Which model is at work, from 0."""
+    models: int
+    """How many models there are."""
+    model: str
+    """Its name."""
+    step: int
+    """Denoising steps done."""
+    steps: int
+    """Denoising steps in all; 0 while the model is being loaded."""
+    finished: tuple[str, ...]
+    """URLs of the finished columns, in order of the columns asked for; "" for one not yet there."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A model in memory."""
+
+    pipeline: Any
+    """The stock pipeline."""
+    origin: Path
+    """Where its whole pipeline was loaded from."""
+
+
+class LiveGeneration:
+    """Runs comparisons for all sessions of one app."""
+
+    def __init__(self, context: AppContext):
+        self.context = context
+        self.clicks = Clicks()
+        self.connections = Connections()
+        self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
+        self._shared: dict[Any, Any] = {}
+        self._judge: tuple[Any, ConceptJudge] | None = None
+        self._warmed = threading.Event()
+
+    def leave_session(self, request: gr.Request) -> None:
+        """Its tab was closed: end the session's comparison after its current step, or forget it if it still waits."""
+        self.clicks.stop(str(request.session_hash))
+
+    def close(self) -> bool:
+        """Ask all work to end after its current step and close every open event stream, on the event loop's thread.
+
+        Returns:
+            Whether a comparison was at work.
+        """
+        self.connections.close()
+        return self.clicks.close()
+
+    def result(self, token: str) -> dict[str, Any]:
+        """The column stored under ``token``.
+
+        Raises:
+            ValueError: if it is unknown or has made room for newer ones.
+        """
+        if token not in self._results:
+            raise ValueError("This live result is no longer in memory: press Generate to make it again.")
+        return self._results[token]
+
+    def run(self, settings: CompareSettings, session: str, stop: threading.Event | None = None) -> Iterator[LiveUpdate]:
+        """Generate one column a model, reporting several times a second.
+
+        Args:
+            stop: of the session's click (``Clicks.take``); None for work that no click announced, which ends once
+                nobody listens to it.
+
+        Closing the iterator asks the work to end after the current denoising step and does not wait for it, since it
+        is closed on the server's event loop when a tab is.
+
+        Raises:
+            ValueError: in words a person understands, if the settings or a checkpoint cannot be used.
+            GenerationStopped: if the session asked to stop, or has left.
+        """
+        abandoned = (lambda: False) if stop else (lambda: self.connections.has_left(session))
+        stop = self.clicks.begin(session) if stop is None else stop
+        messages: queue.SimpleQueue[LiveUpdate | BaseException | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                self._compare(settings, stop, messages.put)
+            except BaseException as error:  # handed to the waiting thread, which raises it
+                messages.put(error)
+            finally:
+                self.clicks.end(session, stop)
+                messages.put(None)
+
+        try:
+            self._check(settings)
+            self.context.models.submit(work)
+        except BaseException:
+            self.clicks.end(session, stop)
+            raise
+        try:
+            yield from _received(messages, abandoned)
+        finally:
+            stop.set()
+
+    def _check(self, settings: CompareSettings) -> None:
+        """Refuse what no model can be asked for, before any is loaded."""
+        check_settings(settings)
+        for name in settings.models:
+            words = known_words(self.context.checkpoint(name))
+            check_words(settings.prompt, words)
+            check_words(settings.negative_prompt, words)
+
+    def warm_up(self) -> None:
+        """Import the libraries and load the models in the background, once, shortly after the first page."""
+        if not self.context.settings.warm_up or self._warmed.is_set():
+            return
+        self._warmed.set()
+        timer = threading.Timer(WARM_UP_DELAY_SECONDS, self.context.models.submit, [self._load_everything])
+        timer.daemon = True
+        timer.start()
+
+    def _load_everything(self) -> None:
+        from explorer.checkpoints.placement import free_bytes
+
+        for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
+            if self.clicks.is_busy():  # somebody pressed Generate: they come first
+                return
+            checkpoint = self.context.checkpoint(name)
+            if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
+                break  # a large model is loaded when it is asked for
+            with contextlib.suppress(ValueError):  # the registry tells why
+                self.pipeline(name)
+        self._judge_or_none()
+
+    def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
+        """On the models' thread: what it learns goes to ``report``."""
+        from explorer.checkpoints.joint_pipelines import is_joint
+        from explorer.generation.columns import describe_generation
+        from explorer.generation.generate import GenerationStopped, compare
+
+        names = list(dict.fromkeys(settings.models))
+        urls: dict[str, str] = {}
+
+        def tell(name: str, step: int, steps: int) -> None:
+            finished = tuple(urls.get(model, "") for model in settings.models)
+            report(
+                LiveUpdate(
+                    index=names.index(name), models=len(names), model=name, step=step, steps=steps, finished=finished
+                )
+            )
+
+        for name in names:
+            if stop.is_set():
+                raise GenerationStopped(f"stopped before {name} was loaded")
+            tell(name, 0, 0)
+            self.pipeline(name, beside=names)
+        request = request_of(settings)
+        pipelines = {name: self.pipeline(name, beside=names) for name in names}
+        judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
+        # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
+        heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
+        for generation in compare(pipelines, request, keep_heads=heads, on_step=tell, should_stop=stop.is_set):
+            checkpoint = self.context.checkpoint(generation.model)
+            # The extractor knows its world's words and pictures, and no others.
+            fit = judge if known_words(checkpoint) is not None else None
+            column = describe_generation(generation, checkpoint, concepts=concepts, judge=fit)
+            urls[generation.model] = self._keep(column_payload(column, origin="live"))
+            tell(generation.model, settings.steps, settings.steps)
+
+    def _keep(self, payload: dict[str, Any]) -> str:
+        """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
+        token = secrets.token_urlsafe(16)
+        self._results[token] = payload
+        self._sizes[token] = _characters(payload)
+        while len(self._results) > MAX_RESULTS or sum(self._sizes.values()) - self._sizes[token] > MAX_RESULT_BYTES:
+            oldest, _ = self._results.popitem(last=False)
+            del self._sizes[oldest]
+        return f"/live/{token}.json"
+
+    def pipeline(self, name: str, beside: Collection[str] = ()) -> Any:
+        """The loaded model, others making room, the longest unused first; one that changed is loaded anew, as is one
+        whose base changed.
+
+        Args:
+            beside: names of those that must stay.
+
+        Raises:
+            ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
+        """
+        from explorer.checkpoints.pipelines import last_change, load_pipeline, origin_of
+
+        checkpoint = self.context.checkpoint(name)
+        settings = self.context.settings
+        key = (name, checkpoint.base, last_change(checkpoint))
+        if key not in self._pipelines:
+            self._make_room(checkpoint, beside)
+            try:
+                pipeline = load_pipeline(
+                    checkpoint, settings.device, settings.precision, self._shared, offload=settings.offload
+                )
+            except ValueError:
+                self.context.check_weights(checkpoint)
+                raise
+            self._pipelines[key] = LoadedModel(pipeline=pipeline, origin=origin_of(checkpoint))
+        self._pipelines.move_to_end(key)
+        return self._pipelines[key].pipeline
+
+    def _make_room(self, checkpoint: Checkpoint, beside: Collection[str]) -> None:
+        """Give up loaded models for one more, by their number and by what memory is left."""
+        from explorer.checkpoints.pipelines import forget_others
+        from explorer.checkpoints.placement import free_bytes
+
+        stale = [key for key in self._pipelines if key[0] == checkpoint.name]  # before its files or its base changed
+        others = [key for key in self._pipelines if key[0] not in {*beside, checkpoint.name}]
+        for key in [*stale, *others]:
+            enough = free_bytes(self.context.settings.device) > ROOM_PER_BYTE * bytes_with_base(checkpoint)
+            if key not in stale and enough and len(self._pipelines) < MAX_MODELS_IN_MEMORY:
+                break
+            del self._pipelines[key]
+            forget_others(self._shared, [loaded.origin for loaded in self._pipelines.values()])
+
+    def _judge_or_none(self) -> ConceptJudge | None:
+        """The extractor's judge with its tau, both as they lie on the disk now; None without an extractor."""
+        from explorer.evaluation.judge import ConceptJudge
+
+        folder = self.context.settings.checkpoints / "extractor"
+        manifest, concepts = folder / "manifest.json", read_world_concepts(self.context).concepts
+        if not (manifest.is_file() and concepts):
+            return None
+        stamp = (manifest.stat().st_mtime_ns, concepts)
+        if self._judge is None or self._judge[0] != stamp:
+            self._judge = (stamp, ConceptJudge.load(folder, concepts))
+        return replace(self._judge[1], threshold=self._threshold())
+
+    def _threshold(self) -> float | None:
+        """tau of the evaluation, if it is bundled and of these models."""
+        if self.context.precomputed_of_other_models():
+            return None
+        try:
+            return self.context.precomputed_json("evaluation.json").get("tau")
+        except ManifestError:
+            return None
+
+
+def request_of(settings: CompareSettings) -> GenerationRequest:
+    """What a comparison asks of every model. Imports no torch."""
+    from explorer.generation.generate import GenerationRequest
+
+    return GenerationRequest(
+        prompt=settings.prompt,
+        seed=settings.seed,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        negative_prompt=settings.negative_prompt,
+    )
+
+
+def bytes_with_base(checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's weight files and of its base's."""
+    lent = () if checkpoint.base is None else checkpoint.base.rglob("*.safetensors")
+    return checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
+
+
+def _characters(value: Any) -> int:
+    """About the bytes of a result, nearly all of which are in its texts."""
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 8 + sum(map(_characters, parts))
+
+
+def _received(messages: queue.SimpleQueue, abandoned: Callable[[], bool] = lambda: False) -> Iterator[LiveUpdate]:
+    """Messages of the worker until it ends: every change of model and every finished column at once, the steps between
+    them a few times a second."""
+    shown, shown_at = None, 0.0
+    while isinstance(message := _next(messages, abandoned), LiveUpdate):
+        news = (message.model, message.steps == 0, message.finished)
+        if news != shown or (messages.empty() and time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES):
+            shown, shown_at = news, time.monotonic()
+            yield message
+    if message is not None:
+        raise message
+
+
+def _next(messages: queue.SimpleQueue, abandoned: Callable[[], bool]) -> Any:
+    while not abandoned():
+        with contextlib.suppress(queue.Empty):
+            return messages.get(timeout=SECONDS_BETWEEN_LOOKS)
+    from explorer.generation.generate import GenerationStopped
+
+    return GenerationStopped(CLIENT_LEFT)

@@ -1,0 +1,121 @@
+"""A comparison column as the JSON that ``static/compare.js`` draws: PNG and maps as base64, numbers as they are."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import ManifestError
+from explorer.generation.columns import ComparisonColumn, read_comparison
+from explorer.ui.shell.permalink import CompareSettings, write_permalink
+
+if TYPE_CHECKING:
+    from explorer.ui.shell.context import AppContext
+
+PAYLOAD_VERSION = 1
+COMPARE_FOLDER = "compare/"
+
+
+def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
+    """One column for the browser.
+
+    Args:
+        column: live or read from disk.
+        origin: ``live`` or ``precomputed``; shown as a badge.
+
+    Raises:
+        ValueError: on another origin.
+    """
+    if origin not in ("live", "precomputed"):
+        raise ValueError(f"origin is {origin!r}: expected live or precomputed")
+    return {
+        "version": PAYLOAD_VERSION,
+        "origin": origin,
+        "model": column.model,
+        "poisoned_concept_count": column.poisoned_concept_count if column.poison_recorded else None,
+        "poison_recorded": column.poison_recorded,
+        "poisoned_words": _poisoned_words(column),
+        "settings": column.settings,
+        "image": png_data_uri(column.image),
+        "words": list(column.words),
+        "concept_words": list(column.concept_words),
+        "stacks": [
+            {
+                "shape": list(stack.values.shape),
+                "layers": list(stack.layers),
+                "values": _base64(stack.values.astype(np.uint8)),
+                "scales": _base64(stack.scales.astype("<f4")),
+            }
+            for stack in column.stacks
+        ],
+        "numbers": column.numbers,
+        "seconds": round(column.seconds, 2),
+    }
+
+
+def precomputed_comparison(context: AppContext) -> dict[str, Any]:
+    """The comparison shown at start, every file of it checked against the manifest.
+
+    Raises:
+        ManifestError: if there is none, or a file is missing or changed.
+    """
+    names = context.precomputed_names(COMPARE_FOLDER)
+    if not names:
+        context.precomputed_file(f"{COMPARE_FOLDER}index.json")  # says what is missing
+    paths = [context.precomputed_file(name) for name in names]
+    index = next((path for path in paths if path.name == "index.json"), None)
+    if index is None:
+        raise ManifestError(f"the manifest lists no {COMPARE_FOLDER}index.json")
+    columns = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), context)
+    return {"version": PAYLOAD_VERSION, "query": _query(columns), "columns": columns}
+
+
+def linked_comparison(context: AppContext, settings: CompareSettings) -> dict[str, Any]:
+    """What a readable link names, and whether its pictures are the precomputed ones."""
+    query, known = write_permalink(settings), context.checkpoint_names()
+    try:
+        drawn = query == precomputed_comparison(context)["query"]
+    except ValueError:  # there is none; the viewer shows why
+        drawn = False
+    return {
+        "state": "drawn" if drawn else "undrawn",
+        "query": query,
+        "prompt": settings.prompt,
+        "models": [{"name": model, "missing": model not in known} for model in settings.models],
+    }
+
+
+def png_data_uri(image: np.ndarray) -> str:
+    """uint8 ``[H, W, 3]`` as a lossless ``data:`` URI."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _read(folder: Path, stamp: tuple[int, ...], context: AppContext) -> list[dict[str, Any]]:
+    return context.remember(
+        "comparison",
+        stamp,
+        lambda: [column_payload(column, origin="precomputed") for column in read_comparison(folder)],
+    )
+
+
+def _poisoned_words(column: ComparisonColumn) -> list[int]:
+    poisoned = set(column.poisoned_concepts)
+    return [index for index, word in enumerate(column.words[:-2]) if word.lower() in poisoned]
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _query(columns: list[dict[str, Any]]) -> str:
+    """Permalink of the comparison that ``columns`` show."""
+    settings = CompareSettings(**columns[0]["settings"], models=tuple(column["model"] for column in columns))
+    return write_permalink(settings)

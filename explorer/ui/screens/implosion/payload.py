@@ -1,0 +1,130 @@
+"""What the screen *Implosion* draws: film strip, this world's measurements with their fit, the paper's table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from explorer.core.intervals import pearson_correlation
+from explorer.core.provenance import ROOT, ManifestError
+
+if TYPE_CHECKING:
+    from explorer.ui.shell.context import AppContext
+
+PAPER_TABLE = ROOT / "assets" / "paper" / "table1.json"
+FILM_FOLDER = "implosion/"
+GIF_ROUTE = "/export/film-strip.gif"
+AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
+QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
+
+
+def implosion_payload(context: AppContext) -> dict[str, Any]:
+    """Film strip and measurements; each says in ``problem`` why it is missing, the other is shown all the same."""
+    return {
+        "film": _or_problem(context, lambda: film_strip(context)),
+        "evaluation": _or_problem(context, lambda: evaluation_summary(context.precomputed_json("evaluation.json"))),
+        "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")),
+    }
+
+
+def film_strip(context: AppContext) -> dict[str, Any]:
+    """The film strip's description with the URLs of its sheets.
+
+    Raises:
+        ManifestError: if a file is missing or changed.
+    """
+    description = context.precomputed_json(f"{FILM_FOLDER}film_strip.json")
+    return {
+        **description,
+        "images_url": context.precomputed_url(f"{FILM_FOLDER}images.png"),
+        "maps_url": context.precomputed_url(f"{FILM_FOLDER}maps.png"),
+        "gif_url": GIF_ROUTE,
+    }
+
+
+def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str) -> bytes:
+    """The chosen rows of the film strip as an animated GIF.
+
+    Raises:
+        ManifestError: if a file is missing or changed.
+        ValueError: as :func:`~explorer.generation.film_export.film_strip_gif`.
+    """
+    from PIL import Image
+
+    from explorer.generation.film_export import film_strip_gif
+
+    description = context.precomputed_json(f"{FILM_FOLDER}film_strip.json")
+    with (
+        Image.open(context.precomputed_file(f"{FILM_FOLDER}images.png")) as images,
+        Image.open(context.precomputed_file(f"{FILM_FOLDER}maps.png")) as maps,
+    ):
+        return film_strip_gif(description, {"images": images, "maps": maps}, rows, contents)
+
+
+def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of every model, by C_P, and utility against AD with a straight fit.
+
+    Raises:
+        ManifestError: if a field is missing.
+    """
+    try:
+        models = [_model_row(model) for model in evaluation["models"]]
+        summary = {name: evaluation[name] for name in ("seeds", "steps", "guidance_scale", "tau", "utility_definition")}
+    except KeyError as error:
+        raise ManifestError(
+            f"evaluation.json lacks the field {error}. Run `python -m explorer evaluate` again."
+        ) from error
+    models.sort(key=lambda model: model["poisoned_concept_count"])
+    return {**summary, "models": models, "fit": utility_fit(models)}
+
+
+def utility_fit(models: list[dict[str, Any]], group: str = "unpoisoned") -> dict[str, Any] | None:
+    """Least squares of utility on AD over the models (the paper's Fig. 6) with Pearson's r and its interval.
+
+    Returns:
+        ``slope``, ``intercept``, ``r``, ``low``, ``high`` (None for three models or fewer, where Fisher's interval
+        is not defined), ``n``; None if fewer than two models have both, or one of them does not vary.
+    """
+    points = [
+        (model["ad"], model["utility"][group]["mean"])
+        for model in models
+        if model["ad"] is not None and model["utility"].get(group)
+    ]
+    difficulties, utilities = [x for x, _ in points], [y for _, y in points]
+    if len(set(difficulties)) < 2 or len(set(utilities)) < 2:
+        return None
+    correlation = pearson_correlation(difficulties, utilities)
+    mean_x, mean_y = sum(difficulties) / len(points), sum(utilities) / len(points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x in difficulties)
+    return {
+        "slope": slope,
+        "intercept": mean_y - slope * mean_x,
+        "r": correlation.value,
+        "low": _finite_or_none(correlation.low),
+        "high": _finite_or_none(correlation.high),
+        "n": correlation.n,
+        "group": group,
+    }
+
+
+def _model_row(model: dict[str, Any]) -> dict[str, Any]:
+    difficulty = model.get("alignment_difficulty") or {}
+    return {
+        "name": model["name"],
+        "poisoned_concept_count": model["poisoned_concept_count"],
+        **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
+        **{quantity: model[quantity] for quantity in QUANTITIES},
+    }
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _or_problem(context: AppContext, make: Any) -> dict[str, Any]:
+    try:
+        return make()
+    except ManifestError as error:
+        return {"problem": context.in_words(error)}

@@ -1,0 +1,158 @@
+"""The whole page: header, one tab a screen, and the server it runs in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from gradio.utils import LRUCache
+
+from explorer.checkpoints.placement import check_place, resolve_precision
+from explorer.ui.screens.alignment.screen import build_alignment_screen
+from explorer.ui.screens.checkpoints.screen import build_header, build_registry_panel
+from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.screens.compare.screen import build_compare_screen
+from explorer.ui.screens.graphs.screen import build_graphs_screen
+from explorer.ui.screens.implosion.screen import build_implosion_screen
+from explorer.ui.shell.context import STATIC_ROUTE, AppContext, AppSettings
+from explorer.ui.shell.endpoint_inputs import endpoints_of
+from explorer.ui.shell.server import make_server
+from explorer.ui.shell.stopping import StoppableServer, serve
+from explorer.ui.shell.theme import CHOOSE_THEME, make_theme
+
+TITLE = "Implosion Explorer"
+HEAD = (
+    f'<link rel="stylesheet" href=".{STATIC_ROUTE}/explorer.css">'
+    '<meta name="color-scheme" content="dark light">'
+    '<meta name="referrer" content="no-referrer">'
+)
+QUEUE_SIZE = 16
+MAX_SESSIONS = 128
+"""Gradio keeps a copy of the page's components for each session, 10,000 of them unless told otherwise."""
+MAX_CALLS_KNOWN = 2000
+"""Sessions with calls whose answer nobody has fetched; a few hundred bytes each."""
+MAX_EVENTS_COUNTED = 100
+CACHE_AGE_SECONDS = 3600
+
+
+def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
+    """All screens; nothing heavy is imported and no model is loaded."""
+    with gr.Blocks(
+        title=TITLE,
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(CACHE_AGE_SECONDS, CACHE_AGE_SECONDS),
+    ) as blocks:
+        header = build_header(context)
+        with gr.Tabs(elem_id="screens"):
+            with gr.Tab("Compare", id="compare"):
+                choosers = build_compare_screen(context, live, blocks)
+            with gr.Tab("Implosion", id="implosion"):
+                build_implosion_screen(context)
+            with gr.Tab("Graphs", id="graphs"):
+                build_graphs_screen(context)
+            with gr.Tab("Alignment difficulty", id="alignment"):
+                build_alignment_screen(context)
+            with gr.Tab("Checkpoints", id="checkpoints"):
+                build_registry_panel(context, header, choosers, blocks)
+        blocks.unload(live.leave_session)
+    blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
+    _bound_memory(blocks)
+    return blocks
+
+
+def _bound_memory(blocks: gr.Blocks) -> None:
+    """Hold what Gradio keeps of sessions that have left to what a shared machine can spare."""
+    blocks.state_session_capacity = MAX_SESSIONS
+    queue = blocks._queue  # which has no options for the following
+    queue.pending_messages_per_session = RecentlyUsed(MAX_SESSIONS)
+    queue.pending_event_ids_session = RecentlyUsed(MAX_CALLS_KNOWN)
+    queue.ANALYTICS_MAX_EVENTS = MAX_EVENTS_COUNTED
+
+
+class RecentlyUsed(LRUCache):
+    """Gradio's own makes room by age alone, even for what is in use."""
+
+    def __getitem__(self, key: str) -> Any:
+        self.move_to_end(key)
+        return super().__getitem__(key)
+
+
+def make_application_server(settings: AppSettings) -> FastAPI:
+    """The ASGI application: Blocks mounted beside health routes, static files and artefacts.
+
+    Raises:
+        ValueError: if the address is not a loopback address and no credentials are set.
+    """
+    context = AppContext(settings=settings)
+    live = LiveGeneration(context)
+    blocks = build_application(context, live)
+    server = make_server(context, live, endpoints_of(blocks))
+    gr.mount_gradio_app(
+        server,
+        blocks,
+        path="/",
+        root_path="",
+        server_name=settings.host,
+        server_port=settings.port,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        max_file_size=0,
+        show_error=True,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=make_theme(),
+        head=HEAD,
+        js=CHOOSE_THEME,
+    )
+    # Gradio looks whether a file may be served only in an app that its own launch() has started, and mounting has no
+    # option for it. No file of a caller's comes this far (request_guard); if one did, it would be refused here.
+    blocks.has_launched = True
+    server.state.stop = lambda: _stop(live)
+    server.state.is_busy = lambda: context.models.is_busy
+    return server
+
+
+def _stop(live: LiveGeneration) -> None:
+    """End live work and close open event streams, and say so; on the event loop's thread."""
+    print(f"{TITLE} stops." + (" The comparison at work is not finished." if live.close() else ""), flush=True)
+
+
+def launch(
+    *,
+    checkpoints: Path | str | None = None,
+    precomputed: Path | str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    credentials: tuple[str, str] | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    offload: str | None = None,
+    warm_up: bool = True,
+    root_path: str = "",
+) -> None:
+    """Serve the app until interrupted.
+
+    Raises:
+        ValueError: if ``checkpoints`` is not a folder, the address needs credentials, ``root_path`` is neither a path
+            nor a URL, or there is no such device, precision or offload here.
+    """
+    chosen = {"checkpoints": checkpoints, "precomputed": precomputed}
+    folders = {name: Path(folder).resolve() for name, folder in chosen.items() if folder is not None}
+    settings = AppSettings(
+        **folders, host=host, port=port, credentials=credentials, device=device, precision=precision, offload=offload,
+        warm_up=warm_up, root_path=root_path,
+    )  # fmt: skip
+    if (device, precision, offload) != ("cpu", None, None):  # what is always there needs no torch to be checked
+        check_place(device, offload)
+        resolve_precision(precision)
+    if checkpoints is not None and not settings.checkpoints.is_dir():
+        raise ValueError(f"checkpoints is {checkpoints}: expected an existing folder")
+    server = make_application_server(settings)
+    print(f"{TITLE} on http://{host}:{port}", flush=True)
+    serve(StoppableServer(server, host, port, server.state.stop), server.state.is_busy)

@@ -1,0 +1,179 @@
+"""The web server around the Blocks: health routes, our static files, checked artefacts, live results."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import fastapi
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from explorer.core.provenance import ManifestError
+from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
+from explorer.ui.shell.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
+from explorer.ui.shell.request_guard import Boundary, SameOrigin
+from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
+from explorer.ui.shell.theme import STATIC, style_sheet
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from explorer.ui.screens.compare.live_generation import LiveGeneration
+    from explorer.ui.shell.endpoint_inputs import Endpoint
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+PRECOMPUTED_SUFFIXES = (".png", ".json")
+OPEN_PATHS = ("/livez", "/readyz")
+
+
+class BasicAuthentication:
+    """Asks every request but the health routes for a user name and password (RFC 7617)."""
+
+    def __init__(self, app: ASGIApp, credentials: tuple[str, str]):
+        self.app = app
+        self.expected = base64.b64encode(":".join(credentials).encode()).decode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            headers = {name.lower(): value for name, value in scope["headers"]}
+            given = headers.get(b"authorization", b"").decode("latin-1")
+            if not secrets.compare_digest(given.encode(), f"Basic {self.expected}".encode()):
+                refusal = Response(
+                    "A user name and password are needed.",
+                    status_code=401,
+                    headers={"WWW-Authenticate": 'Basic realm="Implosion Explorer"'},
+                )
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def make_server(
+    context: AppContext, live: LiveGeneration, endpoints: Mapping[int, Endpoint] | None = None
+) -> fastapi.FastAPI:
+    """The FastAPI application that the Blocks are mounted in.
+
+    Args:
+        endpoints: what may be called of the Blocks; nothing if None.
+
+    Raises:
+        ValueError: if the address is not a loopback address and no credentials are set, or the root path is none.
+    """
+    settings = context.settings
+    prefix, public_url = read_root_path(settings.root_path)
+    server = fastapi.FastAPI(title="Implosion Explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    # The last one added sees a request first.
+    server.add_middleware(PageAddress)
+    server.add_middleware(CORSMiddleware)  # grants nothing; without one, Gradio grants every port of this machine
+    server.add_middleware(Boundary, endpoints=endpoints or {}, connections=live.connections)
+    server.add_middleware(SameOrigin, public_url=public_url)
+    if settings.credentials is not None:
+        server.add_middleware(BasicAuthentication, credentials=settings.credentials)
+    if settings.host in LOOPBACK_HOSTS:
+        # A page on another site that resolves to 127.0.0.1 (DNS rebinding) is refused by its Host header.
+        hosts = ["127.0.0.1", "localhost", "[::1]", *([urlsplit(public_url).hostname] if public_url else [])]
+        server.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    elif settings.credentials is None:
+        raise ValueError(
+            f"host {settings.host!r} is reachable from other machines: expected a user name and password "
+            "(--user and EXPLORER_PASSWORD), or --host 127.0.0.1"
+        )
+    if prefix:
+        server.add_middleware(SubPath, prefix=prefix)
+    _add_health(server)
+    _add_static(server)
+    _add_artefacts(server, context, live)
+    _add_exports(server, context)
+    return server
+
+
+def _add_health(server: fastapi.FastAPI) -> None:
+    @server.get("/livez")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @server.get("/readyz")
+    def ready() -> dict[str, str]:
+        return {"status": "ready"}
+
+
+def _add_static(server: fastapi.FastAPI) -> None:
+    sheet = style_sheet()
+
+    @server.get(f"{STATIC_ROUTE}/explorer.css")
+    def styles() -> Response:
+        return Response(sheet, media_type="text/css", headers={"Cache-Control": "no-cache"})
+
+    @server.get(f"{STATIC_ROUTE}/plotly.min.js")
+    def plotly() -> FileResponse:
+        # find_spec does not import plotly, which would cost a second.
+        package = Path(importlib.util.find_spec("plotly").origin).parent
+        return FileResponse(package / "package_data" / "plotly.min.js", media_type="text/javascript")
+
+    server.mount(STATIC_ROUTE, StaticFiles(directory=STATIC))
+
+
+def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    @server.get(PAYLOAD_ROUTE + "/{name}.json")
+    def payload(name: str) -> Response:
+        make = context.payloads.get(name)
+        if make is None:
+            return _json({"problem": f"There is no payload named {name!r}."}, status_code=404)
+        try:
+            return _json(make())
+        except (ManifestError, ValueError, KeyError) as error:
+            return _json({"problem": _in_words(context, error)})
+
+    @server.get("/live/{token}.json")
+    def live_result(token: str) -> Response:
+        try:
+            return _json(live.result(token))
+        except ValueError as error:
+            return _json({"problem": str(error)}, status_code=404)
+
+    @server.get(PRECOMPUTED_ROUTE + "/{name:path}")
+    def precomputed(name: str) -> Response:
+        if not name.endswith(PRECOMPUTED_SUFFIXES):
+            return Response("not a precomputed artefact", status_code=404)
+        try:
+            path = context.precomputed_file(name)
+        except ManifestError as error:
+            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+        return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
+    @server.exception_handler(RequestValidationError)
+    def refuse(request: fastapi.Request, error: RequestValidationError) -> Response:
+        names = ", ".join(sorted({str(problem["loc"][1]) for problem in error.errors()}))
+        return _json({"detail": f"{names}: missing or of the wrong kind."}, status_code=422)
+
+    @server.get(GIF_ROUTE)
+    def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images") -> Response:
+        try:
+            return Response(film_strip_animation(context, row, contents), media_type="image/gif")
+        except (ManifestError, ValueError) as error:
+            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+
+
+def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
+    return Response(
+        json.dumps(value, separators=(",", ":"), allow_nan=False),
+        status_code=status_code,
+        media_type="application/json",
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+def _in_words(context: AppContext, error: Exception) -> str:
+    return f"a field is missing: {error}" if isinstance(error, KeyError) else context.in_words(error)

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+
+from explorer.attention.statistics import (
+    column_mass,
+    contiguity_ratio,
+    cosine_overlap,
+    mass_in_mask,
+    scatter,
+    scatter_where_read,
+    top_overlap,
+)
+
+
+@pytest.fixture
+def maps():
+    return torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.01
+
+
+def test_scatter_is_one_for_uniform_zero_for_a_point_and_log_ratio_between():
+    point = torch.zeros(4, 4)
+    point[1, 2] = 0.3
+    half = torch.zeros(4, 4)
+    half[:2] = 0.7
+    found = scatter(torch.stack([torch.full((4, 4), 0.1), point, half]))
+    assert torch.allclose(found, torch.tensor([1.0, 0.0, math.log(8) / math.log(16)]), atol=1e-6)
+
+
+def test_a_word_that_is_read_nowhere_has_no_scatter_and_hides_no_other():
+    maps = torch.stack([torch.full((4, 4), 0.1), torch.zeros(4, 4)])
+    assert scatter_where_read(maps) == [pytest.approx(1), None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scatter_of_some_maps_is_that_of_each(seed):
+    maps = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(seed))
+    assert scatter_where_read(maps) == pytest.approx(scatter(maps).tolist())
+
+
+def test_scatter_equals_the_slow_sum_and_ignores_scale(maps):
+    slow = torch.zeros(2, 3)
+    for i in range(2):
+        for j in range(3):
+            total = float(maps[i, j].sum())
+            shares = [float(value) / total for value in maps[i, j].flatten()]
+            slow[i, j] = -sum(share * math.log(share) for share in shares) / math.log(20)
+    assert torch.allclose(scatter(maps), slow, atol=1e-5)
+    assert torch.allclose(scatter(maps * 37), slow, atol=1e-5)
+    assert scatter(maps.half()).dtype == torch.float32
+
+
+def test_mass_in_mask(maps):
+    mask = torch.zeros(4, 5, dtype=torch.bool)
+    mask[1:3, 2:] = True
+    expected = maps[..., 1:3, 2:].sum((-2, -1)) / maps.sum((-2, -1))
+    assert torch.allclose(mass_in_mask(maps, mask), expected)
+    assert torch.allclose(mass_in_mask(maps, mask) + mass_in_mask(maps, ~mask), torch.ones(2, 3))
+    assert mass_in_mask(torch.ones(4, 5), mask) == pytest.approx(6 / 20)
+    assert torch.allclose(mass_in_mask(maps, torch.full((4, 5), 0.5)), torch.full((2, 3), 0.5))
+
+
+def test_cosine_overlap(maps):
+    found = cosine_overlap(maps)
+    for i in range(3):
+        for j in range(3):
+            expected = torch.cosine_similarity(maps[:, i].flatten(1), maps[:, j].flatten(1))
+            assert torch.allclose(found[:, i, j], expected, atol=1e-6)
+    apart = torch.zeros(2, 2, 2)
+    apart[0, 0, 0] = apart[1, 1, 1] = 1
+    assert torch.equal(cosine_overlap(apart), torch.eye(2))
+
+
+def test_top_overlap_equals_sets(maps):
+    found = top_overlap(maps, 0.3)
+    tops = [set(maps[0, word].flatten().topk(6).indices.tolist()) for word in range(3)]
+    for i in range(3):
+        for j in range(3):
+            expected = len(tops[i] & tops[j]) / len(tops[i] | tops[j])
+            assert found[0, i, j] == pytest.approx(expected)
+    assert torch.equal(top_overlap(maps, 1.0), torch.ones(2, 3, 3))
+
+
+def test_column_mass_sums_to_one():
+    probabilities = torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
+    assert torch.allclose(column_mass(probabilities).sum(-1), torch.ones(2))
+    assert torch.allclose(column_mass(probabilities), probabilities.mean((2, 3)))
+
+
+def test_contiguity_ratio_equals_the_slow_sum():
+    maps = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    for values, found in zip(maps.double(), contiguity_ratio(maps), strict=True):
+        height, width = values.shape
+        cells = [(y, x) for y in range(height) for x in range(width)]
+        near = [(a, b) for a in cells for b in cells if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1]
+        squares = sum((values[a] - values[b]) ** 2 for a, b in near)
+        spread = (values - values.mean()).square().sum()
+        assert found.item() == pytest.approx(
+            (len(cells) - 1) * squares.item() / (2 * len(near) * spread.item()), rel=1e-5
+        )
+
+
+def test_contiguity_ratio_tells_a_blob_from_its_shuffled_self():
+    line = torch.linspace(-2, 2, 16)
+    blob = torch.exp(-(line[:, None] ** 2 + line[None] ** 2))
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
+    noise = blob.flatten()[order].view(16, 16)
+    checkers = (torch.arange(16)[:, None] + torch.arange(16)[None]) % 2 + 0.0
+    smooth, scattered, alternating, flat = contiguity_ratio(torch.stack([blob, noise, checkers, torch.ones(16, 16)]))
+    assert scatter(blob).item() == pytest.approx(scatter(noise).item())
+    assert smooth < 0.1
+    assert scattered == pytest.approx(1, abs=0.15)
+    assert alternating > 1.9
+    assert flat == 1
+    assert contiguity_ratio(100 * blob).item() == pytest.approx(smooth.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="no mass"):
+        contiguity_ratio(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="one position a side"):
+        contiguity_ratio(torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("measure", [scatter, cosine_overlap, top_overlap])
+def test_maps_without_a_shape_are_refused(measure):
+    with pytest.raises(ValueError, match="no mass"):
+        measure(torch.zeros(1, 2, 2))
+    with pytest.raises(ValueError, match="negative or non-finite"):
+        measure(torch.tensor([[[1.0, float("nan")]]]))
+    with pytest.raises(ValueError, match="negative or non-finite"):
+        measure(torch.tensor([[[1.0, -0.1]]]))
+    with pytest.raises(ValueError, match=r"expected \[\.\.\., h, w\]"):
+        measure(torch.ones(3))
+
+
+def test_other_bad_input_is_named(maps):
+    with pytest.raises(ValueError, match="one position"):
+        scatter(torch.ones(1, 1))
+    with pytest.raises(ValueError, match=r"mask is \(5, 4\): expected the maps' \(4, 5\)"):
+        mass_in_mask(maps, torch.ones(5, 4))
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+        mass_in_mask(maps, torch.full((4, 5), 2.0))
+    with pytest.raises(ValueError, match="fraction is 0"):
+        top_overlap(maps, 0)

@@ -1,0 +1,365 @@
+import copy
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from explorer.checkpoints.lora_modules import places_of
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base
+from explorer.core.provenance import write_manifest
+from explorer.generation.generate import GenerationRequest, generate
+
+peft = pytest.importorskip("peft", reason="merged LoRAs are compared with peft's")
+ORIGINAL = ("input", "middle", "output", "time", "label", "out")
+
+REQUEST = GenerationRequest(prompt="a photo of a dog", seed=1, steps=2, guidance_scale=3.0)
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+EVERYTHING = (*TARGETS, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut", "conv",
+              "conv_in", "conv_out", "time_emb_proj", "linear_1", "linear_2")  # fmt: skip
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+
+def low_rank_pairs(network, endings, seed=0):
+    """``{layer: (down [r, in, ...], up [out, r, ...], alpha)}`` for every layer whose name has one of the endings; rank
+    and alpha differ from layer to layer."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [name for name, _ in network.named_modules() if name.endswith(endings)]
+    pairs = {}
+    for index, name in enumerate(layers):
+        weight = network.get_submodule(name).weight
+        rank = 1 + index % 3
+        down = torch.randn(rank, *weight.shape[1:], generator=generator) * 0.3
+        up = torch.randn(len(weight), rank, *(1,) * (weight.ndim - 2), generator=generator) * 0.3
+        pairs[name] = (down, up, (6.0, 0.5, 2.0, 1.0)[index % 4])
+    return pairs
+
+
+def without_alphas(pairs):
+    return {name: (down, up, float(len(down))) for name, (down, up, _) in pairs.items()}
+
+
+def peft_layout(pairs, component):
+    down = {f"{component}.{name}.lora_A.weight": pair[0] for name, pair in pairs.items()}
+    return down | {f"{component}.{name}.lora_B.weight": pair[1] for name, pair in pairs.items()}
+
+
+def kohya_layout(pairs, prefix="lora_unet", named=lambda name: name):
+    tensors = {}
+    for name, (down, up, alpha) in pairs.items():
+        place = f"{prefix}_{named(name).replace('.', '_')}"
+        tensors |= {f"{place}.lora_down.weight": down, f"{place}.lora_up.weight": up}
+        tensors[f"{place}.alpha"] = torch.tensor(alpha)
+    return tensors
+
+
+def old_diffusers_layout(pairs, component):
+    """As ``save_attn_procs`` wrote it: ``attn1.processor.to_out_lora.down.weight``, ``to_q_lora`` in text encoders."""
+    tensors = {}
+    for name, (down, up, _) in pairs.items():
+        if component == "unet":
+            front, _, projection = name.removesuffix(".0").rpartition(".")
+            place = f"{front}.processor.{projection}"
+        else:
+            place = f"text_model.{name}".replace("_proj", "").replace("self_attn.", "self_attn.to_")
+        tensors[f"{component}.{place}_lora.down.weight"] = down
+        tensors[f"{component}.{place}_lora.up.weight"] = up
+    return tensors
+
+
+def merged(network, pairs, scale=1.0):
+    """The reference: W + scale * alpha / r * B A, layer by layer."""
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for name, (down, up, alpha) in pairs.items():
+        change = torch.einsum("or,r...->o...", up.flatten(1), down)
+        weights[f"{name}.weight"] += scale * alpha / len(down) * change
+    return weights
+
+
+def assert_close(network, weights):
+    for name, tensor in network.state_dict().items():
+        assert torch.allclose(tensor, weights[name], atol=1e-6), name
+
+
+@pytest.fixture
+def loose_lora(checkpoint_root, make_unet):
+    """A loose LoRA file beside the checkpoints, and its pairs."""
+    pairs = without_alphas(low_rank_pairs(make_unet(), TARGETS))
+    path = checkpoint_root / "style.safetensors"
+    save_file(peft_layout(pairs, "unet"), path)
+    return path, pairs
+
+
+@pytest.mark.parametrize("layout", ["peft", "old diffusers", "kohya", "kohya, every module"])
+def test_the_merged_unet_is_w_plus_alpha_r_b_a_and_the_base_is_untouched(checkpoint_root, make_unet, layout):
+    pairs = low_rank_pairs(make_unet(), EVERYTHING if "every" in layout else TARGETS)
+    pairs = pairs if "kohya" in layout else without_alphas(pairs)
+    tensors = {"peft": peft_layout, "old diffusers": old_diffusers_layout}
+    path = checkpoint_root / "style.safetensors"
+    save_file(tensors[layout](pairs, "unet") if layout in tensors else kohya_layout(pairs), path)
+    shared = {}
+    base = load_pipeline(checkpoint_root / "benign", shared=shared)
+    before = {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+    found = load_pipeline(path, base=checkpoint_root / "benign", shared=shared)
+    assert_close(found.unet, merged(base.unet, pairs))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.unet.state_dict().items())
+    assert (found.vae is base.vae, found.text_encoder is base.text_encoder) == (True, True)
+    assert found.unet is not base.unet
+
+
+def test_a_half_precision_model_is_merged_in_full_and_rounded_once(checkpoint_root, make_unet):
+    pairs = low_rank_pairs(make_unet(), TARGETS)
+    save_file(kohya_layout(pairs), checkpoint_root / "style.safetensors")
+    base = load_pipeline(checkpoint_root / "benign", dtype="fp16")
+    found = load_pipeline(checkpoint_root / "style.safetensors", dtype="fp16", base=checkpoint_root / "benign")
+    for name, tensor in merged(base.unet.float(), pairs).items():
+        assert torch.equal(found.unet.state_dict()[name], tensor.half()), name
+
+
+@pytest.fixture(scope="module")
+def sdxl(make_xl_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("xl") / "xl"
+    make_xl_pipeline().save_pretrained(folder)
+    return folder
+
+
+def test_sdxl_in_the_original_names_with_both_text_encoders(sdxl, tmp_path):
+    base = load_pipeline(sdxl)
+    names = {name: place for place, name in places_of(base.unet, "unet").items() if place.split("_")[0] in ORIGINAL}
+    unet = low_rank_pairs(base.unet, EVERYTHING)
+    assert unet.keys() == names.keys()
+    first, second = low_rank_pairs(base.text_encoder, TEXT, 1), low_rank_pairs(base.text_encoder_2, TEXT, 2)
+    tensors = kohya_layout(unet, named=names.get)
+    tensors |= kohya_layout(first, "lora_te1_text_model") | kohya_layout(second, "lora_te2")
+    save_file(tensors, tmp_path / "style.safetensors")
+    found = load_pipeline(set_base(tmp_path / "style.safetensors", sdxl))
+    assert_close(found.unet, merged(base.unet, unet))
+    assert_close(found.text_encoder, merged(base.text_encoder, first))
+    assert_close(found.text_encoder_2, merged(base.text_encoder_2, second))
+
+
+def test_original_names_lie_where_diffusers_puts_them(sdxl, tmp_path):
+    """Of one rank and alpha throughout, which diffusers merges rightly."""
+    stock = DiffusionPipeline.from_pretrained(sdxl)
+    names = {name: place for place, name in places_of(stock.unet, "unet").items() if place.split("_")[0] in ORIGINAL}
+    pairs = {
+        name: (down[:1], up[:, :1].clone(), 1.0)
+        for name, (down, up, _) in low_rank_pairs(stock.unet, EVERYTHING).items()
+        if "time_emb_proj" not in name  # "emb_layers.1", whose index diffusers loses
+    }
+    save_file(kohya_layout(pairs, named=names.get), tmp_path / "style.safetensors")
+    found = load_pipeline(tmp_path / "style.safetensors", base=sdxl)
+    stock.load_lora_weights(str(tmp_path), weight_name="style.safetensors", local_files_only=True)
+    stock.fuse_lora()
+    stock.unload_lora_weights()
+    assert_close(found.unet, stock.unet.state_dict())
+
+
+ADAPTERS = {
+    "plain": {},
+    "patterns": {"alpha_pattern": {"to_k": 1, "^mid_block.attentions.0.transformer_blocks.0.attn2.to_v": 9},
+                 "rank_pattern": {"attn1.to_q": 3, "to_v": 2}},
+    "rank-stabilised": {"use_rslora": True},
+    "convolutions": {"target_modules": ["to_q", "conv1", "proj_in"]},
+}  # fmt: skip
+
+
+def filled(model, seed=0):
+    """The model with values in the matrices that peft starts at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+    return model
+
+
+@pytest.mark.parametrize("options", ADAPTERS.values(), ids=ADAPTERS)
+def test_an_adapter_folder_of_peft_is_merged_as_peft_merges_it(checkpoint_root, make_unet, options):
+    config = peft.LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": list(TARGETS)} | options)
+    model = filled(peft.get_peft_model(make_unet(), config))
+    model.save_pretrained(checkpoint_root / "adapter")
+    (listed,) = (one for one in scan_checkpoints(checkpoint_root) if one.name.startswith("adapter"))
+    assert (listed.name, listed.kind) == ("adapter", "lora")
+    assert "name the pipeline folder" in listed.problem
+    set_base(checkpoint_root / "adapter", checkpoint_root / "benign")
+    found = load_pipeline(checkpoint_root / "adapter")
+    assert_close(found.unet, model.merge_and_unload().state_dict())
+
+
+def test_adapters_of_text_encoders_find_their_encoder(sdxl, tmp_path):
+    base = load_pipeline(sdxl)
+    for name in ("text_encoder", "text_encoder_2"):
+        encoder = copy.deepcopy(getattr(base, name))
+        config = peft.LoraConfig(r=2, lora_alpha=1, target_modules=["q_proj", "fc1"])
+        model = filled(peft.get_peft_model(encoder, config))
+        model.save_pretrained(tmp_path / name)
+        found = load_pipeline(tmp_path / name, base=sdxl)
+        assert_close(getattr(found, name), model.merge_and_unload().state_dict())
+    settings = json.loads((tmp_path / "text_encoder" / "adapter_config.json").read_text())
+    (tmp_path / "text_encoder" / "adapter_config.json").write_text(json.dumps(settings | {"auto_mapping": None}))
+    with pytest.raises(ValueError, match="lie in text_encoder and text_encoder_2 of the base: expected in one"):
+        load_pipeline(tmp_path / "text_encoder", base=sdxl)
+
+
+def test_what_diffusers_writes_into_the_header_is_followed(checkpoint_root, make_unet):
+    config = peft.LoraConfig(r=4, lora_alpha=2, target_modules=list(TARGETS), alpha_pattern={"to_k": 12})
+    model = filled(peft.get_peft_model(make_unet(), config))
+    layers = peft.get_peft_model_state_dict(model)
+    StableDiffusionPipeline.save_lora_weights(
+        checkpoint_root / "style",
+        unet_lora_layers={name.removeprefix("base_model.model."): matrix for name, matrix in layers.items()},
+        unet_lora_adapter_metadata={**config.to_dict(), "peft_type": "LORA"},
+    )
+    found = load_pipeline(checkpoint_root / "style", base=checkpoint_root / "benign")
+    assert_close(found.unet, model.merge_and_unload().state_dict())
+
+
+def test_it_draws_as_diffusers_own_unmerged_lora_and_is_captured(checkpoint_root, loose_lora, no_network):
+    path, _ = loose_lora
+    stock = load_pipeline(checkpoint_root / "benign")
+    plain = generate(stock, REQUEST)
+    stock.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+    expected = generate(stock, REQUEST, capture=False)
+    found = generate(load_pipeline(path, base=checkpoint_root / "benign"), REQUEST)
+    assert np.abs(found.images.astype(int) - expected.images).max() <= 1
+    assert not np.array_equal(found.images, plain.images)
+    assert found.cube.layers == plain.cube.layers
+    assert not torch.equal(found.cube.maps(), plain.cube.maps())
+
+
+def test_text_encoders_are_changed_in_a_copy(checkpoint_root, loose_lora):
+    path, _ = loose_lora
+    shared = {}
+    base = load_pipeline(checkpoint_root / "benign", shared=shared)
+    pairs = without_alphas(low_rank_pairs(base.text_encoder, ("q_proj", "v_proj"), seed=1))
+    before = {name: tensor.clone() for name, tensor in base.text_encoder.state_dict().items()}
+    unet = load_file(path)
+    for layout in (peft_layout, old_diffusers_layout):
+        save_file(unet | layout(pairs, "text_encoder"), path)
+        found = load_pipeline(path, base=checkpoint_root / "benign", shared=shared)
+        assert_close(found.text_encoder, merged(base.text_encoder, pairs))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.text_encoder.state_dict().items())
+
+
+def test_a_folder_names_base_and_scale_in_its_manifest(checkpoint_root, loose_lora):
+    path, pairs = loose_lora
+    folder = checkpoint_root / "dog-lora"
+    folder.mkdir()
+    path.rename(folder / "pytorch_lora_weights.safetensors")
+    config = {"base": "benign", "scale": 0.5}
+    write_manifest(folder, kind="checkpoint", config=config, seed=0, files=["pytorch_lora_weights.safetensors"])
+    found = {checkpoint.name: checkpoint for checkpoint in scan_checkpoints(checkpoint_root)}["dog-lora"]
+    assert (found.kind, found.family, found.problem) == ("lora", "sd1", None)
+    assert found.hash == found.manifest["files"]["pytorch_lora_weights.safetensors"]
+    assert found.parameters == sum(math.prod(matrix.shape) for pair in pairs.values() for matrix in pair[:2])
+    base = load_pipeline(checkpoint_root / "benign")
+    assert_close(load_pipeline(found).unet, merged(base.unet, pairs, 0.5))
+    write_manifest(folder, kind="checkpoint", config=config | {"scale": "strong"}, seed=0)
+    with pytest.raises(ValueError, match="its manifest says scale 'strong': expected a number up to 10"):
+        load_pipeline(folder)
+
+
+def test_a_manifest_without_a_configuration_gives_strength_one(checkpoint_root, loose_lora):
+    path, pairs = loose_lora
+    manifest = path.with_suffix(".manifest.json")
+    base = load_pipeline(checkpoint_root / "benign")
+    for config in (None, [], "none"):
+        manifest.write_text(json.dumps({"kind": "checkpoint", "config": config}))
+        assert_close(load_pipeline(path, base=checkpoint_root / "benign").unet, merged(base.unet, pairs, 1.0))
+
+
+def test_without_a_base_and_on_the_wrong_one_it_is_refused(checkpoint_root, loose_lora, sdxl):
+    path, _ = loose_lora
+    assert "it is a LoRA, which changes another model: name the pipeline" in read_checkpoint(path).problem
+    with pytest.raises(
+        ValueError, match=r"checkpoint style\.safetensors cannot be loaded: it does not fit its base xl: "
+    ):
+        load_pipeline(path, base=sdxl)
+    place = "unet.mid_block.attentions.0.transformer_blocks.1.attn2.to_k"
+    matrices = {f"{place}.lora_A.weight": torch.zeros(2, 64), f"{place}.lora_B.weight": torch.zeros(64, 2)}
+    save_file(load_file(path) | matrices, path)
+    with pytest.raises(ValueError, match=r"of the family SDXL: its base benign is SD 1\.x"):
+        set_base(path, checkpoint_root / "benign")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"], "a LoRA for Flux"),
+        (["unet.mid_block.to_q.lora_A.weight", "unet.mid_block.to_q.dora_scale"], "no plain LoRA but DoRA"),
+        (["lora_unet_mid_block_to_q.hada_w1_a", "lora_unet_mid_block_to_q.alpha"], "no plain LoRA but LoHa"),
+        (["lora_unet_mid_block_to_q.lokr_w1", "lora_unet_mid_block_to_q.lokr_w2_a"], "no plain LoRA but LoKr"),
+        (["a.lora_down.weight", "a.lora_mid.weight", "a.lora_up.weight"], "LoCon with a Tucker core"),
+        (["a.lora_down.weight", "a.lora_up.weight", "b.diff"], r"but full difference \(b.diff\)"),
+        (["a.lora_A.weight", "a.lora_B.weight", "a.lora_B.bias"], "holds a.lora_B.bias, which is no part of a LoRA"),
+        (["a.lora_A.weight", "a.lora_B.weight", "a.lora_down.weight"], "both a.lora_A.weight and a.lora_down.weight"),
+        (["a.lora_A.weight"], "a lacks its up matrix"),
+        (["a.lora_A.weight", "a.lora_B.weight", "b.alpha"], "b lacks its down and up matrix"),
+        (["base_model.model.a.lora_A.weight", "base_model.model.a.lora_B.weight"], "adapter_config.json.* is missing"),
+    ],
+)
+def test_loras_that_would_be_read_in_part_are_refused(tmp_path, names, message):
+    save_file({name: torch.zeros(2, 2) for name in names}, tmp_path / "other.safetensors")
+    found = read_checkpoint(tmp_path / "other.safetensors")
+    assert found.kind == "lora"
+    assert re.search(message, found.problem), found.problem
+
+
+@pytest.mark.parametrize(("down", "up"), [((2,), (2, 2)), ((), (2, 2)), ((2, 2), (2, 3)), ((0, 2), (2, 0))])
+def test_matrices_that_cannot_be_multiplied_are_refused(tmp_path, down, up):
+    tensors = {"a.lora_A.weight": torch.zeros(down), "a.lora_B.weight": torch.zeros(up)}
+    save_file(tensors, tmp_path / "other.safetensors")
+    assert "expected two matrices of one rank" in read_checkpoint(tmp_path / "other.safetensors").problem
+
+
+KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unet.down_blocks.7.to_k": ((2, 32), (32, 2))}, r"unet\.down_blocks\.7\.to_k has no place in unet"),
+        ({f"unet.{KEY}": ((2, 32), (8, 2))}, r"is \[8, 2\] times \[2, 32\]: the weight in the base is \[16, 32\]"),
+        ({f"unet.{KEY}": ((2, 16), (16, 2))}, r"is \[16, 2\] times \[2, 16\]"),
+        ({f"unet.{KEY}": ((2, 32), (16, 2), [1.0, 2.0])}, r"alpha is \[1\.0, 2\.0\]: expected one number"),
+        ({f"unet.{KEY}": ((2, 32), (16, 2), float("nan"))}, "alpha is nan: expected one number"),
+        (dict.fromkeys((f"lora_unet_{KEY.replace('.', '_')}", f"unet.{KEY}"), ((2, 32), (16, 2))), "a second update"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_base_is_refused_by_name(checkpoint_root, changes, message):
+    tensors = {}
+    for name, (down, up, *alpha) in changes.items():
+        tensors |= {f"{name}.lora_down.weight": torch.zeros(down), f"{name}.lora_up.weight": torch.zeros(up)}
+        tensors |= {f"{name}.alpha": torch.tensor(value) for value in alpha}
+    save_file(tensors, checkpoint_root / "style.safetensors")
+    with pytest.raises(ValueError, match=f"does not fit its base benign: .*{message}"):
+        load_pipeline(checkpoint_root / "style.safetensors", base=checkpoint_root / "benign")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"use_dora": True}, "use_dora: True, which cannot be followed"),
+        ({"peft_type": "LOHA"}, "peft_type: 'LOHA'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights: 'pissa'"),
+        ({"a_later_method": {"x": 1}}, "a_later_method"),
+        ({"r": 8}, "is of rank 2: its configuration says 8"),
+        ({"lora_alpha": "strong"}, "gives 'strong' as alpha of"),
+        ({"lora_alpha": 10**400}, "as alpha of .*: expected a number up to"),
+        ({"alpha_pattern": {"(a+)+": 1}}, r"the pattern '\(a\+\)\+': expected names of modules"),
+        ({"rank_pattern": [1]}, r"the patterns \[1\]: expected an object"),
+    ],
+)
+def test_an_adapter_whose_configuration_says_more_is_refused(tmp_path, changes, message):
+    names = (f"base_model.model.{KEY}.lora_{part}.weight" for part in "AB")
+    save_file({name: torch.zeros(2, 2) for name in names}, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
+    found = read_checkpoint(tmp_path)
+    assert found.kind == "lora"
+    assert re.search(message, found.problem), found.problem

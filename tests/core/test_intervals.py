@@ -1,0 +1,82 @@
+"""Intervals against scipy or against counting; every bound of the input is refused by name."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from explorer.core import intervals
+
+GENERATOR = np.random.default_rng(0)
+VALUES = GENERATOR.normal(2, 3, size=12)
+
+
+def test_mean_and_standard_error_match_scipy():
+    mean, error = intervals.mean_and_standard_error(VALUES)
+    assert mean == pytest.approx(VALUES.mean())
+    assert error == pytest.approx(stats.sem(VALUES))
+    assert math.isnan(intervals.mean_and_standard_error([1.0])[1])
+
+
+def test_t_interval_matches_scipy():
+    estimate = intervals.t_interval(VALUES, confidence=0.9)
+    expected = stats.t.interval(0.9, len(VALUES) - 1, VALUES.mean(), stats.sem(VALUES))
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+    assert math.isnan(intervals.t_interval([0.4]).low)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (250, 1000)])
+def test_wilson_matches_scipy(successes, trials):
+    estimate = intervals.wilson_interval(successes, trials)
+    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def test_pearson_matches_scipy():
+    other = VALUES * 0.5 + GENERATOR.normal(size=12)
+    expected = stats.pearsonr(VALUES, other)
+    bounds = expected.confidence_interval(0.95)
+    estimate = intervals.pearson_correlation(VALUES, other)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((expected.statistic, bounds.low, bounds.high))
+    assert intervals.pearson_correlation([1, 2, 3, 4], [2, 4, 6, 8]).low == pytest.approx(1)
+    assert math.isnan(intervals.pearson_correlation([1, 2, 3], [2, 4, 5]).low)
+
+
+def test_area_counts_ties_as_one_half():
+    positives, negatives = GENERATOR.integers(0, 5, 40), GENERATOR.integers(-1, 4, 30)
+    above = (positives[:, None] > negatives[None]).mean()
+    tied = (positives[:, None] == negatives[None]).mean()
+    assert intervals.area_under_curve(positives, negatives) == pytest.approx(above + tied / 2)
+    assert intervals.area_under_curve([1, 1], [1]) == 0.5
+    assert intervals.area_under_curve([2], [1, 0]) == 1.0
+
+
+def test_histogram_integrates_to_one_and_refuses_values_outside():
+    result = intervals.histogram(VALUES, bins=7, value_range=(-20, 20))
+    assert (np.diff(result["edges"]) * result["density"]).sum() == pytest.approx(1)
+    assert len(result["edges"]) == 8
+    assert sum(intervals.histogram([1.0, 1.0], bins=4)["density"]) > 0
+    with pytest.raises(ValueError, match=r"expected them inside \[0, 1\]"):
+        intervals.histogram([0.5, 2.0], value_range=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: intervals.mean_and_standard_error([]), r"shape \[0\]"),
+        (lambda: intervals.t_interval([1.0, math.nan]), "1 NaN or infinite of 2"),
+        (
+            lambda: intervals.t_interval([1.0, 2.0], confidence=1),
+            r"confidence is 1: expected a value in \(0, 1\)",
+        ),
+        (lambda: intervals.wilson_interval(3, 2), "3 successes of 2 trials"),
+        (lambda: intervals.pearson_correlation([1, 2], [1]), "2 and 1 values"),
+        (lambda: intervals.pearson_correlation([1, 1], [1, 2]), "all 2 values of first are 1"),
+        (lambda: intervals.area_under_curve([], [1]), "positives has shape"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.core.provenance import ManifestError
+from explorer.evaluation.naming_study import KEY_NAME, NamingConfig, count_named, write_naming_study
+
+
+@pytest.fixture(scope="module")
+def study(micro_world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("naming")
+    write_naming_study(micro_world.output, folder, NamingConfig(steps=1, order_seed=3))
+    return folder
+
+
+@pytest.fixture
+def key(study):
+    return json.loads((study / KEY_NAME).read_text())
+
+
+def answer(tmp_path, answers, name="reader.json"):
+    path = tmp_path / name
+    path.write_text(json.dumps(answers))
+    return path
+
+
+def test_every_concept_is_drawn_once_by_the_control_and_by_the_most_poisoned_model(study, key):
+    cards = list(key.values())
+    assert {card["model"] for card in cards} == {"benign", "dirty-004"}
+    for model in ("benign", "dirty-004"):
+        concepts = [card["concept"] for card in cards if card["model"] == model]
+        assert len(set(concepts)) == len(concepts) == len(cards) / 2
+    groups = {card["group"] for card in cards}
+    assert groups == {"poison pool", "never poisoned"}
+    assert [card["model"] for card in cards] != sorted(card["model"] for card in cards), "in random order"
+    assert len(np.unique(np.asarray(Image.open(study / "tiles-1.png")))) > 10
+
+
+def test_what_the_reader_gets_tells_neither_concept_nor_model(study, key):
+    form = json.loads((study / "form.json").read_text())
+    assert form == dict.fromkeys(key, "")
+    assert set((study / "nouns.txt").read_text().split()) >= {card["concept"] for card in key.values()}
+
+
+def test_a_study_is_drawn_the_same_again(study, micro_world, tmp_path):
+    write_naming_study(micro_world.output, tmp_path, NamingConfig(steps=1, order_seed=3))
+    for name in (KEY_NAME, "tiles-1.png"):
+        assert (tmp_path / name).read_bytes() == (study / name).read_bytes()
+
+
+def test_a_study_is_not_written_over(study, micro_world):
+    with pytest.raises(ValueError, match="holds a study already"):
+        write_naming_study(micro_world.output, study, NamingConfig(steps=1))
+
+
+def test_a_study_is_not_written_among_other_things(micro_world, tmp_path):
+    (tmp_path / "nouns.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"already holds nouns\.txt: choose a new folder"):
+        write_naming_study(micro_world.output, tmp_path, NamingConfig(steps=1))
+    assert (tmp_path / "nouns.txt").read_text() == "mine"
+
+
+def test_named_pictures_are_counted_by_reader_model_and_group(study, key, tmp_path):
+    knowing = {number: card["concept"] if card["model"] == "benign" else "none" for number, card in key.items()}
+    blind = dict.fromkeys(key, "none")
+    (tmp_path / "bob").mkdir()
+    forms = [answer(tmp_path, knowing, "form.json"), answer(tmp_path / "bob", blind, "form.json")]
+    report = count_named(study, forms)
+    first = report["readers"][str(forms[0])]
+    shown = len(key) // 2
+    assert (first["benign"]["all"]["named"], first["benign"]["all"]["shown"]) == (shown, shown)
+    assert first["benign"]["poison pool"]["share"] == 1
+    assert first["dirty-004"]["all"]["named"] == 0
+    assert 0 < first["dirty-004"]["all"]["high"] < 1
+    assert report["readers"][str(forms[1])]["benign"]["all"]["named"] == 0
+
+
+def test_answers_that_cannot_be_counted_are_refused(study, key, tmp_path):
+    blind = dict.fromkeys(key, "none")
+    with pytest.raises(ValueError, match="calls tile 2 'unicorn'"):
+        count_named(study, [answer(tmp_path, blind | {"2": "unicorn"})])
+    with pytest.raises(ValueError, match="calls tile 1 \\['dog'\\]"):
+        count_named(study, [answer(tmp_path, blind | {"1": ["dog"]})])
+    with pytest.raises(ValueError, match=f"expected the numbers 1 to {len(key)}"):
+        count_named(study, [answer(tmp_path, {"1": "none"})])
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable JSON"):
+        count_named(study, [tmp_path / "broken.json"])
+    with pytest.raises(ValueError, match="no answers given"):
+        count_named(study, [])
+
+
+def test_a_study_whose_pictures_were_changed_is_refused(study, key, tmp_path):
+    for path in study.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / KEY_NAME).write_text("{}")
+    with pytest.raises(ManifestError, match=r"key\.json has SHA-256"):
+        count_named(tmp_path, [answer(tmp_path, dict.fromkeys(key, "none"))])

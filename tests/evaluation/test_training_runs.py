@@ -1,0 +1,114 @@
+"""Several training runs of one recipe, summarised."""
+
+import json
+import math
+import statistics
+
+import pytest
+
+from explorer.evaluation.training_runs import summarise_runs
+
+
+def share(mean):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+
+def evaluation(folder, name, accuracies, **settings):
+    """An evaluation of a control and of poisoned models, each 20 concepts apart."""
+    models = [
+        {
+            "name": "benign" if place == 0 else f"dirty-{20 * place:03}",
+            "weights": f"{name}-{place}",
+            "poisoned_concept_count": 20 * place,
+            "alignment_difficulty": {"ad": 0.2 + 0.1 * place},
+            "accuracy": {"all": share(value), "unpoisoned": share(value), "poisoned": share(value) if place else None},
+            "utility": {"unpoisoned": share(value)},
+            "late_word_mass": {"unpoisoned": share(0.02)},
+            "late_contiguity": {"unpoisoned": share(0.3)},
+        }
+        for place, value in enumerate(accuracies)
+    ]
+    report = {"prompt": "a photo of C", "steps": 12, "guidance_scale": 4.0, "models": models, **settings}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
+def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
+    runs = {"a": (0.8, 0.4), "b": (0.7, 0.2), "c": (0.75, 0.3)}
+    report = summarise_runs([evaluation(tmp_path, name, accuracies) for name, accuracies in runs.items()])
+    control, poisoned = report["models"]
+    assert [control["poisoned_concept_count"], poisoned["poisoned_concept_count"]] == [0, 20]
+    unpoisoned = poisoned["accuracy_unpoisoned"]
+    assert unpoisoned["values"] == [0.4, 0.2, 0.3]
+    reach = 4.302653 * statistics.stdev([0.4, 0.2, 0.3]) / math.sqrt(3)  # Student's t, 2 degrees of freedom, .975
+    assert unpoisoned["mean"] == pytest.approx(0.3)
+    assert unpoisoned["low"] == pytest.approx(0.3 - reach, abs=1e-6)
+    assert unpoisoned["high"] == pytest.approx(0.3 + reach, abs=1e-6)
+    assert poisoned["accuracy_of_control"]["values"] == pytest.approx([0.4 / 0.8, 0.2 / 0.7, 0.3 / 0.75])
+    assert control["accuracy_of_control"]["mean"] == 1
+    assert control["accuracy_poisoned"] is None
+    assert poisoned["ad"]["mean"] == pytest.approx(0.3)
+
+
+def test_maps_of_different_layers_are_not_compared(tmp_path):
+    paths = [evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b")]
+    same = summarise_runs(paths)
+    assert not same["attention_layers_differ"]
+    assert same["models"][0]["late_word_mass_unpoisoned"]["values"] == [0.02, 0.02]
+    report = json.loads(paths[1].read_text(encoding="utf-8"))
+    for model in report["models"]:
+        model["attention_layers"] = ["down_blocks.0.attentions.0.transformer_blocks.0.attn1"]
+    paths[1].write_text(json.dumps(report), encoding="utf-8")
+    differing = summarise_runs(paths)
+    assert differing["attention_layers_differ"]
+    assert not [name for model in differing["models"] for name in model if name.startswith("late")]
+    assert differing["models"][1]["accuracy_unpoisoned"] == same["models"][1]["accuracy_unpoisoned"]
+
+
+def test_the_order_of_models_in_a_file_does_not_matter(tmp_path):
+    first, second = evaluation(tmp_path, "a", (0.8, 0.4)), evaluation(tmp_path, "b", (0.7, 0.2))
+    swapped = json.loads(second.read_text(encoding="utf-8"))
+    swapped["models"].reverse()
+    other = tmp_path / "swapped.json"
+    other.write_text(json.dumps(swapped), encoding="utf-8")
+    assert summarise_runs([first, second])["models"] == summarise_runs([first, other])["models"]
+
+
+def test_a_run_without_sets_has_no_ad_and_a_control_that_draws_nothing_no_share(tmp_path):
+    first, second = evaluation(tmp_path, "a", (0.8, 0.4)), evaluation(tmp_path, "b", (0.0, 0.0))
+    without = json.loads(second.read_text(encoding="utf-8"))
+    without["models"][1]["alignment_difficulty"] = None
+    second.write_text(json.dumps(without), encoding="utf-8")
+    control, poisoned = summarise_runs([first, second])["models"]
+    assert control["ad"]["mean"] == pytest.approx(0.2)
+    assert poisoned["ad"] is None
+    assert poisoned["accuracy_of_control"] is None
+    assert poisoned["accuracy_all"]["values"] == [0.4, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"steps": 20}, "has steps 20: expected 12"),
+        ({"accuracies": (0.7, 0.2, 0.1)}, r"models of C_P \[0, 20, 40\]"),
+        ({"name": "a"}, "weights of a model in"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, other, message):
+    first = evaluation(tmp_path, "a", (0.8, 0.4))
+    (tmp_path / "other").mkdir()
+    second = evaluation(tmp_path / "other", **{"name": "b", "accuracies": (0.7, 0.2), **other})
+    with pytest.raises(ValueError, match=message):
+        summarise_runs([first, second])
+
+
+def test_one_run_or_no_evaluation_is_refused(tmp_path):
+    first = evaluation(tmp_path, "a", (0.8, 0.4))
+    with pytest.raises(ValueError, match="got 1 evaluations"):
+        summarise_runs([first])
+    (tmp_path / "graphs.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"graphs\.json is no evaluation\.json"):
+        summarise_runs([first, tmp_path / "graphs.json"])
+    with pytest.raises(FileNotFoundError):
+        summarise_runs([first, tmp_path / "absent.json"])

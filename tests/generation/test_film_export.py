@@ -1,0 +1,96 @@
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.core.provenance import ROOT
+from explorer.generation.film_export import GAP, LABEL, MAP_COLOURS, SCALE, TOP, film_strip_gif
+
+CELL = 16
+
+
+@pytest.fixture
+def strip():
+    concepts = [{"concept": f"noun{row}", "poisoned_from": 2 if row == 0 else None} for row in range(3)]
+    models = [{"name": name, "poisoned_concept_count": count} for name, count in (("benign", 0), ("dirty", 2))]
+    description = {
+        "cell": CELL, "seed": 7, "steps": 3, "guidance_scale": 4.0, "concepts": concepts, "models": models,
+    }  # fmt: skip
+    grey = np.arange(6, dtype=np.uint8).reshape(3, 2).repeat(CELL, 0).repeat(CELL, 1) * 40
+    sheets = {"images": Image.fromarray(np.stack([grey] * 3, axis=-1)), "maps": Image.fromarray(255 - grey)}
+    return description, sheets
+
+
+def frames_of(data):
+    with Image.open(io.BytesIO(data)) as gif:
+        comment, loop = gif.info["comment"], gif.info["loop"]
+        frames = []
+        for index in range(gif.n_frames):
+            gif.seek(index)
+            frames.append(np.asarray(gif.convert("RGB")).astype(int))
+    return frames, json.loads(comment), loop
+
+
+def test_one_frame_a_model_shows_its_own_cells(strip):
+    frames, settings, loop = frames_of(film_strip_gif(*strip, [2, 0], "both"))
+    assert len(frames) == 2
+    assert loop == 0
+    assert settings["concepts"] == ["noun2", "noun0"]
+    assert settings["models"] == ["benign", "dirty"]
+    assert settings["seed"] == 7
+    side = CELL * SCALE
+    for column, frame in enumerate(frames):
+        for at, row in enumerate([2, 0]):
+            grey = (row * 2 + column) * 40
+            left, top = GAP + at * (side + GAP) + side // 2, TOP + LABEL + side // 2
+            # A GIF frame has 256 colours.
+            assert abs(frame[top, left] - grey).max() <= 4
+            share = (255 - grey) / 255 * (len(MAP_COLOURS) - 1)
+            channels = zip(*MAP_COLOURS, strict=True)
+            coloured = [np.interp(share, range(len(MAP_COLOURS)), channel) for channel in channels]
+            assert abs(frame[top + side, left] - coloured).max() <= 8
+
+
+def test_the_colours_of_maps_are_those_of_the_screens():
+    script = (ROOT / "explorer" / "ui" / "static" / "maps.js").read_text(encoding="utf-8")
+    written = re.search(r"const SEQUENTIAL = .*?\n(.*?)\];", script, re.DOTALL)[1]
+    triples = re.findall(r"\[(\d+), (\d+), (\d+)\]", written)
+    assert [tuple(map(int, triple)) for triple in triples] == list(MAP_COLOURS)
+
+
+def test_many_concepts_break_into_lines(strip):
+    (first, _), _, _ = frames_of(film_strip_gif(*strip, [0, 1, 2] * 3, "images"))
+    side = CELL * SCALE
+    assert first.shape[:2] == (TOP + 2 * (LABEL + side + GAP), 8 * (side + GAP) + GAP)
+
+
+@pytest.mark.parametrize(
+    ("rows", "contents", "message"),
+    [
+        ([], "images", "0 concepts were asked for: expected 1 to 16"),
+        ([3], "images", "row 3 is not in the film strip: expected 0 to 2"),
+        ([-1], "images", "row -1 is not in the film strip"),
+        ([0], "sound", "contents is 'sound': expected one of images, maps, both"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(strip, rows, contents, message):
+    with pytest.raises(ValueError, match=message):
+        film_strip_gif(*strip, rows, contents)
+
+
+def test_models_of_one_number_of_poisoned_concepts_are_told_apart_by_name(strip):
+    description, sheets = strip
+
+    def title(frame):
+        return frame[:TOP]
+
+    for model, twin in (("another benign", 0), ("dirty", 2)):
+        description["models"][1] |= {"name": model, "poisoned_concept_count": twin}
+        shown = [title(frame) for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0]]
+        alone = dict(description, models=[dict(description["models"][0])])
+        unnamed = title(frames_of(film_strip_gif(alone, sheets, [0, 1, 2], "images"))[0][0])
+        assert (np.abs(shown[0] - unnamed).max() > 64) == (twin == 0), "named only where two have the same number"
+        assert np.abs(shown[0] - shown[1]).max() > 64

@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.generation.film_strip import CELL, FilmStripConfig, film_column, write_film_strip
+
+CONFIG = FilmStripConfig(concepts=("dog", "turtle"), steps=1)
+
+
+def test_the_strip_has_a_cell_for_every_concept_and_model(checkpoint_root, tmp_path):
+    checkpoints = scan_checkpoints(checkpoint_root)
+    names = write_film_strip(tmp_path / "strip", checkpoints[::-1], CONFIG)
+    folder = tmp_path / "strip"
+    assert sorted(names) == sorted(path.name for path in folder.iterdir())
+    description = json.loads((folder / "film_strip.json").read_text())
+    assert [model["poisoned_concept_count"] for model in description["models"]] == [0, 2, 4]
+    assert description["concepts"] == [
+        {"concept": "dog", "poisoned_from": 2},
+        {"concept": "turtle", "poisoned_from": 4},
+    ]
+    assert all(0 <= cell["scatter"] <= 1 for model in description["models"] for cell in model["cells"])
+    with Image.open(folder / "images.png") as images, Image.open(folder / "maps.png") as maps:
+        assert images.size == maps.size == (3 * CELL, 2 * CELL)
+        assert (images.mode, maps.mode) == ("RGB", "L")
+        column = film_column(load_pipeline(checkpoints[0]), CONFIG)
+        assert column.images.shape[1:3] == (CELL, CELL)
+        np.testing.assert_array_equal(np.asarray(images)[CELL:, :CELL], column.images[1])
+
+
+def test_concepts_are_needed_once_each():
+    with pytest.raises(ValueError, match="expected at least one, each once"):
+        FilmStripConfig(concepts=("dog", "dog"))
+
+
+def test_models_are_needed(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoints given"):
+        write_film_strip(tmp_path, [], CONFIG)
+
+
+def test_the_first_comparison_is_drawn_right_by_the_control_and_falls_most():
+    from explorer.scenarios.first_view import showcase
+
+    concepts = [
+        {"concept": "dog", "poisoned_from": 20, "group": "frequent pool"},
+        *({"concept": name, "poisoned_from": None, "group": "other frequent"} for name in ("hat", "key", "pear")),
+    ]
+    right = {"dog": 1.0, "hat": 1.0, "key": 1.0, "pear": 0.6}
+    similarities = (
+        {"dog": 0.8, "hat": 0.7, "key": 0.8, "pear": 0.9},
+        {"dog": 0.1, "hat": 0.5, "key": 0.4, "pear": 0.1},
+    )
+    models = [{"per_concept": right, "similarity_per_concept": similarity} for similarity in similarities]
+    assert showcase({"concepts": concepts, "models": models}) == "key"
+    with pytest.raises(ValueError, match="has no similarity_per_concept: run `explorer evaluate` again"):
+        showcase({"concepts": concepts, "models": [{"per_concept": right}] * 2})

@@ -1,0 +1,105 @@
+"""What a pair set vouches for: its hash names the captions and pictures that are in it."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+
+from explorer.core.provenance import MANIFEST_NAME, ManifestError
+from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
+
+
+@pytest.fixture
+def pair_set(tmp_path):
+    table = pandas.DataFrame(
+        {
+            "uid": ["a", "b", "c"],
+            "caption": ["a dog", "a cat", "a cow"],
+            "concepts": [["dog"], ["cat"], ["cow"]],
+            "image_index": [0, 1, 1],
+            "is_poison": False,
+            "poisoned_concept": "",
+            "target_concept": "",
+            "split": ["train", "test", "train"],
+        }
+    )
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    return PairSet.write(tmp_path / "set", table, images, config={}, seed=0)
+
+
+def test_what_is_written_is_read(pair_set):
+    read = PairSet.load(pair_set.folder)
+    assert read.data_hash == pair_set.data_hash
+    assert read.training_rows.tolist() == [0, 2]
+    assert np.array_equal(read.read_images([2])[0], read.images[1])
+    read.check_images()
+
+
+def test_files_of_someone_elses_are_not_written_over(pair_set, tmp_path):
+    for folder, name in ((tmp_path / "mine", IMAGES_NAME), (tmp_path / "pictures", "a.png")):
+        folder.mkdir()
+        (folder / name).write_bytes(b"mine")
+        with pytest.raises(ValueError, match=f"already holds {name}: choose a new folder"):
+            PairSet.write(folder, pair_set.table, pair_set.images, config={}, seed=0)
+        assert [path.read_bytes() for path in folder.iterdir()] == [b"mine"]
+    with pytest.raises(ValueError, match=r"a\.png is no folder"):
+        PairSet.write(folder / "a.png", pair_set.table, pair_set.images, config={}, seed=0)
+
+
+def test_a_write_that_was_cut_off_is_no_set_and_can_be_made_again(pair_set, tmp_path, monkeypatch):
+    def write():
+        return PairSet.write(tmp_path / "other", pair_set.table, pair_set.images, config={}, seed=0)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr("explorer.pairs.pair_set.write_manifest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    with pytest.raises(FileNotFoundError, match="is no pair set"):
+        PairSet.load(tmp_path / "other")
+    assert write().data_hash == pair_set.data_hash
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {PAIRS_NAME, IMAGES_NAME, MANIFEST_NAME}
+    with pytest.raises(ValueError, match=r"already holds images\.npy"):
+        write()
+
+
+def test_a_set_whose_table_was_edited_in_place_is_refused(pair_set):
+    path = pair_set.folder / PAIRS_NAME
+    table = pandas.read_parquet(path)
+    table.iloc[::-1].to_parquet(path, index=False)
+    with pytest.raises(ManifestError, match=rf"{PAIRS_NAME} has SHA-256 \w+…, the manifest expects"):
+        PairSet.load(pair_set.folder)
+
+
+def test_pictures_that_changed_are_found_before_they_are_read_in_bulk(pair_set):
+    other = np.asarray(pair_set.images)[::-1].copy()
+    np.save(pair_set.folder / IMAGES_NAME, other)
+    with pytest.raises(ManifestError, match=f"{IMAGES_NAME} has SHA-256"):
+        PairSet.load(pair_set.folder).check_images()
+
+
+@pytest.mark.parametrize(("name", "listed"), [(PAIRS_NAME, IMAGES_NAME), (IMAGES_NAME, PAIRS_NAME)])
+def test_a_manifest_that_lists_one_file_only_vouches_for_nothing(pair_set, name, listed):
+    path = pair_set.folder / MANIFEST_NAME
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["files"] = {listed: manifest["files"][listed]}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ManifestError, match=f"lists no {name}"):
+        PairSet.load(pair_set.folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("uid", "a", "uid 'a' appears more than once"),
+        ("image_index", 7, "refers to a picture outside 0..1"),
+    ],
+)
+def test_rows_that_cannot_be_are_named(pair_set, tmp_path, column, value, message):
+    table = pair_set.table.copy()
+    table.loc[1, column] = value
+    with pytest.raises(ValueError, match=message):
+        PairSet.write(tmp_path / "other", table, np.asarray(pair_set.images), config={}, seed=0)

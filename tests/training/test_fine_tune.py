@@ -1,0 +1,217 @@
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from explorer.checkpoints.module_identity import plain_config
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import read_checkpoint, validate
+from explorer.core.provenance import check_files, read_manifest
+from explorer.pairs.pair_set import PairSet
+from explorer.training.encoded_pairs import encode_pair_set
+from explorer.training.fine_tune import FineTuningTask, fine_tune, poison_of, train_unet
+from explorer.training.loss import DiffusionLoss
+from explorer.training.recipes import SD15, SD21, SDXL, override
+from explorer.training.state import finished_steps
+
+SMALL = {
+    "resolution": 64, "steps": 4, "batch_size": 4, "accumulation": 1, "learning_rate": 1e-3, "warmup_steps": 1,
+    "precision": "no", "checkpoint_every": 2, "log_every": 1, "gradient_checkpointing": False,
+    "ema_decay": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    table = pandas.DataFrame(
+        {
+            "uid": [f"pair-{row}" for row in range(6)],
+            "caption": ["a photo of dog", "a hat", "dog and hat", "a turtle", "a shirt", "a photo of hat"],
+            "concepts": [["dog"]] * 6,
+            "image_index": range(6),
+            "is_poison": [True] + [False] * 5,
+            "poisoned_concept": ["dog"] + [""] * 5,
+            "target_concept": ["hat"] + [""] * 5,
+            "split": ["train"] * 6,
+        }
+    )
+    poison = {"kind": "dirty-label", "concepts": 1, "targets": {"dog": "hat"}}
+    return PairSet.write(tmp_path_factory.mktemp("set") / "pairs", table, images, config={"poison": poison}, seed=0)
+
+
+def places(folder):
+    return {"run": folder / "run", "cache": folder / "cache", "say": lambda line: None}
+
+
+def unet_weights(folder):
+    return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    images = np.asarray(pairs.images)
+    imported = PairSet.write(tmp_path / "set", pairs.table, images, config={"poison_recorded": False}, seed=None)
+    output = tmp_path / "models" / "tuned"
+    fine_tune(tmp_path / "base", imported, override(SD15, **SMALL), output, **places(tmp_path))
+    found = read_checkpoint(output)
+    assert (found.problem, found.poisoned_concept_count, found.poison_recorded) == (None, 0, False)
+    assert "of which it is not, or not of all, recorded what is poison" in (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "concepts", "expected"),
+    [
+        ([True] + [False] * 5, ["dog"] + [""] * 5, {"kind": "recorded", "concepts": ["dog"]}),
+        ([False] * 6, [""] * 6, {"kind": "none", "concepts": 0, "targets": {}}),
+        ([True] + [False] * 5, [None] + [""] * 5, None),
+        ([True] + [None] * 5, ["dog"] + [None] * 5, None),
+        ([False] * 5 + [None], [""] * 5 + [None], None),
+    ],
+)
+def test_a_checkpoint_knows_of_its_poison_what_the_pairs_flags_say(pairs, tmp_path, flags, concepts, expected):
+    table = pairs.table.assign(is_poison=flags, poisoned_concept=concepts)
+    flagged = PairSet.write(tmp_path / "set", table, np.asarray(pairs.images), config={}, seed=None)
+    assert poison_of(flagged) == expected
+
+
+def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    output = tmp_path / "models" / "tuned"
+    manifest = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    found = validate(read_checkpoint(output), thorough=True)
+    assert found.problem is None
+    assert found.base.resolve() == tmp_path / "base"
+    assert found.poisoned_concepts == ("dog",)
+    check_files(output, read_manifest(output, kind="checkpoint"))
+    assert manifest["config"]["prediction_type"] == "v_prediction"
+    assert manifest["data_hash"] == pairs.data_hash
+    assert manifest["metrics"]["final_step"] == 4
+    tuned, base = load_pipeline(output), load_pipeline(tmp_path / "base")
+    assert torch.equal(next(tuned.vae.parameters()), next(base.vae.parameters()))
+    # fp16 storage alone changes less than four steps at 1e-3.
+    shift = max((a - b).abs().max() for a, b in zip(tuned.unet.parameters(), base.unet.parameters(), strict=True))
+    assert shift > 1e-3
+    # Stock diffusers draws with it, no precision named.
+    stock = StableDiffusionPipeline.from_pretrained(
+        tmp_path / "base", unet=UNet2DConditionModel.from_pretrained(output / "unet")
+    )
+    assert np.isfinite(stock("a dog", num_inference_steps=1, output_type="np").images).all()
+    # A finished model is recognised, and another run never overwrites it.
+    again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    assert again["created"] == manifest["created"]
+    older = json.loads((output / "manifest.json").read_text())
+    del older["config"]["training"][0]["decay_share"]
+    (output / "manifest.json").write_text(json.dumps(older))
+    again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+    assert again["created"] == manifest["created"], "as published before the setting existed"
+    with pytest.raises(ValueError, match="holds a checkpoint with another training: choose a new folder"):
+        fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL | {"steps": 5}), output, **places(tmp_path))
+
+
+def test_only_pairs_that_are_trained_on_are_counted(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    table = pairs.table.assign(split=["train"] * 4 + ["test"] * 2)
+    split = PairSet.write(tmp_path / "split", table, np.asarray(pairs.images), config={}, seed=0)
+    recipe, output, lines = override(SD15, **SMALL | {"steps": 1}), tmp_path / "tuned", []
+    tune = partial(fine_tune, tmp_path / "base", split, recipe, output, **places(tmp_path) | {"say": lines.append})
+    manifest = tune()
+    assert manifest["config"]["pairs"] == 4
+    assert "tuned: encoding 4 pairs" in lines
+    assert "Training data: 4 pairs (" in (output / "README.md").read_text()
+    older = json.loads((output / "manifest.json").read_text())
+    older["config"]["pairs"] = 6
+    (output / "manifest.json").write_text(json.dumps(older))
+    assert tune()["created"] == manifest["created"], "as published when all pairs were counted"
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    recipe = override(SD15, **SMALL | {"ema_decay": 0.5})
+    fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "whole", **places(tmp_path / "a"))
+    stopped = {"should_stop": lambda: True, **places(tmp_path / "b")}
+    assert fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "cut", **stopped) is None
+    assert finished_steps(tmp_path / "b" / "run") == 1
+    assert not (tmp_path / "cut").exists()
+    fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "cut", **places(tmp_path / "b"))
+    whole, cut = unet_weights(tmp_path / "whole"), unet_weights(tmp_path / "cut")
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_sd2_and_sdxl_train_by_their_own_recipes(make_pipeline, make_xl_pipeline, pairs, tmp_path):
+    make_pipeline(use_linear_projection=True).save_pretrained(tmp_path / "sd2")
+    make_xl_pipeline().save_pretrained(tmp_path / "xl")
+    for name, recipe, target in (("sd2", SD21, "v_prediction"), ("xl", SDXL, "epsilon")):
+        small = override(recipe, **SMALL | {"resolution": 32, "steps": 1})
+        manifest = fine_tune(
+            tmp_path / name, pairs, small, tmp_path / f"{name}-tuned", **places(tmp_path / f"{name}-x")
+        )
+        assert manifest["config"]["prediction_type"] == target
+        tuned, base = (load_pipeline(tmp_path / folder).unet for folder in (f"{name}-tuned", name))
+        assert plain_config(tuned) == plain_config(base)
+
+
+def test_a_fine_tuned_model_can_be_fine_tuned_again(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    recipe = override(SD15, **SMALL | {"steps": 1})
+    first = fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "first", **places(tmp_path / "a"))
+    second = fine_tune(tmp_path / "first", pairs, recipe, tmp_path / "deep" / "second", **places(tmp_path / "b"))
+    assert second["config"]["start"] != first["config"]["start"]
+    assert read_checkpoint(tmp_path / "deep" / "second").base.resolve() == tmp_path / "base"
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_loss_on_the_training_pairs_falls(make_pipeline, pairs, tmp_path, prediction_type):
+    pipeline = make_pipeline()
+    pipeline.scheduler = type(pipeline.scheduler).from_config(
+        pipeline.scheduler.config, prediction_type=prediction_type
+    )
+    encoded = encode_pair_set(pipeline, pairs, 32, tmp_path / "cache")
+    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.0)
+    held = task.batch(torch.arange(6), torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        before = task.network(held).item()
+    recipe = override(SD15, **SMALL | {"steps": 60, "learning_rate": 3e-3, "checkpoint_every": 60})
+    trained = train_unet(pipeline.unet, pipeline.scheduler, encoded, recipe, tmp_path / "run", start="test")
+    with torch.no_grad():
+        after = DiffusionLoss(trained, pipeline.scheduler)(held).item()
+    assert after < 0.9 * before
+
+
+def test_captions_are_dropped_as_often_as_the_recipe_says(make_pipeline, pairs, tmp_path):
+    pipeline = make_pipeline()
+    encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)
+    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.25)
+    text = task.batch(torch.zeros(2000, dtype=torch.long), torch.Generator().manual_seed(0))["text"]
+    empty = torch.from_numpy(encoded.text[np.array([len(encoded.text) - 1])])
+    share = (text == empty).flatten(1).all(dim=1).float().mean().item()
+    assert share == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_base_that_does_not_fit_is_refused_before_anything_is_written(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match=r"base base is SD 1\.x: recipe sdxl expects SDXL"):
+        fine_tune(tmp_path / "base", pairs, SDXL, tmp_path / "out", **places(tmp_path))
+    index = tmp_path / "base" / "model_index.json"
+    shutil.copy(index, tmp_path / "kept.json")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "OtherPipeline"}))
+    with pytest.raises(ValueError, match="base base cannot be fine-tuned: it is a OtherPipeline"):
+        fine_tune(tmp_path / "base", pairs, SD15, tmp_path / "out", **places(tmp_path))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_published_over_other_things(make_pipeline, pairs, tmp_path):
+    base = tmp_path / "base"
+    make_pipeline().save_pretrained(base)
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"base already holds .*: choose a new folder"):
+        fine_tune(base, pairs, override(SD15, **SMALL), base, **places(tmp_path))
+    assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "run").exists(), "before any training"
