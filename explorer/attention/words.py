@@ -38,7 +38,7 @@ class PromptWords:
     prompt: str
     """The prompt as it was given."""
     words: tuple[str, ...]
-    """``W`` words as written, without punctuation; see :func:`~explorer.attention.word_boundaries.split_words`. A textual
+    """``W`` words as written, without punctuation (:func:`~explorer.attention.word_boundaries.split_words`). A textual
     inversion is one word by its name (``<cat>``), however many vectors it has."""
     positions: tuple[tuple[int, ...], ...]
     """For each word the positions of its pieces among the tokens that the image attends to."""

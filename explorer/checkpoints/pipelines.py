@@ -132,8 +132,8 @@ def noise_of(checkpoint: Checkpoint) -> TrainingNoise:
     """The noise that a checkpoint's U-Net is trained on, by its configurations; nothing is loaded.
 
     Raises:
-        ValueError: see :func:`~explorer.checkpoints.noise_schedule.training_noise`, and where pipeline and sampler do not
-            follow what is stated.
+        ValueError: as :func:`~explorer.checkpoints.noise_schedule.training_noise`, and where pipeline and sampler do
+            not follow what is stated.
     """
     whole = checkpoint.base or checkpoint.folder
     check_noise(whole)

@@ -150,8 +150,8 @@ def read_json(path: Path) -> dict:
     """A JSON object from a file of at most a mebibyte.
 
     Raises:
-        WeightError: if it is missing, not readable, beyond the limits of :func:`~explorer.core.bounded_files.parse_json`, or
-            not an object.
+        WeightError: if it is missing, not readable, beyond the limits of
+            :func:`~explorer.core.bounded_files.parse_json`, or not an object.
     """
     place = f"{path.parent.name}/{path.name}"
     try:

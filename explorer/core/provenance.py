@@ -23,7 +23,7 @@ from explorer import __version__
 from explorer.core.bounded_files import load_json, open_regular, path_inside
 
 MANIFEST_NAME = "manifest.json"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class ManifestError(ValueError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from explorer.alignment.structure.tiles import Share
+    from explorer.core.share import Share
 
 PATIENCE_HOURS = 24
 """How long a process waits for the others, here and in training: one imports pairs or encodes them for hours, far
@@ -40,7 +40,7 @@ class Workers:
     @property
     def share(self) -> Share:
         """This process's part of the tiles, with the sum over all processes."""
-        from explorer.alignment.structure.tiles import Share
+        from explorer.core.share import Share
 
         return Share(index=self.index, count=self.count, add_up=None if self.count == 1 else self._add_up)
 

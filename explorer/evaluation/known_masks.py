@@ -40,7 +40,8 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
         ``[concepts]`` each, in [0, 1].
 
     Raises:
-        ValueError: if the U-Net was trained on other noise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`.
+        ValueError: if the U-Net was trained on other noise
+            (:func:`~explorer.checkpoints.noise_schedule.training_noise`).
     """
     signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal
     generator = np.random.default_rng([seed, MASK_STREAM])

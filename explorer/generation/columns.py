@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,13 +19,19 @@ from explorer.core.provenance import write_json
 if TYPE_CHECKING:
     from explorer.attention.maps import AttentionCube
     from explorer.checkpoints.registry import Checkpoint
-    from explorer.evaluation.judge import ConceptJudge
     from explorer.generation.generate import Generation, GenerationRequest
 
 INDEX_NAME = "index.json"
 FORMAT_VERSION = 1
 MAX_MAP_BYTES = 12 << 20
 """A resolution's maps beyond this are kept as the mean over heads, and say so."""
+
+
+class Judge(Protocol):
+    """Whatever tells what a picture shows, such as :class:`~explorer.evaluation.judge.ConceptJudge`."""
+
+    def judge(self, image: np.ndarray, prompt: str) -> dict[str, Any]:
+        """Numbers and names of a picture uint8 ``[H, W, 3]`` that should show ``prompt``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +79,7 @@ def describe_generation(
     checkpoint: Checkpoint,
     *,
     concepts: Sequence[str],
-    judge: ConceptJudge | None = None,
+    judge: Judge | None = None,
     image: int = 0,
 ) -> ComparisonColumn:
     """Quantise one image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
@@ -125,7 +131,7 @@ def compare_checkpoints(
     request: GenerationRequest,
     *,
     concepts: Sequence[str],
-    judge: ConceptJudge | None = None,
+    judge: Judge | None = None,
 ) -> list[ComparisonColumn]:
     """Load the checkpoints and make one column each of the same request, in order.
 

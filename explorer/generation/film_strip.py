@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.provenance import write_json
-from explorer.evaluation.judge import ConceptJudge
+from explorer.generation.columns import Judge
 from explorer.iconworld.grammar import photo_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class FilmColumn:
 
 
 def film_column(
-    pipeline: DiffusionPipeline, config: FilmStripConfig, *, model: str = "", judge: ConceptJudge | None = None
+    pipeline: DiffusionPipeline, config: FilmStripConfig, *, model: str = "", judge: Judge | None = None
 ) -> FilmColumn:
     """Draw every concept with one model.
 
@@ -99,7 +99,7 @@ def write_film_strip(
     checkpoints: Sequence[Checkpoint],
     config: FilmStripConfig,
     *,
-    judge: ConceptJudge | None = None,
+    judge: Judge | None = None,
     load: Callable[[Checkpoint], DiffusionPipeline] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[str]:

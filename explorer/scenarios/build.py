@@ -16,11 +16,11 @@ from explorer.iconworld.text_encoder import convert_text_tower
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.dirty_label import DirtyLabelPoison, benign_remainder, poison_pair_set
+from explorer.scenarios.publish import publish_denoiser, publish_pipeline
 from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_autoencoder import train_autoencoder
 from explorer.scenarios.train_denoiser import Encoders, train_denoiser
 from explorer.scenarios.train_extractor import train_extractor
-from explorer.training.publish import publish_denoiser, publish_pipeline
 from explorer.training.trainer import default_settings
 
 BENIGN = "benign"

@@ -18,7 +18,8 @@ class DiffusionLoss(torch.nn.Module):
         """``scheduler`` is any diffusers one that came with the checkpoint; only its noise schedule is used.
 
         Raises:
-            ValueError: if the U-Net was trained otherwise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`.
+            ValueError: if the U-Net was trained otherwise
+                (:func:`~explorer.checkpoints.noise_schedule.training_noise`).
         """
         super().__init__()
         schedule = training_noise(scheduler, unet.config)

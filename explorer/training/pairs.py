@@ -43,8 +43,8 @@ def imported_pairs(
 
     Args:
         run: folder of the training state.
-        size: pixels of the square pictures, as in :func:`~explorer.pairs.pair_import.import_pairs`; take what is trained
-            on, since nothing finer is kept.
+        size: pixels of the square pictures, as in :func:`~explorer.pairs.pair_import.import_pairs`; take what is
+            trained on, since nothing finer is kept.
         say: told how many pairs there are and why others were set aside.
 
     Raises:

@@ -30,16 +30,15 @@ from explorer.alignment.structure.distance import (
     row_slices,
 )
 from explorer.alignment.structure.tiles import (
-    ALONE,
     OPERANDS,
     FixedPointSums,
-    Share,
     choose_kernel,
     choose_precision,
     exact_products,
     joined_rows,
 )
 from explorer.core.sampling_design import Draw, draw_evenly, draw_strata, neyman_allocation
+from explorer.core.share import ALONE, Share
 
 ESTIMATORS = ("landmarks", "rows", "stratified")
 

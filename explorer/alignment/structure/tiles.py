@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -29,6 +28,7 @@ from explorer.alignment.structure.distance import (
     finite_norms,
     row_slices,
 )
+from explorer.core.share import ALONE, Share
 
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 """Precision -> dtype the rows are rounded to. fp16 products accumulate in fp32; fp32 is never TF32 or bf16."""
@@ -38,31 +38,6 @@ KERNELS = ("auto", "torch", "triton")
 _CPU_BLOCK = 1024
 _LARGEST_TORCH_BLOCK = 16384
 _TRITON_BLOCK = 8192
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """One worker's part of the tiles, and how the workers' sums come together."""
-
-    index: int = 0
-    """Number of this worker, 0..count-1."""
-    count: int = 1
-    """Number of workers."""
-    add_up: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """All workers' elementwise sum of an int64 or fp64 tensor, given to each; None where there is one worker."""
-
-    def part(self, tasks: list[Any]) -> list[Any]:
-        """This worker's tasks: neighbours, as many as every other worker's or one fewer."""
-        first, end = (len(tasks) * index // self.count for index in (self.index, self.index + 1))
-        return tasks[first:end]
-
-    def total(self, sums: torch.Tensor) -> torch.Tensor:
-        """``sums`` of all workers."""
-        return sums if self.add_up is None else self.add_up(sums)
-
-
-ALONE = Share()
-"""One worker does all."""
 
 
 class FixedPointSums:

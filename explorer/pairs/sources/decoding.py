@@ -67,7 +67,7 @@ def check_caption(caption: str, limits: Limits) -> str:
 
 
 def decode_image(image: bytes | np.ndarray | None, limits: Limits) -> Decoded:
-    """The picture as a viewer shows it (see :func:`~explorer.pairs.sources.picture_decoding.as_shown`); pixels stay as they are.
+    """The picture as a viewer shows it (:func:`~explorer.pairs.sources.picture_decoding.as_shown`); pixels stay as is.
 
     Raises:
         UnusableError: if there is no picture, it cannot be decoded to its end, it has no defined brightness, or its

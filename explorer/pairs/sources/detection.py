@@ -24,7 +24,7 @@ _SUFFIXES = {"webdataset": ".tar", "parquet": ".parquet"}
 
 
 class Cifar10ArchiveSource(PairSource):
-    """The official archive, read through torchvision (see ``explorer/pairs/sources/cifar10.py``); class names are captions."""
+    """The official archive, read through torchvision (see ``cifar10.py``); class names are captions."""
 
     kind = "cifar10"
 

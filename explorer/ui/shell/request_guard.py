@@ -90,7 +90,7 @@ class SameOrigin:
 
 
 class Boundary:
-    """Passes on the routes that the app needs, and of calls what :mod:`explorer.ui.shell.endpoint_inputs` makes of them."""
+    """Passes on the routes that the app needs, and of calls what ``endpoint_inputs`` makes of them."""
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[int, Endpoint], connections: Connections):
         self.app = app

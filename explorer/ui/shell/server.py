@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animatio
 from explorer.ui.shell.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
-from explorer.ui.shell.theme import STATIC, style_sheet
+from explorer.ui.shell.theme import static_files, style_sheet
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -107,6 +108,19 @@ def _add_health(server: fastapi.FastAPI) -> None:
         return {"status": "ready"}
 
 
+class Scripts(StaticFiles):
+    """Every screen's scripts under one address, so that they import one another by name alone."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.files = static_files(".js")
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Path and status of the script called ``path``."""
+        found = self.files.get(path)
+        return ("", None) if found is None else (str(found), found.stat())
+
+
 def _add_static(server: fastapi.FastAPI) -> None:
     sheet = style_sheet()
 
@@ -120,7 +134,7 @@ def _add_static(server: fastapi.FastAPI) -> None:
         package = Path(importlib.util.find_spec("plotly").origin).parent
         return FileResponse(package / "package_data" / "plotly.min.js", media_type="text/javascript")
 
-    server.mount(STATIC_ROUTE, StaticFiles(directory=STATIC))
+    server.mount(STATIC_ROUTE, Scripts(check_dir=False))
 
 
 def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:

@@ -1,4 +1,4 @@
-"""The look: one Gradio theme without web fonts, and the style sheets under ``static``."""
+"""The look: one Gradio theme without web fonts, and the style sheets and scripts that lie beside the screens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-STATIC = Path(__file__).parent / "static"
+UI = Path(__file__).parents[1]
 
 # Dark by default; a choice made with the header's switch is kept in the browser, `?__theme=` wins over both.
 CHOOSE_THEME = """
@@ -68,5 +68,10 @@ def make_theme() -> gr.Theme:
 
 
 def style_sheet() -> str:
-    """All style sheets under ``static``, in order of name."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("*.css")))
+    """All style sheets, in order of name."""
+    return "\n".join(path.read_text(encoding="utf-8") for _, path in sorted(static_files(".css").items()))
+
+
+def static_files(suffix: str) -> dict[str, Path]:
+    """Files of the shell and of every screen by name, which is unique among them."""
+    return {path.name: path for path in UI.rglob(f"*{suffix}")}

@@ -1,8 +1,8 @@
-"""A ``gr.HTML`` whose content is drawn by one of our ES modules under ``static``.
+"""A ``gr.HTML`` whose content is drawn by one of our ES modules beside its screen.
 
 The template is constant, so Gradio never replaces what the module drew; the value stays small (ids, numbers,
 URLs) because Gradio compares it as a string at every change. A module exports
-``mount({element, props, trigger, watch})``; see ``static/common.js`` for what modules share.
+``mount({element, props, trigger, watch})``; see ``common.js`` for what modules share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from explorer.ui.shell.context import STATIC_ROUTE
 
 
 def mount_script(module: str, events: tuple[str, ...] = ()) -> str:
-    """``js_on_load`` code that loads ``static/<module>.js`` and mounts it.
+    """``js_on_load`` code that loads ``<module>.js`` and mounts it.
 
     Args:
         module: name without ``.js``.
@@ -31,7 +31,7 @@ def mount_script(module: str, events: tuple[str, ...] = ()) -> str:
 
 
 def viewer(module: str, value: Any, *, elem_id: str, label: str, events: tuple[str, ...] = ()) -> gr.HTML:
-    """A viewer drawn by ``static/<module>.js`` that reads ``value`` (small, JSON-serialisable).
+    """A viewer drawn by ``<module>.js`` that reads ``value`` (small, JSON-serialisable).
 
     Args:
         label: what a screen reader calls the region and its heading.

@@ -12,7 +12,7 @@ from explorer.alignment.structure.estimators import (
     squared_twin,
     stratified_estimate,
 )
-from explorer.alignment.structure.tiles import Share
+from explorer.core.share import Share
 
 N, D = 240, 12
 STRATA = torch.arange(N) % 20 // 7  # strata of 84, 84 and 72, ordered unlike the rows

@@ -9,7 +9,6 @@ import torch
 
 from explorer.alignment.structure.tiles import (
     FixedPointSums,
-    Share,
     TorchTiles,
     choose_block,
     choose_kernel,
@@ -18,6 +17,7 @@ from explorer.alignment.structure.tiles import (
     upper_tiles,
 )
 from explorer.core.provenance import ROOT
+from explorer.core.share import Share
 
 TOLERANCE = {"fp64": 1e-12, "fp32": 2e-6, "fp16": 4e-4}
 

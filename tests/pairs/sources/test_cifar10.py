@@ -8,11 +8,11 @@ import numpy as np
 import pandas
 import pytest
 import torchvision
-from explorer.data import cifar10
 from PIL import Image
 
 from explorer.core.provenance import ROOT
 from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources import cifar10
 
 DATA = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
 needs_cifar10 = pytest.mark.skipif(

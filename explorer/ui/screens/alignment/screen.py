@@ -1,6 +1,6 @@
 """Screen 4, Alignment difficulty: AD of pair sets at any alpha, distributions, growth, calculators.
 
-The first view is one precomputed payload drawn in the browser (``static/alignment_screen.js``). Measuring a pair
+The first view is one precomputed payload drawn in the browser (``alignment_screen.js``). Measuring a pair
 set of one's own is a button, and only that imports torch.
 """
 

@@ -1,4 +1,4 @@
-"""A comparison column as the JSON that ``static/compare.js`` draws: PNG and maps as base64, numbers as they are."""
+"""A comparison column as the JSON that ``compare.js`` draws: PNG and maps as base64, numbers as they are."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
 
 
 def _chip_group(name: str, concepts: tuple[str, ...], prompt: gr.Textbox, kind: str) -> None:
-    """The group's name in words, its first concepts and a random one; their marks are in ``static/base.css``."""
+    """The group's name in words, its first concepts and a random one; their marks are in ``base.css``."""
     if not concepts:
         return
     _chips_label(name)

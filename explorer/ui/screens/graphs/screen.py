@@ -1,6 +1,6 @@
 """Screen 3, Graphs: the text graph and the image graph of a pair set side by side, one selection on both.
 
-Everything is drawn in the browser from one precomputed payload (``static/graphs_screen.js``), so that a click
+Everything is drawn in the browser from one precomputed payload (``graphs_screen.js``), so that a click
 needs no answer from here; the same inspection is an endpoint for programs (``/inspect_pair``).
 """
 

@@ -1,4 +1,4 @@
-"""The screen *Implosion*: how models of rising C_P fall apart, drawn by ``static/implosion.js``."""
+"""The screen *Implosion*: how models of rising C_P fall apart, drawn by ``implosion.js``."""
 
 from __future__ import annotations
 
