@@ -1,13 +1,13 @@
 // What is known of the training data behind a model or of a pair set. Where nobody recorded it, it is not called benign.
 
-export function poisonKind({ poisoned_concept_count: concepts, poisoned_pairs: pairs, poison_recorded: recorded }) {
-  if (concepts || pairs) return 'poisoned';
+export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisoned_pairs: pairs, poison_recorded: recorded }) {
+  if (poisoned || concepts || pairs) return 'poisoned';
   return recorded ? 'benign' : 'unrecorded';
 }
 
 export function poisonWords(found, benign = 'benign') {
   const concepts = found.poisoned_concept_count ?? null;
-  const poisoned = concepts === null ? 'poisoned, C_P not recorded' : `C_P = ${concepts}`;
+  const poisoned = concepts === null ? 'poisoned, C_P not recorded' : concepts ? `C_P = ${concepts}` : 'poisoned, no concept targeted';
   return { poisoned, benign, unrecorded: 'poison not recorded' }[poisonKind(found)];
 }
 
