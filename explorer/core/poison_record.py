@@ -12,6 +12,8 @@ VERSION = 1
 """Of the JSON. Records without a version are of before there was one: :func:`_from_before_versions`."""
 MAX_CONCEPTS = 1_000_000
 NO_ATTACK, UNNAMED = "none", "unnamed"
+EXPECTED = {"kind": "a word", "targets": "an object", "parameters": "an object", "pairs": "a whole number from 0",
+            "seed": "a whole number from 0", "strength": "a share from 0 to 1"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +43,22 @@ class PoisonRecord:
     """What else decided the attack, under the attack's own names; JSON-serialisable."""
 
     def __post_init__(self) -> None:
-        count, limit = self.concept_count, MAX_CONCEPTS
-        if count is not None and (type(count) is not int or not 0 <= count <= limit):
-            raise ValueError(f"{self.concepts!r} poisoned concepts: expected a count up to {limit:,} or a list")
-        if not isinstance(self.targets, dict):
-            raise ValueError(f"{self.targets!r} as targets of the poison: expected an object or a list")
-        if not isinstance(self.parameters, dict):
-            raise ValueError(f"{self.parameters!r} as parameters of the poison: expected an object")
-        if self.kind is not None and not (isinstance(self.kind, str) and self.kind):
-            raise ValueError(f"{self.kind!r} as kind of poison: expected a word")
-        for name in ("pairs", "seed"):
-            if type(value := getattr(self, name)) not in (int, type(None)) or (value or 0) < 0:
-                raise ValueError(f"{value!r} as {name} of the poison: expected a whole number, not negative")
-        if self.strength is not None and not (type(self.strength) in (int, float) and 0 <= self.strength <= 1):
-            raise ValueError(f"{self.strength!r} as strength of the poison: expected a share from 0 to 1")
-        if self.poisoned is False and (count or self.pairs):
+        count = self.concept_count
+        if count is not None and (type(count) is not int or not 0 <= count <= MAX_CONCEPTS):
+            raise ValueError(f"{self.concepts!r} poisoned concepts: expected a count up to {MAX_CONCEPTS:,} or a list")
+        if self.kind == NO_ATTACK and (count or self.pairs):
             raise ValueError(f"{count} poisoned concepts of kind none: expected 0, or another kind")
+        sound = {
+            "kind": self.kind is None or (isinstance(self.kind, str) and self.kind != ""),
+            "targets": isinstance(self.targets, dict),
+            "parameters": isinstance(self.parameters, dict),
+            "pairs": self.pairs is None or (type(self.pairs) is int and self.pairs >= 0),
+            "seed": self.seed is None or (type(self.seed) is int and self.seed >= 0),
+            "strength": self.strength is None or (type(self.strength) in (int, float) and 0 <= self.strength <= 1),
+        }
+        if wrong := [name for name, is_sound in sound.items() if not is_sound]:
+            value, expected = getattr(self, wrong[0]), EXPECTED[wrong[0]]
+            raise ValueError(f"{value!r} as {wrong[0]} of the poison: expected {expected}")
 
     @property
     def recorded(self) -> bool:
@@ -92,8 +94,8 @@ class PoisonRecord:
         """For a manifest, the inverse of :meth:`read`; None where nobody recorded it."""
         if not self.recorded:
             return None
-        known = {name: value for name, value in asdict(self).items() if value not in (None, {})}
-        return {"version": VERSION} | {name: _plain(value) for name, value in known.items()}
+        known = asdict(self) | ({"concepts": list(self.concepts)} if isinstance(self.concepts, tuple) else {})
+        return {"version": VERSION} | {name: value for name, value in known.items() if value not in (None, {})}
 
     @staticmethod
     def read(found: Any) -> PoisonRecord:
@@ -106,11 +108,10 @@ class PoisonRecord:
             return NOT_RECORDED
         found = dict(found) if isinstance(found, dict) else {"concepts": found}
         version = found.pop("version", None)
-        if version is None:
-            found = _from_before_versions(found)
-        elif version != VERSION or (unknown := found.keys() - _FIELDS):
-            said = f"version {version!r}" if version != VERSION else f"the fields {sorted(unknown)}"
-            raise ValueError(f"{printable(said)} of the poison: expected version {VERSION} and {sorted(_FIELDS)}")
+        found = _from_before_versions(found) if version is None else found
+        if version not in (None, VERSION) or found.keys() - _FIELDS:
+            said = f"{sorted(found)} in version {version!r} of the poison"
+            raise ValueError(f"{said}: expected version {VERSION} and some of {sorted(_FIELDS)}")
         found["kind"] = printable(kind) if isinstance(kind := found.get("kind") or UNNAMED, str) else kind
         if found["kind"] == NO_ATTACK:
             found.setdefault("concepts", ())
@@ -151,7 +152,3 @@ def _from_before_versions(found: dict[str, Any]) -> dict[str, Any]:
     if type(concepts) is int and isinstance(targets, dict | list) and len(targets) == concepts:
         known["concepts"] = list(targets)
     return known | {"parameters": {name: value for name, value in found.items() if name not in known}}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

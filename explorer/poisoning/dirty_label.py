@@ -7,7 +7,7 @@ pair is as it was, and the set keeps its size, so that a poisoned set and its be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,42 +63,26 @@ class DirtyLabelPoison(Attack):
         return {"pairs_per_concept": self.pairs_per_concept}
 
     def plan(self, pairs: PairSet) -> tuple[PoisonRecord, Callable[[], tuple[pandas.DataFrame, np.ndarray]]]:
-        """As :meth:`Attack.plan`.
-
-        Raises:
-            ValueError: naming an unknown concept, one that is its own target, a C_P larger than the pool, or an m
-                larger than what a concept has.
-        """
-        if pairs.manifest["config"].get("source") == "iconworld":
-            targets, make = self._plan_painted(pairs)
-        else:
-            targets, make = self._plan_exchanged(pairs)
+        """As :meth:`Attack.plan`; refused are an unknown concept, one that is its own target, a C_P larger than the
+        pool, and an m larger than what a concept has."""
+        painted = pairs.manifest["config"].get("source") == "iconworld"
+        targets, make = self._plan_painted(pairs) if painted else self._plan_exchanged(pairs)
         count = len(targets) * self.pairs_per_concept
-        if not count:
-            return NO_POISON, make
-        record = PoisonRecord(
+        record = NO_POISON if not count else PoisonRecord(
             kind=KIND, concepts=tuple(targets), targets=targets, pairs=count, seed=self.seed,
             strength=count / len(pairs.training_rows), parameters=self.parameters,
         )  # fmt: skip
         return record, make
 
-    def choose(self, pool: Sequence[str], known: Sequence[str] = (), pool_is: str = "the size of the pool") -> dict:
-        """``{p: t}``: the targets given, or with p and t drawn from the pool, t != p.
-
-        Args:
-            known: what targets that are given may name.
-            pool_is: what the pool is, for the message that C_P is larger.
-
-        Raises:
-            ValueError: naming an unknown concept, one that is its own target, or a C_P larger than the pool.
-        """
+    def choose(self, pool: Sequence[str], pool_is: str, known: Collection[str]) -> dict[str, str]:
+        """``{p: t}``: the targets given, of ``known`` concepts; else p and t are drawn from the pool, t != p."""
+        for concept, target in (self.targets or {}).items():
+            if unknown := [name for name in (concept, target) if name not in known]:
+                shown = ", ".join(sorted(known)[:10])
+                raise ValueError(f"no concept is called {unknown[0]!r}: expected one of {len(known)} ({shown} ...)")
+            if concept == target:
+                raise ValueError(f"{concept!r} is its own target: expected another concept")
         if self.targets is not None:
-            for concept, target in self.targets.items():
-                if unknown := [name for name in (concept, target) if name not in known]:
-                    shown = ", ".join(sorted(known)[:10])
-                    raise ValueError(f"no concept is called {unknown[0]!r}: expected one of {len(known)} ({shown} ...)")
-                if concept == target:
-                    raise ValueError(f"{concept!r} is its own target: expected another concept")
             return dict(self.targets)
         most = len(pool) if len(pool) > 1 else 0
         if not 0 <= self.concept_count <= most:
@@ -115,7 +99,7 @@ class DirtyLabelPoison(Attack):
     def _plan_painted(self, benign: PairSet) -> tuple[dict[str, str], Callable]:
         """For an IconWorld set: the last training pairs are replaced by pairs with new pictures."""
         world = World.from_config(benign.manifest["config"]["world"])
-        targets = self.choose(world.frequent_pool, world.concepts, "the size of the frequent pool")
+        targets = self.choose(world.frequent_pool, "the size of the frequent pool", world.concepts)
         rows, count = benign.training_rows, len(targets) * self.pairs_per_concept
         if count > len(rows):
             raise ValueError(f"{count} poison pairs asked for: the set holds {len(rows)} training pairs")
@@ -161,7 +145,7 @@ class DirtyLabelPoison(Attack):
         m = self.pairs_per_concept
         pool = sorted(concept for concept, rows in showing.items() if len(rows) >= m)
         pool_is = f"the concepts that are the main one of at least m = {m} training pairs"
-        targets = self.choose(pool, mentioning, pool_is)
+        targets = self.choose(pool, pool_is, mentioning)
         captions, pictures = [], []
         for number, (p, t) in enumerate(targets.items()):
             taken = set(captions)

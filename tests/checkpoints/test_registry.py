@@ -128,7 +128,7 @@ def cheap_breakage():
         (base_of_base, "its base dirty-004 is no whole pipeline: it has no model_index.json"),
         (bad_manifest, "is not readable JSON"),
         (bad_count, "its manifest says 'many' poisoned concepts"),
-        (no_targets, "its manifest says None as targets of the poison: expected an object or a list"),
+        (no_targets, "its manifest says None as targets of the poison: expected an object"),
         (number_of_targets, "its manifest says 3 as targets of the poison"),
         (shape_in_words, "is not a safetensors file: its header is not readable"),
         (numbered_shards, "index.json lists no shards"),

@@ -60,12 +60,15 @@ def test_the_shipped_checkpoints_are_read():
     ("found", "message"),
     [
         ({"concepts": "many"}, "'many' poisoned concepts: expected a count"),
-        ({"version": 2}, "version 2 of the poison: expected version 1"),
-        ({"version": 1, "kind": "x", "victims": 3}, r"the fields \['victims'\] of the poison"),
+        ({"version": 2}, r"\[\] in version 2 of the poison: expected version 1"),
+        (
+            {"version": 1, "kind": "x", "victims": 3},
+            r"\['kind', 'victims'\] in version 1 of the poison: expected version 1 and some of \['concepts'",
+        ),
         ({"version": 1, "kind": "x", "strength": 2}, "2 as strength of the poison: expected a share from 0 to 1"),
         ({"version": 1, "kind": "x", "pairs": -1}, "-1 as pairs of the poison"),
         ({"version": 1, "kind": "none", "concepts": 3}, "3 poisoned concepts of kind none"),
-        ({"version": 1, "kind": 3}, "3 as kind of poison"),
+        ({"version": 1, "kind": 3}, "3 as kind of the poison: expected a word"),
     ],
 )
 def test_what_is_no_record_is_named(found, message):

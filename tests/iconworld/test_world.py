@@ -199,8 +199,8 @@ def test_captions_that_mention_a_noun_are_drawn_as_they_occur(world):
 
 
 def test_more_poison_contains_less_poison(world, benign, tmp_path):
-    few = DirtyLabelPoison(concept_count=3, pairs_per_concept=4, seed=1).choose(world.frequent_pool)
-    many = DirtyLabelPoison(concept_count=9, pairs_per_concept=4, seed=1).choose(world.frequent_pool)
+    few = DirtyLabelPoison(concept_count=3, pairs_per_concept=4, seed=1).choose(world.frequent_pool, "", ())
+    many = DirtyLabelPoison(concept_count=9, pairs_per_concept=4, seed=1).choose(world.frequent_pool, "", ())
     assert few.items() <= many.items()
     control = DirtyLabelPoison(concept_count=0, pairs_per_concept=4).apply(benign, tmp_path / "control")
     assert control.data_hash == benign.data_hash
