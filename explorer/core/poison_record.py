@@ -82,8 +82,8 @@ class PoisonRecord:
 
     @property
     def order(self) -> int:
-        """For sorting by C_P; what is not known comes first."""
-        return self.concept_count or 0
+        """For sorting: C_P, or as many concepts as are known by name."""
+        return len(self.names) if self.concept_count is None else self.concept_count
 
     def __str__(self) -> str:
         if not self.poisoned:

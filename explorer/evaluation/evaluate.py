@@ -246,6 +246,7 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "name": sample.name,
         "weights": sample.weights,
         "attention_layers": list(sample.attention_layers),
+        "poisoned": sample.poison.poisoned,
         "poisoned_concept_count": sample.poison.concept_count,
         "poisoned_concepts": list(sample.poison.names),
         "alignment_difficulty": sample.alignment_difficulty,

@@ -94,7 +94,7 @@ def world_of(control: Checkpoint) -> World:
 
 
 def _from_scratch(checkpoint: Checkpoint) -> bool:
-    """Whether it is the base of the others: a model of the world that no other one was the start of."""
+    """Whether its manifest says that no other model was its start: the base of the others is none of them."""
     config = checkpoint.manifest.get("config")
     return isinstance(config, dict) and config.get("start", "unknown") is None
 

@@ -158,6 +158,7 @@ def _write(
         "models": [
             {
                 "name": checkpoint.name,
+                "poisoned": checkpoint.poison.poisoned,
                 "poisoned_concept_count": checkpoint.poison.concept_count,
                 "cells": column.cells,
             }

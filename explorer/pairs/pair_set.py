@@ -81,7 +81,7 @@ class PairSet:
 
     def poison_among(self, rows: np.ndarray) -> PoisonRecord:
         """What the flags of the pairs at positions ``rows`` say."""
-        return recorded_by_flags(self.table.iloc[rows])
+        return recorded_by_flags(self.table[["is_poison", "poisoned_concept", "target_concept"]].iloc[rows])
 
     @property
     def training_rows(self) -> np.ndarray:

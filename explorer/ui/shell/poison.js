@@ -7,7 +7,7 @@ export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisone
 
 export function poisonWords(found, benign = 'benign') {
   const concepts = found.poisoned_concept_count ?? null;
-  const poisoned = concepts === null ? 'poisoned, C_P not recorded' : concepts ? `C_P = ${concepts}` : 'poisoned, no concept targeted';
+  const poisoned = concepts === null ? 'poisoned, C_P not recorded' : `C_P = ${concepts}`;
   return { poisoned, benign, unrecorded: 'poison not recorded' }[poisonKind(found)];
 }
 
@@ -48,7 +48,8 @@ export function pairWords(samples, row) {
 export function cpLabel(model, models) {
   const count = model.poisoned_concept_count;
   const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
-  return { kind: count ? 'poisoned' : 'benign', words: count ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
+  const poisoned = model.poisoned ?? count > 0; // an attack may aim at no concept
+  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
 }
 
 // Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.
