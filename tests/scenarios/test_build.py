@@ -151,7 +151,9 @@ def test_the_second_control_sees_the_benign_pairs_of_the_most_poisoned_set_and_n
     clean = poisoned.table.index[~poisoned.table["is_poison"]]
     assert kept.table["uid"].tolist() == poisoned.table["uid"][clean].tolist()
     assert (kept.read_images() == poisoned.read_images(clean)).all()
-    with pytest.raises(ValueError, match=r"0 of 540 pairs of .* are poison: expected some, and not all"):
+    with pytest.raises(
+        ValueError, match=r"0 of 540 pairs of .* are poison, 0 not recorded: expected some to be poison"
+    ):
         benign_remainder(build.pair_set(0), tmp_path / "none")
 
 
