@@ -128,15 +128,26 @@ def test_the_lists_of_rooms_are_in_the_order_of_their_imports():
         assert tuple(re.findall(r"^\| \[(\w+)\]\(", TEXTS[page], re.MULTILINE)) == ROOMS
 
 
-def test_the_table_of_results_is_what_was_measured():
+def with_interval(value, digits=3):
+    if value is None:
+        return "–"
+    mean, low, high = (f"{value[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def test_the_tables_of_results_are_what_was_measured():
     report = json.loads((ROOT / "assets" / "precomputed" / "evaluation.json").read_text())
     for model in report["models"]:
-        measured, accuracy, utility = model["alignment_difficulty"], model["accuracy"], model["utility"]["unpoisoned"]
-        shares = [accuracy["all"], accuracy["unpoisoned"], accuracy["poisoned"], utility]
-        cells = [f"{measured[name]:.3f}" for name in ("feature_ad", "structure_ad", "ad")]
-        cells += [f"{x['mean']:.3f} [{x['low']:.3f}, {x['high']:.3f}]" if x else "–" for x in shares]
-        row = " | ".join([model["name"], str(model["poisoned_concept_count"]), *cells])
-        assert f"| {row} |" in TEXTS["docs/results.md"]
+        group = {name: value["unpoisoned"] for name, value in model.items()
+                 if isinstance(value, dict) and "unpoisoned" in value}  # fmt: skip
+        accuracy, difficulty = model["accuracy"], model["alignment_difficulty"]
+        drawn = [str(model["poisoned_concept_count"])]
+        drawn += [f"{difficulty[name]:.3f}" for name in ("feature_ad", "structure_ad", "ad")]
+        drawn += [with_interval(accuracy[name]) for name in ("all", "unpoisoned", "poisoned")]
+        maps = [with_interval(group[name]) for name in ("late_contiguity", "contiguity", "scatter")]
+        maps += [with_interval(model["word_overlap"]), with_interval(group["mask_mass"])]
+        for cells in ([*drawn, with_interval(group["utility"])], [with_interval(group["late_word_mass"], 4), *maps]):
+            assert f"| {model['name']} | {' | '.join(cells)} |" in TEXTS["docs/results.md"]
 
 
 EXAMPLES = [
