@@ -152,21 +152,25 @@ def test_the_tables_of_results_are_what_was_measured():
             assert f"| {model['name']} | {' | '.join(cells)} |" in TEXTS["docs/results.md"]
 
 
-EXAMPLES = [
-    (body, FENCE.findall(TEXTS["docs/api.md"])[place + 1])
-    for place, (language, body) in enumerate(FENCE.findall(TEXTS["docs/api.md"]))
-    if language == "python"
-]
+def examples():
+    """(page and number, example, what the page says that it prints) of every page; both are fenced, one after another."""
+    for page, text in TEXTS.items():
+        blocks = FENCE.findall(text)
+        for number, (language, body) in enumerate(blocks):
+            if language == "python":
+                following, shown = blocks[number + 1]
+                assert following == "text", f"{page}: what an example prints follows it as ```text"
+                yield pytest.param(body, shown, id=f"{page}-{number}")
 
 
-def test_there_are_examples_each_with_what_it_prints():
-    assert [language for _, (language, _) in EXAMPLES] == ["text"] * 3
+def test_a_notebooks_page_has_three_examples():
+    assert sum(parameter.id.startswith("docs/api.md") for parameter in examples()) == 3
 
 
-@pytest.mark.parametrize(("example", "shown"), EXAMPLES, ids=["arrays", "checkpoints", "pictures"])
+@pytest.mark.parametrize(("example", "shown"), examples())
 def test_an_example_prints_what_the_page_says(example, shown, tmp_path, monkeypatch):
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(example, "docs/api.md", "exec"), {"__name__": "example"})
-    assert printed.getvalue() == shown[1]
+        exec(compile(example, "example", "exec"), {"__name__": "example"})
+    assert printed.getvalue() == shown
