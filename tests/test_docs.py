@@ -153,7 +153,7 @@ def test_the_tables_of_results_are_what_was_measured():
 
 
 def examples():
-    """(page and number, example, what the page says that it prints) of every page; both are fenced, one after another."""
+    """Of every page: its fenced Python, and the fenced text behind it, which is what that prints."""
     for page, text in TEXTS.items():
         blocks = FENCE.findall(text)
         for number, (language, body) in enumerate(blocks):
