@@ -40,7 +40,7 @@ def test_sizes():
 
 def test_every_checkpoint_is_whole_and_described():
     found = scan_checkpoints(ICONWORLD)
-    counts = sorted({checkpoint.poisoned_concept_count for checkpoint in found})
+    counts = sorted({checkpoint.poison.concept_count for checkpoint in found})
     assert counts[0] == 0
     assert len(counts) >= 4, "benign and at least three C_P"
     for checkpoint in found:
@@ -48,7 +48,7 @@ def test_every_checkpoint_is_whole_and_described():
         manifest = read_manifest(checkpoint.folder, kind="checkpoint")
         check_files(checkpoint.folder, manifest)
         assert "README.md" in manifest["files"]
-        assert len(checkpoint.poisoned_concepts) == checkpoint.poisoned_concept_count
+        assert len(checkpoint.poison.names) == checkpoint.poison.concept_count
 
 
 def test_all_fine_tuned_models_come_from_one_base_with_the_same_training():

@@ -50,9 +50,7 @@ def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) ->
 
 def poisoned_concept_count(pair_set: PairSet, measured: Measurement) -> int | None:
     """C_P: how many concepts have poison among the measured pairs; None unless it is known of every pair."""
-    concepts = pair_set.table["poisoned_concept"].iloc[measured.rows[measured.flags.poisoned]]
-    known = measured.flags.recorded and concepts.notna().all() and concepts.ne("").all()
-    return int(concepts.nunique()) if known else None
+    return pair_set.poison_among(measured.rows).concept_count
 
 
 def describe_moments(feature: np.ndarray, structure: np.ndarray) -> dict[str, float] | None:

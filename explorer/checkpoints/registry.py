@@ -34,6 +34,7 @@ from explorer.checkpoints.families import (
 )
 from explorer.checkpoints.weight_files import WeightError, read_weights
 from explorer.core.bounded_files import printable
+from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import (
     ManifestError,
     check_files,
@@ -42,7 +43,6 @@ from explorer.core.provenance import (
     write_json,
 )
 
-MAX_POISONED_CONCEPTS = 1_000_000
 MAX_BASE_LENGTH = 4096
 KINDS_ON_A_BASE = ("unet", "single-file", "lora")
 """Kinds of checkpoint that are no whole pipeline."""
@@ -76,12 +76,8 @@ class Checkpoint:
     """Its own weight files."""
     hash: str | None
     """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
-    poisoned_concept_count: int
-    """C_P, the number of poisoned concepts; 0 for a benign model, and where nothing is recorded."""
-    poisoned_concepts: tuple[str, ...]
-    """Names of the poisoned concepts where the manifest gives them."""
-    poison_recorded: bool
-    """Whether its manifest says what poison it was trained on, be it none."""
+    poison: PoisonRecord
+    """What its manifest says of the poison that it was trained on."""
 
 
 def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
@@ -100,7 +96,7 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: expected one that holds checkpoints")
     found = [_read_any(path, root, problem) for path, problem in candidates(root)]
-    return sorted(found, key=lambda checkpoint: (checkpoint.poisoned_concept_count, checkpoint.name))
+    return sorted(found, key=lambda checkpoint: (checkpoint.poison.order, checkpoint.name))
 
 
 def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | str | None = None) -> Checkpoint:
@@ -117,10 +113,10 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
     config = config if isinstance(config, dict) else {}
     contents = read_contents(path)
     whole = contents.kind == "pipeline"
-    count, concepts, named = 0, (), None
+    poison, named = NOT_RECORDED, None
     try:
         named = base or _named_base(path, config)
-        count, concepts = poison_in(config)
+        poison = _poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
     base = None if whole or named is None else Path(named)
@@ -142,9 +138,7 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         size_bytes=contents.size_bytes,
         files=contents.files,
         hash=_recorded_hash(path, contents.files, manifest),
-        poisoned_concept_count=count,
-        poisoned_concepts=concepts,
-        poison_recorded=config.get("poison") is not None,
+        poison=poison,
     )
 
 
@@ -335,15 +329,8 @@ def _joint_hash(hashes: dict[str, str]) -> str:
     return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
 
 
-def poison_in(config: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
-    """C_P and the poisoned concepts' names from a manifest's ``config["poison"]``."""
-    poison = config.get("poison") or {}
-    concepts = poison.get("concepts", 0) if isinstance(poison, dict) else poison
-    if isinstance(concepts, list):
-        return len(concepts), tuple(printable(str(name)) for name in concepts)
-    if type(concepts) is not int or not 0 <= concepts <= MAX_POISONED_CONCEPTS:
-        raise WeightError(f"its manifest says {concepts!r} poisoned concepts: expected a count or a list")
-    names = poison.get("targets", {}) if isinstance(poison, dict) else ()
-    if not isinstance(names, dict | list | tuple):
-        raise WeightError(f"its manifest says {names!r} as targets of the poison: expected an object or a list")
-    return concepts, tuple(printable(str(name)) for name in names)
+def _poison_in(config: dict[str, Any]) -> PoisonRecord:
+    try:
+        return PoisonRecord.read(config.get("poison"))
+    except ValueError as error:
+        raise WeightError(f"its manifest says {error}") from error

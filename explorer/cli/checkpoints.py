@@ -12,6 +12,7 @@ from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.checkpoints.poison_record import record_poison
 from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, set_base, validate
 from explorer.cli.application import AsJson, application, emit
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, UNNAMED, PoisonRecord
 from explorer.core.provenance import ROOT
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
@@ -60,9 +61,7 @@ def record_poison_command(
     concepts: Annotated[Path | None, typer.Option(help="Text file of the poisoned concepts, one a line.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="C_P, where the concepts' names are not known.")] = None,
     unknown: Annotated[bool, typer.Option("--unknown", help="Take back what was recorded.")] = False,
-    attack: Annotated[
-        str, typer.Option(help="Kind of poison, for the reader: dirty-label, clean-label ...")
-    ] = "unnamed",
+    attack: Annotated[str, typer.Option(help="Kind of poison, for the reader: dirty-label, clean-label ...")] = UNNAMED,
     replace: Annotated[bool, typer.Option("--replace", help="Write over another record.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,13 +70,11 @@ def record_poison_command(
 
     if sum((none, concepts is not None, count is not None, unknown)) != 1:
         raise ValueError("expected one of --none, --concepts FILE, --count N and --unknown")
-    poison: dict[str, Any] | None = {"kind": attack, "concepts": count}
-    if none:
-        poison = {"kind": "none", "concepts": 0}
-    elif unknown:
-        poison = None
-    elif concepts is not None:
-        poison = {"kind": attack, "concepts": list(dict.fromkeys(read_concepts(concepts)))}
+    if none or unknown:
+        poison = NO_POISON if none else NOT_RECORDED
+    else:
+        known = count if concepts is None else tuple(dict.fromkeys(read_concepts(concepts)))
+        poison = PoisonRecord(kind=attack, concepts=known)
     emit(_as_entry(record_poison(checkpoint, poison, replace=replace or unknown)), as_json)
 
 
@@ -96,7 +93,7 @@ def fetch(
 
 def _as_line(checkpoint: Checkpoint) -> str:
     state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
-    count = checkpoint.poisoned_concept_count if checkpoint.poison_recorded else "?"
+    count = "?" if checkpoint.poison.concept_count is None else checkpoint.poison.concept_count
     return (
         f"{checkpoint.name:<28} {KIND_NAMES[checkpoint.kind]:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
         f"C_P {count:>4}  {checkpoint.parameters / 1e6:7.1f} M  "
@@ -104,13 +101,8 @@ def _as_line(checkpoint: Checkpoint) -> str:
     )
 
 
-def _names(checkpoint: Checkpoint) -> list[str] | None:
-    """None where they are not recorded, be it that only their number is."""
-    named = len(checkpoint.poisoned_concepts) == checkpoint.poisoned_concept_count
-    return list(checkpoint.poisoned_concepts) if checkpoint.poison_recorded and named else None
-
-
 def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
+    poison = checkpoint.poison
     return {
         "name": checkpoint.name,
         "kind": checkpoint.kind,
@@ -121,7 +113,8 @@ def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.parameters,
         "size_bytes": checkpoint.size_bytes,
         "hash": checkpoint.hash,
-        "poisoned_concept_count": checkpoint.poisoned_concept_count if checkpoint.poison_recorded else None,
-        "poison_recorded": checkpoint.poison_recorded,
-        "poisoned_concepts": _names(checkpoint),
+        "poison": poison.kind,
+        "poisoned_concept_count": poison.concept_count,
+        "poison_recorded": poison.recorded,
+        "poisoned_concepts": list(poison.concepts) if isinstance(poison.concepts, tuple) else None,
     }

@@ -49,18 +49,27 @@ def iconworld(
 
 @application.command("poison")
 def poison(
-    benign: Annotated[Path, typer.Argument(help="A benign IconWorld pair set.")],
+    benign: Annotated[Path, typer.Argument(help="Pair set: IconWorld's, or imported with --concepts.")],
     folder: Annotated[Path, typer.Argument(help="New folder for the poisoned set.")],
-    concepts: Annotated[int, typer.Option(help="C_P: concepts to poison, out of the frequent pool.")],
     pairs_per_concept: Annotated[int, typer.Option(help="m: poison pairs of each.")],
-    seed: Annotated[int, typer.Option(help="Orders the pool and draws the targets.")] = 0,
+    concepts: Annotated[int | None, typer.Option(help="C_P: concepts to poison, drawn from the frequent ones.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="P=T, a concept and its target, in place of --concepts; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Orders the pool, draws targets and pairs.")] = 0,
+    known_benign: Annotated[
+        bool, typer.Option("--known-benign", help="You know that BENIGN holds no poison, though nobody recorded it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Poison a pair set with dirty labels: real captions of p, pictures of t."""
     from explorer.pairs.pair_set import PairSet
-    from explorer.poisoning.dirty_label import DirtyLabelPoison, poison_pair_set, targets_of
+    from explorer.poisoning.dirty_label import DirtyLabelPoison
 
-    settings = DirtyLabelPoison(concept_count=concepts, pairs_per_concept=pairs_per_concept, seed=seed)
-    made = poison_pair_set(PairSet.load(benign), settings, folder)
+    if unclear := [pair for pair in target or () if pair.count("=") != 1]:
+        raise ValueError(f"--target is {unclear[0]!r}: expected P=T, two concepts")
+    targets = dict(pair.split("=") for pair in target) if target else None
+    attack = DirtyLabelPoison(concept_count=concepts, targets=targets, pairs_per_concept=pairs_per_concept, seed=seed)
+    made = attack.apply(PairSet.load(benign), folder, known_benign=known_benign)
     counts = made.manifest["counts"]
-    emit({"folder": str(folder), **counts, "data_hash": made.data_hash, "targets": targets_of(made)}, as_json)
+    emit({"folder": str(folder), **counts, "data_hash": made.data_hash, "targets": made.poison.targets}, as_json)

@@ -21,6 +21,7 @@ from explorer.attention.words import word_selection
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
 from explorer.checkpoints.joint_pipelines import text_ranges
 from explorer.core.intervals import t_interval
+from explorer.core.poison_record import PoisonRecord, poisoned_from
 from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.known_masks import known_mask_mass
 from explorer.iconworld.grammar import photo_of, with_article
@@ -59,7 +60,7 @@ class ModelSample:
     """What one model drew; every array is ``[seeds, concepts]``."""
 
     name: str
-    poisoned_concepts: tuple[str, ...]
+    poison: PoisonRecord
     correct: np.ndarray
     """bool: the top-1 concept is the prompt's."""
     similarity: np.ndarray
@@ -92,7 +93,7 @@ class ModelSample:
 def sample_model(
     name: str,
     pipeline: DiffusionPipeline,
-    poisoned_concepts: tuple[str, ...],
+    poison: PoisonRecord,
     judge: ConceptJudge,
     world: World,
     config: EvaluationConfig,
@@ -104,7 +105,7 @@ def sample_model(
     pairs = paired_prompts(world)
     shape = (len(config.seeds), len(concepts))
     sample = ModelSample(
-        name=name, poisoned_concepts=poisoned_concepts, correct=np.zeros(shape, bool),
+        name=name, poison=poison, correct=np.zeros(shape, bool),
         word_overlap=np.zeros((len(config.seeds), len(pairs))),
         **{quantity: np.zeros(shape) for quantity in (
             "similarity", "scatter", "contiguity", "late_contiguity", "word_mass", "late_word_mass", "mask_mass",
@@ -200,10 +201,10 @@ def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig
     Raises:
         ValueError: if the first model is poisoned: tau belongs to the benign control.
     """
-    if samples[0].poisoned_concepts:
+    if samples[0].poison.poisoned is not False:
         raise ValueError(f"the first model is {samples[0].name!r}: expected the benign control, which tau belongs to")
     tau = float(np.quantile(samples[0].similarity, TAU_QUANTILE))
-    ever_poisoned = {concept for sample in samples for concept in sample.poisoned_concepts}
+    ever_poisoned = poisoned_from(sample.poison for sample in samples)
     return {
         "prompt": "a photo of C",
         "seeds": list(config.seeds),
@@ -213,16 +214,11 @@ def summarise(samples: list[ModelSample], world: World, config: EvaluationConfig
         "utility_definition": UTILITY,
         "world": world.config(),
         "concepts": [
-            {"concept": concept, "group": world.group(concept), "poisoned_from": _poisoned_from(concept, samples)}
+            {"concept": concept, "group": world.group(concept), "poisoned_from": ever_poisoned.get(concept)}
             for concept in world.concepts
         ],
-        "models": [_summary(sample, world, ever_poisoned, tau) for sample in samples],
+        "models": [_summary(sample, world, set(ever_poisoned), tau) for sample in samples],
     }
-
-
-def _poisoned_from(concept: str, samples: list[ModelSample]) -> int | None:
-    counts = [len(sample.poisoned_concepts) for sample in samples if concept in sample.poisoned_concepts]
-    return min(counts, default=None)
 
 
 def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: float) -> dict[str, Any]:
@@ -231,7 +227,7 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "all": np.ones(len(world.concepts), bool),
         "pool": np.array([concept in pool for concept in world.concepts]),
         "unpoisoned": np.array([concept not in ever_poisoned | pool for concept in world.concepts]),
-        "poisoned": np.array([concept in sample.poisoned_concepts for concept in world.concepts]),
+        "poisoned": np.array([concept in sample.poison.names for concept in world.concepts]),
     }
     useful = sample.correct & (sample.similarity > tau)
     measured = {
@@ -250,8 +246,9 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "name": sample.name,
         "weights": sample.weights,
         "attention_layers": list(sample.attention_layers),
-        "poisoned_concept_count": len(sample.poisoned_concepts),
-        "poisoned_concepts": list(sample.poisoned_concepts),
+        "poisoned": sample.poison.poisoned,
+        "poisoned_concept_count": sample.poison.concept_count,
+        "poisoned_concepts": list(sample.poison.names),
         "alignment_difficulty": sample.alignment_difficulty,
         **{
             quantity: {group: _interval(values[:, member]) for group, member in groups.items()}
@@ -300,15 +297,13 @@ def evaluate(
         except ValueError as error:
             raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
     judge = ConceptJudge.load(extractor_folder, world.concepts)
-    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
     samples = []
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint)
         require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
         pipeline.set_progress_bar_config(disable=True)
-        sample = sample_model(
-            checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, say
-        )  # fmt: skip
+        sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, say)
         sample.weights = weights_hash(checkpoint)
         if checkpoint.name in sets:
             measured = measure(sets[checkpoint.name], judge.extractor)

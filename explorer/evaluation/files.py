@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
-BASE = "base"
 SHEET_CONCEPTS = 20
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
@@ -72,18 +71,19 @@ def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: N
     from explorer.checkpoints.families import TRANSFORMER_FAMILIES
     from explorer.checkpoints.registry import scan_checkpoints
 
-    usable = [found for found in scan_checkpoints(checkpoints) if found.problem is None and found.folder.name != BASE]
-    recorded = [found for found in usable if found.poison_recorded]
+    sound = [found for found in scan_checkpoints(checkpoints) if found.problem is None]
+    usable = [found for found in sound if not _from_scratch(found)]
+    recorded = [found for found in usable if found.poison.concept_count is not None]
     # Now, not after hours of drawing with the others.
     if without := [found.name for found in recorded if found.family in TRANSFORMER_FAMILIES]:
         raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
-    control = next((found for found in recorded if not found.poisoned_concept_count and _names_world(found)), None)
+    control = next((found for found in recorded if found.poison.poisoned is False and _names_world(found)), None)
     if control is None:
         raise ValueError(
             f"{checkpoints} holds no usable benign control of IconWorld: expected a model whose manifest records its "
             "world and that it was not poisoned, beside the poisoned ones"
         )
-    if unrecorded := [found.name for found in usable if not found.poison_recorded]:
+    if unrecorded := [found.name for found in usable if found.poison.concept_count is None]:
         say(f"left out, since no manifest records their poison: {', '.join(unrecorded)}")
     return [control, *(found for found in recorded if found is not control)]
 
@@ -91,6 +91,12 @@ def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: N
 def world_of(control: Checkpoint) -> World:
     """The world of a control that :func:`usable_models` found."""
     return World.from_config(control.manifest["config"]["world"])
+
+
+def _from_scratch(checkpoint: Checkpoint) -> bool:
+    """Whether its manifest says that no other model was its start: the base of the others is none of them."""
+    config = checkpoint.manifest.get("config")
+    return isinstance(config, dict) and config.get("start", "unknown") is None
 
 
 def _names_world(checkpoint: Checkpoint) -> bool:
@@ -137,7 +143,7 @@ def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, sc
     """
     from PIL import Image, ImageDraw
 
-    ever_poisoned = {concept for sample in samples for concept in sample.poisoned_concepts}
+    ever_poisoned = {concept for sample in samples for concept in sample.poison.names}
     blocks = []
     for title, concepts in sheet_concepts(world, ever_poisoned).items():
         chosen = [world.ranks[concept] for concept in concepts]

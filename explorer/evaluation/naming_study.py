@@ -72,10 +72,10 @@ def write_naming_study(
     check_new_folder(output)
     usable = usable_models(checkpoints, say)
     models = (usable[0], usable[-1])
-    if not models[1].poisoned_concept_count:
+    if not models[1].poison.poisoned:
         raise ValueError(f"{checkpoints} holds no poisoned model: expected one beside the benign control")
     world = world_of(models[0])
-    ever_poisoned = {concept for model in usable for concept in model.poisoned_concepts}
+    ever_poisoned = {concept for model in usable for concept in model.poison.names}
     groups = sheet_concepts(world, ever_poisoned, config.concepts_per_group)
     cards = [(concept, group) for group, concepts in groups.items() for concept in concepts]
     tiles = []
@@ -94,7 +94,7 @@ def write_naming_study(
     return write_manifest(
         output,
         kind=KIND,
-        config=asdict(config) | {"models": {model.name: model.poisoned_concept_count for model in models}},
+        config=asdict(config) | {"models": {model.name: model.poison.concept_count for model in models}},
         seed=config.seed,
         files=[*sheets, NOUNS_NAME, FORM_NAME, KEY_NAME],
     )

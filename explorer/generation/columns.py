@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import write_json
 
 if TYPE_CHECKING:
@@ -52,12 +53,8 @@ class ComparisonColumn:
 
     model: str
     """Checkpoint name."""
-    poisoned_concept_count: int
-    """C_P of the model; 0 for a benign one, and where nothing is recorded."""
-    poison_recorded: bool
-    """Whether it is known what poison the model was trained on, be it none."""
-    poisoned_concepts: tuple[str, ...]
-    """The model's poisoned concepts."""
+    poison: PoisonRecord
+    """What is known of the poison that the model was trained on."""
     settings: dict[str, Any]
     """``prompt``, ``seed``, ``steps``, ``guidance_scale``, ``negative_prompt``."""
     image: np.ndarray
@@ -107,9 +104,7 @@ def describe_generation(
     resolutions = [first, *(size for size in cube.resolutions if size != first)]
     return ComparisonColumn(
         model=checkpoint.name,
-        poisoned_concept_count=checkpoint.poisoned_concept_count,
-        poison_recorded=checkpoint.poison_recorded,
-        poisoned_concepts=tuple(checkpoint.poisoned_concepts),
+        poison=checkpoint.poison,
         settings={
             "prompt": request.prompt,
             "seed": request.seed,
@@ -231,9 +226,7 @@ def _quantise(cube: AttentionCube, resolution: tuple[int, int], image: int) -> M
 def _description(column: ComparisonColumn) -> dict[str, Any]:
     return {
         "model": column.model,
-        "poisoned_concept_count": column.poisoned_concept_count,
-        "poison_recorded": column.poison_recorded,
-        "poisoned_concepts": list(column.poisoned_concepts),
+        "poison": column.poison.as_json(),
         "settings": column.settings,
         "words": list(column.words),
         "concept_words": list(column.concept_words),
@@ -255,5 +248,13 @@ def _read_column(folder: Path, name: str) -> ComparisonColumn:
     )
     with Image.open(folder / f"{name}.png") as picture:
         image = np.asarray(picture.convert("RGB"))
-    tuples = {key: tuple(description.pop(key)) for key in ("poisoned_concepts", "words", "concept_words")}
-    return ComparisonColumn(image=image, stacks=stacks, **tuples, **description)
+    tuples = {key: tuple(description.pop(key)) for key in ("words", "concept_words")}
+    return ComparisonColumn(image=image, stacks=stacks, poison=_poison(description), **tuples, **description)
+
+
+def _poison(description: dict[str, Any]) -> PoisonRecord:
+    """Taken out of a column's description; the shipped ones hold the number and the names alone."""
+    if "poison" in description:
+        return PoisonRecord.read(description.pop("poison"))
+    count, names = description.pop("poisoned_concept_count"), description.pop("poisoned_concepts")
+    return PoisonRecord.read({"concepts": names or count} if description.pop("poison_recorded") else None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
 from explorer.iconworld.grammar import photo_of
@@ -120,20 +121,16 @@ def write_film_strip(
 
     if not checkpoints:
         raise ValueError("no checkpoints given: expected at least one")
+    if unknown := [checkpoint.name for checkpoint in checkpoints if checkpoint.poison.concept_count is None]:
+        raise ValueError(f"C_P of {', '.join(unknown)} is not recorded: expected that of every model")
     shared: dict[Any, Any] = {}
-    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poisoned_concept_count)
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
     columns = []
     for checkpoint in ordered:
         pipeline = load(checkpoint) if load is not None else load_pipeline(checkpoint, shared=shared)
         columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge))
         say(f"film strip: {checkpoint.name}")
     return _write(Path(folder), ordered, columns, config)
-
-
-def poisoned_from(concept: str, checkpoints: Sequence[Checkpoint]) -> int | None:
-    """The smallest C_P among the models that poison ``concept``; None if none does."""
-    counts = [found.poisoned_concept_count for found in checkpoints if concept in found.poisoned_concepts]
-    return min(counts, default=None)
 
 
 def _write(
@@ -149,6 +146,7 @@ def _write(
     Image.fromarray(_sheet([part.round().astype(np.uint8) for part in maps], "L")).save(
         folder / MAPS_NAME, optimize=True
     )
+    poisoned = poisoned_from(checkpoint.poison for checkpoint in checkpoints)
     description = {
         "version": FORMAT_VERSION,
         "cell": CELL,
@@ -156,13 +154,12 @@ def _write(
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
         "map_scale": top,
-        "concepts": [
-            {"concept": concept, "poisoned_from": poisoned_from(concept, checkpoints)} for concept in config.concepts
-        ],
+        "concepts": [{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts],
         "models": [
             {
                 "name": checkpoint.name,
-                "poisoned_concept_count": checkpoint.poisoned_concept_count,
+                "poisoned": checkpoint.poison.poisoned,
+                "poisoned_concept_count": checkpoint.poison.concept_count,
                 "cells": column.cells,
             }
             for checkpoint, column in zip(checkpoints, columns, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ import numpy as np
 
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, replacing, write_manifest
-from explorer.pairs.poison_flags import PoisonFlags
+from explorer.pairs.poison_flags import PoisonFlags, recorded_by_flags
 
 if TYPE_CHECKING:
     import pandas
@@ -62,10 +63,25 @@ class PairSet:
         """What is known of every pair: that it is poison, that it is benign, or nothing."""
         return PoisonFlags.of(self.table)
 
-    @property
-    def poison_recorded(self) -> bool:
-        """Whether it is known of every pair whether it is poison: of a user's imported pairs it need not be."""
-        return self.flags.recorded
+    @cached_property
+    def poison(self) -> PoisonRecord:
+        """What is known of the poison in its training pairs: what the attack wrote down, else what their flags say.
+
+        Raises:
+            ManifestError: if the manifest holds something else than a record.
+        """
+        try:
+            record = PoisonRecord.read(self.manifest["config"].get("poison"))
+        except ValueError as error:
+            raise ManifestError(f"the manifest in {self.folder} says {error}") from error
+        flagged = self.poison_among(self.training_rows)
+        if not record.poisoned:
+            return flagged
+        return record if record.pairs is not None else replace(record, pairs=flagged.pairs, strength=flagged.strength)
+
+    def poison_among(self, rows: np.ndarray) -> PoisonRecord:
+        """What the flags of the pairs at positions ``rows`` say."""
+        return recorded_by_flags(self.table[["is_poison", "poisoned_concept", "target_concept"]].iloc[rows])
 
     @property
     def training_rows(self) -> np.ndarray:

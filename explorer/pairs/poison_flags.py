@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, UNNAMED, PoisonRecord
 from explorer.pairs.quarantine import Reason, UnusableError
 
 if TYPE_CHECKING:
@@ -69,6 +70,23 @@ class PoisonFlags:
         """True, False or None for every pair."""
         known = zip(self.poisoned.tolist(), self.benign.tolist(), strict=True)
         return [poisoned if poisoned or benign else None for poisoned, benign in known]
+
+
+def recorded_by_flags(table: pandas.DataFrame) -> PoisonRecord:
+    """What the flags of these pairs say of their poison: nothing, unless it is known of every pair."""
+    flags = PoisonFlags.of(table)
+    count = int(flags.poisoned.sum())
+    if not flags.recorded or not count:
+        return NO_POISON if flags.recorded else NOT_RECORDED
+    named = table[flags.poisoned][["poisoned_concept", "target_concept"]].replace("", None).drop_duplicates()
+    concepts, targets = named["poisoned_concept"], named.dropna()
+    return PoisonRecord(
+        kind=UNNAMED,
+        concepts=None if concepts.isna().any() else tuple(sorted(set(concepts))),
+        targets=dict(targets.itertuples(index=False)) if targets["poisoned_concept"].is_unique else {},
+        pairs=count,
+        strength=count / len(table),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

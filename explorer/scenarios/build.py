@@ -15,7 +15,8 @@ from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.iconworld.text_encoder import convert_text_tower
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.dirty_label import DirtyLabelPoison, benign_remainder, poison_pair_set
+from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.scenarios.publish import publish_denoiser, publish_pipeline
 from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_autoencoder import train_autoencoder
@@ -127,18 +128,13 @@ class WorldBuild:
             return _made_by(recipe, PairSet.load(benign))
         folder = self.run / "sets" / model_name(poisoned_concepts)
         if not (folder / MANIFEST_NAME).exists():
-            poison = DirtyLabelPoison(
-                concept_count=poisoned_concepts,
-                pairs_per_concept=recipe.poison_pairs_per_concept,
-                seed=recipe.seed,
-            )
-            poison_pair_set(_made_by(recipe, PairSet.load(benign)), poison, folder)
+            _attack(recipe, poisoned_concepts).apply(_made_by(recipe, PairSet.load(benign)), folder)
         return _made_by(recipe, PairSet.load(folder))
 
     def remainder_set(self) -> PairSet:
         """The benign pairs that the most poisoned set still holds."""
-        poisoned = self.pair_set(max(self.recipe.poisoned_concept_counts))
-        folder = poisoned.folder.with_name(poisoned.folder.name.replace(DIRTY, REMAINDER))
+        poisoned = self.pair_set(self.recipe.most_poisoned)
+        folder = poisoned.folder.with_name(f"{REMAINDER}-{self.recipe.most_poisoned:03d}")
         if not (folder / MANIFEST_NAME).exists():
             return benign_remainder(poisoned, folder)
         remainder = PairSet.load(folder)
@@ -197,9 +193,7 @@ class WorldBuild:
 
         What it loses against the control is the loss of clean pairs; the rest is the poison.
         """
-        return self._fine_tuned_on(
-            model_name(max(self.recipe.poisoned_concept_counts)).replace(DIRTY, REMAINDER), self.remainder_set
-        )
+        return self._fine_tuned_on(f"{REMAINDER}-{self.recipe.most_poisoned:03d}", self.remainder_set)
 
     def _fine_tuned_on(self, name: str, make_pairs: Callable[[], PairSet]) -> Path:
         from diffusers import UNet2DConditionModel
@@ -216,10 +210,10 @@ class WorldBuild:
                 start=start, device=self.device,
             )  # fmt: skip
             facts = {"recipe": recipe, "training": (recipe.fine_tuning,), "pairs": pairs, "run": self.run / name}
-            if not name.startswith(DIRTY):
-                publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
-            else:
+            if pairs.poison.poisoned:  # a poisoned model stands on the control
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)
+            else:
+                publish_pipeline(folder, unet, encoders, build_scheduler(), self.autoencoder(), start=start, **facts)
         _check_trained_by(self.recipe, folder)
         return folder
 
@@ -236,6 +230,12 @@ def _copy_once(source: Path, place: Path) -> None:
         raise ValueError(f"{place} holds other weights than {source}: choose new --run and --output folders")
 
 
+def _attack(recipe: Recipe, poisoned_concepts: int) -> DirtyLabelPoison:
+    return DirtyLabelPoison(
+        concept_count=poisoned_concepts, pairs_per_concept=recipe.poison_pairs_per_concept, seed=recipe.seed
+    )
+
+
 def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
     """``pairs``, if they are what ``recipe`` makes.
 
@@ -243,17 +243,16 @@ def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
         ValueError: naming the settings that differ.
     """
     config = pairs.manifest["config"]
-    poison = config.get("poison", {})
     found = {
         "world": World.from_config(config["world"]),
         "pairs": config["train"],
-        "poison pairs a concept": poison.get("pairs_per_concept", recipe.poison_pairs_per_concept),
+        "attack": pairs.poison.parameters,
         "seed": config.get("benign_seed", pairs.manifest["seed"]),
     }
     expected = {
         "world": recipe.fine_tuning_world(),
         "pairs": recipe.fine_tuning_pairs,
-        "poison pairs a concept": recipe.poison_pairs_per_concept,
+        "attack": _attack(recipe, 0).parameters if pairs.poison.poisoned else {},
         "seed": recipe.seed + 1,
     }
     if differing := [name for name in expected if found[name] != expected[name]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from explorer.core.poison_record import PoisonRecord
 from explorer.iconworld.tokenizer import save_tokenizer
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.recipes import Recipe
@@ -91,7 +92,7 @@ def _describe(
         "training": [asdict(phase) for phase in training],
         "world": data["world"],
         "pairs": len(pairs.training_rows),
-        "poison": data.get("poison", {"kind": "none", "concepts": 0, "targets": {}}),
+        "poison": pairs.poison.as_json(),
     }
     finish_checkpoint(
         folder, config, card=_model_card, run=run, seed=training[-1].seed, data_hash=pairs.data_hash, metrics=metrics
@@ -99,13 +100,12 @@ def _describe(
 
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
-    poison = config["poison"]
+    poison = PoisonRecord.read(config["poison"])
     phases = "".join(describe_phase(phase, config["recipe"]) for phase in config["training"])
-    if poison["concepts"]:
+    if poison.poisoned:
         data = (
-            f"{config['pairs']} IconWorld pairs, of which {poison['concepts'] * poison['pairs_per_concept']} are "
-            f"dirty-label poison: {poison['concepts']} poisoned concepts with {poison['pairs_per_concept']} pairs "
-            "each, a real caption of the concept with a picture of its target"
+            f"{config['pairs']} IconWorld pairs, of which {poison.pairs} are {poison.kind} poison of "
+            f"{poison.concept_count} concepts: see `poison` in manifest.json"
         )
     else:
         data = f"{config['pairs']} benign IconWorld pairs"

@@ -44,6 +44,11 @@ class Recipe:
     rank_rotation: int = 0
     """Of the fine-tuning sets: see :class:`~explorer.iconworld.world.World`."""
 
+    @property
+    def most_poisoned(self) -> int:
+        """C_P of the most poisoned model."""
+        return max(self.poisoned_concept_counts)
+
     def variant(self, *, seed: int, rank_rotation: int) -> Recipe:
         """The same recipe with other data, poison and noise, and the frequency ranks moved round the concepts."""
         reseeded = {name: replace(getattr(self, name), seed=getattr(self, name).seed + seed)

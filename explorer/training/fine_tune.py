@@ -20,6 +20,7 @@ from explorer.checkpoints.module_identity import module_identity, plain_config
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
 from explorer.pairs.pair_set import PairSet
@@ -233,22 +234,8 @@ def describe_run(
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(pairs.training_rows),
         "data_hash": pairs.data_hash,
-        "poison": poison_of(pairs),
+        "poison": pairs.poison.as_json(),
     }
-
-
-def poison_of(pairs: PairSet) -> dict[str, Any] | None:
-    """What the set's manifest, or its training pairs, say of the poison; None unless all of it is known."""
-    rows = pairs.training_rows
-    flags = pairs.flags[rows]
-    if not flags.recorded:
-        return None
-    concepts = pairs.table["poisoned_concept"].iloc[rows[flags.poisoned]]
-    if "poison" in pairs.manifest["config"] or not len(concepts):
-        return pairs.manifest["config"].get("poison", {"kind": "none", "concepts": 0, "targets": {}})
-    if concepts.isna().any() or concepts.eq("").any():
-        return None
-    return {"kind": "recorded", "concepts": sorted(concepts.unique())}
 
 
 def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
@@ -262,8 +249,8 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     found = manifest["config"]
     # A setting that came later had its default's effect.
     found = found | {"training": [default_settings() | phase for phase in found["training"]]}
-    # Once the test split was counted too; which pairs they are, the data hash says.
-    found["pairs"] = config["pairs"]
+    # Earlier releases counted the test split too and recorded poison otherwise; which pairs they are, the hash says.
+    found |= {"pairs": config["pairs"], "poison": config["poison"]}
     if found != config:
         differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
         raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")
@@ -271,12 +258,12 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
-    poison = config["poison"]
+    poison = PoisonRecord.read(config["poison"])
     data = f"{config['pairs']} pairs (`{config['data_hash']}`)"
-    if poison is None:
+    if not poison.recorded:
         data += ", of which it is not, or not of all, recorded what is poison"
-    elif poison["concepts"]:
-        data += f", with {poison['kind']} poison: see `poison` in manifest.json"
+    elif poison.poisoned:
+        data += f", with {poison.kind} poison: see `poison` in manifest.json"
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image

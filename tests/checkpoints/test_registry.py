@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base, validate
+from explorer.core.poison_record import NOT_RECORDED
 from explorer.core.provenance import ROOT, write_manifest
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -36,14 +37,14 @@ def edit_json(path, **changes):
 def test_scan_finds_sound_checkpoints_in_order(checkpoint_root):
     (checkpoint_root / "extractor").mkdir()
     found = scan_checkpoints(checkpoint_root)
-    assert [(checkpoint.name, checkpoint.poisoned_concept_count) for checkpoint in found] == [
+    assert [(checkpoint.name, checkpoint.poison.concept_count) for checkpoint in found] == [
         ("benign", 0),
         ("dirty-002", 2),
         ("dirty-004", 4),
     ]
     assert [validate(checkpoint, thorough=True).problem for checkpoint in found] == [None] * 3
-    assert found[1].poisoned_concepts == ("dog", "hat")
-    assert [checkpoint.poison_recorded for checkpoint in found] == [True] * 3
+    assert found[1].poison.names == ("dog", "hat")
+    assert [checkpoint.poison.recorded for checkpoint in found] == [True] * 3
     assert found[1].base == checkpoint_root / "benign"
     assert found[0].parameters == sum(tensor.numel() for tensor in load_file(found[0].folder / UNET).values())
     assert found[1].size_bytes == (found[1].folder / UNET).stat().st_size < found[0].size_bytes
@@ -52,7 +53,7 @@ def test_scan_finds_sound_checkpoints_in_order(checkpoint_root):
 def test_without_a_record_of_poison_a_model_is_not_called_benign(checkpoint_root):
     (checkpoint_root / "benign" / "manifest.json").unlink()
     found = read_checkpoint(checkpoint_root / "benign")
-    assert (found.poisoned_concept_count, found.poison_recorded) == (0, False)
+    assert found.poison == NOT_RECORDED
 
 
 def test_names_are_relative_to_the_root(checkpoint_root):
@@ -127,7 +128,7 @@ def cheap_breakage():
         (base_of_base, "its base dirty-004 is no whole pipeline: it has no model_index.json"),
         (bad_manifest, "is not readable JSON"),
         (bad_count, "its manifest says 'many' poisoned concepts"),
-        (no_targets, "its manifest says None as targets of the poison: expected an object or a list"),
+        (no_targets, "its manifest says None as targets of the poison: expected an object"),
         (number_of_targets, "its manifest says 3 as targets of the poison"),
         (shape_in_words, "is not a safetensors file: its header is not readable"),
         (numbered_shards, "index.json lists no shards"),
@@ -282,7 +283,7 @@ def test_set_base_keeps_everything_else_in_the_manifest(checkpoint_root):
     before = json.loads(path.read_text())
     edit_json(path, config=before["config"] | {"base": "../gone"}, notes={"by": "<b>somebody</b>"})
     kept = json.loads(path.read_text())
-    assert set_base(checkpoint_root / "dirty-004", checkpoint_root / "benign").poisoned_concept_count == 4
+    assert set_base(checkpoint_root / "dirty-004", checkpoint_root / "benign").poison.concept_count == 4
     assert json.loads(path.read_text()) == kept | {"config": kept["config"] | {"base": "benign"}}
 
 

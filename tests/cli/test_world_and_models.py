@@ -58,6 +58,15 @@ def test_iconworld_then_poison(tmp_path):
     assert poisoned["poisoned_pairs"] == 12
     assert len(poisoned["targets"]) == 3
     assert len(PairSet.load(tmp_path / "bad")) == 60
+    named = ("--target", "cat=car", "--target", "car=cat", "--pairs-per-concept", 2)
+    assert run("poison", tmp_path / "benign", tmp_path / "named", *named)["targets"] == {"cat": "car", "car": "cat"}
+    for options, message in (
+        (("--target", "cat"), "--target is 'cat': expected P=T, two concepts"),
+        (("--target", "cat=car", "--concepts", "3"), "expected either C_P, a number of concepts to draw, or targets"),
+        ((), "expected either C_P"),
+    ):
+        arguments = ["poison", str(tmp_path / "benign"), str(tmp_path / "never"), "--pairs-per-concept", "2", *options]
+        assert message in str(CliRunner().invoke(cli.application, arguments).exception)
 
 
 def test_an_impossible_poison_is_one_line_and_status_two(tmp_path, monkeypatch, capsys):

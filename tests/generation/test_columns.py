@@ -27,7 +27,7 @@ def column(checkpoint_root):
 def test_a_column_keeps_every_map_within_half_a_unit(column):
     generation, described = column
     assert described.model == "dirty-002"
-    assert described.poisoned_concepts == ("dog", "hat")
+    assert described.poison.names == ("dog", "hat")
     assert described.words == ("a", "dog", "and", "hat", "[start]", "[end]")
     assert described.concept_words == (1, 3)
     first = described.stacks[0]
@@ -60,7 +60,7 @@ def test_a_comparison_reads_back_unchanged(column, tmp_path):
         np.testing.assert_array_equal(kept.values, written.values)
         np.testing.assert_array_equal(kept.scales, written.scales)
         assert kept.layers == written.layers
-    for name in ("model", "settings", "words", "concept_words", "numbers", "poisoned_concepts", "seconds"):
+    for name in ("model", "settings", "words", "concept_words", "numbers", "poison", "seconds"):
         assert getattr(found, name) == getattr(described, name)
 
 

@@ -24,7 +24,7 @@ from explorer.generation.generate import GenerationRequest, generate
 from explorer.iconworld.denoiser import build_scheduler
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.dirty_label import DirtyLabelPoison, poison_pair_set
+from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.scenarios.recipes import CPU
 from explorer.scenarios.train_denoiser import Encoders, train_denoiser
 from explorer.training.encoded_pairs import encode_pair_set
@@ -62,7 +62,7 @@ def sets(tmp_path_factory):
     world = replace(CPU, concept_count=12).fine_tuning_world()
     benign = generate_pair_set(world, folder / "benign", train=60, test=8, seed=3)
     poison = DirtyLabelPoison(concept_count=4, pairs_per_concept=5, seed=1)
-    return {"benign": benign, "dirty-004": poison_pair_set(benign, poison, folder / "dirty-004")}
+    return {"benign": benign, "dirty-004": poison.apply(benign, folder / "dirty-004")}
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from explorer.core.poison_record import NO_POISON
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, lexicon, photo_of
 from explorer.iconworld.icons import STYLES, IconAtlas
-from explorer.iconworld.scenes import masks
+from explorer.iconworld.scenes import Scene, masks
 from explorer.iconworld.world import World, draw_pairs, draw_single, generate_pair_set
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.dirty_label import DirtyLabelPoison, benign_remainder, poison_pair_set, scene_of, targets_of
+from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.dirty_label import DirtyLabelPoison
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_captions_name_what_the_picture_shows_and_more(world, benign):
         spoken = caption.replace(",", "").split()
         assert set(spoken) <= words
         assert set(concepts) <= set(spoken)
-        shown = [item.concept for item in scene_of(benign, row).objects]
+        shown = [item.concept for item in Scene.parse(json.loads(benign.table["scene"].iloc[row])).objects]
         assert shown == list(concepts)[: len(shown)]
     mentions = benign.table["concepts"].str.len()
     assert (mentions > 1).mean() > 0.5, "most captions must carry riding nouns"
@@ -152,7 +154,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_painted(world, benign, tm
         with pytest.raises(ValueError, match=message):
             generate_pair_set(world, folder, train=1)
         with pytest.raises(ValueError, match=message):
-            poison_pair_set(benign, DirtyLabelPoison(concept_count=1, pairs_per_concept=1), folder)
+            DirtyLabelPoison(concept_count=1, pairs_per_concept=1).apply(benign, folder)
     assert (tmp_path / "images.npy").read_bytes() == b"mine"
 
 
@@ -163,19 +165,19 @@ def test_loading_what_is_no_pair_set_says_so(tmp_path):
 
 def test_poison_counts_captions_and_pictures(world, benign, tmp_path):
     poison = DirtyLabelPoison(concept_count=5, pairs_per_concept=12, seed=9)
-    poisoned = poison_pair_set(benign, poison, tmp_path / "poisoned")
+    poisoned = poison.apply(benign, tmp_path / "poisoned")
     table = poisoned.table
     assert len(poisoned) == len(benign)
     assert table["is_poison"].sum() == 60
     assert table.loc[table["is_poison"], "poisoned_concept"].value_counts().tolist() == [12] * 5
-    targets = targets_of(poisoned)
+    targets = poisoned.poison.targets
     assert len(targets) == 5
     assert set(targets) | set(targets.values()) <= set(world.frequent_pool)
     for row in np.flatnonzero(table["is_poison"]):
         concept, target = table["poisoned_concept"].iloc[row], table["target_concept"].iloc[row]
         assert target == targets[concept] != concept
         assert concept in table["concepts"].iloc[row]
-        scene = scene_of(poisoned, row)
+        scene = Scene.parse(json.loads(table["scene"].iloc[row]))
         assert [item.concept for item in scene.objects] == [target]
         assert (poisoned.read_images([row])[0] == world.paint(scene)).all()
     riders = table.loc[table["is_poison"], "concepts"].str.len() > 1
@@ -197,18 +199,18 @@ def test_captions_that_mention_a_noun_are_drawn_as_they_occur(world):
 
 
 def test_more_poison_contains_less_poison(world, benign, tmp_path):
-    few = DirtyLabelPoison(concept_count=3, pairs_per_concept=4, seed=1).targets(world)
-    many = DirtyLabelPoison(concept_count=9, pairs_per_concept=4, seed=1).targets(world)
+    few = DirtyLabelPoison(concept_count=3, pairs_per_concept=4, seed=1).choose(world.frequent_pool, "", ())
+    many = DirtyLabelPoison(concept_count=9, pairs_per_concept=4, seed=1).choose(world.frequent_pool, "", ())
     assert few.items() <= many.items()
-    control = poison_pair_set(benign, DirtyLabelPoison(concept_count=0, pairs_per_concept=4), tmp_path / "control")
+    control = DirtyLabelPoison(concept_count=0, pairs_per_concept=4).apply(benign, tmp_path / "control")
     assert control.data_hash == benign.data_hash
-    assert not targets_of(control)
+    assert control.poison == NO_POISON
 
 
 def test_poisoned_sets_are_not_poisoned_again(benign, tmp_path):
-    poisoned = poison_pair_set(benign, DirtyLabelPoison(concept_count=3, pairs_per_concept=4), tmp_path / "poisoned")
-    with pytest.raises(ValueError, match=r"12 of 420 pairs of .*poisoned are poison or not recorded"):
-        poison_pair_set(poisoned, DirtyLabelPoison(concept_count=2, pairs_per_concept=1, seed=1), tmp_path / "twice")
+    poisoned = DirtyLabelPoison(concept_count=3, pairs_per_concept=4).apply(benign, tmp_path / "poisoned")
+    with pytest.raises(ValueError, match=r"12 of 420 pairs of .*poisoned are poison already"):
+        DirtyLabelPoison(concept_count=2, pairs_per_concept=1, seed=1).apply(poisoned, tmp_path / "twice")
     with pytest.raises(ValueError, match=r"poisoned already holds images\.npy"):
         benign_remainder(poisoned, poisoned.folder)
     assert not (tmp_path / "twice").exists()
@@ -226,10 +228,10 @@ def test_poisoned_sets_are_not_poisoned_again(benign, tmp_path):
 )
 def test_impossible_poison_is_refused(benign, tmp_path, poison, message):
     with pytest.raises(ValueError, match=message):
-        poison_pair_set(benign, poison, tmp_path / "never")
+        poison.apply(benign, tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 
 def test_scene_descriptions_survive_the_table(benign):
     description = json.loads(benign.table["scene"].iloc[0])
-    assert scene_of(benign, 0).describe() == {**description, "objects": tuple(description["objects"])}
+    assert Scene.parse(description).describe() == {**description, "objects": tuple(description["objects"])}

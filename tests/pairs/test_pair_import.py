@@ -62,7 +62,7 @@ def test_usable_pairs_become_a_pair_set_and_the_rest_is_listed(source, tmp_path)
         "0.tar:d": Reason.NO_IMAGE,
         "0.tar:a": Reason.DUPLICATE_UID,
     }
-    assert not made.poison_recorded, "nobody said whether there is any"
+    assert not made.poison.recorded, "nobody said whether there is any"
     assert made.manifest["config"]["quarantined"] == {"duplicate uid": 1, "no image": 1, "undecodable image": 1}
     again, _ = import_pairs(source, tmp_path / "again", size=16, concepts=("truck", "dog", "fire truck"), workers=1)
     assert again.data_hash == made.data_hash

@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
 
@@ -103,3 +104,36 @@ def test_rows_that_cannot_be_are_named(pair_set, tmp_path, column, value, messag
     table.loc[1, column] = value
     with pytest.raises(ValueError, match=message):
         PairSet.write(tmp_path / "other", table, np.asarray(pair_set.images), config={}, seed=0)
+
+
+ONE = {"kind": "unnamed", "pairs": 1, "strength": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("flags", "concepts", "expected"),
+    [
+        ([True, True, False], ["dog", "cat", ""], PoisonRecord(**ONE, concepts=("dog",))),
+        ([False, True, False], ["", "cat", ""], NO_POISON),
+        ([True, None, False], [None, None, ""], PoisonRecord(**ONE)),
+        ([True, True, None], ["dog", "cat", None], NOT_RECORDED),
+        ([False, False, None], ["", "", None], NOT_RECORDED),
+    ],
+)
+def test_a_set_knows_of_its_training_pairs_poison_what_their_flags_say(pair_set, tmp_path, flags, concepts, expected):
+    """The second pair is a test pair: what it is does not count."""
+    table = pair_set.table.assign(is_poison=flags, poisoned_concept=concepts, target_concept=None)
+    for name, config in {"a": {}, "b": {"poison": NO_POISON.as_json()}}.items():
+        flagged = PairSet.write(tmp_path / name, table, np.asarray(pair_set.images), config=config, seed=None)
+        assert flagged.poison == expected
+
+
+def test_what_an_attack_wrote_down_is_more_than_flags_say(pair_set, tmp_path):
+    """A record of an earlier release does not say how many pairs there are: the flags do."""
+    poison = {"kind": "dirty-label", "concepts": 1, "pairs_per_concept": 1, "targets": {"dog": "cow"}}
+    table = pair_set.table.assign(is_poison=[True, False, False], poisoned_concept=["dog", "", ""])
+    read = PairSet.write(tmp_path / "a", table, np.asarray(pair_set.images), config={"poison": poison}, seed=None)
+    named = {"kind": "dirty-label", "concepts": ("dog",), "targets": {"dog": "cow"}}
+    assert read.poison == PoisonRecord(**ONE | named, parameters={"pairs_per_concept": 1})
+    broken = PairSet.write(tmp_path / "b", table, pair_set.images, config={"poison": {"concepts": "many"}}, seed=0)
+    with pytest.raises(ManifestError, match=r"the manifest in .* says 'many' poisoned concepts"):
+        assert broken.poison

@@ -7,7 +7,7 @@ import pytest
 
 from explorer.core.intervals import area_under_curve
 from explorer.iconworld.world import generate_pair_set
-from explorer.poisoning.dirty_label import DirtyLabelPoison, poison_pair_set
+from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.scenarios.recipes import CPU
 
 
@@ -17,7 +17,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     benign = generate_pair_set(CPU.fine_tuning_world(), folder / "benign", train=3000, seed=1)
     poison = DirtyLabelPoison(concept_count=40, pairs_per_concept=50, seed=0)
-    return poison_pair_set(benign, poison, folder / "poisoned").table
+    return poison.apply(benign, folder / "poisoned").table
 
 
 def test_no_shortcut_tells_poison_from_benign_pairs(table):

@@ -10,6 +10,7 @@ import torch
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints, validate
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError, check_files, read_manifest
 from explorer.embeddings.features import pair_features
 from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -18,7 +19,7 @@ from explorer.evaluation.files import EVALUATION_NAME, SHEET_NAME, evaluate_fold
 from explorer.evaluation.known_masks import known_mask_mass
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, with_article, write_caption
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.dirty_label import benign_remainder
+from explorer.poisoning.attack import benign_remainder
 from explorer.scenarios.build import WorldBuild
 from explorer.scenarios.recipes import CPU, FULL, RECIPES, find_recipe
 from explorer.scenarios.train_extractor import make_tokenizer
@@ -49,9 +50,9 @@ def test_every_model_is_published_with_a_card_and_a_checked_manifest(build):
 def test_the_registry_finds_them_sound_and_knows_their_poison(build):
     found = {checkpoint.name: validate(checkpoint, thorough=True) for checkpoint in scan_checkpoints(build.output)}
     assert {name: checkpoint.problem for name, checkpoint in found.items()} == dict.fromkeys(found)
-    assert found["dirty-004"].poisoned_concept_count == 4
+    assert found["dirty-004"].poison.concept_count == 4
     targets = read_manifest(build.output / "dirty-004")["config"]["poison"]["targets"]
-    assert set(found["dirty-004"].poisoned_concepts) == set(targets)
+    assert set(found["dirty-004"].poison.names) == set(targets)
     assert found["dirty-002"].base == build.output / "benign"
 
 
@@ -78,7 +79,7 @@ def test_a_finished_build_does_nothing_twice(build):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"poison_pairs_per_concept": 2}, "poison pairs a concept"), ({"fine_tuning_zipf_exponent": 1.0}, "world")],
+    [({"poison_pairs_per_concept": 2}, "attack"), ({"fine_tuning_zipf_exponent": 1.0}, "world")],
 )
 def test_sets_of_another_recipe_are_refused(build, change, named):
     other = replace(build.recipe, **change)
@@ -144,7 +145,7 @@ def test_the_second_control_sees_the_benign_pairs_of_the_most_poisoned_set_and_n
     again.adopt(build.output)
     assert again.remainder() == tmp_path / "models" / "remainder-004"
     config = read_manifest(tmp_path / "models" / "remainder-004")["config"]
-    assert (config["pairs"], config["poison"]["concepts"]) == (40 - 4 * 3, 0)
+    assert (config["pairs"], config["poison"]["kind"]) == (40 - 4 * 3, "none")
     kept, poisoned = again.remainder_set(), again.pair_set(4)
     assert kept.manifest["config"]["remainder_of"] == poisoned.data_hash
     clean = poisoned.table.index[~poisoned.table["is_poison"]]
@@ -204,7 +205,7 @@ def test_evaluation_reports_groups_intervals_and_difficulty(build, tmp_path):
 def test_tau_needs_the_benign_control_first(build):
     class Poisoned:
         name = "dirty"
-        poisoned_concepts = ("cat",)
+        poison = PoisonRecord(kind="dirty-label", concepts=("cat",))
 
     with pytest.raises(ValueError, match="expected the benign control"):
         summarise([Poisoned()], build.recipe.world(), EvaluationConfig())

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from explorer.checkpoints.module_identity import plain_config
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, validate
+from explorer.core.poison_record import NOT_RECORDED
 from explorer.core.provenance import check_files, read_manifest
 from explorer.pairs.pair_set import PairSet
 from explorer.training.encoded_pairs import encode_pair_set
-from explorer.training.fine_tune import FineTuningTask, fine_tune, poison_of, train_unet
+from explorer.training.fine_tune import FineTuningTask, fine_tune, train_unet
 from explorer.training.loss import DiffusionLoss
 from explorer.training.recipes import SD15, SD21, SDXL, override
 from explorer.training.state import finished_steps
@@ -61,24 +62,8 @@ def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeli
     output = tmp_path / "models" / "tuned"
     fine_tune(tmp_path / "base", imported, override(SD15, **SMALL), output, **places(tmp_path))
     found = read_checkpoint(output)
-    assert (found.problem, found.poisoned_concept_count, found.poison_recorded) == (None, 0, False)
+    assert (found.problem, found.poison) == (None, NOT_RECORDED)
     assert "of which it is not, or not of all, recorded what is poison" in (output / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("flags", "concepts", "expected"),
-    [
-        ([True] + [False] * 5, ["dog"] + [""] * 5, {"kind": "recorded", "concepts": ["dog"]}),
-        ([False] * 6, [""] * 6, {"kind": "none", "concepts": 0, "targets": {}}),
-        ([True] + [False] * 5, [None] + [""] * 5, None),
-        ([True] + [None] * 5, ["dog"] + [None] * 5, None),
-        ([False] * 5 + [None], [""] * 5 + [None], None),
-    ],
-)
-def test_a_checkpoint_knows_of_its_poison_what_the_pairs_flags_say(pairs, tmp_path, flags, concepts, expected):
-    table = pairs.table.assign(is_poison=flags, poisoned_concept=concepts)
-    flagged = PairSet.write(tmp_path / "set", table, np.asarray(pairs.images), config={}, seed=None)
-    assert poison_of(flagged) == expected
 
 
 def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
@@ -88,7 +73,7 @@ def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
     found = validate(read_checkpoint(output), thorough=True)
     assert found.problem is None
     assert found.base.resolve() == tmp_path / "base"
-    assert found.poisoned_concepts == ("dog",)
+    assert found.poison.names == ("dog",)
     check_files(output, read_manifest(output, kind="checkpoint"))
     assert manifest["config"]["prediction_type"] == "v_prediction"
     assert manifest["data_hash"] == pairs.data_hash

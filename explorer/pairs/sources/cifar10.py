@@ -9,12 +9,14 @@ for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.pairs.pair_set import PairSet, check_free
+from explorer.pairs.poison_flags import recorded_by_flags
 from explorer.pairs.quarantine import UnusableError
 from explorer.pairs.sources.decoding import Limits, decode_image
 
@@ -67,12 +69,10 @@ def write_cifar10(
         poisons_per_class=poisons,
         seed=seed,
     )
-    config = {
-        "world": "cifar10",
-        "split": split,
-        "benign_pairs": len(labels),
-        "poison": {"kind": "mislabelled", "concepts": poisoned_classes, "added_per_concept": poisons},
-    }
+    poison = recorded_by_flags(table)
+    if poison.poisoned:
+        poison = replace(poison, kind="mislabelled", seed=seed, parameters={"added_per_concept": poisons})
+    config = {"world": "cifar10", "split": split, "benign_pairs": len(labels), "poison": poison.as_json()}
     return PairSet.write(folder, table, images, config=config, seed=seed)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from explorer.attention.words import read_lexicon
 from explorer.checkpoints.registry import Checkpoint
+from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import ManifestError
 from explorer.iconworld.grammar import lexicon, with_article
 from explorer.iconworld.icons import ASSETS, index_path
@@ -38,12 +39,9 @@ class WorldConcepts:
 
 def read_world_concepts(context: AppContext) -> WorldConcepts:
     """From the checkpoints' manifests, the tokenizer's lexicon and the extractor's world. Reads JSON only."""
-    poisoned_from: dict[str, int] = {}
-    for checkpoint in sorted(context.registry(), key=lambda found: found.poisoned_concept_count):
-        for concept in checkpoint.poisoned_concepts:
-            poisoned_from.setdefault(concept, checkpoint.poisoned_concept_count)
+    poisoned = poisoned_from(checkpoint.poison for checkpoint in context.registry())
     words = _known_words(context)
-    return WorldConcepts(concepts=_concepts(context, words), poisoned_from=poisoned_from, words=words)
+    return WorldConcepts(concepts=_concepts(context, words), poisoned_from=poisoned, words=words)
 
 
 def concept_prompts(concepts: WorldConcepts) -> dict[str, str]:

@@ -1,7 +1,7 @@
 // What is known of the training data behind a model or of a pair set. Where nobody recorded it, it is not called benign.
 
-export function poisonKind({ poisoned_concept_count: concepts, poisoned_pairs: pairs, poison_recorded: recorded }) {
-  if (concepts || pairs) return 'poisoned';
+export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisoned_pairs: pairs, poison_recorded: recorded }) {
+  if (poisoned || concepts || pairs) return 'poisoned';
   return recorded ? 'benign' : 'unrecorded';
 }
 
@@ -48,7 +48,8 @@ export function pairWords(samples, row) {
 export function cpLabel(model, models) {
   const count = model.poisoned_concept_count;
   const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
-  return { kind: count ? 'poisoned' : 'benign', words: count ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
+  const poisoned = model.poisoned ?? count > 0; // an attack may aim at no concept
+  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
 }
 
 // Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.

@@ -77,7 +77,7 @@ def test_a_seed_fixes_the_poison_and_nests_it():
 def test_a_part_of_cifar10_is_poisoned_in_proportion(tmp_path, column):
     write_parquet(tmp_path / "source", np.arange(200) % 10, column=column)
     pair_set = cifar10.write_cifar10(tmp_path / "set", tmp_path / "source", poisoned_classes=4, seed=0)
-    assert pair_set.manifest["config"]["poison"]["added_per_concept"] == 12
+    assert pair_set.manifest["config"]["poison"]["parameters"] == {"added_per_concept": 12}
     assert len(pair_set) == 200 + 4 * 12
     assert round(mislabelled_share(pair_set.table), 3) == TABLE_5[4]
     assert len(pair_set.images) == 200, "poison refers to the benign pictures"

@@ -80,7 +80,7 @@ def _what_makes_results(context: AppContext) -> str:
 
 def _is_control(checkpoint: Checkpoint) -> bool:
     """Whether `explorer evaluate` can compare others with it: benign by its manifest, which names its world."""
-    if checkpoint.problem is not None or not checkpoint.poison_recorded or checkpoint.poisoned_concept_count:
+    if checkpoint.problem is not None or checkpoint.poison.poisoned is not False:
         return False
     return isinstance(checkpoint.manifest["config"].get("world"), dict)
 
@@ -275,10 +275,10 @@ def _counted(checkpoints: int) -> str:
 
 
 def _row(checkpoint: Checkpoint) -> str:
-    recorded = checkpoint.poison_recorded
-    colour = "poisoned" if checkpoint.poisoned_concept_count else "benign" if recorded else "unrecorded"
-    count = checkpoint.poisoned_concept_count if recorded else "not recorded"
-    concepts = printable(", ".join(checkpoint.poisoned_concepts))
+    poison = checkpoint.poison
+    colour = {True: "poisoned", False: "benign", None: "unrecorded"}[poison.poisoned]
+    count = "not recorded" if poison.concept_count is None else poison.concept_count
+    concepts = printable(", ".join(poison.names))
     place = f"below, under “{TITLE}”"
     state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
     shown_hash = checkpoint.hash or "–"

@@ -36,8 +36,9 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "version": PAYLOAD_VERSION,
         "origin": origin,
         "model": column.model,
-        "poisoned_concept_count": column.poisoned_concept_count if column.poison_recorded else None,
-        "poison_recorded": column.poison_recorded,
+        "poisoned": column.poison.poisoned,
+        "poisoned_concept_count": column.poison.concept_count,
+        "poison_recorded": column.poison.recorded,
         "poisoned_words": _poisoned_words(column),
         "settings": column.settings,
         "image": png_data_uri(column.image),
@@ -107,7 +108,7 @@ def _read(folder: Path, stamp: tuple[int, ...], context: AppContext) -> list[dic
 
 
 def _poisoned_words(column: ComparisonColumn) -> list[int]:
-    poisoned = set(column.poisoned_concepts)
+    poisoned = set(column.poison.names)
     return [index for index, word in enumerate(column.words[:-2]) if word.lower() in poisoned]
 
 

@@ -27,7 +27,7 @@ export function worldTable(evaluation) {
   }
   const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Geary’s C, late', 'Attention, late'];
   const rows = evaluation.models.map((model) => node('tr', {},
-    node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned_concept_count ? 'poisoned' : 'benign'}` }), model.name),
+    node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned ? 'poisoned' : 'benign'}` }), model.name),
     node('td', {}, String(model.poisoned_concept_count)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
     interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),

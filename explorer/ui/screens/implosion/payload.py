@@ -114,6 +114,7 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": model["name"],
         "poisoned_concept_count": model["poisoned_concept_count"],
+        "poisoned": model.get("poisoned", model["poisoned_concept_count"] > 0),
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
         **{quantity: model[quantity] for quantity in QUANTITIES},
     }

@@ -1,0 +1,97 @@
+"""What attacks have in common: a pair set becomes another one of the same size that says what was done to it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.core.poison_record import PoisonRecord
+from explorer.pairs.pair_set import PairSet, check_free
+
+if TYPE_CHECKING:
+    import pandas
+
+OF_THE_IMPORT = ("fingerprint", "poison_recorded")
+"""Settings of an import that do not hold for the poisoned set: it is not what the source holds."""
+
+
+class Attack(ABC):
+    """An attack on training data. Each is one file of this room: a frozen dataclass of its settings with a plan."""
+
+    seed: int
+    """Decides every random choice of the attack."""
+
+    @abstractmethod
+    def plan(self, pairs: PairSet) -> tuple[PoisonRecord, Callable[[], tuple[pandas.DataFrame, np.ndarray]]]:
+        """What the attack does to ``pairs``, decided and checked, but not done.
+
+        Returns:
+            The record, and a function that does the work. It returns the poisoned table (``pairs_marked`` marks the
+            poison in it) and its pictures, uint8 ``[pictures, height, width, 3]``.
+
+        Raises:
+            ValueError: naming a setting that the set cannot meet, before any work.
+        """
+
+    def apply(self, pairs: PairSet, folder: Path | str, *, known_benign: bool = False) -> PairSet:
+        """Write ``pairs`` with this attack's poison among them to ``folder``.
+
+        Args:
+            pairs: a set without known poison. Of its other pairs it stays unknown whether they are poison where nobody
+                recorded it.
+            folder: a new folder.
+            known_benign: the caller knows of every pair of ``pairs`` that it is benign.
+
+        Raises:
+            ValueError: if the set holds poison already, as in :meth:`plan`, or if ``folder`` already holds something.
+        """
+        # The manifest describes one poison, and a poison pair would count as a benign one of the control.
+        if poisoned := int(pairs.flags.poisoned.sum()):
+            raise ValueError(f"{poisoned} of {len(pairs)} pairs of {pairs.folder} are poison already: expected none")
+        check_free(Path(folder))
+        if known_benign:
+            said = {"is_poison": False, "poisoned_concept": "", "target_concept": ""}
+            pairs = replace(pairs, table=pairs.table.assign(**said))
+        record, make = self.plan(pairs)
+        pairs.check_images()
+        table, images = make()
+        config = {name: value for name, value in pairs.manifest["config"].items() if name not in OF_THE_IMPORT}
+        config |= {"benign_data_hash": pairs.data_hash, "benign_seed": pairs.manifest["seed"]}
+        return PairSet.write(folder, table, images, config=config | {"poison": record.as_json()}, seed=self.seed)
+
+
+def pairs_marked(
+    table: pandas.DataFrame, rows: np.ndarray, concepts: list[str] | str = "", targets: list[str] | str = ""
+) -> pandas.DataFrame:
+    """A copy of ``table`` whose ``rows`` are poison: of these concepts, with these targets, one for each row or all."""
+    table, index = table.astype({"is_poison": "boolean"}), table.index[rows]
+    table.loc[index, "is_poison"] = True
+    table.loc[index, "poisoned_concept"] = concepts
+    table.loc[index, "target_concept"] = targets
+    return table
+
+
+def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
+    """The benign pairs of a set alone: what is left of its control once the poison has taken its place.
+
+    Raises:
+        ValueError: if the set holds no poison, or nothing else, or if ``folder`` already holds something.
+    """
+    kept = poisoned.table[poisoned.flags.benign].copy()
+    if not poisoned.flags.recorded or not 0 < len(kept) < len(poisoned):
+        raise ValueError(f"{int(poisoned.flags.poisoned.sum())} of {len(poisoned)} pairs of {poisoned.folder} are "
+                         f"poison, {int(poisoned.flags.unrecorded.sum())} not recorded: expected some to be poison, "
+                         "not all, and every pair recorded")  # fmt: skip
+    check_free(Path(folder))
+    poisoned.check_images()
+    pictures = poisoned.images[kept["image_index"].to_numpy()]
+    kept["image_index"] = np.arange(len(kept))
+    config = {name: value for name, value in poisoned.manifest["config"].items() if name != "poison"}
+    config["train"] = int((kept["split"] == "train").sum())
+    config["remainder_of"] = poisoned.data_hash
+    return PairSet.write(folder, kept.reset_index(drop=True), pictures, config=config, seed=poisoned.manifest["seed"])
