@@ -1,15 +1,13 @@
 """Embeddings of a user's pairs: resumable, decoding beside encoding, bit-identical however often it was stopped.
 
 A partition is a fixed number of *source records*, so that where it begins does not depend on what was set aside
-before it. A finished partition has a receipt with the hashes of its files, written last.
+before it. What it leaves on disk is the business of :mod:`~explorer.embeddings.partitions`.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,57 +17,29 @@ import torch
 from torch.nn import functional
 
 from explorer.core.folder_lock import locked
-from explorer.core.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
+from explorer.core.provenance import MANIFEST_NAME
 from explorer.embeddings.extraction_settings import ExtractionSettings
-from explorer.embeddings.store import (
-    KIND,
-    PLAN_NAME,
-    EmbeddingStore,
-    partition_paths,
-    receipt_path,
-    write_partition,
+from explorer.embeddings.partitions import (
+    Partition,
+    begin_extraction,
+    finish_extraction,
+    finish_partition,
+    finished_partitions,
 )
+from explorer.embeddings.store import EmbeddingStore
 from explorer.pairs.counts import PairCounts
 from explorer.pairs.pair_import import square_thumbnail
-from explorer.pairs.quarantine import (
-    QuarantinedRecord,
-    Reason,
-    UnusableError,
-    count_reasons,
-    write_quarantine,
-)
-from explorer.pairs.sources.base import PairSource, Record, printable
+from explorer.pairs.quarantine import Reason, UnusableError
+from explorer.pairs.sources.base import PairSource, Record
 from explorer.pairs.sources.decoding import check_caption, decode_image, in_order, set_aside
 
 if TYPE_CHECKING:
-    import pyarrow
-
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
 Prepared = tuple["torch.Tensor", tuple[str, ...]]
 """A picture as the image tower's input ``[3, H, W]``, and how it was converted for that."""
 Outcome = tuple[Record, "Prepared | UnusableError"]
 """A record with its picture, or why it is unusable."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Partition:
-    """The content of one partition, before it is written."""
-
-    records: int
-    """Source records, used or not."""
-    image: np.ndarray
-    """float16 ``[pairs, d]``."""
-    text: np.ndarray
-    """float16 ``[pairs, d]``."""
-    kept: list[Record]
-    """Usable records, without their pictures, in row order."""
-    quarantined: list[QuarantinedRecord]
-    """The others."""
-    used: PairCounts
-    """Where captions came from, how pictures were converted."""
-    cut_captions: int
-    """Pairs whose caption lost its end, because the extractor's context is too short for it."""
 
 
 def extract_embeddings(
@@ -99,10 +69,10 @@ def extract_embeddings(
     """
     folder, settings = Path(folder), (settings or ExtractionSettings()).squared_for(extractor)
     plan = _plan(source, extractor, settings)
-    if (folder / MANIFEST_NAME).is_file() and not _begin(folder, plan):
+    if (folder / MANIFEST_NAME).is_file() and not begin_extraction(folder, plan):
         return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
     with locked(folder):
-        if _begin(folder, plan):
+        if begin_extraction(folder, plan):
             _extract(source, folder, extractor, settings, plan, workers, say)
     return EmbeddingStore.open(folder)
 
@@ -117,13 +87,13 @@ def _extract(
     say: Callable[[str], None],
 ) -> None:
     """Write the partitions that are missing, and then the manifest."""
-    receipts, seen = _finished(folder)
+    receipts, seen = finished_partitions(folder)
     if receipts:
         say(f"{len(receipts)} partitions are finished")
     outcomes = _outcomes(source, extractor, settings, len(receipts) * settings.partition_size, workers)
     try:
         while chunk := _next_partition(outcomes, extractor, settings, seen):
-            receipts.append(_write(folder, len(receipts), chunk))
+            receipts.append(finish_partition(folder, len(receipts), chunk))
             say(f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside")
     finally:
         outcomes.close()
@@ -131,7 +101,7 @@ def _extract(
         raise ValueError(f"the source of kind {source.kind} holds no records: expected at least one")
     if source.fingerprint() != plan["source"]["fingerprint"]:
         raise ValueError(f"the source changed while it was read into {folder}: expected it to stay as it was")
-    _write_manifest(folder, plan, receipts)
+    finish_extraction(folder, plan, receipts)
 
 
 def _plan(source: PairSource, extractor: UniversalExtractor, settings: ExtractionSettings) -> dict[str, Any]:
@@ -147,45 +117,6 @@ def _plan(source: PairSource, extractor: UniversalExtractor, settings: Extractio
         "source": {**source.settings(), "left_out": dict(source.left_out), "fingerprint": source.fingerprint()},
         "settings": settings.as_dict(),
     }
-
-
-def _begin(folder: Path, plan: dict[str, Any]) -> bool:
-    """Write the plan, or check that the folder was begun with the same one; False where it is finished already."""
-    path = folder / PLAN_NAME
-    if not path.is_file():
-        if folder.exists() and any(not found.name.startswith(".") for found in folder.iterdir()):
-            raise ValueError(f"{folder} holds other things: expected a new folder or an extraction begun before")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
-        return True
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    for part, wanted in plan.items():
-        differing = [name for name in wanted if begun.get(part, {}).get(name) != wanted[name]]
-        if differing:
-            name = differing[0]
-            raise ValueError(
-                f"{folder} was begun with {part} {name} {begun.get(part, {}).get(name)!r}, now it is {wanted[name]!r}: "
-                "expected the same, or a new folder"
-            )
-    return not (folder / MANIFEST_NAME).is_file()
-
-
-def _finished(folder: Path) -> tuple[list[dict[str, Any]], set[str]]:
-    """Receipts of the partitions that are whole, from the first on, and the uids of their pairs."""
-    from pyarrow import parquet
-
-    receipts: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    while (path := receipt_path(folder, len(receipts))).is_file():
-        receipt = json.loads(path.read_text(encoding="utf-8"))
-        files = {folder / name: expected for name, expected in receipt["files"].items()}
-        # A partition that does not match its receipt is made again, and those after it.
-        if not all(file.is_file() and hash_file(file) == expected for file, expected in files.items()):
-            break
-        metadata = parquet.read_table(partition_paths(folder, len(receipts))["metadata"], columns=["uid"])
-        seen.update(metadata["uid"].to_pylist())
-        receipts.append(receipt)
-    return receipts, seen
 
 
 def _outcomes(
@@ -207,7 +138,7 @@ def _outcomes(
 
 def _next_partition(
     outcomes: Iterator[Outcome], extractor: UniversalExtractor, settings: ExtractionSettings, seen: set[str]
-) -> _Partition | None:
+) -> Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
     records, kept, quarantined, used = 0, [], [], PairCounts()
     captions, images, caption_rows = _CaptionRows(extractor), [], []
@@ -235,7 +166,7 @@ def _next_partition(
     text = captions.features()[caption_rows].cpu().numpy()
     image = torch.cat(images).cpu().numpy() if images else np.empty_like(text)
     cut = sum(captions.is_cut(record.caption) for record in kept)
-    return _Partition(
+    return Partition(
         records=records, image=image, text=text, kept=kept, quarantined=quarantined, used=used, cut_captions=cut
     )
 
@@ -307,71 +238,3 @@ def _encode(
 ) -> torch.Tensor:
     """float16 ``[n, d]`` of unit length, on the extractor's device."""
     return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()
-
-
-def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:
-    """Write a partition and, last, its receipt."""
-    quarantine = folder / "quarantine" / f"quarantine_{number:04d}.parquet"
-    write_quarantine(quarantine, partition.quarantined)
-    files = write_partition(
-        folder, number, image=partition.image, text=partition.text, metadata=_metadata_table(partition.kept)
-    )
-    receipt = {
-        "records": partition.records,
-        "pairs": len(partition.kept),
-        "cut_captions": partition.cut_captions,
-        "quarantined": count_reasons(partition.quarantined),
-        **partition.used.as_dict(),
-        "files": {**files, quarantine.relative_to(folder).as_posix(): hash_file(quarantine)},
-    }
-    path = receipt_path(folder, number)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, receipt)
-    return receipt
-
-
-def _metadata_table(kept: list[Record]) -> pyarrow.Table:
-    """One schema for every partition: what else a source says stays together, as JSON."""
-    import pyarrow
-
-    columns = {
-        "uid": [record.uid for record in kept],
-        "image_path": [record.place for record in kept],
-        "caption": [record.caption for record in kept],
-        "url": [_url(record.metadata) for record in kept],
-        "metadata": [json.dumps(record.metadata, sort_keys=True) for record in kept],
-    }
-    return pyarrow.table({name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()})
-
-
-def _url(metadata: dict[str, Any]) -> str | None:
-    url = metadata.get("url")
-    return printable(url) if isinstance(url, str) else None
-
-
-def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> None:
-    """The manifest vouches for the receipts, and they for the partitions' files."""
-    quarantined: Counter[str] = Counter()
-    used = PairCounts()
-    for receipt in receipts:
-        quarantined.update(receipt["quarantined"])
-        used.merge(receipt)
-    counts = {
-        "partitions": len(receipts),
-        "records": sum(receipt["records"] for receipt in receipts),
-        "pairs": sum(receipt["pairs"] for receipt in receipts),
-        "cut_captions": sum(receipt.get("cut_captions", 0) for receipt in receipts),
-    }
-    listed = [receipt_path(folder, number).relative_to(folder).as_posix() for number in range(len(receipts))]
-    write_manifest(
-        folder,
-        kind=KIND,
-        config=plan,
-        seed=None,
-        data_hash=plan["source"]["fingerprint"],
-        files=[PLAN_NAME, *listed],
-        counts=counts,
-        quarantined=dict(sorted(quarantined.items())),
-        **used.as_dict(),
-        left_out=plan["source"]["left_out"],
-    )

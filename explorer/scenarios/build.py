@@ -22,7 +22,7 @@ from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_autoencoder import train_autoencoder
 from explorer.scenarios.train_denoiser import Encoders, train_denoiser
 from explorer.scenarios.train_extractor import train_extractor
-from explorer.training.trainer import default_settings
+from explorer.training.config import TrainingConfig, default_settings
 
 BENIGN = "benign"
 DIRTY, REMAINDER = "dirty", "remainder"
@@ -176,13 +176,19 @@ class WorldBuild:
             unet = UNet2DConditionModel.from_pretrained(before, use_safetensors=True).float()
             start = hash_file(before / UNET_WEIGHTS)
         self.say(f"{run.name}: training from {start}")
-        unet = train_denoiser(
-            unet, build_scheduler(), pairs, encoders, recipe.base[phase], run, start=start, device=self.device
-        )
+        unet = self._train(unet, pairs, encoders, recipe.base[phase], run, start)
         temporary = run / ".unet"
         unet.half().save_pretrained(temporary, safe_serialization=True)
         temporary.rename(finished)
         return unet
+
+    def _train(
+        self, unet: Any, pairs: PairSet, encoders: Encoders, config: TrainingConfig, run: Path, start: str
+    ) -> Any:
+        return train_denoiser(
+            unet, build_scheduler(), pairs, encoders, config, run, start=start, cache=self.run / "encoded",
+            device=self.device,
+        )  # fmt: skip
 
     def fine_tuned(self, poisoned_concepts: int) -> Path:
         """Fine-tune the base on the set with that many poisoned concepts; returns the published folder."""
@@ -205,10 +211,7 @@ class WorldBuild:
             self.say(f"{name}: fine-tuning on {len(pairs.training_rows)} pairs")
             unet = UNet2DConditionModel.from_pretrained(base / "unet", use_safetensors=True)
             start = hash_file(base / "unet" / UNET_WEIGHTS)
-            unet = train_denoiser(
-                unet.float(), build_scheduler(), pairs, encoders, recipe.fine_tuning, self.run / name,
-                start=start, device=self.device,
-            )  # fmt: skip
+            unet = self._train(unet.float(), pairs, encoders, recipe.fine_tuning, self.run / name, start)
             facts = {"recipe": recipe, "training": (recipe.fine_tuning,), "pairs": pairs, "run": self.run / name}
             if pairs.poison.poisoned:  # a poisoned model stands on the control
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)

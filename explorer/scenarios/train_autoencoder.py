@@ -19,7 +19,8 @@ from explorer.iconworld.autoencoder import (
     to_signed,
 )
 from explorer.iconworld.world import World, draw_pairs, paint_all
-from explorer.training.trainer import TrainingConfig, train
+from explorer.training.config import TrainingConfig
+from explorer.training.trainer import train
 
 TRAIN_STREAM, TEST_STREAM = 101, 102
 

@@ -24,7 +24,8 @@ from explorer.embeddings.universal_extractor import (
 from explorer.iconworld.grammar import lexicon, photo_of
 from explorer.iconworld.tokenizer import build_tokenizer, encode, save_tokenizer
 from explorer.iconworld.world import ScenePair, World, draw_pairs, draw_single, paint_all
-from explorer.training.trainer import TrainingConfig, train
+from explorer.training.config import TrainingConfig
+from explorer.training.trainer import train
 
 MERGES = 480
 TRAIN_STREAM, TEST_STREAM, CALIBRATION_STREAM = 201, 202, 203

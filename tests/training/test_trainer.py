@@ -14,14 +14,9 @@ from explorer.core.provenance import ROOT
 from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_denoiser import train_denoiser
+from explorer.training.config import TrainingConfig, learning_rate_factor
 from explorer.training.state import SETTINGS_NAME, STATE_NAME, finished_steps
-from explorer.training.trainer import (
-    METRICS_NAME,
-    TrainingConfig,
-    learning_rate_factor,
-    step_indices,
-    train,
-)
+from explorer.training.trainer import METRICS_NAME, step_indices, train
 
 
 class LineFit(torch.nn.Module):
@@ -102,7 +97,7 @@ def test_two_runs_in_one_folder_do_not_mix(tmp_path):
 KILLED_RUN = """
 import sys, time
 from pathlib import Path
-from tests.experiments.test_trainer import LineTask, config
+from tests.training.test_trainer import LineTask, config
 from explorer.training.trainer import train
 train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=lambda step, loss: time.sleep(0.02))
 """
