@@ -9,10 +9,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from explorer.attention.unet import capture_attention
-from explorer.attention.words import words_of_ranges
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import prompt_words
 from explorer.benchmarks.capture import pipeline_denoising
-from explorer.checkpoints.joint_pipelines import latent_shape, require_unet, text_ranges
+from explorer.checkpoints.joint_pipelines import latent_shape, require_unet
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.core.provenance import write_manifest
@@ -176,7 +176,7 @@ def test_nothing_stands_on_a_transformer(folders, tmp_path, make_unet):
 
 
 def test_words_lie_in_the_ranges_that_the_transformer_reads(loaded):
-    sd3 = words_of_ranges(text_ranges(loaded["sd3"]), PROMPT)
+    sd3 = prompt_words(loaded["sd3"], PROMPT)
     assert sd3.words == WORDS
     assert sd3.columns[-2:] == ("[start]", "[end]")
     assert sd3.matrix.shape == (CLIP_POSITIONS + 256, len(WORDS) + 2)
@@ -189,7 +189,7 @@ def test_words_lie_in_the_ranges_that_the_transformer_reads(loaded):
     assert sd3.matrix[0].argmax() == len(WORDS)
     assert sd3.matrix[:, len(WORDS)].sum() == 1
 
-    flux = words_of_ranges(text_ranges(loaded["flux"]), PROMPT)
+    flux = prompt_words(loaded["flux"], PROMPT)
     assert flux.matrix.shape == (512, len(WORDS) + 2)
     assert flux.columns[-2:] == ("[text end]", "[padding]")
     assert flux.positions == ((0,), (1,), (2,), (3,), (4, 5, 6), (8,))
@@ -242,7 +242,7 @@ def test_pictures_are_the_stock_pipelines_own_with_and_without_capture(loaded, n
 def test_maps_of_a_generation_follow_the_positive_prompt(loaded, name):
     """The same text as the negative prompt must not change the maps of SD3's positive half at the first step."""
     pipeline = loaded[name]
-    words = words_of_ranges(text_ranges(pipeline), PROMPT)
+    words = prompt_words(pipeline, PROMPT)
     first = generate(pipeline, request(steps=1)).cube.maps()
     doubled = name == "sd3"
     with capture_attention(
