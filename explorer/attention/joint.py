@@ -170,6 +170,9 @@ class JointCapture(AttentionCapture):
         if missed := [name for name in self._layers if name not in self._done]:
             raise RuntimeError(f"joint attention {missed[0]} was not called: its block is bypassed")
 
+    def _of_text(self, probabilities: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        return probabilities / share.clamp_min(torch.finfo(share.dtype).tiny)[..., None]
+
     def _store_layer(self, name: str, query: torch.Tensor, text_key: torch.Tensor, key: torch.Tensor) -> None:
         """Word maps and text share of one layer, block by block of its queries."""
         batch, heads, positions, _ = query.shape
@@ -179,8 +182,7 @@ class JointCapture(AttentionCapture):
             self._stored += [self._room(*shape, positions)] if self._with_share else []
         words, *share = (stored[self.calls, self._order[name]] for stored in self._stored)
         if name in self._edited:
-            edited, edited_share = self._edited.pop(name)
-            words[...] = edited / edited_share.clamp_min(torch.finfo(edited.dtype).tiny)[:, :, None]
+            words[...], edited_share = self._edited.pop(name)
             for kept in share:
                 kept[...] = edited_share
             return

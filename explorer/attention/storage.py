@@ -51,8 +51,13 @@ class AttentionCapture(AttentionHooks):
         """What an edit has made of a layer's probabilities, ``[B, heads, positions, L]``, stored in their place."""
         if self._following and not self._negative:
             with self._graph():
-                words = self._over_heads((probabilities @ self._groups[:, None]).mT)
-                self._edited[name] = words, self._over_heads(probabilities.sum(-1))
+                share = probabilities.sum(-1)
+                words = self._of_text(probabilities, share) @ self._groups[:, None]
+                self._edited[name] = self._over_heads(words.mT), self._over_heads(share)
+
+    def _of_text(self, probabilities: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """What is stored of edited probabilities, whose rows sum to ``share``."""
+        return probabilities
 
     def _grouped(self, kept: list[torch.Tensor]) -> tuple[AttentionGroup, ...]:
         raise NotImplementedError
