@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import text_ranges
 from explorer.attention.statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
-from explorer.attention.unet import capture_attention
 from explorer.attention.words import word_selection
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
-from explorer.checkpoints.joint_pipelines import text_ranges
 from explorer.core.intervals import t_interval
 from explorer.core.poison_record import PoisonRecord, poisoned_from
 from explorer.evaluation.judge import ConceptJudge

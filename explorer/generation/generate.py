@@ -1,7 +1,7 @@
 """Text to images with token attention maps, the same noise for every model.
 
 Everything runs through the stock pipeline's own call; this module fixes the noise, encodes a prompt once for
-models that share a text encoder, and puts ``capture_attention`` around it.
+models that share a text encoder, and puts ``record`` around it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from explorer.attention.prompts import denoiser_of, is_joint, text_ranges
 from explorer.attention.words import PromptWords, check_prompt, words_of_ranges
 from explorer.checkpoints.joint_pipelines import (
     check_negative_prompt,
     denoiser_calls,
-    denoiser_of,
     encode_joint_prompts,
-    is_joint,
     latent_shape,
     pack,
-    takes_guidance,
-    text_ranges,
 )
 from explorer.checkpoints.trial import cannot_draw
 
@@ -198,22 +195,12 @@ def generate(
 
     import torch
 
-    from explorer.attention.unet import capture_attention
+    from explorer.attention.record import record
 
     words = check_request(pipeline, request)
     started = time.perf_counter()
-    block = nullcontext()
-    if capture:
-        block = capture_attention(
-            denoiser_of(pipeline),
-            words.matrix,
-            batch=request.images,
-            guidance=request.guided and takes_guidance(pipeline),
-            steps=denoiser_calls(pipeline, request.steps),
-            columns=words.columns,
-            keep_heads=keep_heads,
-        )
-    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as captured:
+    block = record(pipeline, words, keep_heads=keep_heads, text_share=True) if capture else nullcontext()
+    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as maps:
         embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
         images = _run(pipeline, request, embeddings, on_step, should_stop)
     return Generation(
@@ -221,7 +208,7 @@ def generate(
         request=request,
         images=_to_pixels(images, model),
         words=words,
-        cube=captured.cube() if captured is not None else None,
+        cube=None if maps is None else maps.cube,
         seconds=time.perf_counter() - started,
     )
 

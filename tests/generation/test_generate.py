@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, LCMScheduler, PNDMScheduler
 
-from explorer.attention.unet import capture_attention
+from explorer.attention.capture import capture_attention
 from explorer.checkpoints.joint_pipelines import denoiser_calls
 from explorer.generation.generate import (
     GenerationRequest,

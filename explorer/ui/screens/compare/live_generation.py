@@ -178,7 +178,7 @@ class LiveGeneration:
 
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         """On the models' thread: what it learns goes to ``report``."""
-        from explorer.checkpoints.joint_pipelines import is_joint
+        from explorer.attention.prompts import is_joint
         from explorer.generation.columns import describe_generation
         from explorer.generation.generate import GenerationStopped, compare
 
