@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_extractor import MERGES
 from explorer.training.recipes import SD15, override
@@ -143,7 +144,7 @@ def benchmark_training(
     device: str = "cpu",
     fused: bool = False,
     seed: int = 0,
-    say: Callable[[str], None] = print,
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones, taking turns at going first.
 
@@ -179,7 +180,8 @@ def benchmark_training(
         for number in range(rounds):
             for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
                 seconds[name].append(loops[name]())
-                say(f"round {number + 1}: {name}: {batch_size * steps / seconds[name][-1]:.2f} samples/s")
+                rate = batch_size * steps / seconds[name][-1]
+                on_progress(note(f"round {number + 1}: {name}: {rate:.2f} samples/s"))
     return {
         "model": asdict(model),
         **settings,
@@ -263,7 +265,7 @@ def _prepare(
         with tempfile.TemporaryDirectory(dir=folder) as run:
             train_unet(
                 ours_unet, pipeline.scheduler, encoded, recipe, Path(run), start="random", device=device,
-                on_step=lambda step, loss: moments.setdefault(step, time.perf_counter()),
+                on_progress=lambda progress: moments.setdefault(progress.done, time.perf_counter()),
             )  # fmt: skip
         return moments[warmup + steps] - moments[warmup]
 

@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
 from explorer.embeddings.extraction_settings import ExtractionSettings
 from explorer.embeddings.store import (
@@ -79,7 +80,7 @@ def extract_embeddings(
     settings: ExtractionSettings | None = None,
     *,
     workers: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> EmbeddingStore:
     """Write fp16 unit embeddings of every usable pair in clip-retrieval's layout; run it again to resume.
 
@@ -91,7 +92,7 @@ def extract_embeddings(
     Args:
         folder: a new folder, or one where the same extraction was begun.
         workers: threads that decode; they change no bit of the result.
-        say: told about each finished partition.
+        on_progress: told about each encoded batch and each finished partition.
 
     Raises:
         ValueError: if ``folder`` was begun with something else (what differs is named), another process writes there
@@ -103,7 +104,7 @@ def extract_embeddings(
         return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
     with locked(folder):
         if _begin(folder, plan):
-            _extract(source, folder, extractor, settings, plan, workers, say)
+            _extract(source, folder, extractor, settings, plan, workers, on_progress)
     return EmbeddingStore.open(folder)
 
 
@@ -114,17 +115,19 @@ def _extract(
     settings: ExtractionSettings,
     plan: dict[str, Any],
     workers: int,
-    say: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> None:
     """Write the partitions that are missing, and then the manifest."""
     receipts, seen = _finished(folder)
     if receipts:
-        say(f"{len(receipts)} partitions are finished")
+        on_progress(note(f"{len(receipts)} partitions are finished"))
+    records = Tally(on_progress, f"embedding into {folder.name}", None, "record")
     outcomes = _outcomes(source, extractor, settings, len(receipts) * settings.partition_size, workers)
     try:
-        while chunk := _next_partition(outcomes, extractor, settings, seen):
+        while chunk := _next_partition(outcomes, extractor, settings, seen, records):
             receipts.append(_write(folder, len(receipts), chunk))
-            say(f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside")
+            told = f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside"
+            on_progress(note(told))
     finally:
         outcomes.close()
     if not receipts:
@@ -206,7 +209,11 @@ def _outcomes(
 
 
 def _next_partition(
-    outcomes: Iterator[Outcome], extractor: UniversalExtractor, settings: ExtractionSettings, seen: set[str]
+    outcomes: Iterator[Outcome],
+    extractor: UniversalExtractor,
+    settings: ExtractionSettings,
+    seen: set[str],
+    tally: Tally,
 ) -> _Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
     records, kept, quarantined, used = 0, [], [], PairCounts()
@@ -215,6 +222,7 @@ def _next_partition(
     # A batch is a fixed number of source records, too: the same records meet in it after every restart.
     while batch := list(islice(of_partition, settings.batch_size)):
         records += len(batch)
+        tally.add(len(batch))
         captions.encode([record.caption for record, outcome in batch if not isinstance(outcome, UnusableError)])
         inputs = []
         for record, outcome in batch:

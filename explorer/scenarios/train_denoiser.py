@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from explorer.checkpoints.module_identity import plain_config
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 from explorer.iconworld.autoencoder import encode_images
 from explorer.iconworld.denoiser import TRAIN_TIMESTEPS, DenoisingLoss, use_fused_attention, use_training_attention
@@ -112,7 +113,7 @@ def train_denoiser(
     *,
     start: str,
     device: str = "cpu",
-    on_step: Callable[[int, float], None] | None = None,
+    on_progress: OnProgress = unheard,
     should_stop: Callable[[], bool] | None = None,
 ) -> Any:
     """Train ``unet`` on ``pairs`` and return it with its averaged weights.
@@ -127,7 +128,7 @@ def train_denoiser(
     task = DenoiserTask(DenoisingLoss(unet, scheduler), encoded)
     identity = {"data": pairs.data_hash, "start": start, "unet": hash_json(plain_config(unet))}
     trained = train(
-        task, config, folder, identity=identity, device=device, on_step=on_step, should_stop=should_stop
+        task, config, folder, identity=identity, device=device, on_progress=on_progress, should_stop=should_stop
     ).unet
     use_fused_attention(trained)
     return trained

@@ -18,6 +18,7 @@ import torch
 
 from explorer.checkpoints.module_identity import module_identity
 from explorer.core.block_files import BlockArray, BlockFiles
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 from explorer.iconworld.autoencoder import encode_images
 from explorer.pairs.pair_set import PairSet
@@ -60,11 +61,13 @@ def encode_pair_set(
     device: torch.device | str = "cpu",
     rank: int = 0,
     processes: int = 1,
+    on_progress: OnProgress = unheard,
 ) -> EncodedPairs:
     """Encode what ``cache`` does not hold yet; afterwards no encoder is on ``device``.
 
     Args:
         resolution: side of the square pictures; see :func:`fit_pictures`.
+        on_progress: told about every encoded block.
         cache: folder shared by all runs; entries are keyed by weights, pictures, token ids and resolution.
 
     Raises:
@@ -81,10 +84,12 @@ def encode_pair_set(
     shares = {"rank": rank, "processes": processes}
     latents = _latent_files(pipeline, pairs, images, resolution, cache)
     with _on_device([pipeline.vae], device):
-        latents.fill(_picture_encoder(pipeline.vae, pairs, images, resolution, device), **shares)
+        encode = _picture_encoder(pipeline.vae, pairs, images, resolution, device)
+        latents.fill(encode, **shares, on_progress=on_progress, task="encoding pictures")
     text, truncated = _text_files(pipeline, list(distinct), cache)
     with _on_device(_text_encoders(pipeline).values(), device), _without_truncation_warnings():
-        text.fill(_caption_encoder(pipeline, list(distinct), device), **shares)
+        encode = _caption_encoder(pipeline, list(distinct), device)
+        text.fill(encode, **shares, on_progress=on_progress, task="encoding captions")
     texts = text.open()
     return EncodedPairs(
         latents=latents.open()["latents"],

@@ -170,11 +170,11 @@ def _generate(
     drawn = False
     try:
         for update in live.run(settings, session, stop):
-            if update.steps == 0:
-                words = f"Loading {update.model}… (the first time takes a while)"
+            if update.progress.total is None:
+                words = f"Loading {update.progress.task}… (the first time takes a while)"
                 yield messages.notice(words, kind="working"), gr.skip()
                 continue
-            shown = messages.progress(update.model, update.step, update.steps, update.index, update.models)
+            shown = messages.progress(update.progress)
             value = {**value, "columns": list(update.finished)}
             drawn = True
             yield shown, value
