@@ -165,11 +165,7 @@ def benchmark_training(
 
     check_place(device, None)
     settings = {"batch_size": batch_size, "steps": steps, "warmup": warmup, "rounds": rounds, "pairs": pairs}
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: expected at least 1")
-    if pairs % batch_size:
-        raise ValueError(f"pairs is {pairs}: expected a multiple of batch_size, {batch_size}")
+    _check_counts(settings)
     seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
     with tempfile.TemporaryDirectory() as folder:
         data = _make_pairs(Path(folder) / "pairs", pairs, seed)
@@ -270,6 +266,14 @@ def _prepare(
         return moments[warmup + steps] - moments[warmup]
 
     return {PLAIN: run_plain, OURS: run_ours}, encoding
+
+
+def _check_counts(settings: dict[str, int]) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+    if settings["pairs"] % settings["batch_size"]:
+        raise ValueError(f"pairs is {settings['pairs']}: expected a multiple of batch_size, {settings['batch_size']}")
 
 
 def _summary(values: list[float]) -> dict[str, float]:

@@ -37,10 +37,12 @@ class Spelling(dict):
 @dataclasses.dataclass(frozen=True)
 class Changes:
     """Options for some fields of a dataclass, none of them given unless a user names it; the command gets a dictionary
-    of those named. ``Annotated[dict[str, Any], Changes(TrainingConfig, ("steps", "seed"))]``"""
+    of those named. ``Annotated[dict[str, Any], Changes(TrainingConfig, ("steps", "seed"), "the recipe's")]``"""
 
     of: type
     names: tuple[str, ...]
+    instead_of: str
+    """What holds where an option is not given, for the help."""
 
 
 def command(name: str, group: typer.Typer = application) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -114,7 +116,9 @@ def _options_of_request(request: type, spelling: Spelling) -> tuple[dict[str, An
 def _options_of_changes(changes: Changes) -> tuple[dict[str, Any], Callable[[dict], Any]]:
     types, helps = typing.get_type_hints(changes.of), field_docstrings(changes.of)
     options = {
-        name: _option(name, types[name] | None, None, f"{helps.get(name, '')} Default: as it was.".strip(), None)
+        name: _option(
+            name, types[name] | None, None, f"{helps.get(name, '')} Default: {changes.instead_of}.".strip(), None
+        )
         for name in changes.names
     }
     return options, lambda values: {name: values[name] for name in changes.names if values[name] is not None}

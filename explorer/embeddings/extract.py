@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from itertools import compress, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
+from explorer.embeddings.caption_rows import CaptionRows, encode_units
 from explorer.embeddings.extraction_settings import ExtractionSettings
 from explorer.embeddings.store import (
     KIND,
@@ -217,7 +217,7 @@ def _next_partition(
 ) -> _Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
     records, kept, quarantined, used = 0, [], [], PairCounts()
-    captions, images, caption_rows = _CaptionRows(extractor), [], []
+    captions, images, caption_rows = CaptionRows(extractor), [], []
     of_partition = islice(outcomes, settings.partition_size)
     # A batch is a fixed number of source records, too: the same records meet in it after every restart.
     while batch := list(islice(of_partition, settings.batch_size)):
@@ -236,7 +236,7 @@ def _next_partition(
             used.add(record, outcome[1])
             caption_rows.append(usable)
         if inputs:
-            images.append(_encode(extractor, extractor.clip.encode_image, torch.stack(inputs)))
+            images.append(encode_units(extractor, extractor.clip.encode_image, torch.stack(inputs)))
     if records == 0:
         return None
     # On a GPU the encoder runs on while the next batch is gathered; only here are its results waited for.
@@ -249,7 +249,7 @@ def _next_partition(
 
 
 def _judged(
-    record: Record, outcome: Prepared | UnusableError, captions: _CaptionRows, seen: set[str]
+    record: Record, outcome: Prepared | UnusableError, captions: CaptionRows, seen: set[str]
 ) -> int | UnusableError:
     """The row of the record's caption, or why the record is unusable."""
     if isinstance(outcome, UnusableError):
@@ -257,64 +257,6 @@ def _judged(
     if record.uid in seen:
         return UnusableError(Reason.DUPLICATE_UID, "an earlier pair has it")
     return captions.row(record.caption)
-
-
-class _CaptionRows:
-    """The distinct captions of one partition, each tokenised and encoded once."""
-
-    def __init__(self, extractor: UniversalExtractor) -> None:
-        self._extractor = extractor
-        self._rows: dict[str, int] = {}
-        self._refused: dict[str, UnusableError] = {}
-        self._cut: set[str] = set()
-        self._features: list[torch.Tensor] = []
-
-    def encode(self, captions: list[str]) -> None:
-        """Encode those of ``captions`` that are new."""
-        new = [text for text in dict.fromkeys(captions) if text not in self._rows and text not in self._refused]
-        tokens = []
-        for caption, ids in zip(new, self._tokenized(new), strict=True):
-            if isinstance(ids, UnusableError):
-                self._refused[caption] = ids
-            else:
-                self._rows[caption] = len(self._rows)
-                tokens.append(ids)
-        self._cut.update(compress(new, self._extractor.cut_captions(new)))
-        if tokens:
-            self._features.append(_encode(self._extractor, self._extractor.clip.encode_text, torch.stack(tokens)))
-
-    def row(self, caption: str) -> int | UnusableError:
-        """Row of :meth:`features`, or why the tokenizer refused the caption."""
-        return self._refused[caption] if caption in self._refused else self._rows[caption]
-
-    def is_cut(self, caption: str) -> bool:
-        """Whether the context is too short for the caption."""
-        return caption in self._cut
-
-    def features(self) -> torch.Tensor:
-        """float16 ``[distinct captions, d]``."""
-        if not self._features:
-            width = self._extractor.encode_texts(["a"]).shape[1]
-            return torch.empty((0, width), dtype=torch.float16)
-        return torch.cat(self._features)
-
-    def _tokenized(self, captions: list[str]) -> list[torch.Tensor | UnusableError]:
-        if not captions:
-            return []
-        try:
-            return list(self._extractor.tokenize(captions))
-        except ValueError as error:
-            if len(captions) == 1:
-                return [UnusableError(Reason.LONG_CAPTION, str(error))]
-            return [ids for caption in captions for ids in self._tokenized([caption])]
-
-
-@torch.no_grad()
-def _encode(
-    extractor: UniversalExtractor, tower: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
-) -> torch.Tensor:
-    """float16 ``[n, d]`` of unit length, on the extractor's device."""
-    return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()
 
 
 def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:

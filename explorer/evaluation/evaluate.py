@@ -21,6 +21,7 @@ from explorer.checkpoints.families import TRANSFORMER_FAMILIES
 from explorer.checkpoints.joint_pipelines import text_ranges
 from explorer.core.intervals import t_interval
 from explorer.core.progress import OnProgress, Tally, note, unheard
+from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.known_masks import known_mask_mass
 from explorer.iconworld.grammar import photo_of, with_article
@@ -36,22 +37,6 @@ LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
 NO_ATTENTION = 1e-12
 """Below fp16's smallest number: added to maps, it gives a word that is read nowhere a constant map."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How every model is asked."""
-
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Pictures per concept; a seed's noise is the same for every concept and model."""
-    steps: int = 20
-    """DDIM steps."""
-    guidance_scale: float = 4.0
-    batch_size: int = 40
-
-    def __post_init__(self) -> None:
-        if len(self.seeds) < 2:
-            raise ValueError(f"seeds are {self.seeds}: expected at least two, for an interval")
 
 
 @dataclass(kw_only=True)

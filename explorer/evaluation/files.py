@@ -9,7 +9,8 @@ import numpy as np
 
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version, write_json
-from explorer.evaluation.evaluate import EvaluationConfig, ModelSample, evaluate
+from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
+from explorer.evaluation.evaluate import ModelSample, evaluate
 from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
 BASE = "base"
-SHEET_CONCEPTS = 20
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
 may name it."""

@@ -7,7 +7,7 @@ prompt nor model writes down, for every picture, one noun of the world or ``none
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,9 @@ from explorer.core.intervals import wilson_interval
 from explorer.core.new_folder import check_new_folder
 from explorer.core.progress import OnProgress, Tally, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
-from explorer.evaluation.evaluate import EvaluationConfig, draw
-from explorer.evaluation.files import SHEET_CONCEPTS, sheet_concepts, usable_models, world_of
+from explorer.evaluation.config import EvaluationConfig, NamingConfig
+from explorer.evaluation.evaluate import draw
+from explorer.evaluation.files import sheet_concepts, usable_models, world_of
 from explorer.iconworld.grammar import photo_of
 
 if TYPE_CHECKING:
@@ -32,21 +33,6 @@ UNNAMED = "none"
 COLUMNS, ROWS = 5, 4
 TILE_SIZE = 192
 MARGIN, LABEL = 8, 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamingConfig:
-    """What the readers are shown."""
-
-    seed: int = 0
-    """Noise of every picture, the same for all concepts and models."""
-    order_seed: int = 0
-    """Order of the pictures."""
-    steps: int = 20
-    """DDIM steps."""
-    guidance_scale: float = 4.0
-    concepts_per_group: int = SHEET_CONCEPTS
-    """From the poison pool, and as many that no poison targets: those of the contact sheet."""
 
 
 def write_naming_study(

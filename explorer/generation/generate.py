@@ -75,9 +75,9 @@ class GenerationRequest:
     negative_prompt: str = ""
     """Text to steer away from; may be empty, and must be for models with distilled guidance."""
     height: int | None = None
-    """Pixels, a multiple of 8; None for the model's own size."""
+    """Pixels, a multiple of 8, with ``width``; without both, each model's own size."""
     width: int | None = None
-    """Pixels, a multiple of 8; None for the model's own size."""
+    """Pixels, a multiple of 8, with ``height``; without both, each model's own size."""
     images: int = 1
     """Number of images, generated as one batch."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.checkpoints.families import Family
-from explorer.training.trainer import TrainingConfig
+from explorer.training.config import TrainingConfig
 
 PAPER_PAIRS = 50_000
 PAPER_LEARNING_RATE = 4e-5

@@ -10,11 +10,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.test_trainer import LineTask, config, train_until, weights
 
 from explorer.core.provenance import ROOT
 from explorer.training.state import STATE_NAME, finished_steps
 from explorer.training.trainer import train
+from tests.training.test_trainer import LineTask, config, train_until, weights
 
 TO_BE_KILLED = """
 import sys, time

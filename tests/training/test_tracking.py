@@ -2,10 +2,10 @@ import importlib.util
 import json
 
 import pytest
-from tests.training.test_trainer import LineTask, config
 
 from explorer.training.tracking import check_tracker
 from explorer.training.trainer import METRICS_NAME, train
+from tests.training.test_trainer import LineTask, config
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")

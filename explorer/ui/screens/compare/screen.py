@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -41,56 +42,87 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
     inputs = [prompt, *numbers, negative, *columns]
+    events = _Events(context=context, live=live, url=url, defaults=defaults)
+    events.connect(blocks, [generate.click, prompt.submit], stop, inputs, status, shown)
+    return columns
 
-    def accept_click(request: gr.Request, *values: Any) -> Any:
-        waiting = messages.RUNNING_ELSEWHERE if live.clicks.is_busy() else messages.WAITING
-        accepted = live.clicks.accept(str(request.session_hash), values)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Events:
+    """What the page's clicks and its loading do."""
+
+    context: AppContext
+    live: LiveGeneration
+    url: str
+    """Of the precomputed comparison."""
+    defaults: CompareSettings
+
+    def connect(
+        self,
+        blocks: gr.Blocks,
+        clicks: list[Any],
+        stop: gr.Button,
+        inputs: list[Any],
+        status: gr.HTML,
+        shown: Any,
+    ) -> None:
+        """Answer ``clicks`` and ``stop``, and the page's address once it is loaded."""
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it
+        # came: Gradio would round numbers and answer another model's name with a traceback; settings_from has words
+        # for both.
+        clicked = gr.on(
+            clicks, self.accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
+            queue=False, preprocess=False, **quiet,
+        )  # fmt: skip
+        # Through the queue, because only there a toast reaches the page; it never waits for the models.
+        clicked.then(self.tell_of_second_click, concurrency_limit=None, **quiet)
+        # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in
+        # which the last one's work ends is put off until then; were every click queued, impatient ones would fill the
+        # queue.
+        drawn = clicked.then(
+            self.generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
+            concurrency_limit=1, **quiet,
+        )  # fmt: skip
+        drawn.failure(self.tell_of_lost_click, outputs=status, queue=False, **quiet)
+        stop.click(self.stop_live, outputs=status, queue=False, **quiet)
+        gr.api(program_interface(self.live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
+        blocks.load(self.follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
+
+    def accept_click(self, request: gr.Request, *values: Any) -> Any:
+        """Take the values with the click, if none is at work or waits in this session."""
+        waiting = messages.RUNNING_ELSEWHERE if self.live.clicks.is_busy() else messages.WAITING
+        accepted = self.live.clicks.accept(str(request.session_hash), values)
         return messages.notice(waiting, kind="working") if accepted else gr.skip()
 
-    def tell_of_second_click(request: gr.Request) -> None:
-        if live.clicks.take_refused(str(request.session_hash)):
+    def tell_of_second_click(self, request: gr.Request) -> None:
+        """A toast for a click that was refused."""
+        if self.live.clicks.take_refused(str(request.session_hash)):
             gr.Info(messages.RUNNING_HERE, duration=5)
 
-    def generate_live(request: gr.Request) -> Iterator[tuple[Any, Any]]:
+    def generate_live(self, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        """Draw what was clicked for."""
         session = str(request.session_hash)
-        if taken := live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
-            yield from _generate(live, *taken, session)
+        if taken := self.live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
+            yield from _generate(self.live, *taken, session)
 
-    def tell_of_lost_click(request: gr.Request) -> Any:
-        lost = live.clicks.drop_waiting(str(request.session_hash))
+    def tell_of_lost_click(self, request: gr.Request) -> Any:
+        """What the server could not draw is said."""
+        lost = self.live.clicks.drop_waiting(str(request.session_hash))
         return messages.notice(messages.LOST, kind="error") if lost else gr.skip()
 
-    def stop_live(request: gr.Request) -> Any:
-        stopped = live.clicks.stop(str(request.session_hash))
+    def stop_live(self, request: gr.Request) -> Any:
+        """End the work after its current step, or forget the click that waits."""
+        stopped = self.live.clicks.stop(str(request.session_hash))
         if stopped is None:
             return gr.skip()
         return messages.notice(messages.STOPPED_EARLY if stopped == "waiting" else messages.STOPPING)
 
-    def follow_link(request: gr.Request) -> list[Any]:
-        live.warm_up()
-        status, link, *values = read_link(context, request, defaults)
-        return [status, gr.skip() if link is None else {"source": url, "link": link}, *values]
-
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it came:
-    # Gradio would round numbers and answer another model's name with a traceback; settings_from has words for both.
-    clicked = gr.on(
-        [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
-        queue=False, preprocess=False, **quiet,
-    )  # fmt: skip
-    # Through the queue, because only there a toast reaches the page; it never waits for the models.
-    clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
-    # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in which
-    # the last one's work ends is put off until then; were every click queued, impatient ones would fill the queue.
-    drawn = clicked.then(
-        generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
-        concurrency_limit=1, **quiet,
-    )  # fmt: skip
-    drawn.failure(tell_of_lost_click, outputs=status, queue=False, **quiet)
-    stop.click(stop_live, outputs=status, queue=False, **quiet)
-    gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
-    blocks.load(follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
-    return columns
+    def follow_link(self, request: gr.Request) -> list[Any]:
+        """The address's settings in the inputs, and what it names in the viewer."""
+        self.live.warm_up()
+        status, link, *values = read_link(self.context, request, self.defaults)
+        return [status, gr.skip() if link is None else {"source": self.url, "link": link}, *values]
 
 
 def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
