@@ -52,7 +52,7 @@ class StructureRequest:
     budget_memory: float | None = None
     """Gigabytes it may take beside the features, in each process."""
     samples: int | None = None
-    """Rows an estimator draws; without it as many as the time budget allows, or 1000 without one."""
+    """Rows an estimator draws; by default as many as the time budget allows, and 1000 where there is none."""
     seed: int = 0
     """Decides every draw: a sample's, the estimators' and the self-check's."""
 

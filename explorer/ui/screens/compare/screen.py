@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.iconworld.grammar import photo_of
+from explorer.ui.screens.compare.controls import chips, model_row, prompt_row
 from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
-from explorer.ui.shell.concepts import WorldConcepts, concept_prompts, read_world_concepts
+from explorer.ui.shell.concepts import read_world_concepts
 from explorer.ui.shell.context import is_told
 from explorer.ui.shell.permalink import (
     COLUMN_RANGE,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.context import AppContext
 
-CHIPS_PER_GROUP = 3
 MODEL_WORK = "model-work"
 
 
@@ -36,9 +35,9 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     """Build the screen inside the current Blocks and wire it; returns the column choosers."""
     url = context.add_payload("compare", lambda: precomputed_comparison(context))
     defaults = default_settings(context)
-    prompt, numbers, generate, stop = _prompt_row(defaults)
-    _chips(read_world_concepts(context), prompt)
-    columns, negative = _model_row(context, defaults)
+    prompt, numbers, generate, stop = prompt_row(defaults)
+    chips(read_world_concepts(context), prompt)
+    columns, negative = model_row(context, defaults)
     status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
     inputs = [prompt, *numbers, negative, *columns]
@@ -273,85 +272,6 @@ def read_link(context: AppContext, request: gr.Request, defaults: CompareSetting
             for index, (update, model) in enumerate(zip(updates, models, strict=False))
         ),
     ]
-
-
-def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], gr.Button, gr.Button]:
-    """Prompt, the numbers (seed, steps, guidance scale), Generate and Stop."""
-    with gr.Row(elem_id="prompt-row"):
-        prompt = gr.Textbox(
-            value=defaults.prompt,
-            label="Prompt",
-            placeholder="a photo of a turtle",
-            max_lines=1,
-            scale=8,
-            min_width=300,
-            elem_id="prompt",
-        )
-        numbers = [
-            gr.Number(defaults.seed, label="Seed", precision=0, scale=1, min_width=84, elem_id="seed"),
-            gr.Number(defaults.steps, label="Steps", precision=0, scale=1, min_width=84, elem_id="steps"),
-            gr.Number(defaults.guidance_scale, label="Guidance", scale=1, min_width=84, elem_id="guidance"),
-        ]
-        generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
-        stop = gr.Button("Stop", variant="secondary", scale=0, min_width=80, elem_id="stop")
-    return prompt, numbers, generate, stop
-
-
-def _model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.Dropdown], gr.Textbox]:
-    """One chooser a column, and the negative prompt."""
-    names = context.checkpoint_names()
-    columns: list[gr.Dropdown] = []
-    with gr.Row(elem_id="model-row"):
-        for index in range(COLUMN_RANGE[1]):
-            required = index < COLUMN_RANGE[0]
-            chosen = defaults.models[index] if index < len(defaults.models) else None
-            columns.append(
-                gr.Dropdown(
-                    names if required else [NO_MODEL, *names],
-                    value=chosen if required else chosen or NO_MODEL,
-                    label=f"Column {index + 1}",
-                    min_width=140,
-                    elem_id=f"column-{index + 1}",
-                )
-            )
-        negative = gr.Textbox(
-            defaults.negative_prompt, label="Negative prompt", max_lines=1, min_width=140, elem_id="negative-prompt"
-        )
-    return columns, negative
-
-
-def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
-    """Buttons that fill the prompt in the browser, without a round trip."""
-    with gr.Row(elem_id="chips"):
-        _chips_label("Try")
-        _chip_group("poisoned", concepts.poisoned, prompt, "poisoned")
-        _chip_group("not targeted", concepts.unpoisoned, prompt, "benign")
-        two_concepts = concept_prompts(concepts)
-        if two_concepts:
-            _chips_label("two concepts")
-        for label, two in two_concepts.items():
-            _chip(label, [two], prompt, "two")
-
-
-def _chip_group(name: str, concepts: tuple[str, ...], prompt: gr.Textbox, kind: str) -> None:
-    """The group's name in words, its first concepts and a random one; their marks are in ``base.css``."""
-    if not concepts:
-        return
-    _chips_label(name)
-    for concept in concepts[:CHIPS_PER_GROUP]:
-        _chip(concept, [photo_of(concept)], prompt, kind)
-    _chip("random", [photo_of(concept) for concept in concepts], prompt, kind)
-
-
-def _chips_label(text: str) -> None:
-    gr.HTML(f'<span class="chips-label">{text}</span>', container=False, padding=False)
-
-
-def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None:
-    button = gr.Button(label, size="sm", min_width=0, scale=0, elem_classes=["chip", kind])
-    choices = json.dumps(prompts)
-    choose = f"() => {{ const c = {choices}; return c[Math.floor(Math.random() * c.length)]; }}"
-    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_visibility="private")
 
 
 def _whole(name: str, value: Any) -> int:
