@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,11 @@ class ProgressBar:
 
         if progress.task != self._task or (self._bar is not None and progress.done < self._bar.n):
             self.close()
+            size = shutil.get_terminal_size()  # tqdm itself shows nothing where a terminal calls itself 0 wide
             # disable=None: no bar where stderr is not a terminal. What was done before counts for no rate.
             self._bar = tqdm(
                 total=progress.total, initial=progress.done, desc=progress.task, unit=f" {progress.unit}",
-                file=sys.stderr, disable=None, delay=self._delay, dynamic_ncols=True,
+                file=sys.stderr, disable=None, delay=self._delay, ncols=size.columns, nrows=size.lines,
             )  # fmt: skip
             self._task = progress.task
         if progress.figures:

@@ -5,7 +5,6 @@ import pty
 import re
 import subprocess
 import sys
-import termios
 
 import pytest
 
@@ -35,7 +34,6 @@ def environment():
 
 def test_a_terminal_shows_rate_and_time_left_and_keeps_messages():
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (24, 100))
     worker = subprocess.Popen([sys.executable, "-c", WORK], stderr=slave, env=environment())
     os.close(slave)
     shown = b""
