@@ -322,6 +322,6 @@ def micro_world(micro_recipe, tmp_path_factory):
     from explorer.scenarios.build import WorldBuild
 
     folder = tmp_path_factory.mktemp("world")
-    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models", say=lambda line: None)
+    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
     made.everything()
     return made

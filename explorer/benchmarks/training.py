@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_extractor import MERGES
 from explorer.training.recipes import SD15, override
@@ -164,7 +165,7 @@ class BenchmarkSettings:
             raise ValueError(f"pairs is {self.pairs}: expected a multiple of batch_size, {self.batch_size}")
 
 
-def benchmark_training(model: BenchmarkModel, *, say: Callable[[str], None] = print, **settings: Any) -> dict[str, Any]:
+def benchmark_training(model: BenchmarkModel, *, on_progress: OnProgress = unheard, **settings: Any) -> dict[str, Any]:
     """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones.
 
     Args:
@@ -187,7 +188,8 @@ def benchmark_training(model: BenchmarkModel, *, say: Callable[[str], None] = pr
         for number in range(chosen.rounds):
             for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
                 seconds[name].append(loops[name]())
-                say(f"round {number + 1}: {name}: {samples / seconds[name][-1]:.2f} samples/s")
+                rate = samples / seconds[name][-1]
+                on_progress(note(f"round {number + 1}: {name}: {rate:.2f} samples/s"))
     return {
         "model": asdict(model),
         **asdict(chosen),
@@ -264,11 +266,19 @@ def _prepare(
         with tempfile.TemporaryDirectory(dir=folder) as run:
             train_unet(
                 ours_unet, pipeline.scheduler, encoded, recipe, Path(run), start="random", device=device,
-                on_step=lambda step, loss: moments.setdefault(step, time.perf_counter()),
+                on_progress=lambda progress: moments.setdefault(progress.done, time.perf_counter()),
             )  # fmt: skip
         return moments[warmup + steps] - moments[warmup]
 
     return {PLAIN: run_plain, OURS: run_ours}, encoding
+
+
+def _check_counts(settings: dict[str, int]) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+    if settings["pairs"] % settings["batch_size"]:
+        raise ValueError(f"pairs is {settings['pairs']}: expected a multiple of batch_size, {settings['batch_size']}")
 
 
 def _summary(values: list[float]) -> dict[str, float]:

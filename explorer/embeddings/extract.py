@@ -6,18 +6,19 @@ before it. What it leaves on disk is the business of :mod:`~explorer.embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from itertools import compress, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME
+from explorer.embeddings.caption_rows import CaptionRows, encode_units
 from explorer.embeddings.extraction_settings import ExtractionSettings
 from explorer.embeddings.partitions import (
     Partition,
@@ -49,7 +50,7 @@ def extract_embeddings(
     settings: ExtractionSettings | None = None,
     *,
     workers: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> EmbeddingStore:
     """Write fp16 unit embeddings of every usable pair in clip-retrieval's layout; run it again to resume.
 
@@ -61,7 +62,7 @@ def extract_embeddings(
     Args:
         folder: a new folder, or one where the same extraction was begun.
         workers: threads that decode; they change no bit of the result.
-        say: told about each finished partition.
+        on_progress: told about each encoded batch and each finished partition.
 
     Raises:
         ValueError: if ``folder`` was begun with something else (what differs is named), another process writes there
@@ -73,7 +74,7 @@ def extract_embeddings(
         return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
     with locked(folder):
         if begin_extraction(folder, plan):
-            _extract(source, folder, extractor, settings, plan, workers, say)
+            _extract(source, folder, extractor, settings, plan, workers, on_progress)
     return EmbeddingStore.open(folder)
 
 
@@ -84,17 +85,19 @@ def _extract(
     settings: ExtractionSettings,
     plan: dict[str, Any],
     workers: int,
-    say: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> None:
     """Write the partitions that are missing, and then the manifest."""
     receipts, seen = finished_partitions(folder)
     if receipts:
-        say(f"{len(receipts)} partitions are finished")
+        on_progress(note(f"{len(receipts)} partitions are finished"))
+    records = Tally(on_progress, f"embedding into {folder.name}", None, "record")
     outcomes = _outcomes(source, extractor, settings, len(receipts) * settings.partition_size, workers)
     try:
-        while chunk := _next_partition(outcomes, extractor, settings, seen):
+        while chunk := _next_partition(outcomes, extractor, settings, seen, records):
             receipts.append(finish_partition(folder, len(receipts), chunk))
-            say(f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside")
+            told = f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside"
+            on_progress(note(told))
     finally:
         outcomes.close()
     if not receipts:
@@ -137,15 +140,20 @@ def _outcomes(
 
 
 def _next_partition(
-    outcomes: Iterator[Outcome], extractor: UniversalExtractor, settings: ExtractionSettings, seen: set[str]
+    outcomes: Iterator[Outcome],
+    extractor: UniversalExtractor,
+    settings: ExtractionSettings,
+    seen: set[str],
+    tally: Tally,
 ) -> Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
     records, kept, quarantined, used = 0, [], [], PairCounts()
-    captions, images, caption_rows = _CaptionRows(extractor), [], []
+    captions, images, caption_rows = CaptionRows(extractor), [], []
     of_partition = islice(outcomes, settings.partition_size)
     # A batch is a fixed number of source records, too: the same records meet in it after every restart.
     while batch := list(islice(of_partition, settings.batch_size)):
         records += len(batch)
+        tally.add(len(batch))
         captions.encode([record.caption for record, outcome in batch if not isinstance(outcome, UnusableError)])
         inputs = []
         for record, outcome in batch:
@@ -159,7 +167,7 @@ def _next_partition(
             used.add(record, outcome[1])
             caption_rows.append(usable)
         if inputs:
-            images.append(_encode(extractor, extractor.clip.encode_image, torch.stack(inputs)))
+            images.append(encode_units(extractor, extractor.clip.encode_image, torch.stack(inputs)))
     if records == 0:
         return None
     # On a GPU the encoder runs on while the next batch is gathered; only here are its results waited for.
@@ -172,7 +180,7 @@ def _next_partition(
 
 
 def _judged(
-    record: Record, outcome: Prepared | UnusableError, captions: _CaptionRows, seen: set[str]
+    record: Record, outcome: Prepared | UnusableError, captions: CaptionRows, seen: set[str]
 ) -> int | UnusableError:
     """The row of the record's caption, or why the record is unusable."""
     if isinstance(outcome, UnusableError):
@@ -180,61 +188,3 @@ def _judged(
     if record.uid in seen:
         return UnusableError(Reason.DUPLICATE_UID, "an earlier pair has it")
     return captions.row(record.caption)
-
-
-class _CaptionRows:
-    """The distinct captions of one partition, each tokenised and encoded once."""
-
-    def __init__(self, extractor: UniversalExtractor) -> None:
-        self._extractor = extractor
-        self._rows: dict[str, int] = {}
-        self._refused: dict[str, UnusableError] = {}
-        self._cut: set[str] = set()
-        self._features: list[torch.Tensor] = []
-
-    def encode(self, captions: list[str]) -> None:
-        """Encode those of ``captions`` that are new."""
-        new = [text for text in dict.fromkeys(captions) if text not in self._rows and text not in self._refused]
-        tokens = []
-        for caption, ids in zip(new, self._tokenized(new), strict=True):
-            if isinstance(ids, UnusableError):
-                self._refused[caption] = ids
-            else:
-                self._rows[caption] = len(self._rows)
-                tokens.append(ids)
-        self._cut.update(compress(new, self._extractor.cut_captions(new)))
-        if tokens:
-            self._features.append(_encode(self._extractor, self._extractor.clip.encode_text, torch.stack(tokens)))
-
-    def row(self, caption: str) -> int | UnusableError:
-        """Row of :meth:`features`, or why the tokenizer refused the caption."""
-        return self._refused[caption] if caption in self._refused else self._rows[caption]
-
-    def is_cut(self, caption: str) -> bool:
-        """Whether the context is too short for the caption."""
-        return caption in self._cut
-
-    def features(self) -> torch.Tensor:
-        """float16 ``[distinct captions, d]``."""
-        if not self._features:
-            width = self._extractor.encode_texts(["a"]).shape[1]
-            return torch.empty((0, width), dtype=torch.float16)
-        return torch.cat(self._features)
-
-    def _tokenized(self, captions: list[str]) -> list[torch.Tensor | UnusableError]:
-        if not captions:
-            return []
-        try:
-            return list(self._extractor.tokenize(captions))
-        except ValueError as error:
-            if len(captions) == 1:
-                return [UnusableError(Reason.LONG_CAPTION, str(error))]
-            return [ids for caption in captions for ids in self._tokenized([caption])]
-
-
-@torch.no_grad()
-def _encode(
-    extractor: UniversalExtractor, tower: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
-) -> torch.Tensor:
-    """float16 ``[n, d]`` of unit length, on the extractor's device."""
-    return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()

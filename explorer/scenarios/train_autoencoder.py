@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.core.progress import OnProgress, unheard
 from explorer.iconworld.autoencoder import (
     DOWNSAMPLING,
     LATENT_CHANNELS,
@@ -52,6 +53,7 @@ def train_autoencoder(
     scenes: int = 40_000,
     kl_weight: float = 5e-4,
     device: str = "cpu",
+    on_progress: OnProgress = unheard,
 ) -> tuple[Any, dict[str, float]]:
     """Train, set the scaling factor to one over the latents' standard deviation, and measure on held-out scenes.
 
@@ -61,7 +63,7 @@ def train_autoencoder(
     network = AutoencoderLoss(build_autoencoder(channels, config.seed), kl_weight)
     task = AutoencoderTask(world, network, scenes, config.seed)
     identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
-    autoencoder = train(task, config, folder, identity=identity, device=device).autoencoder
+    autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
     return autoencoder, finish_autoencoder(autoencoder, world, config.seed)
 
 

@@ -55,7 +55,7 @@ def train_denoiser(
     Args:
         start: names the initial weights (``seed 0``, or the base's hash); part of the run's identity.
         cache: folder of encoded pairs, which runs may share; ``encoded`` in ``folder`` by default.
-        options: ``track``, ``on_step`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
+        options: ``track``, ``on_progress`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
 
     Raises:
         ValueError: if a caption is longer than the text encoder's context, or as

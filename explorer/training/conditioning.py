@@ -18,6 +18,7 @@ import torch
 
 from explorer.checkpoints.module_identity import module_identity
 from explorer.core.block_files import BlockArray, BlockFiles
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def cache_captions(
     device: torch.device | str = "cpu",
     rank: int = 0,
     processes: int = 1,
+    on_progress: OnProgress = unheard,
 ) -> CachedConditioning:
     """Read distinct ``captions`` with the pipeline's text encoders; what ``cache`` holds already is read from there.
 
@@ -120,7 +122,8 @@ def cache_captions(
     names = ("text", "pooled") if "text_encoder_2" in encoders else ("text",)
     files = BlockFiles(root=cache, config=described, names=names, rows=len(captions) + 1)
     with on_device(encoders.values(), device), _without_truncation_warnings():
-        files.fill(_caption_encoder(pipeline, captions, device), rank=rank, processes=processes)
+        encode = _caption_encoder(pipeline, captions, device)
+        files.fill(encode, rank=rank, processes=processes, on_progress=on_progress, task="encoding captions")
     arrays = files.open()
     return CachedConditioning(text=arrays["text"], pooled=arrays.get("pooled"), identity=files.key, truncated=truncated)
 

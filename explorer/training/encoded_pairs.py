@@ -16,6 +16,7 @@ import torch
 
 from explorer.checkpoints.module_identity import module_identity
 from explorer.core.block_files import BlockArray, BlockFiles
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 from explorer.iconworld.autoencoder import encode_images
 from explorer.pairs.pair_set import PairSet
@@ -62,11 +63,13 @@ def encode_pair_set(
     rank: int = 0,
     processes: int = 1,
     live: bool = False,
+    on_progress: OnProgress = unheard,
 ) -> EncodedPairs:
     """Encode what ``cache`` does not hold yet; afterwards no encoder is on ``device``.
 
     Args:
         resolution: side of the square pictures; see :func:`fit_pictures`.
+        on_progress: told about every encoded block.
         cache: folder shared by all runs; entries are keyed by weights, pictures, token ids and resolution.
         live: keep captions as tokens, for the pipeline's text encoders inside the step.
 
@@ -85,11 +88,12 @@ def encode_pair_set(
     shares = {"rank": rank, "processes": processes}
     latents = _latent_files(pipeline, pairs, images, resolution, cache)
     with on_device([pipeline.vae], device):
-        latents.fill(_picture_encoder(pipeline.vae, pairs, images, resolution, device), **shares)
+        encode = _picture_encoder(pipeline.vae, pairs, images, resolution, device)
+        latents.fill(encode, **shares, on_progress=on_progress, task="encoding pictures")
     if live:
         conditioning = live_captions(pipeline, list(distinct))
     else:
-        conditioning = cache_captions(pipeline, list(distinct), cache, device=device, **shares)
+        conditioning = cache_captions(pipeline, list(distinct), cache, device=device, **shares, on_progress=on_progress)
     return EncodedPairs(
         latents=latents.open()["latents"],
         picture=picture,

@@ -21,6 +21,7 @@ from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
 from explorer.pairs.pair_set import PairSet
@@ -51,7 +52,7 @@ def fine_tune(
     cache: Path,
     device: str = "cpu",
     track: str | None = None,
-    say: Callable[[str], None] = print,
+    on_progress: OnProgress = unheard,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any] | None:
     """Fine-tune the U-Net of ``base`` on the training split of ``pairs`` and publish it in ``output``.
@@ -63,6 +64,7 @@ def fine_tune(
         cache: folder of encoded pictures and captions, shared by all runs.
         device: ``cpu`` or ``cuda``.
         track: ``tensorboard`` or ``wandb``.
+        on_progress: told what is being done, and how much of it is.
         should_stop: asked after each step; True saves the state and ends without publishing.
 
     Returns:
@@ -79,28 +81,28 @@ def fine_tune(
         check_new_folder(output)
     checkpoint = check_base(base, recipe)
     accelerator = start_accelerator(recipe.training.precision, device)
-    say(f"{output.name}: loading {checkpoint.name}")
+    on_progress(note(f"{output.name}: loading {checkpoint.name}"))
     pipeline = load_pipeline(checkpoint)
     facts: dict[str, Any] = {"processes": accelerator.num_processes}
     if isinstance(pairs, PairSource):
         with accelerator.main_process_first():
-            pairs = imported_pairs(pairs, run, recipe.resolution, say=say)
+            pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
     config = describe_run(pipeline, pairs, recipe, origin)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
-    say(f"{output.name}: encoding {len(pairs.training_rows)} pairs")
+    on_progress(note(f"{output.name}: encoding {len(pairs.training_rows)} pairs"))
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
-        rank=accelerator.process_index, processes=accelerator.num_processes,
+        rank=accelerator.process_index, processes=accelerator.num_processes, on_progress=on_progress,
     )  # fmt: skip
     unet, scheduler = pipeline.unet, pipeline.scheduler
     del pipeline  # Text encoders and autoencoder are not needed again.
-    say(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}")
+    on_progress(note(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}"))
     unet = train_unet(
         unet, scheduler, encoded, recipe, run, start=origin["start"], device=device, track=track,
-        should_stop=should_stop,
+        should_stop=should_stop, on_progress=on_progress,
     )  # fmt: skip
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
@@ -150,7 +152,7 @@ def train_unet(
 
     Args:
         start: identity of the initial weights; part of the run's.
-        options: ``track``, ``on_step`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
+        options: ``track``, ``on_progress`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
     """
     if device == "cpu":
         use_training_attention(unet)

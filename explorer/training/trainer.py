@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, Progress, unheard
 from explorer.core.provenance import hash_json
 from explorer.core.workers import PATIENCE_HOURS
 from explorer.training.config import TrainingConfig, default_settings, learning_rate_factor
@@ -74,7 +75,7 @@ def train(
     folder: Path,
     *,
     identity: dict[str, Any],
-    on_step: Callable[[int, float], None] | None = None,
+    on_progress: OnProgress = unheard,
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
     track: str | None = None,
@@ -86,7 +87,7 @@ def train(
 
     Args:
         identity: what else decides the result (data hash, network config); a checkpoint of another identity is refused.
-        on_step: called with (finished steps, loss) at each logged step, in the main process.
+        on_progress: told at the start and, with the loss, at each logged step, in the main process.
         should_stop: asked after each step; if it says yes in any process a checkpoint is written and training ends
             early.
         device: ``cpu`` or ``cuda``; under a launcher the GPU of the local rank.
@@ -105,7 +106,7 @@ def train(
     _check_shares(config, accelerator.num_processes)
     folder = Path(folder)
     with locked(folder) if accelerator.is_main_process else nullcontext():
-        return _train(task, config, folder, accelerator, identity, on_step, should_stop, track)
+        return _train(task, config, folder, accelerator, identity, on_progress, should_stop, track)
 
 
 def _train(
@@ -114,7 +115,7 @@ def _train(
     folder: Path,
     accelerator: Accelerator,
     identity: dict[str, Any],
-    on_step: Callable[[int, float], None] | None,
+    on_progress: OnProgress,
     should_stop: Callable[[], bool] | None,
     track: str | None,
 ) -> torch.nn.Module:
@@ -137,7 +138,7 @@ def _train(
     tracker = open_tracker(track, folder, settings, start) if track and accelerator.is_main_process else None
     loop = _Loop(
         task=task, config=config, folder=folder, accelerator=accelerator, prepared=prepared, optimizer=optimizer,
-        forward=torch.compile(prepared) if config.fused else prepared, average=average, on_step=on_step,
+        forward=torch.compile(prepared) if config.fused else prepared, average=average, on_progress=on_progress,
         tracker=tracker,
     )  # fmt: skip
     try:
@@ -208,12 +209,14 @@ class _Loop:
     """``prepared``, compiled where the configuration says so."""
     optimizer: Any
     average: torch.optim.swa_utils.AveragedModel | None
-    on_step: Callable[[int, float], None] | None
+    on_progress: OnProgress
     tracker: Tracker | None
     """In the main process of a tracked run."""
 
     def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
+        if self.accelerator.is_main_process:
+            self._report(start, {})
         # A line averages the same steps whether the run was cut off between them or not.
         losses = [loss.to(self.accelerator.device) for loss in unlogged_losses(self.folder)]
         since, first = time.perf_counter(), start
@@ -278,8 +281,10 @@ class _Loop:
             if self.tracker is not None:
                 values = {"loss": mean, "learning_rate": rate, "samples_per_second": self.config.batch_size / seconds}
                 self.tracker.log(done, values)
-            if self.on_step is not None:
-                self.on_step(done, mean)
+            self._report(done, {"loss": mean})
+
+    def _report(self, done: int, figures: dict[str, float]) -> None:
+        self.on_progress(Progress(task=self.folder.name, done=done, total=self.config.steps, figures=figures))
 
     def _save(self, done: int, losses: list[torch.Tensor]) -> None:
         network = self.accelerator.unwrap_model(self.prepared)

@@ -21,7 +21,7 @@ import sys, time
 from pathlib import Path
 from explorer.training.trainer import train
 from tests.training.test_trainer import LineTask, config
-train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=lambda step, loss: time.sleep(0.02))
+train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_progress=lambda progress: time.sleep(0.02))
 """
 
 FINISHING = """
