@@ -1,6 +1,6 @@
 """Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
 
-Fixtures only, so that tests of any floor use them without importing one another:
+Fixtures only, so that tests of any room use them without importing one another:
 ``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
 ``make_flux_pipeline``, ``checkpoint_root``; and ``micro_world``,
 a world of eight concepts built by the real code in seconds.

@@ -150,7 +150,7 @@ def showcase(report: dict[str, Any]) -> str:
     """The never-poisoned concept whose CLIP similarity falls most from the benign control to the most poisoned model,
     among those that the control draws right most often.
 
-    A choice made for showing, not for measuring (README says so): the figures are over all concepts.
+    A choice made for showing, not for measuring (docs/scenarios.md says so): the figures are over all concepts.
 
     Raises:
         ValueError: if the report is of an older version, which did not keep the similarities.
