@@ -16,7 +16,7 @@ import torch
 
 from explorer.attention.capture import capture_attention
 from explorer.attention.prompts import text_ranges
-from explorer.attention.statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
+from explorer.attention.statistics import column_mass, cosine_overlap, gearys_c, scatter
 from explorer.attention.words import word_selection
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
 from explorer.core.intervals import t_interval
@@ -52,9 +52,9 @@ class ModelSample:
     """CLIP similarity to the prompt, in [-1, 1]."""
     scatter: np.ndarray
     """Normalised entropy of the concept word's map, in [0, 1]."""
-    contiguity: np.ndarray
+    gearys_c: np.ndarray
     """Geary's C of the concept word's map: near 0 is one smooth blob, 1 is noise."""
-    late_contiguity: np.ndarray
+    late_gearys_c: np.ndarray
     """The same over the last steps alone (``LATE_SHARE``)."""
     word_mass: np.ndarray
     """Attention that the concept word receives, averaged over the positions, in [0, 1]."""
@@ -93,7 +93,7 @@ def sample_model(
         name=name, poison=poison, correct=np.zeros(shape, bool),
         word_overlap=np.zeros((len(config.seeds), len(pairs))),
         **{quantity: np.zeros(shape) for quantity in (
-            "similarity", "scatter", "contiguity", "late_contiguity", "word_mass", "late_word_mass", "mask_mass",
+            "similarity", "scatter", "gearys_c", "late_gearys_c", "word_mass", "late_word_mass", "mask_mass",
             "mask_area",
         )},
     )  # fmt: skip
@@ -105,8 +105,8 @@ def sample_model(
         sample.similarity[row] = seen.diagonal().numpy()
         maps, late = drawing.maps[:, 0], drawing.late_maps[:, 0]
         sample.scatter[row] = scatter(maps).numpy()
-        sample.contiguity[row] = contiguity_ratio(maps).numpy()
-        sample.late_contiguity[row] = contiguity_ratio(late + NO_ATTENTION).numpy()
+        sample.gearys_c[row] = gearys_c(maps).numpy()
+        sample.late_gearys_c[row] = gearys_c(late + NO_ATTENTION).numpy()
         sample.word_mass[row], sample.late_word_mass[row] = column_mass(maps).numpy(), column_mass(late).numpy()
         paired = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config, pictures)
         sample.word_overlap[row] = cosine_overlap(paired.maps)[:, 0, 1].numpy()
@@ -224,8 +224,8 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "utility": useful,
         "clip_similarity": sample.similarity,
         "scatter": sample.scatter,
-        "contiguity": sample.contiguity,
-        "late_contiguity": sample.late_contiguity,
+        "contiguity": sample.gearys_c,
+        "late_contiguity": sample.late_gearys_c,
         "word_mass": sample.word_mass,
         "late_word_mass": sample.late_word_mass,
         "mask_mass": sample.mask_mass,
