@@ -1,7 +1,8 @@
 """Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
 
-Fixtures only, so that tests of any floor use them without importing one another:
-``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``checkpoint_root``; and ``micro_world``,
+Fixtures only, so that tests of any room use them without importing one another:
+``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
+``make_flux_pipeline``, ``checkpoint_root``; and ``micro_world``,
 a world of eight concepts built by the real code in seconds.
 """
 
@@ -17,6 +18,7 @@ from explorer.core.provenance import write_manifest
 
 MAX_TOKENS = 16
 TEXT_WIDTH = 32
+T5_WIDTH = 72
 LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
 
 
@@ -174,6 +176,92 @@ def make_xl_pipeline(tokenizer_folder, make_unet):
     return build
 
 
+def t5_tokenizer():
+    """ "turtle" is of three pieces, "dog" of one; neither knows the letter é."""
+    from transformers import T5TokenizerFast
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
+    pieces += [(letter, -6.0) for letter in string.ascii_lowercase + string.digits + ",.-'"]
+    pieces += [(piece, -2.0) for piece in ("▁a", "▁photo", "▁of", "▁dog", "▁tu", "rt", "le", "▁hat")]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0)
+
+
+def t5_encoder(tokenizer):
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(7)
+    return T5EncoderModel(
+        T5Config(vocab_size=len(tokenizer), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    ).eval()
+
+
+def joint_autoencoder():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=32,
+        shift_factor=0.06, scaling_factor=1.5,
+    ).eval()  # fmt: skip
+
+
+def flow_matching():
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+
+@pytest.fixture(scope="session")
+def make_sd3_pipeline(tokenizer_folder):
+    """``make_sd3_pipeline(seed=0)``: two CLIP encoders and T5, normalised queries, one dual block, tiny."""
+
+    def build(seed=0):
+        from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+        clip, t5 = CLIPTokenizer.from_pretrained(tokenizer_folder), t5_tokenizer()
+        torch.manual_seed(seed)
+        transformer = SD3Transformer2DModel(
+            sample_size=16, patch_size=2, in_channels=4, out_channels=4, pos_embed_max_size=16, num_layers=2,
+            attention_head_dim=8, num_attention_heads=3, caption_projection_dim=24, joint_attention_dim=T5_WIDTH,
+            pooled_projection_dim=2 * TEXT_WIDTH, qk_norm="rms_norm", dual_attention_layers=(0,),
+        ).eval()  # fmt: skip
+        torch.manual_seed(5)
+        return StableDiffusion3Pipeline(
+            transformer=transformer, scheduler=flow_matching(), vae=joint_autoencoder(),
+            text_encoder=CLIPTextModelWithProjection(text_config(clip)).eval(), tokenizer=clip,
+            text_encoder_2=CLIPTextModelWithProjection(text_config(clip)).eval(), tokenizer_2=clip,
+            text_encoder_3=t5_encoder(t5), tokenizer_3=t5,
+        )  # fmt: skip
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_flux_pipeline(tokenizer_folder):
+    """``make_flux_pipeline(seed=0)``: one double-stream and one single-stream block, tiny."""
+
+    def build(seed=0):
+        from diffusers import FluxPipeline, FluxTransformer2DModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        clip, t5 = CLIPTokenizer.from_pretrained(tokenizer_folder), t5_tokenizer()
+        torch.manual_seed(seed)
+        transformer = FluxTransformer2DModel(
+            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=T5_WIDTH, pooled_projection_dim=TEXT_WIDTH,
+            guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+        ).eval()  # fmt: skip
+        torch.manual_seed(5)
+        return FluxPipeline(
+            transformer=transformer, scheduler=flow_matching(), vae=joint_autoencoder(),
+            text_encoder=CLIPTextModel(text_config(clip)).eval(), tokenizer=clip,
+            text_encoder_2=t5_encoder(t5), tokenizer_2=t5,
+        )  # fmt: skip
+
+    return build
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     """Any attempt to resolve a name or to connect fails the test; what was tried is in the list."""
@@ -234,6 +322,6 @@ def micro_world(micro_recipe, tmp_path_factory):
     from explorer.scenarios.build import WorldBuild
 
     folder = tmp_path_factory.mktemp("world")
-    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models", say=lambda line: None)
+    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
     made.everything()
     return made

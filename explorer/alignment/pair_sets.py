@@ -120,7 +120,7 @@ def measure(
 
     check_composition(alpha, convention)
     chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
-    features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor))
+    features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor, workers.on_progress))
     image, text = (part[chosen.rows] for part in features)
     feature_range = tuple(extractor.feature_range)
     distance = feature_distance(paired_cosines(image, text), feature_range)

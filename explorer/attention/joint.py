@@ -15,11 +15,14 @@ as it ends, in blocks of queries: no attention matrix is ever whole, and one lay
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
-from explorer.attention.maps import AttentionCube, AttentionGroup
+from explorer.attention.hooks import argument
+from explorer.attention.maps import AttentionGroup
+from explorer.attention.storage import AttentionCapture
 
 MAX_SCORE_ELEMENTS = 1 << 24  # 64 MiB of fp32 scores at once; longer pictures are worked off in blocks of queries
 JOINT_TRANSFORMERS = ("SD3Transformer2DModel", "FluxTransformer2DModel")
@@ -59,123 +62,91 @@ def joint_attention_layers(transformer: torch.nn.Module) -> dict[str, Any]:
     return layers
 
 
-class JointAttentionCapture:
-    """Collects the text attention of every transformer call; made by ``capture_attention``."""
+class JointAttention:
+    """Where a joint transformer's attention has its parts; see :class:`~explorer.attention.hooks.TextAttention`."""
 
-    def __init__(
-        self,
-        transformer: torch.nn.Module,
-        groups: torch.Tensor,
-        *,
-        batch: int,
-        guidance: bool,
-        branch: Literal["positive", "negative"],
-        steps: int,
-        columns: tuple[str, ...],
-        dtype: torch.dtype,
-        keep_heads: bool,
-        text_share: bool,
-    ):
-        self.calls = 0
-        """Transformer calls captured so far."""
-        self._layers = joint_attention_layers(transformer)
+    network, sample_name, text_position = "transformer", "hidden_states", 1
+    layer_keywords = ("image_rotary_emb",)
+
+    def __init__(self, transformer: torch.nn.Module):
+        self.layers = joint_attention_layers(transformer)
+        self.flux = self.guides_by_calls = type(transformer).__name__ == FLUX
+        self.patch = 1 if self.flux else transformer.config.patch_size
+
+    def projections(self, layer: Any) -> dict[str, torch.nn.Module]:
+        """Queries and keys: the norms where there are any. A single-stream block has text and image in one sequence."""
+        found = {"query": layer.norm_q or layer.to_q, "key": layer.norm_k or layer.to_k}
+        if layer.added_kv_proj_dim is not None:
+            found["text key"] = layer.norm_added_k or layer.add_k_proj
+        return found
+
+    def text_value(self, layer: Any) -> torch.nn.Module:
+        """Which has the image behind the text in a single-stream block."""
+        return layer.to_v if layer.added_kv_proj_dim is None else layer.add_v_proj
+
+    def output(self, layer: Any) -> torch.nn.Module | None:
+        """The image's output projection; a single-stream block has none of its own."""
+        return None if layer.added_kv_proj_dim is None else layer.to_out[0]
+
+    def probabilities(self, layer: Any, kept: Mapping[str, Any], tokens: int) -> torch.Tensor:
+        """The text's block of the joint softmax; its rows sum to the text share."""
+        blocks = joint_softmax(*self.parts(layer, kept, tokens))
+        return torch.cat([words * share[..., None] for _, words, share in blocks], dim=2)
+
+    def parts(
+        self, layer: Any, kept: Mapping[str, Any], tokens: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Image queries, text keys and image keys of a layer, fp32 ``[B, heads, positions, d]``, as its softmax has
+        them."""
+        query, key = (kept[part] for part in ("query", "key"))
+        if not self.flux:
+            return tuple(_split_heads(part, layer.heads) for part in (query, kept["text key"], key))
+        if "text key" not in kept:  # a single-stream block: text and image are one sequence, text first
+            query, text_key, key = query[:, tokens:], key[:, :tokens], key[:, tokens:]
+        else:
+            text_key = kept["text key"]
+        turn = kept["image_rotary_emb"]
+        return (
+            _turn(query, turn, slice(tokens, None)),
+            _turn(text_key, turn, slice(tokens)),
+            _turn(key, turn, slice(tokens, None)),
+        )
+
+
+class JointCapture(AttentionCapture):
+    """Collects the text attention of every transformer call."""
+
+    def __init__(self, transformer: torch.nn.Module, *arguments: Any, text_share: bool, **options: Any):
+        super().__init__(transformer, *arguments, **options)
         self._order = {name: index for index, name in enumerate(self._layers)}
-        self._flux = type(transformer).__name__ == FLUX
-        self._patch = 1 if self._flux else transformer.config.patch_size
-        self._groups, self._columns, self._dtype = groups, columns, dtype
-        self._capacity, self._keep_heads, self._with_share = steps, keep_heads, text_share
-        self._batch, self._guidance, self._negative = batch, guidance, branch == "negative"
-        # SD3's pipeline doubles the rows, [negative, positive]; Flux's calls twice, positive first.
-        second_half = guidance and not self._flux and not self._negative
-        self._rows = slice(batch, 2 * batch) if second_half else slice(batch)
-        self._total_rows = 2 * batch if guidance and not self._flux else batch
+        self._with_share = text_share
         self._grid: tuple[int, int] | None = None
-        self._words: torch.Tensor | None = None
-        self._share: torch.Tensor | None = None
-        self._calls_seen = 0
-        self._capturing = False
         self._done: set[str] = set()
-        self._kept: dict[str, Any] = {}
 
-    def cube(self) -> AttentionCube:
-        """Everything captured so far.
+    def _grouped(self, kept: list[torch.Tensor]) -> tuple[AttentionGroup, ...]:
+        words, *share = (stored.unflatten(-1, self._grid) for stored in kept)
+        layers = tuple(self._layers)
+        return (AttentionGroup(layers=layers, probabilities=words, text_share=share[0] if share else None),)
 
-        Raises:
-            ValueError: if the transformer was not called.
-        """
-        if self.calls == 0:
-            raise ValueError("nothing was captured: the transformer was not called inside the with block")
-        share = None if self._share is None else self._of_calls(self._share)
-        group = AttentionGroup(
-            layers=tuple(self._layers), probabilities=self._of_calls(self._words), text_share=share
-        )  # fmt: skip
-        return AttentionCube(groups=(group,), columns=self._columns)
-
-    def _of_calls(self, stored: torch.Tensor) -> torch.Tensor:
-        kept = stored[: self.calls]
-        return (kept if self.calls == self._capacity else kept.clone()).unflatten(-1, self._grid)
-
-    def register(self, transformer: torch.nn.Module) -> list[Any]:
-        """Put the hooks on; returns their handles."""
-        handles = [
-            transformer.register_forward_pre_hook(self._begin_call, with_kwargs=True),
-            transformer.register_forward_hook(self._end_call),
-        ]
+    def _register(self, handles: list[Any]) -> None:
+        super()._register(handles)
         for name, layer in self._layers.items():
-            handles.append(layer.register_forward_pre_hook(self._begin_layer, with_kwargs=True))
-            for part, module in _projections(layer).items():
-                handles.append(module.register_forward_hook(self._keep(part)))
             handles.append(layer.register_forward_hook(self._end_layer(name)))
-        return handles
 
-    def _keep(self, part: str) -> Any:
-        def hook(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            if self._capturing:
-                self._kept[part] = output[self._rows]
-
-        return hook
-
-    def forget_call(self) -> None:
-        """Drop references to the activations of an unfinished call."""
-        self._kept.clear()
+    def _forget_call(self) -> None:
+        super()._forget_call()
         self._done.clear()
-        self._capturing = False
 
-    def _begin_call(self, transformer: torch.nn.Module, inputs: tuple, keywords: dict[str, Any]) -> None:
-        self.forget_call()
-        if keywords.get("skip_layers") is not None:  # skip-layer guidance: a further call, which is not captured
-            return
-        self._calls_seen += 1
-        if self._flux and self._guidance and (self._calls_seen % 2 == 1) == self._negative:
-            return
-        sample = _argument(inputs, keywords, 0, "hidden_states")
-        text = _argument(inputs, keywords, 1, "encoder_hidden_states")
-        self._check_shapes(sample, text)
+    def _begin(self, sample: torch.Tensor, inputs: tuple, keywords: dict[str, Any]) -> None:
+        super()._begin(sample, inputs, keywords)
         if self._grid is None:
-            image_ids = _argument(inputs, keywords, IMAGE_IDS_POSITION, "img_ids") if self._flux else None
+            image_ids = argument(inputs, keywords, IMAGE_IDS_POSITION, "img_ids") if self._attention.flux else None
             self._grid = self._measure(sample, image_ids)
-        if self.calls == self._capacity:
-            self._words, self._share = (
-                None if stored is None else torch.cat([stored, torch.empty_like(stored)])
-                for stored in (self._words, self._share)
-            )
-            self._capacity *= 2
-        self._capturing = True
-
-    def _check_shapes(self, sample: torch.Tensor, text: torch.Tensor) -> None:
-        if sample.shape[0] != self._total_rows:
-            guidance = "with" if self._guidance else "without"
-            raise ValueError(
-                f"the transformer was called with {sample.shape[0]} rows: expected {self._total_rows} "
-                f"({self._batch} images {guidance} guidance)"
-            )
-        if text.shape[1] != self._groups.shape[1]:
-            raise ValueError(f"the transformer reads {text.shape[1]} text tokens: groups have {self._groups.shape[1]}")
 
     def _measure(self, sample: torch.Tensor, image_ids: torch.Tensor | None) -> tuple[int, int]:
         """``(h, w)`` of the image tokens: from the latents, for Flux (which packs them) from the tokens' ids."""
         if image_ids is None:
-            return sample.shape[-2] // self._patch, sample.shape[-1] // self._patch
+            return sample.shape[-2] // self._attention.patch, sample.shape[-1] // self._attention.patch
         # As Python's numbers: the ids have the model's precision, in which a product of two sides may not exist.
         rows, columns = (int(image_ids.flatten(0, -2)[:, axis].max()) + 1 for axis in (1, 2))
         if rows * columns != sample.shape[1]:
@@ -185,86 +156,64 @@ class JointAttentionCapture:
             )
         return rows, columns
 
-    def _begin_layer(self, layer: torch.nn.Module, inputs: tuple, keywords: dict[str, Any]) -> None:
-        if self._capturing and keywords.get("attention_mask") is not None:
-            raise ValueError("an attention mask is given: expected joint attention over all text and image tokens")
-        self._kept = {"rotary": keywords.get("image_rotary_emb")} if self._capturing else {}
-
     def _end_layer(self, name: str) -> Any:
-        @torch.no_grad()
         def hook(layer: torch.nn.Module, inputs: tuple, output: Any) -> None:
-            if not self._capturing:
-                return
-            if missing := _projections(layer).keys() - self._kept.keys():
-                raise RuntimeError(f"joint attention {name} made no {min(missing)}: its projections are bypassed")
-            self._store_layer(self._order[name], *self._parts(layer))
-            self._kept.clear()
-            self._done.add(name)
+            if self._following:
+                kept = self._take(name)
+                with self._graph():
+                    self._store_layer(name, *self._attention.parts(layer, kept, self._tokens))
+                self._done.add(name)
 
         return hook
 
-    def _end_call(self, transformer: torch.nn.Module, inputs: tuple, output: Any) -> None:
-        if not self._capturing:
-            return
+    def _finish(self) -> None:
         if missed := [name for name in self._layers if name not in self._done]:
             raise RuntimeError(f"joint attention {missed[0]} was not called: its block is bypassed")
-        self.calls += 1
-        self.forget_call()
 
-    def _parts(self, layer: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Image queries, text keys and image keys of a layer, fp32 ``[B, heads, positions, d]``, as its softmax has
-        them."""
-        query, key = (self._kept[part] for part in ("query", "key"))
-        tokens = self._groups.shape[1]
-        if not self._flux:
-            return tuple(_split_heads(part, layer.heads) for part in (query, self._kept["text key"], key))
-        if "text key" not in self._kept:  # a single-stream block: text and image are one sequence, text first
-            query, text_key, key = query[:, tokens:], key[:, :tokens], key[:, tokens:]
-        else:
-            text_key = self._kept["text key"]
-        turn = self._kept["rotary"]
-        return (
-            _turn(query, turn, slice(tokens, None)),
-            _turn(text_key, turn, slice(tokens)),
-            _turn(key, turn, slice(tokens, None)),
-        )
+    def _of_text(self, probabilities: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        return probabilities / share.clamp_min(torch.finfo(share.dtype).tiny)[..., None]
 
-    def _store_layer(self, index: int, query: torch.Tensor, text_key: torch.Tensor, key: torch.Tensor) -> None:
+    def _store_layer(self, name: str, query: torch.Tensor, text_key: torch.Tensor, key: torch.Tensor) -> None:
         """Word maps and text share of one layer, block by block of its queries."""
-        batch, heads, positions, width = query.shape
-        if self._words is None:
-            self._allocate(heads, positions, query.device)
-        block = max(1, MAX_SCORE_ELEMENTS // (batch * heads * (positions + text_key.shape[2])))
-        words, query = self._words[self.calls, index], query * width**-0.5
-        for start in range(0, positions, block):
-            part = query[:, :, start : start + block]
-            scores = part @ text_key.mT
-            probabilities = (scores.softmax(-1) @ self._groups[:, None]).mT
-            words[..., start : start + block] = self._over_heads(probabilities)
-            if self._share is not None:
-                image = (part @ key.mT).logsumexp(-1)
-                share = (scores.logsumexp(-1) - image).sigmoid()
-                self._share[self.calls, index, ..., start : start + block] = self._over_heads(share)
-
-    def _over_heads(self, values: torch.Tensor) -> torch.Tensor:
-        return values if self._keep_heads else values.mean(1, keepdim=True)
-
-    def _allocate(self, heads: int, positions: int, device: torch.device) -> None:
-        """Reserve room for every step."""
-        self._groups = self._groups.to(device=device, dtype=torch.float32)
-        shape = (self._capacity, len(self._layers), self._batch, heads if self._keep_heads else 1)
-        columns = self._groups.shape[2]
-        self._words = torch.empty((*shape, columns, positions), dtype=self._dtype, device=device)
-        if self._with_share:
-            self._share = torch.empty((*shape, positions), dtype=self._dtype, device=device)
+        batch, heads, positions, _ = query.shape
+        if not self._stored:
+            shape = (len(self._layers), batch, heads if self._keep_heads else 1)
+            self._stored = [self._room(*shape, self._groups.shape[2], positions)]
+            self._stored += [self._room(*shape, positions)] if self._with_share else []
+        words, *share = (stored[self.calls, self._order[name]] for stored in self._stored)
+        if name in self._edited:
+            words[...], edited_share = self._edited.pop(name)
+            for kept in share:
+                kept[...] = edited_share
+            return
+        for block, probabilities, text in joint_softmax(query, text_key, key if share else None):
+            words[..., block] = self._over_heads((probabilities @ self._groups[:, None]).mT)
+            for kept in share:
+                kept[..., block] = self._over_heads(text)
 
 
-def _projections(layer: Any) -> dict[str, torch.nn.Module]:
-    """The modules whose outputs are a layer's queries and keys: the norms where there are any."""
-    found = {"query": layer.norm_q or layer.to_q, "key": layer.norm_k or layer.to_k}
-    if layer.added_kv_proj_dim is not None:
-        found["text key"] = layer.norm_added_k or layer.add_k_proj
-    return found
+def joint_softmax(
+    query: torch.Tensor, text_key: torch.Tensor, key: torch.Tensor | None
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor | None]]:
+    """The text's block of the softmax over text and image, block by block of the queries: no matrix is ever whole.
+
+    Args:
+        query: of the image, ``[B, heads, positions, d]``.
+        text_key: ``[B, heads, L, d]``.
+        key: of the image, ``[B, heads, positions, d]``; None if the share is not wanted.
+
+    Yields:
+        Which queries, the softmax over the text alone ``[B, heads, block, L]``, and the text share
+        ``[B, heads, block]``; their product is the joint softmax's.
+    """
+    batch, heads, positions, width = query.shape
+    block = max(1, MAX_SCORE_ELEMENTS // (batch * heads * (positions + text_key.shape[2])))
+    query = query * width**-0.5
+    for start in range(0, positions, block):
+        part = query[:, :, start : start + block]
+        scores = part @ text_key.mT
+        share = None if key is None else (scores.logsumexp(-1) - (part @ key.mT).logsumexp(-1)).sigmoid()
+        yield slice(start, start + block), scores.softmax(-1), share
 
 
 def _split_heads(projected: torch.Tensor, heads: int) -> torch.Tensor:
@@ -280,7 +229,3 @@ def _turn(projected: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | N
     if rotary is not None:
         projected = apply_rotary_emb(projected, (rotary[0][of], rotary[1][of]), sequence_dim=1)
     return projected.transpose(1, 2).float()
-
-
-def _argument(inputs: tuple, keywords: dict[str, Any], position: int, name: str) -> Any:
-    return inputs[position] if len(inputs) > position else keywords[name]

@@ -36,7 +36,7 @@ def scatter_where_read(maps: torch.Tensor) -> list[float | None]:
     return [float(scatter(each)) if bool(each.sum() > 0) else None for each in maps]
 
 
-def contiguity_ratio(maps: torch.Tensor) -> torch.Tensor:
+def gearys_c(maps: torch.Tensor) -> torch.Tensor:
     """Geary's C (Geary, 1954) of each map: near 0 for a smooth blob, 1 for scattered random noise, above 1 for a grid.
 
     The mean squared difference of positions that share an edge over twice the variance. It sees what entropy does not:

@@ -16,6 +16,7 @@ from typing import Any
 
 from explorer.benchmarks.alignment_peers import PEERS, Peer, synthetic_rows
 from explorer.benchmarks.capture import CostRatio, take_turns
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import ROOT, code_version
 
 LIMIT_GOAL = 1.3
@@ -88,7 +89,7 @@ def benchmark_alignment(
     limit_seconds: float = 600.0,
     memory: bool = True,
     seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Measure every peer at every N.
 
@@ -100,7 +101,7 @@ def benchmark_alignment(
         limit_seconds: a peer that would take longer for one round, going by the N before, is left out and said to be.
         memory: measure peak memory too, each in a process of its own.
         seed: of the features.
-        say: told what is being measured, and every figure as soon as its N is done.
+        on_progress: told what is being measured, and every figure as soon as its N is done.
 
     Returns:
         JSON-serialisable: conditions, one entry a peer and N, ratios to goals, fitted exponents.
@@ -112,9 +113,9 @@ def benchmark_alignment(
     _check_settings(sizes, d, rounds, peers)
     results: list[PeerTiming] = []
     for n in sizes:
-        measured = _at_one_size(n, d, rounds, peers, limit_seconds, memory, seed, results, say)
+        measured = _at_one_size(n, d, rounds, peers, limit_seconds, memory, seed, results, on_progress)
         for result in measured:
-            say(result.line())
+            on_progress(note(result.line()))
         _check_agreement(measured)
         results += measured
     return {
@@ -200,7 +201,7 @@ def _at_one_size(
     memory: bool,
     seed: int,
     earlier: list[PeerTiming],
-    say: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> list[PeerTiming]:
     rows = synthetic_rows(n, d, seed)
     notes = {name: _reason_to_skip(name, n, limit_seconds, earlier) for name in peers}
@@ -211,7 +212,7 @@ def _at_one_size(
     def computation(name: str, peer: Peer) -> Callable[[], None]:
         def compute() -> None:
             if name not in values:
-                say(f"N = {n}: {name}: first run")
+                on_progress(note(f"N = {n}: {name}: first run"))
             values[name] = peer.compute(*features[peer.device])
 
         return compute

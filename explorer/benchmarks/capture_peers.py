@@ -91,7 +91,7 @@ def our_capture(unet: torch.nn.Module, tokens: int, steps: int) -> Iterator[Any]
     """The explorer's capture of one guided image: start, two words, and the rest."""
     import torch
 
-    from explorer.attention.unet import capture_attention
+    from explorer.attention.capture import capture_attention
 
     groups = torch.zeros(tokens, 4)
     groups[torch.arange(tokens), torch.arange(tokens).clamp(max=3)] = 1

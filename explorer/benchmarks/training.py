@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_extractor import MERGES
 from explorer.training.recipes import SD15, override
@@ -131,25 +132,44 @@ def build_pipeline(model: BenchmarkModel, seed: int = 0) -> DiffusionPipeline:
     )
 
 
-def benchmark_training(
-    model: BenchmarkModel,
-    *,
-    batch_size: int = 16,
-    steps: int = 10,
-    warmup: int = 3,
-    rounds: int = 5,
-    pairs: int = 256,
-    precision: str = "no",
-    device: str = "cpu",
-    fused: bool = False,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones, taking turns at going first.
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings:
+    """How both loops are run and timed."""
+
+    batch_size: int = 16
+    """Samples a step."""
+    steps: int = 10
+    """Counted steps a round."""
+    warmup: int = 3
+    """Steps before them that are not counted."""
+    rounds: int = 5
+    """How often both loops are timed, taking turns at going first."""
+    pairs: int = 256
+    """IconWorld pairs to train on; a multiple of ``batch_size``."""
+    precision: str = "no"
+    """``no``, ``bf16`` or, on a GPU, ``fp16``."""
+    device: str = "cpu"
+    fused: bool = False
+    """Compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop stays."""
+    seed: int = 0
+    """Decides weights, pairs and noise."""
+
+    def __post_init__(self) -> None:
+        from explorer.checkpoints.placement import check_place
+
+        check_place(self.device, None)
+        for name in ("batch_size", "steps", "warmup", "rounds", "pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+        if self.pairs % self.batch_size:
+            raise ValueError(f"pairs is {self.pairs}: expected a multiple of batch_size, {self.batch_size}")
+
+
+def benchmark_training(model: BenchmarkModel, *, on_progress: OnProgress = unheard, **settings: Any) -> dict[str, Any]:
+    """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones.
 
     Args:
-        fused: compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop
-            stays as it is.
+        settings: of :class:`BenchmarkSettings`.
 
     Returns:
         JSON-serialisable: the settings, samples a second of each loop (median and quartiles), the median and quartiles
@@ -160,38 +180,22 @@ def benchmark_training(
     """
     import torch
 
-    from explorer.checkpoints.placement import check_place
-
-    check_place(device, None)
-    settings = {"batch_size": batch_size, "steps": steps, "warmup": warmup, "rounds": rounds, "pairs": pairs}
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: expected at least 1")
-    if pairs % batch_size:
-        raise ValueError(f"pairs is {pairs}: expected a multiple of batch_size, {batch_size}")
+    chosen = BenchmarkSettings(**settings)
+    samples = chosen.batch_size * chosen.steps
     seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
     with tempfile.TemporaryDirectory() as folder:
-        data = _make_pairs(Path(folder) / "pairs", pairs, seed)
-        loops, encoding = _prepare(
-            model, data, Path(folder), batch_size=batch_size, steps=steps, warmup=warmup, precision=precision,
-            device=device, fused=fused, seed=seed,
-        )  # fmt: skip
-        for number in range(rounds):
+        loops, encoding = _prepare(model, Path(folder), chosen)
+        for number in range(chosen.rounds):
             for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
                 seconds[name].append(loops[name]())
-                say(f"round {number + 1}: {name}: {batch_size * steps / seconds[name][-1]:.2f} samples/s")
+                rate = samples / seconds[name][-1]
+                on_progress(note(f"round {number + 1}: {name}: {rate:.2f} samples/s"))
     return {
         "model": asdict(model),
-        **settings,
-        "precision": precision,
-        "device": device,
-        "fused": fused,
+        **asdict(chosen),
         "threads": torch.get_num_threads(),
-        "seed": seed,
         "goal": SPEED_GOAL,
-        "samples_per_second": {
-            name: _summary([batch_size * steps / taken for taken in found]) for name, found in seconds.items()
-        },
+        "samples_per_second": {name: _summary([samples / taken for taken in found]) for name, found in seconds.items()},
         "speedup": _summary([plain / ours for plain, ours in zip(seconds[PLAIN], seconds[OURS], strict=True)]),
         "encoding_seconds_once": encoding,
     }
@@ -229,28 +233,27 @@ def _make_pairs(folder: Path, pairs: int, seed: int) -> PairSet:
 
 
 def _prepare(
-    model: BenchmarkModel, data: PairSet, folder: Path, *, batch_size: int, steps: int, warmup: int, precision: str,
-    device: str, fused: bool, seed: int,
-) -> tuple[dict[str, Callable[[], float]], float]:  # fmt: skip
+    model: BenchmarkModel, folder: Path, settings: BenchmarkSettings
+) -> tuple[dict[str, Callable[[], float]], float]:
     """Both loops, each a call that returns the seconds of ``steps`` steps, and the seconds of encoding once."""
     from explorer.benchmarks.plain_training import PlainTraining
     from explorer.training.encoded_pairs import encode_pair_set
     from explorer.training.fine_tune import train_unet
 
-    pipeline = build_pipeline(model, seed)
+    steps, warmup, device = settings.steps, settings.warmup, settings.device
+    data = _make_pairs(folder / "pairs", settings.pairs, settings.seed)
+    pipeline = build_pipeline(model, settings.seed)
     started = time.perf_counter()
     encoded = encode_pair_set(pipeline, data, model.resolution, folder / "cache", device=device)
     encoding = time.perf_counter() - started
+    shared = {"batch_size": settings.batch_size, "learning_rate": LEARNING_RATE, "precision": settings.precision,
+              "seed": settings.seed}  # fmt: skip
     recipe = override(
-        SD15, resolution=model.resolution, batch_size=batch_size, learning_rate=LEARNING_RATE, precision=precision,
-        fused=fused, seed=seed, steps=warmup + steps, log_every=1, checkpoint_every=warmup + steps, ema_decay=0.0,
-        accumulation=1,
+        SD15, resolution=model.resolution, fused=settings.fused, steps=warmup + steps, log_every=1,
+        checkpoint_every=warmup + steps, ema_decay=0.0, accumulation=1, **shared,
     )  # fmt: skip
     ours_unet = copy.deepcopy(pipeline.unet)
-    plain = PlainTraining(
-        pipeline.to(device), data, resolution=model.resolution, batch_size=batch_size, learning_rate=LEARNING_RATE,
-        precision=precision, seed=seed,
-    )  # fmt: skip
+    plain = PlainTraining(pipeline.to(device), data, resolution=model.resolution, **shared)
 
     def run_plain() -> float:
         plain.run(warmup)
@@ -263,11 +266,19 @@ def _prepare(
         with tempfile.TemporaryDirectory(dir=folder) as run:
             train_unet(
                 ours_unet, pipeline.scheduler, encoded, recipe, Path(run), start="random", device=device,
-                on_step=lambda step, loss: moments.setdefault(step, time.perf_counter()),
+                on_progress=lambda progress: moments.setdefault(progress.done, time.perf_counter()),
             )  # fmt: skip
         return moments[warmup + steps] - moments[warmup]
 
     return {PLAIN: run_plain, OURS: run_ours}, encoding
+
+
+def _check_counts(settings: dict[str, int]) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+    if settings["pairs"] % settings["batch_size"]:
+        raise ValueError(f"pairs is {settings['pairs']}: expected a multiple of batch_size, {settings['batch_size']}")
 
 
 def _summary(values: list[float]) -> dict[str, float]:

@@ -1,37 +1,20 @@
-"""What stock SD3 and Flux pipelines want otherwise than those of U-Nets: latents, text positions, embeddings.
-
-SD3 reads CLIP's positions (two encoders side by side in one embedding) and T5's behind them, Flux those of T5 alone,
-with CLIP for the pooled vector. Neither masks padding, so the image attends to it.
-"""
+"""What stock SD3 and Flux pipelines want otherwise than those of U-Nets: latents, guidance, embeddings."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from explorer.attention.words import TextRange
+from explorer.attention.prompts import FLUX, T5_POSITIONS, denoiser_of, is_joint
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-T5_POSITIONS = {"StableDiffusion3Pipeline": 256, "FluxPipeline": 512}
-"""``max_sequence_length`` of each pipeline by default: T5 tokens that the transformer reads, padding included."""
-FLUX = "FluxPipeline"
 UNET_MULTIPLE = 8
 """Stock pipelines with a U-Net take no other sides than its multiples."""
 PATCH = 2
 """Latents a side of one image token, in SD3 by convolution and in Flux by packing."""
-
-
-def is_joint(pipeline: DiffusionPipeline) -> bool:
-    """Whether the pipeline denoises by a joint transformer (SD3, Flux)."""
-    return type(pipeline).__name__ in T5_POSITIONS
-
-
-def denoiser_of(pipeline: DiffusionPipeline) -> Any:
-    """The transformer of SD3 and Flux, the U-Net of the others."""
-    return pipeline.transformer if is_joint(pipeline) else pipeline.unet
 
 
 def takes_guidance(pipeline: DiffusionPipeline) -> bool:
@@ -82,20 +65,6 @@ def require_one_text_encoder(pipeline: DiffusionPipeline, what: str = "the pipel
     require_unet(pipeline, what)
     if getattr(pipeline, "text_encoder_2", None) is not None:
         raise ValueError(f"{what} is a {type(pipeline).__name__} with two text encoders: expected SD 1.x or SD 2.x")
-
-
-def text_ranges(pipeline: DiffusionPipeline) -> tuple[TextRange, ...]:
-    """Which tokenizer fills which of the text positions that the image attends to, in order."""
-    kind = type(pipeline).__name__
-    clip, second = pipeline.tokenizer, getattr(pipeline, "tokenizer_2", None)
-    if kind == FLUX:
-        return (TextRange(tokenizer=second, length=T5_POSITIONS[kind], starts=False),)
-    clip, second = (second, None) if clip is None else (clip, second)
-    positions = TextRange(tokenizer=clip, beside=second, length=clip.model_max_length, expands=not is_joint(pipeline))
-    if not is_joint(pipeline):
-        return (positions,)
-    third = None if pipeline.text_encoder_3 is None else pipeline.tokenizer_3
-    return positions, TextRange(tokenizer=third, length=T5_POSITIONS[kind], starts=False, expands=False)
 
 
 def check_negative_prompt(pipeline: DiffusionPipeline, negative_prompt: str) -> None:

@@ -76,33 +76,22 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
     import numpy as np
     import torch
 
-    from explorer.attention.unet import capture_attention
-    from explorer.attention.words import words_of_ranges
-    from explorer.checkpoints.joint_pipelines import (
-        denoiser_of,
-        latent_shape,
-        smallest_multiple,
-        takes_guidance,
-        text_ranges,
-    )
+    from explorer.attention.prompts import denoiser_of
+    from explorer.attention.record import record
+    from explorer.checkpoints.joint_pipelines import latent_shape, smallest_multiple
 
-    words = words_of_ranges(text_ranges(pipeline), PROMPT)
     latent_shape(pipeline, None, None)
-    steps, calls = _fewest_steps(pipeline)
+    steps = _fewest_steps(pipeline)
     levels = len(denoiser_of(pipeline).config.get("block_out_channels") or (1,))
     side = smallest_multiple(pipeline)
     while side % (pipeline.vae_scale_factor * 2 ** (levels - 1)):
         side += smallest_multiple(pipeline)
-    block = capture_attention(
-        denoiser_of(pipeline), words.matrix, batch=1, guidance=takes_guidance(pipeline),
-        steps=calls, columns=words.columns, keep_heads=False,
-    )  # fmt: skip
-    with torch.inference_mode(), block as captured:
+    with torch.inference_mode(), record(pipeline, PROMPT) as maps:
         picture = pipeline(
             PROMPT, height=side, width=side, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE,
             generator=torch.Generator().manual_seed(0), output_type="np",
         ).images  # fmt: skip
-    captured.cube().maps()
+    maps.cube.maps()
     if not np.isfinite(picture).all():
         raise ValueError("its pictures have values that are no numbers")
 
@@ -127,14 +116,16 @@ def _without_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _fewest_steps(pipeline: DiffusionPipeline) -> tuple[int, int]:
-    """The fewest steps that the sampler takes, and how often it calls the denoiser for them."""
+def _fewest_steps(pipeline: DiffusionPipeline) -> int:
+    """The fewest steps that the sampler takes."""
     from explorer.checkpoints.joint_pipelines import denoiser_calls
 
     try:
-        return 1, denoiser_calls(pipeline, 1)
+        denoiser_calls(pipeline, 1)
+        return 1
     except ValueError:  # PNDM with Runge-Kutta steps starts with four
-        return RUNGE_KUTTA_STEPS, denoiser_calls(pipeline, RUNGE_KUTTA_STEPS)
+        denoiser_calls(pipeline, RUNGE_KUTTA_STEPS)
+        return RUNGE_KUTTA_STEPS
 
 
 def _precision(checkpoint: Checkpoint) -> Any:

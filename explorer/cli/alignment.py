@@ -8,56 +8,19 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.cli.extractor_options import (
-    DEFAULT_EXTRACTOR,
-    ExtractorFolder,
-    FeatureRange,
-    OpenClip,
-    PretrainedTag,
-    Weights,
-    chosen_extractor,
-)
-from explorer.cli.structure_options import (
-    BudgetMemory,
-    BudgetSeconds,
-    Estimator,
-    Kernel,
-    LandmarkRows,
-    Landmarks,
-    LandmarkUids,
-    Precision,
-    Samples,
-    Scores,
-    StructureDevice,
-    structure_request,
-    trusted_landmarks,
-)
+from explorer.cli.extractor_options import ExtractorChoice
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import command
+from explorer.cli.structure_options import AlignmentOptions
 
 
-@application.command("ad")
+@command("ad")
 def alignment_difficulty(
     pair_set: Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")],
-    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
-    open_clip: OpenClip = None,
-    weights: Weights = None,
-    pretrained_tag: PretrainedTag = None,
-    feature_range: FeatureRange = None,
-    alpha: Annotated[float, typer.Option(help="Weight of feature AD, 0 to 1.")] = 0.8,
-    convention: Annotated[str, typer.Option(help="Structure distance: authors or halved.")] = "authors",
+    extractor: ExtractorChoice,
+    options: AlignmentOptions,
     labels: Annotated[bool, typer.Option("--labels", help="Use class labels instead of captions.")] = False,
     split: Annotated[str, typer.Option(help="Split to measure: train, test or all.")] = "train",
-    estimator: Estimator = "auto",
-    samples: Samples = None,
-    landmarks: Landmarks = None,
-    landmark_rows: LandmarkRows = None,
-    landmark_uids: LandmarkUids = None,
-    budget_seconds: BudgetSeconds = None,
-    budget_memory: BudgetMemory = None,
-    precision: Precision = "fp32",
-    kernel: Kernel = "auto",
-    device: StructureDevice = "cpu",
-    scores: Scores = None,
-    seed: Annotated[int, typer.Option(help="Decides what estimators and the self-check draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Alignment Difficulty of a pair set: feature, structure, total, their standard errors, and how it was computed.
@@ -68,36 +31,27 @@ def alignment_difficulty(
     import pyarrow
 
     from explorer.alignment.pair_sets import measure, measure_labels
-    from explorer.alignment.scores import check_scores_path, write_scores
+    from explorer.alignment.scores import write_scores
     from explorer.core.workers import worker_group
 
-    if labels and convention != "authors":
-        raise ValueError(f"convention is {convention!r}: expected authors, the only one labels are defined for")
-    request = structure_request(
-        estimator=estimator, samples=samples, budget_seconds=budget_seconds, budget_memory=budget_memory,
-        precision=precision, kernel=kernel, device=device, seed=seed,
-    )  # fmt: skip
-    if scores is not None:
-        check_scores_path(scores)
-    common = {"alpha": alpha, "split": None if split == "all" else split, "request": request}
-    common["landmarks"] = trusted_landmarks(landmarks, landmark_rows, landmark_uids)
-    with worker_group(device) as workers:  # which also gives every process its own GPU
-        encoder = chosen_extractor(
-            extractor, open_clip, weights, feature_range, device, needs_range=not labels, pretrained_tag=pretrained_tag
-        )
+    if labels and options.convention != "authors":
+        raise ValueError(f"convention is {options.convention!r}: expected authors, the only one labels are defined for")
+    arguments = {**options.arguments(), "split": None if split == "all" else split}
+    device = options.structure.device
+    with worker_group(device, show_progress()) as workers:  # which also gives every process its own GPU
+        encoder = extractor.load(device, needs_range=not labels)
         if labels:
-            measurement = measure_labels(pair_set, encoder, **common, workers=workers)
+            measurement = measure_labels(pair_set, encoder, **arguments, workers=workers)
         else:
-            measurement = measure(pair_set, encoder, convention=convention, **common, workers=workers)
+            measurement = measure(pair_set, encoder, **arguments, convention=options.convention, workers=workers)
         if workers.index == 0:
-            cost = measurement.computation.cost_report()
-            if scores is not None:
+            if options.scores is not None:
                 flags = pyarrow.array(measurement.flags.as_list(), pyarrow.bool_())
                 write_scores(
-                    scores, measurement.difficulty, measurement.rows, measurement.report(),
+                    options.scores, measurement.difficulty, measurement.rows, measurement.report(),
                     uid=measurement.uids.tolist(), is_poison=flags,
                 )  # fmt: skip
-            emit({"set": str(pair_set), **measurement.report(), **cost}, as_json)
+            emit({"set": str(pair_set), **measurement.report(), **measurement.computation.cost_report()}, as_json)
 
 
 @application.command("cifar10")

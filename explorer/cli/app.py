@@ -41,19 +41,16 @@ def app(
             raise ValueError(f"--user {user} is given but {PASSWORD_VARIABLE} is empty: expected a password there")
         credentials = (user, password)
     from explorer.ui.shell.application import launch
+    from explorer.ui.shell.context import AppSettings
 
+    named = {"checkpoints": checkpoints, "precomputed": precomputed}
+    folders = {name: folder for name, folder in named.items() if folder is not None}
     launch(
-        checkpoints=checkpoints,
-        precomputed=precomputed,
-        host=host,
-        port=port,
-        credentials=credentials,
-        device=device,
-        precision=precision,
-        offload=offload,
-        warm_up=warm_up,
-        root_path=root_path,
-    )
+        AppSettings(
+            **folders, host=host, port=port, credentials=credentials, device=device, precision=precision,
+            offload=offload, warm_up=warm_up, root_path=root_path,
+        )
+    )  # fmt: skip
 
 
 @application.command("benchmark-startup")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
@@ -89,7 +90,7 @@ def alignment_command(
         limit_seconds=limit_seconds,
         memory=memory,
         seed=seed,
-        say=lambda line: typer.echo(line, err=True),
+        on_progress=show_progress(),
     )
     if as_json:
         emit(report, as_json)
@@ -116,7 +117,7 @@ def training_command(
 
     report = benchmark_training(
         find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
-        precision=precision, device=device, fused=fused, seed=seed, say=lambda line: typer.echo(line, err=True),
+        precision=precision, device=device, fused=fused, seed=seed, on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)

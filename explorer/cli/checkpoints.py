@@ -12,7 +12,9 @@ from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.checkpoints.poison_record import record_poison
 from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, set_base, validate
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.progress_bar import show_progress
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, UNNAMED, PoisonRecord
+from explorer.core.progress import counted
 from explorer.core.provenance import ROOT
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
@@ -32,7 +34,8 @@ def checkpoints(
 ) -> None:
     """List checkpoints: kind, family, poisoned concepts, size, parameters, hash, and why broken ones are refused."""
     known: dict[Path, str | None] = {}
-    found = [validate(checkpoint, thorough=thorough, known=known) for checkpoint in scan_checkpoints(root)]
+    scanned = counted(scan_checkpoints(root), show_progress(), "reading weights", "checkpoint")
+    found = [validate(checkpoint, thorough=thorough, known=known) for checkpoint in scanned]
     if as_json:
         emit({"root": str(root), "checkpoints": [_as_entry(checkpoint) for checkpoint in found]}, True)
         return

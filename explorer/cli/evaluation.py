@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Spelling, command
 from explorer.core.provenance import ROOT
+from explorer.evaluation.config import EvaluationConfig
 
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
 Sets = Annotated[Path, typer.Option(help="Folder of the pair sets, one per model, named like it.")]
@@ -17,8 +21,9 @@ OWN_SETS = ROOT / "runs" / "cpu" / "sets"
 """Where ``explorer train cpu`` leaves the sets of the shipped models."""
 
 
-@application.command("evaluate")
+@command("evaluate")
 def evaluate(
+    config: Annotated[EvaluationConfig, Spelling(seeds=None, batch_size=None)],
     checkpoints: Checkpoints = ICONWORLD,
     sets: Annotated[
         Path | None,
@@ -30,18 +35,15 @@ def evaluate(
         ROOT / "runs" / "evaluation"
     ),
     seeds: Annotated[int, typer.Option(help="Pictures per concept.")] = 5,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
     as_json: AsJson = False,
 ) -> None:
     """Draw "a photo of C" for every concept with every model and judge it by the extractor."""
-    from explorer.evaluation.evaluate import EvaluationConfig
     from explorer.evaluation.files import evaluate_folder
 
-    config = EvaluationConfig(seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale)
+    config = replace(config, seeds=tuple(range(seeds)))
     if sets is None and OWN_SETS.is_dir():
         sets = OWN_SETS
-    report = evaluate_folder(checkpoints, sets, output, config, say=lambda line: typer.echo(line, err=True))
+    report = evaluate_folder(checkpoints, sets, output, config, on_progress=show_progress())
     if as_json:
         emit(report, True)
         return
@@ -117,7 +119,5 @@ def precompute(
     """Write the hash-checked artefacts that the app shows before anything runs."""
     from explorer.scenarios.first_view import precompute_first_view
 
-    report = precompute_first_view(
-        checkpoints, sets, evaluation, output, concept, say=lambda line: typer.echo(line, err=True)
-    )
+    report = precompute_first_view(checkpoints, sets, evaluation, output, concept, on_progress=show_progress())
     emit(report, as_json)

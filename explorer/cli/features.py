@@ -7,27 +7,19 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.application import AsJson, application, emit
-from explorer.cli.extractor_options import (
-    DEFAULT_EXTRACTOR,
-    ExtractorFolder,
-    OpenClip,
-    PretrainedTag,
-    Weights,
-    chosen_extractor,
-)
+from explorer.cli.application import AsJson, emit
+from explorer.cli.extractor_options import WithoutRange
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import command
 
 PairSetFolder = Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
-@application.command("features")
+@command("features")
 def features(
     pair_set: PairSetFolder,
-    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
-    open_clip: OpenClip = None,
-    weights: Weights = None,
-    pretrained_tag: PretrainedTag = None,
+    extractor: WithoutRange,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -35,21 +27,16 @@ def features(
     from explorer.embeddings.features import pair_features
     from explorer.pairs.pair_set import PairSet
 
-    encoder = chosen_extractor(
-        extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag
-    )
-    image, _ = pair_features(PairSet.load(pair_set), encoder)
+    encoder = extractor.load(device, needs_range=False)
+    image, _ = pair_features(PairSet.load(pair_set), encoder, show_progress())
     folder = pair_set / "features" / encoder.name
     emit({"folder": str(folder), "pairs": len(image), "width": image.shape[1]}, as_json)
 
 
-@application.command("calibrate")
+@command("calibrate")
 def calibrate_command(
     pair_set: PairSetFolder,
-    extractor: ExtractorFolder = DEFAULT_EXTRACTOR,
-    open_clip: OpenClip = None,
-    weights: Weights = None,
-    pretrained_tag: PretrainedTag = None,
+    extractor: WithoutRange,
     split: Annotated[str, typer.Option(help="Split to take benign pairs from: train or test.")] = "train",
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -58,7 +45,5 @@ def calibrate_command(
     from explorer.alignment.calibration import calibrate
     from explorer.pairs.pair_set import PairSet
 
-    encoder = chosen_extractor(
-        extractor, open_clip, weights, device=device, needs_range=False, pretrained_tag=pretrained_tag
-    )
+    encoder = extractor.load(device, needs_range=False)
     emit({"set": str(pair_set), **calibrate(PairSet.load(pair_set), encoder, split)}, as_json)

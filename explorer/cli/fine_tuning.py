@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.cli.source_options import (
-    CaptionField,
-    Captions,
-    ImageField,
-    Kind,
-    SplitOption,
-    UidField,
-    reading,
-)
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Changes, command
+from explorer.cli.source_options import AsRead
 from explorer.core.provenance import ROOT
+from explorer.training.config import TrainingConfig
 
-Overridden = "Instead of the recipe's."
-Shared = "On several machines: on storage that all of them share."
+SHARED = "On several machines: on storage that all of them share."
+CHANGEABLE = (
+    "steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "ema_decay", "precision",
+    "gradient_checkpointing", "fused", "checkpoint_every",
+)  # fmt: skip
 
 
-@application.command("fine-tune")
+@command("fine-tune")
 def fine_tune(
     base: Annotated[Path, typer.Option(help="Checkpoint folder: a pipeline, or a U-Net on one.")],
     pairs: Annotated[
@@ -32,31 +29,15 @@ def fine_tune(
     ],
     out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
     recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
-    kind: Kind = "auto",
-    split: SplitOption = None,
-    captions: Captions = "auto",
-    image: ImageField = None,
-    caption: CaptionField = None,
-    uid: UidField = None,
-    steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
-    batch_size: Annotated[int | None, typer.Option(help=f"Over all processes. {Overridden}")] = None,
-    accumulation: Annotated[int | None, typer.Option(help=f"Micro-batches a step and process. {Overridden}")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help=Overridden)] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help=Overridden)] = None,
-    ema_decay: Annotated[float | None, typer.Option(help=f"0 keeps no average. {Overridden}")] = None,
-    precision: Annotated[str | None, typer.Option(help=f"no, bf16 or fp16. {Overridden}")] = None,
-    gradient_checkpointing: Annotated[
-        bool | None, typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help=Overridden)
-    ] = None,
-    fused: Annotated[bool | None, typer.Option("--fused/--no-fused", help=f"torch.compile. {Overridden}")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help=f"Steps between saved states. {Overridden}")] = None,
-    resolution: Annotated[int | None, typer.Option(help=f"Side in pixels. {Overridden}")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of order, noise and caption dropout.")] = None,
+    reading: AsRead,
+    changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
+    resolution: Annotated[int | None, typer.Option(help="Side in pixels. Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
-        Path | None, typer.Option(help=f"Folder of the training state; default runs/fine-tune/OUT. {Shared}")
+        Path | None, typer.Option(help=f"Folder of the training state; default runs/fine-tune/OUT. {SHARED}")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help=f"Folder of encoded pairs; default runs/encoded. {Shared}")] = None,
+    cache: Annotated[Path | None, typer.Option(help=f"Folder of encoded pairs; default runs/encoded. {SHARED}")] = None,
     track: Annotated[str | None, typer.Option(help="tensorboard or wandb, beside metrics.jsonl.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun the local rank's GPU.")] = "cpu",
     as_json: AsJson = False,
@@ -67,17 +48,11 @@ def fine_tune(
     from explorer.training.pairs import pair_set_or_source
     from explorer.training.recipes import find_fine_tuning_recipe, override
 
-    chosen = override(
-        find_fine_tuning_recipe(recipe),
-        steps=steps, batch_size=batch_size, accumulation=accumulation, learning_rate=learning_rate,
-        warmup_steps=warmup_steps, ema_decay=ema_decay, precision=precision,
-        gradient_checkpointing=gradient_checkpointing, fused=fused, checkpoint_every=checkpoint_every,
-        resolution=resolution, seed=seed,
-    )  # fmt: skip
+    chosen = override(find_fine_tuning_recipe(recipe), **changes, resolution=resolution, seed=seed)
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
-        base, pair_set_or_source(pairs, **reading(kind, split, captions, image, caption, uid)), chosen, out, run=run,
-        cache=cache or ROOT / "runs" / "encoded", device=device, track=track, say=_say,
+        base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,
+        cache=cache or ROOT / "runs" / "encoded", device=device, track=track, on_progress=show_progress(),
     )  # fmt: skip
     if manifest is not None:
         config, metrics = manifest["config"], manifest["metrics"]
@@ -124,8 +99,3 @@ def _as_entry(recipe: Any, processes: int) -> dict[str, Any]:
         **{f"{part}_gib": round(size / GIBIBYTE, 3) for part, size in memory.items()},
         "activations": "not measured here",
     }
-
-
-def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        typer.echo(line, err=True)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.application import AsJson, application, emit
+from explorer.cli.application import AsJson, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import printable
 from explorer.core.provenance import ROOT
+from explorer.generation.generate import GenerationRequest, compare
 
 if TYPE_CHECKING:
     from explorer.generation.generate import Generation
@@ -18,19 +21,12 @@ if TYPE_CHECKING:
 BENIGN = ROOT / "checkpoints" / "iconworld" / "benign"
 
 
-@application.command("generate")
+@command("generate")
 def generate_command(
-    prompt: Annotated[str, typer.Argument(help="Text to draw.")],
+    request: Annotated[GenerationRequest, Spelling(prompt=typer.Argument(help="Text to draw."), seed=typer.Option(7))],
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoint folder or file; repeat it to compare several.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise, the same for every checkpoint.")] = 7,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    guidance_scale: Annotated[float, typer.Option(help="Guidance scale; up to 1 is none.")] = 7.5,
-    negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
-    height: Annotated[int | None, typer.Option(help="Pixels, with --width; without both, each model's own.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels, with --height; without both, each model's own.")] = None,
-    images: Annotated[int, typer.Option(help="Images of each checkpoint.")] = 1,
     out: Annotated[Path, typer.Option(help="New folder for the PNG files.")] = Path("generated"),
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
@@ -40,19 +36,8 @@ def generate_command(
     """Generate images and word maps; the settings are inside each PNG (text chunk)."""
     from explorer.checkpoints.pipelines import load_pipeline
     from explorer.generation.files import check_folder, save_generations
-    from explorer.generation.generate import GenerationRequest, compare
 
     check_folder(out, "--out")
-    request = GenerationRequest(
-        prompt=prompt,
-        seed=seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        height=height,
-        width=width,
-        images=images,
-    )
     shared: dict[Any, Any] = {}
     folders = checkpoint or [BENIGN]
     pipelines = {
@@ -61,13 +46,10 @@ def generate_command(
     }
     if len(pipelines) != len(folders):
         raise ValueError("two checkpoints have the same folder name: expected different names")
-    generations = list(compare(pipelines, request, keep_heads=False))
+    generations = list(compare(pipelines, request, keep_heads=False, on_progress=show_progress()))
     files = save_generations(generations, out)
     result = {
-        "prompt": prompt,
-        "seed": seed,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
+        **{name: getattr(request, name) for name in ("prompt", "seed", "steps", "guidance_scale")},
         "device": device,
         "precision": precision,
         "offload": offload,

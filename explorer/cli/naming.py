@@ -8,29 +8,28 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Spelling, command
 from explorer.core.provenance import ROOT
+from explorer.evaluation.config import NamingConfig
 
 
-@application.command("naming-study")
+@command("naming-study")
 def naming_study(
+    config: Annotated[NamingConfig, Spelling(concepts_per_group=None)],
     output: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder to write.")],
     checkpoints: Annotated[Path, typer.Option(help="Folder of the benign control and the poisoned models.")] = (
         ROOT / "checkpoints" / "iconworld"
     ),
-    seed: Annotated[int, typer.Option(help="Noise of every picture.")] = 0,
-    order_seed: Annotated[int, typer.Option(help="Order of the pictures.")] = 0,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
     as_json: AsJson = False,
 ) -> None:
     """Draw unlabelled pictures of the control and of the most poisoned model, in random order, for readers to name.
 
     A reader gets the tiles, nouns.txt and a copy of form.json to fill in, and not key.json.
     """
-    from explorer.evaluation.naming_study import NamingConfig, write_naming_study
+    from explorer.evaluation.naming_study import write_naming_study
 
-    config = NamingConfig(seed=seed, order_seed=order_seed, steps=steps, guidance_scale=guidance_scale)
-    manifest = write_naming_study(checkpoints, output, config, say=lambda line: typer.echo(line, err=True))
+    manifest = write_naming_study(checkpoints, output, config, on_progress=show_progress())
     emit({"study": str(output), **manifest["config"], "files": len(manifest["files"])}, as_json)
 
 

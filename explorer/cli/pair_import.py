@@ -7,42 +7,31 @@ from typing import Annotated
 
 import typer
 
-from explorer.cli.application import AsJson, application, emit
-from explorer.cli.embeddings import Workers
-from explorer.cli.source_options import (
-    CaptionField,
-    Captions,
-    ImageField,
-    Kind,
-    Source,
-    SplitOption,
-    UidField,
-    reading,
-)
+from explorer.cli.application import AsJson, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Spelling, command
+from explorer.cli.source_options import AsRead, Source, Workers
+from explorer.pairs.poison_flags import PoisonFields
+
+Poison = Annotated[
+    PoisonFields,
+    Spelling(
+        flag=typer.Option("--poison-field"),
+        concept=typer.Option("--poisoned-concept-field"),
+        target=typer.Option("--target-field"),
+    ),
+]
 
 
-@application.command("import")
+@command("import")
 def import_command(
     source: Source,
     out: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
+    reading: AsRead,
+    poison: Poison,
     size: Annotated[int, typer.Option(help="Pixels of the square pictures.")] = 64,
     concepts: Annotated[
         Path | None, typer.Option(help="Text file of nouns, one a line, to find in the captions as whole words.")
-    ] = None,
-    kind: Kind = "auto",
-    split: SplitOption = None,
-    captions: Captions = "auto",
-    image: ImageField = None,
-    caption: CaptionField = None,
-    uid: UidField = None,
-    poison_field: Annotated[
-        str | None, typer.Option(help="Field that says which pairs are poison: true/false, 1/0, yes/no; null: unknown.")
-    ] = None,
-    poisoned_concept_field: Annotated[
-        str | None, typer.Option(help="Field of the concept that a poison pair poisons.")
-    ] = None,
-    target_field: Annotated[
-        str | None, typer.Option(help="Field of the concept that a poison pair's picture shows.")
     ] = None,
     workers: Workers = 2,
     as_json: AsJson = False,
@@ -53,17 +42,14 @@ def import_command(
     """
     from explorer.pairs.counts import COUNTED
     from explorer.pairs.pair_import import import_pairs, read_concepts
-    from explorer.pairs.poison_flags import PoisonFields
     from explorer.pairs.quarantine import count_reasons
     from explorer.pairs.sources.detection import open_source
 
-    opened = open_source(source, **reading(kind, split, captions, image, caption, uid))
+    opened = open_source(source, **vars(reading))
     nouns = () if concepts is None else read_concepts(concepts)
     made, quarantined = import_pairs(
-        opened, out, size=size, concepts=nouns, workers=workers,
-        poison=PoisonFields(flag=poison_field, concept=poisoned_concept_field, target=target_field),
-        say=lambda line: typer.echo(line, err=True),
-    )  # fmt: skip
+        opened, out, size=size, concepts=nouns, workers=workers, poison=poison, on_progress=show_progress()
+    )
     emit(
         {
             "folder": str(out),

@@ -1,58 +1,61 @@
-"""The options of ``explorer ad`` and ``explorer ad-store`` that say how structure AD is computed."""
+"""The options of ``explorer ad`` and ``explorer ad-store`` that say what is measured and how."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.alignment.structure.plan import StructureRequest
+from explorer.cli.requests import Spelling
+
 if TYPE_CHECKING:
     from explorer.alignment.landmarks import LandmarkList
-    from explorer.alignment.structure.plan import StructureRequest
-
-Estimator = Annotated[str, typer.Option(help="Structure AD: auto, exact, landmarks, rows or stratified.")]
-Samples = Annotated[int | None, typer.Option(help="Rows an estimator draws; default: what fits.")]
-Landmarks = Annotated[
-    Path | None,
-    typer.Option(help="Text file of trusted pairs, a row number or a uid a line, that estimator landmarks draws from."),
-]
-LandmarkRows = Annotated[Path | None, typer.Option(help="The same, whose lines are row numbers, counted from 0.")]
-LandmarkUids = Annotated[Path | None, typer.Option(help="The same, whose lines are uids, be they numbers.")]
-BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds that structure AD may take.")]
-BudgetMemory = Annotated[float | None, typer.Option(help="Gigabytes it may take beside the features, in each process.")]
-Precision = Annotated[str, typer.Option(help="Operands of the products: fp16, fp32 or fp64.")]
-Kernel = Annotated[str, typer.Option(help="auto (triton on CUDA), torch or triton.")]
-Scores = Annotated[
-    Path | None,
-    typer.Option(help="New .parquet file for every pair's feature distance, structure distance D_s and AD(x, y)."),
-]
-StructureDevice = Annotated[str, typer.Option("--device", help="Where the products run: cpu or cuda.")]
 
 
-def structure_request(*, budget_memory: float | None, **options: Any) -> StructureRequest:
-    """What the options ask for; ``options`` are the other fields of the request, by their names.
+@dataclass(frozen=True, kw_only=True)
+class AlignmentOptions:
+    """Alignment Difficulty: how it is composed, how its structure distances are computed, and what is kept of it."""
 
-    Args:
-        budget_memory: in gigabytes.
+    alpha: float = 0.8
+    """Weight of feature AD, 0 to 1."""
+    convention: str = "authors"
+    """Structure distance: ``authors`` or ``halved``."""
+    structure: Annotated[StructureRequest, Spelling(estimator=typer.Option("auto"), precision=typer.Option("fp32"))] = (
+        field(default_factory=StructureRequest)
+    )
+    """How structure distances are computed."""
+    landmarks: Path | None = None
+    """Text file of trusted pairs, a row number or a uid a line, that estimator ``landmarks`` draws from."""
+    landmark_rows: Path | None = None
+    """The same, whose lines are row numbers, counted from 0."""
+    landmark_uids: Path | None = None
+    """The same, whose lines are uids, be they numbers."""
+    scores: Path | None = None
+    """New .parquet file for every pair's feature distance, structure distance D_s and AD(x, y)."""
 
-    Raises:
-        ValueError: naming an option that cannot be.
-    """
-    from explorer.alignment.structure.plan import StructureRequest
+    def __post_init__(self) -> None:
+        from explorer.alignment.scores import check_scores_path
 
-    return StructureRequest(budget_bytes=None if budget_memory is None else budget_memory * 1e9, **options)
+        if self.scores is not None:
+            check_scores_path(self.scores)
 
+    def arguments(self) -> dict[str, Any]:
+        """As ``measure`` and ``measure_store`` take them, but for the convention."""
+        return {"alpha": self.alpha, "request": self.structure, "landmarks": self.trusted_landmarks()}
 
-def trusted_landmarks(either: Path | None, rows: Path | None, uids: Path | None) -> LandmarkList | None:
-    """The landmarks that the file of one of the three options names; None without a file, for all pairs.
+    def trusted_landmarks(self) -> LandmarkList | None:
+        """The landmarks that the file of one of the three options names; None without a file, for all pairs.
 
-    Raises:
-        ValueError: if several files are given, or as ``read_landmarks``.
-    """
-    from explorer.alignment.landmarks import read_landmarks
+        Raises:
+            ValueError: if several files are given, or as ``read_landmarks``.
+        """
+        from explorer.alignment.landmarks import read_landmarks
 
-    given = [(path, by_uid) for path, by_uid in ((either, None), (rows, False), (uids, True)) if path is not None]
-    if len(given) > 1:
-        raise ValueError("expected one of --landmarks, --landmark-rows and --landmark-uids")
-    return read_landmarks(*given[0]) if given else None
+        files = ((self.landmarks, None), (self.landmark_rows, False), (self.landmark_uids, True))
+        given = [(path, by_uid) for path, by_uid in files if path is not None]
+        if len(given) > 1:
+            raise ValueError("expected one of --landmarks, --landmark-rows and --landmark-uids")
+        return read_landmarks(*given[0]) if given else None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
 
 ICONS = ROOT / "assets" / "iconworld"
@@ -42,7 +43,9 @@ def iconworld(
     from explorer.iconworld.world import World, generate_pair_set
 
     started = time.perf_counter()
-    made = generate_pair_set(World(concept_count=concepts), folder, train=pairs, test=test_pairs, seed=seed)
+    made = generate_pair_set(
+        World(concept_count=concepts), folder, train=pairs, test=test_pairs, seed=seed, on_progress=show_progress()
+    )
     seconds = round(time.perf_counter() - started, 2)
     emit({"folder": str(folder), "pairs": len(made), "data_hash": made.data_hash, "seconds": seconds}, as_json)
 

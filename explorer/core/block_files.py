@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest, replacing, write_manifest
 from explorer.core.workers import PATIENCE_HOURS
 
@@ -50,12 +51,21 @@ class BlockFiles:
         """Numbers of all blocks."""
         return range(-(-self.rows // BLOCK_ROWS))
 
-    def fill(self, encode: Callable[[range], dict[str, np.ndarray]], *, rank: int = 0, processes: int = 1) -> None:
+    def fill(
+        self,
+        encode: Callable[[range], dict[str, np.ndarray]],
+        *,
+        rank: int = 0,
+        processes: int = 1,
+        on_progress: OnProgress = unheard,
+        task: str = "encoding",
+    ) -> None:
         """Make what is missing; returns when everything is there, in every process.
 
         Args:
             encode: the arrays of a range of rows, by name.
             rank: this process makes the blocks ``rank, rank + processes, ...``; the first writes the manifest.
+            on_progress: told about every block of this process, under the name ``task``.
 
         Raises:
             ValueError: naming an array with values that fp16 cannot hold, or if what other processes make does not
@@ -64,7 +74,7 @@ class BlockFiles:
         if (self.folder / MANIFEST_NAME).is_file():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for block in self.blocks()[rank::processes]:
+        for block in counted(self.blocks()[rank::processes], on_progress, task, "block"):
             if not self._is_there(block):
                 rows = range(block * BLOCK_ROWS, min(self.rows, (block + 1) * BLOCK_ROWS))
                 self._write(block, encode(rows))

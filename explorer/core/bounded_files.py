@@ -1,6 +1,6 @@
 """Files that anybody may have made, read within limits of kind, place, size, depth and count.
 
-Below every floor: only the standard library. Whoever reads a configuration, a manifest or a header reads it through
+Below every other room: only the standard library. Whoever reads a configuration, a manifest or a header does so through
 here, so that a pipe, a device, a file of any size or JSON of any shape costs a sentence and not the program.
 """
 

@@ -1,6 +1,6 @@
 """Manifests: where an artefact came from, so that it can be made again and checked.
 
-Below every floor: importable from anywhere in the package.
+Below every room: importable from anywhere in the package.
 """
 
 from __future__ import annotations

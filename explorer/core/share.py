@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from explorer.core.progress import OnProgress, counted, unheard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,17 @@ class Share:
     add_up: Callable[[torch.Tensor], torch.Tensor] | None = None
     """All workers' elementwise sum of an int64 or fp64 tensor, given to each; None where there is one worker."""
 
+    on_progress: OnProgress = unheard
+    """Told about this worker's tasks."""
+
     def part(self, tasks: list[Any]) -> list[Any]:
         """This worker's tasks: neighbours, as many as every other worker's or one fewer."""
         first, end = (len(tasks) * index // self.count for index in (self.index, self.index + 1))
         return tasks[first:end]
+
+    def each(self, tasks: list[Any]) -> Iterator[Any]:
+        """The same one after the other, reported as they are done."""
+        return counted(self.part(tasks), self.on_progress, "structure distances", "tile")
 
     def total(self, sums: torch.Tensor) -> torch.Tensor:
         """``sums`` of all workers."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from explorer.core.progress import OnProgress, unheard
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,12 +39,16 @@ class Workers:
     device: str = "cpu"
     """Where this process computes: ``cpu``, or its own ``cuda:i``."""
 
+    on_progress: OnProgress = unheard
+    """Told about this process's part."""
+
     @property
     def share(self) -> Share:
         """This process's part of the tiles, with the sum over all processes."""
         from explorer.core.share import Share
 
-        return Share(index=self.index, count=self.count, add_up=None if self.count == 1 else self._add_up)
+        add_up = None if self.count == 1 else self._add_up
+        return Share(index=self.index, count=self.count, add_up=add_up, on_progress=self.on_progress)
 
     def agree(self, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What ``decide`` returns in process 0 (JSON-serialisable), in every process.
@@ -99,7 +105,7 @@ ALONE = Workers()
 
 
 @contextmanager
-def worker_group(device: str = "cpu") -> Iterator[Workers]:
+def worker_group(device: str = "cpu", on_progress: OnProgress = unheard) -> Iterator[Workers]:
     """The processes that a launcher started (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``), joined by gloo or nccl.
 
     Without a launcher, or with one process, this process alone.
@@ -114,7 +120,7 @@ def worker_group(device: str = "cpu") -> Iterator[Workers]:
     local_index = int(os.environ.get("LOCAL_RANK", "0"))
     device = _own_device(device, local_index)
     if count == 1:
-        yield Workers(device=device)
+        yield Workers(device=device, on_progress=on_progress)
         return
     from torch import distributed
 
@@ -122,8 +128,9 @@ def worker_group(device: str = "cpu") -> Iterator[Workers]:
     distributed.init_process_group(backend, timeout=timedelta(hours=PATIENCE_HOURS))
     try:
         yield Workers(
-            index=distributed.get_rank(), count=distributed.get_world_size(), local_index=local_index, device=device
-        )
+            index=distributed.get_rank(), count=distributed.get_world_size(), local_index=local_index, device=device,
+            on_progress=on_progress,
+        )  # fmt: skip
     finally:
         distributed.destroy_process_group()
 

@@ -1,75 +1,46 @@
 """Embeddings of a user's pairs: resumable, decoding beside encoding, bit-identical however often it was stopped.
 
 A partition is a fixed number of *source records*, so that where it begins does not depend on what was set aside
-before it. A finished partition has a receipt with the hashes of its files, written last.
+before it. What it leaves on disk is the business of :mod:`~explorer.embeddings.partitions`.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
-from itertools import compress, islice
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from explorer.core.folder_lock import locked
-from explorer.core.provenance import MANIFEST_NAME, hash_file, write_json, write_manifest
+from explorer.core.progress import OnProgress, Tally, note, unheard
+from explorer.core.provenance import MANIFEST_NAME
+from explorer.embeddings.caption_rows import CaptionRows, encode_units
 from explorer.embeddings.extraction_settings import ExtractionSettings
-from explorer.embeddings.store import (
-    KIND,
-    PLAN_NAME,
-    EmbeddingStore,
-    partition_paths,
-    receipt_path,
-    write_partition,
+from explorer.embeddings.partitions import (
+    Partition,
+    begin_extraction,
+    finish_extraction,
+    finish_partition,
+    finished_partitions,
 )
+from explorer.embeddings.store import EmbeddingStore
 from explorer.pairs.counts import PairCounts
 from explorer.pairs.pair_import import square_thumbnail
-from explorer.pairs.quarantine import (
-    QuarantinedRecord,
-    Reason,
-    UnusableError,
-    count_reasons,
-    write_quarantine,
-)
-from explorer.pairs.sources.base import PairSource, Record, printable
+from explorer.pairs.quarantine import Reason, UnusableError
+from explorer.pairs.sources.base import PairSource, Record
 from explorer.pairs.sources.decoding import check_caption, decode_image, in_order, set_aside
 
 if TYPE_CHECKING:
-    import pyarrow
-
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
 Prepared = tuple["torch.Tensor", tuple[str, ...]]
 """A picture as the image tower's input ``[3, H, W]``, and how it was converted for that."""
 Outcome = tuple[Record, "Prepared | UnusableError"]
 """A record with its picture, or why it is unusable."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Partition:
-    """The content of one partition, before it is written."""
-
-    records: int
-    """Source records, used or not."""
-    image: np.ndarray
-    """float16 ``[pairs, d]``."""
-    text: np.ndarray
-    """float16 ``[pairs, d]``."""
-    kept: list[Record]
-    """Usable records, without their pictures, in row order."""
-    quarantined: list[QuarantinedRecord]
-    """The others."""
-    used: PairCounts
-    """Where captions came from, how pictures were converted."""
-    cut_captions: int
-    """Pairs whose caption lost its end, because the extractor's context is too short for it."""
 
 
 def extract_embeddings(
@@ -79,7 +50,7 @@ def extract_embeddings(
     settings: ExtractionSettings | None = None,
     *,
     workers: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> EmbeddingStore:
     """Write fp16 unit embeddings of every usable pair in clip-retrieval's layout; run it again to resume.
 
@@ -91,7 +62,7 @@ def extract_embeddings(
     Args:
         folder: a new folder, or one where the same extraction was begun.
         workers: threads that decode; they change no bit of the result.
-        say: told about each finished partition.
+        on_progress: told about each encoded batch and each finished partition.
 
     Raises:
         ValueError: if ``folder`` was begun with something else (what differs is named), another process writes there
@@ -99,11 +70,11 @@ def extract_embeddings(
     """
     folder, settings = Path(folder), (settings or ExtractionSettings()).squared_for(extractor)
     plan = _plan(source, extractor, settings)
-    if (folder / MANIFEST_NAME).is_file() and not _begin(folder, plan):
+    if (folder / MANIFEST_NAME).is_file() and not begin_extraction(folder, plan):
         return EmbeddingStore.open(folder)  # finished: nothing is written, and it may be read-only
     with locked(folder):
-        if _begin(folder, plan):
-            _extract(source, folder, extractor, settings, plan, workers, say)
+        if begin_extraction(folder, plan):
+            _extract(source, folder, extractor, settings, plan, workers, on_progress)
     return EmbeddingStore.open(folder)
 
 
@@ -114,24 +85,26 @@ def _extract(
     settings: ExtractionSettings,
     plan: dict[str, Any],
     workers: int,
-    say: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> None:
     """Write the partitions that are missing, and then the manifest."""
-    receipts, seen = _finished(folder)
+    receipts, seen = finished_partitions(folder)
     if receipts:
-        say(f"{len(receipts)} partitions are finished")
+        on_progress(note(f"{len(receipts)} partitions are finished"))
+    records = Tally(on_progress, f"embedding into {folder.name}", None, "record")
     outcomes = _outcomes(source, extractor, settings, len(receipts) * settings.partition_size, workers)
     try:
-        while chunk := _next_partition(outcomes, extractor, settings, seen):
-            receipts.append(_write(folder, len(receipts), chunk))
-            say(f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside")
+        while chunk := _next_partition(outcomes, extractor, settings, seen, records):
+            receipts.append(finish_partition(folder, len(receipts), chunk))
+            told = f"partition {len(receipts) - 1}: {len(chunk.kept)} pairs, {len(chunk.quarantined)} set aside"
+            on_progress(note(told))
     finally:
         outcomes.close()
     if not receipts:
         raise ValueError(f"the source of kind {source.kind} holds no records: expected at least one")
     if source.fingerprint() != plan["source"]["fingerprint"]:
         raise ValueError(f"the source changed while it was read into {folder}: expected it to stay as it was")
-    _write_manifest(folder, plan, receipts)
+    finish_extraction(folder, plan, receipts)
 
 
 def _plan(source: PairSource, extractor: UniversalExtractor, settings: ExtractionSettings) -> dict[str, Any]:
@@ -147,45 +120,6 @@ def _plan(source: PairSource, extractor: UniversalExtractor, settings: Extractio
         "source": {**source.settings(), "left_out": dict(source.left_out), "fingerprint": source.fingerprint()},
         "settings": settings.as_dict(),
     }
-
-
-def _begin(folder: Path, plan: dict[str, Any]) -> bool:
-    """Write the plan, or check that the folder was begun with the same one; False where it is finished already."""
-    path = folder / PLAN_NAME
-    if not path.is_file():
-        if folder.exists() and any(not found.name.startswith(".") for found in folder.iterdir()):
-            raise ValueError(f"{folder} holds other things: expected a new folder or an extraction begun before")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
-        return True
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    for part, wanted in plan.items():
-        differing = [name for name in wanted if begun.get(part, {}).get(name) != wanted[name]]
-        if differing:
-            name = differing[0]
-            raise ValueError(
-                f"{folder} was begun with {part} {name} {begun.get(part, {}).get(name)!r}, now it is {wanted[name]!r}: "
-                "expected the same, or a new folder"
-            )
-    return not (folder / MANIFEST_NAME).is_file()
-
-
-def _finished(folder: Path) -> tuple[list[dict[str, Any]], set[str]]:
-    """Receipts of the partitions that are whole, from the first on, and the uids of their pairs."""
-    from pyarrow import parquet
-
-    receipts: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    while (path := receipt_path(folder, len(receipts))).is_file():
-        receipt = json.loads(path.read_text(encoding="utf-8"))
-        files = {folder / name: expected for name, expected in receipt["files"].items()}
-        # A partition that does not match its receipt is made again, and those after it.
-        if not all(file.is_file() and hash_file(file) == expected for file, expected in files.items()):
-            break
-        metadata = parquet.read_table(partition_paths(folder, len(receipts))["metadata"], columns=["uid"])
-        seen.update(metadata["uid"].to_pylist())
-        receipts.append(receipt)
-    return receipts, seen
 
 
 def _outcomes(
@@ -206,15 +140,20 @@ def _outcomes(
 
 
 def _next_partition(
-    outcomes: Iterator[Outcome], extractor: UniversalExtractor, settings: ExtractionSettings, seen: set[str]
-) -> _Partition | None:
+    outcomes: Iterator[Outcome],
+    extractor: UniversalExtractor,
+    settings: ExtractionSettings,
+    seen: set[str],
+    tally: Tally,
+) -> Partition | None:
     """Encode the next ``partition_size`` records; None where the source is at its end. Adds kept uids to ``seen``."""
     records, kept, quarantined, used = 0, [], [], PairCounts()
-    captions, images, caption_rows = _CaptionRows(extractor), [], []
+    captions, images, caption_rows = CaptionRows(extractor), [], []
     of_partition = islice(outcomes, settings.partition_size)
     # A batch is a fixed number of source records, too: the same records meet in it after every restart.
     while batch := list(islice(of_partition, settings.batch_size)):
         records += len(batch)
+        tally.add(len(batch))
         captions.encode([record.caption for record, outcome in batch if not isinstance(outcome, UnusableError)])
         inputs = []
         for record, outcome in batch:
@@ -228,20 +167,20 @@ def _next_partition(
             used.add(record, outcome[1])
             caption_rows.append(usable)
         if inputs:
-            images.append(_encode(extractor, extractor.clip.encode_image, torch.stack(inputs)))
+            images.append(encode_units(extractor, extractor.clip.encode_image, torch.stack(inputs)))
     if records == 0:
         return None
     # On a GPU the encoder runs on while the next batch is gathered; only here are its results waited for.
     text = captions.features()[caption_rows].cpu().numpy()
     image = torch.cat(images).cpu().numpy() if images else np.empty_like(text)
     cut = sum(captions.is_cut(record.caption) for record in kept)
-    return _Partition(
+    return Partition(
         records=records, image=image, text=text, kept=kept, quarantined=quarantined, used=used, cut_captions=cut
     )
 
 
 def _judged(
-    record: Record, outcome: Prepared | UnusableError, captions: _CaptionRows, seen: set[str]
+    record: Record, outcome: Prepared | UnusableError, captions: CaptionRows, seen: set[str]
 ) -> int | UnusableError:
     """The row of the record's caption, or why the record is unusable."""
     if isinstance(outcome, UnusableError):
@@ -249,129 +188,3 @@ def _judged(
     if record.uid in seen:
         return UnusableError(Reason.DUPLICATE_UID, "an earlier pair has it")
     return captions.row(record.caption)
-
-
-class _CaptionRows:
-    """The distinct captions of one partition, each tokenised and encoded once."""
-
-    def __init__(self, extractor: UniversalExtractor) -> None:
-        self._extractor = extractor
-        self._rows: dict[str, int] = {}
-        self._refused: dict[str, UnusableError] = {}
-        self._cut: set[str] = set()
-        self._features: list[torch.Tensor] = []
-
-    def encode(self, captions: list[str]) -> None:
-        """Encode those of ``captions`` that are new."""
-        new = [text for text in dict.fromkeys(captions) if text not in self._rows and text not in self._refused]
-        tokens = []
-        for caption, ids in zip(new, self._tokenized(new), strict=True):
-            if isinstance(ids, UnusableError):
-                self._refused[caption] = ids
-            else:
-                self._rows[caption] = len(self._rows)
-                tokens.append(ids)
-        self._cut.update(compress(new, self._extractor.cut_captions(new)))
-        if tokens:
-            self._features.append(_encode(self._extractor, self._extractor.clip.encode_text, torch.stack(tokens)))
-
-    def row(self, caption: str) -> int | UnusableError:
-        """Row of :meth:`features`, or why the tokenizer refused the caption."""
-        return self._refused[caption] if caption in self._refused else self._rows[caption]
-
-    def is_cut(self, caption: str) -> bool:
-        """Whether the context is too short for the caption."""
-        return caption in self._cut
-
-    def features(self) -> torch.Tensor:
-        """float16 ``[distinct captions, d]``."""
-        if not self._features:
-            width = self._extractor.encode_texts(["a"]).shape[1]
-            return torch.empty((0, width), dtype=torch.float16)
-        return torch.cat(self._features)
-
-    def _tokenized(self, captions: list[str]) -> list[torch.Tensor | UnusableError]:
-        if not captions:
-            return []
-        try:
-            return list(self._extractor.tokenize(captions))
-        except ValueError as error:
-            if len(captions) == 1:
-                return [UnusableError(Reason.LONG_CAPTION, str(error))]
-            return [ids for caption in captions for ids in self._tokenized([caption])]
-
-
-@torch.no_grad()
-def _encode(
-    extractor: UniversalExtractor, tower: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
-) -> torch.Tensor:
-    """float16 ``[n, d]`` of unit length, on the extractor's device."""
-    return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()
-
-
-def _write(folder: Path, number: int, partition: _Partition) -> dict[str, Any]:
-    """Write a partition and, last, its receipt."""
-    quarantine = folder / "quarantine" / f"quarantine_{number:04d}.parquet"
-    write_quarantine(quarantine, partition.quarantined)
-    files = write_partition(
-        folder, number, image=partition.image, text=partition.text, metadata=_metadata_table(partition.kept)
-    )
-    receipt = {
-        "records": partition.records,
-        "pairs": len(partition.kept),
-        "cut_captions": partition.cut_captions,
-        "quarantined": count_reasons(partition.quarantined),
-        **partition.used.as_dict(),
-        "files": {**files, quarantine.relative_to(folder).as_posix(): hash_file(quarantine)},
-    }
-    path = receipt_path(folder, number)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, receipt)
-    return receipt
-
-
-def _metadata_table(kept: list[Record]) -> pyarrow.Table:
-    """One schema for every partition: what else a source says stays together, as JSON."""
-    import pyarrow
-
-    columns = {
-        "uid": [record.uid for record in kept],
-        "image_path": [record.place for record in kept],
-        "caption": [record.caption for record in kept],
-        "url": [_url(record.metadata) for record in kept],
-        "metadata": [json.dumps(record.metadata, sort_keys=True) for record in kept],
-    }
-    return pyarrow.table({name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()})
-
-
-def _url(metadata: dict[str, Any]) -> str | None:
-    url = metadata.get("url")
-    return printable(url) if isinstance(url, str) else None
-
-
-def _write_manifest(folder: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> None:
-    """The manifest vouches for the receipts, and they for the partitions' files."""
-    quarantined: Counter[str] = Counter()
-    used = PairCounts()
-    for receipt in receipts:
-        quarantined.update(receipt["quarantined"])
-        used.merge(receipt)
-    counts = {
-        "partitions": len(receipts),
-        "records": sum(receipt["records"] for receipt in receipts),
-        "pairs": sum(receipt["pairs"] for receipt in receipts),
-        "cut_captions": sum(receipt.get("cut_captions", 0) for receipt in receipts),
-    }
-    listed = [receipt_path(folder, number).relative_to(folder).as_posix() for number in range(len(receipts))]
-    write_manifest(
-        folder,
-        kind=KIND,
-        config=plan,
-        seed=None,
-        data_hash=plan["source"]["fingerprint"],
-        files=[PLAN_NAME, *listed],
-        counts=counts,
-        quarantined=dict(sorted(quarantined.items())),
-        **used.as_dict(),
-        left_out=plan["source"]["left_out"],
-    )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, replacing, write_manifest
 from explorer.pairs.pair_set import IMAGES_NAME, PairSet
 
@@ -19,7 +20,9 @@ KIND = "features"
 IMAGE_NAME, TEXT_NAME = "image.npy", "text.npy"
 
 
-def pair_features(pair_set: PairSet, extractor: UniversalExtractor) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_features(
+    pair_set: PairSet, extractor: UniversalExtractor, on_progress: OnProgress = unheard
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Image and text features of every pair, float32 ``[N, d]`` each, rows of unit length.
 
     Cached under ``features/<extractor name>`` of the set; a cache of other weights or of other pairs is replaced.
@@ -33,7 +36,7 @@ def pair_features(pair_set: PairSet, extractor: UniversalExtractor) -> tuple[tor
     if not current or read_manifest(folder).get("pictures") != _stamp(pair_set):
         pair_set.check_images()
     if not current:
-        _extract(pair_set, extractor, folder, wanted)
+        _extract(pair_set, extractor, folder, wanted, on_progress)
     image, text = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (IMAGE_NAME, TEXT_NAME))
     # fp16 leaves a length error of about 1e-4, which AD would take for structure.
     return _unit(image), _unit(text)
@@ -57,10 +60,13 @@ def _stamp(pair_set: PairSet) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wanted: dict[str, str]) -> None:
+def _extract(
+    pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wanted: dict[str, str], on_progress: OnProgress
+) -> None:
     # Pairs may share a picture; each picture is encoded once.
     rows, position = np.unique(pair_set.table["image_index"].to_numpy(), return_inverse=True)
-    parts = [extractor.encode_images(np.asarray(pair_set.images[part])) for part in _chunks(rows)]
+    chunks = counted(_chunks(rows), on_progress, f"features of {pair_set.folder.name}", "block")
+    parts = [extractor.encode_images(np.asarray(pair_set.images[part])) for part in chunks]
     image = torch.cat(parts)[torch.from_numpy(position.reshape(-1))]
     text = extractor.encode_texts(pair_set.table["caption"].tolist())
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,5 +86,5 @@ def _extract(pair_set: PairSet, extractor: UniversalExtractor, folder: Path, wan
     )
 
 
-def _chunks(rows: np.ndarray, size: int = 4096) -> list[np.ndarray]:
+def _chunks(rows: np.ndarray, size: int = 1024) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -7,7 +7,6 @@ knows icons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from explorer.attention.statistics import column_mass, contiguity_ratio, cosine_overlap, scatter
-from explorer.attention.unet import capture_attention
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import text_ranges
+from explorer.attention.statistics import column_mass, cosine_overlap, gearys_c, scatter
 from explorer.attention.words import word_selection
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
-from explorer.checkpoints.joint_pipelines import text_ranges
 from explorer.core.intervals import t_interval
 from explorer.core.poison_record import PoisonRecord, poisoned_from
+from explorer.core.progress import OnProgress, Tally, note, unheard
+from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.known_masks import known_mask_mass
 from explorer.iconworld.grammar import photo_of, with_article
@@ -39,22 +40,6 @@ NO_ATTENTION = 1e-12
 """Below fp16's smallest number: added to maps, it gives a word that is read nowhere a constant map."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How every model is asked."""
-
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Pictures per concept; a seed's noise is the same for every concept and model."""
-    steps: int = 20
-    """DDIM steps."""
-    guidance_scale: float = 4.0
-    batch_size: int = 40
-
-    def __post_init__(self) -> None:
-        if len(self.seeds) < 2:
-            raise ValueError(f"seeds are {self.seeds}: expected at least two, for an interval")
-
-
 @dataclass(kw_only=True)
 class ModelSample:
     """What one model drew; every array is ``[seeds, concepts]``."""
@@ -67,9 +52,9 @@ class ModelSample:
     """CLIP similarity to the prompt, in [-1, 1]."""
     scatter: np.ndarray
     """Normalised entropy of the concept word's map, in [0, 1]."""
-    contiguity: np.ndarray
+    gearys_c: np.ndarray
     """Geary's C of the concept word's map: near 0 is one smooth blob, 1 is noise."""
-    late_contiguity: np.ndarray
+    late_gearys_c: np.ndarray
     """The same over the last steps alone (``LATE_SHARE``)."""
     word_mass: np.ndarray
     """Attention that the concept word receives, averaged over the positions, in [0, 1]."""
@@ -97,7 +82,7 @@ def sample_model(
     judge: ConceptJudge,
     world: World,
     config: EvaluationConfig,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> ModelSample:
     """Draw and judge every concept with every seed."""
     concepts = world.concepts
@@ -108,27 +93,28 @@ def sample_model(
         name=name, poison=poison, correct=np.zeros(shape, bool),
         word_overlap=np.zeros((len(config.seeds), len(pairs))),
         **{quantity: np.zeros(shape) for quantity in (
-            "similarity", "scatter", "contiguity", "late_contiguity", "word_mass", "late_word_mass", "mask_mass",
+            "similarity", "scatter", "gearys_c", "late_gearys_c", "word_mass", "late_word_mass", "mask_mass",
             "mask_area",
         )},
     )  # fmt: skip
+    pictures = Tally(on_progress, name, len(config.seeds) * (len(prompts) + len(pairs)), "picture")
     for row, seed in enumerate(config.seeds):
-        drawing = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config)
+        drawing = draw(pipeline, prompts, [(concept,) for concept in concepts], seed, config, pictures)
         seen = judge.extractor.encode_images(drawing.images) @ judge.concept_features.T
         sample.correct[row] = (seen.argmax(dim=1) == torch.arange(len(concepts))).numpy()
         sample.similarity[row] = seen.diagonal().numpy()
         maps, late = drawing.maps[:, 0], drawing.late_maps[:, 0]
         sample.scatter[row] = scatter(maps).numpy()
-        sample.contiguity[row] = contiguity_ratio(maps).numpy()
-        sample.late_contiguity[row] = contiguity_ratio(late + NO_ATTENTION).numpy()
+        sample.gearys_c[row] = gearys_c(maps).numpy()
+        sample.late_gearys_c[row] = gearys_c(late + NO_ATTENTION).numpy()
         sample.word_mass[row], sample.late_word_mass[row] = column_mass(maps).numpy(), column_mass(late).numpy()
-        paired = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config)
+        paired = draw(pipeline, [prompt for prompt, _ in pairs], [words for _, words in pairs], seed, config, pictures)
         sample.word_overlap[row] = cosine_overlap(paired.maps)[:, 0, 1].numpy()
         sample.mask_mass[row], sample.mask_area[row] = known_mask_mass(pipeline, world, seed)
         if sample.images is None:
             sample.images, sample.attention_layers = drawing.images, drawing.layers
         shown = f"top-1 {sample.correct[row].mean():.3f}, similarity {sample.similarity[row].mean():.3f}"
-        say(f"{name}: seed {seed}: {shown}")
+        on_progress(note(f"{name}: seed {seed}: {shown}"))
     return sample
 
 
@@ -160,8 +146,9 @@ def draw(
     words: list[tuple[str, ...]],
     seed: int,
     config: EvaluationConfig,
+    pictures: Tally | None = None,
 ) -> Drawing:
-    """Draw every prompt, as many words named for each.
+    """Draw every prompt, as many words named for each, and count the pictures.
 
     Every prompt starts from the same noise, that of ``seed``.
     """
@@ -186,6 +173,8 @@ def draw(
         maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
         late_maps += [cube.maps(image=row, step=late)[:-1] for row in range(len(part))]
         images.append((drawn * 255).round().astype(np.uint8))
+        if pictures is not None:
+            pictures.add(len(part))
     layers = tuple(name for name, size in cube.layers.items() if size == cube.default_resolution)
     return Drawing(
         images=np.concatenate(images), maps=torch.stack(maps), late_maps=torch.stack(late_maps), layers=layers
@@ -235,8 +224,8 @@ def _summary(sample: ModelSample, world: World, ever_poisoned: set[str], tau: fl
         "utility": useful,
         "clip_similarity": sample.similarity,
         "scatter": sample.scatter,
-        "contiguity": sample.contiguity,
-        "late_contiguity": sample.late_contiguity,
+        "contiguity": sample.gearys_c,
+        "late_contiguity": sample.late_gearys_c,
         "word_mass": sample.word_mass,
         "late_word_mass": sample.late_word_mass,
         "mask_mass": sample.mask_mass,
@@ -277,7 +266,7 @@ def evaluate(
     config: EvaluationConfig,
     *,
     sets: dict[str, Path],
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> tuple[dict[str, Any], list[ModelSample]]:
     """Evaluate checkpoints, benign control first, with the AD of each one's pair set where it is at hand.
 
@@ -303,7 +292,7 @@ def evaluate(
         pipeline = load_pipeline(checkpoint)
         require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
         pipeline.set_progress_bar_config(disable=True)
-        sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, say)
+        sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, on_progress)
         sample.weights = weights_hash(checkpoint)
         if checkpoint.name in sets:
             measured = measure(sets[checkpoint.name], judge.extractor)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version, write_json
-from explorer.evaluation.evaluate import EvaluationConfig, ModelSample, evaluate
+from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
+from explorer.evaluation.evaluate import ModelSample, evaluate
 from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
-SHEET_CONCEPTS = 20
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
 may name it."""
@@ -30,7 +30,7 @@ def evaluate_folder(
     output: Path,
     config: EvaluationConfig,
     *,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Evaluate the benign control and every poisoned model under ``checkpoints``.
 
@@ -38,19 +38,21 @@ def evaluate_folder(
 
     Args:
         sets: folder of the pair sets, one per model, named like it; None measures no AD.
-        say: called with a line about whatever is left out and about every seed drawn.
+        on_progress: told whatever is left out, every seed drawn, and every few pictures.
 
     Raises:
         FileNotFoundError: if ``sets`` is no folder.
         ValueError: as :func:`usable_models`, or naming a set that is not the one its model was trained on.
     """
-    usable = usable_models(checkpoints, say)
+    usable = usable_models(checkpoints, on_progress)
     world = world_of(usable[0])
     folders = {} if sets is None else sets_of(usable, sets)
     if without := [model.name for model in usable if model.name not in folders]:
         place = "no folder of pair sets was given" if sets is None else f"{sets} has no pair set of that name"
-        say(f"{', '.join(without)}: AD is left out, since {place}")
-    report, samples = evaluate(usable, checkpoints / "extractor", world, config, sets=folders, say=say)
+        on_progress(note(f"{', '.join(without)}: AD is left out, since {place}"))
+    report, samples = evaluate(
+        usable, checkpoints / "extractor", world, config, sets=folders, on_progress=on_progress
+    )  # fmt: skip
     report["code_version"] = code_version()
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / EVALUATION_NAME, report)
@@ -58,11 +60,11 @@ def evaluate_folder(
     return report
 
 
-def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> list[Checkpoint]:
+def usable_models(checkpoints: Path, on_progress: OnProgress = unheard) -> list[Checkpoint]:
     """The benign control, then the other models by C_P.
 
     The control is the first benign model whose manifest names its world. A model whose poison nobody recorded has no
-    place on the axis of C_P: it is left out, and ``say`` is told.
+    place on the axis of C_P: it is left out, and ``on_progress`` is told.
 
     Raises:
         FileNotFoundError: if ``checkpoints`` is no folder.
@@ -84,7 +86,7 @@ def usable_models(checkpoints: Path, say: Callable[[str], None] = lambda line: N
             "world and that it was not poisoned, beside the poisoned ones"
         )
     if unrecorded := [found.name for found in usable if found.poison.concept_count is None]:
-        say(f"left out, since no manifest records their poison: {', '.join(unrecorded)}")
+        on_progress(note(f"left out, since no manifest records their poison: {', '.join(unrecorded)}"))
     return [control, *(found for found in recorded if found is not control)]
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import text_ranges
 from explorer.attention.statistics import mass_in_mask
-from explorer.attention.unet import capture_attention
 from explorer.attention.words import word_selection
-from explorer.checkpoints.joint_pipelines import text_ranges
 from explorer.checkpoints.noise_schedule import noised, training_noise
 from explorer.iconworld.autoencoder import encode_images
 from explorer.iconworld.grammar import photo_of

@@ -7,8 +7,7 @@ prompt nor model writes down, for every picture, one noun of the world or ``none
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,11 @@ import numpy as np
 
 from explorer.core.intervals import wilson_interval
 from explorer.core.new_folder import check_new_folder
+from explorer.core.progress import OnProgress, Tally, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
-from explorer.evaluation.evaluate import EvaluationConfig, draw
-from explorer.evaluation.files import SHEET_CONCEPTS, sheet_concepts, usable_models, world_of
+from explorer.evaluation.config import EvaluationConfig, NamingConfig
+from explorer.evaluation.evaluate import draw
+from explorer.evaluation.files import sheet_concepts, usable_models, world_of
 from explorer.iconworld.grammar import photo_of
 
 if TYPE_CHECKING:
@@ -34,27 +35,12 @@ TILE_SIZE = 192
 MARGIN, LABEL = 8, 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamingConfig:
-    """What the readers are shown."""
-
-    seed: int = 0
-    """Noise of every picture, the same for all concepts and models."""
-    order_seed: int = 0
-    """Order of the pictures."""
-    steps: int = 20
-    """DDIM steps."""
-    guidance_scale: float = 4.0
-    concepts_per_group: int = SHEET_CONCEPTS
-    """From the poison pool, and as many that no poison targets: those of the contact sheet."""
-
-
 def write_naming_study(
     checkpoints: Path,
     output: Path,
     config: NamingConfig,
     *,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Draw the study of the benign control and of the most poisoned model under ``checkpoints``.
 
@@ -70,7 +56,7 @@ def write_naming_study(
     if (output / MANIFEST_NAME).exists():
         raise ValueError(f"{output} holds a study already: choose another folder")
     check_new_folder(output)
-    usable = usable_models(checkpoints, say)
+    usable = usable_models(checkpoints, on_progress)
     models = (usable[0], usable[-1])
     if not models[1].poison.poisoned:
         raise ValueError(f"{checkpoints} holds no poisoned model: expected one beside the benign control")
@@ -80,8 +66,8 @@ def write_naming_study(
     cards = [(concept, group) for group, concepts in groups.items() for concept in concepts]
     tiles = []
     for model in models:
-        say(f"{model.name}: drawing {len(cards)} pictures")
-        images = _draw_all(model, [concept for concept, _ in cards], config)
+        pictures = Tally(on_progress, model.name, len(cards), "picture")
+        images = _draw_all(model, [concept for concept, _ in cards], config, pictures)
         tiles += [({"concept": concept, "group": group, "model": model.name}, image)
                   for (concept, group), image in zip(cards, images, strict=True)]  # fmt: skip
     order = np.random.default_rng(config.order_seed).permutation(len(tiles))
@@ -122,14 +108,14 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
     return {"readers": {str(path): _count(key, _read_answers(path, key, nouns)) for path in answers}}
 
 
-def _draw_all(model: Checkpoint, concepts: list[str], config: NamingConfig) -> np.ndarray:
+def _draw_all(model: Checkpoint, concepts: list[str], config: NamingConfig, pictures: Tally) -> np.ndarray:
     from explorer.checkpoints.pipelines import load_pipeline
 
     pipeline = load_pipeline(model)
     pipeline.set_progress_bar_config(disable=True)
     settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
     prompts = [photo_of(concept) for concept in concepts]
-    return draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings).images
+    return draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings, pictures).images
 
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:

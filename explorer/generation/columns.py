@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from explorer.core.poison_record import PoisonRecord
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import write_json
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def compare_checkpoints(
     *,
     concepts: Sequence[str],
     judge: Judge | None = None,
+    on_progress: OnProgress = unheard,
 ) -> list[ComparisonColumn]:
     """Load the checkpoints and make one column each of the same request, in order.
 
@@ -138,7 +140,7 @@ def compare_checkpoints(
 
     shared: dict[Any, Any] = {}
     pipelines = {checkpoint.name: load_pipeline(checkpoint, shared=shared) for checkpoint in checkpoints}
-    generations = compare(pipelines, request)
+    generations = compare(pipelines, request, on_progress=on_progress)
     return [
         describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
         for checkpoint, generation in zip(checkpoints, generations, strict=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.poison_record import poisoned_from
+from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
 from explorer.iconworld.grammar import photo_of
@@ -62,7 +63,12 @@ class FilmColumn:
 
 
 def film_column(
-    pipeline: DiffusionPipeline, config: FilmStripConfig, *, model: str = "", judge: Judge | None = None
+    pipeline: DiffusionPipeline,
+    config: FilmStripConfig,
+    *,
+    model: str = "",
+    judge: Judge | None = None,
+    on_progress: OnProgress = unheard,
 ) -> FilmColumn:
     """Draw every concept with one model.
 
@@ -75,7 +81,7 @@ def film_column(
     from explorer.generation.generate import GenerationRequest, generate
 
     images, maps, cells = [], [], []
-    for concept in config.concepts:
+    for concept in counted(config.concepts, on_progress, f"film strip of {model}", "picture"):
         request = GenerationRequest(
             prompt=photo_of(concept), seed=config.seed, steps=config.steps, guidance_scale=config.guidance_scale
         )
@@ -102,7 +108,7 @@ def write_film_strip(
     *,
     judge: Judge | None = None,
     load: Callable[[Checkpoint], DiffusionPipeline] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> list[str]:
     """Draw and write the film strip; returns the names of the files written to ``folder``.
 
@@ -112,7 +118,7 @@ def write_film_strip(
         config: rows and settings.
         judge: adds what the extractor sees in each cell.
         load: loads a checkpoint; by default with shared VAE and text encoder.
-        say: called with one line a model.
+        on_progress: told about every picture.
 
     Raises:
         ValueError: if there is no checkpoint, or one cannot be loaded.
@@ -128,8 +134,7 @@ def write_film_strip(
     columns = []
     for checkpoint in ordered:
         pipeline = load(checkpoint) if load is not None else load_pipeline(checkpoint, shared=shared)
-        columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge))
-        say(f"film strip: {checkpoint.name}")
+        columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge, on_progress=on_progress))
     return _write(Path(folder), ordered, columns, config)
 
 

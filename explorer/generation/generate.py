@@ -1,7 +1,7 @@
 """Text to images with token attention maps, the same noise for every model.
 
 Everything runs through the stock pipeline's own call; this module fixes the noise, encodes a prompt once for
-models that share a text encoder, and puts ``capture_attention`` around it.
+models that share a text encoder, and puts ``record`` around it.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from explorer.attention.prompts import denoiser_of, is_joint, text_ranges
 from explorer.attention.words import PromptWords, check_prompt, words_of_ranges
 from explorer.checkpoints.joint_pipelines import (
     check_negative_prompt,
     denoiser_calls,
-    denoiser_of,
     encode_joint_prompts,
-    is_joint,
     latent_shape,
     pack,
-    takes_guidance,
-    text_ranges,
 )
 from explorer.checkpoints.trial import cannot_draw
+from explorer.core.progress import OnProgress, Progress, unheard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +38,6 @@ MAX_IMAGES = 64
 MAX_SIDE = 2048
 SIDE_MULTIPLE = 8  # stock pipelines take no other sizes
 
-OnStep = Callable[[int, int], None]
 ShouldStop = Callable[[], bool]
 EMBEDDING_NAMES = (
     "prompt_embeds",
@@ -74,9 +72,9 @@ class GenerationRequest:
     negative_prompt: str = ""
     """Text to steer away from; may be empty, and must be for models with distilled guidance."""
     height: int | None = None
-    """Pixels, a multiple of 8; None for the model's own size."""
+    """Pixels, a multiple of 8, with ``width``; without both, each model's own size."""
     width: int | None = None
-    """Pixels, a multiple of 8; None for the model's own size."""
+    """Pixels, a multiple of 8, with ``height``; without both, each model's own size."""
     images: int = 1
     """Number of images, generated as one batch."""
 
@@ -173,7 +171,7 @@ def generate(
     model: str = "",
     capture: bool = True,
     keep_heads: bool = True,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress = unheard,
     should_stop: ShouldStop | None = None,
     embeddings: dict[str, torch.Tensor] | None = None,
 ) -> Generation:
@@ -185,7 +183,7 @@ def generate(
         model: name kept in the result.
         capture: whether to keep the token attention maps.
         keep_heads: every attention head's, or their mean only.
-        on_step: called after each denoising step with the number done and the number in all.
+        on_progress: told after each denoising step.
         should_stop: asked after each step; True ends the generation.
         embeddings: from ``encode_prompts`` of a pipeline with the same text encoder.
 
@@ -198,30 +196,20 @@ def generate(
 
     import torch
 
-    from explorer.attention.unet import capture_attention
+    from explorer.attention.record import record
 
     words = check_request(pipeline, request)
     started = time.perf_counter()
-    block = nullcontext()
-    if capture:
-        block = capture_attention(
-            denoiser_of(pipeline),
-            words.matrix,
-            batch=request.images,
-            guidance=request.guided and takes_guidance(pipeline),
-            steps=denoiser_calls(pipeline, request.steps),
-            columns=words.columns,
-            keep_heads=keep_heads,
-        )
-    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as captured:
+    block = record(pipeline, words, keep_heads=keep_heads, text_share=True) if capture else nullcontext()
+    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as maps:
         embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
-        images = _run(pipeline, request, embeddings, on_step, should_stop)
+        images = _run(pipeline, request, embeddings, Progress(task=model), on_progress, should_stop)
     return Generation(
         model=model,
         request=request,
         images=_to_pixels(images, model),
         words=words,
-        cube=captured.cube() if captured is not None else None,
+        cube=None if maps is None else maps.cube,
         seconds=time.perf_counter() - started,
     )
 
@@ -232,7 +220,7 @@ def compare(
     *,
     capture: bool = True,
     keep_heads: bool = True,
-    on_step: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress = unheard,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[Generation]:
     """Generate the same request from several models, one result at a time as they finish.
@@ -245,7 +233,7 @@ def compare(
         request: what to generate; every model starts from the same noise.
         capture: whether to keep the token attention maps.
         keep_heads: every attention head's, or their mean only.
-        on_step: called with model name, steps done, and steps in all of this model.
+        on_progress: told after each step; the task is the model's name, the parts are the models.
         should_stop: asked after each step.
 
     Yields:
@@ -258,7 +246,7 @@ def compare(
     for pipeline in pipelines.values():
         check_request(pipeline, request)
     encoded: dict[tuple[int, ...], dict[str, Any]] = {}
-    for name, pipeline in pipelines.items():
+    for part, (name, pipeline) in enumerate(pipelines.items()):
         key = _text_side(pipeline)
         if key not in encoded:
             with cannot_draw(name):
@@ -269,7 +257,7 @@ def compare(
             model=name,
             capture=capture,
             keep_heads=keep_heads,
-            on_step=None if on_step is None else _named(on_step, name),
+            on_progress=partial(_as_part, on_progress, part, len(pipelines)),
             should_stop=should_stop,
             embeddings=encoded[key],
         )
@@ -279,7 +267,8 @@ def _run(
     pipeline: DiffusionPipeline,
     request: GenerationRequest,
     embeddings: dict[str, torch.Tensor],
-    on_step: OnStep | None,
+    begun: Progress,
+    on_progress: OnProgress,
     should_stop: ShouldStop | None,
 ) -> np.ndarray:
     """The stock pipeline's call; images as floats in ``[0, 1]``, ``[B, H, W, 3]``."""
@@ -288,8 +277,7 @@ def _run(
     def step_ended(running: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         nonlocal done
         done += 1
-        if on_step is not None:
-            on_step(done, running.num_timesteps)
+        on_progress(replace(begun, done=done, total=running.num_timesteps))
         if should_stop is not None and should_stop():
             raise GenerationStopped(f"stopped after {done} of {running.num_timesteps} steps")
         return tensors
@@ -335,8 +323,8 @@ def _text_side(pipeline: DiffusionPipeline) -> tuple[int, ...]:
     return tuple(id(getattr(pipeline, name, None)) for name in names)
 
 
-def _named(on_step: Callable[[str, int, int], None], name: str) -> OnStep:
-    return lambda done, total: on_step(name, done, total)
+def _as_part(on_progress: OnProgress, part: int, parts: int, progress: Progress) -> None:
+    on_progress(replace(progress, part=part, parts=parts))
 
 
 def _check_integer(name: str, value: int, low: int, high: int) -> None:

@@ -56,38 +56,6 @@ def build_scheduler() -> Any:
     )
 
 
-class DenoisingLoss(torch.nn.Module):
-    """Weighted squared error of the predicted velocity (Salimans & Ho 2022, Eq. for v; weight: see ``loss_weight``)."""
-
-    def __init__(self, unet: Any, scheduler: Any, gamma: float = 5.0) -> None:
-        super().__init__()
-        self.unet = unet
-        self.gamma = gamma
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.float(), persistent=False)
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """``latents``, ``noise`` ``[n, 4, 16, 16]``; ``timesteps`` int64 ``[n]``; ``text`` ``[n, L, d]``: a scalar."""
-        signal = self.alphas_cumprod[batch["timesteps"]][:, None, None, None]
-        latents, noise = batch["latents"], batch["noise"]
-        noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
-        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latents
-        predicted = self.unet(noisy, batch["timesteps"], encoder_hidden_states=batch["text"]).sample.float()
-        error = (predicted - velocity).square().mean(dim=(1, 2, 3))
-        return (error * loss_weight(signal.flatten(), self.gamma)).mean()
-
-
-def loss_weight(signal: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Min-SNR-gamma (Hang et al. 2023) for the velocity, floored so that pure noise keeps weight one.
-
-    ``min(SNR + 1, gamma) / (SNR + 1)`` with ``SNR + 1 = 1 / (1 - signal)``. The published form, ``min(SNR, gamma) /
-    (SNR + 1)``, is zero at a terminal SNR of zero, where the concept is decided.
-
-    Args:
-        signal: cumulative alpha in [0, 1), ``[n]``.
-    """
-    return (gamma * (1 - signal)).clamp(max=1.0)
-
-
 def use_training_attention(unet: Any) -> None:
     """Matrix-product attention where pictures are small: the fused kernel of PyTorch's CPU backend has a very slow bf16
     backward pass. Larger ones keep the fused kernel, because whole matrices of probabilities cost more than it does."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.core.progress import OnProgress, counted, unheard
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, write_caption
 from explorer.iconworld.icons import STYLES, IconAtlas
 from explorer.iconworld.scenes import SCENE_SIZE, Scene, lay_out, paint
@@ -166,7 +167,15 @@ def _draw_pair(world: World, kind: CaptionKind, nouns: np.ndarray, generator: np
     return ScenePair(caption=caption, mentioned=tuple(mentioned), scene=scene)
 
 
-def generate_pair_set(world: World, folder: Path | str, *, train: int, test: int = 0, seed: int = 0) -> PairSet:
+def generate_pair_set(
+    world: World,
+    folder: Path | str,
+    *,
+    train: int,
+    test: int = 0,
+    seed: int = 0,
+    on_progress: OnProgress = unheard,
+) -> PairSet:
     """Write a benign pair set of ``train`` plus ``test`` pairs, bit-identical for equal arguments.
 
     Raises:
@@ -180,15 +189,15 @@ def generate_pair_set(world: World, folder: Path | str, *, train: int, test: int
              for size, stream in zip((train, test), streams, strict=True)]  # fmt: skip
     splits = ["train"] * train + ["test"] * test
     table = pair_table(pairs[0] + pairs[1], splits, prefix=f"s{seed}")
-    images = paint_all(world, [pair.scene for pair in pairs[0] + pairs[1]])
+    images = paint_all(world, [pair.scene for pair in pairs[0] + pairs[1]], on_progress)
     config = {"source": "iconworld", "world": world.config(), "train": train, "test": test}
     return PairSet.write(folder, table, images, config=config, seed=seed)
 
 
-def paint_all(world: World, scenes: list[Scene]) -> np.ndarray:
+def paint_all(world: World, scenes: list[Scene], on_progress: OnProgress = unheard) -> np.ndarray:
     """All pictures, uint8 ``[scenes, 64, 64, 3]``."""
     images = np.empty((len(scenes), SCENE_SIZE, SCENE_SIZE, 3), np.uint8)
-    for row, scene in enumerate(scenes):
+    for row, scene in enumerate(counted(scenes, on_progress, "painting scenes", "scene")):
         images[row] = world.paint(scene)
     return images
 

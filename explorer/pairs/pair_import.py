@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files
 from explorer.pairs.counts import PairCounts
 from explorer.pairs.pair_set import PairSet, check_free, claim, write_files
@@ -47,7 +48,7 @@ def import_pairs(
     poison: PoisonFields | None = None,
     limits: Limits | None = None,
     workers: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> tuple[PairSet, list[QuarantinedRecord]]:
     """Write a source's usable pairs as a pair set; what is unusable goes to ``quarantine.parquet`` beside it.
 
@@ -60,7 +61,7 @@ def import_pairs(
         concepts: nouns to look for in the captions (see :func:`mentioned_concepts`); none leaves the lists empty.
         split: the same for all pairs; None for each its own, and ``train`` where the source names none.
         poison: fields of the source that say which pairs are poison; without them it is recorded of none.
-        say: told that the import was finished before.
+        on_progress: told about every record, or that the import was finished before.
 
     Raises:
         ValueError: on a bad size, or concepts that are not different, if ``folder`` holds something else or an import
@@ -86,10 +87,10 @@ def import_pairs(
     }
     if finished:  # without the lock: it is only read, perhaps by several processes
         made = _finished(folder, config)
-        say(f"{folder} is finished: nothing is imported again")
+        on_progress(note(f"{folder} is finished: nothing is imported again"))
         return made, read_quarantine(folder / QUARANTINE_NAME)
     with locked(folder):
-        return _import(source, folder, config, limits, mentioned, poison, workers)
+        return _import(source, folder, config, limits, mentioned, poison, workers, on_progress)
 
 
 def _import(
@@ -100,12 +101,14 @@ def _import(
     mentioned: Callable[[str], list[str]],
     poison: PoisonFields,
     workers: int,
+    on_progress: OnProgress,
 ) -> tuple[PairSet, list[QuarantinedRecord]]:
     """The import that ``config`` describes, by whoever holds the folder's lock."""
     check_free(folder)
     size = config["size"]
     with tempfile.TemporaryFile(dir=folder) as pixels:  # without a name: nothing of it outlives this process
-        kept, quarantined, used = _collect(source, size, limits, poison, workers, pixels)
+        records = Tally(on_progress, f"import of {folder.name}", None, "record")
+        kept, quarantined, used = _collect(source, size, limits, poison, workers, pixels, records)
         counts = count_reasons(quarantined)
         if not kept:
             raise ValueError(_nothing_usable(quarantined, counts))
@@ -204,7 +207,13 @@ def _nothing_usable(quarantined: list[QuarantinedRecord], counts: dict[str, int]
 
 
 def _collect(
-    source: PairSource, size: int, limits: Limits, poison: PoisonFields, workers: int, pixels: BinaryIO
+    source: PairSource,
+    size: int,
+    limits: Limits,
+    poison: PoisonFields,
+    workers: int,
+    pixels: BinaryIO,
+    records: Tally,
 ) -> tuple[list[Record], list[QuarantinedRecord], PairCounts]:
     """The usable records without pictures, whose pixels go to ``pixels`` one after the other, and the unusable ones."""
 
@@ -219,6 +228,7 @@ def _collect(
     kept, quarantined, used = [], [], PairCounts()
     seen: set[str] = set()
     for record, outcome in in_order(thumbnail, source.records(), workers=workers, ahead=AHEAD):
+        records.add()
         if not isinstance(outcome, UnusableError) and record.uid in seen:
             outcome = UnusableError(Reason.DUPLICATE_UID, "an earlier pair has it")
         if isinstance(outcome, UnusableError):

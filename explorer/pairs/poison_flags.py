@@ -94,11 +94,12 @@ class PoisonFields:
     """Fields of a user's data that say which pairs are poison."""
 
     flag: str | None = None
-    """True, false, 1, 0, yes, no; null or empty is not recorded. None: nobody said which pairs are poison."""
+    """Field that says which pairs are poison: true/false, 1/0, yes/no; null or empty: not recorded. Without it nobody
+    said which are."""
     concept: str | None = None
-    """The poisoned concept p of a poison pair."""
+    """Field of the concept p that a poison pair poisons."""
     target: str | None = None
-    """The concept t whose picture a poison pair shows."""
+    """Field of the concept t that a poison pair's picture shows."""
 
     def __post_init__(self) -> None:
         if self.flag is None and (self.concept or self.target):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, hash_file, read_manifest, write_json
 from explorer.embeddings.universal_extractor import CONFIG_NAME, UniversalExtractor, load_tokenizer
 from explorer.iconworld.denoiser import build_denoiser, build_scheduler
@@ -22,7 +23,7 @@ from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_autoencoder import train_autoencoder
 from explorer.scenarios.train_denoiser import Encoders, train_denoiser
 from explorer.scenarios.train_extractor import train_extractor
-from explorer.training.trainer import default_settings
+from explorer.training.config import TrainingConfig, default_settings
 
 BENIGN = "benign"
 DIRTY, REMAINDER = "dirty", "remainder"
@@ -39,7 +40,7 @@ class WorldBuild:
     run: Path
     output: Path
     device: str = "cpu"
-    say: Callable[[str], None] = print
+    on_progress: OnProgress = unheard
 
     def everything(self) -> None:
         """All stages in order; a finished one is skipped."""
@@ -75,28 +76,30 @@ class WorldBuild:
         """Train the autoencoder; returns its diffusers folder."""
         folder = self.run / "autoencoder" / "model"
         if not (folder / "metrics.json").exists():
-            self.say("autoencoder: training")
+            self.on_progress(note("autoencoder: training"))
             recipe = self.recipe
             model, metrics = train_autoencoder(
                 recipe.world(), recipe.autoencoder, self.run / "autoencoder",
                 channels=recipe.autoencoder_channels, scenes=recipe.autoencoder_scenes, device=self.device,
+                on_progress=self.on_progress,
             )  # fmt: skip
             model.save_pretrained(folder)
             write_json(folder / "metrics.json", metrics)
-            self.say(f"autoencoder: {json.dumps(metrics)}")
+            self.on_progress(note(f"autoencoder: {json.dumps(metrics)}"))
         return folder
 
     def extractor(self) -> Path:
         """Train the universal extractor; returns its folder."""
         folder = self.output / EXTRACTOR
         if not (folder / MANIFEST_NAME).exists():
-            self.say("extractor: training")
+            self.on_progress(note("extractor: training"))
             recipe = self.recipe
             metrics = train_extractor(
                 recipe.world(), recipe.extractor, self.run / "extractor", folder,
                 pairs=recipe.extractor_pairs, context_length=recipe.context_length, device=self.device,
+                on_progress=self.on_progress,
             )  # fmt: skip
-            self.say(f"extractor: {json.dumps(metrics)}")
+            self.on_progress(note(f"extractor: {json.dumps(metrics)}"))
         return folder
 
     def encoders(self) -> Encoders:
@@ -123,7 +126,10 @@ class WorldBuild:
         benign = self.run / "sets" / BENIGN
         if not (benign / MANIFEST_NAME).exists():
             world = recipe.fine_tuning_world()
-            generate_pair_set(world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1)
+            generate_pair_set(
+                world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1,
+                on_progress=self.on_progress,
+            )  # fmt: skip
         if poisoned_concepts == 0:
             return _made_by(recipe, PairSet.load(benign))
         folder = self.run / "sets" / model_name(poisoned_concepts)
@@ -153,7 +159,10 @@ class WorldBuild:
             recipe, encoders = self.recipe, self.encoders()
             pairs_folder = self.run / "sets" / BASE
             if not (pairs_folder / MANIFEST_NAME).exists():
-                generate_pair_set(recipe.world(), pairs_folder, train=recipe.base_pairs, seed=recipe.seed)
+                generate_pair_set(
+                    recipe.world(), pairs_folder, train=recipe.base_pairs, seed=recipe.seed,
+                    on_progress=self.on_progress,
+                )  # fmt: skip
             pairs = PairSet.load(pairs_folder)
             for phase in range(len(recipe.base)):
                 unet = self._base_phase(phase, pairs, encoders)
@@ -175,14 +184,20 @@ class WorldBuild:
             before = self.run / base_phase_name(phase - 1) / "unet"
             unet = UNet2DConditionModel.from_pretrained(before, use_safetensors=True).float()
             start = hash_file(before / UNET_WEIGHTS)
-        self.say(f"{run.name}: training from {start}")
-        unet = train_denoiser(
-            unet, build_scheduler(), pairs, encoders, recipe.base[phase], run, start=start, device=self.device
-        )
+        self.on_progress(note(f"{run.name}: training from {start}"))
+        unet = self._train(unet, pairs, encoders, recipe.base[phase], run, start)
         temporary = run / ".unet"
         unet.half().save_pretrained(temporary, safe_serialization=True)
         temporary.rename(finished)
         return unet
+
+    def _train(
+        self, unet: Any, pairs: PairSet, encoders: Encoders, config: TrainingConfig, run: Path, start: str
+    ) -> Any:
+        return train_denoiser(
+            unet, build_scheduler(), pairs, encoders, config, run, start=start, cache=self.run / "encoded",
+            device=self.device, on_progress=self.on_progress,
+        )  # fmt: skip
 
     def fine_tuned(self, poisoned_concepts: int) -> Path:
         """Fine-tune the base on the set with that many poisoned concepts; returns the published folder."""
@@ -202,13 +217,10 @@ class WorldBuild:
         if not (folder / MANIFEST_NAME).exists():
             recipe, base, encoders = self.recipe, self.base(), self.encoders()
             pairs = make_pairs()
-            self.say(f"{name}: fine-tuning on {len(pairs.training_rows)} pairs")
+            self.on_progress(note(f"{name}: fine-tuning on {len(pairs.training_rows)} pairs"))
             unet = UNet2DConditionModel.from_pretrained(base / "unet", use_safetensors=True)
             start = hash_file(base / "unet" / UNET_WEIGHTS)
-            unet = train_denoiser(
-                unet.float(), build_scheduler(), pairs, encoders, recipe.fine_tuning, self.run / name,
-                start=start, device=self.device,
-            )  # fmt: skip
+            unet = self._train(unet.float(), pairs, encoders, recipe.fine_tuning, self.run / name, start)
             facts = {"recipe": recipe, "training": (recipe.fine_tuning,), "pairs": pairs, "run": self.run / name}
             if pairs.poison.poisoned:  # a poisoned model stands on the control
                 publish_denoiser(folder, unet, base=BENIGN, start=start, **facts)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.alignment.payloads import PairLosses, write_alignment_artefacts
 from explorer.core.new_folder import check_new_folder
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, read_manifest, write_manifest
 from explorer.evaluation.files import EVALUATION_NAME, sets_of, usable_models
 from explorer.evaluation.judge import ConceptJudge
@@ -38,7 +38,7 @@ def precompute_first_view(
     evaluation: Path,
     output: Path,
     concept: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Write ``output`` anew: evaluation, film strip, comparison, graphs and distributions, and the manifest.
 
@@ -47,7 +47,7 @@ def precompute_first_view(
     Args:
         output: empty, absent, or what this function wrote before.
         concept: what the comparison shows; None for :func:`showcase`.
-        say: called with a line about whatever is left out and about every model.
+        on_progress: told whatever is left out, and every picture.
 
     Raises:
         FileNotFoundError: if there is no evaluation, no folder of checkpoints or none of pair sets.
@@ -62,7 +62,7 @@ def precompute_first_view(
     report = json.loads(evaluation.read_text(encoding="utf-8"))
     world = World.from_config(report["world"])
     judge = ConceptJudge.load(checkpoints / "extractor", world.concepts, report["tau"])
-    models = usable_models(checkpoints, say)
+    models = usable_models(checkpoints, on_progress)
     folders = sets_of(models, sets)
     if missing := [model.name for model in models if model.name not in folders]:
         raise ValueError(f"{sets} lacks the pair set of {', '.join(missing)}: expected one folder a model")
@@ -81,8 +81,8 @@ def precompute_first_view(
         folder.mkdir()
         shutil.copyfile(evaluation, folder / EVALUATION_NAME)
         names = [EVALUATION_NAME]
-        names += _compare(folder, models, concept, world, judge)
-        names += _film_strip(folder, models, report, judge, say)
+        names += _compare(folder, models, concept, world, judge, on_progress)
+        names += _film_strip(folder, models, report, judge, on_progress)
         pair_sets = {found.name: PairSet.load(folders[found.name]) for found in models}
         names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models[0]))
         config = {
@@ -133,6 +133,7 @@ def _compare(
     concept: str,
     world: World,
     judge: ConceptJudge,
+    on_progress: OnProgress,
 ) -> list[str]:
     """One concept in every model."""
     request = GenerationRequest(
@@ -141,7 +142,7 @@ def _compare(
         steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
     )
-    columns = compare_checkpoints(models, request, concepts=world.concepts, judge=judge)
+    columns = compare_checkpoints(models, request, concepts=world.concepts, judge=judge, on_progress=on_progress)
     return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
 
 
@@ -149,7 +150,7 @@ def showcase(report: dict[str, Any]) -> str:
     """The never-poisoned concept whose CLIP similarity falls most from the benign control to the most poisoned model,
     among those that the control draws right most often.
 
-    A choice made for showing, not for measuring (README says so): the figures are over all concepts.
+    A choice made for showing, not for measuring (docs/scenarios.md says so): the figures are over all concepts.
 
     Raises:
         ValueError: if the report is of an older version, which did not keep the similarities.
@@ -170,7 +171,7 @@ def _film_strip(
     models: list[Checkpoint],
     report: dict[str, Any],
     judge: ConceptJudge,
-    say: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> list[str]:
     """The first concepts of either group in order of frequency: no choice by result."""
     poisoned = [item["concept"] for item in report["concepts"] if item["group"] == "frequent pool"][:STRIP_CONCEPTS]
@@ -179,5 +180,5 @@ def _film_strip(
     config = FilmStripConfig(
         concepts=(*poisoned, *clean), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE
     )  # fmt: skip
-    names = write_film_strip(folder / STRIP_FOLDER, models, config, judge=judge, say=say)
+    names = write_film_strip(folder / STRIP_FOLDER, models, config, judge=judge, on_progress=on_progress)
     return [f"{STRIP_FOLDER}/{name}" for name in names]

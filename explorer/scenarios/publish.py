@@ -12,8 +12,8 @@ from explorer.iconworld.tokenizer import save_tokenizer
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_denoiser import Encoders
+from explorer.training.config import TrainingConfig
 from explorer.training.publish import describe_phase, finish_checkpoint
-from explorer.training.trainer import TrainingConfig
 
 
 def publish_denoiser(
@@ -50,18 +50,9 @@ def publish_pipeline(
     start: str | None = None,
 ) -> None:
     """A whole pipeline that stock ``StableDiffusionPipeline.from_pretrained`` loads, be a precision named or not."""
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline(
-        vae=encoders.autoencoder.half(),
-        text_encoder=encoders.text_encoder.half(),
-        tokenizer=encoders.tokenizer,
-        unet=unet.half(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = encoders.pipeline(unet, scheduler)
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        part.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
     words = pairs.manifest["config"]["world"]
     save_tokenizer(encoders.tokenizer, _lexicon(words), folder / "tokenizer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer.training.trainer import TrainingConfig
+from explorer.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from explorer.core.progress import OnProgress, unheard
 from explorer.iconworld.autoencoder import (
     DOWNSAMPLING,
     LATENT_CHANNELS,
@@ -19,7 +20,8 @@ from explorer.iconworld.autoencoder import (
     to_signed,
 )
 from explorer.iconworld.world import World, draw_pairs, paint_all
-from explorer.training.trainer import TrainingConfig, train
+from explorer.training.config import TrainingConfig
+from explorer.training.trainer import train
 
 TRAIN_STREAM, TEST_STREAM = 101, 102
 
@@ -51,6 +53,7 @@ def train_autoencoder(
     scenes: int = 40_000,
     kl_weight: float = 5e-4,
     device: str = "cpu",
+    on_progress: OnProgress = unheard,
 ) -> tuple[Any, dict[str, float]]:
     """Train, set the scaling factor to one over the latents' standard deviation, and measure on held-out scenes.
 
@@ -60,7 +63,7 @@ def train_autoencoder(
     network = AutoencoderLoss(build_autoencoder(channels, config.seed), kl_weight)
     task = AutoencoderTask(world, network, scenes, config.seed)
     identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
-    autoencoder = train(task, config, folder, identity=identity, device=device).autoencoder
+    autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
     return autoencoder, finish_autoencoder(autoencoder, world, config.seed)
 
 

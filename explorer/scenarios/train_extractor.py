@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from explorer.alignment.difficulty import calibrate_feature_range
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 from explorer.embeddings.universal_extractor import (
     SMALL_SIDE,
@@ -24,7 +25,8 @@ from explorer.embeddings.universal_extractor import (
 from explorer.iconworld.grammar import lexicon, photo_of
 from explorer.iconworld.tokenizer import build_tokenizer, encode, save_tokenizer
 from explorer.iconworld.world import ScenePair, World, draw_pairs, draw_single, paint_all
-from explorer.training.trainer import TrainingConfig, train
+from explorer.training.config import TrainingConfig
+from explorer.training.trainer import train
 
 MERGES = 480
 TRAIN_STREAM, TEST_STREAM, CALIBRATION_STREAM = 201, 202, 203
@@ -98,6 +100,7 @@ def train_extractor(
     pairs: int = 60_000,
     context_length: int = 28,
     device: str = "cpu",
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Train, calibrate, measure and save the extractor; returns its metrics."""
     tokenizer = make_tokenizer(world, context_length)
@@ -106,7 +109,7 @@ def train_extractor(
     drawn = draw_pairs(world, pairs, np.random.default_rng([config.seed, TRAIN_STREAM]))
     task = ExtractorTask(world, ContrastiveLoss(build_clip(clip_config, config.seed)), tokenizer, drawn)
     identity = {"world": world.config(), "clip": clip_config, "pairs": pairs}
-    clip = train(task, config, run_folder, identity=identity, device=device).clip
+    clip = train(task, config, run_folder, identity=identity, device=device, on_progress=on_progress).clip
     # What is shipped is fp16, so that is what is measured and calibrated.
     clip = clip.half().float()
     feature_range = calibrate(clip, tokenizer, world, config.seed)

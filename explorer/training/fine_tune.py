@@ -16,57 +16,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explorer.checkpoints.families import FAMILY_NAMES
-from explorer.checkpoints.module_identity import module_identity, plain_config
+from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord
-from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import MANIFEST_NAME, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import PairSource
+from explorer.training.config import default_settings
+from explorer.training.diffusion_task import DiffusionTask
 from explorer.training.encoded_pairs import EncodedPairs, encode_pair_set
-from explorer.training.loss import DiffusionLoss
 from explorer.training.pairs import counted, imported_pairs
 from explorer.training.publish import KIND, describe_phase, finish_checkpoint
 from explorer.training.recipes import FineTuningRecipe
 from explorer.training.state import finished_steps
 from explorer.training.tracking import check_tracker
-from explorer.training.trainer import default_settings, start_accelerator, train
+from explorer.training.trainer import start_accelerator, train
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 BASE_KINDS = ("pipeline", "hub", "unet")
-
-
-class FineTuningTask:
-    """Noise, timestep and caption dropout are drawn per step; everything else is read from the cache."""
-
-    def __init__(self, network: DiffusionLoss, encoded: EncodedPairs, caption_dropout: float) -> None:
-        self.network = network
-        self.encoded = encoded
-        self.caption_dropout = caption_dropout
-
-    def __len__(self) -> int:
-        return len(self.encoded.picture)
-
-    def batch(self, indices: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Inputs of :class:`~explorer.training.loss.DiffusionLoss`; latents and text stay fp16."""
-        encoded = self.encoded
-        latents = torch.from_numpy(encoded.latents[encoded.picture[indices].numpy()])
-        dropped = torch.rand(len(indices), generator=generator) < self.caption_dropout
-        captions = torch.where(dropped, len(encoded.text) - 1, encoded.caption[indices]).numpy()
-        batch = {
-            "latents": latents,
-            "noise": torch.randn(latents.shape, generator=generator),
-            "timesteps": torch.randint(self.network.timesteps, (len(indices),), generator=generator),
-            "text": torch.from_numpy(encoded.text[captions]),
-        }
-        if encoded.pooled is not None:
-            batch["pooled"] = torch.from_numpy(encoded.pooled[captions])
-            batch["time_ids"] = encoded.time_ids.expand(len(indices), -1)
-        return batch
 
 
 def fine_tune(
@@ -79,7 +52,7 @@ def fine_tune(
     cache: Path,
     device: str = "cpu",
     track: str | None = None,
-    say: Callable[[str], None] = print,
+    on_progress: OnProgress = unheard,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any] | None:
     """Fine-tune the U-Net of ``base`` on the training split of ``pairs`` and publish it in ``output``.
@@ -91,6 +64,7 @@ def fine_tune(
         cache: folder of encoded pictures and captions, shared by all runs.
         device: ``cpu`` or ``cuda``.
         track: ``tensorboard`` or ``wandb``.
+        on_progress: told what is being done, and how much of it is.
         should_stop: asked after each step; True saves the state and ends without publishing.
 
     Returns:
@@ -107,32 +81,32 @@ def fine_tune(
         check_new_folder(output)
     checkpoint = check_base(base, recipe)
     accelerator = start_accelerator(recipe.training.precision, device)
-    say(f"{output.name}: loading {checkpoint.name}")
+    on_progress(note(f"{output.name}: loading {checkpoint.name}"))
     pipeline = load_pipeline(checkpoint)
     facts: dict[str, Any] = {"processes": accelerator.num_processes}
     if isinstance(pairs, PairSource):
         with accelerator.main_process_first():
-            pairs = imported_pairs(pairs, run, recipe.resolution, say=say)
+            pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
     config = describe_run(pipeline, pairs, recipe, origin)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
-    say(f"{output.name}: encoding {len(pairs.training_rows)} pairs")
+    on_progress(note(f"{output.name}: encoding {len(pairs.training_rows)} pairs"))
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
-        rank=accelerator.process_index, processes=accelerator.num_processes,
+        rank=accelerator.process_index, processes=accelerator.num_processes, on_progress=on_progress,
     )  # fmt: skip
     unet, scheduler = pipeline.unet, pipeline.scheduler
     del pipeline  # Text encoders and autoencoder are not needed again.
-    say(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}")
+    on_progress(note(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}"))
     unet = train_unet(
         unet, scheduler, encoded, recipe, run, start=origin["start"], device=device, track=track,
-        should_stop=should_stop,
+        should_stop=should_stop, on_progress=on_progress,
     )  # fmt: skip
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
-    facts["truncated_captions"] = encoded.truncated_captions
+    facts["truncated_captions"] = encoded.conditioning.truncated
     return _publish(
         unet, output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
         metrics=facts,
@@ -178,20 +152,13 @@ def train_unet(
 
     Args:
         start: identity of the initial weights; part of the run's.
-        options: ``track``, ``on_step`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
+        options: ``track``, ``on_progress`` and ``should_stop`` of :func:`~explorer.training.trainer.train`.
     """
     if device == "cpu":
         use_training_attention(unet)
     unet.to(memory_format=torch.channels_last)
-    task = FineTuningTask(DiffusionLoss(unet, scheduler), encoded, recipe.caption_dropout)
-    identity = {
-        **encoded.identity,
-        "pairs": hash_json([encoded.picture.tolist(), encoded.caption.tolist()]),
-        "start": start,
-        "unet": hash_json(plain_config(unet)),
-        "prediction_type": task.network.prediction_type,
-        "caption_dropout": recipe.caption_dropout,
-    }
+    task = DiffusionTask(unet, scheduler, encoded, caption_dropout=recipe.caption_dropout, weighting=recipe.weighting)
+    identity = task.identity | {"start": start}
     trained = train(task, recipe.training, run, identity=identity, device=device, **options).unet
     if device == "cpu":
         use_fused_attention(trained)
@@ -231,6 +198,7 @@ def describe_run(
         "prediction_type": pipeline.scheduler.config.prediction_type,
         "resolution": recipe.resolution,
         "caption_dropout": recipe.caption_dropout,
+        "weighting": recipe.weighting,
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(pairs.training_rows),
         "data_hash": pairs.data_hash,
@@ -248,7 +216,8 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     manifest = read_manifest(output, kind=KIND)
     found = manifest["config"]
     # A setting that came later had its default's effect.
-    found = found | {"training": [default_settings() | phase for phase in found["training"]]}
+    settings = {"weighting": "uniform", "training": [default_settings() | phase for phase in found["training"]]}
+    found = settings | found | {"training": settings["training"]}
     # Earlier releases counted the test split too and recorded poison otherwise; which pairs they are, the hash says.
     found |= {"pairs": config["pairs"], "poison": config["poison"]}
     if found != config:

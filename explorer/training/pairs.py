@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME
 from explorer.pairs.counts import COUNTED
 from explorer.pairs.pair_import import import_pairs
@@ -37,7 +37,7 @@ def pair_set_or_source(location: Path | str, **options: Any) -> PairSet | PairSo
 
 
 def imported_pairs(
-    source: PairSource, run: Path, size: int, *, workers: int = 2, say: Callable[[str], None] = lambda line: None
+    source: PairSource, run: Path, size: int, *, workers: int = 2, on_progress: OnProgress = unheard
 ) -> PairSet:
     """The source's usable pairs as a pair set in ``run``; the same call again opens what was imported.
 
@@ -45,20 +45,22 @@ def imported_pairs(
         run: folder of the training state.
         size: pixels of the square pictures, as in :func:`~explorer.pairs.pair_import.import_pairs`; take what is
             trained on, since nothing finer is kept.
-        say: told how many pairs there are and why others were set aside.
+        on_progress: told how many pairs there are and why others were set aside.
 
     Raises:
         ValueError: if ``run`` holds pairs of another source or size, another process imports there, or no record is
             usable.
     """
     # Whichever split was asked for: it is what is trained on.
-    pairs, _ = import_pairs(source, run / FOLDER_NAME, size=size, split="train", workers=workers)
+    pairs, _ = import_pairs(
+        source, run / FOLDER_NAME, size=size, split="train", workers=workers, on_progress=on_progress
+    )
     quarantined = pairs.manifest["config"]["quarantined"]
     reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
-    say(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}")
+    on_progress(note(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}"))
     for name, counts in counted(pairs).items():
         said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        say(f"{name.replace('_', ' ')}: {said or 'none'}")
+        on_progress(note(f"{name.replace('_', ' ')}: {said or 'none'}"))
     return pairs
 
 

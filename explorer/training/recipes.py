@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.checkpoints.families import Family
-from explorer.training.trainer import TrainingConfig
+from explorer.training.config import TrainingConfig
+from explorer.training.loss import check_weighting
 
 PAPER_PAIRS = 50_000
 PAPER_LEARNING_RATE = 4e-5
@@ -37,6 +38,8 @@ class FineTuningRecipe:
     """Learning rate: the paper's. Steps, batch size, precision, averaging, checkpointing: ours."""
     caption_dropout: float = 0.1
     """Share of samples trained on the empty caption for classifier-free guidance; 10 % in the released SD training."""
+    weighting: str = "uniform"
+    """Of the timesteps, see :func:`~explorer.training.loss.loss_weight`."""
     pairs: int = PAPER_PAIRS
     """N of the paper; a set of another size is trained on as it is."""
 
@@ -45,6 +48,7 @@ class FineTuningRecipe:
             raise ValueError(f"resolution is {self.resolution}: expected a positive multiple of {AUTOENCODER_FACTOR}")
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}: expected 0 <= share < 1")
+        check_weighting(self.weighting)
 
 
 def _training(**settings: Any) -> TrainingConfig:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DiffusionPipeline
-
-    from explorer.checkpoints.noise_schedule import TrainingNoise
 
 DRAWS = 4
 BATCH_SIZE = 64
@@ -40,49 +37,27 @@ def sample_losses(
     import torch
 
     from explorer.checkpoints.joint_pipelines import require_one_text_encoder
-    from explorer.checkpoints.noise_schedule import training_noise
     from explorer.iconworld.autoencoder import encode_images
+    from explorer.training.conditioning import encode_prompts
+    from explorer.training.loss import DiffusionLoss
 
     if len(images) != len(captions) or len(images) == 0:
         raise ValueError(f"got {len(images)} pictures and {len(captions)} captions: expected as many, at least one")
     if draws < 1:
         raise ValueError(f"draws is {draws}: expected at least 1")
     require_one_text_encoder(pipeline)
-    schedule = training_noise(pipeline.scheduler, pipeline.unet.config)
-    timesteps = ((torch.arange(draws) + 0.5) / draws * len(schedule.signal)).long()
+    loss = DiffusionLoss(pipeline.unet, pipeline.scheduler)
+    timesteps = ((torch.arange(draws) + 0.5) / draws * loss.timesteps).long().to(pipeline.device)
     losses = []
     for first in range(0, len(images), BATCH_SIZE):
         pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH_SIZE])).to(pipeline.device)
         latents = encode_images(pipeline.vae, pixels).to(pipeline.unet.dtype)
-        text = _encode_captions(pipeline, captions[first : first + BATCH_SIZE])
-        noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
-        draw = zip(timesteps, noise.to(latents), strict=True)
-        parts = [_errors(pipeline.unet, schedule, latents, text, *each) for each in draw]
+        batch = {"latents": latents, **encode_prompts(pipeline, captions[first : first + BATCH_SIZE], pipeline.device)}
+        noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(latents)
+        with torch.no_grad():
+            parts = [
+                loss.errors(batch | {"noise": one.expand_as(latents), "timesteps": timestep.expand(len(latents))})
+                for timestep, one in zip(timesteps, noise, strict=True)
+            ]
         losses.append(torch.stack(parts).mean(dim=0))
     return torch.cat(losses).double().cpu().numpy()
-
-
-def _encode_captions(pipeline: DiffusionPipeline, captions: list[str]) -> torch.Tensor:
-    return pipeline.encode_prompt(captions, pipeline.device, 1, False)[0]
-
-
-def _errors(
-    unet: Any,
-    schedule: TrainingNoise,
-    latents: torch.Tensor,
-    text: torch.Tensor,
-    timestep: torch.Tensor,
-    noise: torch.Tensor,
-) -> torch.Tensor:
-    """Squared error of each latent's prediction at one timestep and noise, fp32 ``[n]``."""
-    import torch
-
-    from explorer.checkpoints.noise_schedule import noised, training_target
-
-    latents, noise = latents.float(), noise.float().expand_as(latents)
-    signal = schedule.signal[timestep].to(latents.device).expand(len(latents))
-    noisy = noised(latents, noise, signal).to(unet.dtype)
-    with torch.no_grad():
-        predicted = unet(noisy, timestep.to(latents.device), encoder_hidden_states=text).sample
-    target = training_target(schedule.prediction_type, latents, noise, signal)
-    return (predicted.float() - target).square().flatten(1).mean(dim=1)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, Progress, unheard
 from explorer.core.provenance import hash_json
 from explorer.core.workers import PATIENCE_HOURS
+from explorer.training.config import TrainingConfig, default_settings, learning_rate_factor
 from explorer.training.state import (
     claim_folder,
     forget_later_metrics,
@@ -35,62 +37,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 METRICS_NAME = "metrics.jsonl"
-SCHEDULES = ("cosine", "constant", "stable-decay")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long and how fast to train; what is trained is the :class:`Task`."""
-
-    steps: int
-    """Optimiser steps."""
-    batch_size: int
-    """Samples a step, over all processes."""
-    learning_rate: float
-    """Peak of the schedule."""
-    schedule: str = "cosine"
-    """After the warm-up: ``cosine`` to 2 % of the peak, ``constant``, or ``stable-decay``: constant, then linear to 2 %
-    over the last ``decay_share`` of the steps."""
-    decay_share: float = 0.3
-    """Of ``stable-decay`` alone, in (0, 1]."""
-    warmup_steps: int = 50
-    """Linear warm-up."""
-    weight_decay: float = 0.01
-    """Of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Of AdamW."""
-    gradient_clip: float = 1.0
-    """Largest gradient norm; above it the gradient is scaled down."""
-    ema_decay: float = 0.0
-    """Of the moving average of the weights; 0 keeps none."""
-    precision: str = "no"
-    """``no`` (fp32), ``bf16`` or, on a GPU, ``fp16`` with loss scaling (autocast; weights stay fp32)."""
-    fused: bool = False
-    """Fuse the network's operations with torch.compile: minutes once, a quarter faster from then on. On a CPU it needs
-    a C++ compiler. The result differs in rounding only."""
-    accumulation: int = 1
-    """Micro-batches a process splits its share of a step into: activations of one at a time, the same step. A loss that
-    compares samples with one another sees only its micro-batch."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: far less memory for about a third more time, the same result."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
-    log_every: int = 20
-    """Steps between lines of ``metrics.jsonl``."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
-        if not 0 < self.decay_share <= 1:
-            raise ValueError(f"decay_share is {self.decay_share}: expected 0 < share <= 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}: expected 0 <= decay < 1")
 
 
 class Task(Protocol):
@@ -105,19 +51,6 @@ class Task(Protocol):
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The samples at ``indices`` ``[n]``, one a row of every tensor, with whatever noise the step needs drawn from
         ``generator``."""
-
-
-def learning_rate_factor(step: int, config: TrainingConfig) -> float:
-    """Factor on the peak learning rate at ``step`` (from 0), in (0, 1]."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    if config.schedule == "stable-decay":
-        left = (config.steps - step) / (config.decay_share * config.steps)
-        return 0.02 + 0.98 * min(left, 1.0)
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def step_indices(step: int, size: int, config: TrainingConfig) -> torch.Tensor:
@@ -142,7 +75,7 @@ def train(
     folder: Path,
     *,
     identity: dict[str, Any],
-    on_step: Callable[[int, float], None] | None = None,
+    on_progress: OnProgress = unheard,
     should_stop: Callable[[], bool] | None = None,
     device: str = "cpu",
     track: str | None = None,
@@ -154,7 +87,7 @@ def train(
 
     Args:
         identity: what else decides the result (data hash, network config); a checkpoint of another identity is refused.
-        on_step: called with (finished steps, loss) at each logged step, in the main process.
+        on_progress: told at the start and, with the loss, at each logged step, in the main process.
         should_stop: asked after each step; if it says yes in any process a checkpoint is written and training ends
             early.
         device: ``cpu`` or ``cuda``; under a launcher the GPU of the local rank.
@@ -173,7 +106,7 @@ def train(
     _check_shares(config, accelerator.num_processes)
     folder = Path(folder)
     with locked(folder) if accelerator.is_main_process else nullcontext():
-        return _train(task, config, folder, accelerator, identity, on_step, should_stop, track)
+        return _train(task, config, folder, accelerator, identity, on_progress, should_stop, track)
 
 
 def _train(
@@ -182,7 +115,7 @@ def _train(
     folder: Path,
     accelerator: Accelerator,
     identity: dict[str, Any],
-    on_step: Callable[[int, float], None] | None,
+    on_progress: OnProgress,
     should_stop: Callable[[], bool] | None,
     track: str | None,
 ) -> torch.nn.Module:
@@ -205,7 +138,7 @@ def _train(
     tracker = open_tracker(track, folder, settings, start) if track and accelerator.is_main_process else None
     loop = _Loop(
         task=task, config=config, folder=folder, accelerator=accelerator, prepared=prepared, optimizer=optimizer,
-        forward=torch.compile(prepared) if config.fused else prepared, average=average, on_step=on_step,
+        forward=torch.compile(prepared) if config.fused else prepared, average=average, on_progress=on_progress,
         tracker=tracker,
     )  # fmt: skip
     try:
@@ -252,12 +185,6 @@ def _check_shares(config: TrainingConfig, processes: int) -> None:
         )
 
 
-def default_settings() -> dict[str, Any]:
-    """Of :class:`TrainingConfig`, by name, JSON-serialisable."""
-    defaults = {field.name: field.default for field in fields(TrainingConfig) if field.default is not MISSING}
-    return defaults | {"betas": list(defaults["betas"])}
-
-
 def _checkpointing_parts(network: torch.nn.Module) -> list[Any]:
     """The diffusers models in ``network`` that can recompute their activations."""
     return [part for part in network.modules() if getattr(part, "_supports_gradient_checkpointing", False)]
@@ -282,12 +209,14 @@ class _Loop:
     """``prepared``, compiled where the configuration says so."""
     optimizer: Any
     average: torch.optim.swa_utils.AveragedModel | None
-    on_step: Callable[[int, float], None] | None
+    on_progress: OnProgress
     tracker: Tracker | None
     """In the main process of a tracked run."""
 
     def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
+        if self.accelerator.is_main_process:
+            self._report(start, {})
         # A line averages the same steps whether the run was cut off between them or not.
         losses = [loss.to(self.accelerator.device) for loss in unlogged_losses(self.folder)]
         since, first = time.perf_counter(), start
@@ -352,8 +281,10 @@ class _Loop:
             if self.tracker is not None:
                 values = {"loss": mean, "learning_rate": rate, "samples_per_second": self.config.batch_size / seconds}
                 self.tracker.log(done, values)
-            if self.on_step is not None:
-                self.on_step(done, mean)
+            self._report(done, {"loss": mean})
+
+    def _report(self, done: int, figures: dict[str, float]) -> None:
+        self.on_progress(Progress(task=self.folder.name, done=done, total=self.config.steps, figures=figures))
 
     def _save(self, done: int, losses: list[torch.Tensor]) -> None:
         network = self.accelerator.unwrap_model(self.prepared)

@@ -1,1 +1,1 @@
-"""The Gradio app: the only floor that imports gradio or plotly."""
+"""The Gradio app: the only room that imports gradio or plotly."""

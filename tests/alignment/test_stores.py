@@ -197,7 +197,7 @@ def test_trusted_landmarks_are_rows_or_uids(folder, tmp_path):
             },
             "expected 'title', too",
         ),
-        ({"request": StructureRequest(budget_bytes=1.0)}, "exact takes about .* expected a larger budget"),
+        ({"request": StructureRequest(budget_memory=1e-9)}, "exact takes about .* expected a larger budget"),
     ],
 )
 def test_what_does_not_fit_together_is_named(folder, tmp_path, options, message):

@@ -8,8 +8,8 @@ from diffusers.models.attention_processor import FusedJointAttnProcessor2_0, Joi
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 
+from explorer.attention.capture import capture_attention
 from explorer.attention.joint import joint_attention_layers
-from explorer.attention.unet import capture_attention
 
 TOKENS, WIDTH, POOLED, COLUMNS = 11, 24, 20, 4
 SD3_VARIANTS = {

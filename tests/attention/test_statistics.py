@@ -1,17 +1,21 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from explorer.attention.statistics import (
     column_mass,
-    contiguity_ratio,
     cosine_overlap,
+    gearys_c,
     mass_in_mask,
     scatter,
     scatter_where_read,
     top_overlap,
 )
+
+TABLE = Path(__file__).parent / "map_statistics.json"
 
 
 @pytest.fixture
@@ -88,36 +92,38 @@ def test_column_mass_sums_to_one():
     assert torch.allclose(column_mass(probabilities), probabilities.mean((2, 3)))
 
 
-def test_contiguity_ratio_equals_the_slow_sum():
-    maps = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0))
-    for values, found in zip(maps.double(), contiguity_ratio(maps), strict=True):
-        height, width = values.shape
-        cells = [(y, x) for y in range(height) for x in range(width)]
-        near = [(a, b) for a in cells for b in cells if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1]
-        squares = sum((values[a] - values[b]) ** 2 for a, b in near)
-        spread = (values - values.mean()).square().sum()
-        assert found.item() == pytest.approx(
-            (len(cells) - 1) * squares.item() / (2 * len(near) * spread.item()), rel=1e-5
-        )
+def test_statistics_are_those_of_the_table():
+    """Slow sums over small maps; the browser test holds the screen's own numbers against the same table."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    for row in table["maps"]:
+        maps = torch.tensor(row["map"], dtype=torch.float64)
+        assert column_mass(maps).item() == pytest.approx(row["mass"], abs=1e-6), row["name"]
+        assert scatter_where_read(maps[None]) == [pytest.approx(row["scatter"], abs=1e-6)], row["name"]
+        if row["gearys_c"] is not None:
+            assert gearys_c(maps).item() == pytest.approx(row["gearys_c"], abs=1e-6), row["name"]
+    with_mass = torch.tensor([row["map"] for row in table["maps"] if row["mass"]])
+    first, second = torch.triu_indices(len(with_mass), len(with_mass), offset=1)
+    overlap = cosine_overlap(with_mass)[first, second].mean().item()
+    assert overlap == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)
 
 
-def test_contiguity_ratio_tells_a_blob_from_its_shuffled_self():
+def test_gearys_c_tells_a_blob_from_its_shuffled_self():
     line = torch.linspace(-2, 2, 16)
     blob = torch.exp(-(line[:, None] ** 2 + line[None] ** 2))
     order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
     noise = blob.flatten()[order].view(16, 16)
     checkers = (torch.arange(16)[:, None] + torch.arange(16)[None]) % 2 + 0.0
-    smooth, scattered, alternating, flat = contiguity_ratio(torch.stack([blob, noise, checkers, torch.ones(16, 16)]))
+    smooth, scattered, alternating, flat = gearys_c(torch.stack([blob, noise, checkers, torch.ones(16, 16)]))
     assert scatter(blob).item() == pytest.approx(scatter(noise).item())
     assert smooth < 0.1
     assert scattered == pytest.approx(1, abs=0.15)
     assert alternating > 1.9
     assert flat == 1
-    assert contiguity_ratio(100 * blob).item() == pytest.approx(smooth.item(), rel=1e-5)
+    assert gearys_c(100 * blob).item() == pytest.approx(smooth.item(), rel=1e-5)
     with pytest.raises(ValueError, match="no mass"):
-        contiguity_ratio(torch.zeros(2, 2))
+        gearys_c(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="one position a side"):
-        contiguity_ratio(torch.ones(1, 4))
+        gearys_c(torch.ones(1, 4))
 
 
 @pytest.mark.parametrize("measure", [scatter, cosine_overlap, top_overlap])

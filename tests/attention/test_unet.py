@@ -3,7 +3,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from explorer.attention.unet import capture_attention, cross_attention_layers
+from explorer.attention.capture import capture_attention
+from explorer.attention.unet import cross_attention_layers
 
 TOKENS, WIDTH, COLUMNS = 16, 32, 4
 
@@ -254,5 +255,5 @@ def test_a_wrong_context_length_and_an_unused_capture_are_refused(make_unet):
     with capture_attention(unet, one_hot_groups(), batch=1, guidance=True, steps=1) as capture:
         with pytest.raises(ValueError, match="the U-Net was not called"):
             capture.cube()
-        with pytest.raises(ValueError, match="reads 15 tokens: groups have 16"):
+        with pytest.raises(ValueError, match="reads 15 text tokens: groups have 16"):
             call(unet, sample, text[:, :15])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from explorer.attention.prompts import text_ranges
 from explorer.attention.words import (
     TextRange,
     check_prompt,
@@ -14,7 +15,6 @@ from explorer.attention.words import (
     word_selection,
     words_of_ranges,
 )
-from explorer.checkpoints.joint_pipelines import text_ranges
 
 
 @pytest.fixture(scope="module")

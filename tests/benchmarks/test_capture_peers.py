@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from explorer.attention.unet import capture_attention, cross_attention_layers
+from explorer.attention.capture import capture_attention
+from explorer.attention.unet import cross_attention_layers
 from explorer.benchmarks.capture import pipeline_denoising
 from explorer.benchmarks.capture_peers import (
     daam_capture,

@@ -42,7 +42,7 @@ def pair_set(tmp_path_factory):
 
 
 def test_both_loops_are_timed_on_the_same_work(tiny):
-    report = benchmark_training(tiny, batch_size=2, steps=1, warmup=1, rounds=2, pairs=4, say=lambda line: None)
+    report = benchmark_training(tiny, batch_size=2, steps=1, warmup=1, rounds=2, pairs=4)
     assert set(report["samples_per_second"]) == {PLAIN, OURS}
     assert all(found["median"] > 0 for found in report["samples_per_second"].values())
     low, middle, high = (report["speedup"][name] for name in ("lower_quartile", "median", "upper_quartile"))

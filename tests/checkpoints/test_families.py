@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.attention.unet import capture_attention, cross_attention_layers
+from explorer.attention.capture import capture_attention
+from explorer.attention.unet import cross_attention_layers
 from explorer.attention.words import word_groups
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.generation.generate import GenerationRequest, generate, initial_noise

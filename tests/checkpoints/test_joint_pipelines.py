@@ -2,17 +2,16 @@
 
 import json
 import shutil
-import string
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from explorer.attention.unet import capture_attention
-from explorer.attention.words import words_of_ranges
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import prompt_words
 from explorer.benchmarks.capture import pipeline_denoising
-from explorer.checkpoints.joint_pipelines import latent_shape, require_unet, text_ranges
+from explorer.checkpoints.joint_pipelines import latent_shape, require_unet
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.core.provenance import write_manifest
@@ -21,100 +20,8 @@ from explorer.evaluation.files import evaluate_folder
 from explorer.generation.generate import GenerationRequest, compare, generate
 
 PROMPT = "a photo of a turtle, dog"
-CLIP_POSITIONS, CLIP_WIDTH, T5_WIDTH = 16, 32, 72
+CLIP_POSITIONS = 16
 WORDS = ("a", "photo", "of", "a", "turtle", "dog")
-
-
-def t5_tokenizer():
-    """ "turtle" is of three pieces, "dog" of one; neither knows the letter é."""
-    from transformers import T5TokenizerFast
-
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
-    pieces += [(letter, -6.0) for letter in string.ascii_lowercase + string.digits + ",.-'"]
-    pieces += [(piece, -2.0) for piece in ("▁a", "▁photo", "▁of", "▁dog", "▁tu", "rt", "le", "▁hat")]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0)
-
-
-def t5_encoder(tokenizer):
-    from transformers import T5Config, T5EncoderModel
-
-    torch.manual_seed(7)
-    return T5EncoderModel(
-        T5Config(vocab_size=len(tokenizer), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    ).eval()
-
-
-def clip_config(tokenizer):
-    from transformers import CLIPTextConfig
-
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=CLIP_WIDTH, intermediate_size=32, projection_dim=CLIP_WIDTH,
-        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=CLIP_POSITIONS,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-
-
-def autoencoder():
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=32,
-        shift_factor=0.06, scaling_factor=1.5,
-    ).eval()  # fmt: skip
-
-
-def scheduler():
-    from diffusers import FlowMatchEulerDiscreteScheduler
-
-    return FlowMatchEulerDiscreteScheduler(shift=3.0)
-
-
-@pytest.fixture(scope="module")
-def make_sd3_pipeline(tokenizer_folder):
-    def build(seed=0):
-        from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
-        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
-
-        clip, t5 = CLIPTokenizer.from_pretrained(tokenizer_folder), t5_tokenizer()
-        torch.manual_seed(seed)
-        transformer = SD3Transformer2DModel(
-            sample_size=16, patch_size=2, in_channels=4, out_channels=4, pos_embed_max_size=16, num_layers=2,
-            attention_head_dim=8, num_attention_heads=3, caption_projection_dim=24, joint_attention_dim=T5_WIDTH,
-            pooled_projection_dim=2 * CLIP_WIDTH, qk_norm="rms_norm", dual_attention_layers=(0,),
-        ).eval()  # fmt: skip
-        torch.manual_seed(5)
-        return StableDiffusion3Pipeline(
-            transformer=transformer, scheduler=scheduler(), vae=autoencoder(),
-            text_encoder=CLIPTextModelWithProjection(clip_config(clip)).eval(), tokenizer=clip,
-            text_encoder_2=CLIPTextModelWithProjection(clip_config(clip)).eval(), tokenizer_2=clip,
-            text_encoder_3=t5_encoder(t5), tokenizer_3=t5,
-        )  # fmt: skip
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def make_flux_pipeline(tokenizer_folder):
-    def build(seed=0):
-        from diffusers import FluxPipeline, FluxTransformer2DModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        clip, t5 = CLIPTokenizer.from_pretrained(tokenizer_folder), t5_tokenizer()
-        torch.manual_seed(seed)
-        transformer = FluxTransformer2DModel(
-            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-            num_attention_heads=2, joint_attention_dim=T5_WIDTH, pooled_projection_dim=CLIP_WIDTH,
-            guidance_embeds=True, axes_dims_rope=(4, 6, 6),
-        ).eval()  # fmt: skip
-        torch.manual_seed(5)
-        return FluxPipeline(
-            transformer=transformer, scheduler=scheduler(), vae=autoencoder(),
-            text_encoder=CLIPTextModel(clip_config(clip)).eval(), tokenizer=clip,
-            text_encoder_2=t5_encoder(t5), tokenizer_2=t5,
-        )  # fmt: skip
-
-    return build
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +83,7 @@ def test_nothing_stands_on_a_transformer(folders, tmp_path, make_unet):
 
 
 def test_words_lie_in_the_ranges_that_the_transformer_reads(loaded):
-    sd3 = words_of_ranges(text_ranges(loaded["sd3"]), PROMPT)
+    sd3 = prompt_words(loaded["sd3"], PROMPT)
     assert sd3.words == WORDS
     assert sd3.columns[-2:] == ("[start]", "[end]")
     assert sd3.matrix.shape == (CLIP_POSITIONS + 256, len(WORDS) + 2)
@@ -189,7 +96,7 @@ def test_words_lie_in_the_ranges_that_the_transformer_reads(loaded):
     assert sd3.matrix[0].argmax() == len(WORDS)
     assert sd3.matrix[:, len(WORDS)].sum() == 1
 
-    flux = words_of_ranges(text_ranges(loaded["flux"]), PROMPT)
+    flux = prompt_words(loaded["flux"], PROMPT)
     assert flux.matrix.shape == (512, len(WORDS) + 2)
     assert flux.columns[-2:] == ("[text end]", "[padding]")
     assert flux.positions == ((0,), (1,), (2,), (3,), (4, 5, 6), (8,))
@@ -242,7 +149,7 @@ def test_pictures_are_the_stock_pipelines_own_with_and_without_capture(loaded, n
 def test_maps_of_a_generation_follow_the_positive_prompt(loaded, name):
     """The same text as the negative prompt must not change the maps of SD3's positive half at the first step."""
     pipeline = loaded[name]
-    words = words_of_ranges(text_ranges(pipeline), PROMPT)
+    words = prompt_words(pipeline, PROMPT)
     first = generate(pipeline, request(steps=1)).cube.maps()
     doubled = name == "sd3"
     with capture_attention(

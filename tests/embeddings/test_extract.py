@@ -178,7 +178,14 @@ def test_killed_at_any_point_the_result_is_the_same_bit_by_bit(source, store, tm
     (resumed / "img_emb" / ".img_emb_0002.npy.part").write_bytes(b"half")
     (resumed / "text_emb" / "text_emb_0001.npy").write_bytes(b"torn by a power cut")
     lines = []
-    extract_embeddings(source, resumed, small_extractor(), SETTINGS, workers=1, say=lines.append)
+    extract_embeddings(
+        source,
+        resumed,
+        small_extractor(),
+        SETTINGS,
+        workers=1,
+        on_progress=lambda progress: progress.message and lines.append(progress.message),
+    )
     assert lines[0] == "1 partitions are finished"
     assert files_of(resumed) == files_of(store.folder)
     extractor = small_extractor()
@@ -196,12 +203,13 @@ def test_a_duplicate_of_a_pair_before_the_restart_is_found(tmp_path):
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
 
-    def stop(line):
-        raise KeyboardInterrupt
+    def stop(progress):
+        if progress.message:  # a partition is written
+            raise KeyboardInterrupt
 
     settings = ExtractionSettings(partition_size=2)
     with pytest.raises(KeyboardInterrupt):
-        extract_embeddings(open_shards(folder), tmp_path / "store", small_extractor(), settings, say=stop)
+        extract_embeddings(open_shards(folder), tmp_path / "store", small_extractor(), settings, on_progress=stop)
     store = extract_embeddings(open_shards(folder), tmp_path / "store", small_extractor(), settings)
     assert store.metadata()["uid"].tolist() == ["a/0", "a/1", "a/2"]
     assert store.manifest["quarantined"] == {"duplicate uid": 1}
@@ -241,12 +249,14 @@ def test_two_extractions_into_one_folder_do_not_mix(source, tmp_path):
     """The first is at work (it stands still inside its first report) when the second begins."""
     folder, refusals = tmp_path / "store", []
 
-    def begin_again(line):
+    def begin_again(progress):
+        if not progress.message:
+            return
         with pytest.raises(ValueError, match=rf"store is being written by process {os.getpid()} on ") as refusal:
             extract_embeddings(source, folder, small_extractor(), SETTINGS)
         refusals.append(refusal)
 
-    store = extract_embeddings(source, folder, small_extractor(), SETTINGS, say=begin_again)
+    store = extract_embeddings(source, folder, small_extractor(), SETTINGS, on_progress=begin_again)
     assert len(refusals) == 4
     assert len(store) == 30
     assert not (folder / LOCK_NAME).exists()
@@ -277,7 +287,13 @@ def extract_and_be_killed(shards, folder):
         return encode_image(pixels)
 
     extractor.clip.encode_image = encode_or_die
-    extract_embeddings(open_shards(shards), folder, extractor, SETTINGS, say=finished.append)
+    extract_embeddings(
+        open_shards(shards),
+        folder,
+        extractor,
+        SETTINGS,
+        on_progress=lambda progress: progress.message and finished.append(progress.message),
+    )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ def test_absent_sets_are_told_before_anything_is_drawn(folder, micro_world, tmp_
     for name in NAMES[1:]:
         shutil.rmtree(folder / name)
     said = []
-    report = evaluate_folder(folder, None, tmp_path / "out", CONFIG, say=said.append)
+    report = evaluate_folder(
+        folder,
+        None,
+        tmp_path / "out",
+        CONFIG,
+        on_progress=lambda progress: progress.message and said.append(progress.message),
+    )
     assert said[0] == "benign: AD is left out, since no folder of pair sets was given"
     assert report["models"][0]["alignment_difficulty"] is None

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, HeunDiscreteScheduler, LCMScheduler, PNDMScheduler
 
-from explorer.attention.unet import capture_attention
+from explorer.attention.capture import capture_attention
 from explorer.checkpoints.joint_pipelines import denoiser_calls
 from explorer.generation.generate import (
     GenerationRequest,
@@ -143,7 +143,7 @@ def test_other_schedulers(make_pipeline, scheduler, options, calls):
 
 def test_progress_and_stop(pipeline):
     seen = []
-    generate(pipeline, REQUEST, on_step=lambda done, total: seen.append((done, total)))
+    generate(pipeline, REQUEST, on_progress=lambda progress: seen.append((progress.done, progress.total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     hooks = sum(len(module._forward_hooks) for module in pipeline.unet.modules())
     with pytest.raises(GenerationStopped, match="stopped after 2 of 3 steps"):
@@ -160,7 +160,7 @@ def test_compare_equals_single_generations_and_encodes_once(make_pipeline, monke
         lambda pipeline, request: encoded.append(pipeline) or encode_prompts(pipeline, request),
     )
     models = {"one": first, "two": second}
-    results = list(compare(models, REQUEST, on_step=lambda name, done, total: seen.append((name, done))))
+    results = list(compare(models, REQUEST, on_progress=lambda progress: seen.append((progress.task, progress.done))))
     assert encoded == [first]
     assert [result.model for result in results] == ["one", "two"]
     assert seen == [(name, done) for name in models for done in (1, 2, 3)]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from explorer.alignment.pair_sets import measure
-from explorer.attention.statistics import column_mass, contiguity_ratio, scatter
+from explorer.attention.statistics import column_mass, gearys_c, scatter
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.provenance import ROOT
 from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -98,7 +98,7 @@ def described(generation):
     return {
         "colours": torch.nn.functional.adaptive_avg_pool2d(pixels, 4).flatten().tolist(),
         "scatter": (1000 * scatter(maps)).tolist(),
-        "gearys_c": (1000 * contiguity_ratio(maps)).tolist(),
+        "gearys_c": (1000 * gearys_c(maps)).tolist(),
         "mass": (1000 * column_mass(maps)).tolist(),
     }
 

@@ -119,7 +119,12 @@ def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path)
 def test_a_finished_import_is_done_and_no_other_one_takes_its_folder(source, tmp_path):
     lines, options = [], {"size": 16, "concepts": ("dog",)}
     made, quarantined = import_pairs(source, tmp_path / "set", **options)
-    again, listed = import_pairs(source, tmp_path / "set", **options, say=lines.append)
+    again, listed = import_pairs(
+        source,
+        tmp_path / "set",
+        **options,
+        on_progress=lambda progress: progress.message and lines.append(progress.message),
+    )
     assert (again.data_hash, listed) == (made.data_hash, quarantined)
     assert again.manifest["created"] == made.manifest["created"]
     assert lines == [f"{tmp_path / 'set'} is finished: nothing is imported again"]

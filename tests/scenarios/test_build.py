@@ -72,7 +72,12 @@ def test_stock_diffusers_generates_from_what_is_published(build, precision):
 
 def test_a_finished_build_does_nothing_twice(build):
     said = []
-    WorldBuild(recipe=build.recipe, run=build.run, output=build.output, say=said.append).everything()
+    WorldBuild(
+        recipe=build.recipe,
+        run=build.run,
+        output=build.output,
+        on_progress=lambda progress: progress.message and said.append(progress.message),
+    ).everything()
     assert said == []
     assert finished_steps(build.run / "base-2") == 3
 
@@ -102,7 +107,7 @@ def test_models_of_another_variant_are_not_taken_for_ones_own(build):
 
 
 def test_a_remainder_of_another_set_is_refused(build, tmp_path):
-    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models", say=lambda line: None)
+    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models")
     folder = again.pair_set(4).folder.with_name("remainder-004")
     benign_remainder(again.pair_set(2), folder)
     with pytest.raises(ValueError, match=r"remainder-004 is not what is left of .*dirty-004"):
@@ -117,7 +122,7 @@ def test_poisoned_sets_have_the_recipes_counts(build):
 
 
 def test_the_sets_can_be_made_again_bit_identically(build, tmp_path):
-    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models", say=lambda line: None)
+    again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models")
     for folder in again.sets():
         trained_on = read_manifest(build.output / folder.name)["data_hash"]
         assert PairSet.load(folder).data_hash == trained_on
@@ -126,7 +131,12 @@ def test_the_sets_can_be_made_again_bit_identically(build, tmp_path):
 def test_encoders_and_base_are_adopted_and_only_the_fine_tuning_differs(build, tmp_path):
     recipe = build.recipe.variant(seed=1, rank_rotation=4)
     said = []
-    again = WorldBuild(recipe=recipe, run=tmp_path / "run", output=tmp_path / "models", say=said.append)
+    again = WorldBuild(
+        recipe=recipe,
+        run=tmp_path / "run",
+        output=tmp_path / "models",
+        on_progress=lambda progress: progress.message and said.append(progress.message),
+    )
     again.adopt(build.output)
     again.adopt(build.output)
     again.fine_tuned(2)
@@ -141,7 +151,7 @@ def test_encoders_and_base_are_adopted_and_only_the_fine_tuning_differs(build, t
 
 
 def test_the_second_control_sees_the_benign_pairs_of_the_most_poisoned_set_and_no_others(build, tmp_path):
-    again = WorldBuild(recipe=build.recipe, run=tmp_path / "run", output=tmp_path / "models", say=lambda line: None)
+    again = WorldBuild(recipe=build.recipe, run=tmp_path / "run", output=tmp_path / "models")
     again.adopt(build.output)
     assert again.remainder() == tmp_path / "models" / "remainder-004"
     config = read_manifest(tmp_path / "models" / "remainder-004")["config"]

@@ -47,6 +47,12 @@ def test_a_missing_pair_set_is_told_before_anything_is_drawn(micro_world, evalua
     shutil.rmtree(sets / "dirty-002")
     said = []
     with pytest.raises(ValueError, match="lacks the pair set of dirty-002: expected one folder a model"):
-        precompute_first_view(micro_world.output, sets, evaluation, tmp_path / "out", say=said.append)
+        precompute_first_view(
+            micro_world.output,
+            sets,
+            evaluation,
+            tmp_path / "out",
+            on_progress=lambda progress: progress.message and said.append(progress.message),
+        )
     assert said == []
     assert not (tmp_path / "out").exists()

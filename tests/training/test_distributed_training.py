@@ -10,18 +10,18 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.experiments.test_trainer import LineTask, config, train_until, weights
 
 from explorer.core.provenance import ROOT
 from explorer.training.state import STATE_NAME, finished_steps
 from explorer.training.trainer import train
+from tests.training.test_trainer import LineTask, config, train_until, weights
 
 TO_BE_KILLED = """
 import sys, time
 from pathlib import Path
 from explorer.training.trainer import train
-from tests.experiments.test_trainer import LineTask, config
-train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=lambda step, loss: time.sleep(0.02))
+from tests.training.test_trainer import LineTask, config
+train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_progress=lambda progress: time.sleep(0.02))
 """
 
 FINISHING = """
@@ -29,7 +29,7 @@ import os, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from explorer.training.trainer import train
-from tests.experiments.test_trainer import LineTask, config, train_until
+from tests.training.test_trainer import LineTask, config, train_until
 folder, stop = Path(sys.argv[1]), int(sys.argv[2])
 for name, changes in (("shared", {}), ("accumulated", {"accumulation": 2})):
     trained = train(LineTask(), config(**changes), folder / name, identity={})

@@ -37,7 +37,7 @@ def rows_of(array, rows):
 def test_every_pair_has_the_latents_of_its_picture_and_the_text_of_its_caption(make_pipeline, pairs, tmp_path):
     pipeline = make_pipeline()
     encoded = encode_pair_set(pipeline, pairs, 32, tmp_path / "cache")
-    assert (len(encoded.picture), len(encoded.latents), len(encoded.text)) == (5, 4, 4 + 1)
+    assert (len(encoded.picture), len(encoded.latents), len(encoded.conditioning.text)) == (5, 4, 4 + 1)
     with torch.no_grad():
         for row in range(5):
             picture = torch.from_numpy(fit_pictures(pairs.read_images([row]), 32))
@@ -47,11 +47,13 @@ def test_every_pair_has_the_latents_of_its_picture_and_the_text_of_its_caption(m
                 CAPTIONS[row], padding="max_length", truncation=True, return_tensors="pt"
             ).input_ids
             state = pipeline.text_encoder(ids).last_hidden_state
-            assert torch.allclose(rows_of(encoded.text, [encoded.caption[row]]), state, atol=5e-3)
+            assert torch.allclose(rows_of(encoded.conditioning.text, [encoded.caption[row]]), state, atol=5e-3)
         empty = pipeline.tokenizer("", padding="max_length", return_tensors="pt").input_ids
-        assert torch.allclose(rows_of(encoded.text, [4]), pipeline.text_encoder(empty).last_hidden_state, atol=5e-3)
-    assert encoded.pooled is None
-    assert encoded.truncated_captions == 1
+        assert torch.allclose(
+            rows_of(encoded.conditioning.text, [4]), pipeline.text_encoder(empty).last_hidden_state, atol=5e-3
+        )
+    assert encoded.conditioning.pooled is None
+    assert encoded.conditioning.truncated == 1
 
 
 def test_further_vectors_of_a_textual_inversion_make_captions_longer(make_pipeline, pairs, tmp_path):
@@ -59,7 +61,7 @@ def test_further_vectors_of_a_textual_inversion_make_captions_longer(make_pipeli
     pipeline.tokenizer.add_tokens(["dog", *(f"dog_{vector}" for vector in range(1, 14))])
     pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer), mean_resizing=False)
     encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)
-    assert encoded.truncated_captions == 3, "of the turtles, and of both captions with a dog of 14 vectors"
+    assert encoded.conditioning.truncated == 3, "of the turtles, and of both captions with a dog of 14 vectors"
 
 
 def test_sdxl_gets_pooled_text_sizes_and_zeros_for_no_prompt(make_xl_pipeline, pairs, tmp_path):
@@ -68,10 +70,10 @@ def test_sdxl_gets_pooled_text_sizes_and_zeros_for_no_prompt(make_xl_pipeline, p
     ids = pipeline.tokenizer_2(CAPTIONS[0], padding="max_length", return_tensors="pt").input_ids
     with torch.no_grad():
         pooled = pipeline.text_encoder_2(ids).text_embeds
-    assert torch.allclose(rows_of(encoded.pooled, [encoded.caption[0]]), pooled, atol=5e-3)
-    assert rows_of(encoded.text, [0]).shape[-1] == 64
-    assert not rows_of(encoded.text, [4]).any()
-    assert not rows_of(encoded.pooled, [4]).any()
+    assert torch.allclose(rows_of(encoded.conditioning.pooled, [encoded.caption[0]]), pooled, atol=5e-3)
+    assert rows_of(encoded.conditioning.text, [0]).shape[-1] == 64
+    assert not rows_of(encoded.conditioning.text, [4]).any()
+    assert not rows_of(encoded.conditioning.pooled, [4]).any()
     assert encoded.time_ids.tolist() == [40, 48, 0, 3, 32, 32]
 
 

@@ -15,8 +15,9 @@ from explorer.checkpoints.registry import read_checkpoint, validate
 from explorer.core.poison_record import NOT_RECORDED
 from explorer.core.provenance import check_files, read_manifest
 from explorer.pairs.pair_set import PairSet
+from explorer.training.diffusion_task import DiffusionTask
 from explorer.training.encoded_pairs import encode_pair_set
-from explorer.training.fine_tune import FineTuningTask, fine_tune, train_unet
+from explorer.training.fine_tune import fine_tune, train_unet
 from explorer.training.loss import DiffusionLoss
 from explorer.training.recipes import SD15, SD21, SDXL, override
 from explorer.training.state import finished_steps
@@ -158,7 +159,7 @@ def test_the_loss_on_the_training_pairs_falls(make_pipeline, pairs, tmp_path, pr
         pipeline.scheduler.config, prediction_type=prediction_type
     )
     encoded = encode_pair_set(pipeline, pairs, 32, tmp_path / "cache")
-    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.0)
+    task = DiffusionTask(pipeline.unet, pipeline.scheduler, encoded)
     held = task.batch(torch.arange(6), torch.Generator().manual_seed(9))
     with torch.no_grad():
         before = task.network(held).item()
@@ -172,9 +173,9 @@ def test_the_loss_on_the_training_pairs_falls(make_pipeline, pairs, tmp_path, pr
 def test_captions_are_dropped_as_often_as_the_recipe_says(make_pipeline, pairs, tmp_path):
     pipeline = make_pipeline()
     encoded = encode_pair_set(pipeline, pairs, 32, tmp_path)
-    task = FineTuningTask(DiffusionLoss(pipeline.unet, pipeline.scheduler), encoded, 0.25)
+    task = DiffusionTask(pipeline.unet, pipeline.scheduler, encoded, caption_dropout=0.25)
     text = task.batch(torch.zeros(2000, dtype=torch.long), torch.Generator().manual_seed(0))["text"]
-    empty = torch.from_numpy(encoded.text[np.array([len(encoded.text) - 1])])
+    empty = encoded.conditioning.rows(torch.tensor([len(encoded.conditioning) - 1]))["text"]
     share = (text == empty).flatten(1).all(dim=1).float().mean().item()
     assert share == pytest.approx(0.25, abs=0.03)
 

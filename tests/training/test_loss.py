@@ -3,7 +3,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch.nn import functional
 
-from explorer.training.loss import DiffusionLoss
+from explorer.iconworld.denoiser import build_scheduler
+from explorer.training.loss import DiffusionLoss, loss_weight
 
 
 def batch(pipeline, width):
@@ -46,3 +47,36 @@ def test_another_prediction_type_is_refused(make_pipeline):
     scheduler = DDIMScheduler(prediction_type="sample")
     with pytest.raises(ValueError, match="its scheduler predicts 'sample': expected epsilon or v_prediction"):
         DiffusionLoss(make_pipeline().unet, scheduler)
+
+
+def test_the_losses_of_a_perfect_network_are_zero_up_to_pure_noise(make_unet, monkeypatch):
+    unet, scheduler = make_unet(), build_scheduler()
+    data = batch(None, 32) | {"timesteps": torch.tensor([0, 300, 999])}
+    latents = data["latents"].float()
+
+    def perfect(noisy, timesteps, **conditions):
+        assert torch.allclose(noisy, scheduler.add_noise(latents, data["noise"], timesteps), atol=1e-5)
+        return (scheduler.get_velocity(latents, data["noise"], timesteps),)
+
+    monkeypatch.setattr(unet, "forward", perfect)
+    assert DiffusionLoss(unet, scheduler, weighting="min-snr")(data).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_min_snr_weighs_pure_noise_by_one_and_less_the_less_noise_there_is():
+    signal = torch.tensor([0.0, 0.5, 0.8, 0.95])
+    assert loss_weight("min-snr", "v_prediction", signal).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.25])
+    published = [1.0, 1.0, 1.0, 5 / 19]  # min(SNR, 5) / SNR, at an SNR of 0, 1, 4, 19
+    assert loss_weight("min-snr", "epsilon", torch.tensor([0.0, 0.5, 0.8, 0.95])).tolist() == pytest.approx(published)
+    assert loss_weight("uniform", "epsilon", signal).tolist() == [1.0] * 4
+
+
+def test_the_loss_is_the_weighted_mean_of_the_errors(make_pipeline):
+    pipeline = make_pipeline()
+    data = batch(pipeline, 32)
+    with torch.no_grad():
+        loss = DiffusionLoss(pipeline.unet, pipeline.scheduler, weighting="min-snr")
+        weights = loss_weight("min-snr", "v_prediction", loss.alphas_cumprod[data["timesteps"]])
+        assert weights[0] < 0.1
+        assert loss(data).item() == pytest.approx((weights * loss.errors(data)).mean().item(), rel=1e-6)
+    with pytest.raises(ValueError, match="weighting is 'snr': expected one of uniform, min-snr"):
+        DiffusionLoss(pipeline.unet, pipeline.scheduler, weighting="snr")

@@ -2,10 +2,10 @@ import importlib.util
 import json
 
 import pytest
-from tests.experiments.test_trainer import LineTask, config
 
 from explorer.training.tracking import check_tracker
 from explorer.training.trainer import METRICS_NAME, train
+from tests.training.test_trainer import LineTask, config
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
@@ -14,7 +14,7 @@ def test_tensorboard_shows_what_the_metrics_say(tmp_path):
 
     seen = []
     train(LineTask(), config(steps=20), tmp_path, identity={"data": "a"}, track="tensorboard",
-          on_step=lambda step, loss: seen.append(step), should_stop=lambda: seen[-1:] == [10])  # fmt: skip
+          on_progress=lambda progress: seen.append(progress.done), should_stop=lambda: seen[-1:] == [10])  # fmt: skip
     train(LineTask(), config(steps=20), tmp_path, identity={"data": "a"}, track="tensorboard")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

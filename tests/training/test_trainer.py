@@ -14,14 +14,9 @@ from explorer.core.provenance import ROOT
 from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_denoiser import train_denoiser
+from explorer.training.config import TrainingConfig, learning_rate_factor
 from explorer.training.state import SETTINGS_NAME, STATE_NAME, finished_steps
-from explorer.training.trainer import (
-    METRICS_NAME,
-    TrainingConfig,
-    learning_rate_factor,
-    step_indices,
-    train,
-)
+from explorer.training.trainer import METRICS_NAME, step_indices, train
 
 
 class LineFit(torch.nn.Module):
@@ -67,7 +62,7 @@ def test_training_finds_the_line(tmp_path):
 def test_a_stopped_run_goes_on_bit_identically(tmp_path):
     whole = train(LineTask(), config(), tmp_path / "whole", identity={})
     done = []
-    train(LineTask(), config(), tmp_path / "cut", identity={}, on_step=lambda step, loss: done.append(step),
+    train(LineTask(), config(), tmp_path / "cut", identity={}, on_progress=lambda progress: done.append(progress.done),
           should_stop=lambda: bool(done) and done[-1] >= 25)  # fmt: skip
     assert finished_steps(tmp_path / "cut") == 25
     resumed = train(LineTask(), config(), tmp_path / "cut", identity={})
@@ -89,22 +84,22 @@ def test_logged_losses_do_not_tell_where_a_run_was_cut_off(tmp_path, stop_at):
 def test_two_runs_in_one_folder_do_not_mix(tmp_path):
     refused = []
 
-    def second(step, loss):
+    def second(progress):
         with pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on"):
             train(LineTask(), config(), tmp_path / "run", identity={})
-        refused.append(step)
+        refused.append(progress.done)
 
-    train(LineTask(), config(steps=10), tmp_path / "run", identity={}, on_step=second)
-    assert refused == [5, 10]
+    train(LineTask(), config(steps=10), tmp_path / "run", identity={}, on_progress=second)
+    assert refused == [0, 5, 10]
     assert [step for step, *_ in logged(tmp_path / "run")] == [5, 10]
 
 
 KILLED_RUN = """
 import sys, time
 from pathlib import Path
-from tests.experiments.test_trainer import LineTask, config
+from tests.training.test_trainer import LineTask, config
 from explorer.training.trainer import train
-train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_step=lambda step, loss: time.sleep(0.02))
+train(LineTask(), config(steps=4000), Path(sys.argv[1]), identity={}, on_progress=lambda progress: time.sleep(0.02))
 """
 
 
@@ -115,7 +110,7 @@ def train_until(folder, stop):
         config(steps=4000),
         folder,
         identity={},
-        on_step=lambda step, loss: seen.append(step),
+        on_progress=lambda progress: seen.append(progress.done),
         should_stop=lambda: bool(seen) and seen[-1] >= stop,
     )
 
@@ -149,7 +144,7 @@ def test_the_denoiser_goes_on_bit_identically(tmp_path, micro_world, micro_recip
         unet = build_denoiser(micro_recipe.denoiser_channels, encoders.text_encoder.config.hidden_size, seed=0)
         return train_denoiser(
             unet, build_scheduler(), pairs, encoders, settings, tmp_path / folder, start="seed 0",
-            on_step=lambda step, loss: seen.append(step), should_stop=lambda: seen[-1] == stop,
+            on_progress=lambda progress: seen.append(progress.done), should_stop=lambda: seen[-1] == stop,
         )  # fmt: skip
 
     whole, cut = run("whole"), run("cut", stop=3)
@@ -170,7 +165,7 @@ def test_a_compiled_run_trains_and_goes_on(tmp_path):
     assert torch.allclose(weights(whole), weights(plain), atol=1e-5)
     assert not torch.equal(weights(whole), weights(LineFit()))
     done = []
-    train(LineTask(), compiled, tmp_path / "cut", identity={}, on_step=lambda step, loss: done.append(step),
+    train(LineTask(), compiled, tmp_path / "cut", identity={}, on_progress=lambda progress: done.append(progress.done),
           should_stop=lambda: done[-1:] == [10])  # fmt: skip
     assert finished_steps(tmp_path / "cut") == 10
     resumed = train(LineTask(), compiled, tmp_path / "cut", identity={})
@@ -184,14 +179,14 @@ def logged(folder):
 
 @pytest.mark.parametrize(("killed_at", "survived"), [(5, 0), (25, 20)])
 def test_steps_taken_again_are_logged_once(tmp_path, killed_at, survived):
-    def die(step, loss):
-        if step == killed_at:
+    def die(progress):
+        if progress.done == killed_at:
             raise KeyboardInterrupt
 
     train(LineTask(), config(), tmp_path / "whole", identity={})
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        train(LineTask(), config(), cut, identity={}, on_step=die)
+        train(LineTask(), config(), cut, identity={}, on_progress=die)
     assert (logged(cut)[-1][0], finished_steps(cut)) == (killed_at, survived)
     with open(cut / METRICS_NAME, "a") as stream:
         stream.write('{"step": 10, "lo')  # as kill -9 leaves a line

@@ -3,8 +3,10 @@
 Runs on random models of the shipped ones' shape; ``test_browser_shipped`` runs on what is shipped.
 """
 
+import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -262,25 +264,24 @@ def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(page
     assert found == [[0, 0, 0], None, None, [1, 0, 1], [1, 2, 2]]
 
 
-def test_the_browsers_numbers_of_a_map_are_those_of_theory(page):
-    import torch
-
-    from explorer.attention.statistics import contiguity_ratio, scatter
-
-    maps = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 0.3, 1]).view(3, 1, 1)
-    maps = torch.cat([maps, torch.full((1, 6, 5), 0.02)])
+def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
+    """The table that ``test_statistics`` holds Python's against."""
+    table = json.loads((Path(__file__).parents[1] / "attention" / "map_statistics.json").read_text(encoding="utf-8"))
     page.goto("/")
     found = page.evaluate(
         """async (maps) => {
-          const { contiguity, scatter } = await import('/explorer-static/maps.js');
+          const { gearysC, mass, overlap, scatter } = await import('/explorer-static/maps.js');
           const shape = { height: maps[0].length, width: maps[0][0].length };
-          const read = (map) => Object.assign(Float32Array.from(map.flat()), shape);
-          return maps.map(read).map((map) => [scatter(map), contiguity(map)]);
+          const read = maps.map((map) => Object.assign(Float32Array.from(map.flat()), shape));
+          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map) }));
+          return { numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
         }""",
-        [*maps.tolist(), torch.zeros(6, 5).tolist()],
+        [row["map"] for row in table["maps"]],
     )
-    assert found[-1] == [None, None], "a map without mass has neither"
-    assert torch.allclose(torch.tensor(found[:-1]), torch.stack([scatter(maps), contiguity_ratio(maps)], 1), atol=1e-4)
+    for row, numbers in zip(table["maps"], found["numbers"], strict=True):
+        assert numbers == pytest.approx({key: row[key] for key in numbers}, abs=1e-5), row["name"]
+    assert found["overlap"] == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)
+    assert found["undefined"] is None, "a map without mass is like no other"
 
 
 def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import set_base
+from explorer.core.progress import Progress
 from explorer.core.provenance import write_manifest
 from explorer.generation.generate import GenerationStopped
 from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
@@ -247,7 +248,7 @@ def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
 
 def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then():
     def update(model, step, finished=""):
-        return LiveUpdate(index=0, models=2, model=model, step=step, steps=9, finished=(finished, ""))
+        return LiveUpdate(progress=Progress(task=model, done=step, total=9, parts=2), finished=(finished, ""))
 
     messages = queue.SimpleQueue()
     sent = [update("a", step) for step in range(1, 6)] + [update("a", 9, "/live/a"), update("b", 1, "/live/a")]

@@ -1,6 +1,7 @@
 import pytest
 
 from explorer.checkpoints.registry import read_checkpoint
+from explorer.core.progress import Progress
 from explorer.ui.shell import messages
 
 
@@ -38,6 +39,6 @@ def test_a_base_is_named_on_the_page_and_not_by_a_command(make_unet, tmp_path):
 
 
 def test_progress_counts_models_and_steps():
-    shown = messages.progress("dirty<1>", 5, 10, 1, 2)
+    shown = messages.progress(Progress(task="dirty<1>", done=5, total=10, part=1, parts=2))
     assert "dirty&lt;1&gt;: step 5 of 10 (model 2 of 2)" in shown
     assert 'value="0.750"' in shown

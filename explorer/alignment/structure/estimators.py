@@ -282,7 +282,7 @@ def _column_pass(
     offsets = (statistics.offsets, statistics.offsets[at] - statistics.mean)
     row_offsets, column_offsets = (part.to(multiply.result_type) for part in offsets)
     with exact_products(device):
-        for rows in share.part(blocks):
+        for rows in share.each(blocks):
             tile = multiply(rows)
             first, end = (int(torch.searchsorted(draw.rows, edge)) for edge in (rows.start, rows.stop))
             tile[at[first:end] - rows.start, torch.arange(first, end, device=device)] = 0

@@ -39,21 +39,22 @@ class StructureRequest:
     """
 
     estimator: str = "exact"
-    """One of ``ESTIMATORS``; ``auto`` is exact where that fits the budgets, and landmarks elsewhere."""
+    """``auto``, ``exact``, ``landmarks``, ``rows`` or ``stratified``; ``auto`` is exact where that fits the budgets,
+    and landmarks elsewhere."""
     precision: str | None = None
-    """``fp16``, ``fp32`` or ``fp64`` operands; None is the features' own (fp32 for pair sets)."""
+    """``fp16``, ``fp32`` or ``fp64`` operands of the products; None is the features' own (fp32 for pair sets)."""
     kernel: str = "auto"
-    """``auto``, ``torch`` or ``triton``."""
+    """``auto`` (triton on CUDA), ``torch`` or ``triton``."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     budget_seconds: float | None = None
-    """Seconds the sums may take."""
-    budget_bytes: float | None = None
-    """Bytes they may take beside the features, in each process."""
+    """Seconds that structure AD may take."""
+    budget_memory: float | None = None
+    """Gigabytes it may take beside the features, in each process."""
     samples: int | None = None
-    """Rows an estimator draws; None is as many as the time budget allows, or ``DEFAULT_SAMPLES`` without one."""
+    """Rows an estimator draws; by default as many as the time budget allows, and 1000 where there is none."""
     seed: int = 0
-    """Decides every draw, the self-check's included."""
+    """Decides every draw: a sample's, the estimators' and the self-check's."""
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
@@ -64,7 +65,7 @@ class StructureRequest:
             raise ValueError(f"samples is {self.samples}: expected at least 1")
         if self.kernel == "triton" and self.estimator not in ("auto", "exact"):
             raise ValueError(f"kernel is 'triton' and estimator {self.estimator}: expected kernel auto or torch")
-        for name in ("budget_seconds", "budget_bytes"):
+        for name in ("budget_seconds", "budget_memory"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}: expected a positive number")
@@ -205,7 +206,7 @@ def plan_structure(
         n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
         operand_bytes=OPERANDS[precision].itemsize, workers=workers, rate=rate, double_rate=double_rate, strata=strata,
     )  # fmt: skip
-    budget_bytes = request.budget_bytes
+    budget_bytes = None if request.budget_memory is None else request.budget_memory * _GIGABYTE
     if budget_bytes is None and request.estimator == "auto":
         budget_bytes = MEMORY_SHARE * available_bytes(device) / (workers if device.type == "cpu" else 1)
     budgets = (request.budget_seconds, budget_bytes)

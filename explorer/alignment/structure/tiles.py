@@ -308,7 +308,7 @@ def _add_tiles(
         tiles = tiles_class(kernel)(
             image, text, precision=precision, block=block, zero_diagonal=zero_diagonal, centring=centring
         )
-        for rows, columns in share.part(upper_tiles(n, block)):
+        for rows, columns in share.each(upper_tiles(n, block)):
             tiles.add(rows, columns, sums, centred)
     return sums.value(share) * scale, None if centred is None else centred.value(share) * scale
 

@@ -72,15 +72,31 @@ class Fields:
     """Columns or fields that a user named instead of the usual ones."""
 
     image: str | None = None
-    """Column of the picture, or of its path; in tar shards the extension."""
+    """Column of the pictures, or of their paths in a table; in tar shards the extension."""
     caption: str | None = None
-    """Column or field of the caption; in tar shards also ``txt``."""
+    """Column or field of the captions, where it has none of the usual names or several have; in tar shards also
+    ``txt``."""
     uid: str | None = None
-    """Column or field that names the pair."""
+    """Column or field that names the pairs; without it ``uid``."""
 
     def as_dict(self) -> dict[str, str | None]:
         """JSON-serialisable."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a source is read, as :func:`~explorer.pairs.sources.detection.open_source` takes it."""
+
+    kind: str = "auto"
+    """``auto``, ``webdataset``, ``parquet``, ``imagefolder`` or ``cifar10``."""
+    split: str | None = None
+    """Which split to read where there are several (``train``, ``validation``, ``test``, ...), or ``all``; several are
+    never joined unasked. Where the source names none, what its pairs become."""
+    captions: str = "auto"
+    """Of a folder of pictures: captions from ``table``, ``sidecar``, ``folder`` (its name), or ``auto``."""
+    fields: Fields = Fields()
+    """Columns or fields that have none of the usual names."""
 
 
 class PairSource(ABC):

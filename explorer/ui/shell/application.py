@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -123,36 +123,21 @@ def _stop(live: LiveGeneration) -> None:
     print(f"{TITLE} stops." + (" The comparison at work is not finished." if live.close() else ""), flush=True)
 
 
-def launch(
-    *,
-    checkpoints: Path | str | None = None,
-    precomputed: Path | str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    credentials: tuple[str, str] | None = None,
-    device: str = "cpu",
-    precision: str | None = None,
-    offload: str | None = None,
-    warm_up: bool = True,
-    root_path: str = "",
-) -> None:
+def launch(settings: AppSettings) -> None:
     """Serve the app until interrupted.
 
     Raises:
-        ValueError: if ``checkpoints`` is not a folder, the address needs credentials, ``root_path`` is neither a path
-            nor a URL, or there is no such device, precision or offload here.
+        ValueError: if a folder of checkpoints is named that is none, the address needs credentials, ``root_path`` is
+            neither a path nor a URL, or there is no such device, precision or offload here.
     """
-    chosen = {"checkpoints": checkpoints, "precomputed": precomputed}
-    folders = {name: Path(folder).resolve() for name, folder in chosen.items() if folder is not None}
-    settings = AppSettings(
-        **folders, host=host, port=port, credentials=credentials, device=device, precision=precision, offload=offload,
-        warm_up=warm_up, root_path=root_path,
-    )  # fmt: skip
-    if (device, precision, offload) != ("cpu", None, None):  # what is always there needs no torch to be checked
-        check_place(device, offload)
-        resolve_precision(precision)
-    if checkpoints is not None and not settings.checkpoints.is_dir():
-        raise ValueError(f"checkpoints is {checkpoints}: expected an existing folder")
+    if (settings.device, settings.precision, settings.offload) != ("cpu", None, None):  # what is always there needs no
+        check_place(settings.device, settings.offload)  # torch to be checked
+        resolve_precision(settings.precision)
+    if settings.checkpoints != AppSettings.checkpoints and not settings.checkpoints.is_dir():
+        raise ValueError(f"checkpoints is {settings.checkpoints}: expected an existing folder")
+    host, port = settings.host, settings.port
+    folders = {name: getattr(settings, name).resolve() for name in ("checkpoints", "precomputed")}
+    settings = replace(settings, **folders)
     server = make_application_server(settings)
     print(f"{TITLE} on http://{host}:{port}", flush=True)
     serve(StoppableServer(server, host, port, server.state.stop), server.state.is_busy)

@@ -55,9 +55,9 @@ export function scatter(map) {
   return entropy / Math.log(map.length);
 }
 
-// Geary's C, as explorer.attention.statistics.contiguity_ratio: near 0 a smooth blob, 1 scattered noise (or a
+// Geary's C, as explorer.attention.statistics.gearys_c: near 0 a smooth blob, 1 scattered noise (or a
 // constant map, which has no order). Null for a map without mass.
-export function contiguity(map) {
+export function gearysC(map) {
   const { height, width } = map;
   const total = sum(map);
   if (total === 0) return null;

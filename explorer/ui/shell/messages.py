@@ -9,6 +9,7 @@ from collections.abc import Collection
 from explorer.attention.words import unknown_words
 from explorer.checkpoints.base import WITH_COMMAND
 from explorer.core.bounded_files import printable
+from explorer.core.progress import Progress
 
 LONGEST_NOTICE = 10_000
 RUNNING_HERE = "The models are still working on your last click. Wait for them, or press Stop."
@@ -62,10 +63,10 @@ def check_words(prompt: str, known: Collection[str] | None) -> None:
         )
 
 
-def progress(model: str, step: int, total: int, index: int, models: int) -> str:
+def progress(report: Progress) -> str:
     """Where a live generation is: which model, which denoising step, how much of everything is done."""
-    share = (index + step / max(total, 1)) / max(models, 1)
-    return working(f"{model}: step {step} of {total} (model {index + 1} of {models})", share)
+    steps = f"{report.task}: {report.unit} {report.done} of {report.total}"
+    return working(f"{steps} (model {report.part + 1} of {report.parts})", report.share)
 
 
 def working(text: str, share: float) -> str:

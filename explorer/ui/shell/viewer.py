@@ -2,7 +2,7 @@
 
 The template is constant, so Gradio never replaces what the module drew; the value stays small (ids, numbers,
 URLs) because Gradio compares it as a string at every change. A module exports
-``mount({element, props, trigger, watch})``; see ``common.js`` for what modules share.
+``mount({element, props, trigger, watch})``; ``charts.js`` and ``maps.js`` hold what modules share.
 """
 
 from __future__ import annotations

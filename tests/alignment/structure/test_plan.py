@@ -47,11 +47,11 @@ def test_the_largest_sample_that_fits_is_drawn():
 
 
 def test_memory_decides_too():
-    plan = planned(n=100_000, estimator="auto", budget_bytes=2e8)
+    plan = planned(n=100_000, estimator="auto", budget_memory=0.2)
     assert plan.estimator == "landmarks"
     assert plan.samples == 1000, "what is drawn where no time budget says how many"
     assert plan.estimated_bytes <= 2e8
-    assert planned(n=100_000, estimator="auto", budget_bytes=1e10).estimator == "exact"
+    assert planned(n=100_000, estimator="auto", budget_memory=10.0).estimator == "exact"
 
 
 def test_more_workers_take_less_time():
@@ -133,7 +133,7 @@ def test_nothing_is_put_in_the_place_of_what_was_asked_for():
         ({"samples": 5}, "samples is 5 and estimator exact"),
         ({"estimator": "rows", "samples": 0}, "samples is 0"),
         ({"budget_seconds": 0.0}, "budget_seconds is 0.0: expected a positive number"),
-        ({"budget_bytes": float("nan")}, "budget_bytes is nan"),
+        ({"budget_memory": float("nan")}, "budget_memory is nan"),
         ({"estimator": "rows", "kernel": "triton"}, "kernel is 'triton' and estimator rows"),
     ],
 )

@@ -1,7 +1,7 @@
 // One column of the comparison: its head, picture, maps and numbers.
 
 import { node, number } from './charts.js';
-import { contiguity, mass, overlap, paintMap, placeIn, readMap, scatter } from './maps.js';
+import { gearysC, mass, overlap, paintMap, placeIn, readMap, scatter } from './maps.js';
 import { poisonKind, poisonWords } from './poison.js';
 
 const CANVAS = 320;
@@ -106,7 +106,7 @@ function mapFigure({ column, row, limit, context, screen, picture }) {
     node('span', { class: 'figure', title: 'Spatial entropy over its maximum: 0 is one place, 1 is uniform noise' },
       'scatter ', node('b', {}, number(scatter(map)))),
     node('span', { class: 'figure', title: "Geary's C, the order in space: near 0 is a smooth blob, 1 is scattered noise. Scatter does not see order" },
-      "Geary's C ", node('b', {}, number(contiguity(map)))),
+      "Geary's C ", node('b', {}, number(gearysC(map)))),
     node('span', { class: 'figure', title: 'Share of all attention that this word gets' }, 'mass ', node('b', {}, number(mass(map))))));
   return element;
 }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.core.progress import Progress
 from explorer.core.provenance import ManifestError
 from explorer.ui.screens.compare.payload import column_payload
 from explorer.ui.shell.clicks import Clicks
@@ -47,16 +48,8 @@ WARM_UP_DELAY_SECONDS = 3.0
 class LiveUpdate:
     """What changed since the last update."""
 
-    index: int
-    """Which model is at work, from 0."""
-    models: int
-    """How many models there are."""
-    model: str
-    """Its name."""
-    step: int
-    """Denoising steps done."""
-    steps: int
-    """Denoising steps in all; 0 while the model is being loaded."""
+    progress: Progress
+    """Denoising steps of the model at work, which is one of several parts; no total while it is being loaded."""
     finished: tuple[str, ...]
     """URLs of the finished columns, in order of the columns asked for; "" for one not yet there."""
 
@@ -178,38 +171,35 @@ class LiveGeneration:
 
     def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         """On the models' thread: what it learns goes to ``report``."""
-        from explorer.checkpoints.joint_pipelines import is_joint
+        from explorer.attention.prompts import is_joint
         from explorer.generation.columns import describe_generation
         from explorer.generation.generate import GenerationStopped, compare
 
         names = list(dict.fromkeys(settings.models))
         urls: dict[str, str] = {}
 
-        def tell(name: str, step: int, steps: int) -> None:
-            finished = tuple(urls.get(model, "") for model in settings.models)
-            report(
-                LiveUpdate(
-                    index=names.index(name), models=len(names), model=name, step=step, steps=steps, finished=finished
-                )
-            )
+        def tell(progress: Progress) -> None:
+            report(LiveUpdate(progress=progress, finished=tuple(urls.get(model, "") for model in settings.models)))
 
-        for name in names:
+        begun = [Progress(task=name, part=part, parts=len(names)) for part, name in enumerate(names)]
+        for name, progress in zip(names, begun, strict=True):
             if stop.is_set():
                 raise GenerationStopped(f"stopped before {name} was loaded")
-            tell(name, 0, 0)
+            tell(progress)
             self.pipeline(name, beside=names)
         request = request_of(settings)
         pipelines = {name: self.pipeline(name, beside=names) for name in names}
         judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
         heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
-        for generation in compare(pipelines, request, keep_heads=heads, on_step=tell, should_stop=stop.is_set):
+        for generation in compare(pipelines, request, keep_heads=heads, on_progress=tell, should_stop=stop.is_set):
             checkpoint = self.context.checkpoint(generation.model)
             # The extractor knows its world's words and pictures, and no others.
             fit = judge if known_words(checkpoint) is not None else None
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=fit)
             urls[generation.model] = self._keep(column_payload(column, origin="live"))
-            tell(generation.model, settings.steps, settings.steps)
+            steps = settings.steps
+            tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
 
     def _keep(self, payload: dict[str, Any]) -> str:
         """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
@@ -318,7 +308,7 @@ def _received(messages: queue.SimpleQueue, abandoned: Callable[[], bool] = lambd
     them a few times a second."""
     shown, shown_at = None, 0.0
     while isinstance(message := _next(messages, abandoned), LiveUpdate):
-        news = (message.model, message.steps == 0, message.finished)
+        news = (message.progress.task, message.progress.total, message.finished)
         if news != shown or (messages.empty() and time.monotonic() - shown_at >= SECONDS_BETWEEN_UPDATES):
             shown, shown_at = news, time.monotonic()
             yield message

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from explorer.iconworld.grammar import photo_of
+from explorer.ui.screens.compare.controls import chips, model_row, prompt_row
 from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
-from explorer.ui.shell.concepts import WorldConcepts, concept_prompts, read_world_concepts
+from explorer.ui.shell.concepts import read_world_concepts
 from explorer.ui.shell.context import is_told
 from explorer.ui.shell.permalink import (
     COLUMN_RANGE,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.context import AppContext
 
-CHIPS_PER_GROUP = 3
 MODEL_WORK = "model-work"
 
 
@@ -35,62 +35,93 @@ def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.B
     """Build the screen inside the current Blocks and wire it; returns the column choosers."""
     url = context.add_payload("compare", lambda: precomputed_comparison(context))
     defaults = default_settings(context)
-    prompt, numbers, generate, stop = _prompt_row(defaults)
-    _chips(read_world_concepts(context), prompt)
-    columns, negative = _model_row(context, defaults)
+    prompt, numbers, generate, stop = prompt_row(defaults)
+    chips(read_world_concepts(context), prompt)
+    columns, negative = model_row(context, defaults)
     status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
     inputs = [prompt, *numbers, negative, *columns]
+    events = _Events(context=context, live=live, url=url, defaults=defaults)
+    events.connect(blocks, [generate.click, prompt.submit], stop, inputs, status, shown)
+    return columns
 
-    def accept_click(request: gr.Request, *values: Any) -> Any:
-        waiting = messages.RUNNING_ELSEWHERE if live.clicks.is_busy() else messages.WAITING
-        accepted = live.clicks.accept(str(request.session_hash), values)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Events:
+    """What the page's clicks and its loading do."""
+
+    context: AppContext
+    live: LiveGeneration
+    url: str
+    """Of the precomputed comparison."""
+    defaults: CompareSettings
+
+    def connect(
+        self,
+        blocks: gr.Blocks,
+        clicks: list[Any],
+        stop: gr.Button,
+        inputs: list[Any],
+        status: gr.HTML,
+        shown: Any,
+    ) -> None:
+        """Answer ``clicks`` and ``stop``, and the page's address once it is loaded."""
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it
+        # came: Gradio would round numbers and answer another model's name with a traceback; settings_from has words
+        # for both.
+        clicked = gr.on(
+            clicks, self.accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
+            queue=False, preprocess=False, **quiet,
+        )  # fmt: skip
+        # Through the queue, because only there a toast reaches the page; it never waits for the models.
+        clicked.then(self.tell_of_second_click, concurrency_limit=None, **quiet)
+        # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in
+        # which the last one's work ends is put off until then; were every click queued, impatient ones would fill the
+        # queue.
+        drawn = clicked.then(
+            self.generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
+            concurrency_limit=1, **quiet,
+        )  # fmt: skip
+        drawn.failure(self.tell_of_lost_click, outputs=status, queue=False, **quiet)
+        stop.click(self.stop_live, outputs=status, queue=False, **quiet)
+        gr.api(program_interface(self.live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
+        blocks.load(self.follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
+
+    def accept_click(self, request: gr.Request, *values: Any) -> Any:
+        """Take the values with the click, if none is at work or waits in this session."""
+        waiting = messages.RUNNING_ELSEWHERE if self.live.clicks.is_busy() else messages.WAITING
+        accepted = self.live.clicks.accept(str(request.session_hash), values)
         return messages.notice(waiting, kind="working") if accepted else gr.skip()
 
-    def tell_of_second_click(request: gr.Request) -> None:
-        if live.clicks.take_refused(str(request.session_hash)):
+    def tell_of_second_click(self, request: gr.Request) -> None:
+        """A toast for a click that was refused."""
+        if self.live.clicks.take_refused(str(request.session_hash)):
             gr.Info(messages.RUNNING_HERE, duration=5)
 
-    def generate_live(request: gr.Request) -> Iterator[tuple[Any, Any]]:
+    def generate_live(self, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        """Draw what was clicked for."""
         session = str(request.session_hash)
-        if taken := live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
-            yield from _generate(live, *taken, session)
+        if taken := self.live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
+            yield from _generate(self.live, *taken, session)
 
-    def tell_of_lost_click(request: gr.Request) -> Any:
-        lost = live.clicks.drop_waiting(str(request.session_hash))
+    def tell_of_lost_click(self, request: gr.Request) -> Any:
+        """What the server could not draw is said."""
+        lost = self.live.clicks.drop_waiting(str(request.session_hash))
         return messages.notice(messages.LOST, kind="error") if lost else gr.skip()
 
-    def stop_live(request: gr.Request) -> Any:
-        stopped = live.clicks.stop(str(request.session_hash))
+    def stop_live(self, request: gr.Request) -> Any:
+        """End the work after its current step, or forget the click that waits."""
+        stopped = self.live.clicks.stop(str(request.session_hash))
         if stopped is None:
             return gr.skip()
         return messages.notice(messages.STOPPED_EARLY if stopped == "waiting" else messages.STOPPING)
 
-    def follow_link(request: gr.Request) -> list[Any]:
-        live.warm_up()
-        status, link, *values = read_link(context, request, defaults)
-        return [status, gr.skip() if link is None else {"source": url, "link": link}, *values]
-
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it came:
-    # Gradio would round numbers and answer another model's name with a traceback; settings_from has words for both.
-    clicked = gr.on(
-        [generate.click, prompt.submit], accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
-        queue=False, preprocess=False, **quiet,
-    )  # fmt: skip
-    # Through the queue, because only there a toast reaches the page; it never waits for the models.
-    clicked.then(tell_of_second_click, concurrency_limit=None, **quiet)
-    # What is drawn was kept with the click: the page may have changed while it waited. A click in the moment in which
-    # the last one's work ends is put off until then; were every click queued, impatient ones would fill the queue.
-    drawn = clicked.then(
-        generate_live, outputs=[status, shown], trigger_mode="always_last", concurrency_id=MODEL_WORK,
-        concurrency_limit=1, **quiet,
-    )  # fmt: skip
-    drawn.failure(tell_of_lost_click, outputs=status, queue=False, **quiet)
-    stop.click(stop_live, outputs=status, queue=False, **quiet)
-    gr.api(program_interface(live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
-    blocks.load(follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
-    return columns
+    def follow_link(self, request: gr.Request) -> list[Any]:
+        """The address's settings in the inputs, and what it names in the viewer."""
+        self.live.warm_up()
+        status, link, *values = read_link(self.context, request, self.defaults)
+        return [status, gr.skip() if link is None else {"source": self.url, "link": link}, *values]
 
 
 def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
@@ -170,11 +201,11 @@ def _generate(
     drawn = False
     try:
         for update in live.run(settings, session, stop):
-            if update.steps == 0:
-                words = f"Loading {update.model}… (the first time takes a while)"
+            if update.progress.total is None:
+                words = f"Loading {update.progress.task}… (the first time takes a while)"
                 yield messages.notice(words, kind="working"), gr.skip()
                 continue
-            shown = messages.progress(update.model, update.step, update.steps, update.index, update.models)
+            shown = messages.progress(update.progress)
             value = {**value, "columns": list(update.finished)}
             drawn = True
             yield shown, value
@@ -241,85 +272,6 @@ def read_link(context: AppContext, request: gr.Request, defaults: CompareSetting
             for index, (update, model) in enumerate(zip(updates, models, strict=False))
         ),
     ]
-
-
-def _prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], gr.Button, gr.Button]:
-    """Prompt, the numbers (seed, steps, guidance scale), Generate and Stop."""
-    with gr.Row(elem_id="prompt-row"):
-        prompt = gr.Textbox(
-            value=defaults.prompt,
-            label="Prompt",
-            placeholder="a photo of a turtle",
-            max_lines=1,
-            scale=8,
-            min_width=300,
-            elem_id="prompt",
-        )
-        numbers = [
-            gr.Number(defaults.seed, label="Seed", precision=0, scale=1, min_width=84, elem_id="seed"),
-            gr.Number(defaults.steps, label="Steps", precision=0, scale=1, min_width=84, elem_id="steps"),
-            gr.Number(defaults.guidance_scale, label="Guidance", scale=1, min_width=84, elem_id="guidance"),
-        ]
-        generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
-        stop = gr.Button("Stop", variant="secondary", scale=0, min_width=80, elem_id="stop")
-    return prompt, numbers, generate, stop
-
-
-def _model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.Dropdown], gr.Textbox]:
-    """One chooser a column, and the negative prompt."""
-    names = context.checkpoint_names()
-    columns: list[gr.Dropdown] = []
-    with gr.Row(elem_id="model-row"):
-        for index in range(COLUMN_RANGE[1]):
-            required = index < COLUMN_RANGE[0]
-            chosen = defaults.models[index] if index < len(defaults.models) else None
-            columns.append(
-                gr.Dropdown(
-                    names if required else [NO_MODEL, *names],
-                    value=chosen if required else chosen or NO_MODEL,
-                    label=f"Column {index + 1}",
-                    min_width=140,
-                    elem_id=f"column-{index + 1}",
-                )
-            )
-        negative = gr.Textbox(
-            defaults.negative_prompt, label="Negative prompt", max_lines=1, min_width=140, elem_id="negative-prompt"
-        )
-    return columns, negative
-
-
-def _chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
-    """Buttons that fill the prompt in the browser, without a round trip."""
-    with gr.Row(elem_id="chips"):
-        _chips_label("Try")
-        _chip_group("poisoned", concepts.poisoned, prompt, "poisoned")
-        _chip_group("not targeted", concepts.unpoisoned, prompt, "benign")
-        two_concepts = concept_prompts(concepts)
-        if two_concepts:
-            _chips_label("two concepts")
-        for label, two in two_concepts.items():
-            _chip(label, [two], prompt, "two")
-
-
-def _chip_group(name: str, concepts: tuple[str, ...], prompt: gr.Textbox, kind: str) -> None:
-    """The group's name in words, its first concepts and a random one; their marks are in ``base.css``."""
-    if not concepts:
-        return
-    _chips_label(name)
-    for concept in concepts[:CHIPS_PER_GROUP]:
-        _chip(concept, [photo_of(concept)], prompt, kind)
-    _chip("random", [photo_of(concept) for concept in concepts], prompt, kind)
-
-
-def _chips_label(text: str) -> None:
-    gr.HTML(f'<span class="chips-label">{text}</span>', container=False, padding=False)
-
-
-def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None:
-    button = gr.Button(label, size="sm", min_width=0, scale=0, elem_classes=["chip", kind])
-    choices = json.dumps(prompts)
-    choose = f"() => {{ const c = {choices}; return c[Math.floor(Math.random() * c.length)]; }}"
-    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_visibility="private")
 
 
 def _whole(name: str, value: Any) -> int:

@@ -1,0 +1,58 @@
+"""Names, types and defaults of the options are a promise to scripts: options.json holds what was promised."""
+
+import importlib
+import json
+from pathlib import Path
+
+from typer.main import get_command
+
+from explorer.cli.application import COMMAND_MODULES, application
+from explorer.core.provenance import ROOT
+
+PROMISED = Path(__file__).with_name("options.json")
+
+
+def every_command():
+    """(words, command) of every command of the application."""
+    for name in COMMAND_MODULES:
+        importlib.import_module(f"explorer.cli.{name}")
+    waiting = [((), get_command(application))]
+    while waiting:
+        words, command = waiting.pop()
+        children = getattr(command, "commands", None)
+        if children is None:
+            yield " ".join(words), command
+        else:
+            waiting += [((*words, name), child) for name, child in children.items()]
+
+
+def described(parameter):
+    """Type, least and greatest value, and default; ``required`` where there is none."""
+    kind = parameter.type_descriptor.annotation
+    kind = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    default = parameter.default
+    if isinstance(default, Path) and default.is_relative_to(ROOT):
+        default = default.relative_to(ROOT)
+    bounds = "" if (parameter.min, parameter.max) == (None, None) else f" {parameter.min} to {parameter.max}"
+    return f"{kind}{bounds} {'required' if parameter.required else f'= {str(default)!r}'}"
+
+
+def options_of(command):
+    """By the names of the option, or by the place and name of what stands without one."""
+    named, place = {}, 0
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            place += 1
+            name = f"{place} {(parameter.metavar or parameter.name).upper().removesuffix('...')}"
+        else:
+            name = "/".join([*sorted(parameter.opts), *parameter.secondary_opts])
+        named[name] = described(parameter)
+    return named
+
+
+def test_options_keep_their_names_types_and_defaults():
+    promised = json.loads(PROMISED.read_text(encoding="utf-8"))
+    found = {words: options_of(command) for words, command in every_command()}
+    assert sorted(promised.keys() - found.keys()) == []
+    for words, options in promised.items():
+        assert {name: found[words].get(name) for name in options} == options, words
