@@ -23,10 +23,9 @@ from explorer.pairs.pair_set import PairSet
 from explorer.training.conditioning import (
     CachedConditioning,
     LiveConditioning,
-    cache_captions,
+    cached_captions,
     live_captions,
     on_device,
-    text_encoders,
 )
 
 if TYPE_CHECKING:
@@ -85,21 +84,24 @@ def encode_pair_set(
     distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
     images, picture = np.unique(pairs.table["image_index"].to_numpy()[rows], return_inverse=True)
     picture, caption = torch.from_numpy(picture.reshape(-1)), torch.tensor([distinct[caption] for caption in captions])
+    is_xl = getattr(pipeline, "text_encoder_2", None) is not None
     shares = {"rank": rank, "processes": processes}
     latents = _latent_files(pipeline, pairs, images, resolution, cache)
-    with on_device([pipeline.vae], device):
+    with on_device(pipeline.vae, device):
         encode = _picture_encoder(pipeline.vae, pairs, images, resolution, device)
         latents.fill(encode, **shares, on_progress=on_progress, task="encoding pictures")
     if live:
         conditioning = live_captions(pipeline, list(distinct))
     else:
-        conditioning = cache_captions(pipeline, list(distinct), cache, device=device, **shares, on_progress=on_progress)
+        conditioning = cached_captions(
+            pipeline, list(distinct), cache, device=device, **shares, on_progress=on_progress
+        )
     return EncodedPairs(
         latents=latents.open()["latents"],
         picture=picture,
         conditioning=conditioning,
         caption=caption,
-        time_ids=time_ids(pairs.images.shape[1:3], resolution) if "text_encoder_2" in text_encoders(pipeline) else None,
+        time_ids=time_ids(pairs.images.shape[1:3], resolution) if is_xl else None,
         identity={
             "latents": latents.key,
             "text": conditioning.identity,

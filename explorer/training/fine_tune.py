@@ -214,12 +214,10 @@ def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:
 
 def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     manifest = read_manifest(output, kind=KIND)
-    found = manifest["config"]
     # A setting that came later had its default's effect.
-    settings = {"weighting": "uniform", "training": [default_settings() | phase for phase in found["training"]]}
-    found = settings | found | {"training": settings["training"]}
-    # Earlier releases counted the test split too and recorded poison otherwise; which pairs they are, the hash says.
-    found |= {"pairs": config["pairs"], "poison": config["poison"]}
+    found = {"weighting": "uniform", **manifest["config"]}
+    found["training"] = [default_settings() | phase for phase in found["training"]]
+    found["poison"] = config["poison"]  # earlier releases recorded it otherwise; which pairs they are, the hash says
     if found != config:
         differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
         raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")

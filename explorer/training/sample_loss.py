@@ -38,7 +38,6 @@ def sample_losses(
 
     from explorer.checkpoints.joint_pipelines import require_one_text_encoder
     from explorer.iconworld.autoencoder import encode_images
-    from explorer.training.conditioning import encode_prompts
     from explorer.training.loss import DiffusionLoss
 
     if len(images) != len(captions) or len(images) == 0:
@@ -52,9 +51,10 @@ def sample_losses(
     for first in range(0, len(images), BATCH_SIZE):
         pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH_SIZE])).to(pipeline.device)
         latents = encode_images(pipeline.vae, pixels).to(pipeline.unet.dtype)
-        batch = {"latents": latents, **encode_prompts(pipeline, captions[first : first + BATCH_SIZE], pipeline.device)}
         noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(latents)
         with torch.no_grad():
+            text = pipeline.encode_prompt(captions[first : first + BATCH_SIZE], pipeline.device, 1, False)[0]
+            batch = {"latents": latents, "text": text}
             parts = [
                 loss.errors(batch | {"noise": one.expand_as(latents), "timesteps": timestep.expand(len(latents))})
                 for timestep, one in zip(timesteps, noise, strict=True)
