@@ -57,7 +57,7 @@ def poison(
     pairs_per_concept: Annotated[int, typer.Option(help="m: poison pairs of each.")],
     concepts: Annotated[int | None, typer.Option(help="C_P: concepts to poison, drawn from the frequent ones.")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="P=T, a concept and its target, in place of --concepts; repeatable.")
+        list[str] | None, typer.Option(help="P=T, a concept and its target, in place of --concepts.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Orders the pool, draws targets and pairs.")] = 0,
     known_benign: Annotated[
