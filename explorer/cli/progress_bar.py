@@ -54,7 +54,7 @@ class ProgressBar:
             size = shutil.get_terminal_size()  # tqdm itself shows nothing where a terminal calls itself 0 wide
             # disable=None: no bar where stderr is not a terminal. What was done before counts for no rate.
             self._bar = tqdm(
-                total=progress.total, initial=progress.done, desc=progress.task, unit=f" {progress.unit}",
+                total=progress.total, initial=progress.done, desc=progress.task, unit=progress.unit,
                 file=sys.stderr, disable=None, delay=self._delay, ncols=size.columns, nrows=size.lines,
             )  # fmt: skip
             self._task = progress.task
