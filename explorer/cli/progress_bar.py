@@ -67,10 +67,10 @@ class ProgressBar:
 
 def show_progress() -> OnProgress:
     """A bar that closes when the running command ends, be it by an error."""
-    import typer._click.globals as running
+    from typer.main import get_current_context
 
     bar = ProgressBar()
-    context = running.get_current_context(silent=True)
+    context = get_current_context(silent=True)
     if context is not None:
         context.call_on_close(bar.close)
     return bar

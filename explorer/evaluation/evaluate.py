@@ -294,7 +294,6 @@ def evaluate(
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint)
         require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
-        pipeline.set_progress_bar_config(disable=True)
         sample = sample_model(
             checkpoint.name, pipeline, tuple(checkpoint.poisoned_concepts), judge, world, config, on_progress
         )  # fmt: skip
