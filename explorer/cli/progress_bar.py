@@ -54,7 +54,7 @@ class ProgressBar:
             size = shutil.get_terminal_size()  # tqdm itself shows nothing where a terminal calls itself 0 wide
             # disable=None: no bar where stderr is not a terminal. What was done before counts for no rate.
             self._bar = tqdm(
-                total=progress.total, initial=progress.done, desc=progress.task, unit=f" {progress.unit}",
+                total=progress.total, initial=progress.done, desc=progress.task, unit=progress.unit,
                 file=sys.stderr, disable=None, delay=self._delay, ncols=size.columns, nrows=size.lines,
             )  # fmt: skip
             self._task = progress.task
@@ -67,10 +67,10 @@ class ProgressBar:
 
 def show_progress() -> OnProgress:
     """A bar that closes when the running command ends, be it by an error."""
-    import typer._click.globals as running
+    from typer.main import get_current_context
 
     bar = ProgressBar()
-    context = running.get_current_context(silent=True)
+    context = get_current_context(silent=True)
     if context is not None:
         context.call_on_close(bar.close)
     return bar

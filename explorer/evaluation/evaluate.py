@@ -291,7 +291,6 @@ def evaluate(
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint)
         require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
-        pipeline.set_progress_bar_config(disable=True)
         sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, on_progress)
         sample.weights = weights_hash(checkpoint)
         if checkpoint.name in sets:

@@ -112,7 +112,6 @@ def _draw_all(model: Checkpoint, concepts: list[str], config: NamingConfig, pict
     from explorer.checkpoints.pipelines import load_pipeline
 
     pipeline = load_pipeline(model)
-    pipeline.set_progress_bar_config(disable=True)
     settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
     prompts = [photo_of(concept) for concept in concepts]
     return draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings, pictures).images

@@ -12,11 +12,12 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 import explorer.cli.alignment
-import explorer.cli.pair_import
+import explorer.cli.pair_import  # noqa: F401 - registers the commands
 from explorer.alignment.description import describe_measurement
 from explorer.alignment.pair_sets import measure
 from explorer.alignment.scores import REPORT_KEY
 from explorer.cli.application import application
+from explorer.cli.extractor_options import DEFAULT_EXTRACTOR
 from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.cifar10 import CLASSES
@@ -175,7 +176,7 @@ def test_bad_options_are_named(invoke, cifar_set, arguments, message, tmp_path, 
 
 
 def test_default_extractor_is_the_shipped_one():
-    assert explorer.cli.alignment.DEFAULT_EXTRACTOR.parts[-3:] == ("checkpoints", "iconworld", "extractor")
+    assert DEFAULT_EXTRACTOR.parts[-3:] == ("checkpoints", "iconworld", "extractor")
 
 
 @pytest.fixture

@@ -14,17 +14,16 @@ from typer.testing import CliRunner
 import explorer.cli.alignment
 import explorer.cli.embeddings
 import explorer.cli.fine_tuning
-import explorer.cli.pair_import
+import explorer.cli.pair_import  # noqa: F401 - registers the commands
 from explorer.benchmarks.embeddings import write_benchmark_shard
 from explorer.cli.application import application
+from explorer.cli.extractor_options import DEFAULT_EXTRACTOR
 from explorer.embeddings.store import EmbeddingStore
 from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
 
-OURS = ("--extractor", explorer.cli.embeddings.DEFAULT_EXTRACTOR)
-needs_extractor = pytest.mark.skipif(
-    not (explorer.cli.embeddings.DEFAULT_EXTRACTOR / "manifest.json").is_file(), reason="no shipped extractor"
-)
+OURS = ("--extractor", DEFAULT_EXTRACTOR)
+needs_extractor = pytest.mark.skipif(not (DEFAULT_EXTRACTOR / "manifest.json").is_file(), reason="no shipped extractor")
 
 
 def invoke(*arguments):
@@ -58,7 +57,7 @@ def test_embed_then_measure(shard, tmp_path):
     assert (made["partitions"], made["records"], made["pairs"]) == (3, 13, 12)
     assert made["quarantined"] == {"caption too long": 1}
     measured = run("ad-store", tmp_path / "store")
-    extractor = UniversalExtractor.load(explorer.cli.embeddings.DEFAULT_EXTRACTOR)
+    extractor = UniversalExtractor.load(DEFAULT_EXTRACTOR)
     assert measured["feature_range"] == list(extractor.feature_range)
     assert measured["feature_range_from"] == "extractor"
     assert measured["n"] == 12

@@ -46,7 +46,7 @@ def test_a_terminal_shows_rate_and_time_left_and_keeps_messages():
     assert worker.wait() == 0
     text = shown.decode()
     assert "drawing: " in text
-    assert re.search(r"10/20 \[00:0\d<00:0\d, +\d+\.\d+ picture/s\]", text)
+    assert re.search(r"10/20 \[00:0\d<00:0\d, +\d+\.\d+picture/s\]", text)
     assert "half of it" in text
     assert "20/20" in text
 

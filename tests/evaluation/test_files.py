@@ -22,7 +22,7 @@ def test_a_model_without_a_record_of_poison_is_left_out_by_name(folder):
     shutil.copytree(folder / "benign", folder / "a-mine", ignore=shutil.ignore_patterns("manifest.json"))
     said = []
     assert [model.name for model in usable_models(folder, said.append)] == NAMES
-    assert said == ["left out, since no manifest records their poison: a-mine"]
+    assert [told.message for told in said] == ["left out, since no manifest records their poison: a-mine"]
 
 
 def test_the_control_is_one_that_names_its_world(folder, micro_recipe):

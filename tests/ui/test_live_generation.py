@@ -99,7 +99,7 @@ def test_closing_the_iterator_waits_for_nobody(context):
     live, release = LiveGeneration(context), threading.Event()
     live.pipeline = lambda name, **options: release.wait(60)
     iterator = live.run(SETTINGS, "session")
-    assert next(iterator).steps == 0
+    assert next(iterator).progress.total is None
     iterator.close()
     assert live.clicks.is_busy(), "the load goes on"
     release.set()
@@ -147,7 +147,7 @@ def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):
     live = LiveGeneration(context)
     values = (SETTINGS.prompt, None, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     [(told, shown)] = generated(live, values)
-    assert "Nothing was generated.</strong> The seed is missing: fill in its field." in told
+    assert "Nothing was generated.</strong> <span>The seed is missing: fill in its field." in told
     assert shown == gr.skip()
     assert live.clicks.accept("session", values)
 
@@ -226,7 +226,7 @@ def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
     monkeypatch.setattr(artefacts, "describe_generation", describe)
     values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     *_, (told, shown) = generated(LiveGeneration(context), values)
-    assert "The rest was not generated.</strong> dirty-004 drew no picture" in told
+    assert "The rest was not generated.</strong> <span>dirty-004 drew no picture" in told
     assert shown["ended"] is True
     assert [bool(url) for url in shown["columns"]] == [True, False]
 
@@ -243,7 +243,7 @@ def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
     told = []
     with pytest.raises(MemoryError):
         told.extend(status for status, _ in updates)
-    assert "Nothing was generated.</strong> MemoryError: no room" in told[-1]
+    assert "Nothing was generated.</strong> <span>MemoryError: no room" in told[-1]
 
 
 def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then():
