@@ -1,1 +1,1 @@
-"""Where a text is read: attention recorded, its maps and their statistics."""
+"""Where a text is read: attention recorded and edited, its maps and their statistics."""

@@ -23,8 +23,8 @@ class AttentionGroup:
     """Module names in the order in which the denoiser calls them."""
     probabilities: torch.Tensor
     """``[steps, layers, images, heads, W, h, w]`` attention probabilities summed over each word's tokens;
-    they sum to one over ``W`` at every position. Steps count denoiser calls (Heun's method makes two a step).
-    One head where their mean was stored."""
+    they sum to one over ``W`` at every position, unless an edit changed that. Steps count denoiser calls (Heun's
+    method makes two a step). One head where their mean was stored."""
     text_share: torch.Tensor | None = None
     """``[steps, layers, images, heads, h, w]`` in [0, 1], joint attention only: what the softmax over text and image
     gives the text. ``probabilities * text_share[:, :, :, :, None]`` are that softmax's own (head by head; of stored

@@ -20,7 +20,7 @@ import torch
 from explorer.attention.capture import make_capture
 from explorer.attention.hooks import Calls, FindCalls
 from explorer.attention.maps import AttentionCube
-from explorer.attention.prompts import FLUX, denoiser_of, prompt_words
+from explorer.attention.prompts import FLUX, denoiser_of, is_joint, prompt_words
 from explorer.attention.storage import AttentionCapture
 from explorer.attention.words import PromptWords
 
@@ -132,6 +132,8 @@ def find_target(model: DiffusionPipeline | torch.nn.Module, words: str | PromptW
     """The denoiser, the words' positions and how the denoiser will be called; see ``record``."""
     if isinstance(model, torch.nn.Module):
         return _bare_target(model, words, guidance)
+    if not is_joint(model) and not hasattr(model, "unet"):
+        raise ValueError(f"a {type(model).__name__} is given: expected a pipeline of SD1, SD2, SDXL, SD3 or Flux")
     if guidance is not None:
         raise ValueError(f"guidance is {guidance}: a {type(model).__name__} says itself whether it is guided")
     words = prompt_words(model, words) if isinstance(words, str) else words

@@ -108,6 +108,8 @@ def test_a_denoiser_alone_says_how_it_is_called(pipelines):
         pytest.fail("accepted")
     with pytest.raises(ValueError, match="expected True or False"), record(unet, words):
         pytest.fail("accepted")
+    with pytest.raises(ValueError, match="a str is given: expected a pipeline of SD1"), record("folder", PROMPT):
+        pytest.fail("accepted")
     with pytest.raises(ValueError, match="says itself"), record(pipelines["sd"], words, guidance=True):
         pytest.fail("accepted")
 
