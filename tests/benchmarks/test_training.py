@@ -57,7 +57,7 @@ def test_both_loops_are_timed_on_the_same_work(tiny):
 def test_only_our_step_is_compiled_and_only_if_asked(tiny, monkeypatch, fused):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
-    settings = {"batch_size": 2, "steps": 1, "warmup": 1, "rounds": 1, "pairs": 4, "say": lambda line: None}
+    settings = {"batch_size": 2, "steps": 1, "warmup": 1, "rounds": 1, "pairs": 4}
     report = benchmark_training(tiny, fused=fused, **settings)
     assert len(compiled) == report["fused"] == fused
     assert ("ours compiled" in markdown(report)) == fused

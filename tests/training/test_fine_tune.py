@@ -47,7 +47,7 @@ def pairs(tmp_path_factory):
 
 
 def places(folder):
-    return {"run": folder / "run", "cache": folder / "cache", "say": lambda line: None}
+    return {"run": folder / "run", "cache": folder / "cache"}
 
 
 def unet_weights(folder):
@@ -120,7 +120,14 @@ def test_only_pairs_that_are_trained_on_are_counted(make_pipeline, pairs, tmp_pa
     table = pairs.table.assign(split=["train"] * 4 + ["test"] * 2)
     split = PairSet.write(tmp_path / "split", table, np.asarray(pairs.images), config={}, seed=0)
     recipe, output, lines = override(SD15, **SMALL | {"steps": 1}), tmp_path / "tuned", []
-    tune = partial(fine_tune, tmp_path / "base", split, recipe, output, **places(tmp_path) | {"say": lines.append})
+    tune = partial(
+        fine_tune,
+        tmp_path / "base",
+        split,
+        recipe,
+        output,
+        **places(tmp_path) | {"on_progress": lambda progress: progress.message and lines.append(progress.message)},
+    )
     manifest = tune()
     assert manifest["config"]["pairs"] == 4
     assert "tuned: encoding 4 pairs" in lines
