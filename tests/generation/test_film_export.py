@@ -55,7 +55,7 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
 
 
 def test_the_colours_of_maps_are_those_of_the_screens():
-    script = (ROOT / "explorer" / "ui" / "static" / "maps.js").read_text(encoding="utf-8")
+    script = (ROOT / "explorer" / "ui" / "shell" / "maps.js").read_text(encoding="utf-8")
     written = re.search(r"const SEQUENTIAL = .*?\n(.*?)\];", script, re.DOTALL)[1]
     triples = re.findall(r"\[(\d+), (\d+), (\d+)\]", written)
     assert [tuple(map(int, triple)) for triple in triples] == list(MAP_COLOURS)

@@ -110,7 +110,7 @@ def test_only_pairs_that_are_trained_on_are_counted(make_pipeline, pairs, tmp_pa
         split,
         recipe,
         output,
-        **places(tmp_path) | {"on_progress": lambda progress: lines.append(progress.message)},
+        **places(tmp_path) | {"on_progress": lambda progress: progress.message and lines.append(progress.message)},
     )
     assert manifest["config"]["pairs"] == 4
     assert "tuned: encoding 4 pairs" in lines
