@@ -128,7 +128,7 @@ def test_whatever_fails_the_page_stops_saying_that_it_works(context, monkeypatch
     monkeypatch.setattr("explorer.ui.screens.alignment.screen.measure_folder", fail)
     value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [])
     assert (value, kept) == (gr.skip(), [])
-    assert f"Not measured.</strong> {type(error).__name__}: " in words
+    assert f"Not measured.</strong> <span>{type(error).__name__}: " in words
 
 
 def test_sets_that_share_a_name_are_told_apart_and_the_same_pairs_keep_it():
