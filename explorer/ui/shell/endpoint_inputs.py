@@ -139,7 +139,8 @@ def endpoints_of(blocks: gr.Blocks) -> dict[int, Endpoint]:
                 kind = "number"  # what a person types need not be whole, and is told so where it is used
             # What Gradio would refuse with a traceback in the log; elsewhere the function itself has words for it.
             limits = _limits(component) if function.preprocess else {}
-            inputs.append(Input(name=name, kind=kind, empty=not public, default=default, **limits))
+            empty = not public and not (function.preprocess and component.get_block_name() == "slider")  # never empty
+            inputs.append(Input(name=name, kind=kind, empty=empty, default=default, **limits))
         found[index] = Endpoint(index=index, name=str(function.api_name), public=public, inputs=tuple(inputs))
         if function.collects_event_data:
             raise ValueError(f"{function.api_name} reads an event's data: expected plain inputs only")
