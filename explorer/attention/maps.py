@@ -190,20 +190,6 @@ class AttentionCube:
             _entry("word", self.columns, index)
         return self.maps(size, **selection)[words].sum(0)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """The whole cube for an .npz file: ``probabilities_<h>x<w>_<heads>``, ``layers_...`` and, if kept,
-        ``text_share_...`` beside it."""
-        import numpy as np
-
-        arrays = {"columns": np.array(self.columns)}
-        for group in self.groups:
-            key = f"{group.resolution[0]}x{group.resolution[1]}_{group.heads}"
-            arrays[f"probabilities_{key}"] = group.probabilities.cpu().numpy()
-            arrays[f"layers_{key}"] = np.array(group.layers)
-            if group.text_share is not None:
-                arrays[f"text_share_{key}"] = group.text_share.cpu().numpy()
-        return arrays
-
     def quantised(
         self,
         *,

@@ -3,7 +3,7 @@
 Every function takes maps whose last two dimensions are space, with any number of leading dimensions, values
 finite and >= 0, and works on whatever device and dtype they have (computed in fp32 at least).
 The maps need not be normalised. Paper: on imploded models maps become "scattered random noise", and maps of
-different words become alike; the first is ``scatter``, the second the two overlaps.
+different words become alike; the first is ``scatter``, the second ``cosine_overlap``.
 """
 
 from __future__ import annotations
@@ -95,27 +95,6 @@ def cosine_overlap(maps: torch.Tensor) -> torch.Tensor:
     """
     unit = torch.nn.functional.normalize(_distributions(maps), dim=-1, eps=0)
     return (unit @ unit.mT).clamp(0, 1)
-
-
-def top_overlap(maps: torch.Tensor, fraction: float = 0.2) -> torch.Tensor:
-    """Intersection over union of the positions on which every two words look hardest.
-
-    Args:
-        maps: ``[..., W, h, w]``.
-        fraction: share of the positions taken from each map, in ``(0, 1]``, at least one position. Of equal
-            values the earlier position wins, so that the result is deterministic.
-
-    Returns:
-        ``[..., W, W]`` in ``[0, 1]``, symmetric, ones on the diagonal.
-    """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction is {fraction}: expected a share in (0, 1]")
-    flat = _distributions(maps)
-    count = max(1, round(fraction * flat.shape[-1]))
-    order = flat.argsort(dim=-1, descending=True, stable=True)[..., :count]
-    top = torch.zeros_like(flat).scatter_(-1, order, 1.0)
-    shared = top @ top.mT
-    return shared / (2 * count - shared)
 
 
 def column_mass(maps: torch.Tensor) -> torch.Tensor:

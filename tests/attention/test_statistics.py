@@ -12,7 +12,6 @@ from explorer.attention.statistics import (
     mass_in_mask,
     scatter,
     scatter_where_read,
-    top_overlap,
 )
 
 TABLE = Path(__file__).parent / "map_statistics.json"
@@ -76,16 +75,6 @@ def test_cosine_overlap(maps):
     assert torch.equal(cosine_overlap(apart), torch.eye(2))
 
 
-def test_top_overlap_equals_sets(maps):
-    found = top_overlap(maps, 0.3)
-    tops = [set(maps[0, word].flatten().topk(6).indices.tolist()) for word in range(3)]
-    for i in range(3):
-        for j in range(3):
-            expected = len(tops[i] & tops[j]) / len(tops[i] | tops[j])
-            assert found[0, i, j] == pytest.approx(expected)
-    assert torch.equal(top_overlap(maps, 1.0), torch.ones(2, 3, 3))
-
-
 def test_column_mass_sums_to_one():
     probabilities = torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
     assert torch.allclose(column_mass(probabilities).sum(-1), torch.ones(2))
@@ -126,7 +115,7 @@ def test_gearys_c_tells_a_blob_from_its_shuffled_self():
         gearys_c(torch.ones(1, 4))
 
 
-@pytest.mark.parametrize("measure", [scatter, cosine_overlap, top_overlap])
+@pytest.mark.parametrize("measure", [scatter, cosine_overlap])
 def test_maps_without_a_shape_are_refused(measure):
     with pytest.raises(ValueError, match="no mass"):
         measure(torch.zeros(1, 2, 2))
@@ -145,5 +134,3 @@ def test_other_bad_input_is_named(maps):
         mass_in_mask(maps, torch.ones(5, 4))
     with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
         mass_in_mask(maps, torch.full((4, 5), 2.0))
-    with pytest.raises(ValueError, match="fraction is 0"):
-        top_overlap(maps, 0)
