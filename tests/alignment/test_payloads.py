@@ -74,7 +74,7 @@ def sets(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def random_features(monkeypatch):
-    def pair_features(pair_set, extractor):
+    def pair_features(pair_set, extractor, on_progress=None):
         generator = torch.Generator().manual_seed(3)
         drawn = torch.randn(2, len(pair_set), WIDTH, generator=generator)
         return tuple(torch.nn.functional.normalize(drawn, dim=-1))
