@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,7 @@ from explorer.core.progress import OnProgress, Progress, unheard
 from explorer.core.provenance import hash_json
 from explorer.core.workers import PATIENCE_HOURS
 from explorer.training.config import TrainingConfig, default_settings, learning_rate_factor
+from explorer.training.prefetch import feeding_threads, prefetched
 from explorer.training.state import (
     claim_folder,
     forget_later_metrics,
@@ -55,14 +57,16 @@ class Task(Protocol):
 
 def step_indices(step: int, size: int, config: TrainingConfig) -> torch.Tensor:
     """Which samples step ``step`` sees, int64 ``[batch_size]``: walks through one seeded permutation an epoch."""
-    positions = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
-    epochs = positions // size
-    orders = {
-        epoch: torch.randperm(size, generator=_generator(config.seed, "epoch", epoch))
-        for epoch in epochs.unique().tolist()
-    }
-    return torch.stack([orders[epoch][position] for epoch, position in
-                        zip(epochs.tolist(), (positions % size).tolist(), strict=True)])  # fmt: skip
+    first = step * config.batch_size
+    epochs = range(first // size, (first + config.batch_size - 1) // size + 1)
+    orders = torch.cat([_epoch_order(config.seed, epoch, size) for epoch in epochs])
+    start = first - epochs[0] * size
+    return orders[start : start + config.batch_size].clone()
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, size: int) -> torch.Tensor:
+    return torch.randperm(size, generator=_generator(seed, "epoch", epoch))
 
 
 def _generator(seed: int, *purpose: Any) -> torch.Generator:
@@ -220,9 +224,8 @@ class _Loop:
         # A line averages the same steps whether the run was cut off between them or not.
         losses = [loss.to(self.accelerator.device) for loss in unlogged_losses(self.folder)]
         since, first = time.perf_counter(), start
-        for step in range(start, self.config.steps):
-            losses.append(self._step(step))
-            done = step + 1
+        for done, loss in enumerate(self._losses(start), start=start + 1):
+            losses.append(loss)
             if done % self.config.log_every == 0 or done == self.config.steps:
                 self._log(done, losses, (time.perf_counter() - since) / (done - first))
                 since, first, losses = time.perf_counter(), done, []
@@ -232,17 +235,25 @@ class _Loop:
             if stopping:
                 return
 
-    def _step(self, step: int) -> torch.Tensor:
-        config = self.config
+    def _losses(self, start: int) -> Iterator[torch.Tensor]:
+        """Take every step from ``start`` on; the loss of each."""
+        steps = range(start, self.config.steps)
+        threads = feeding_threads(self.accelerator.device, self.accelerator.num_processes)
+        with closing(prefetched(self._micro_batches, steps, threads)) as batches:
+            for step, shares in zip(steps, batches, strict=True):
+                yield self._step(step, shares)
+
+    def _step(self, step: int, shares: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        config, device = self.config, self.accelerator.device
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
-        shares = self._micro_batches(step)
         losses = []
         for number, share in enumerate(shares, start=1):
             last = number == len(shares)
             # Gradients travel between processes once a step.
             with nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                loss = self.forward({name: value.to(self.accelerator.device) for name, value in share.items()})
+                batch = {name: value.to(device, non_blocking=value.is_pinned()) for name, value in share.items()}
+                loss = self.forward(batch)
                 self.accelerator.backward(loss / len(shares))
             losses.append(loss.detach())
         self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.gradient_clip)
@@ -253,14 +264,17 @@ class _Loop:
         return torch.stack(losses).mean().float()
 
     def _micro_batches(self, step: int) -> list[dict[str, torch.Tensor]]:
-        """This process's share of the batch of ``step``, in ``accumulation`` parts."""
+        """This process's share of the batch of ``step``, in ``accumulation`` parts; a function of the step alone."""
         config = self.config
         # The 0 was once the rank; every process draws the whole batch, so that their number changes nothing.
         generator = _generator(config.seed, "step", step, 0)
         batch = self.task.batch(step_indices(step, len(self.task), config), generator)
         rank, stride = self.accelerator.process_index, self.accelerator.num_processes * config.accumulation
         offsets = range(rank, stride, self.accelerator.num_processes)
-        return [{name: value[offset::stride] for name, value in batch.items()} for offset in offsets]
+        shares = [{name: value[offset::stride] for name, value in batch.items()} for offset in offsets]
+        if self.accelerator.device.type == "cuda":  # what is copied beside the computation has to be pinned
+            shares = [{name: value.contiguous().pin_memory() for name, value in share.items()} for share in shares]
+        return shares
 
     def _agree(self, stopping: bool) -> bool:
         """Whether any process wants to stop: all must leave at the same step."""
