@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,11 @@ from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, Ca
 from explorer.iconworld.icons import STYLES, IconAtlas
 from explorer.iconworld.scenes import SCENE_SIZE, Scene, lay_out, paint
 from explorer.pairs.pair_set import PairSet, check_free
+
+SCENES_A_PAINTER = 5_000
+"""Scenes for which a process of its own is worth its start."""
+SCENES_AT_ONCE = 1_000
+MOST_PAINTERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,12 +202,36 @@ def generate_pair_set(
     return PairSet.write(folder, table, images, config=config, seed=seed)
 
 
-def paint_all(world: World, scenes: list[Scene], on_progress: OnProgress = unheard) -> np.ndarray:
-    """All pictures, uint8 ``[scenes, 64, 64, 3]``."""
+def paint_all(world: World, scenes: list[Scene], on_progress: OnProgress = unheard, processes: int = 0) -> np.ndarray:
+    """All pictures, uint8 ``[scenes, 64, 64, 3]``.
+
+    Args:
+        processes: how many paint; 0 for one a core where there are enough scenes to be worth their start, else this one
+            alone. The pictures are the same.
+    """
+    if processes == 0:
+        processes = max(1, min(MOST_PAINTERS, os.cpu_count() or 1, len(scenes) // SCENES_A_PAINTER))
+    if world.atlas is not IconAtlas.load():
+        processes = 1  # painters know the shipped atlas alone
     images = np.empty((len(scenes), SCENE_SIZE, SCENE_SIZE, 3), np.uint8)
-    for row, scene in enumerate(counted(scenes, on_progress, "painting scenes", "scene")):
-        images[row] = world.paint(scene)
+    if processes == 1:
+        for row, scene in enumerate(counted(scenes, on_progress, "painting scenes", "scene")):
+            images[row] = world.paint(scene)
+        return images
+    parts = [range(first, min(first + SCENES_AT_ONCE, len(scenes))) for first in range(0, len(scenes), SCENES_AT_ONCE)]
+    # Threads of a forked process may hold locks, CUDA's among them, so every painter is started afresh.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as painters:
+        painted = painters.map(partial(_paint_part, world.config()), (scenes[part.start : part.stop] for part in parts))
+        for part, pictures in zip(counted(parts, on_progress, "painting scenes", "part"), painted, strict=True):
+            images[part.start : part.stop] = pictures
     return images
+
+
+def _paint_part(config: dict[str, Any], scenes: list[Scene]) -> np.ndarray:
+    """In a painter, which loads the atlas once."""
+    world = World.from_config(config)
+    return np.stack([world.paint(scene) for scene in scenes])
 
 
 def pair_table(pairs: list[ScenePair], splits: list[str], prefix: str) -> Any:

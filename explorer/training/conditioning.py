@@ -23,7 +23,7 @@ from explorer.core.provenance import hash_json
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-CAPTIONS_AT_ONCE = 32
+CAPTIONS_AT_ONCE, GPU_CAPTIONS_AT_ONCE = 32, 256
 ENCODER_NAMES = ("text_encoder", "text_encoder_2")
 """In a pipeline; with the second they are SDXL's."""
 
@@ -121,10 +121,11 @@ def cached_captions(
         ValueError: if a value does not fit fp16, or as :class:`TextEncoders`.
     """
     config, live = _tokenized(pipeline, captions)
+    at_once = CAPTIONS_AT_ONCE if torch.device(device).type == "cpu" else GPU_CAPTIONS_AT_ONCE
 
     @torch.no_grad()
     def encode(rows: range) -> dict[str, np.ndarray]:
-        parts = torch.arange(rows.start, rows.stop).split(CAPTIONS_AT_ONCE)
+        parts = torch.arange(rows.start, rows.stop).split(at_once)
         batches = [{name: value.to(device) for name, value in live.rows(part).items()} for part in parts]
         encoded = [live.encoders(batch) for batch in batches]
         return {name: torch.cat([one[name] for one in encoded]).float().cpu().numpy() for name in encoded[0]}

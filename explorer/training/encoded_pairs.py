@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 PICTURES_AT_ONCE = 4
+GPU_PIXELS_AT_ONCE = PICTURES_AT_ONCE * 512**2
+"""On a GPU, which small pictures a few at a time would leave idle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +153,13 @@ def _latent_files(
 def _picture_encoder(
     autoencoder: Any, pairs: PairSet, images: np.ndarray, resolution: int, device: torch.device | str
 ) -> Callable[[range], dict[str, np.ndarray]]:
+    at_once = PICTURES_AT_ONCE
+    if torch.device(device).type != "cpu":
+        at_once = max(at_once, GPU_PIXELS_AT_ONCE // resolution**2)
+
     def encode(rows: range) -> dict[str, np.ndarray]:
         fitted = torch.from_numpy(fit_pictures(np.asarray(pairs.images[images[rows.start : rows.stop]]), resolution))
-        latents = [encode_images(autoencoder, part.to(device)).cpu() for part in fitted.split(PICTURES_AT_ONCE)]
+        latents = [encode_images(autoencoder, part.to(device)).cpu() for part in fitted.split(at_once)]
         return {"latents": torch.cat(latents).numpy()}
 
     return encode

@@ -7,7 +7,7 @@ from explorer.core.poison_record import NO_POISON
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, lexicon, photo_of
 from explorer.iconworld.icons import STYLES, IconAtlas
 from explorer.iconworld.scenes import Scene, masks
-from explorer.iconworld.world import World, draw_pairs, draw_single, generate_pair_set
+from explorer.iconworld.world import World, draw_pairs, draw_single, generate_pair_set, paint_all
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
@@ -105,6 +105,14 @@ def test_nouns_follow_the_stored_frequencies():
     assert (np.diff(world.frequencies) < 0).all()
     groups = [*world.frequent_pool, *world.other_frequent, *world.less_popular_pool]
     assert tuple(groups) == world.concepts
+
+
+def test_two_painters_paint_what_one_paints(world):
+    scenes = [pair.scene for pair in draw_pairs(world, 2100, np.random.default_rng(5))]
+    told = []
+    together = paint_all(world, scenes, told.append, processes=2)
+    assert (together == paint_all(world, scenes, processes=1)).all()
+    assert [report.done for report in told] == [0, 1, 2, 3]
 
 
 def test_masks_cover_each_object_and_nothing_else(world):

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from itertools import islice
 
 import pytest
 import torch
@@ -26,11 +27,10 @@ def test_an_error_comes_at_its_own_step_and_ends_the_threads():
             raise ValueError("step 5 cannot be made")
         return step
 
-    seen = []
+    values = prefetched(refuses_five, range(100), 4)
+    assert list(islice(values, 5)) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="step 5 cannot be made"):
-        for value in prefetched(refuses_five, range(100), 4):
-            seen.append(value)
-    assert seen == [0, 1, 2, 3, 4]
+        next(values)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
