@@ -41,6 +41,13 @@ def code_version() -> str:
     return f"{__version__}+{commit}"
 
 
+def device_name(device: str) -> str:
+    """What a figure was measured on: the GPU's own name, or ``cpu``."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a regular file's bytes as 64 hex digits; any other kind of file is an OSError."""
     with open_regular(path) as stream:

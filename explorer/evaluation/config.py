@@ -20,6 +20,8 @@ class EvaluationConfig:
     """Classifier-free guidance scale."""
     batch_size: int = 40
     """Pictures drawn at once."""
+    device: str = "cpu"
+    """Torch device."""
 
     def __post_init__(self) -> None:
         if len(self.seeds) < 2:

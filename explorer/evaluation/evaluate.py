@@ -170,8 +170,8 @@ def draw(
                 latents=noise.repeat(len(part), 1, 1, 1).to(pipeline.unet.dtype),
             ).images  # fmt: skip
         cube = capture.cube()
-        maps += [cube.maps(image=row)[:-1] for row in range(len(part))]
-        late_maps += [cube.maps(image=row, step=late)[:-1] for row in range(len(part))]
+        maps += [cube.maps(image=row)[:-1].cpu() for row in range(len(part))]
+        late_maps += [cube.maps(image=row, step=late)[:-1].cpu() for row in range(len(part))]
         images.append((drawn * 255).round().astype(np.uint8))
         if pictures is not None:
             pictures.add(len(part))
@@ -285,11 +285,11 @@ def evaluate(
             noise_of(checkpoint)
         except ValueError as error:
             raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
-    judge = ConceptJudge.load(extractor_folder, world.concepts)
+    judge = ConceptJudge.load(extractor_folder, world.concepts, device=config.device)
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
     samples = []
     for checkpoint in ordered:
-        pipeline = load_pipeline(checkpoint)
+        pipeline = load_pipeline(checkpoint, config.device)
         require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
         sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, on_progress)
         sample.weights = weights_hash(checkpoint)

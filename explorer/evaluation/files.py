@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.progress import OnProgress, note, unheard
-from explorer.core.provenance import code_version, write_json
+from explorer.core.provenance import code_version, device_name, write_json
 from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
 from explorer.evaluation.evaluate import ModelSample, evaluate
 from explorer.iconworld.world import World
@@ -53,7 +53,7 @@ def evaluate_folder(
     report, samples = evaluate(
         usable, checkpoints / "extractor", world, config, sets=folders, on_progress=on_progress
     )  # fmt: skip
-    report["code_version"] = code_version()
+    report |= {"device": device_name(config.device), "code_version": code_version()}
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / EVALUATION_NAME, report)
     write_contact_sheet(samples, world, output / SHEET_NAME)

@@ -30,18 +30,20 @@ class ConceptJudge:
     5.1: the 10th percentile of the benign model); None where none was calibrated."""
 
     @staticmethod
-    def load(folder: Path | str, concepts: tuple[str, ...], threshold: float | None = None) -> ConceptJudge:
+    def load(
+        folder: Path | str, concepts: tuple[str, ...], threshold: float | None = None, device: str = "cpu"
+    ) -> ConceptJudge:
         """From an extractor folder.
 
         Raises:
             ManifestError: if the extractor is missing or changed.
-            ValueError: if there are no concepts.
+            ValueError: if there are no concepts, or this machine lacks the device.
         """
         from explorer.embeddings.universal_extractor import UniversalExtractor
 
         if not concepts:
             raise ValueError("no concepts given: expected at least one that a picture can be taken for")
-        extractor = UniversalExtractor.load(folder)
+        extractor = UniversalExtractor.load(folder, device)
         features = extractor.encode_texts([photo_of(concept) for concept in concepts])
         return ConceptJudge(
             extractor=extractor, concepts=tuple(concepts), concept_features=features, threshold=threshold

@@ -43,7 +43,7 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
         ValueError: if the U-Net was trained on other noise
             (:func:`~explorer.checkpoints.noise_schedule.training_noise`).
     """
-    signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal
+    signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal.to(pipeline.device)
     generator = np.random.default_rng([seed, MASK_STREAM])
     scenes = [draw_single(world, concept, generator) for concept in world.concepts]
     images = torch.from_numpy(paint_all(world, scenes))
@@ -54,16 +54,17 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
         [word_selection(text_ranges(pipeline), prompt, (concept,))
          for prompt, concept in zip(prompts, world.concepts, strict=True)]
     )  # fmt: skip
-    text, _ = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=False)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
+    device = pipeline.device
+    text, _ = pipeline.encode_prompt(prompts, device, 1, do_classifier_free_guidance=False)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     with capture_attention(
         pipeline.unet, groups, batch=len(prompts), guidance=False, steps=len(TIMESTEPS)
     ) as capture:  # fmt: skip
         for timestep in TIMESTEPS:
-            timesteps = torch.full((len(prompts),), timestep)
+            timesteps = torch.full((len(prompts),), timestep, device=device)
             pipeline.unet(noised(latents, noise, signal[timesteps]), timesteps, encoder_hidden_states=text)
     cube = capture.cube()
-    maps = torch.stack([cube.maps(image=row)[0] for row in range(len(prompts))])
+    maps = torch.stack([cube.maps(image=row)[0].cpu() for row in range(len(prompts))])
     height, width = maps.shape[-2:]
     coverage = torch.nn.functional.adaptive_avg_pool2d(covered.float()[:, None], (height, width))[:, 0]
     return mass_in_mask(maps, coverage).numpy(), coverage.mean(dim=(1, 2)).numpy()

@@ -68,10 +68,12 @@ def _gradient_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor
 
 @torch.no_grad()
 def encode_images(autoencoder: Any, images: torch.Tensor, batch_size: int = 64) -> torch.Tensor:
-    """Latents float32 ``[n, 4, H/4, W/4]`` of uint8 ``[n, H, W, 3]``: the posterior mean, scaled for a U-Net."""
-    dtype = next(autoencoder.parameters()).dtype
+    """Latents float32 ``[n, 4, H/4, W/4]`` of uint8 ``[n, H, W, 3]``: the posterior mean, scaled for a U-Net; on the
+    autoencoder's device."""
+    one = next(autoencoder.parameters())
     parts = [
-        autoencoder.encode(to_signed(part).to(dtype)).latent_dist.mean.float() for part in images.split(batch_size)
+        autoencoder.encode(to_signed(part.to(one.device)).to(one.dtype)).latent_dist.mean.float()
+        for part in images.split(batch_size)
     ]
     latents = torch.cat(parts)
     shift, scale = _latent_scale(autoencoder, latents)

@@ -64,7 +64,8 @@ def train_autoencoder(
     task = AutoencoderTask(world, network, scenes, config.seed)
     identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
     autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
-    return autoencoder, finish_autoencoder(autoencoder, world, config.seed)
+    metrics = finish_autoencoder(autoencoder.to(device), world, config.seed)
+    return autoencoder.to("cpu"), metrics
 
 
 def finish_autoencoder(autoencoder: Any, world: World, seed: int) -> dict[str, float]:
@@ -74,7 +75,7 @@ def finish_autoencoder(autoencoder: Any, world: World, seed: int) -> dict[str, f
     latents = encode_images(autoencoder, images)
     spread = latents.std().item()
     autoencoder.register_to_config(scaling_factor=1.0 / spread)
-    psnr = peak_signal_to_noise(decode_latents(autoencoder, latents / spread), images)
+    psnr = peak_signal_to_noise(decode_latents(autoencoder, latents / spread).cpu(), images)
     return {
         "psnr_db": psnr.mean().item(),
         "psnr_db_worst_decile": psnr.quantile(0.1).item(),

@@ -111,11 +111,11 @@ def train_extractor(
     identity = {"world": world.config(), "clip": clip_config, "pairs": pairs}
     clip = train(task, config, run_folder, identity=identity, device=device, on_progress=on_progress).clip
     # What is shipped is fp16, so that is what is measured and calibrated.
-    clip = clip.half().float()
+    clip = clip.half().float().to(device)
     feature_range = calibrate(clip, tokenizer, world, config.seed)
     metrics = zero_shot_accuracy(clip, tokenizer, world, config.seed)
     save_extractor(
-        output, clip, clip_config, name="iconworld-clip", feature_range=feature_range,
+        output, clip.to("cpu"), clip_config, name="iconworld-clip", feature_range=feature_range,
         config={"world": world.config(), "pairs": pairs, "training": config.__dict__ | {"betas": list(config.betas)}},
         seed=config.seed, data_hash=hash_json(identity), metrics=metrics,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def extractor_of(clip: Any, tokenizer: Any, feature_range: tuple[float, float] =
     return UniversalExtractor(
         name="in-memory", clip=clip.eval(), tokenize=lambda captions: encode(tokenizer, captions),
         preprocess=small_clip_input, feature_range=feature_range, identity="in-memory",
-        picture_size=SMALL_SIDE,
+        picture_size=SMALL_SIDE, device=str(clip.logit_scale.device),
     )  # fmt: skip
 
 
