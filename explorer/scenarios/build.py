@@ -152,18 +152,21 @@ class WorldBuild:
         """Every fine-tuning set, bit-identical to those that the shipped models were trained on."""
         return [self.pair_set(count).folder for count in (0, *self.recipe.poisoned_concept_counts)]
 
+    def base_set(self) -> PairSet:
+        """The benign pairs that the base is trained on."""
+        folder = self.run / "sets" / BASE
+        if not (folder / MANIFEST_NAME).exists():
+            recipe = self.recipe
+            generate_pair_set(
+                recipe.world(), folder, train=recipe.base_pairs, seed=recipe.seed, on_progress=self.on_progress
+            )
+        return PairSet.load(folder)
+
     def base(self) -> Path:
         """Train the base from scratch on benign pairs; returns its published folder."""
         folder = self.output / BASE
         if not (folder / MANIFEST_NAME).exists():
-            recipe, encoders = self.recipe, self.encoders()
-            pairs_folder = self.run / "sets" / BASE
-            if not (pairs_folder / MANIFEST_NAME).exists():
-                generate_pair_set(
-                    recipe.world(), pairs_folder, train=recipe.base_pairs, seed=recipe.seed,
-                    on_progress=self.on_progress,
-                )  # fmt: skip
-            pairs = PairSet.load(pairs_folder)
+            recipe, encoders, pairs = self.recipe, self.encoders(), self.base_set()
             for phase in range(len(recipe.base)):
                 unet = self._base_phase(phase, pairs, encoders)
             last = self.run / base_phase_name(len(recipe.base) - 1)

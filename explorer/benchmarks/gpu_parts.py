@@ -1,0 +1,172 @@
+"""What the parts of the GPU kit do, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.core.progress import Progress
+from explorer.core.provenance import ROOT, code_version, write_json
+from explorer.scenarios.recipes import FULL, Recipe
+
+EVALUATION_SECONDS = 75
+"""Of the world's time, for its evaluation."""
+TEST_PROCESSES = 6
+PACKAGES = ("torch", "triton", "diffusers", "transformers", "accelerate", "open_clip_torch", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One part's orders."""
+
+    work: Path
+    seconds: float
+    smoke: bool
+    device: str
+    save: Callable[[dict[str, Any]], None]
+    """Writes the report so far."""
+
+
+def carry_out(name: str, work: str, seconds: float, smoke: bool, device: str) -> None:
+    """Do the part called ``name``, which saves its report under ``work``."""
+    path = Path(work) / "reports" / f"{name}.json"
+
+    def save(report: dict[str, Any]) -> None:
+        write_json(path, report)
+
+    task = Task(work=Path(work), seconds=seconds, smoke=smoke, device=device, save=save)
+    own = {"machine": machine, "cuda-tests": cuda_tests, "world-data": world_data, "world": world}
+    if name in own:
+        own[name](task)
+        return
+    from explorer.benchmarks.gpu_rows import ROWS
+
+    ROWS[name][0](save, smoke=smoke, device=device)
+
+
+def machine(task: Task) -> None:
+    """What is there: card, memory, cores, versions, and how fast it multiplies."""
+    import torch
+
+    from explorer.core.provenance import device_name
+
+    report = {
+        "device": device_name(task.device), "cores": len(_cores()), "python": platform.python_version(),
+        "code_version": code_version(), "packages": {name: _version(name) for name in PACKAGES},
+    }  # fmt: skip
+    task.save(report)
+    if task.device == "cpu":
+        return
+    free, total = torch.cuda.mem_get_info()
+    capability = torch.cuda.get_device_capability()
+    report |= {"cuda": torch.version.cuda, "capability": capability, "free_bytes": free, "total_bytes": total}
+    task.save(report)
+
+
+def _cores() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def cuda_tests(task: Task) -> None:
+    """The tests that need a GPU, by pytest; raises where one fails."""
+    results = task.work / "reports" / "cuda-tests.xml"
+    files = [str(path) for path in sorted((ROOT / "tests").rglob("test_cuda*.py"))]
+    if not files:
+        raise FileNotFoundError(f"{ROOT / 'tests'} holds no test_cuda*.py: expected the project's tests")
+    several = ["-n", str(TEST_PROCESSES)] if importlib.util.find_spec("xdist") and not task.smoke else []
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", *files, *several, "--junitxml", str(results), "-p",
+               "no:cacheprovider", "--durations=15", "-rs"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if not results.is_file():
+        raise RuntimeError(f"pytest ended with status {done.returncode} and no results: see the log")
+    report = read_test_results(results)
+    task.save(report)
+    if report["failed"]:
+        raise AssertionError(f"{len(report['failed'])} of {report['tests']} tests failed: {sorted(report['failed'])}")
+
+
+def read_test_results(path: Path) -> dict[str, Any]:
+    """Counts of a JUnit file of pytest's, seconds, why tests were skipped, and the messages of those that failed."""
+    from xml.etree import ElementTree
+
+    failed, skipped, passed = {}, {}, 0
+    for case in ElementTree.parse(path).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        problem = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
+        if problem is not None:
+            failed[name] = (problem.text or "")[-2500:]
+        elif (reason := case.find("skipped")) is not None:
+            skipped[name] = reason.get("message", "")
+        else:
+            passed += 1
+    return {"tests": passed + len(failed) + len(skipped), "passed": passed, "skipped": skipped, "failed": failed}
+
+
+def recipe_of(smoke: bool) -> Recipe:
+    """The full recipe, or one of a few steps of everything."""
+    if not smoke:
+        return FULL
+
+    def few(config: Any) -> Any:
+        return replace(config, steps=24, batch_size=4, fused=False, precision="no")
+
+    return replace(
+        FULL, name="smoke", concept_count=12, autoencoder=few(FULL.autoencoder), autoencoder_channels=(8, 8, 16),
+        autoencoder_scenes=40, extractor=few(FULL.extractor), extractor_pairs=60, denoiser_channels=(16, 16, 32),
+        base=(few(FULL.base[0]),), base_pairs=60, fine_tuning=few(FULL.fine_tuning), fine_tuning_pairs=120,
+        poison_pairs_per_concept=3, poisoned_concept_counts=(2, 4, 6),
+    )  # fmt: skip
+
+
+def world_data(task: Task) -> None:
+    """Paint the world's pair sets, which needs no GPU."""
+    from explorer.scenarios.build import WorldBuild
+
+    began = time.monotonic()
+    build = WorldBuild(recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models")
+    sets = [build.base_set().folder, *build.sets()]
+    task.save({"sets": [folder.name for folder in sets], "seconds": time.monotonic() - began})
+
+
+def world(task: Task) -> None:
+    """Train the world within the time, then evaluate it with what is left of it."""
+    from explorer.evaluation.config import EvaluationConfig
+    from explorer.evaluation.files import evaluate_folder
+    from explorer.scenarios.budget import BudgetedBuild
+
+    evaluating = min(EVALUATION_SECONDS, task.seconds / 4)
+    build = BudgetedBuild(
+        recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models", device=task.device,
+        seconds=task.seconds - evaluating, probe_steps=4 if task.smoke else 40, on_report=task.save,
+        on_progress=_say,
+    )  # fmt: skip
+    report = build.everything()
+    began = time.monotonic()
+    asked = EvaluationConfig(seeds=(0, 1, 2), batch_size=256, device=task.device)
+    if task.smoke:
+        asked = replace(asked, seeds=(0, 1), steps=2)
+    evaluation = evaluate_folder(build.output, build.run / "sets", task.work / "evaluation", asked, on_progress=_say)
+    task.save(report | {"evaluation": evaluation, "evaluation_seconds": time.monotonic() - began})
+
+
+def _say(progress: Progress) -> None:
+    if progress.message:
+        print(f"{time.strftime('%H:%M:%S')} {progress.message}", flush=True)
