@@ -32,3 +32,31 @@ def gpu_kit(
     report = kit.run()
     states = {name: f"{part['status']} after {part['seconds']} s" for name, part in report["parts"].items()}
     emit(states | {"shards": ", ".join(report["shards"]["names"]) or "none"}, as_json)
+
+
+@application.command("gpu-kit-prepare")
+def gpu_kit_prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder for the wheels.")] = ROOT / ".whl",
+    rehearse: Annotated[
+        str, typer.Option(help="A Python 3.12: rehearse the kit in a fresh environment of it, with the machine's versions.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Download what a bare GPU machine lacks, and tell the size of everything that would travel."""
+    from explorer.benchmarks.gpu_wheels import prepare
+
+    emit(prepare(folder, python=rehearse or None, on_progress=show_progress()), as_json)
+
+
+@application.command("gpu-kit-take-in")
+def gpu_kit_take_in(
+    folder: Annotated[Path, typer.Argument(help="What came back: report.json and all shards.")],
+    models: Annotated[Path, typer.Option(help="New folder for the world's models.")] = (
+        ROOT / "checkpoints" / "iconworld-full"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Check what a run brought back, store its figures, show them in docs/benchmarks.md, and install its models."""
+    from explorer.benchmarks.gpu_results import take_in
+
+    emit(take_in(folder, models=models), as_json)
