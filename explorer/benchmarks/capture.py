@@ -145,7 +145,7 @@ def random_denoising(
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     from explorer.checkpoints.architectures import UNET_CONFIGS
-    from explorer.checkpoints.placement import check_place
+    from explorer.checkpoints.placement import check_place, resolve_precision
 
     if architecture not in UNET_CONFIGS:
         raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")
@@ -153,7 +153,7 @@ def random_denoising(
         raise ValueError(f"steps is {steps}: expected at least 1")
     check_place(device, None)
     config = UNET_CONFIGS[architecture] if unet_config is None else unet_config
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    dtype = resolve_precision(precision)
     torch.manual_seed(seed)
     side, conditions = config["sample_size"], {}
     if "addition_time_embed_dim" in config:

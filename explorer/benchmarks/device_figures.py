@@ -11,6 +11,10 @@ from explorer.core.provenance import code_version
 
 TOP_KERNELS = 12
 """Kernels that a profile names."""
+_FAILURES = (RuntimeError, AssertionError, AttributeError)
+"""Of the profiler, where the driver lacks what it needs."""
+_ANNOTATIONS = ("Optimizer.", "ProfilerStep", "## ", "Torch-Compiled Region")
+"""Beginnings of names that are no kernels: what torch writes over a stretch of them."""
 MATMUL_SIDE = 8192
 """Of the square fp16 product that says what the card's tensor cores reach here."""
 
@@ -112,19 +116,23 @@ def matmul_rate(device: str, *, side: int = MATMUL_SIDE, repeats: int = 30) -> f
 
 
 class Profile:
-    """What the device does between ``start`` and ``stop``, by torch.profiler."""
+    """What the device does between ``start`` and ``stop``, by torch.profiler; where that fails, ``error`` says how,
+    because what was measured without it stands."""
 
     def __init__(self, device: str) -> None:
         from torch.profiler import ProfilerActivity, profile
 
-        self.device = device
+        self.device, self.error = device, ""
         activity = ProfilerActivity.CUDA if is_gpu(device) else ProfilerActivity.CPU
         self.profiler = profile(activities=[activity])
 
     def start(self) -> None:
         """Begin, with nothing left from before."""
         synchronise(self.device)
-        self.profiler.start()
+        try:
+            self.profiler.start()
+        except _FAILURES as error:
+            self.error = _told(error)
         self.started = time.perf_counter()
 
     def stop(self) -> dict[str, Any]:
@@ -132,7 +140,15 @@ class Profile:
         took longest."""
         synchronise(self.device)
         seconds = time.perf_counter() - self.started
-        self.profiler.stop()
+        if not self.error:
+            try:
+                self.profiler.stop()
+                return self._summary(seconds)
+            except _FAILURES as error:
+                self.error = _told(error)
+        return {"seconds": seconds, "error": self.error}
+
+    def _summary(self, seconds: float) -> dict[str, Any]:
         spans = self._spans() if is_gpu(self.device) else self._operations()
         totals: dict[str, list[float]] = {}
         for name, start, end in spans:
@@ -156,7 +172,9 @@ class Profile:
         return [
             (event.name, event.time_range.start, event.time_range.end)
             for event in self.profiler.events()
-            if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
+            if event.device_type == DeviceType.CUDA
+            and not event.is_user_annotation
+            and not event.name.startswith(_ANNOTATIONS)
         ]
 
     def _operations(self) -> list[tuple[str, float, float]]:
@@ -164,16 +182,16 @@ class Profile:
         return [(event.name, 0.0, event.self_cpu_time_total) for event in self.profiler.events()]
 
 
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 def profiled(work: Callable[[], Any], device: str) -> dict[str, Any]:
-    """A :class:`Profile` of ``work``, which should have run before; where profiling fails, ``error`` says how, because
-    what was measured without it stands."""
-    try:
-        profile = Profile(device)
-        profile.start()
-        work()
-        return profile.stop()
-    except RuntimeError as error:
-        return {"error": str(error)[:500]}
+    """A :class:`Profile` of ``work``, which should have run before."""
+    profile = Profile(device)
+    profile.start()
+    work()
+    return profile.stop()
 
 
 def _covered(spans: list[tuple[str, float, float]]) -> float:

@@ -75,10 +75,7 @@ def alignment(save: Save, *, smoke: bool, device: str) -> None:
         names = sizes.large if n == largest else sizes.peers
         results += _measured(n, features, names, rounds, results, report, rate, warm_up=n != largest)
         if number == 0:
-            report.add(profile={
-                name: profiled(lambda name=name, features=features: PEERS[name].compute(*features), device)
-                for name in sizes.profiled
-            })  # fmt: skip
+            report.attempt("profile", lambda features=features: _profile(sizes, features, report))
         del features
         free_memory(device)
     report.attempt("landmarks", lambda: _landmarks(sizes, device, report))
@@ -90,6 +87,14 @@ def _features(n: int, d: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     return synthetic_rows_there(n, d, 0, device, torch.float32)
+
+
+def _profile(sizes: AlignmentSizes, features: Sequence[torch.Tensor], report: RowReport) -> None:
+    """Where the time of ours and of the bare products goes."""
+    device, profiles = str(features[0].device), {}
+    for name in sizes.profiled:
+        profiles[name] = profiled(lambda name=name: PEERS[name].compute(*features), device)
+        report.add(profile=profiles)
 
 
 def _measured(

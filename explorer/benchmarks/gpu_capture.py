@@ -9,6 +9,7 @@ from explorer.benchmarks.capture import (
     BARE,
     OURS,
     CostRatio,
+    Denoising,
     benchmark_capture,
     capture_works,
     random_denoising,
@@ -45,10 +46,17 @@ def capture(save: Save, *, smoke: bool, device: str) -> None:
             ),
         )  # fmt: skip
         if number == 0:
-            works = capture_works(replace(denoising, steps=min(steps, PROFILED_STEPS)), peers=False)
-            report.add(profile={work: profiled(works[work], device) for work in (OURS, BARE)})
+            report.attempt("profile", lambda denoising=denoising: _profile(denoising, report, device))
         del denoising
         free_memory(device)
+
+
+def _profile(denoising: Denoising, report: RowReport, device: str) -> None:
+    """Where the time goes in a few steps with ours and without."""
+    works, profiles = capture_works(replace(denoising, steps=PROFILED_STEPS), peers=False), {}
+    for name in (OURS, BARE):
+        profiles[name] = profiled(works[name], device)
+        report.add(profile=profiles)
 
 
 def _small_unet() -> dict[str, Any]:

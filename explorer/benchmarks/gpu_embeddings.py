@@ -1,4 +1,4 @@
-"""Embedding extraction on a GPU: an open_clip model with random weights on a webdataset shard, beside the plain loop."""
+"""Embedding extraction on a GPU: an open_clip model with random weights on a webdataset shard, and the plain loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.benchmarks.device_figures import free_memory, profiled
 from explorer.benchmarks.embeddings import (
-    ExtractionBenchmark,
     benchmark_extraction,
     plain_loop,
     write_benchmark_shard,
@@ -17,8 +16,8 @@ from explorer.benchmarks.embeddings import (
 from explorer.benchmarks.row_report import RowReport, Save
 
 if TYPE_CHECKING:
-    from explorer.pairs.sources.base import PairSource
     from explorer.embeddings.universal_extractor import UniversalExtractor
+    from explorer.pairs.sources.base import PairSource
 
 SECONDS = 40.0
 MODEL, SMALL_MODEL = "ViT-B-32", "ViT-S-32-alt"
@@ -26,6 +25,7 @@ PAIRS, SMALL_PAIRS = 3000, 12
 SIDE = 256
 FEATURE_RANGE = (0.2, 0.45)
 """Extraction writes it down; random weights have none of their own."""
+MOST_ROUNDS = 3
 MOST_WORKERS = 12
 """Threads that decode for ours; the plain loop decodes in its own thread."""
 
@@ -48,19 +48,14 @@ def embeddings(save: Save, *, smoke: bool, device: str) -> None:
             write_benchmark_shard(shards[name], pairs=count, side=SIDE, seed=0)
         warm, counted = (open_source(str(shards[name])) for name in ("warm", "counted"))
         options = {"batch_size": batch, "workers": workers}
-        benchmark_extraction(warm, extractor, rounds=1, **options)
-        # One round at a time: a second one, and a profile, where there is time.
-        for rounds in (1, 2):
-            name, before = f"rounds_{rounds}", report.left()
-
-            def tell(measured: ExtractionBenchmark, name: str = name) -> None:
-                report.add(**{name: measured.report()})
-
-            benchmark_extraction(counted, extractor, rounds=rounds, warm_up=False, on_round=tell, **options)
-            if rounds == 1:
-                report.add(profile=_profiles(warm, extractor, Path(folder) / "profiled", device, **options))
-            if report.left() < 2.2 * (before - report.left()):
-                break
+        tried = benchmark_extraction(warm, extractor, rounds=1, **options).report()
+        report.add(profile=_profiles(warm, extractor, Path(folder) / "profiled", device, **options))
+        round_seconds = pairs / tried["pairs_per_second"] + pairs / tried["plain_pairs_per_second"]
+        rounds = max(1, min(MOST_ROUNDS, int(report.left() / round_seconds)))
+        benchmark_extraction(
+            counted, extractor, rounds=rounds, warm_up=False,
+            on_round=lambda measured: report.add(extraction=measured.report()), **options,
+        )  # fmt: skip
     free_memory(device)
 
 
