@@ -117,9 +117,9 @@ def bare_products(image: torch.Tensor, text: torch.Tensor, precision: str = "fp3
     """The limit: products of the same tiles, upper triangle, width 2d, joined rows and nothing after a product."""
     import torch
 
-    from explorer.alignment.structure.tiles import OPERANDS, choose_block, joined_rows, upper_tiles
+    from explorer.alignment.structure.tiles import OPERANDS, choose_block, choose_kernel, joined_rows, upper_tiles
 
-    block = choose_block(image.device, len(image))
+    block = choose_block(image.device, len(image), choose_kernel(image.device, precision))
     joined = joined_rows(image, text, OPERANDS[precision])
     buffer = joined.new_empty(block * block)
     for rows, columns in upper_tiles(len(image), block):
