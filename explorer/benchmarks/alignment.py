@@ -26,6 +26,23 @@ ROW_LOOP_GOAL = 4.0
 AGREEMENT = 1e-4
 """How far two exact peers' structure AD may be apart: fp32 sums of N^2 terms without care lose digits."""
 
+GOALS = (
+    ("blocked", "products", f"at most {LIMIT_GOAL}"),
+    ("blocked-fp16", "products", ""),
+    ("blocked-centred", "products", ""),
+    ("row-loop", "blocked", f"at least {ROW_LOOP_GOAL:g}"),
+    ("torch-dense", "blocked", ""),
+    ("scikit-learn", "blocked", ""),
+    ("keops", "blocked", ""),
+    ("gpu-blocked-fp16", "gpu-products-fp16", f"at most {LIMIT_GOAL}"),
+    ("gpu-blocked", "gpu-products-fp16", ""),
+    ("gpu-blocked", "gpu-products", ""),
+    ("gpu-torch-dense", "gpu-blocked", ""),
+    ("gpu-blocked-torch", "gpu-blocked", ""),
+    ("gpu-blocked-torch-fp16", "gpu-blocked-fp16", ""),
+)
+"""One peer, another, and what the ratio of their seconds should be; empty where none is set."""
+
 _MEMORY_SHARE = 0.8
 _CHILD = "from explorer.benchmarks.alignment import print_peak_memory; print_peak_memory({!r}, {}, {}, {})"
 
@@ -121,7 +138,7 @@ def benchmark_alignment(
     return {
         **_conditions(d, rounds, seed),
         "results": [result.report() for result in results],
-        "ratios": [ratio for n in sizes for ratio in _ratios(n, results)],
+        "ratios": [ratio for n in sizes for ratio in ratios(n, results)],
         "exponents": _exponents(peers, results),
     }
 
@@ -204,7 +221,7 @@ def _at_one_size(
     on_progress: OnProgress,
 ) -> list[PeerTiming]:
     rows = synthetic_rows(n, d, seed)
-    notes = {name: _reason_to_skip(name, n, limit_seconds, earlier) for name in peers}
+    notes = {name: reason_to_skip(name, n, limit_seconds, earlier) for name in peers}
     running = {name: PEERS[name] for name in peers if not notes[name]}
     features = {device: [part.to(device) for part in rows] for device in {peer.device for peer in running.values()}}
     values: dict[str, float] = {}
@@ -231,7 +248,7 @@ def _at_one_size(
     ]
 
 
-def _reason_to_skip(name: str, n: int, limit_seconds: float, earlier: list[PeerTiming]) -> str:
+def reason_to_skip(name: str, n: int, limit_seconds: float, earlier: list[PeerTiming]) -> str:
     """Why a peer is not measured at this N; empty where it is."""
     import torch
 
@@ -289,20 +306,11 @@ def _check_agreement(results: list[PeerTiming]) -> None:
         raise ArithmeticError(f"peers disagree at N = {results[0].n}: {values}")
 
 
-def _ratios(n: int, results: list[PeerTiming]) -> list[dict[str, Any]]:
+def ratios(n: int, results: list[PeerTiming]) -> list[dict[str, Any]]:
     """Ratios within the rounds, of the pairs of peers that have a goal and were both measured."""
     seconds = {result.peer: result.seconds for result in results if result.n == n and result.seconds}
-    goals = (
-        ("blocked", "products", f"at most {LIMIT_GOAL}"),
-        ("blocked-centred", "products", ""),
-        ("row-loop", "blocked", f"at least {ROW_LOOP_GOAL:g}"),
-        ("torch-dense", "blocked", ""),
-        ("scikit-learn", "blocked", ""),
-        ("keops", "blocked", ""),
-        ("gpu-blocked-fp16", "gpu-products-fp16", f"at most {LIMIT_GOAL}"),
-    )
     rows = []
-    for one, other, goal in goals:
+    for one, other, goal in GOALS:
         if one in seconds and other in seconds:
             cost = CostRatio(seconds=seconds[one], bare_seconds=seconds[other])
             rows.append({"name": f"{one} / {other}", "n": n, "goal": goal, **cost.as_dict()})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LANDMARKS = 1000
 """Landmarks of the estimator that stands beside the exact peers."""
+_ROWS_AT_ONCE = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,13 @@ def blocked_and_centred(image: torch.Tensor, text: torch.Tensor) -> float:
     return structure_and_centred_row_sums(image, text)[0].mean().item() / len(image)
 
 
+def blocked_in_torch(image: torch.Tensor, text: torch.Tensor, precision: str = "fp32") -> float:
+    """Ours without Triton: torch's products, then its sums."""
+    from explorer.alignment.structure.tiles import structure_row_sums
+
+    return structure_row_sums(image, text, precision=precision, kernel="torch").mean().item() / len(image)
+
+
 def landmarks(image: torch.Tensor, text: torch.Tensor) -> float:
     """Ours, estimated from ``LANDMARKS`` landmarks."""
     from explorer.alignment.structure.estimators import landmark_estimate
@@ -109,9 +117,9 @@ def bare_products(image: torch.Tensor, text: torch.Tensor, precision: str = "fp3
     """The limit: products of the same tiles, upper triangle, width 2d, joined rows and nothing after a product."""
     import torch
 
-    from explorer.alignment.structure.tiles import OPERANDS, choose_block, joined_rows, upper_tiles
+    from explorer.alignment.structure.tiles import OPERANDS, choose_block, choose_kernel, joined_rows, upper_tiles
 
-    block = choose_block(image.device, len(image))
+    block = choose_block(image.device, len(image), choose_kernel(image.device, precision))
     joined = joined_rows(image, text, OPERANDS[precision])
     buffer = joined.new_empty(block * block)
     for rows, columns in upper_tiles(len(image), block):
@@ -135,8 +143,11 @@ PEERS: dict[str, Peer] = {
     "scikit-learn": Peer(compute=scikit_learn_chunked, module="sklearn"),
     "keops": Peer(compute=keops, module="pykeops"),
     "gpu-products-fp16": Peer(compute=_half_precision(bare_products), exact=False, device="cuda"),
+    "gpu-products": Peer(compute=bare_products, exact=False, device="cuda"),
     "gpu-blocked": Peer(compute=blocked, device="cuda"),
     "gpu-blocked-fp16": Peer(compute=_half_precision(blocked), device="cuda"),
+    "gpu-blocked-torch": Peer(compute=blocked_in_torch, device="cuda"),
+    "gpu-blocked-torch-fp16": Peer(compute=_half_precision(blocked_in_torch), device="cuda"),
     "gpu-torch-dense": Peer(compute=torch_dense, device="cuda", bytes_per_pair=12),
 }
 """Name on the command line -> peer. Against ``products`` the kernel has a limit to reach, against the rest to beat."""
@@ -151,4 +162,25 @@ def synthetic_rows(n: int, d: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     for offset in (0.06, 0.03):
         features = torch.empty(n, d).normal_(generator=generator).mul_(d**-0.5).add_(offset)
         rows.append(features.div_(features.norm(dim=1, keepdim=True)))
+    return rows[0], rows[1]
+
+
+def synthetic_rows_there(
+    n: int, d: int, seed: int, device: str, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`synthetic_rows`, made where they are needed and in parts, so that millions of them take seconds and no
+    memory beside their own; the numbers are not those of another device."""
+    import torch
+
+    from explorer.alignment.structure.distance import row_slices
+
+    generator = torch.Generator(device=device).manual_seed(seed)
+    rows = []
+    for offset in (0.06, 0.03):
+        made = torch.empty(n, d, dtype=dtype, device=device)
+        for part in row_slices(n, _ROWS_AT_ONCE):
+            features = torch.empty(part.stop - part.start, d, device=device).normal_(generator=generator)
+            features.mul_(d**-0.5).add_(offset)
+            made[part] = features.div_(features.norm(dim=1, keepdim=True))
+        rows.append(made)
     return rows[0], rows[1]

@@ -89,7 +89,7 @@ class Denoising:
         """The final latents."""
         import torch
 
-        self.scheduler.set_timesteps(self.steps)
+        self.scheduler.set_timesteps(self.steps, device=self.latents.device)  # as the stock pipelines do
         latents = self.latents * self.scheduler.init_noise_sigma
         with torch.no_grad():
             for timestep in self.scheduler.timesteps:
@@ -122,8 +122,21 @@ def pipeline_denoising(pipeline: DiffusionPipeline, request: GenerationRequest) 
     )  # fmt: skip
 
 
-def random_denoising(architecture: str, *, steps: int, guidance_scale: float, device: str, seed: int = 0) -> Denoising:
+def random_denoising(
+    architecture: str,
+    *,
+    steps: int,
+    guidance_scale: float,
+    device: str,
+    precision: str = "fp32",
+    unet_config: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Denoising:
     """A U-Net of ``architecture`` (see ``UNET_CONFIGS``) in its native size, with random weights, noise and text.
+
+    Args:
+        precision: ``fp32``, ``fp16`` or ``bf16`` of weights, noise and text.
+        unet_config: in place of the architecture's.
 
     Raises:
         ValueError: if there is no such architecture, ``steps`` is below 1, or this machine lacks the device.
@@ -132,42 +145,66 @@ def random_denoising(architecture: str, *, steps: int, guidance_scale: float, de
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     from explorer.checkpoints.architectures import UNET_CONFIGS
-    from explorer.checkpoints.placement import check_place
+    from explorer.checkpoints.placement import check_place, resolve_precision
 
     if architecture not in UNET_CONFIGS:
         raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")
     if steps < 1:
         raise ValueError(f"steps is {steps}: expected at least 1")
     check_place(device, None)
-    config = UNET_CONFIGS[architecture]
+    config = UNET_CONFIGS[architecture] if unet_config is None else unet_config
+    dtype = resolve_precision(precision)
     torch.manual_seed(seed)
     side, conditions = config["sample_size"], {}
     if "addition_time_embed_dim" in config:
         pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
-        conditions = {"added_cond_kwargs": _sizes(torch.randn(2, pooled).to(device))}
+        conditions = {"added_cond_kwargs": _sizes(torch.randn(2, pooled).to(device, dtype))}
+    with torch.device(device):  # where a GPU is, a CPU would take far longer to draw the weights
+        unet = UNet2DConditionModel(**config)
     return Denoising(
-        unet=UNet2DConditionModel(**config).eval().to(device),
+        unet=unet.eval().to(dtype),
         scheduler=DDIMScheduler(clip_sample=False),
-        latents=torch.randn(1, 4, side, side).to(device),
-        text=torch.randn(2, 77, config["cross_attention_dim"]).to(device),
+        latents=torch.randn(1, 4, side, side).to(device, dtype),
+        text=torch.randn(2, 77, config["cross_attention_dim"]).to(device, dtype),
         conditions=conditions,
         steps=steps,
         guidance_scale=guidance_scale,
     )
 
 
-def benchmark_capture(denoising: Denoising, rounds: int) -> dict[str, CostRatio]:
+def benchmark_capture(
+    denoising: Denoising,
+    rounds: int,
+    *,
+    peers: bool = True,
+    on_round: Callable[[dict[str, CostRatio]], None] = lambda costs: None,
+) -> dict[str, CostRatio]:
     """Seconds of denoising with ours, DAAM's and prompt-to-prompt's capture, each against none.
 
     All of them take turns within a round. The goal for ours is 1.05 on a CPU and 1.02 on a GPU at SD 1.5's size.
+
+    Args:
+        peers: False leaves out what is not ours.
+        on_round: told the costs so far after each round.
     """
+
+    def costs(seconds: dict[str, tuple[float, ...]]) -> dict[str, CostRatio]:
+        bare = seconds[BARE]
+        return {name: CostRatio(seconds=took, bare_seconds=bare) for name, took in seconds.items() if name != BARE}
+
+    works = capture_works(denoising, peers=peers)
+    return costs(take_turns(works, rounds, on_round=lambda seconds: on_round(costs(seconds))))
+
+
+def capture_works(denoising: Denoising, *, peers: bool = True) -> dict[str, Callable[[], None]]:
+    """Denoising without capture, with ours and, if asked for, with what others do, by name."""
     tokens = denoising.text.shape[1]
     captures: dict[str, Callable[[Any], Any]] = {
         BARE: no_capture,
         OURS: lambda unet: our_capture(unet, tokens, denoising.steps),
-        "DAAM-style": daam_capture,
-        "prompt-to-prompt-style": prompt_to_prompt_capture,
     }
+    if peers:
+        captures |= {"DAAM-style": daam_capture, "prompt-to-prompt-style": prompt_to_prompt_capture}
 
     def captured(capture: Callable[[Any], Any]) -> Callable[[], None]:
         def work() -> None:
@@ -176,9 +213,7 @@ def benchmark_capture(denoising: Denoising, rounds: int) -> dict[str, CostRatio]
 
         return work
 
-    seconds = take_turns({name: captured(capture) for name, capture in captures.items()}, rounds)
-    bare = seconds.pop(BARE)
-    return {name: CostRatio(seconds=series, bare_seconds=bare) for name, series in seconds.items()}
+    return {name: captured(capture) for name, capture in captures.items()}
 
 
 def capture_table(costs: dict[str, CostRatio]) -> str:
@@ -198,17 +233,27 @@ def interleave(measured: Callable[[], Any], bare: Callable[[], Any], rounds: int
     return CostRatio(seconds=seconds["measured"], bare_seconds=seconds["bare"])
 
 
-def take_turns(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, ...]]:
+def take_turns(
+    works: dict[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    warm_up: bool = True,
+    on_round: Callable[[dict[str, tuple[float, ...]]], None] = lambda seconds: None,
+) -> dict[str, tuple[float, ...]]:
     """Seconds of every work in every round, after one run of each that is not counted.
 
     Every work starts a round once in a while: none always follows the same one.
+
+    Args:
+        warm_up: False leaves that one run out, where the same works ran before.
+        on_round: told the seconds so far after each round.
 
     Raises:
         ValueError: if ``rounds`` is below 1.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: expected at least 1")
-    for work in works.values():
+    for work in works.values() if warm_up else ():
         _seconds_of(work)  # waits for the GPU, so that nothing is left for the first round
     names = list(works)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -216,6 +261,7 @@ def take_turns(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tu
         first = index % max(1, len(names))
         for name in names[first:] + names[:first]:
             seconds[name].append(_seconds_of(works[name]))
+        on_round({name: tuple(series) for name, series in seconds.items()})
     return {name: tuple(series) for name, series in seconds.items()}
 
 

@@ -2,8 +2,7 @@
 
 Both train the same architecture on the same pairs, resolution, batch size, precision and number of steps, without
 gradient checkpointing or averaging. Ours is compiled only if asked for (``fused``). The time of encoding the pairs once
-is reported beside the figures and not counted: it is paid once for all epochs and all models of a set. Each round warms
-its loop up before it counts.
+is reported beside the figures and not counted: it is paid once for all epochs and all models of a set.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.benchmarks.training_turns import OURS, PLAIN, Timings, Turns, time_turns
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_extractor import MERGES
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SPEED_GOAL = 1.3
 LEARNING_RATE = 4e-5
 CONCEPTS = 120
-PLAIN, OURS = "plain diffusers loop", "ours"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,8 @@ class BenchmarkModel:
 
 
 def benchmark_models() -> dict[str, BenchmarkModel]:
-    """``iconworld``: the embedded model. ``sd15-quarter``: SD 1.5 with every width a quarter, at 256 instead of 512
-    pixels, so that a CPU can run it; the proportions of U-Net, autoencoder and text encoder stay."""
+    """``iconworld``: the embedded model. ``sd15``: SD 1.5 at 512 pixels. ``sd15-quarter``: the same with every width a
+    quarter, at 256 pixels, so that a CPU can run it; the proportions of U-Net, autoencoder and text encoder stay."""
     from explorer.checkpoints.architectures import SD15_UNET
 
     iconworld_unet = {
@@ -65,6 +64,14 @@ def benchmark_models() -> dict[str, BenchmarkModel]:
         text={"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "context": 28},
         prediction_type="v_prediction",
     )
+    sd15 = BenchmarkModel(
+        name="sd15",
+        resolution=512,
+        unet=dict(SD15_UNET),
+        autoencoder=_autoencoder((128, 256, 512, 512), layers=2, groups=32, attention=True),
+        text={"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "context": 77},
+        prediction_type="epsilon",
+    )
     widths = {"block_out_channels": (80, 160, 320, 320), "cross_attention_dim": 192, "norm_num_groups": 16}
     quarter = BenchmarkModel(
         name="sd15-quarter",
@@ -74,7 +81,7 @@ def benchmark_models() -> dict[str, BenchmarkModel]:
         text={"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 12, "context": 77},
         prediction_type="epsilon",
     )
-    return {model.name: model for model in (iconworld, quarter)}
+    return {model.name: model for model in (iconworld, quarter, sd15)}
 
 
 def _autoencoder(widths: tuple[int, ...], *, layers: int, groups: int, attention: bool) -> dict[str, Any]:
@@ -101,8 +108,8 @@ def find_model(name: str) -> BenchmarkModel:
     return models[name]
 
 
-def build_pipeline(model: BenchmarkModel, seed: int = 0) -> DiffusionPipeline:
-    """The model as a stock pipeline with random weights and IconWorld's tokenizer."""
+def build_pipeline(model: BenchmarkModel, seed: int = 0, device: str = "cpu") -> DiffusionPipeline:
+    """The model as a stock pipeline with random weights, drawn on ``device``, and IconWorld's tokenizer."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -120,11 +127,14 @@ def build_pipeline(model: BenchmarkModel, seed: int = 0) -> DiffusionPipeline:
         vocab_size=len(tokenizer), intermediate_size=4 * text["hidden_size"], max_position_embeddings=context,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **text,
     )  # fmt: skip
+    with torch.device(device):  # where a GPU is, a CPU would take far longer to draw the weights
+        vae, text_encoder = AutoencoderKL(**model.autoencoder).eval(), CLIPTextModel(config).eval()
+        unet = UNet2DConditionModel(**model.unet)
     return StableDiffusionPipeline(
-        vae=AutoencoderKL(**model.autoencoder).eval(),
-        text_encoder=CLIPTextModel(config).eval(),
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel(**model.unet),
+        unet=unet,
         scheduler=DDIMScheduler(prediction_type=model.prediction_type, clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
@@ -143,7 +153,7 @@ class BenchmarkSettings:
     warmup: int = 3
     """Steps before them that are not counted."""
     rounds: int = 5
-    """How often both loops are timed, taking turns at going first."""
+    """How often both loops are timed, in turns."""
     pairs: int = 256
     """IconWorld pairs to train on; a multiple of ``batch_size``."""
     precision: str = "no"
@@ -151,6 +161,10 @@ class BenchmarkSettings:
     device: str = "cpu"
     fused: bool = False
     """Compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop stays."""
+    workers: int = 0
+    """Processes that decode and resize for the plain loop; 0, the example's default, does it between its steps."""
+    profile: bool = False
+    """Profile a few more steps in the end."""
     seed: int = 0
     """Decides weights, pairs and noise."""
 
@@ -165,39 +179,56 @@ class BenchmarkSettings:
             raise ValueError(f"pairs is {self.pairs}: expected a multiple of batch_size, {self.batch_size}")
 
 
-def benchmark_training(model: BenchmarkModel, *, on_progress: OnProgress = unheard, **settings: Any) -> dict[str, Any]:
-    """Time both loops for ``steps`` steps a round, after ``warmup`` uncounted ones.
+def benchmark_training(
+    model: BenchmarkModel,
+    *,
+    on_progress: OnProgress = unheard,
+    on_round: Callable[[dict[str, Any]], None] = lambda report: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Time both loops for ``steps`` steps a round, in turns, after ``warmup`` uncounted ones of each.
 
     Args:
+        on_round: given the report so far after every round.
         settings: of :class:`BenchmarkSettings`.
 
     Returns:
         JSON-serialisable: the settings, samples a second of each loop (median and quartiles), the median and quartiles
-        over rounds of ours / plain, and the seconds of encoding the pairs once.
+        over rounds of ours / plain, the most GPU memory each takes, and the seconds of encoding the pairs once.
 
     Raises:
         ValueError: for a number below 1, pairs that do not fill whole batches, or a device that this machine lacks.
     """
-    import torch
-
     chosen = BenchmarkSettings(**settings)
     samples = chosen.batch_size * chosen.steps
-    seconds: dict[str, list[float]] = {PLAIN: [], OURS: []}
+    report: dict[str, Any] = {}
+
+    def tell(encoding: float, timings: Timings) -> None:
+        rounds = len(timings.seconds[OURS])
+        for name, found in timings.seconds.items():
+            on_progress(note(f"round {rounds}: {name}: {samples / found[-1]:.2f} samples/s"))
+        report.update(_report(model, chosen, encoding, timings))
+        on_round(dict(report))
+
     with tempfile.TemporaryDirectory() as folder:
-        loops, encoding = _prepare(model, Path(folder), chosen)
-        for number in range(chosen.rounds):
-            for name in (PLAIN, OURS) if number % 2 == 0 else (OURS, PLAIN):
-                seconds[name].append(loops[name]())
-                rate = samples / seconds[name][-1]
-                on_progress(note(f"round {number + 1}: {name}: {rate:.2f} samples/s"))
+        _turns(model, Path(folder), chosen, tell)
+    return report
+
+
+def _report(model: BenchmarkModel, settings: BenchmarkSettings, encoding: float, timings: Timings) -> dict[str, Any]:
+    import torch
+
+    seconds, samples = timings.seconds, settings.batch_size * settings.steps
     return {
         "model": asdict(model),
-        **asdict(chosen),
+        **asdict(settings),
         "threads": torch.get_num_threads(),
         "goal": SPEED_GOAL,
-        "samples_per_second": {name: _summary([samples / taken for taken in found]) for name, found in seconds.items()},
-        "speedup": _summary([plain / ours for plain, ours in zip(seconds[PLAIN], seconds[OURS], strict=True)]),
+        "samples_per_second": {name: summary([samples / taken for taken in found]) for name, found in seconds.items()},
+        "speedup": summary([plain / ours for plain, ours in zip(seconds[PLAIN], seconds[OURS], strict=True)]),
+        "peak_bytes": dict(timings.peak_bytes),
         "encoding_seconds_once": encoding,
+        **({"profile": timings.profile} if timings.profile else {}),
     }
 
 
@@ -232,55 +263,42 @@ def _make_pairs(folder: Path, pairs: int, seed: int) -> PairSet:
     return generate_pair_set(World(concept_count=CONCEPTS), folder, train=pairs, seed=seed)
 
 
-def _prepare(
-    model: BenchmarkModel, folder: Path, settings: BenchmarkSettings
-) -> tuple[dict[str, Callable[[], float]], float]:
-    """Both loops, each a call that returns the seconds of ``steps`` steps, and the seconds of encoding once."""
+def _turns(
+    model: BenchmarkModel, folder: Path, settings: BenchmarkSettings, on_round: Callable[[float, Timings], None]
+) -> None:
+    """Prepare both loops on the same pairs and time them; ``on_round`` is told the seconds of encoding once, too."""
     from explorer.benchmarks.plain_training import PlainTraining
     from explorer.training.encoded_pairs import encode_pair_set
-    from explorer.training.fine_tune import train_unet
 
-    steps, warmup, device = settings.steps, settings.warmup, settings.device
+    device = settings.device
     data = _make_pairs(folder / "pairs", settings.pairs, settings.seed)
-    pipeline = build_pipeline(model, settings.seed)
+    pipeline = build_pipeline(model, settings.seed, device)
     started = time.perf_counter()
     encoded = encode_pair_set(pipeline, data, model.resolution, folder / "cache", device=device)
     encoding = time.perf_counter() - started
     shared = {"batch_size": settings.batch_size, "learning_rate": LEARNING_RATE, "precision": settings.precision,
               "seed": settings.seed}  # fmt: skip
     recipe = override(
-        SD15, resolution=model.resolution, fused=settings.fused, steps=warmup + steps, log_every=1,
-        checkpoint_every=warmup + steps, ema_decay=0.0, accumulation=1, **shared,
+        SD15, resolution=model.resolution, fused=settings.fused, ema_decay=0.0, accumulation=1, **shared
     )  # fmt: skip
     ours_unet = copy.deepcopy(pipeline.unet)
-    plain = PlainTraining(pipeline.to(device), data, resolution=model.resolution, **shared)
-
-    def run_plain() -> float:
-        plain.run(warmup)
-        started = time.perf_counter()
-        plain.run(steps)  # reads the loss, and so waits for the GPU
-        return time.perf_counter() - started
-
-    def run_ours() -> float:
-        moments: dict[int, float] = {}
-        with tempfile.TemporaryDirectory(dir=folder) as run:
-            train_unet(
-                ours_unet, pipeline.scheduler, encoded, recipe, Path(run), start="random", device=device,
-                on_progress=lambda progress: moments.setdefault(progress.done, time.perf_counter()),
-            )  # fmt: skip
-        return moments[warmup + steps] - moments[warmup]
-
-    return {PLAIN: run_plain, OURS: run_ours}, encoding
+    plain = PlainTraining(
+        pipeline.to(device), data, resolution=model.resolution, workers=settings.workers, **shared
+    )  # fmt: skip
+    turns = Turns(
+        steps=settings.steps, warmup=settings.warmup, rounds=settings.rounds, profile=settings.profile
+    )  # fmt: skip
+    plain.run(settings.warmup)
+    try:
+        time_turns(
+            ours_unet, pipeline.scheduler, encoded, recipe, turns, device=device, plain=plain.run,
+            on_round=lambda timings: on_round(encoding, timings),
+        )  # fmt: skip
+    finally:
+        plain.close()
 
 
-def _check_counts(settings: dict[str, int]) -> None:
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: expected at least 1")
-    if settings["pairs"] % settings["batch_size"]:
-        raise ValueError(f"pairs is {settings['pairs']}: expected a multiple of batch_size, {settings['batch_size']}")
-
-
-def _summary(values: list[float]) -> dict[str, float]:
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return {"median": middle, "lower_quartile": low, "upper_quartile": high}

@@ -37,6 +37,7 @@ def capture_command(
     guidance_scale: GuidanceScale = 7.5,
     rounds: Rounds = 7,
     device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; half precision is for a GPU.")] = "fp32",
     as_json: AsJson = False,
 ) -> None:
     """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.05 on a CPU
@@ -54,10 +55,12 @@ def capture_command(
     from explorer.generation.generate import GenerationRequest
 
     if architecture:
-        denoising = random_denoising(architecture, steps=steps, guidance_scale=guidance_scale, device=device)
+        denoising = random_denoising(
+            architecture, steps=steps, guidance_scale=guidance_scale, device=device, precision=precision
+        )
     else:
         request = GenerationRequest(prompt=prompt, seed=0, steps=steps, guidance_scale=guidance_scale)
-        denoising = pipeline_denoising(load_pipeline(checkpoint, device), request)
+        denoising = pipeline_denoising(load_pipeline(checkpoint, device, dtype=precision), request)
     costs = benchmark_capture(denoising, rounds)
     if not as_json:
         typer.echo(capture_table(costs))
@@ -100,7 +103,7 @@ def alignment_command(
 
 @benchmark.command("training")
 def training_command(
-    model: Annotated[str, typer.Option(help="iconworld or sd15-quarter; random weights.")] = "iconworld",
+    model: Annotated[str, typer.Option(help="iconworld, sd15-quarter or sd15; random weights.")] = "iconworld",
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 16,
     steps: Annotated[int, typer.Option(help="Steps a round that count.")] = 10,
     warmup: Annotated[int, typer.Option(help="Steps before them that do not.")] = 3,
@@ -109,6 +112,7 @@ def training_command(
     precision: Annotated[str, typer.Option(help="no, bf16 or, on a GPU, fp16.")] = "no",
     device: Device = "cpu",
     fused: Annotated[bool, typer.Option("--fused", help="Compile our step, as the embedded recipes do.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode for the plain loop.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides weights, pairs and noise.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +121,7 @@ def training_command(
 
     report = benchmark_training(
         find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
-        precision=precision, device=device, fused=fused, seed=seed, on_progress=show_progress(),
+        precision=precision, device=device, fused=fused, workers=workers, seed=seed, on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)
