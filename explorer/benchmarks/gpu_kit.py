@@ -47,11 +47,11 @@ SCHEDULE = (
     (Part(name="machine", seconds=20),),
     # Painting needs no GPU, and the tests time nothing.
     (Part(name="cuda-tests", seconds=100), Part(name="world-data", seconds=100)),
-    (Part(name="alignment", seconds=45),),
-    (Part(name="capture", seconds=35),),
-    (Part(name="training_sd15", seconds=40),),
-    (Part(name="training_sdxl", seconds=45),),
-    (Part(name="embeddings", seconds=25),),
+    (Part(name="alignment", seconds=55),),
+    (Part(name="capture", seconds=45),),
+    (Part(name="training_sd15", seconds=55),),
+    (Part(name="training_sdxl", seconds=60),),
+    (Part(name="embeddings", seconds=40),),
     (Part(name="world", seconds=float("inf"), least=60),),
 )
 """Parts that run one after the other, and within a group beside each other."""

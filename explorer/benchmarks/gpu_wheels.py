@@ -19,15 +19,21 @@ from explorer.core.provenance import ROOT
 MACHINE_PYTHON = "3.12"
 MACHINE = (
     "torch==2.11.0", "torchvision==0.26.0", "triton==3.6.0", "transformers==5.17.0", "accelerate==1.15.0",
-    "huggingface_hub==1.33.0", "tokenizers==0.23.2", "safetensors==0.8.0", "numpy==2.5.2", "pandas", "pyarrow", "pillow",
-    "peft", "timm", "scikit-learn", "scipy", "networkx", "psutil", "regex", "tqdm", "typer", "tensorboard", "pytest",
+    "huggingface_hub==1.33.0", "tokenizers==0.23.2", "safetensors==0.8.0", "numpy==2.5.2", "pandas", "pyarrow",
+    "pillow", "peft", "timm", "scikit-learn", "scipy", "networkx", "psutil", "regex", "tqdm", "typer", "tensorboard", "pytest",
     "pytest-timeout", "pytest-xdist", "zipp",
 )  # fmt: skip
 """What is there already, as far as this project needs it."""
 WHEELS = ("diffusers==0.42.1", "open_clip_torch==3.3.0", "ftfy", "wcwidth", "importlib_metadata", "lazy-importer")
 """What is not: the two libraries and those of their requirements that the machine lacks."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-LEFT_HOME = ("checkpoints/", "assets/precomputed/", "assets/naming/", "assets/contact-sheet.png", "assets/screenshot.png")
+LEFT_HOME = (
+    "checkpoints/",
+    "assets/precomputed/",
+    "assets/naming/",
+    "assets/contact-sheet.png",
+    "assets/screenshot.png",
+)
 """Tracked files that no part of the kit reads, and that are too large to travel."""
 
 
