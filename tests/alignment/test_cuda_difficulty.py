@@ -20,8 +20,8 @@ CLOSE = {"fp64": 1e-10, "fp32": 4e-6, "fp16": 8e-4}
 """Of a D_s, computed twice with rounded operands."""
 
 
-def unit_rows(seed, width):
-    rows = torch.randn(N, width, generator=torch.Generator().manual_seed(seed)) + 0.3
+def unit_rows(seed, width, dtype=torch.float32):
+    rows = torch.randn(N, width, generator=torch.Generator().manual_seed(seed), dtype=dtype) + 0.3
     return torch.nn.functional.normalize(rows)
 
 
@@ -34,7 +34,8 @@ def computed(request, image, text):
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "fp16"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_plan_is_carried_out_as_on_the_cpu(estimator, precision):
-    image, text = unit_rows(0, 96), unit_rows(1, 65)
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    image, text = unit_rows(0, 96, dtype), unit_rows(1, 65, dtype)
     options = {"estimator": estimator, "samples": None if estimator == "exact" else 100, "precision": precision}
     expected = computed(StructureRequest(**options), image, text)
     found = computed(StructureRequest(**options, device="cuda"), image, text)

@@ -67,9 +67,9 @@ def losses(run):
     return [json.loads(line)["loss"] for line in (run / METRICS_NAME).read_text().splitlines()]
 
 
-def trained(pipeline, encoded, run, device, **changes):
-    recipe = override(SD15, **SMALL | changes)
-    return train_unet(pipeline.unet, pipeline.scheduler, encoded, recipe, run, start="test", device=device)
+def trained(pipeline, encoded, run, device, should_stop=None, **changes):
+    recipe, options = override(SD15, **SMALL | changes), {"device": device, "should_stop": should_stop}
+    return train_unet(pipeline.unet, pipeline.scheduler, encoded, recipe, run, start="test", **options)
 
 
 @pytest.mark.cuda
@@ -121,9 +121,7 @@ def test_without_deterministic_kernels_a_resumed_run_is_as_near_as_a_repeated_on
         pipeline = make_pipeline()
         encoded = encode_pair_set(pipeline, pairs, 32, tmp_path / "cache", device="cuda")
         if name == "cut":
-            task = DiffusionTask(pipeline.unet.to(memory_format=torch.channels_last), pipeline.scheduler, encoded)
-            train(task, override(SD15, **SMALL).training, tmp_path / name, identity=task.identity | {"start": "test"},
-                  device="cuda", should_stop=lambda: True)  # fmt: skip
+            trained(pipeline, encoded, tmp_path / name, "cuda", should_stop=lambda: True)
             assert finished_steps(tmp_path / name) == 1
             pipeline = make_pipeline()
         unet = trained(pipeline, encoded, tmp_path / name, "cuda")
@@ -131,7 +129,7 @@ def test_without_deterministic_kernels_a_resumed_run_is_as_near_as_a_repeated_on
     moved = (found["whole"] - start).abs().mean()
     for name in ("again", "cut"):
         off = (found[name] - found["whole"]).abs().mean()
-        assert off <= 0.02 * moved, f"{name} is {off:.3g} away, training moves the weights by {moved:.3g}"
+        assert off <= 0.05 * moved, f"{name} is {off:.3g} away, training moves the weights by {moved:.3g}"
 
 
 @pytest.mark.cuda
