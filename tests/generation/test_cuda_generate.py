@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from explorer.attention.edit import edit
+from explorer.attention.statistics import column_mass, gearys_c, scatter
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.generation.generate import GenerationRequest, compare, generate
 
@@ -68,8 +69,11 @@ def test_capture_changes_no_bit_of_a_picture(folders, family, precision):
     with_maps, without = generate(pipeline, asked()), generate(pipeline, asked(), capture=False)
     assert np.array_equal(with_maps.images, without.images)
     assert with_maps.cube.groups[0].probabilities.device.type == "cuda"
-    quantised = with_maps.cube.quantised()
-    assert quantised.values.any()
+    assert with_maps.cube.quantised(heads=False).values.any()
+    maps = with_maps.cube.maps()
+    for statistic in (scatter, gearys_c, column_mass):
+        on_cpu = statistic(maps.cpu())
+        assert torch.allclose(statistic(maps).cpu(), on_cpu, atol=1e-4, equal_nan=True), statistic.__name__
 
 
 @pytest.mark.parametrize(
