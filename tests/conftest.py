@@ -22,6 +22,14 @@ T5_WIDTH = 72
 LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked ``cuda`` are skipped where there is no such GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU: torch.cuda.is_available() is False"))
+
+
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory):
     """A saved CLIP tokenizer with a closed lexicon; "turtle" is of several pieces, "dog" of one."""

@@ -133,7 +133,10 @@ class AttentionEdit(AttentionHooks):
             capture.take_edited(name, new)
         value = kept["text value"][:, : self._tokens].float().unflatten(2, (layer.heads, -1)).transpose(1, 2)
         added = ((new - own) @ value).transpose(1, 2).flatten(2)
-        changed = output.clone()
+        # With the strides of a part of text and image, which a clone would close up: the projection behind would take
+        # another path then, and round otherwise.
+        changed = torch.empty_strided(output.shape, output.stride(), dtype=output.dtype, device=output.device)
+        changed.copy_(output)
         changed[self._rows, image] = (output[self._rows, image].float() + added).to(output.dtype)
         return changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ class ContrastiveLoss(torch.nn.Module):
         """``images`` ``[n, 3, 64, 64]``, ``tokens`` ``[n, L]``, ``content`` int64 ``[n]`` (equal: a positive)."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        # The fused attention of PyTorch's CPU backend has a very slow bf16 backward pass.
-        with sdpa_kernel(SDPBackend.MATH):
+        # The fused attention of PyTorch's CPU backend has a very slow bf16 backward pass; that of a GPU has not.
+        on_cpu = batch["images"].device.type == "cpu"
+        with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():
             images = functional.normalize(self.clip.encode_image(batch["images"]).float(), dim=-1)
             texts = functional.normalize(self.clip.encode_text(batch["tokens"]).float(), dim=-1)
         logits = self.clip.logit_scale.exp().clamp(max=100) * images @ texts.T

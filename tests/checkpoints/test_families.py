@@ -148,16 +148,6 @@ def test_precision_device_and_offload_are_refused_by_name(loaded, checkpoint_roo
             load_pipeline(checkpoint_root / "benign", "cuda", offload="model")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CPU offload needs a GPU")
-@pytest.mark.parametrize("offload", ["model", "sequential"])
-def test_offload_draws_as_the_gpu_alone(checkpoint_root, offload):
-    request = GenerationRequest(prompt=PROMPT, seed=3, steps=2, guidance_scale=4.0)
-    expected = generate(load_pipeline(checkpoint_root / "dirty-002", "cuda"), request)
-    found = generate(load_pipeline(checkpoint_root / "dirty-002", "cuda", offload=offload), request)
-    assert np.array_equal(found.images, expected.images)
-    assert torch.allclose(found.cube.maps(), expected.cube.maps(), atol=1e-4)
-
-
 def test_pipelines_in_different_folders_share_what_is_equal(checkpoint_root, make_pipeline, tmp_path):
     twin, other = make_pipeline(seed=9), make_pipeline(seed=9)
     other.vae.decoder.conv_out.bias.data.add_(1)
