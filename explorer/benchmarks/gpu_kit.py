@@ -46,7 +46,7 @@ class Part:
 SCHEDULE = (
     (Part(name="machine", seconds=20),),
     # Painting needs no GPU, and the tests time nothing.
-    (Part(name="cuda-tests", seconds=100), Part(name="world-data", seconds=100)),
+    (Part(name="cuda-tests", seconds=200), Part(name="world-data", seconds=200)),
     (Part(name="alignment", seconds=55),),
     (Part(name="capture", seconds=45),),
     (Part(name="training_sd15", seconds=55),),

@@ -19,6 +19,8 @@ from explorer.scenarios.recipes import FULL, Recipe
 EVALUATION_SECONDS = 75
 """Of the world's time, for its evaluation."""
 TEST_PROCESSES = 6
+LONGEST_TESTS = ("test_cuda_world.py", "test_cuda_training.py", "test_cuda_workers.py")
+"""Begun first, so that they do not come last and alone."""
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "accelerate", "open_clip_torch", "numpy", "safetensors")
 
 
@@ -88,12 +90,17 @@ def _version(package: str) -> str:
 def cuda_tests(task: Task) -> None:
     """The tests that need a GPU, by pytest; raises where one fails."""
     results = task.work / "reports" / "cuda-tests.xml"
-    files = [str(path) for path in sorted((ROOT / "tests").rglob("test_cuda*.py"))]
+    found = sorted((ROOT / "tests").rglob("test_cuda*.py"), key=lambda path: path.name not in LONGEST_TESTS)
+    files = [str(path) for path in found]
     if not files:
         raise FileNotFoundError(f"{ROOT / 'tests'} holds no test_cuda*.py: expected the project's tests")
-    several = ["-n", str(TEST_PROCESSES)] if importlib.util.find_spec("xdist") and not task.smoke else []
+    several = []
+    if importlib.util.find_spec("xdist") and not task.smoke:
+        several += ["-n", str(TEST_PROCESSES), "--dist", "worksteal"]
+    if importlib.util.find_spec("pytest_timeout"):
+        several += ["--timeout", str(round(task.seconds * 2 / 3))]  # one that hangs must not take the others' results
     command = [sys.executable, "-m", "pytest", "-m", "cuda", *files, *several, "--junitxml", str(results), "-p",
-               "no:cacheprovider", "--durations=15", "-rs"]  # fmt: skip
+               "no:cacheprovider", "--durations=15", "-v"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, check=False)
     if not results.is_file():
         raise RuntimeError(f"pytest ended with status {done.returncode} and no results: see the log")

@@ -20,8 +20,8 @@ MACHINE_PYTHON = "3.12"
 MACHINE = (
     "torch==2.11.0", "torchvision==0.26.0", "triton==3.6.0", "transformers==5.17.0", "accelerate==1.15.0",
     "huggingface_hub==1.33.0", "tokenizers==0.23.2", "safetensors==0.8.0", "numpy==2.5.2", "pandas", "pyarrow",
-    "pillow", "peft", "timm", "scikit-learn", "scipy", "networkx", "psutil", "regex", "tqdm", "typer", "tensorboard", "pytest",
-    "pytest-timeout", "pytest-xdist", "zipp",
+    "pillow", "peft", "timm", "scikit-learn", "scipy", "networkx", "psutil", "regex", "tqdm", "typer", "tensorboard",
+    "pytest", "pytest-timeout", "pytest-xdist", "zipp",
 )  # fmt: skip
 """What is there already, as far as this project needs it."""
 WHEELS = ("diffusers==0.42.1", "open_clip_torch==3.3.0", "ftfy", "wcwidth", "importlib_metadata", "lazy-importer")

@@ -39,7 +39,7 @@ def gpu_kit_prepare(
     folder: Annotated[Path, typer.Argument(help="Folder for the wheels.")] = ROOT / ".whl",
     rehearse: Annotated[
         str,
-        typer.Option(help="A Python 3.12: rehearse the kit in a fresh environment of it, with the machine's versions."),
+        typer.Option(help="A Python 3.12: rehearse the kit in a fresh environment with the machine's versions."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -37,7 +37,18 @@ SHARES = {"autoencoder": 0.13, "extractor": 0.15, "base": 0.42, "fine_tuning": 0
 """Of the budget, by the recipe's names; fine-tuning's is that of all models together."""
 MARGIN = 0.9
 """Of a stage's time that its steps may fill: data, encoding and files take the rest."""
+COMPILED_AGAIN = 0.5
+"""Of the time of compiling a step, what compiling the same again from the compiler's cache takes at most."""
 FEWEST_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast a network trains."""
+
+    seconds_per_step: float
+    seconds_to_start: float
+    """Before the first steps: encoding, compilation."""
 
 
 @dataclass(kw_only=True)
@@ -62,11 +73,11 @@ class BudgetedBuild:
         """All stages; returns the report."""
         self._began = time.monotonic()
         self.report |= {"device": device_name(self.device), "budget_seconds": self.seconds, "stages": {}}
-        self._stage("autoencoder", self._time_autoencoder, lambda: self.build.autoencoder())
-        self._stage("extractor", self._time_extractor, lambda: self.build.extractor())
-        self._stage("base", self._time_base, lambda: self.build.base())
         counts = (0, *self.recipe.poisoned_concept_counts)
-        self._stage("fine_tuning", self._time_fine_tuning, lambda: self.build.all_fine_tuned(), runs=len(counts))
+        self._stage("autoencoder", self._autoencoder_probe, lambda: self.build.autoencoder())
+        self._stage("extractor", self._extractor_probe, lambda: self.build.extractor())
+        self._stage("base", self._base_probe, lambda: self.build.base())
+        self._stage("fine_tuning", self._fine_tuning_probe, lambda: self.build.all_fine_tuned(), runs=len(counts))
         self.report["models"] = [model_name(count) for count in counts]
         return self.report
 
@@ -77,66 +88,66 @@ class BudgetedBuild:
             recipe=self.recipe, run=self.run, output=self.output, device=self.device, on_progress=self.on_progress
         )
 
-    def _stage(self, name: str, measure: Callable[[], float], make: Callable[[], Any], runs: int = 1) -> None:
+    def _stage(
+        self, name: str, probe: Callable[[TrainingConfig], Speed], make: Callable[[], Any], runs: int = 1
+    ) -> None:
         began, left = time.monotonic(), self.seconds - (time.monotonic() - self._began)
         if left <= 0:
             raise ValueError(f"the budget of {self.seconds:.0f} s was spent before {name}: expected a longer one")
         waiting = [share for each, share in SHARES.items() if each not in self.report["stages"]]
         mine = left * SHARES[name] / sum(waiting)
-        step = measure()
+        # The base's phases are one here, whose warm restarts a known end makes needless.
+        asked = self.recipe.base[0] if name == "base" else getattr(self.recipe, name)
+        speed = probe(self._probe(asked))
         measured = time.monotonic() - began
-        fitting = int(MARGIN * (mine - measured) / (step * runs))
-        steps = min(self._config(name).steps, max(FEWEST_STEPS, fitting))
-        config = _with_steps(self._config(name), steps)
+        # What the probe encoded and compiled is there for the run that follows, and for that one alone.
+        starts = runs - 1 + asked.fused * COMPILED_AGAIN
+        fitting = MARGIN * (mine - measured - starts * speed.seconds_to_start) / (runs * speed.seconds_per_step)
+        config = _with_steps(asked, min(asked.steps, max(FEWEST_STEPS, int(fitting))))
         self.recipe = replace(self.recipe, **{name: (config,) if name == "base" else config})
-        self.on_progress(note(f"{name}: {1 / step:.1f} steps/s, {steps} steps in {mine:.0f} s"))
+        self.on_progress(note(f"{name}: {1 / speed.seconds_per_step:.1f} steps/s, {config.steps} in {mine:.0f} s"))
         make()
         self.report["stages"][name] = {
-            "seconds_per_step": step, "seconds_to_measure": measured, "steps": steps, "batch_size": config.batch_size,
-            "samples": steps * config.batch_size, "runs": runs, "seconds": time.monotonic() - began,
+            **asdict(speed), "seconds_to_measure": measured, "steps": config.steps, "batch_size": config.batch_size,
+            "samples": config.steps * config.batch_size, "runs": runs, "seconds": time.monotonic() - began,
             "training": asdict(config),
         }  # fmt: skip
         self.on_report(self.report)
 
-    def _config(self, name: str) -> TrainingConfig:
-        """A stage's training; the base's phases are one here, whose warm restarts a known end makes needless."""
-        found = getattr(self.recipe, name)
-        return found[0] if name == "base" else found
-
-    def _time_autoencoder(self) -> float:
+    def _autoencoder_probe(self, config: TrainingConfig) -> Speed:
         recipe = self.recipe
         network = AutoencoderLoss(build_autoencoder(recipe.autoencoder_channels), 0.0)
-        task = AutoencoderTask(recipe.world(), network, 2 * recipe.autoencoder.batch_size, recipe.seed)
-        return self._seconds_per_step(task, recipe.autoencoder)
+        task = AutoencoderTask(recipe.world(), network, 2 * config.batch_size, recipe.seed)
+        return self._timed(lambda folder: train(task, config, folder, identity={}, device=self.device))
 
-    def _time_extractor(self) -> float:
+    def _extractor_probe(self, config: TrainingConfig) -> Speed:
         recipe, world = self.recipe, self.recipe.world()
         tokenizer = make_tokenizer(world, recipe.context_length)
         network = ContrastiveLoss(build_clip(small_clip_config(len(tokenizer), recipe.context_length)))
-        pairs = draw_pairs(world, 2 * recipe.extractor.batch_size, np.random.default_rng(recipe.seed))
-        return self._seconds_per_step(ExtractorTask(world, network, tokenizer, pairs), recipe.extractor)
+        pairs = draw_pairs(world, 2 * config.batch_size, np.random.default_rng(recipe.seed))
+        task = ExtractorTask(world, network, tokenizer, pairs)
+        return self._timed(lambda folder: train(task, config, folder, identity={}, device=self.device))
 
-    def _time_base(self) -> float:
-        return self._time_denoiser(self.recipe.base[0], self.build.base_set())
+    def _base_probe(self, config: TrainingConfig) -> Speed:
+        return self._denoiser_probe(config, self.build.base_set())
 
-    def _time_fine_tuning(self) -> float:
-        return self._time_denoiser(self.recipe.fine_tuning, self.build.pair_set(0))
+    def _fine_tuning_probe(self, config: TrainingConfig) -> Speed:
+        return self._denoiser_probe(config, self.build.pair_set(0))
 
-    def _time_denoiser(self, config: TrainingConfig, pairs: PairSet) -> float:
+    def _denoiser_probe(self, config: TrainingConfig, pairs: PairSet) -> Speed:
         """Encodes the set on the way, for the training that follows."""
-        encoders = self.build.encoders()
+        encoders, scheduler = self.build.encoders(), build_scheduler()
         unet = build_denoiser(self.recipe.denoiser_channels, encoders.text_encoder.config.hidden_size)
-        with tempfile.TemporaryDirectory() as scratch:
-            train_denoiser(
-                unet, build_scheduler(), pairs, encoders, self._probe(config), Path(scratch), start="timed",
-                cache=self.run / "encoded", device=self.device,
-            )  # fmt: skip
-            return _last_seconds_per_step(Path(scratch))
+        options = {"start": "timed", "cache": self.run / "encoded", "device": self.device}
+        return self._timed(lambda folder: train_denoiser(unet, scheduler, pairs, encoders, config, folder, **options))
 
-    def _seconds_per_step(self, task: Any, config: TrainingConfig) -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            train(task, self._probe(config), Path(scratch), identity={"timed": True}, device=self.device)
-            return _last_seconds_per_step(Path(scratch))
+    def _timed(self, run: Callable[[Path], Any]) -> Speed:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            run(Path(folder))
+            lines = (Path(folder) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+        step = json.loads(lines[-1])["seconds_per_step"]
+        return Speed(seconds_per_step=step, seconds_to_start=time.monotonic() - began - self.probe_steps * step)
 
     def _probe(self, config: TrainingConfig) -> TrainingConfig:
         steps = self.probe_steps
@@ -149,7 +160,3 @@ def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
         config, steps=steps, warmup_steps=max(1, min(config.warmup_steps, steps // 20)),
         checkpoint_every=max(1, steps // 2),
     )  # fmt: skip
-
-
-def _last_seconds_per_step(folder: Path) -> float:
-    return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])["seconds_per_step"]
