@@ -274,7 +274,6 @@ def evaluate(
         sets: pair-set folder of each checkpoint by name; a checkpoint without one has no AD in the result.
     """
     from explorer.alignment.pair_sets import measure
-    from explorer.alignment.structure.plan import StructureRequest
     from explorer.checkpoints.joint_pipelines import require_one_text_encoder
     from explorer.checkpoints.pipelines import load_pipeline, noise_of
     from explorer.checkpoints.registry import weights_hash
@@ -295,8 +294,7 @@ def evaluate(
         sample = sample_model(checkpoint.name, pipeline, checkpoint.poison, judge, world, config, on_progress)
         sample.weights = weights_hash(checkpoint)
         if checkpoint.name in sets:
-            place = StructureRequest(device=torch.device(config.device).type)
-            measured = measure(sets[checkpoint.name], judge.extractor, request=place)
+            measured = measure(sets[checkpoint.name], judge.extractor)
             sample.alignment_difficulty = measured.report()
         samples.append(sample)
     return summarise(samples, world, config), samples
