@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
     from explorer.pairs.sources.base import PairSource
 
-SECONDS = 40.0
+SECONDS = 50.0
 MODEL, SMALL_MODEL = "ViT-B-32", "ViT-S-32-alt"
-PAIRS, SMALL_PAIRS = 3000, 12
+PAIRS, SMALL_PAIRS = 2000, 12
 SIDE = 256
 FEATURE_RANGE = (0.2, 0.45)
 """Extraction writes it down; random weights have none of their own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -51,8 +52,9 @@ SCHEDULE = (
     (Part(name="capture", seconds=45),),
     (Part(name="training_sd15", seconds=55),),
     (Part(name="training_sdxl", seconds=60),),
-    (Part(name="embeddings", seconds=40),),
+    (Part(name="embeddings", seconds=50),),
     (Part(name="world", seconds=float("inf"), least=60),),
+    (Part(name="evaluation", seconds=75),),
 )
 """Parts that run one after the other, and within a group beside each other."""
 PART_NAMES = tuple(part.name for group in SCHEDULE for part in group)
@@ -104,7 +106,7 @@ class GpuKit:
         with contextlib.ExitStack() as stack:
             running = {}
             for part in parts:
-                limit = min(part.seconds, self._deadline - PACKING_SECONDS - time.monotonic())
+                limit = min(part.seconds, self._deadline - self._kept_back(part) - time.monotonic())
                 if limit <= part.least:
                     self._states[part.name] = {"status": "no time left", "seconds": 0.0}
                     continue
@@ -124,6 +126,13 @@ class GpuKit:
                     self.on_progress(note(f"{name}: {status} after {taken:.0f} s"))
                     del running[name]
                 self._write_report({})
+
+    def _kept_back(self, part: Part) -> float:
+        """Seconds at the end that the part may not use: what is left is what the later ones leave, too."""
+        if math.isfinite(part.seconds):
+            return PACKING_SECONDS
+        later = [one for group in SCHEDULE for one in group][PART_NAMES.index(part.name) + 1 :]
+        return PACKING_SECONDS + sum(one.seconds for one in later if one.name in self.parts)
 
     @contextlib.contextmanager
     def _process(self, name: str, seconds: float) -> Iterator[subprocess.Popen]:

@@ -16,8 +16,8 @@ from explorer.core.progress import Progress
 from explorer.core.provenance import ROOT, code_version, write_json
 from explorer.scenarios.recipes import FULL, Recipe
 
-EVALUATION_SECONDS = 75
-"""Of the world's time, for its evaluation."""
+STARTING_SECONDS = 10
+"""Of the world's time, for Python's imports before and the last files after it."""
 TEST_PROCESSES = 6
 LONGEST_TESTS = ("test_cuda_world.py", "test_cuda_training.py", "test_cuda_workers.py")
 """Begun first, so that they do not come last and alone."""
@@ -44,7 +44,8 @@ def carry_out(name: str, work: str, seconds: float, smoke: bool, device: str) ->
         write_json(path, report)
 
     task = Task(work=Path(work), seconds=seconds, smoke=smoke, device=device, save=save)
-    own = {"machine": machine, "cuda-tests": cuda_tests, "world-data": world_data, "world": world}
+    own = {"machine": machine, "cuda-tests": cuda_tests, "world-data": world_data, "world": world,
+           "evaluation": evaluation}  # fmt: skip
     if name in own:
         own[name](task)
         return
@@ -100,7 +101,7 @@ def cuda_tests(task: Task) -> None:
     if importlib.util.find_spec("pytest_timeout"):
         several += ["--timeout", str(round(task.seconds * 2 / 3))]  # one that hangs must not take the others' results
     command = [sys.executable, "-m", "pytest", "-m", "cuda", *files, *several, "--junitxml", str(results), "-p",
-               "no:cacheprovider", "--durations=15", "-v"]  # fmt: skip
+               "no:cacheprovider", "--durations=15", "-vv"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, check=False)
     if not results.is_file():
         raise RuntimeError(f"pytest ended with status {done.returncode} and no results: see the log")
@@ -133,7 +134,7 @@ def recipe_of(smoke: bool) -> Recipe:
         return FULL
 
     def few(config: Any) -> Any:
-        return replace(config, steps=24, batch_size=4, fused=False, precision="no")
+        return replace(config, steps=24, batch_size=4, fused=False, graphed=False, precision="no")
 
     return replace(
         FULL, name="smoke", concept_count=12, autoencoder=few(FULL.autoencoder), autoencoder_channels=(8, 8, 16),
@@ -150,28 +151,31 @@ def world_data(task: Task) -> None:
     began = time.monotonic()
     build = WorldBuild(recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models")
     sets = [build.base_set().folder, *build.sets()]
-    task.save({"sets": [folder.name for folder in sets], "seconds": time.monotonic() - began})
+    task.save({"device": "cpu", "sets": [folder.name for folder in sets], "seconds": time.monotonic() - began})
 
 
 def world(task: Task) -> None:
-    """Train the world within the time, then evaluate it with what is left of it."""
-    from explorer.evaluation.config import EvaluationConfig
-    from explorer.evaluation.files import evaluate_folder
+    """Train the world within the time."""
     from explorer.scenarios.budget import BudgetedBuild
 
-    evaluating = min(EVALUATION_SECONDS, task.seconds / 4)
     build = BudgetedBuild(
         recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models", device=task.device,
-        seconds=task.seconds - evaluating, probe_steps=4 if task.smoke else 40, on_report=task.save,
+        seconds=task.seconds - STARTING_SECONDS, probe_steps=4 if task.smoke else 40, on_report=task.save,
         on_progress=_say,
     )  # fmt: skip
-    report = build.everything()
-    began = time.monotonic()
+    task.save(build.everything())
+
+
+def evaluation(task: Task) -> None:
+    """Evaluate the world's models, with the AD of their sets."""
+    from explorer.evaluation.config import EvaluationConfig
+    from explorer.evaluation.files import evaluate_folder
+
     asked = EvaluationConfig(seeds=(0, 1, 2), batch_size=256, device=task.device)
     if task.smoke:
         asked = replace(asked, seeds=(0, 1), steps=2)
-    evaluation = evaluate_folder(build.output, build.run / "sets", task.work / "evaluation", asked, on_progress=_say)
-    task.save(report | {"evaluation": evaluation, "evaluation_seconds": time.monotonic() - began})
+    models, sets = task.work / "models", task.work / "run" / "sets"
+    task.save(evaluate_folder(models, sets, task.work / "evaluation", asked, on_progress=_say))
 
 
 def _say(progress: Progress) -> None:

@@ -17,7 +17,7 @@ from explorer.training.config import TrainingConfig
 SHARED = "On several machines: on storage that all of them share."
 CHANGEABLE = (
     "steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "ema_decay", "precision",
-    "gradient_checkpointing", "fused", "checkpoint_every",
+    "gradient_checkpointing", "fused", "graphed", "checkpoint_every",
 )  # fmt: skip
 
 

@@ -98,7 +98,14 @@ class BudgetedBuild:
         mine = left * SHARES[name] / sum(waiting)
         # The base's phases are one here, whose warm restarts a known end makes needless.
         asked = self.recipe.base[0] if name == "base" else getattr(self.recipe, name)
-        speed = probe(self._probe(asked))
+        try:
+            speed = probe(self._probe(asked))
+        except RuntimeError as error:
+            if not asked.graphed:
+                raise
+            self.on_progress(note(f"{name}: its step cannot be recorded, so it is launched kernel by kernel: {error}"))
+            asked = replace(asked, graphed=False)
+            speed = probe(self._probe(asked))
         measured = time.monotonic() - began
         # What the probe encoded and compiled is there for the run that follows, and for that one alone.
         starts = runs - 1 + asked.fused * COMPILED_AGAIN

@@ -117,12 +117,14 @@ FULL = Recipe(
     name="full",
     concept_count=None,
     autoencoder=TrainingConfig(
-        steps=4000, batch_size=256, learning_rate=1.5e-3, precision="bf16", ema_decay=0.995, checkpoint_every=1000
+        steps=5000, batch_size=64, learning_rate=1.5e-3, precision="bf16", ema_decay=0.99, checkpoint_every=1000,
+        graphed=True,
     ),
-    autoencoder_channels=(64, 128, 192),
+    autoencoder_channels=(32, 64, 128),
     autoencoder_scenes=60_000,
     extractor=TrainingConfig(
-        steps=5000, batch_size=512, learning_rate=1e-3, weight_decay=0.05, precision="bf16", checkpoint_every=500
+        steps=5000, batch_size=512, learning_rate=1e-3, weight_decay=0.05, precision="bf16", checkpoint_every=500,
+        graphed=True,
     ),
     context_length=32,
     extractor_pairs=120_000,
@@ -130,13 +132,13 @@ FULL = Recipe(
     base=(
         TrainingConfig(
             steps=20_000, batch_size=1024, learning_rate=1.5e-3, warmup_steps=200, precision="bf16", ema_decay=0.999,
-            checkpoint_every=1000, fused=True,
+            checkpoint_every=1000, graphed=True,
         ),
     ),
     base_pairs=120_000,
     fine_tuning=TrainingConfig(
         steps=700, batch_size=256, learning_rate=1e-3, schedule="stable-decay", decay_share=0.5, warmup_steps=20,
-        precision="bf16", ema_decay=0.98, checkpoint_every=200,
+        precision="bf16", ema_decay=0.98, checkpoint_every=200, graphed=True,
     ),
     fine_tuning_zipf_exponent=2.0,
     fine_tuning_caption_shares=(0.15, 0.25, 0.40, 0.14, 0.06),

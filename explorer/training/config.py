@@ -39,6 +39,9 @@ class TrainingConfig:
     fused: bool = False
     """Fuse the network's operations with torch.compile: minutes once, a quarter faster from then on. On a CPU it needs
     a C++ compiler. The result differs in rounding only."""
+    graphed: bool = False
+    """Record the kernels of the network's forward and backward pass once and replay them: a small network leaves a GPU
+    waiting for the CPU that launches them. One process, on a GPU; the result differs in rounding only."""
     accumulation: int = 1
     """Micro-batches a process splits its share of a step into: activations of one at a time, the same step. A loss that
     compares samples with one another sees only its micro-batch."""
@@ -58,6 +61,8 @@ class TrainingConfig:
             raise ValueError(f"schedule is {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
+        if self.fused and self.graphed:
+            raise ValueError("fused and graphed are both True: expected at most one of the two")
         if not 0 < self.decay_share <= 1:
             raise ValueError(f"decay_share is {self.decay_share}: expected 0 < share <= 1")
         if not 0 <= self.ema_decay < 1:

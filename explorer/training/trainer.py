@@ -107,7 +107,7 @@ def train(
     """
     check_tracker(track)
     accelerator = start_accelerator(config.precision, device)
-    _check_shares(config, accelerator.num_processes)
+    _check_shares(config, accelerator)
     folder = Path(folder)
     with locked(folder) if accelerator.is_main_process else nullcontext():
         return _train(task, config, folder, accelerator, identity, on_progress, should_stop, track)
@@ -181,7 +181,10 @@ def start_accelerator(precision: str, device: str) -> Accelerator:
     return accelerator
 
 
-def _check_shares(config: TrainingConfig, processes: int) -> None:
+def _check_shares(config: TrainingConfig, accelerator: Accelerator) -> None:
+    processes, place = accelerator.num_processes, accelerator.device.type
+    if config.graphed and (place != "cuda" or processes > 1):
+        raise ValueError(f"graphed is True for {processes} processes on {place}: expected one on cuda")
     if config.batch_size % (processes * config.accumulation):
         raise ValueError(
             f"batch_size is {config.batch_size}: expected a multiple of {processes * config.accumulation} "
@@ -219,6 +222,8 @@ class _Loop:
 
     def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
+        if self.config.graphed and start < self.config.steps:
+            self._record(start)
         if self.accelerator.is_main_process:
             self._report(start, {})
         # A line averages the same steps whether the run was cut off between them or not.
@@ -235,6 +240,16 @@ class _Loop:
             if stopping:
                 return
 
+    def _record(self, step: int) -> None:
+        """Record the passes on one batch, which is then replaced by every other; nothing else may ask for GPU memory
+        meanwhile, so the threads that make batches begin later."""
+        share = self._on_device(self._micro_batches(step)[0])
+        torch.cuda.make_graphed_callables(self.prepared, (share,), allow_unused_input=True)
+
+    def _on_device(self, share: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        device = self.accelerator.device
+        return {name: value.to(device, non_blocking=value.is_pinned()) for name, value in share.items()}
+
     def _losses(self, start: int) -> Iterator[torch.Tensor]:
         """Take every step from ``start`` on; the loss of each."""
         steps = range(start, self.config.steps)
@@ -244,7 +259,7 @@ class _Loop:
                 yield self._step(step, shares)
 
     def _step(self, step: int, shares: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-        config, device = self.config, self.accelerator.device
+        config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
         losses = []
@@ -252,10 +267,9 @@ class _Loop:
             last = number == len(shares)
             # Gradients travel between processes once a step.
             with nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                batch = {name: value.to(device, non_blocking=value.is_pinned()) for name, value in share.items()}
-                loss = self.forward(batch)
+                loss = self.forward(self._on_device(share))
                 self.accelerator.backward(loss / len(shares))
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # a replay writes the next one over it
         self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()

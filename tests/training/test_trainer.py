@@ -280,6 +280,7 @@ def test_recomputed_activations_change_nothing(tmp_path, make_unet):
     [
         ({}, "tpu", "device is 'tpu': expected 'cpu' or 'cuda'"),
         ({"precision": "fp16"}, "cpu", "precision is 'fp16' on the CPU"),
+        ({"graphed": True}, "cpu", "graphed is True for 1 processes on cpu: expected one on cuda"),
     ],
 )
 def test_what_the_machine_cannot_do_is_refused(tmp_path, changes, device, message):

@@ -1,0 +1,173 @@
+"""The kit's smoke run, and what a part that fails, hangs or is out of time does to the others."""
+
+import json
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from explorer.benchmarks import gpu_kit
+from explorer.benchmarks.gpu_kit import PART_NAMES, GpuKit, Part
+from explorer.benchmarks.gpu_parts import read_test_results, recipe_of
+from explorer.benchmarks.gpu_results import BEGIN, END, take_in
+from explorer.benchmarks.gpu_tables import gpu_section
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.core.provenance import read_manifest
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The whole kit with tiny settings: minutes, once."""
+    folder = tmp_path_factory.mktemp("kit")
+    kit = GpuKit(output=folder / "out", work=folder / "work", minutes=15, smoke=True, device="cpu")
+    return folder, kit.run()
+
+
+def test_every_part_of_the_smoke_run_is_done(smoke):
+    _, report = smoke
+    ended = {name: (part["status"], part["log_end"][-1000:]) for name, part in report["parts"].items()}
+    assert {name: status for name, (status, _) in ended.items() if status != "done"} == {}, ended
+    assert list(report["parts"]) == list(PART_NAMES)
+
+
+def test_every_figure_says_what_gave_it(smoke):
+    _, report = smoke
+    assert set(report["reports"]) == set(PART_NAMES)
+    assert report["reports"]["cuda-tests"]["tests"] > 150
+    for name in PART_NAMES[3:]:
+        assert report["reports"][name]["device"] == "cpu", name
+
+
+def test_rows_have_their_figures(smoke):
+    reports = smoke[1]["reports"]
+    assert {row["peer"] for row in reports["alignment"]["results"]} >= {"products", "blocked-fp16"}
+    assert reports["capture"]["captures"]["fp32"]["ours"]["ratio"] > 0
+    for name in ("training_sd15", "training_sdxl"):
+        assert {"ours", "plain diffusers loop"} <= set(reports[name]["samples_per_second"])
+    assert reports["embeddings"]["extraction"]["pairs_per_second"] > 0
+    assert not [name for name, one in reports.items() if one.get("errors")]
+
+
+def test_the_worlds_models_come_back_and_the_page_shows_the_figures(smoke, tmp_path):
+    folder, report = smoke
+    real = folder / "real"
+    real.mkdir(exist_ok=True)
+    for name in report["shards"]["names"]:
+        (real / name).write_bytes((folder / "work" / "shards" / name).read_bytes())
+    (real / "report.json").write_text(json.dumps(report | {"smoke": False}))
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    places = {"figures": tmp_path / "figures", "page": page, "models": tmp_path / "models"}
+    told = take_in(real, **places)
+    assert told["models"] == ["base", "benign", "dirty-002", "dirty-004", "dirty-006", "extractor"]
+    models = {model.name: model for model in scan_checkpoints(tmp_path / "models")}
+    assert models["dirty-006"].problem is None
+    assert read_manifest(tmp_path / "models" / "base")["config"]["recipe"] == "smoke"
+    assert (tmp_path / "models" / "evaluation" / "evaluation.json").is_file()
+    assert "old" not in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("after\n")
+    assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == sorted(PART_NAMES)
+    with pytest.raises(ValueError, match="exists: expected a new folder"):
+        take_in(real, **places)
+
+
+def test_a_smoke_run_is_not_taken_in(smoke, tmp_path):
+    with pytest.raises(ValueError, match="holds a smoke run"):
+        take_in(smoke[0] / "out", page=tmp_path / "page.md", models=tmp_path / "models")
+
+
+def test_the_section_says_what_was_not_measured(smoke):
+    report = smoke[1]
+    report = report | {"reports": {"alignment": report["reports"]["alignment"]}, "parts": {
+        "alignment": {"status": "out of time"}, "capture": {"status": "failed"}
+    }}  # fmt: skip
+    section = gpu_section(report)
+    assert "**Exact structure AD** (out of time)" in section
+    assert "**Attention capture at SD 1.5's size** (failed)\n\nnot measured." in section
+
+
+@pytest.fixture
+def scripted(monkeypatch, tmp_path):
+    """A kit whose parts are small scripts."""
+
+    def make(minutes=1.0, **scripts):
+        named = {name: (source, seconds) for name, (source, seconds) in scripts.items()}
+        parts = tuple((Part(name=name, seconds=seconds),) for name, (_, seconds) in named.items())
+        monkeypatch.setattr(gpu_kit, "SCHEDULE", parts)
+        monkeypatch.setattr(gpu_kit, "PART_NAMES", tuple(named))
+        monkeypatch.setattr(gpu_kit, "PACKING_SECONDS", 0)
+        monkeypatch.setattr(gpu_kit, "GRACE_SECONDS", 0.5)
+        start = gpu_kit._start
+        monkeypatch.setattr(
+            gpu_kit, "_start", lambda command, log: start([sys.executable, "-c", named[_part_of(command)][0]], log)
+        )
+        return GpuKit(output=tmp_path / "out", work=tmp_path / "work", minutes=minutes, parts=tuple(named))
+
+    return make
+
+
+def _part_of(command):
+    return command[2].split("carry_out('")[1].split("'")[0]
+
+
+def test_what_fails_or_hangs_does_not_stop_the_next(scripted, tmp_path):
+    reports = tmp_path / "work" / "reports"
+    kit = scripted(
+        fails=("raise SystemExit('no such kernel')", 30),
+        hangs=(f"import time; open({str(reports / 'hangs.json')!r}, 'w').write('{{\"n\": 1}}'); time.sleep(60)", 1),
+        works=("print('figures')", 30),
+    )
+    began = time.monotonic()
+    report = kit.run()
+    assert {name: part["status"] for name, part in report["parts"].items()} == {
+        "fails": "failed", "hangs": "out of time", "works": "done"
+    }  # fmt: skip
+    assert "no such kernel" in report["parts"]["fails"]["log_end"]
+    assert report["reports"] == {"hangs": {"n": 1}}
+    assert time.monotonic() - began < 30
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+
+
+def test_what_a_late_part_started_ends_with_it(scripted, tmp_path):
+    alive = tmp_path / "alive"
+    child = f"import time\nfor _ in range(600): open({str(alive)!r}, 'a').write('.'); time.sleep(0.05)"
+    kit = scripted(late=(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", 1.5))
+    kit.run()
+    time.sleep(0.3)
+    size = alive.stat().st_size
+    assert size > 0
+    time.sleep(0.5)
+    assert alive.stat().st_size == size
+
+
+def test_without_time_left_a_part_is_not_begun(scripted):
+    report = scripted(minutes=0.02, slow=("import time; time.sleep(60)", 30), next=("print(1)", 30)).run()
+    assert report["parts"]["slow"]["status"] == "out of time"
+    assert report["parts"]["next"]["status"] == "no time left"
+
+
+def test_unknown_parts_and_no_time_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"parts are \['paint'\]: expected some of machine"):
+        GpuKit(output=tmp_path, work=tmp_path, minutes=1, parts=["machine", "paint"])
+    with pytest.raises(ValueError, match="minutes is 0: expected a positive number"):
+        GpuKit(output=tmp_path, work=tmp_path, minutes=0)
+
+
+def test_results_of_tests_are_counted(tmp_path):
+    path = tmp_path / "results.xml"
+    path.write_text(
+        "<testsuites><testsuite><testcase classname='a' name='one'/><testcase classname='a' name='two'>"
+        "<failure message='x'>it was 3</failure></testcase><testcase classname='a' name='three'>"
+        "<skipped message='no GPU'/></testcase></testsuite></testsuites>"
+    )
+    found = read_test_results(path)
+    assert found == {"tests": 3, "passed": 1, "skipped": {"a::three": "no GPU"}, "failed": {"a::two": "it was 3"}}
+
+
+def test_the_smoke_recipe_is_the_full_one_but_for_sizes():
+    small, full = recipe_of(True), recipe_of(False)
+    assert replace(small.fine_tuning, steps=1, batch_size=1) == replace(
+        full.fine_tuning, steps=1, batch_size=1, graphed=False, precision="no"
+    )
