@@ -41,7 +41,7 @@ class TrainingConfig:
     a C++ compiler. The result differs in rounding only."""
     graphed: bool = False
     """Record the kernels of the network's forward and backward pass once and replay them: a small network leaves a GPU
-    waiting for the CPU that launches them. One process, on a GPU; the result differs in rounding only."""
+    waiting for the CPU that launches them. One process, on a GPU, ``accumulation`` 1; the result differs in rounding only."""
     accumulation: int = 1
     """Micro-batches a process splits its share of a step into: activations of one at a time, the same step. A loss that
     compares samples with one another sees only its micro-batch."""
@@ -61,8 +61,9 @@ class TrainingConfig:
             raise ValueError(f"schedule is {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision is {self.precision!r}: expected 'no', 'bf16' or 'fp16'")
-        if self.fused and self.graphed:
-            raise ValueError("fused and graphed are both True: expected at most one of the two")
+        # A replay writes its gradients over the last ones, and recomputing asks for the state of random numbers.
+        if self.graphed and (self.fused or self.gradient_checkpointing or self.accumulation > 1):
+            raise ValueError("graphed is True: expected accumulation 1, and neither fused nor gradient_checkpointing")
         if not 0 < self.decay_share <= 1:
             raise ValueError(f"decay_share is {self.decay_share}: expected 0 < share <= 1")
         if not 0 <= self.ema_decay < 1:

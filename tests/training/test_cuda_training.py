@@ -30,12 +30,8 @@ CHANGES = {
     "recomputed activations": {"gradient_checkpointing": True},
     "compiled": {"precision": "bf16", "fused": True},
     "recorded": {"graphed": True},
-    "recorded in bf16, accumulated and averaged": {
-        "graphed": True,
-        "precision": "bf16",
-        "accumulation": 2,
-        "ema_decay": 0.5,
-    },
+    "recorded in bf16 and averaged": {"graphed": True, "precision": "bf16", "ema_decay": 0.5},
+    "recorded in fp16 with loss scaling": {"graphed": True, "precision": "fp16"},
 }
 CLOSE = {"no": 0.01, "fp16": 0.02, "bf16": 0.05}
 """Of a loss against the CPU's in fp32, relative: rounding, and the four steps it grows over."""

@@ -288,6 +288,12 @@ def test_what_the_machine_cannot_do_is_refused(tmp_path, changes, device, messag
         train(LineTask(), config(**changes), tmp_path, identity={}, device=device)
 
 
+@pytest.mark.parametrize("other", [{"fused": True}, {"gradient_checkpointing": True}, {"accumulation": 2}])
+def test_what_a_recorded_step_cannot_do_is_refused(other):
+    with pytest.raises(ValueError, match="graphed is True: expected accumulation 1, and neither fused nor"):
+        config(graphed=True, **other)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_never_replaced_by_the_cpu(tmp_path):
     with pytest.raises(ValueError, match="device is 'cuda', but PyTorch finds no such GPU"):
