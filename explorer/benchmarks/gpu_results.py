@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ EVALUATION = "evaluation"
 
 
 def take_in(
-    folder: Path,
+    folders: Sequence[Path],
     *,
     figures: Path = ROOT / "assets" / "benchmarks" / "gpu",
     page: Path = ROOT / "docs" / "benchmarks.md",
     models: Path = ROOT / "checkpoints" / "iconworld-full",
 ) -> dict[str, Any]:
-    """Check what is in ``folder`` and put it where it belongs.
+    """Check what came back and put it where it belongs.
 
     Args:
-        folder: ``report.json`` and all shards.
+        folders: each with the ``report.json`` of a run and all its shards; of a part that several ran the last counts.
         figures: gets one JSON a report.
         page: a Markdown page whose part between two marks shows the figures.
         models: a new folder for the world's models; without shards none is made.
@@ -38,23 +39,43 @@ def take_in(
 
     Raises:
         FileNotFoundError: naming what is missing.
-        ValueError: if the run was a rehearsal, the shards or a model are not what was packed, the page lacks its marks,
-            or ``models`` exists; then nothing is changed.
+        ValueError: if a run was a rehearsal, two of them made a world, the shards or a model are not what was packed,
+            the page lacks its marks, or ``models`` exists; then nothing is changed.
     """
-    report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-    if report["smoke"]:
-        raise ValueError(f"{folder} holds a smoke run: expected one with real settings")
+    report, home = merged(folders)
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"{page} must hold {BEGIN} and {END} once each")
-    installed = _install(folder, report["shards"], models) if report["shards"]["names"] else []
+    installed = _install(home, report["shards"], models) if home is not None else []
     figures.mkdir(parents=True, exist_ok=True)
     for name, one in report["reports"].items():
-        write_json(figures / f"{name}.json", {"code_version": report["code_version"], **one})
+        write_json(figures / f"{name}.json", one)
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n{gpu_section(report)}\n{END}{after}", encoding="utf-8")
     parts = {name: part["status"] for name, part in report["parts"].items()}
     return {"device": report["reports"].get("machine", {}).get("device"), "parts": parts, "models": installed}
+
+
+def merged(folders: Sequence[Path]) -> tuple[dict[str, Any], Path | None]:
+    """One report of several runs, each part with the code version that ran it, and the folder that holds shards.
+
+    Raises:
+        ValueError: if a run was a rehearsal, or two of them made a world.
+    """
+    whole: dict[str, Any] = {"parts": {}, "reports": {}, "shards": {}}
+    home = None
+    for folder in folders:
+        report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+        if report["smoke"]:
+            raise ValueError(f"{folder} holds a smoke run: expected one with real settings")
+        version = {"code_version": report["code_version"]}
+        whole["parts"] |= {name: part | version for name, part in report["parts"].items()}
+        whole["reports"] |= {name: version | one for name, one in report["reports"].items()}
+        if report["shards"]["names"]:
+            if home is not None:
+                raise ValueError(f"{home} and {folder} both hold a world: expected one")
+            home, whole["shards"] = folder, report["shards"]
+    return whole, home
 
 
 def _install(folder: Path, shards: dict[str, Any], models: Path) -> list[str]:

@@ -12,7 +12,7 @@ def gpu_section(report: Report) -> str:
     """Everything that a run of the kit measured, with the card that gave it; what it did not is said.
 
     Args:
-        report: ``report.json`` of :class:`~explorer.benchmarks.gpu_kit.GpuKit`.
+        report: of one run or several, as :func:`~explorer.benchmarks.gpu_results.merged` gives it.
     """
     reports = report["reports"]
     tables = {
@@ -24,18 +24,19 @@ def gpu_section(report: Report) -> str:
         "CUDA tests": ("cuda-tests", _tests),
         "The full world": ("world", _world),
     }
-    lines = [_machine(reports.get("machine", {}), report["code_version"])]
+    lines = [_machine(reports.get("machine", {}))]
     for title, (name, table) in tables.items():
         state = report["parts"].get(name, {}).get("status", NOT_MEASURED)
-        ended = "" if state == "done" else f" ({state})"
+        version = report["parts"].get(name, {}).get("code_version", "")
+        ended = f" ({state})" if state != "done" else f" (code {version})"
         lines += ["", f"**{title}**{ended}", "", *(table(reports[name]) if name in reports else [NOT_MEASURED + "."])]
     return "\n".join(lines)
 
 
-def _machine(found: Report, version: str) -> str:
+def _machine(found: Report) -> str:
     packages = found.get("packages", {})
     shown = ", ".join(f"{name} {packages[name]}" for name in ("torch", "triton", "diffusers") if name in packages)
-    return f"{found.get('device', 'An unknown card')}, {found.get('cores', 'unknown')} cores, {shown}; code {version}."
+    return f"{found.get('device', 'An unknown card')}, {found.get('cores', 'unknown')} cores, {shown}."
 
 
 def _alignment(found: Report) -> list[str]:

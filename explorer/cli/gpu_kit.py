@@ -51,13 +51,15 @@ def gpu_kit_prepare(
 
 @application.command("gpu-kit-take-in")
 def gpu_kit_take_in(
-    folder: Annotated[Path, typer.Argument(help="What came back: report.json and all shards.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="What came back of each run: report.json and all shards.")
+    ],
     models: Annotated[Path, typer.Option(help="New folder for the world's models.")] = (
         ROOT / "checkpoints" / "iconworld-full"
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Check what a run brought back, store its figures, show them in docs/benchmarks.md, and install its models."""
+    """Check what runs brought back, store its figures, show them in docs/benchmarks.md, and install its models."""
     from explorer.benchmarks.gpu_results import take_in
 
-    emit(take_in(folder, models=models), as_json)
+    emit(take_in(folders, models=models), as_json)

@@ -41,7 +41,8 @@ class TrainingConfig:
     a C++ compiler. The result differs in rounding only."""
     graphed: bool = False
     """Record the kernels of the network's forward and backward pass once and replay them: a small network leaves a GPU
-    waiting for the CPU that launches them. One process, on a GPU, ``accumulation`` 1; the result differs in rounding only."""
+    waiting for the CPU that launches them. One process, on a GPU, ``accumulation`` 1; the result differs in rounding
+    only."""
     accumulation: int = 1
     """Micro-batches a process splits its share of a step into: activations of one at a time, the same step. A loss that
     compares samples with one another sees only its micro-batch."""

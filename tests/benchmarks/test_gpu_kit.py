@@ -10,7 +10,7 @@ import pytest
 from explorer.benchmarks import gpu_kit
 from explorer.benchmarks.gpu_kit import PART_NAMES, GpuKit, Part
 from explorer.benchmarks.gpu_parts import read_test_results, recipe_of
-from explorer.benchmarks.gpu_results import BEGIN, END, take_in
+from explorer.benchmarks.gpu_results import BEGIN, END, merged, take_in
 from explorer.benchmarks.gpu_tables import gpu_section
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.provenance import read_manifest
@@ -59,7 +59,7 @@ def test_the_worlds_models_come_back_and_the_page_shows_the_figures(smoke, tmp_p
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     places = {"figures": tmp_path / "figures", "page": page, "models": tmp_path / "models"}
-    told = take_in(real, **places)
+    told = take_in([real], **places)
     assert told["models"] == ["base", "benign", "dirty-002", "dirty-004", "dirty-006", "extractor"]
     models = {model.name: model for model in scan_checkpoints(tmp_path / "models")}
     assert models["dirty-006"].problem is None
@@ -70,12 +70,27 @@ def test_the_worlds_models_come_back_and_the_page_shows_the_figures(smoke, tmp_p
     assert page.read_text().endswith("after\n")
     assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == sorted(PART_NAMES)
     with pytest.raises(ValueError, match="exists: expected a new folder"):
-        take_in(real, **places)
+        take_in([real], **places)
 
 
 def test_a_smoke_run_is_not_taken_in(smoke, tmp_path):
     with pytest.raises(ValueError, match="holds a smoke run"):
-        take_in(smoke[0] / "out", page=tmp_path / "page.md", models=tmp_path / "models")
+        take_in([smoke[0] / "out"], page=tmp_path / "page.md", models=tmp_path / "models")
+
+
+def test_of_a_part_that_several_runs_made_the_last_counts(tmp_path):
+    for number, parts in enumerate(({"machine": "done", "capture": "failed"}, {"capture": "done"})):
+        run = tmp_path / str(number)
+        run.mkdir()
+        reports = {name: {"device": f"card {number}"} for name in parts}
+        states = {name: {"status": status} for name, status in parts.items()}
+        whole = {"smoke": False, "code_version": f"v{number}", "parts": states, "reports": reports}
+        (run / "report.json").write_text(json.dumps(whole | {"shards": {"names": []}}))
+    report, home = merged([tmp_path / "0", tmp_path / "1"])
+    assert home is None
+    assert report["parts"]["capture"] == {"status": "done", "code_version": "v1"}
+    assert report["reports"]["capture"]["device"] == "card 1"
+    assert report["reports"]["machine"] == {"code_version": "v0", "device": "card 0"}
 
 
 def test_the_section_says_what_was_not_measured(smoke):
