@@ -33,11 +33,11 @@ from explorer.core.share import ALONE, Share
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 """Precision -> dtype the rows are rounded to. fp16 products accumulate in fp32; fp32 is never TF32 or bf16."""
 KERNELS = ("auto", "torch", "triton")
-"""``triton``: CUDA, fp16 or fp32; ``torch``: everything else; ``auto`` is the first that applies."""
+"""``triton``: CUDA, fp16 or fp32; ``torch``: everything; ``auto`` is triton for fp16 on CUDA and torch elsewhere."""
 
 _CPU_BLOCK = 1024
 _LARGEST_TORCH_BLOCK = 16384
-_TRITON_BLOCK = 8192
+_TRITON_BLOCK = 16384
 
 
 class FixedPointSums:
@@ -228,7 +228,9 @@ def choose_kernel(device: torch.device, precision: str, kernel: str = "auto") ->
         raise ValueError(f"device is {device.type!r}: expected cpu or cuda, which have 64-bit sums")
     installed = importlib.util.find_spec("triton") is not None
     if kernel == "auto":
-        return "triton" if device.type == "cuda" and precision != "fp64" and installed else "torch"
+        # fp16 tiles cost torch more to write and read again than to multiply. fp32 products have no tensor cores, and
+        # cuBLAS is better at them: with N = 50,000 and d = 768 an H200 took 0.107 s with torch, 0.185 s with Triton.
+        return "triton" if device.type == "cuda" and precision == "fp16" and installed else "torch"
     if kernel == "triton" and (precision == "fp64" or not installed):
         reason = "it multiplies fp16 and fp32 only" if installed else "it is not installed"
         raise ValueError(f"kernel is 'triton' at precision {precision}: {reason}; expected torch")
