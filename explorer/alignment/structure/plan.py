@@ -270,9 +270,9 @@ def _probe_rows(n: int, image_width: int, text_width: int, device: torch.device)
     """Random unit rows `[n, image_width]` and `[n, text_width]` on ``device``."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randn(n, width, generator=generator) for width in (image_width, text_width)]
-    return [torch.nn.functional.normalize(part).to(device) for part in rows]
+    generator = torch.Generator(device=device).manual_seed(0)
+    rows = [torch.randn(n, width, generator=generator, device=device) for width in (image_width, text_width)]
+    return [torch.nn.functional.normalize(part) for part in rows]
 
 
 def _best_seconds(work: Callable[[], Any], device: torch.device) -> float:

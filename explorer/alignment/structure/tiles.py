@@ -145,6 +145,7 @@ def structure_row_sums(
     precision: str | None = None,
     kernel: str = "auto",
     share: Share = ALONE,
+    largest: float | None = None,
 ) -> torch.Tensor:
     """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i.
 
@@ -160,6 +161,7 @@ def structure_row_sums(
         precision: one of ``OPERANDS``; None is fp64 for fp64 rows and fp32 for every other dtype.
         kernel: one of ``KERNELS``.
         share: this worker's part where several share the work.
+        largest: a bound on every disparity of rows that were checked; None checks them and finds one.
 
     Returns:
         `[N]` fp64 on the CPU.
@@ -170,7 +172,7 @@ def structure_row_sums(
     """
     sums, _ = _add_tiles(
         image, text, convention=convention, zero_diagonal=zero_diagonal, block=block, precision=precision,
-        kernel=kernel, share=share, statistics=None,
+        kernel=kernel, share=share, statistics=None, largest=largest,
     )  # fmt: skip
     return sums
 
@@ -203,7 +205,7 @@ def structure_and_centred_row_sums(
     statistics = feature_statistics(image, text) if statistics is None else statistics
     return _add_tiles(
         image, text, convention=convention, zero_diagonal=True, block=block, precision=precision, kernel=kernel,
-        share=share, statistics=statistics,
+        share=share, statistics=statistics, largest=statistics.largest_disparity,
     )  # fmt: skip
 
 
@@ -292,6 +294,7 @@ def _add_tiles(
     kernel: str,
     share: Share,
     statistics: FeatureStatistics | None,
+    largest: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Row sums and, where there are ``statistics``, those of mean-free features."""
     scale, n, device = convention_scale(convention), len(image), image.device
@@ -302,7 +305,7 @@ def _add_tiles(
     if block < 1:
         raise ValueError(f"block is {block}: expected at least 1")
     centring = None if statistics is None else Centring(offsets=statistics.offsets, mean=statistics.mean)
-    largest = n * (largest_disparity(image, text) if statistics is None else statistics.largest_disparity)
+    largest = n * (largest_disparity(image, text) if largest is None else largest)
     sums = FixedPointSums(n, largest, device)
     # |x_i - x_mean| is at most twice the largest |x_i|, and a disparity is made of squares.
     centred = None if centring is None else FixedPointSums(n, 4 * largest, device)
