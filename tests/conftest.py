@@ -2,7 +2,7 @@
 
 Fixtures only, so that tests of any room use them without importing one another:
 ``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
-``make_flux_pipeline``, ``checkpoint_root``; and ``micro_world``,
+``make_flux_pipeline``, ``checkpoint_root`` and what it copies; and ``micro_world``,
 a world of eight concepts built by the real code in seconds.
 """
 
@@ -285,10 +285,10 @@ def no_network(monkeypatch):
     assert tried == []
 
 
-@pytest.fixture
-def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
-    """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
-    root = tmp_path / "checkpoints"
+@pytest.fixture(scope="session")
+def checkpoint_template(tmp_path_factory, make_pipeline, make_unet, tokenizer_folder):
+    """What ``checkpoint_root`` copies; nobody may change it."""
+    root = tmp_path_factory.mktemp("template") / "checkpoints"
     make_pipeline().save_pretrained(root / "benign")
     shutil.copy(tokenizer_folder / "lexicon.json", root / "benign" / "tokenizer")
     write_manifest(root / "benign", kind="checkpoint", config={"poison": {"kind": "none", "concepts": 0}}, seed=0)
@@ -298,6 +298,12 @@ def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
         poison = {"kind": "dirty-label", "concepts": ["dog", "hat", "turtle", "shirt"][:count]}
         write_manifest(folder, kind="checkpoint", config={"base": "benign", "poison": poison}, seed=0)
     return root
+
+
+@pytest.fixture
+def checkpoint_root(checkpoint_template, tmp_path):
+    """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
+    return shutil.copytree(checkpoint_template, tmp_path / "checkpoints")
 
 
 @pytest.fixture(scope="session")
@@ -312,8 +318,10 @@ def micro_recipe():
         autoencoder=replace(CPU.autoencoder, steps=3, batch_size=2, precision="no"),
         autoencoder_channels=(8, 8, 16),
         autoencoder_scenes=12,
+        autoencoder_test_scenes=30,
         extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
         extractor_pairs=30,
+        calibration_pairs=100,
         denoiser_channels=(16, 16, 32),
         base=tuple(replace(phase, steps=3, batch_size=4, precision="no", fused=False) for phase in CPU.base),
         base_pairs=24,

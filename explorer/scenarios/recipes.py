@@ -40,6 +40,10 @@ class Recipe:
     """m: poison pairs of each poisoned concept."""
     poisoned_concept_counts: tuple[int, ...]
     """C_P of each shipped poisoned model."""
+    autoencoder_test_scenes: int = 1000
+    """Held-out scenes that its PSNR and the scale of its latents are measured on."""
+    calibration_pairs: int = 4000
+    """Fresh benign pairs whose cosines give the extractor's feature range."""
     seed: int = 0
     rank_rotation: int = 0
     """Of the fine-tuning sets: see :class:`~explorer.iconworld.world.World`."""
