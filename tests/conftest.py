@@ -3,7 +3,7 @@
 Fixtures only, so that tests of any room use them without importing one another:
 ``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
 ``make_flux_pipeline``, ``checkpoint_root`` and what it copies; and ``micro_world``,
-a world of eight concepts built by the real code in seconds.
+a world of eight concepts built by the real code in seconds, and ``micro_evaluation`` of it.
 """
 
 import json
@@ -327,6 +327,7 @@ def micro_recipe():
         base_pairs=24,
         fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no", fused=False),
         fine_tuning_pairs=40,
+        held_out_pairs=20,
         poison_pairs_per_concept=3,
         poisoned_concept_counts=(2, 4),
     )
@@ -341,3 +342,14 @@ def micro_world(micro_recipe, tmp_path_factory):
     made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
     made.everything()
     return made
+
+
+@pytest.fixture(scope="session")
+def micro_evaluation(micro_world, tmp_path_factory):
+    """Folder and report of the evaluation of ``micro_world``: every concept at two seeds."""
+    from explorer.evaluation.evaluate import EvaluationConfig
+    from explorer.evaluation.files import evaluate_folder
+
+    folder = tmp_path_factory.mktemp("evaluation")
+    config = EvaluationConfig(seeds=(0, 1), steps=1, batch_size=5)
+    return folder, evaluate_folder(micro_world.output, micro_world.run / "sets", folder, config)

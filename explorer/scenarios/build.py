@@ -127,7 +127,7 @@ class WorldBuild:
         if not (benign / MANIFEST_NAME).exists():
             world = recipe.fine_tuning_world()
             generate_pair_set(
-                world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1,
+                world, benign, train=recipe.fine_tuning_pairs, test=recipe.held_out_pairs, seed=recipe.seed + 1,
                 on_progress=self.on_progress,
             )  # fmt: skip
         if poisoned_concepts == 0:

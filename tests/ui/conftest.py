@@ -131,10 +131,8 @@ def page(watch_page, address):
 @pytest.fixture
 def own_world(world, tmp_path):
     """A copy of ``world`` that a test may change."""
-    folders = (
-        shutil.copytree(folder, tmp_path / name) for folder, name in zip(world, ("models", "view"), strict=False)
-    )
-    return (*folders, world[2])
+    models, view, prompt = world
+    return shutil.copytree(models, tmp_path / "models"), shutil.copytree(view, tmp_path / "view"), prompt
 
 
 @pytest.fixture
