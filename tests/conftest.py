@@ -7,6 +7,7 @@ a world of eight concepts built by the real code in seconds, and ``micro_evaluat
 """
 
 import json
+import os
 import shutil
 import string
 from dataclasses import replace
@@ -20,6 +21,16 @@ MAX_TOKENS = 16
 TEXT_WIDTH = 32
 T5_WIDTH = 72
 LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
+
+
+def pytest_configure():
+    """One thread for everything, in child processes too.
+
+    On tensors as small as these, threads wait for one another for longer than they work. Numba, which UMAP uses, would
+    also set PyTorch's number of threads to its own.
+    """
+    torch.set_num_threads(1)
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 
 
 def pytest_collection_modifyitems(items):
