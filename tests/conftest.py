@@ -24,13 +24,16 @@ LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "
 
 
 def pytest_configure():
-    """One thread for everything, in child processes too.
+    """One thread for everything, in child processes too, unless OMP_NUM_THREADS says how many.
 
     On tensors as small as these, threads wait for one another for longer than they work. Numba, which UMAP uses, would
     also set PyTorch's number of threads to its own.
     """
-    torch.set_num_threads(1)
-    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+    if torch.cuda.is_available():
+        return  # large references are computed on the CPU for the tests of a GPU
+    threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["NUMBA_NUM_THREADS"] = threads
+    torch.set_num_threads(int(threads))
 
 
 def pytest_collection_modifyitems(items):
