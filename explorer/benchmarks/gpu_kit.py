@@ -28,6 +28,8 @@ REPORT_NAME = "report.json"
 LOG_CHARACTERS = 6000
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3
+SMOKE_PATIENCE = 10
+"""Times as long as a part may take in a smoke run, on a CPU that others may use."""
 PACKING_SECONDS = 15
 """Kept back for the shards."""
 _CHILD = "from explorer.benchmarks.gpu_parts import carry_out; carry_out({!r}, {!r}, {!r}, {!r}, {!r})"
@@ -107,7 +109,8 @@ class GpuKit:
         with contextlib.ExitStack() as stack:
             running = {}
             for part in parts:
-                limit = min(part.seconds, self._deadline - self._kept_back(part) - time.monotonic())
+                patience = SMOKE_PATIENCE if self.smoke else 1
+                limit = min(patience * part.seconds, self._deadline - self._kept_back(part) - time.monotonic())
                 if limit <= part.least:
                     self._states[part.name] = {"status": "no time left", "seconds": 0.0}
                     continue

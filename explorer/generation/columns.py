@@ -248,12 +248,5 @@ def _read_column(folder: Path, name: str) -> ComparisonColumn:
     with Image.open(folder / f"{name}.png") as picture:
         image = np.asarray(picture.convert("RGB"))
     tuples = {key: tuple(description.pop(key)) for key in ("words", "concept_words")}
-    return ComparisonColumn(image=image, stacks=stacks, poison=_poison(description), **tuples, **description)
-
-
-def _poison(description: dict[str, Any]) -> PoisonRecord:
-    """Taken out of a column's description; the shipped ones hold the number and the names alone."""
-    if "poison" in description:
-        return PoisonRecord.read(description.pop("poison"))
-    count, names = description.pop("poisoned_concept_count"), description.pop("poisoned_concepts")
-    return PoisonRecord.read({"concepts": names or count} if description.pop("poison_recorded") else None)
+    poison = PoisonRecord.read(description.pop("poison"))
+    return ComparisonColumn(image=image, stacks=stacks, poison=poison, **tuples, **description)
