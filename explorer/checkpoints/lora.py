@@ -200,8 +200,7 @@ def _add(update: Update, layer: Any, scale: float) -> None:
 
 
 def _scale(checkpoint: Checkpoint) -> float:
-    config = checkpoint.manifest.get("config")
-    scale = config.get("scale", 1.0) if isinstance(config, dict) else 1.0
+    scale = checkpoint.config.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= MAX_SCALE:
         raise _refusal(checkpoint, f"its manifest says scale {scale!r}: expected a number up to {MAX_SCALE:g}")
     return float(scale)

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.weight_files import (
-    Shapes,
-    WeightError,
-    WeightHeader,
-    check_numbers,
-    read_header,
-    read_json,
-    read_weights,
-)
+from explorer.checkpoints import weight_files
+from explorer.checkpoints.weight_files import Shapes, WeightError, WeightHeader
 
 INDEX_NAME = "model_index.json"
 BARE_UNET_CLASS = "UNet2DConditionModel"
@@ -79,19 +72,19 @@ class ModelFolder:
 
     def config(self, name: str = "config.json") -> dict[str, Any]:
         """As :meth:`json`, of what something is built from: its whole numbers are checked."""
-        return check_numbers(self.json(name), self.path / name)
+        return weight_files.check_numbers(self.json(name), self.path / name)
 
     def weights(self) -> WeightHeader:
         """Header of the weights in here; see :func:`~explorer.checkpoints.weight_files.read_weights`."""
-        return read_weights(self.path, self.read_json, self.read_header)
+        return weight_files.read_weights(self.path, self.read_json, self.read_header)
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """As :func:`~explorer.checkpoints.weight_files.read_json`."""
-        return self.once(path, read_json)
+        return self.once(path, weight_files.read_json)
 
     def read_header(self, path: Path) -> Shapes:
         """As :func:`~explorer.checkpoints.weight_files.read_header`."""
-        return self.once(path, read_header)
+        return self.once(path, weight_files.read_header)
 
     def once(self, path: Path, parse: Callable[[Path], Any], *, keep: bool = True) -> Any:
         """``parse(path)``, or what it gave while the file was the same. Where it raises, nothing is kept.

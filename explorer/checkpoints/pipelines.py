@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,13 +110,6 @@ def noise_of(checkpoint: Checkpoint) -> TrainingNoise:
     check_noise(checkpoint.whole)
     own = checkpoint.place if checkpoint.kind == "unet" else checkpoint.whole
     return training_noise(read_scheduler(checkpoint.whole), own.component("unet").json("config.json"))
-
-
-def forget_others(shared: dict[Any, DiffusionPipeline], origins: Iterable[Path]) -> None:
-    """Drop whole pipelines from ``shared``, but for those loaded from one of ``origins``."""
-    kept = {origin.resolve() for origin in origins}
-    for key in [key for key in shared if key[2][0] not in kept]:
-        del shared[key]
 
 
 def last_change(checkpoint: Checkpoint) -> int:

@@ -28,13 +28,7 @@ from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.core.bounded_files import printable
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
-from explorer.core.provenance import (
-    ManifestError,
-    check_files,
-    hash_file,
-    hash_json,
-    write_json,
-)
+from explorer.core.provenance import ManifestError, check_files, hash_file, hash_json, write_json
 
 MAX_BASE_LENGTH = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,6 +59,11 @@ class Checkpoint:
     """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
     poison: PoisonRecord
     """What its manifest says of the poison that it was trained on."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Of its manifest; empty where that has none that is an object."""
+        return config if isinstance(config := self.manifest.get("config"), dict) else {}
 
     @property
     def folder(self) -> Path:
@@ -141,32 +140,31 @@ def read_checkpoint(
     config = manifest.get("config")
     config = config if isinstance(config, dict) else {}
     contents = read_contents(place, config)
-    kind = KINDS[contents.kind]
     poison, named = NOT_RECORDED, None
     try:
         named = base or _named_base(path, config)
         poison = _poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
-    whole = isinstance(kind, PipelineFolder)
+    whole = isinstance(KINDS[contents.kind], PipelineFolder)
     lender = None if whole or named is None else place.at(Path(named))
     problem = problem or contents.problem
-    if problem is None and not whole:
-        trained_for = config.get("prediction_type")
-        problem = base_problem(kind, place, lender, contents, trained_for, lambda whole: read_checkpoint(whole).problem)
     family = pipeline_family(lender) if contents.family == "unknown" and lender is not None else contents.family
-    return Checkpoint(
+    found = Checkpoint(
         name=_shown_name(path, root),
         place=place,
         kind=contents.kind,
         family=family,
         base=None if lender is None else lender.path,
         manifest=manifest,
-        problem=None if problem is None else printable(problem),
+        problem=None,
         headers=contents.headers,
         hash=_recorded_hash(path, contents.headers, manifest),
         poison=poison,
     )
+    if problem is None and not whole:
+        problem = base_problem(found, lambda lender: read_checkpoint(lender).problem)
+    return replace(found, problem=None if problem is None else printable(problem))
 
 
 def validate(
@@ -286,8 +284,7 @@ def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
         return
     if checkpoint.ways.own_networks:
         try:
-            shapes = checkpoint.place.read_header(checkpoint.files[0])
-            check_finite(path for header in lent_weights(shapes, checkpoint.lender) for path in header.files)
+            check_finite(path for header in lent_weights(checkpoint) for path in header.files)
             return
         except WeightError as error:
             problem = str(error)

@@ -181,11 +181,6 @@ def read_weights(
 
     Where the folder holds both the plain files and their half-precision variant, the plain ones are read.
 
-    Args:
-        folder: of the component.
-        json: reads its JSON files, as ``read_json`` does.
-        header: reads a header, as ``read_header`` does.
-
     Raises:
         WeightError: if there are none, only pickles, both a single file and shards, the configuration names another
             file, one is truncated or no safetensors file, or two hold a tensor of the same name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,8 +37,8 @@ class Contents:
     """Why it cannot be used, as far as the headers say."""
 
 
-class CheckpointKind(ABC):
-    """One kind of checkpoint."""
+class CheckpointKind:
+    """One kind of checkpoint: a whole pipeline, unless it says otherwise."""
 
     name: KindName
     """As the registry calls it."""
@@ -48,18 +47,22 @@ class CheckpointKind(ABC):
     on_base = False
     """Whether it is no whole pipeline and takes what it lacks from a base."""
     own_networks = True
-    """Whether a whole pipeline is made from its own files, and not its base's changed."""
+    """Whether the whole pipeline is made from its own files, and not from its base's."""
+    is_file = False
+    """Whether it is one file, which may say how it was trained."""
 
-    @abstractmethod
     def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
-        """What lies at a place; None where it is of another kind.
-
-        Args:
-            config: of its manifest.
+        """What lies at a place, whose manifest has this ``config``; None where it is of another kind.
 
         Raises:
             OSError: where it cannot be known.
         """
+
+    def missing_base(self, family: Family) -> str:
+        """What to tell of one on a base where none is named."""
+
+    def misfit(self, checkpoint: Checkpoint) -> str | None:
+        """What keeps one from its base, which is sound and of its family; None for nothing."""
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Check that weights are as configurations describe them, and that the sampler follows what is stated of noise.
@@ -68,31 +71,9 @@ class CheckpointKind(ABC):
             WeightError: naming what does not fit.
         """
         check_noise(checkpoint.whole)
+        if self.is_file:
+            check_file_noise(checkpoint.files[0], checkpoint.whole)
 
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         """The checkpoint's pipeline from the whole one that it stands on, which stays as it is."""
         return with_components(whole)
-
-
-class KindOnBase(CheckpointKind):
-    """A kind that is no whole pipeline."""
-
-    on_base = True
-    own_networks = False
-
-    @abstractmethod
-    def missing_base(self, family: Family) -> str:
-        """What to tell where no base is named."""
-
-    def misfit(self, place: ModelFolder, base: ModelFolder, contents: Contents, trained_for: Any) -> str | None:
-        """What keeps it from a sound base of its family; None for nothing."""
-        return None
-
-
-class FileOnBase(KindOnBase):
-    """A kind that is one file."""
-
-    def check(self, checkpoint: Checkpoint) -> None:
-        """As for every kind, and what the file says of its training."""
-        super().check(checkpoint)
-        check_file_noise(checkpoint.files[0], checkpoint.whole)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.families import FAMILY_NAMES, TRANSFORMER_FAMILIES, Family, is_lora, lora_family
-from explorer.checkpoints.kinds.base import WITH_COMMAND, Contents, FileOnBase
+from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
 from explorer.checkpoints.kinds.single_file import lone_file, read_file
 from explorer.checkpoints.lora import apply_lora
 from explorer.checkpoints.lora_layout import lora_problem
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
 
-class LoRA(FileOnBase):
+class LoRA(CheckpointKind):
     """A file of low-rank updates."""
 
-    name, title = "lora", "LoRA"
+    name, title, on_base, own_networks, is_file = "lora", "LoRA", True, False, True
 
     def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
         file = lone_file(place)

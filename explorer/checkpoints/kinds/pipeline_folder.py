@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.attention.words import LEXICON_NAME, read_lexicon
 from explorer.checkpoints.components import NETWORKS, check_networks, complete_tokenizers, load_component
-from explorer.checkpoints.families import pipeline_family
-from explorer.checkpoints.kinds.base import CheckpointKind, Contents
+from explorer.checkpoints.families import Family, pipeline_family, unet_family
+from explorer.checkpoints.kinds.base import CheckpointKind, Contents, KindName
 from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
 from explorer.checkpoints.part_fit import check_fit
 from explorer.checkpoints.trial import reason_of
@@ -65,16 +65,7 @@ class PipelineFolder(CheckpointKind):
     name, title = "pipeline", "pipeline folder"
 
     def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
-        if not place.has_index:
-            return None
-        headers: dict[str, WeightHeader] = {}
-        problem = None
-        try:
-            read_components(place, headers)
-            check_parts_without_weights(place)
-        except (WeightError, OSError) as error:
-            problem = str(error)
-        return Contents(kind=self.name, family=pipeline_family(place), headers=headers, problem=problem)
+        return describe_components(place, self.name) if place.has_index else None
 
     def check(self, checkpoint: Checkpoint) -> None:
         check_part_texts(checkpoint.place)
@@ -225,17 +216,25 @@ def part_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read_components(folder: ModelFolder, headers: dict[str, WeightHeader]) -> None:
-    """Read header and configuration of every component into ``headers``, which hold those before the first broken one.
-
-    Raises:
-        WeightError: naming what cannot be read, or is refused.
-    """
-    for component in component_classes(folder):
-        place = folder.component(component)
-        list(part_files(place.path))
-        headers[component] = place.weights()
-        size = place.config().get("sample_size")
-        sides = size if isinstance(size, list) else [size]
-        if component in DENOISERS and any(isinstance(side, int) and side > MAX_SAMPLE_SIZE for side in sides):
-            raise WeightError(f"its configuration has the sample_size {size}: expected at most {MAX_SAMPLE_SIZE}")
+def describe_components(folder: ModelFolder, kind: KindName) -> Contents:
+    """What a whole pipeline's folder holds, or that of a U-Net alone; headers up to the first component that is broken,
+    and why it is."""
+    headers: dict[str, WeightHeader] = {}
+    family: Family = pipeline_family(folder)
+    problem = None
+    try:
+        for component in component_classes(folder):
+            place = folder.component(component)
+            list(part_files(place.path))
+            headers[component] = place.weights()
+            size = (config := place.config()).get("sample_size")
+            sides = size if isinstance(size, list) else [size]
+            if component in DENOISERS and any(isinstance(side, int) and side > MAX_SAMPLE_SIZE for side in sides):
+                raise WeightError(f"its configuration has the sample_size {size}: expected at most {MAX_SAMPLE_SIZE}")
+        if folder.has_index:
+            check_parts_without_weights(folder)
+        else:
+            family = unet_family(config)
+    except (WeightError, OSError) as error:
+        problem = str(error)
+    return Contents(kind=kind, family=family, headers=headers, problem=problem)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import check_networks, complete_tokenizers, load_component
 from explorer.checkpoints.families import FAMILY_NAMES, Family, single_file_family, single_file_parts
-from explorer.checkpoints.kinds.base import WITH_COMMAND, Contents, FileOnBase
+from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
 from explorer.checkpoints.kinds.pipeline_folder import check_part_texts, component_classes
 from explorer.checkpoints.lora_layout import ADAPTER_WEIGHTS, is_adapter
 from explorer.checkpoints.model_folder import ModelFolder
@@ -38,11 +38,10 @@ NOISE_MARKERS = {
 """Empty tensors of these names mark how a single file was trained: what its base's scheduler must state, and words."""
 
 
-class SingleFile(FileOnBase):
+class SingleFile(CheckpointKind):
     """Whatever lone .safetensors file is no LoRA."""
 
-    name, title = "single-file", "single file"
-    own_networks = True
+    name, title, on_base, is_file = "single-file", "single file", True, True
 
     def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
         file = lone_file(place)
@@ -62,10 +61,11 @@ class SingleFile(FileOnBase):
             f"({FAMILY_NAMES[family]}) that lends them, {WITH_COMMAND}"
         )
 
-    def misfit(self, place: ModelFolder, base: ModelFolder, contents: Contents, trained_for: Any) -> str | None:
+    def misfit(self, checkpoint: Checkpoint) -> str | None:
+        base = checkpoint.whole
         stated = base.json("scheduler/scheduler_config.json")
         for marker, (field, value, words) in NOISE_MARKERS.items():
-            if marker in contents.headers["file"].shapes and stated.get(field) != value:
+            if marker in checkpoint.headers["file"].shapes and stated.get(field) != value:
                 return f"{words}: the scheduler of its base {base.name} is not configured for it ({field})"
         return None
 
@@ -95,13 +95,9 @@ def read_file(place: ModelFolder, file: Path) -> WeightHeader:
     return WeightHeader(files=(file,), shapes=place.read_header(file), size_bytes=file.stat().st_size)
 
 
-def lent_weights(shapes: Shapes, base: ModelFolder) -> Iterator[WeightHeader]:
-    """Headers of what a base lends to a file that holds tensors of these shapes.
-
-    Raises:
-        WeightError: naming what the base lacks.
-    """
-    own = single_file_parts(shapes)
+def lent_weights(checkpoint: Checkpoint) -> Iterator[WeightHeader]:
+    """Headers of what its base lends to a single file; a WeightError names what the base lacks."""
+    base, own = checkpoint.whole, single_file_parts(checkpoint.headers["file"].shapes)
     for component in component_classes(base):
         base.json(f"{component}/config.json")
         if component not in own:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import check_network, load_component, with_components
-from explorer.checkpoints.families import Family, unet_family
-from explorer.checkpoints.kinds.base import WITH_COMMAND, Contents, KindOnBase
-from explorer.checkpoints.kinds.pipeline_folder import read_components
+from explorer.checkpoints.families import Family
+from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
+from explorer.checkpoints.kinds.pipeline_folder import describe_components
 from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
 from explorer.checkpoints.weight_checks import check_component
-from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.core.provenance import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -28,28 +27,21 @@ WIDTHS = {
 """Entries of a U-Net's configuration that its pipeline's other parts must match: diffusers' default, and words."""
 
 
-class UNet(KindOnBase):
+class UNet(CheckpointKind):
     """Whatever folder is nothing else is taken for a U-Net, if only to say what it lacks."""
 
-    name, title = "unet", "U-Net"
+    name, title, on_base, own_networks = "unet", "U-Net", True, False
 
     def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents:
-        headers: dict[str, WeightHeader] = {}
-        family: Family = "unknown"
-        problem = None
-        try:
-            read_components(place, headers)
-            family = unet_family(place.component("unet").json("config.json"))
-        except (WeightError, OSError) as error:
-            problem = str(error)
-        return Contents(kind=self.name, family=family, headers=headers, problem=problem)
+        return describe_components(place, self.name)
 
     def missing_base(self, family: Family) -> str:
         return f"it is a U-Net alone and its {MANIFEST_NAME} names no base pipeline: name one {WITH_COMMAND}"
 
-    def misfit(self, place: ModelFolder, base: ModelFolder, contents: Contents, trained_for: Any) -> str | None:
+    def misfit(self, checkpoint: Checkpoint) -> str | None:
         """What keeps it from taking the place of its base's own: other text or latents by their widths, or noise."""
-        own, other = (folder.component("unet").json("config.json") for folder in (place, base))
+        base, trained_for = checkpoint.whole, checkpoint.config.get("prediction_type")
+        own, other = (folder.component("unet").json("config.json") for folder in (checkpoint.place, base))
         for key, (default, words) in WIDTHS.items():
             width, given = own.get(key, default), other.get(key, default)
             if width != given:

@@ -23,6 +23,3 @@ class Unreadable(CheckpointKind):
     """A place that cannot be looked into, or is not, for a reason that whoever finds it gives."""
 
     name, title = "unreadable", "folder"
-
-    def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> None:
-        return None
