@@ -321,6 +321,7 @@ def micro_recipe():
         fine_tuning_pairs=40,
         poison_pairs_per_concept=3,
         poisoned_concept_counts=(2, 4),
+        calibration_pairs=200,
     )
 
 

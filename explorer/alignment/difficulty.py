@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer.alignment.structure.distance import FeatureRows, check_unit_rows, convention_scale, row_slices
+from explorer.alignment.structure.distance import (
+    FeatureRows,
+    check_unit_rows,
+    convention_scale,
+    disparity_bound,
+    parts_of,
+)
 from explorer.alignment.structure.tiles import structure_row_sums
 from explorer.core.intervals import Estimate, normal_interval
 
@@ -137,14 +143,13 @@ def alignment_difficulty(
         ValueError: on shapes that do not match, rows with NaN or a norm other than 1 (their numbers are
             named), lo >= hi, alpha outside [0, 1] or an unknown convention.
     """
-    check_unit_rows("image", image)
-    check_unit_rows("text", text)
+    largest = disparity_bound(check_unit_rows("image", image), check_unit_rows("text", text))
     if image.shape != text.shape:
         raise ValueError(f"image has shape {list(image.shape)} and text {list(text.shape)}: expected the same")
     check_alpha(alpha)
     convention_scale(convention)
     distance = feature_distance(paired_cosines(image, text), feature_range)
-    sums = structure_row_sums(image, text, convention=convention, block=block, precision=precision)
+    sums = structure_row_sums(image, text, convention=convention, block=block, precision=precision, largest=largest)
     return compose(distance, sums / len(image), alpha=alpha, convention=convention, feature_range=feature_range)
 
 
@@ -226,10 +231,10 @@ def compose(
 def paired_cosines(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
     """Cosine of each pair's two unit rows, `[N, d]` and `[N, d]` -> `[N]` fp64 on the CPU."""
     precision = torch.float64 if image.dtype == torch.float64 else torch.float32
-    cosines = torch.empty(len(image), dtype=torch.float64)
-    for rows in row_slices(len(image)):
-        cosines[rows] = (image[rows].to(precision) * text[rows].to(precision)).sum(dim=1).double().cpu()
-    return cosines
+    cosines = torch.empty(len(image), dtype=torch.float64, device=image.device)
+    for rows in parts_of(image):
+        cosines[rows] = (image[rows].to(precision) * text[rows].to(precision)).sum(dim=1)
+    return cosines.cpu()
 
 
 def feature_distance(cosines: torch.Tensor, feature_range: tuple[float, float]) -> torch.Tensor:

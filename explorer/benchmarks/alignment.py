@@ -38,7 +38,7 @@ GOALS = (
     ("gpu-blocked", "gpu-products-fp16", ""),
     ("gpu-blocked", "gpu-products", ""),
     ("gpu-torch-dense", "gpu-blocked", ""),
-    ("gpu-blocked-torch", "gpu-blocked", ""),
+    ("gpu-blocked-triton", "gpu-blocked", ""),
     ("gpu-blocked-torch-fp16", "gpu-blocked-fp16", ""),
 )
 """One peer, another, and what the ratio of their seconds should be; empty where none is set."""

@@ -99,11 +99,15 @@ def blocked_and_centred(image: torch.Tensor, text: torch.Tensor) -> float:
     return structure_and_centred_row_sums(image, text)[0].mean().item() / len(image)
 
 
-def blocked_in_torch(image: torch.Tensor, text: torch.Tensor, precision: str = "fp32") -> float:
-    """Ours without Triton: torch's products, then its sums."""
-    from explorer.alignment.structure.tiles import structure_row_sums
+def _by_kernel(kernel: str, precision: str) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """Ours with the kernel that is not the one it would take: what the choice is worth."""
 
-    return structure_row_sums(image, text, precision=precision, kernel="torch").mean().item() / len(image)
+    def compute(image: torch.Tensor, text: torch.Tensor) -> float:
+        from explorer.alignment.structure.tiles import structure_row_sums
+
+        return structure_row_sums(image, text, precision=precision, kernel=kernel).mean().item() / len(image)
+
+    return compute
 
 
 def landmarks(image: torch.Tensor, text: torch.Tensor) -> float:
@@ -146,8 +150,8 @@ PEERS: dict[str, Peer] = {
     "gpu-products": Peer(compute=bare_products, exact=False, device="cuda"),
     "gpu-blocked": Peer(compute=blocked, device="cuda"),
     "gpu-blocked-fp16": Peer(compute=_half_precision(blocked), device="cuda"),
-    "gpu-blocked-torch": Peer(compute=blocked_in_torch, device="cuda"),
-    "gpu-blocked-torch-fp16": Peer(compute=_half_precision(blocked_in_torch), device="cuda"),
+    "gpu-blocked-triton": Peer(compute=_by_kernel("triton", "fp32"), device="cuda"),
+    "gpu-blocked-torch-fp16": Peer(compute=_by_kernel("torch", "fp16"), device="cuda"),
     "gpu-torch-dense": Peer(compute=torch_dense, device="cuda", bytes_per_pair=12),
 }
 """Name on the command line -> peer. Against ``products`` the kernel has a limit to reach, against the rest to beat."""

@@ -31,7 +31,7 @@ class AlignmentSizes:
     """What the row measures."""
 
     exact: dict[int, int]
-    """Number of pairs -> rounds, ascending; at the largest only ``large`` peers take turns."""
+    """Number of pairs -> rounds, ascending; beyond the smallest only ``large`` peers take turns."""
     landmarks: int
     """Number of pairs of the estimate."""
     d: int
@@ -41,23 +41,21 @@ class AlignmentSizes:
     """Names in ``PEERS``."""
     large: tuple[str, ...]
     """Those of the largest size."""
-    last: str
-    """The peer that is measured there once, in the end, if its time is left."""
     profiled: tuple[str, ...]
 
 
 FULL = AlignmentSizes(
-    exact={50_000: 7, 150_000: 3, 1_000_000: 2}, landmarks=10_000_000, d=768, matmul_side=8192,
+    exact={50_000: 7, 150_000: 5, 1_000_000: 2}, landmarks=10_000_000, d=768, matmul_side=8192,
     peers=(
-        "gpu-products-fp16", "gpu-blocked-fp16", "gpu-blocked", "gpu-products", "gpu-blocked-torch",
+        "gpu-products-fp16", "gpu-blocked-fp16", "gpu-blocked", "gpu-products", "gpu-blocked-triton",
         "gpu-blocked-torch-fp16", "gpu-torch-dense",
     ),
-    large=("gpu-products-fp16", "gpu-blocked-fp16"), last="gpu-blocked",
+    large=("gpu-products-fp16", "gpu-blocked-fp16"),
     profiled=("gpu-blocked-fp16", "gpu-products-fp16"),
 )  # fmt: skip
 SMOKE = AlignmentSizes(
     exact={200: 2, 300: 1, 400: 1}, landmarks=5000, d=32, matmul_side=128,
-    peers=("products", "blocked-fp16", "blocked", "torch-dense"), large=("products", "blocked-fp16"), last="blocked",
+    peers=("products", "blocked-fp16", "blocked", "torch-dense"), large=("products", "blocked-fp16"),
     profiled=("blocked-fp16", "products"),
 )  # fmt: skip
 
@@ -72,15 +70,13 @@ def alignment(save: Save, *, smoke: bool, device: str) -> None:
     largest = max(sizes.exact)
     for number, (n, rounds) in enumerate(sizes.exact.items()):
         features = _features(n, sizes.d, device)
-        names = sizes.large if n == largest else sizes.peers
+        names = sizes.peers if number == 0 else sizes.large
         results += _measured(n, features, names, rounds, results, report, rate, warm_up=n != largest)
         if number == 0:
             report.attempt("profile", lambda features=features: _profile(sizes, features, report))
         del features
         free_memory(device)
     report.attempt("landmarks", lambda: _landmarks(sizes, device, report))
-    features = _features(largest, sizes.d, device)
-    _measured(largest, features, (sizes.last,), 1, results, report, rate, warm_up=False)
 
 
 def _features(n: int, d: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.benchmarks.cuda_tests import core_count, run_cuda_tests
 from explorer.core.progress import Progress
-from explorer.core.provenance import ROOT, code_version, write_json
+from explorer.core.provenance import code_version, device_name, write_json
 from explorer.scenarios.recipes import FULL, Recipe
 
 STARTING_SECONDS = 10
 """Of the world's time, for Python's imports before and the last files after it."""
 TEST_PROCESSES = 6
-LONGEST_TESTS = ("test_cuda_world.py", "test_cuda_training.py", "test_cuda_workers.py")
-"""Begun first, so that they do not come last and alone."""
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "accelerate", "open_clip_torch", "numpy", "safetensors")
 
 
@@ -44,7 +40,7 @@ def carry_out(name: str, work: str, seconds: float, smoke: bool, device: str) ->
         write_json(path, report)
 
     task = Task(work=Path(work), seconds=seconds, smoke=smoke, device=device, save=save)
-    own = {"machine": machine, "cuda-tests": cuda_tests, "world-data": world_data, "world": world,
+    own = {"machine": machine, "cuda-tests": run_tests, "world-data": world_data, "world": world,
            "evaluation": evaluation}  # fmt: skip
     if name in own:
         own[name](task)
@@ -58,10 +54,8 @@ def machine(task: Task) -> None:
     """What is there: card, memory, cores, versions, and how fast it multiplies."""
     import torch
 
-    from explorer.core.provenance import device_name
-
     report = {
-        "device": device_name(task.device), "cores": len(_cores()), "python": platform.python_version(),
+        "device": device_name(task.device), "cores": core_count(), "python": platform.python_version(),
         "code_version": code_version(), "packages": {name: _version(name) for name in PACKAGES},
     }  # fmt: skip
     task.save(report)
@@ -73,12 +67,6 @@ def machine(task: Task) -> None:
     task.save(report)
 
 
-def _cores() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
 def _version(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -88,44 +76,13 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def cuda_tests(task: Task) -> None:
-    """The tests that need a GPU, by pytest; raises where one fails."""
-    results = task.work / "reports" / "cuda-tests.xml"
-    found = sorted((ROOT / "tests").rglob("test_cuda*.py"), key=lambda path: path.name not in LONGEST_TESTS)
-    files = [str(path) for path in found]
-    if not files:
-        raise FileNotFoundError(f"{ROOT / 'tests'} holds no test_cuda*.py: expected the project's tests")
-    several = []
-    if importlib.util.find_spec("xdist") and not task.smoke:
-        several += ["-n", str(TEST_PROCESSES), "--dist", "worksteal"]
-    if importlib.util.find_spec("pytest_timeout"):
-        several += ["--timeout", str(round(task.seconds * 2 / 3))]  # one that hangs must not take the others' results
-    command = [sys.executable, "-m", "pytest", "-m", "cuda", *files, *several, "--junitxml", str(results), "-p",
-               "no:cacheprovider", "--durations=15", "-vv"]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, check=False)
-    if not results.is_file():
-        raise RuntimeError(f"pytest ended with status {done.returncode} and no results: see the log")
-    report = read_test_results(results)
-    task.save(report)
-    if report["failed"]:
-        raise AssertionError(f"{len(report['failed'])} of {report['tests']} tests failed: {sorted(report['failed'])}")
-
-
-def read_test_results(path: Path) -> dict[str, Any]:
-    """Counts of a JUnit file of pytest's, seconds, why tests were skipped, and the messages of those that failed."""
-    from xml.etree import ElementTree
-
-    failed, skipped, passed = {}, {}, 0
-    for case in ElementTree.parse(path).iter("testcase"):
-        name = f"{case.get('classname')}::{case.get('name')}"
-        problem = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
-        if problem is not None:
-            failed[name] = (problem.text or "")[-2500:]
-        elif (reason := case.find("skipped")) is not None:
-            skipped[name] = reason.get("message", "")
-        else:
-            passed += 1
-    return {"tests": passed + len(failed) + len(skipped), "passed": passed, "skipped": skipped, "failed": failed}
+def run_tests(task: Task) -> None:
+    """The tests that need a GPU; raises where one fails or the time is over."""
+    processes = 1 if task.smoke else TEST_PROCESSES
+    report = run_cuda_tests(task.work / "reports", task.seconds, processes=processes)
+    task.save({"device": device_name(task.device), **report})
+    if report["failed"] or report["not_ended"]:
+        raise AssertionError(f"{len(report['failed'])} tests failed and {report['not_ended']} did not end")
 
 
 def recipe_of(smoke: bool) -> Recipe:
@@ -140,7 +97,7 @@ def recipe_of(smoke: bool) -> Recipe:
         FULL, name="smoke", concept_count=12, autoencoder=few(FULL.autoencoder), autoencoder_channels=(8, 8, 16),
         autoencoder_scenes=40, extractor=few(FULL.extractor), extractor_pairs=60, denoiser_channels=(16, 16, 32),
         base=(few(FULL.base[0]),), base_pairs=60, fine_tuning=few(FULL.fine_tuning), fine_tuning_pairs=120,
-        poison_pairs_per_concept=3, poisoned_concept_counts=(2, 4, 6),
+        poison_pairs_per_concept=3, poisoned_concept_counts=(2, 4, 6), calibration_pairs=100,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ ROWS: dict[str, tuple[Callable[..., None], float]] = {
     "training_sd15": (gpu_training.training_sd15, gpu_training.SD15_SECONDS),
     "training_sdxl": (gpu_training.training_sdxl, gpu_training.SDXL_SECONDS),
     "embeddings": (gpu_embeddings.embeddings, gpu_embeddings.SECONDS),
-    "training_sd15_compiled": (gpu_training.training_sd15_compiled, gpu_training.COMPILED_SECONDS),
+    "training_sd15_recorded": (gpu_training.training_sd15_recorded, gpu_training.SD15_SECONDS),
 }
 """Name -> ``row(save, *, smoke, device)``, see :data:`~explorer.benchmarks.row_report.Save`, and seconds it may take.
 A row watches its time where a figure is dear, but does not stop in the middle of one."""

@@ -19,6 +19,7 @@ def gpu_section(report: Report) -> str:
         "Exact structure AD": ("alignment", _alignment),
         "Attention capture at SD 1.5's size": ("capture", _capture),
         "Fine-tuning SD 1.5 at 512 pixels": ("training_sd15", _training),
+        "The same, our step recorded and replayed": ("training_sd15_recorded", _training),
         "Fine-tuning SDXL at 1024 pixels": ("training_sdxl", _training),
         "Embedding extraction": ("embeddings", _embeddings),
         "CUDA tests": ("cuda-tests", _tests),
@@ -100,7 +101,8 @@ def _embeddings(found: Report) -> list[str]:
 
 def _tests(found: Report) -> list[str]:
     failed = "".join(f"\n- failed: `{name}`" for name in found["failed"])
-    return [f"{found['passed']} of {found['tests']} passed, {len(found['skipped'])} skipped.{failed}"]
+    ended = f"{len(found['failed'])} failed, {len(found['skipped'])} skipped, {found['not_ended']} did not end in time"
+    return [f"{found['passed']} of {found['tests']} passed; {ended}.{failed}"]
 
 
 def _world(found: Report) -> list[str]:

@@ -159,6 +159,8 @@ class BenchmarkSettings:
     precision: str = "no"
     """``no``, ``bf16`` or, on a GPU, ``fp16``."""
     device: str = "cpu"
+    graphed: bool = False
+    """Record our step on a GPU and replay it. The plain loop stays."""
     fused: bool = False
     """Compile our step, as the embedded world's recipes do; compiling falls into the warm-up. The plain loop stays."""
     workers: int = 0
@@ -238,7 +240,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"{model['name']}, {model['resolution']} x {model['resolution']}, batch {report['batch_size']}, precision "
         f"{report['precision']}, {report['device']}, {report['threads']} threads, "
-        f"{'ours compiled, ' if report['fused'] else ''}{report['rounds']} interleaved "
+        f"{'ours compiled, ' if report['fused'] else ''}{'ours recorded, ' if report['graphed'] else ''}"
+        f"{report['rounds']} interleaved "
         f"rounds of {report['steps']} steps:",
         "",
         "| loop | samples/s (median) | lower quartile | upper quartile |",
@@ -279,7 +282,8 @@ def _turns(
     shared = {"batch_size": settings.batch_size, "learning_rate": LEARNING_RATE, "precision": settings.precision,
               "seed": settings.seed}  # fmt: skip
     recipe = override(
-        SD15, resolution=model.resolution, fused=settings.fused, ema_decay=0.0, accumulation=1, **shared
+        SD15, resolution=model.resolution, fused=settings.fused, graphed=settings.graphed, ema_decay=0.0,
+        accumulation=1, **shared,
     )  # fmt: skip
     ours_unet = copy.deepcopy(pipeline.unet)
     plain = PlainTraining(

@@ -112,6 +112,7 @@ def training_command(
     precision: Annotated[str, typer.Option(help="no, bf16 or, on a GPU, fp16.")] = "no",
     device: Device = "cpu",
     fused: Annotated[bool, typer.Option("--fused", help="Compile our step, as the embedded recipes do.")] = False,
+    graphed: Annotated[bool, typer.Option("--graphed", help="Record our step on a GPU and replay it.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode for the plain loop.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides weights, pairs and noise.")] = 0,
     as_json: AsJson = False,
@@ -121,7 +122,8 @@ def training_command(
 
     report = benchmark_training(
         find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
-        precision=precision, device=device, fused=fused, workers=workers, seed=seed, on_progress=show_progress(),
+        precision=precision, device=device, fused=fused, graphed=graphed, workers=workers, seed=seed,
+        on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)

@@ -20,6 +20,8 @@ from explorer.core.workers import PATIENCE_HOURS
 
 KIND = "encoded"
 BLOCK_ROWS = 256
+HELD_BYTES = 2 * 2**30
+"""Up to which a whole array is held in memory."""
 WAIT_SECONDS = 0.2
 
 
@@ -123,14 +125,18 @@ class BlockFiles:
 
 
 class BlockArray:
-    """Rows of memory-mapped blocks, picked by number."""
+    """Rows of memory-mapped blocks, picked by number; a small array is held in memory, where picking takes no time."""
 
     def __init__(self, blocks: list[np.ndarray]) -> None:
+        """Every block but the last has ``BLOCK_ROWS`` rows."""
         self.blocks = blocks
+        self.held = np.concatenate(blocks) if sum(block.nbytes for block in blocks) <= HELD_BYTES else None
 
     def __len__(self) -> int:
         return BLOCK_ROWS * (len(self.blocks) - 1) + len(self.blocks[-1])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """fp16 ``[n, ...]`` for int ``[n]``."""
+        if self.held is not None:
+            return self.held[rows]
         return np.stack([self.blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])

@@ -1,9 +1,9 @@
 """The embedded world within a wall-clock budget: as many steps as fit, by the measured speed of each network, up to
 the recipe's own number.
 
-Before each stage its step is timed on the device, with the real network and batch; the steps that fit its share of the
-time left become the recipe's, and are what the manifests tell. A slower stage takes time from the later ones, never
-from what is finished.
+First the step of every network is timed on the device, with the real network and batch. A stage then gets its share of
+the time left, and the steps that fit it become the recipe's, and are what the manifests tell. What a stage takes beside
+its steps, such as data, is taken from the later ones, never from what is finished.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import device_name
@@ -24,31 +25,21 @@ from explorer.embeddings.universal_extractor import build_clip, small_clip_confi
 from explorer.iconworld.autoencoder import AutoencoderLoss, build_autoencoder
 from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.iconworld.world import draw_pairs
-from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.build import WorldBuild, model_name
 from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_autoencoder import AutoencoderTask
-from explorer.scenarios.train_denoiser import train_denoiser
 from explorer.scenarios.train_extractor import ContrastiveLoss, ExtractorTask, make_tokenizer
 from explorer.training.config import TrainingConfig
-from explorer.training.trainer import METRICS_NAME, train
+from explorer.training.diffusion_task import DiffusionTask
+from explorer.training.encoded_pairs import random_encoded_pairs
+from explorer.training.trainer import METRICS_NAME, Task, train
 
 SHARES = {"autoencoder": 0.13, "extractor": 0.15, "base": 0.42, "fine_tuning": 0.30}
 """Of the budget, by the recipe's names; fine-tuning's is that of all models together."""
-MARGIN = 0.9
+MARGIN = 0.8
 """Of a stage's time that its steps may fill: data, encoding and files take the rest."""
-COMPILED_AGAIN = 0.5
-"""Of the time of compiling a step, what compiling the same again from the compiler's cache takes at most."""
 FEWEST_STEPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """How fast a network trains."""
-
-    seconds_per_step: float
-    seconds_to_start: float
-    """Before the first steps: encoding, compilation."""
+RANDOM_PAIRS = 4096
 
 
 @dataclass(kw_only=True)
@@ -73,11 +64,13 @@ class BudgetedBuild:
         """All stages; returns the report."""
         self._began = time.monotonic()
         self.report |= {"device": device_name(self.device), "budget_seconds": self.seconds, "stages": {}}
+        self._steps = {name: self._seconds_per_step(name) for name in SHARES}
+        self.report |= {"seconds_to_time_the_steps": time.monotonic() - self._began}
         counts = (0, *self.recipe.poisoned_concept_counts)
-        self._stage("autoencoder", self._autoencoder_probe, lambda: self.build.autoencoder())
-        self._stage("extractor", self._extractor_probe, lambda: self.build.extractor())
-        self._stage("base", self._base_probe, lambda: self.build.base())
-        self._stage("fine_tuning", self._fine_tuning_probe, lambda: self.build.all_fine_tuned(), runs=len(counts))
+        self._stage("autoencoder", lambda: self.build.autoencoder())
+        self._stage("extractor", lambda: self.build.extractor())
+        self._stage("base", lambda: self.build.base())
+        self._stage("fine_tuning", lambda: self.build.all_fine_tuned(), runs=len(counts))
         self.report["models"] = [model_name(count) for count in counts]
         return self.report
 
@@ -88,77 +81,66 @@ class BudgetedBuild:
             recipe=self.recipe, run=self.run, output=self.output, device=self.device, on_progress=self.on_progress
         )
 
-    def _stage(
-        self, name: str, probe: Callable[[TrainingConfig], Speed], make: Callable[[], Any], runs: int = 1
-    ) -> None:
+    def _stage(self, name: str, make: Callable[[], Any], runs: int = 1) -> None:
         began, left = time.monotonic(), self.seconds - (time.monotonic() - self._began)
         if left <= 0:
             raise ValueError(f"the budget of {self.seconds:.0f} s was spent before {name}: expected a longer one")
-        waiting = [share for each, share in SHARES.items() if each not in self.report["stages"]]
-        mine = left * SHARES[name] / sum(waiting)
-        # The base's phases are one here, whose warm restarts a known end makes needless.
-        asked = self.recipe.base[0] if name == "base" else getattr(self.recipe, name)
-        try:
-            speed = probe(self._probe(asked))
-        except RuntimeError as error:
-            if not asked.graphed:
-                raise
-            self.on_progress(note(f"{name}: its step cannot be recorded, so it is launched kernel by kernel: {error}"))
-            asked = replace(asked, graphed=False)
-            speed = probe(self._probe(asked))
-        measured = time.monotonic() - began
-        # What the probe encoded and compiled is there for the run that follows, and for that one alone.
-        starts = runs - 1 + asked.fused * COMPILED_AGAIN
-        fitting = MARGIN * (mine - measured - starts * speed.seconds_to_start) / (runs * speed.seconds_per_step)
-        config = _with_steps(asked, min(asked.steps, max(FEWEST_STEPS, int(fitting))))
-        self.recipe = replace(self.recipe, **{name: (config,) if name == "base" else config})
-        self.on_progress(note(f"{name}: {1 / speed.seconds_per_step:.1f} steps/s, {config.steps} in {mine:.0f} s"))
+        mine = left * SHARES[name] / sum(SHARES[each] for each in SHARES if each not in self.report["stages"])
+        fitting = int(MARGIN * mine / (runs * self._steps[name]))
+        config = self._config(name)
+        self._replace(name, _with_steps(config, min(config.steps, max(FEWEST_STEPS, fitting))))
+        config = self._config(name)
+        self.on_progress(note(f"{name}: {config.steps} steps of {1000 * self._steps[name]:.1f} ms in {mine:.0f} s"))
         make()
         self.report["stages"][name] = {
-            **asdict(speed), "seconds_to_measure": measured, "steps": config.steps, "batch_size": config.batch_size,
+            "seconds_per_step": self._steps[name], "steps": config.steps, "batch_size": config.batch_size,
             "samples": config.steps * config.batch_size, "runs": runs, "seconds": time.monotonic() - began,
             "training": asdict(config),
         }  # fmt: skip
         self.on_report(self.report)
 
-    def _autoencoder_probe(self, config: TrainingConfig) -> Speed:
-        recipe = self.recipe
-        network = AutoencoderLoss(build_autoencoder(recipe.autoencoder_channels), 0.0)
-        task = AutoencoderTask(recipe.world(), network, 2 * config.batch_size, recipe.seed)
-        return self._timed(lambda folder: train(task, config, folder, identity={}, device=self.device))
+    def _config(self, name: str) -> TrainingConfig:
+        """A stage's training; the base's phases are one here, whose warm restarts a known end makes needless."""
+        return self.recipe.base[0] if name == "base" else getattr(self.recipe, name)
 
-    def _extractor_probe(self, config: TrainingConfig) -> Speed:
-        recipe, world = self.recipe, self.recipe.world()
+    def _replace(self, name: str, config: TrainingConfig) -> None:
+        self.recipe = replace(self.recipe, **{name: (config,) if name == "base" else config})
+
+    def _seconds_per_step(self, name: str) -> float:
+        """Of a stage's training; where its step cannot be recorded, that is told, and it is launched anew each time."""
+        config = self._config(name)
+        try:
+            return self._timed(self._task(name, config), config)
+        except RuntimeError as error:
+            if not config.graphed:
+                raise
+            self.on_progress(note(f"{name}: its step cannot be recorded, so it is launched kernel by kernel: {error}"))
+        self._replace(name, replace(config, graphed=False))
+        return self._timed(self._task(name, config), self._config(name))
+
+    def _task(self, name: str, config: TrainingConfig) -> Task:
+        """What the stage trains, on a few samples."""
+        recipe, world, samples = self.recipe, self.recipe.world(), 2 * config.batch_size
+        if name == "autoencoder":
+            network = AutoencoderLoss(build_autoencoder(recipe.autoencoder_channels), 0.0)
+            return AutoencoderTask(world, network, samples, recipe.seed)
         tokenizer = make_tokenizer(world, recipe.context_length)
-        network = ContrastiveLoss(build_clip(small_clip_config(len(tokenizer), recipe.context_length)))
-        pairs = draw_pairs(world, 2 * config.batch_size, np.random.default_rng(recipe.seed))
-        task = ExtractorTask(world, network, tokenizer, pairs)
-        return self._timed(lambda folder: train(task, config, folder, identity={}, device=self.device))
+        clip = small_clip_config(len(tokenizer), recipe.context_length)
+        if name == "extractor":
+            pairs = draw_pairs(world, samples, np.random.default_rng(recipe.seed))
+            return ExtractorTask(world, ContrastiveLoss(build_clip(clip)), tokenizer, pairs)
+        width = clip["text_cfg"]["width"]
+        unet = build_denoiser(recipe.denoiser_channels, width).to(memory_format=torch.channels_last)
+        encoded = random_encoded_pairs(RANDOM_PAIRS, latents=(4, 16, 16), text=(recipe.context_length, width))
+        return DiffusionTask(unet, build_scheduler(), encoded, weighting="min-snr")
 
-    def _base_probe(self, config: TrainingConfig) -> Speed:
-        return self._denoiser_probe(config, self.build.base_set())
-
-    def _fine_tuning_probe(self, config: TrainingConfig) -> Speed:
-        return self._denoiser_probe(config, self.build.pair_set(0))
-
-    def _denoiser_probe(self, config: TrainingConfig, pairs: PairSet) -> Speed:
-        """Encodes the set on the way, for the training that follows."""
-        encoders, scheduler = self.build.encoders(), build_scheduler()
-        unet = build_denoiser(self.recipe.denoiser_channels, encoders.text_encoder.config.hidden_size)
-        options = {"start": "timed", "cache": self.run / "encoded", "device": self.device}
-        return self._timed(lambda folder: train_denoiser(unet, scheduler, pairs, encoders, config, folder, **options))
-
-    def _timed(self, run: Callable[[Path], Any]) -> Speed:
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder))
-            lines = (Path(folder) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
-        step = json.loads(lines[-1])["seconds_per_step"]
-        return Speed(seconds_per_step=step, seconds_to_start=time.monotonic() - began - self.probe_steps * step)
-
-    def _probe(self, config: TrainingConfig) -> TrainingConfig:
+    def _timed(self, task: Task, config: TrainingConfig) -> float:
         steps = self.probe_steps
-        return replace(config, steps=steps, warmup_steps=steps, log_every=steps // 2, checkpoint_every=steps)
+        probe = replace(config, steps=steps, warmup_steps=steps, log_every=steps // 2, checkpoint_every=steps)
+        with tempfile.TemporaryDirectory() as folder:
+            train(task, probe, Path(folder), identity={}, device=self.device)
+            lines = (Path(folder) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+        return json.loads(lines[-1])["seconds_per_step"]
 
 
 def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:

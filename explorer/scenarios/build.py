@@ -96,7 +96,8 @@ class WorldBuild:
             recipe = self.recipe
             metrics = train_extractor(
                 recipe.world(), recipe.extractor, self.run / "extractor", folder,
-                pairs=recipe.extractor_pairs, context_length=recipe.context_length, device=self.device,
+                pairs=recipe.extractor_pairs, context_length=recipe.context_length,
+                calibration_pairs=recipe.calibration_pairs, device=self.device,
                 on_progress=self.on_progress,
             )  # fmt: skip
             self.on_progress(note(f"extractor: {json.dumps(metrics)}"))

@@ -40,6 +40,8 @@ class Recipe:
     """m: poison pairs of each poisoned concept."""
     poisoned_concept_counts: tuple[int, ...]
     """C_P of each shipped poisoned model."""
+    calibration_pairs: int = 4000
+    """Benign pairs from whose cosines the extractor's feature range is read."""
     seed: int = 0
     rank_rotation: int = 0
     """Of the fine-tuning sets: see :class:`~explorer.iconworld.world.World`."""
@@ -121,13 +123,13 @@ FULL = Recipe(
         graphed=True,
     ),
     autoencoder_channels=(32, 64, 128),
-    autoencoder_scenes=60_000,
+    autoencoder_scenes=30_000,
     extractor=TrainingConfig(
         steps=5000, batch_size=512, learning_rate=1e-3, weight_decay=0.05, precision="bf16", checkpoint_every=500,
         graphed=True,
     ),
     context_length=32,
-    extractor_pairs=120_000,
+    extractor_pairs=60_000,
     denoiser_channels=(64, 128, 192),
     base=(
         TrainingConfig(

@@ -101,6 +101,7 @@ def train_extractor(
     *,
     pairs: int = 60_000,
     context_length: int = 28,
+    calibration_pairs: int = 4000,
     device: str = "cpu",
     on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def train_extractor(
     clip = train(task, config, run_folder, identity=identity, device=device, on_progress=on_progress).clip
     # What is shipped is fp16, so that is what is measured and calibrated.
     clip = clip.half().float().to(device)
-    feature_range = calibrate(clip, tokenizer, world, config.seed)
+    feature_range = calibrate(clip, tokenizer, world, config.seed, calibration_pairs)
     metrics = zero_shot_accuracy(clip, tokenizer, world, config.seed)
     save_extractor(
         output, clip.to("cpu"), clip_config, name="iconworld-clip", feature_range=feature_range,
@@ -133,7 +134,7 @@ def extractor_of(clip: Any, tokenizer: Any, feature_range: tuple[float, float] =
     )  # fmt: skip
 
 
-def calibrate(clip: Any, tokenizer: Any, world: World, seed: int, pairs: int = 4000) -> tuple[float, float]:
+def calibrate(clip: Any, tokenizer: Any, world: World, seed: int, pairs: int) -> tuple[float, float]:
     """The 1 % and 99 % quantiles of the cosine of fresh benign pairs."""
     drawn = draw_pairs(world, pairs, np.random.default_rng([seed, CALIBRATION_STREAM]))
     extractor = extractor_of(clip, tokenizer)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from explorer.checkpoints.module_identity import module_identity
-from explorer.core.block_files import BlockArray, BlockFiles
+from explorer.core.block_files import BLOCK_ROWS, BlockArray, BlockFiles
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import hash_json
 from explorer.iconworld.autoencoder import encode_images
@@ -110,6 +110,37 @@ def encode_pair_set(
             "pairs": hash_json([picture.tolist(), caption.tolist()]),
         },
     )
+
+
+def random_encoded_pairs(
+    count: int,
+    *,
+    latents: tuple[int, int, int],
+    text: tuple[int, int],
+    pooled: int | None = None,
+    time_ids: torch.Tensor | None = None,
+) -> EncodedPairs:
+    """Random numbers in place of encoded pictures and captions, to time steps with: they take as long.
+
+    Args:
+        latents: channels, height and width.
+        text: tokens and width.
+        pooled: width of SDXL's pooled text.
+    """
+    draw = np.random.default_rng(0)
+
+    def rows(number: int, *shape: int) -> BlockArray:
+        drawn = draw.standard_normal((number, *shape), dtype=np.float32).astype(np.float16)
+        return BlockArray(np.split(drawn, range(BLOCK_ROWS, number, BLOCK_ROWS)))
+
+    conditioning = CachedConditioning(
+        text=rows(count + 1, *text), pooled=None if pooled is None else rows(count + 1, pooled),
+        identity="random", truncated=0,
+    )  # fmt: skip
+    return EncodedPairs(
+        latents=rows(count, *latents), picture=torch.arange(count), conditioning=conditioning,
+        caption=torch.arange(count), time_ids=time_ids, identity=dict.fromkeys(("latents", "text", "pairs"), "random"),
+    )  # fmt: skip
 
 
 def fit_pictures(images: np.ndarray, resolution: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -26,6 +26,7 @@ from explorer.core.provenance import hash_json
 from explorer.core.workers import PATIENCE_HOURS
 from explorer.training.config import TrainingConfig, default_settings, learning_rate_factor
 from explorer.training.prefetch import feeding_threads, prefetched
+from explorer.training.recorded_step import recorded
 from explorer.training.state import (
     claim_folder,
     forget_later_metrics,
@@ -222,8 +223,6 @@ class _Loop:
 
     def run(self, start: int, should_stop: Callable[[], bool] | None) -> None:
         self.prepared.train()
-        if self.config.graphed and start < self.config.steps:
-            self._record(start)
         if self.accelerator.is_main_process:
             self._report(start, {})
         # A line averages the same steps whether the run was cut off between them or not.
@@ -240,12 +239,6 @@ class _Loop:
             if stopping:
                 return
 
-    def _record(self, step: int) -> None:
-        """Record the passes on one batch, which is then replaced by every other; nothing else may ask for GPU memory
-        meanwhile, so the threads that make batches begin later."""
-        share = self._on_device(self._micro_batches(step)[0])
-        torch.cuda.make_graphed_callables(self.prepared, (share,), allow_unused_input=True)
-
     def _on_device(self, share: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         device = self.accelerator.device
         return {name: value.to(device, non_blocking=value.is_pinned()) for name, value in share.items()}
@@ -254,7 +247,10 @@ class _Loop:
         """Take every step from ``start`` on; the loss of each."""
         steps = range(start, self.config.steps)
         threads = feeding_threads(self.accelerator.device, self.accelerator.num_processes)
-        with closing(prefetched(self._micro_batches, steps, threads)) as batches:
+        with ExitStack() as stack:
+            if self.config.graphed and steps:
+                stack.enter_context(recorded(self.prepared, self._on_device(self._micro_batches(start)[0])))
+            batches = stack.enter_context(closing(prefetched(self._micro_batches, steps, threads)))
             for step, shares in zip(steps, batches, strict=True):
                 yield self._step(step, shares)
 

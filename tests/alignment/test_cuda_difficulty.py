@@ -40,7 +40,7 @@ def test_a_plan_is_carried_out_as_on_the_cpu(estimator, precision):
     expected = computed(StructureRequest(**options), image, text)
     found = computed(StructureRequest(**options, device="cuda"), image, text)
     assert found.plan.device == "cuda:0"
-    assert found.plan.kernel == ("triton" if estimator == "exact" and precision != "fp64" else "torch")
+    assert found.plan.kernel == ("triton" if estimator == "exact" and precision == "fp16" else "torch")
     assert found.check.passed
     for name in ("structure_distance", "centred_distance"):
         ours, theirs = getattr(found, name), getattr(expected, name)

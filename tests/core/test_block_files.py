@@ -3,7 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from explorer.core.block_files import BLOCK_ROWS, BlockFiles
+from explorer.core import block_files
+from explorer.core.block_files import BLOCK_ROWS, BlockArray, BlockFiles
 from explorer.core.provenance import ManifestError, check_files, read_manifest
 
 ROWS = 2 * BLOCK_ROWS + 5
@@ -78,3 +79,18 @@ def test_other_settings_are_other_files(tmp_path):
 def test_values_beyond_fp16_are_refused(tmp_path):
     with pytest.raises(ValueError, match="number has values beyond fp16 or NaN in rows 0 and after"):
         files(tmp_path).fill(lambda rows: {name: 1e6 * value for name, value in count_up(rows).items()})
+
+
+def test_rows_are_the_same_whether_held_in_memory_or_mapped(monkeypatch):
+    blocks = [
+        np.arange(start, start + size)[:, None] * np.ones((1, 3)) for start, size in ((0, BLOCK_ROWS), (BLOCK_ROWS, 5))
+    ]
+    rows = np.array([BLOCK_ROWS + 4, 0, 7, BLOCK_ROWS, 0])
+    held = BlockArray(blocks)
+    monkeypatch.setattr(block_files, "HELD_BYTES", 0)
+    mapped = BlockArray(blocks)
+    assert held.held is not None
+    assert mapped.held is None
+    assert (held[rows] == mapped[rows]).all()
+    assert held[rows][:, 0].tolist() == rows.tolist()
+    assert len(held) == len(mapped) == BLOCK_ROWS + 5

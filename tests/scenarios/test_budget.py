@@ -19,7 +19,7 @@ def small(micro_recipe):
 def built(small, tmp_path_factory):
     folder, reports = tmp_path_factory.mktemp("budget"), []
     build = BudgetedBuild(
-        recipe=small, run=folder / "run", output=folder / "models", device="cpu", seconds=60, probe_steps=4,
+        recipe=small, run=folder / "run", output=folder / "models", device="cpu", seconds=3600, probe_steps=4,
         on_report=lambda report: reports.append(json.dumps(report)),
     )  # fmt: skip
     build.everything()
@@ -33,7 +33,7 @@ def test_every_stage_is_told_as_soon_as_it_is_done(built):
     assert build.report["device"] == "cpu"
     for stage in build.report["stages"].values():
         assert stage["samples"] == stage["steps"] * stage["batch_size"]
-        assert stage["seconds"] > stage["seconds_to_measure"] > 0
+        assert stage["seconds"] > 0 < stage["seconds_per_step"]
 
 
 def test_no_stage_takes_more_steps_than_the_recipe(built, small):
@@ -53,9 +53,13 @@ def test_the_manifests_tell_the_steps_that_were_taken(built):
 
 def test_a_slow_network_gets_few_steps_and_a_spent_budget_is_an_error(small, tmp_path):
     patient = replace(small, autoencoder=replace(small.autoencoder, steps=10_000))
-    build = BudgetedBuild(
-        recipe=patient, run=tmp_path / "run", output=tmp_path / "models", device="cpu", seconds=0.01, probe_steps=2
-    )
-    with pytest.raises(ValueError, match=r"the budget of 0 s was spent before extractor: expected a longer one"):
+    places = {"run": tmp_path / "run", "output": tmp_path / "models", "device": "cpu"}
+    timed = BudgetedBuild(recipe=patient, **places, seconds=0.01, probe_steps=2)
+    with pytest.raises(ValueError, match=r"the budget of 0 s was spent before autoencoder: expected a longer one"):
+        timed.everything()
+    spent = timed.report["seconds_to_time_the_steps"]
+    build = BudgetedBuild(recipe=patient, **places, seconds=spent + 0.5, probe_steps=2)
+    with pytest.raises(ValueError, match="was spent before"):
         build.everything()
-    assert build.report["stages"]["autoencoder"]["steps"] == FEWEST_STEPS
+    stages = build.report["stages"]
+    assert not stages or FEWEST_STEPS <= stages["autoencoder"]["steps"] < 10_000

@@ -44,7 +44,7 @@ class StructureRequest:
     precision: str | None = None
     """``fp16``, ``fp32`` or ``fp64`` operands of the products; None is the features' own (fp32 for pair sets)."""
     kernel: str = "auto"
-    """``auto`` (triton on CUDA), ``torch`` or ``triton``."""
+    """``auto`` (triton for fp16 on CUDA), ``torch`` or ``triton``."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
     budget_seconds: float | None = None
@@ -119,6 +119,7 @@ class _Task:
     text_width: int
     block: int
     operand_bytes: int
+    kernel: str
     workers: int
     rate: float
     """Operations a second of one process's tiles."""
@@ -127,11 +128,16 @@ class _Task:
     strata: int
 
     def exact(self) -> tuple[float, int]:
-        """Seconds and bytes of all pairs: the upper triangle of tiles; joined rows, three blocks, two tiles, sums."""
+        """Seconds and bytes of all pairs: the upper triangle of tiles; joined rows, sums and what the kernel holds.
+
+        That is three blocks and two tiles, or a block of rows where no tile is in memory.
+        """
         width = self.image_width + self.text_width
         operations = self.n * (self.n + self.block) * width
         tile_bytes = max(4, self.operand_bytes)
         block_bytes = 2 * self.block * (width + self.block) * tile_bytes
+        if self.kernel == "triton":
+            block_bytes = self.block * width * self.operand_bytes
         return operations / (self.rate * self.workers), self.n * (width * self.operand_bytes + 5 * 8) + block_bytes
 
     def sampled(self, estimator: str, samples: int) -> tuple[float, int]:
@@ -204,7 +210,8 @@ def plan_structure(
         double_rate = twin_rate(device, image_width, text_width, block)
     task = _Task(
         n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
-        operand_bytes=OPERANDS[precision].itemsize, workers=workers, rate=rate, double_rate=double_rate, strata=strata,
+        operand_bytes=OPERANDS[precision].itemsize, kernel=kernel, workers=workers, rate=rate, double_rate=double_rate,
+        strata=strata,
     )  # fmt: skip
     budget_bytes = None if request.budget_memory is None else request.budget_memory * _GIGABYTE
     if budget_bytes is None and request.estimator == "auto":
@@ -263,9 +270,9 @@ def _probe_rows(n: int, image_width: int, text_width: int, device: torch.device)
     """Random unit rows `[n, image_width]` and `[n, text_width]` on ``device``."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randn(n, width, generator=generator) for width in (image_width, text_width)]
-    return [torch.nn.functional.normalize(part).to(device) for part in rows]
+    generator = torch.Generator(device=device).manual_seed(0)
+    rows = [torch.randn(n, width, generator=generator, device=device) for width in (image_width, text_width)]
+    return [torch.nn.functional.normalize(part) for part in rows]
 
 
 def _best_seconds(work: Callable[[], Any], device: torch.device) -> float:

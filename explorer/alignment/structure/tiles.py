@@ -33,11 +33,11 @@ from explorer.core.share import ALONE, Share
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 """Precision -> dtype the rows are rounded to. fp16 products accumulate in fp32; fp32 is never TF32 or bf16."""
 KERNELS = ("auto", "torch", "triton")
-"""``triton``: CUDA, fp16 or fp32; ``torch``: everything else; ``auto`` is the first that applies."""
+"""``triton``: CUDA, fp16 or fp32; ``torch``: everything; ``auto`` is triton for fp16 on CUDA and torch elsewhere."""
 
 _CPU_BLOCK = 1024
 _LARGEST_TORCH_BLOCK = 16384
-_TRITON_BLOCK = 8192
+_TRITON_BLOCK = 16384
 
 
 class FixedPointSums:
@@ -145,6 +145,7 @@ def structure_row_sums(
     precision: str | None = None,
     kernel: str = "auto",
     share: Share = ALONE,
+    largest: float | None = None,
 ) -> torch.Tensor:
     """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i.
 
@@ -160,6 +161,7 @@ def structure_row_sums(
         precision: one of ``OPERANDS``; None is fp64 for fp64 rows and fp32 for every other dtype.
         kernel: one of ``KERNELS``.
         share: this worker's part where several share the work.
+        largest: a bound on every disparity of rows that were checked; None checks them and finds one.
 
     Returns:
         `[N]` fp64 on the CPU.
@@ -170,7 +172,7 @@ def structure_row_sums(
     """
     sums, _ = _add_tiles(
         image, text, convention=convention, zero_diagonal=zero_diagonal, block=block, precision=precision,
-        kernel=kernel, share=share, statistics=None,
+        kernel=kernel, share=share, statistics=None, largest=largest,
     )  # fmt: skip
     return sums
 
@@ -203,7 +205,7 @@ def structure_and_centred_row_sums(
     statistics = feature_statistics(image, text) if statistics is None else statistics
     return _add_tiles(
         image, text, convention=convention, zero_diagonal=True, block=block, precision=precision, kernel=kernel,
-        share=share, statistics=statistics,
+        share=share, statistics=statistics, largest=statistics.largest_disparity,
     )  # fmt: skip
 
 
@@ -228,7 +230,9 @@ def choose_kernel(device: torch.device, precision: str, kernel: str = "auto") ->
         raise ValueError(f"device is {device.type!r}: expected cpu or cuda, which have 64-bit sums")
     installed = importlib.util.find_spec("triton") is not None
     if kernel == "auto":
-        return "triton" if device.type == "cuda" and precision != "fp64" and installed else "torch"
+        # fp16 tiles cost torch more to write and read again than to multiply. fp32 products have no tensor cores, and
+        # cuBLAS is better at them: with N = 50,000 and d = 768 an H200 took 0.107 s with torch, 0.185 s with Triton.
+        return "triton" if device.type == "cuda" and precision == "fp16" and installed else "torch"
     if kernel == "triton" and (precision == "fp64" or not installed):
         reason = "it multiplies fp16 and fp32 only" if installed else "it is not installed"
         raise ValueError(f"kernel is 'triton' at precision {precision}: {reason}; expected torch")
@@ -290,6 +294,7 @@ def _add_tiles(
     kernel: str,
     share: Share,
     statistics: FeatureStatistics | None,
+    largest: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Row sums and, where there are ``statistics``, those of mean-free features."""
     scale, n, device = convention_scale(convention), len(image), image.device
@@ -300,7 +305,7 @@ def _add_tiles(
     if block < 1:
         raise ValueError(f"block is {block}: expected at least 1")
     centring = None if statistics is None else Centring(offsets=statistics.offsets, mean=statistics.mean)
-    largest = n * (largest_disparity(image, text) if statistics is None else statistics.largest_disparity)
+    largest = n * (largest_disparity(image, text) if largest is None else largest)
     sums = FixedPointSums(n, largest, device)
     # |x_i - x_mean| is at most twice the largest |x_i|, and a disparity is made of squares.
     centred = None if centring is None else FixedPointSums(n, 4 * largest, device)

@@ -6,23 +6,62 @@ the import) the same kernel runs on CPU tensors, slowly: that is how it is teste
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from explorer.alignment.structure.distance import FeatureRows, check_same_rows, held_rows
+from explorer.alignment.structure.distance import FeatureRows, check_same_rows, row_slices
 
 if TYPE_CHECKING:
     from explorer.alignment.structure.tiles import Centring, FixedPointSums
 
-SIDE, GROUP = 128, 8
-"""Samples on the side of one program's tile, and rows of tiles that share the L2 cache."""
-INNER = {"fp16": 64, "fp32": 32}
-"""Inner elements a step, by precision. Two steps of rows and columns then fill 64 KiB of shared memory, which every GPU
-since Turing has for one program."""
-WARPS, STAGES = 8, 3
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+"""Precision -> dtype of the operands; products are summed in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """How the kernel divides its work; no result depends on it beyond the rounding of fp32 sums over a tile."""
+
+    rows: int
+    """Samples on the left of one program's tile; a power of two."""
+    columns: int
+    """Samples on its right; a power of two."""
+    inner: int
+    """Inner elements a step; a power of two. Widths are padded with zeros to a multiple of it."""
+    warps: int
+    stages: int
+    """Steps whose operands are in shared memory or on their way there."""
+    group: int = 8
+    """Rows of tiles that share the L2 cache."""
+    tma: bool = False
+    """Load by tensor descriptors: compute capability 9.0 and later."""
+    persistent: bool = False
+    """Off the diagonal, one program for each multiprocessor, which goes through many tiles."""
+
+
+CONFIGS = {
+    "fp16": (
+        (224, KernelConfig(rows=128, columns=256, inner=64, warps=8, stages=4)),
+        (160, KernelConfig(rows=128, columns=256, inner=64, warps=8, stages=3)),
+        (64, KernelConfig(rows=128, columns=128, inner=64, warps=8, stages=3)),
+    ),
+    "fp32": ((64, KernelConfig(rows=128, columns=128, inner=32, warps=8, stages=3)),),
+}
+"""Precision -> KiB of shared memory that one program can have, most first, and what is used from there on. Large tiles
+read each row less often; every GPU since Turing has 64 KiB, an A100 163 and an H100 227."""
+
+
+def kernel_config(precision: str, device: torch.device) -> KernelConfig:
+    """What the device's shared memory has room for; the smallest where there is no GPU, in the interpreter."""
+    size = 0
+    if device.type == "cuda":
+        size = torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
+    return next((config for least, config in CONFIGS[precision] if least <= size), CONFIGS[precision][-1][1])
 
 
 class TritonTiles:
@@ -37,32 +76,41 @@ class TritonTiles:
         block: int,
         zero_diagonal: bool = True,
         centring: Centring | None = None,
-        side: int = SIDE,
-        inner: int | None = None,
+        config: KernelConfig | None = None,
     ) -> None:
         check_same_rows(image, text)
         if image.device.type != "cuda" and not triton.knobs.runtime.interpret:
             raise ValueError(f"kernel is 'triton' and the features are on {image.device}: expected cuda")
-        dtype = {"fp16": torch.float16, "fp32": torch.float32}[precision]
-        self.image, self.text = held_rows(image, dtype), held_rows(text, dtype)
-        self.zero_diagonal, self.side = zero_diagonal, side
-        self.inner = INNER[precision] if inner is None else inner
+        self.config = kernel_config(precision, image.device) if config is None else config
+        self.n, self.image_width, self.zero_diagonal = len(image), image.shape[1], zero_diagonal
+        self.joined = padded_rows(image, text, DTYPES[precision], self.config)
+        # Only a block of rows is ever held with its texts negated, not a second copy of all features.
+        height = triton.cdiv(block, self.config.rows) * self.config.rows
+        self.left = self.joined.new_empty(height, self.joined.shape[1])
+        self.left_rows: slice | None = None
+        self.operands = self._operands()
         self.mean = 0.0 if centring is None else centring.mean
         # A launch needs a pointer even where the kernel never reads it.
         self.offsets = torch.zeros(1, device=image.device) if centring is None else centring.offsets.float()
+        self.programs = 1
+        if image.device.type == "cuda":
+            self.programs = torch.cuda.get_device_properties(image.device).multi_processor_count
 
     def add(self, rows: slice, columns: slice, sums: FixedPointSums, centred: FixedPointSums | None) -> None:
         """Add a tile's disparities to its rows' sums and, off the diagonal, to its columns' sums."""
-        row_tiles, column_tiles = (triton.cdiv(part.stop - part.start, self.side) for part in (rows, columns))
-        other = sums if centred is None else centred
-        _tile_sums[(row_tiles * column_tiles,)](
-            self.image,
-            self.text,
+        self._hold_left(rows)
+        config, other = self.config, sums if centred is None else centred
+        tiles = triton.cdiv(rows.stop - rows.start, config.rows) * triton.cdiv(
+            columns.stop - columns.start, config.columns
+        )
+        persistent = config.persistent and rows != columns
+        kernel = _many_tile_sums if persistent else _tile_sums
+        kernel[(min(tiles, self.programs) if persistent else tiles,)](
+            *self.operands,
             self.offsets,
             sums.units,
             other.units,
-            self.image.shape[1],
-            self.text.shape[1],
+            self.joined.shape[1],
             rows.start,
             rows.stop,
             columns.start,
@@ -70,91 +118,171 @@ class TritonTiles:
             self.mean,
             sums.scale,
             other.scale,
+            DIAGONAL=rows == columns,
+            # Behind the last sample there are zeros, behind any other the next block's samples.
+            EDGES=columns.stop < self.n and (columns.stop - columns.start) % config.columns != 0,
             ZERO_DIAGONAL=self.zero_diagonal,
             CENTRED=centred is not None,
-            SIDE=self.side,
-            INNER=self.inner,
-            GROUP=GROUP,
-            num_warps=WARPS,
-            num_stages=STAGES,
+            TMA=config.tma,
+            ROWS=config.rows,
+            COLUMNS=config.columns,
+            INNER=config.inner,
+            GROUP=config.group,
+            num_warps=config.warps,
+            num_stages=config.stages,
         )
+
+    def _hold_left(self, rows: slice) -> None:
+        if rows != self.left_rows:
+            height = rows.stop - rows.start
+            self.left[:height].copy_(self.joined[rows])[:, self.image_width :].neg_()
+            self.left[height:].zero_()
+            self.left_rows = rows
+
+    def _operands(self) -> tuple[torch.Tensor, torch.Tensor] | tuple[TensorDescriptor, TensorDescriptor]:
+        if not self.config.tma:
+            return self.left, self.joined
+        return (
+            TensorDescriptor.from_tensor(self.left, [self.config.rows, self.config.inner]),
+            TensorDescriptor.from_tensor(self.joined, [self.config.columns, self.config.inner]),
+        )
+
+
+def padded_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype, config: KernelConfig) -> torch.Tensor:
+    """``[x_i, y_i, 0]`` as `[N + columns of a tile, whole steps]` of ``dtype``, zero behind the last sample.
+
+    The kernel's inner loop can then read whole tiles everywhere, without masks.
+    """
+    n, width, both = len(image), image.shape[1], image.shape[1] + text.shape[1]
+    joined = torch.empty(
+        n + config.columns, triton.cdiv(both, config.inner) * config.inner, dtype=dtype, device=image.device
+    )
+    joined[:, both:].zero_()
+    joined[n:].zero_()
+    # A tensor is copied without anything in between; other rows are read a part at a time.
+    held = isinstance(image, torch.Tensor) and isinstance(text, torch.Tensor)
+    for rows in [slice(0, n)] if held else row_slices(n):
+        joined[rows, :width].copy_(image[rows])
+        joined[rows, width:both].copy_(text[rows])
+    return joined
 
 
 @triton.jit
 def _tile_sums(
-    image,
-    text,
-    offsets,
-    sums,
-    centred_sums,
-    image_width,
-    text_width,
-    first_row,
-    end_row,
-    first_column,
-    end_column,
-    mean,
-    scale,
-    centred_scale,
-    ZERO_DIAGONAL: tl.constexpr,
-    CENTRED: tl.constexpr,
-    SIDE: tl.constexpr,
-    INNER: tl.constexpr,
-    GROUP: tl.constexpr,
-):
-    """One program: a ``SIDE x SIDE`` tile of disparities of rows first_row..end_row and the columns likewise.
+    left, right, offsets, sums, centred_sums, width, first_row, end_row, first_column, end_column, mean, scale,
+    centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
+    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """One program: a ``ROWS x COLUMNS`` tile of disparities of rows first_row..end_row and the columns likewise.
 
-    Both scales are powers of two, so that fp32, in which Triton passes a Python float, holds them exactly.
+    ``left`` begins with row first_row, ``right`` with row 0. Both scales are powers of two, so that fp32, in which
+    Triton passes a Python float, holds them exactly.
     """
-    # Programs that run together read few rows and columns: GROUP rows of tiles, column by column.
-    row_tiles, column_tiles = tl.cdiv(end_row - first_row, SIDE), tl.cdiv(end_column - first_column, SIDE)
-    program = tl.program_id(0)
-    first_in_group = program // (GROUP * column_tiles) * GROUP
-    in_group = tl.minimum(row_tiles - first_in_group, GROUP)
-    row_tile = first_in_group + program % (GROUP * column_tiles) % in_group
-    column_tile = program % (GROUP * column_tiles) // in_group
-    rows = first_row + row_tile * SIDE + tl.arange(0, SIDE)
-    columns = first_column + column_tile * SIDE + tl.arange(0, SIDE)
-    off_diagonal = (first_row != first_column) | (row_tile != column_tile)
+    row, column = _place(tl.program_id(0), first_row, end_row, first_column, end_column, ROWS, COLUMNS, GROUP)
     # Below the diagonal of a tile on the diagonal there is nothing that is not above it.
-    if (first_row != first_column) | (column_tile >= row_tile):
-        products = tl.zeros((SIDE, SIDE), tl.float32)
-        products = -_add_products(products, text, text_width, rows, end_row, columns, end_column, SIDE, INNER)
-        products = _add_products(products, image, image_width, rows, end_row, columns, end_column, SIDE, INNER)
-        if ZERO_DIAGONAL:
-            products = tl.where(rows[:, None] == columns[None, :], 0.0, products)
-        _add_sums(sums, tl.abs(products), rows, end_row, columns, end_column, scale, off_diagonal)
-        if CENTRED:
-            of_rows = tl.load(offsets + rows, mask=rows < end_row, other=0.0)
-            of_columns = tl.load(offsets + columns, mask=columns < end_column, other=0.0)
-            centred = tl.abs(products - of_rows[:, None] - of_columns[None, :] + mean)
-            inside = (rows[:, None] < end_row) & (columns[None, :] < end_column)
-            centred = tl.where(inside, centred, 0.0)
-            _add_sums(centred_sums, centred, rows, end_row, columns, end_column, centred_scale, off_diagonal)
+    needed = True
+    if DIAGONAL:
+        needed = column + COLUMNS > row
+    if needed:
+        products = _products(left, right, row, first_column + column, width, TMA, ROWS, COLUMNS, INNER)
+        _add_products(
+            products, offsets, sums, centred_sums, first_row + row, end_row, first_column + column, end_column, mean,
+            scale, centred_scale, DIAGONAL, EDGES, ZERO_DIAGONAL, CENTRED, ROWS, COLUMNS,
+        )  # fmt: skip
 
 
 @triton.jit
-def _add_products(
-    products, features, width, rows, end_row, columns, end_column, SIDE: tl.constexpr, INNER: tl.constexpr
-):
-    """``products`` plus the inner products of the rows and columns; what is out of range counts as zero."""
-    at_rows = features + rows.to(tl.int64)[:, None] * width
-    at_columns = features + columns.to(tl.int64)[None, :] * width
-    for first in range(0, width, INNER):
-        inner = first + tl.arange(0, INNER)
-        left_mask = (rows[:, None] < end_row) & (inner[None, :] < width)
-        right_mask = (inner[:, None] < width) & (columns[None, :] < end_column)
-        left = tl.load(at_rows + inner[None, :], mask=left_mask, other=0.0)
-        right = tl.load(at_columns + inner[:, None], mask=right_mask, other=0.0)
-        products = tl.dot(left, right, products, input_precision="ieee")
+def _many_tile_sums(
+    left, right, offsets, sums, centred_sums, width, first_row, end_row, first_column, end_column, mean, scale,
+    centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
+    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """As ``_tile_sums``, off the diagonal: as many programs as run at once take turns at all tiles.
+
+    The loops over tiles and steps become one, so that a tile's first operands are loaded while the last one is summed.
+    """
+    tiles = tl.cdiv(end_row - first_row, ROWS) * tl.cdiv(end_column - first_column, COLUMNS)
+    for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), flatten=True):
+        row, column = _place(tile, first_row, end_row, first_column, end_column, ROWS, COLUMNS, GROUP)
+        products = _products(left, right, row, first_column + column, width, TMA, ROWS, COLUMNS, INNER)
+        _add_products(
+            products, offsets, sums, centred_sums, first_row + row, end_row, first_column + column, end_column, mean,
+            scale, centred_scale, DIAGONAL, EDGES, ZERO_DIAGONAL, CENTRED, ROWS, COLUMNS,
+        )  # fmt: skip
+
+
+@triton.jit
+def _place(
+    tile, first_row, end_row, first_column, end_column,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """First row and column of a tile, from those of the block: GROUP rows of tiles, column by column.
+
+    Programs that run together read few rows and columns.
+    """
+    row_tiles, column_tiles = tl.cdiv(end_row - first_row, ROWS), tl.cdiv(end_column - first_column, COLUMNS)
+    first_in_group = tile // (GROUP * column_tiles) * GROUP
+    in_group = tl.minimum(row_tiles - first_in_group, GROUP)
+    row_tile = first_in_group + tile % (GROUP * column_tiles) % in_group
+    column_tile = tile % (GROUP * column_tiles) // in_group
+    return row_tile * ROWS, column_tile * COLUMNS
+
+
+@triton.jit
+def _products(
+    left, right, row, column, width,
+    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    """Inner products `[ROWS, COLUMNS]` of rows from ``row`` of left and ``column`` of right; whole tiles exist."""
+    products = tl.zeros((ROWS, COLUMNS), tl.float32)
+    if TMA:
+        for first in range(0, width, INNER):
+            rows, columns = left.load([row, first]), right.load([column, first])
+            products = tl.dot(rows, columns.T, products, input_precision="ieee")
+    else:
+        inner = tl.arange(0, INNER)
+        at_rows = left + (row + tl.arange(0, ROWS)).to(tl.int64)[:, None] * width + inner[None, :]
+        at_columns = right + (column + tl.arange(0, COLUMNS)).to(tl.int64)[None, :] * width + inner[:, None]
+        for first in range(0, width, INNER):
+            rows, columns = tl.load(at_rows + first), tl.load(at_columns + first)
+            products = tl.dot(rows, columns, products, input_precision="ieee")
     return products
 
 
 @triton.jit
-def _add_sums(sums, tile, rows, end_row, columns, end_column, scale, off_diagonal):
-    """Add a tile of absolute values to its rows' and, off the diagonal, its columns' sums in 64-bit fixed point."""
-    of_rows = (tl.sum(tile, axis=1).to(tl.float64) * scale + 0.5).to(tl.int64)
-    tl.atomic_add(sums + rows, of_rows, mask=rows < end_row)
-    if off_diagonal:
-        of_columns = (tl.sum(tile, axis=0).to(tl.float64) * scale + 0.5).to(tl.int64)
-        tl.atomic_add(sums + columns, of_columns, mask=columns < end_column)
+def _add_products(
+    products, offsets, sums, centred_sums, row, end_row, column, end_column, mean, scale, centred_scale,
+    DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Add a tile of signed disparities to the sums and, where CENTRED, what centring makes of it to those."""
+    rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
+    if DIAGONAL and ZERO_DIAGONAL:
+        products = tl.where(rows[:, None] == columns[None, :], 0.0, products)
+    if EDGES:
+        products = tl.where(columns[None, :] < end_column, products, 0.0)
+    _add_sums(sums, tl.abs(products), rows, end_row, columns, end_column, scale, DIAGONAL)
+    if CENTRED:
+        of_rows = tl.load(offsets + rows, mask=rows < end_row, other=0.0)
+        of_columns = tl.load(offsets + columns, mask=columns < end_column, other=0.0)
+        centred = tl.abs(products - of_rows[:, None] - of_columns[None, :] + mean)
+        inside = (rows[:, None] < end_row) & (columns[None, :] < end_column)
+        centred = tl.where(inside, centred, 0.0)
+        _add_sums(centred_sums, centred, rows, end_row, columns, end_column, centred_scale, DIAGONAL)
+
+
+@triton.jit
+def _add_sums(sums, tile, rows, end_row, columns, end_column, scale, DIAGONAL: tl.constexpr):
+    """Add a tile of absolute values to its rows' and its columns' sums in 64-bit fixed point.
+
+    On the diagonal a pair of samples counts above it only, once for each of the two, and a sample with itself once.
+    """
+    to_rows, to_columns = tile, tile
+    if DIAGONAL:
+        to_rows = tl.where(columns[None, :] >= rows[:, None], tile, 0.0)
+        to_columns = tl.where(columns[None, :] > rows[:, None], tile, 0.0)
+    of_rows = (tl.sum(to_rows, axis=1).to(tl.float64) * scale + 0.5).to(tl.int64)
+    of_columns = (tl.sum(to_columns, axis=0).to(tl.float64) * scale + 0.5).to(tl.int64)
+    # Nobody reads a sum before the kernel is through, so that no addition need wait for another ("relaxed").
+    tl.atomic_add(sums + rows, of_rows, mask=rows < end_row, sem="relaxed")
+    tl.atomic_add(sums + columns, of_columns, mask=columns < end_column, sem="relaxed")

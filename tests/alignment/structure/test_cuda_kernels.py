@@ -99,6 +99,35 @@ def test_tf32_of_the_process_is_not_ours(kernel):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("variant", ["large tiles", "small tiles", "descriptors"])
+def test_every_way_to_divide_the_work_gives_the_same_sums(variant, monkeypatch):
+    """Blocks of 300 end within tiles; 1000 rows and columns are several tiles of each shape."""
+    from explorer.alignment.structure import tiles, triton_kernel
+
+    config = {
+        "large tiles": triton_kernel.KernelConfig(rows=64, columns=256, inner=32, warps=4, stages=2, group=2),
+        "small tiles": triton_kernel.KernelConfig(rows=64, columns=32, inner=32, warps=4, stages=3),
+        "descriptors": triton_kernel.KernelConfig(
+            rows=128, columns=64, inner=64, warps=4, stages=3, tma=True, persistent=True
+        ),
+    }[variant]
+    if config.tma and torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("needs compute capability 9.0")
+    kernel = triton_kernel.TritonTiles
+    monkeypatch.setattr(
+        tiles, "tiles_class", lambda name: lambda *rows, **options: kernel(*rows, **options, config=config)
+    )
+    image, text = unit_rows(1000, 96, 0), unit_rows(1000, 65, 1)
+    options = {"precision": "fp16", "kernel": "triton", "block": 300}
+    both = structure_and_centred_row_sums(image.to("cuda"), text.to("cuda"), **options)
+    again = structure_and_centred_row_sums(image.to("cuda"), text.to("cuda"), **options)
+    for found, repeated, wanted in zip(both, again, reference(image, text), strict=True):
+        off = largest_difference(found / 1000, wanted)
+        assert off <= TOLERANCE["fp16"], f"off by {off:.3g}"
+        assert torch.equal(found, repeated), "no order of adding changes a bit"
+
+
+@pytest.mark.cuda
 def test_features_beyond_two_to_the_31_elements():
     """Rows behind element 2^31, where 32-bit offsets would wrap: 4.2 million fp16 rows of 512."""
     n, width = 2**22 + 300, 512

@@ -101,6 +101,15 @@ def test_the_twins_memory_is_that_of_its_fp64_blocks():
     assert plan.estimated_bytes >= 8 * (8192 * 2 * 4096 + 3 * 3 * 2048**2)
 
 
+def test_the_triton_kernel_holds_rows_and_no_tile():
+    """At a million pairs: joined rows, sums and one block of rows, where torch holds tiles besides."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    arguments = {"device": CPU, "precision": "fp16", "operations_per_second": 1e14}
+    plan = plan_structure(StructureRequest(kernel="triton"), 10**6, 768, 768, **arguments)
+    assert plan.kernel == "triton"
+    assert plan.estimated_bytes == 10**6 * (1536 * 2 + 5 * 8) + plan.block * 1536 * 2
+
+
 def test_landmarks_are_drawn_from_the_trusted_rows():
     request = StructureRequest(estimator="landmarks", budget_seconds=60)
     arguments = {"device": CPU, "precision": "fp32", "operations_per_second": 1e11}

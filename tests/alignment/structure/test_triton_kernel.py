@@ -1,4 +1,4 @@
-"""The kernel as it is compiled for real GPUs, for which none is needed. Its results: test_structure_kernels."""
+"""The kernel as it is compiled for real GPUs, for which none is needed. Its results: test_tiles, test_cuda_kernels."""
 
 import importlib.util
 import json
@@ -10,27 +10,38 @@ import pytest
 
 from explorer.core.provenance import ROOT
 
-SHARED_MEMORY = 64 * 1024
-"""Bytes that one program can have on every GPU since Turing (7.5)."""
+SHARED_MEMORY = {75: 64, 80: 163, 86: 99, 90: 227}
+"""Compute capability, times ten -> KiB that one program can have."""
 PROGRAM = """
-import json, triton
+import json, sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from explorer.alignment.structure import triton_kernel as kernel
 
 pointers = {"offsets": "*fp32", "sums": "*i64", "centred_sums": "*i64"}
-numbers = dict.fromkeys(("image_width", "text_width", "first_row", "end_row", "first_column", "end_column"), "i32")
+numbers = dict.fromkeys(("width", "first_row", "end_row", "first_column", "end_column"), "i32")
 scales = dict.fromkeys(("mean", "scale", "centred_scale"), "fp32")
-found = {}
-for precision, inner in kernel.INNER.items():
-    constants = {"ZERO_DIAGONAL": True, "CENTRED": True, "SIDE": kernel.SIDE, "INNER": inner, "GROUP": kernel.GROUP}
-    features = {"image": f"*{precision}", "text": f"*{precision}"}
-    signature = {**features, **pointers, **numbers, **scales, **dict.fromkeys(constants, "constexpr")}
-    source = ASTSource(kernel._tile_sums, signature=signature, constexprs=constants)
-    for capability in (75, 80, 86, 90):
-        options = {"num_warps": kernel.WARPS, "num_stages": kernel.STAGES}
-        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        found[f"{precision} {capability}"] = compiled.metadata.shared
+aligned = ("left", "right", "width")
+found = []
+for precision, configs in kernel.CONFIGS.items():
+    for capability, size in json.loads(sys.argv[1]).items():
+        config = next(config for least, config in configs if least <= size)
+        constants = {"EDGES": True, "ZERO_DIAGONAL": True, "CENTRED": True, "TMA": config.tma, "ROWS": config.rows,
+            "COLUMNS": config.columns, "INNER": config.inner, "GROUP": config.group, "DIAGONAL": not config.persistent}
+        features = {"left": f"*{precision}", "right": f"*{precision}"}
+        if config.tma:
+            features = {"left": f"tensordesc<{precision}[{config.rows}, {config.inner}]>",
+                "right": f"tensordesc<{precision}[{config.columns}, {config.inner}]>"}
+        signature = {**features, **pointers, **numbers, **scales, **dict.fromkeys(constants, "constexpr")}
+        function = kernel._many_tile_sums if config.persistent else kernel._tile_sums
+        # As a launch has it: addresses and widths are multiples of 16.
+        attributes = {
+            (function.arg_names.index(name),): [["tt.divisibility", 16]]
+            for name in aligned if not signature[name].startswith("tensordesc")}
+        source = ASTSource(function, signature=signature, constexprs=constants, attrs=attributes)
+        options = {"num_warps": config.warps, "num_stages": config.stages}
+        compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
+        found.append((precision, int(capability), compiled.metadata.shared, "wgmma" in compiled.asm["ptx"]))
 print(json.dumps(found))
 """
 
@@ -39,10 +50,12 @@ print(json.dumps(found))
 def test_the_kernel_compiles_for_every_gpu_generation_and_fits_its_shared_memory(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        [sys.executable, "-c", PROGRAM, json.dumps(SHARED_MEMORY)], cwd=ROOT, capture_output=True, text=True,
+        timeout=300, check=False, env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    shared = json.loads(done.stdout.splitlines()[-1])
-    assert len(shared) == 8
-    assert {name: size for name, size in shared.items() if size > SHARED_MEMORY} == {}
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 8
+    for precision, capability, shared, on_hopper_cores in found:
+        assert shared <= SHARED_MEMORY[capability] * 1024, (precision, capability)
+        assert on_hopper_cores == (precision == "fp16" and capability == 90)
