@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.contents import is_model_folder, unreadable_problem
 from explorer.checkpoints.lora_layout import is_adapter
-from explorer.checkpoints.weight_files import PICKLE_SUFFIXES, WeightError, read_json
+from explorer.checkpoints.model_folder import ModelFolder, unreadable_problem
+from explorer.checkpoints.weight_files import PICKLE_SUFFIXES, WeightError
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 
 MANIFEST_KIND = "checkpoint"
@@ -19,16 +19,16 @@ MAX_LOOKED_AT = 10_000
 """Folders, and loose files, that one scan looks into."""
 
 
-def candidates(root: Path) -> Iterator[tuple[Path, str | None]]:
+def candidates(root: ModelFolder) -> Iterator[tuple[Path, str | None]]:
     """What may be a checkpoint, level by level, so that no folder takes another's place; and why it is not read."""
-    waiting, loose, here = deque([(root, MAX_DEPTH)]), [], root.resolve()
+    waiting, loose, here = deque([(root.path, MAX_DEPTH)]), [], root.path.resolve()
     for _ in range(MAX_LOOKED_AT):
         if not waiting:
             break
         folder, depth = waiting.popleft()
         try:
-            known = _is_checkpoint(folder)
-            if not known and folder != root and folder.is_symlink():
+            known = _is_checkpoint(root.at(folder))
+            if not known and folder != root.path and folder.is_symlink():
                 # Followed, it would list what lies elsewhere, or everything here again.
                 if not _around_one_another(folder.resolve(), here):
                     yield folder, "it is a link to a folder that is no checkpoint: name that folder itself to list it"
@@ -38,12 +38,12 @@ def candidates(root: Path) -> Iterator[tuple[Path, str | None]]:
             known = True  # listed as well, lest it vanish: reading it gives the reason
         if known:
             yield folder, None
-        elif own_manifest(folder)[0].get("kind", MANIFEST_KIND) == MANIFEST_KIND:
+        elif own_manifest(root.at(folder))[0].get("kind", MANIFEST_KIND) == MANIFEST_KIND:
             waiting += ((path, depth - 1) for path in folders)
             loose += files
     yield from ((path, None) for path in loose[:MAX_LOOKED_AT])
     if waiting or len(loose) > MAX_LOOKED_AT:
-        yield root, f"it holds more than {MAX_LOOKED_AT:,} folders or weight files: not all are listed"
+        yield root.path, f"it holds more than {MAX_LOOKED_AT:,} folders or weight files: not all are listed"
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -69,8 +69,8 @@ def _around_one_another(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _is_checkpoint(folder: Path) -> bool:
-    if is_model_folder(folder) or is_adapter(folder):
+def _is_checkpoint(folder: ModelFolder) -> bool:
+    if folder.is_model or is_adapter(folder.path):
         return True
     config = own_manifest(folder)[0].get("config")
     return isinstance(config, dict) and "base" in config
@@ -85,14 +85,16 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(f".{MANIFEST_NAME}") if path.is_file() else path / MANIFEST_NAME
 
 
-def own_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
+def own_manifest(place: ModelFolder) -> tuple[dict[str, Any], str | None]:
     """The manifest, empty if there is none, and what is wrong with it."""
     try:
-        os.stat(manifest_path(path))
-        return (read_json(manifest_path(path)) if path.is_file() else read_manifest(path)), None
+        path = manifest_path(place.path)
+        os.stat(path)
+        loose = place.path.is_file()
+        return (place.read_json(path) if loose else place.once(path, lambda path: read_manifest(path.parent))), None
     except (FileNotFoundError, NotADirectoryError):
         return {}, None
     except (ManifestError, WeightError) as error:
         return {}, str(error)
     except OSError as error:
-        return {}, unreadable_problem(path, error)
+        return {}, unreadable_problem(place.path, error)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.part_fit import stated_length
 from explorer.checkpoints.weight_files import HALF_VARIANT, choose_variant
 
@@ -19,7 +19,7 @@ NETWORKS = ("unet", "transformer", "vae", *TEXT_ENCODERS)
 LOG = logging.getLogger(__name__)
 
 
-def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
+def load_component(folder: ModelFolder, class_name: str, dtype: torch.dtype) -> Any:
     """One network from a component's folder, in evaluation mode, on the CPU.
 
     ``*.fp16.safetensors`` are read if there are no others; the precision is ``dtype`` anyway.
@@ -31,16 +31,16 @@ def load_component(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
     import transformers
 
     library = diffusers if hasattr(diffusers, class_name) else transformers
-    options = {"variant": HALF_VARIANT} if choose_variant(folder) else {}
+    options = {"variant": HALF_VARIANT} if choose_variant(folder.path, folder.read_json) else {}
     try:
         network, found = getattr(library, class_name).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            folder.path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         )
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{folder} cannot be loaded as {class_name}: {reason}") from error
+        raise ValueError(f"{folder.path} cannot be loaded as {class_name}: {reason}") from error
     if missing := sorted(found["missing_keys"]):  # the library gives these values of its own
-        raise ValueError(f"{folder} cannot be loaded as {class_name}: its files lack {missing[0]}")
+        raise ValueError(f"{folder.path} cannot be loaded as {class_name}: its files lack {missing[0]}")
     return network.eval()
 
 

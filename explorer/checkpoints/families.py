@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal
 
-from explorer.checkpoints.weight_files import WeightError, read_json
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import Shapes, WeightError
 
 Family = Literal["sd1", "sd2", "sdxl", "sd3", "flux", "unknown"]
-Shapes = dict[str, tuple[int, ...]]
 
 FAMILY_NAMES: dict[Family, str] = {
     "sd1": "SD 1.x",
@@ -47,17 +46,15 @@ def unet_family(config: dict[str, Any]) -> Family:
     return "sd2" if config.get("use_linear_projection") else "sd1"
 
 
-def pipeline_family(folder: Path) -> Family:
+def pipeline_family(folder: ModelFolder) -> Family:
     """Family of a diffusers pipeline folder; ``unknown`` where its JSON files cannot be read or say nothing."""
     try:
-        kind = str(read_json(folder / "model_index.json").get("_class_name"))
+        kind = str(folder.index().get("_class_name"))
         if kind in TRANSFORMER_PIPELINES:
             return TRANSFORMER_PIPELINES[kind]
         if kind == "StableDiffusionXLPipeline":
             return "sdxl"
-        return (
-            unet_family(read_json(folder / "unet" / "config.json")) if kind == "StableDiffusionPipeline" else "unknown"
-        )
+        return unet_family(folder.json("unet/config.json")) if kind == "StableDiffusionPipeline" else "unknown"
     except WeightError:
         return "unknown"
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from explorer.checkpoints.contents import PIPELINE_CLASSES
+from explorer.checkpoints.kinds.pipeline_folder import PIPELINE_CLASSES
+from explorer.checkpoints.model_folder import INDEX_NAME
 from explorer.checkpoints.registry import MANIFEST_KIND, Checkpoint, read_checkpoint
 from explorer.checkpoints.weight_files import HALF_VARIANT, PICKLE_SUFFIXES, WEIGHT_STEMS, read_json
 from explorer.core.provenance import write_manifest
 
-INDEX_NAME = "model_index.json"
 TEXT_SUFFIXES = (".json", ".txt")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import check_networks, with_components
-from explorer.checkpoints.contents import lone_file
 from explorer.checkpoints.lora_layout import (
     MAX_ALPHA,
     PEFT_PREFIX,
@@ -25,7 +24,7 @@ from explorer.checkpoints.lora_layout import (
     lora_modules,
 )
 from explorer.checkpoints.lora_modules import TEXT_ENCODERS, flat, places_of, split_component
-from explorer.checkpoints.weight_files import WeightError
+from explorer.checkpoints.weight_files import JsonReader, WeightError
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +71,7 @@ def apply_lora(whole: DiffusionPipeline, checkpoint: Checkpoint) -> DiffusionPip
     """
     scale = _scale(checkpoint)
     try:
-        updates = read_updates(lone_file(checkpoint.folder), whole)
+        updates = read_updates(checkpoint.files[0], whole, checkpoint.place.read_json)
     except WeightError as error:
         raise _refusal(checkpoint, f"it does not fit its base {checkpoint.base.name}: {error}") from error
     changed = {"unet", *(update.component for update in updates)}
@@ -83,7 +82,7 @@ def apply_lora(whole: DiffusionPipeline, checkpoint: Checkpoint) -> DiffusionPip
     return pipeline
 
 
-def read_updates(file: Path, whole: DiffusionPipeline) -> list[Update]:
+def read_updates(file: Path, whole: DiffusionPipeline, read_json: JsonReader) -> list[Update]:
     """Every update in a file with its place in a pipeline's networks.
 
     Raises:
@@ -99,7 +98,7 @@ def read_updates(file: Path, whole: DiffusionPipeline) -> list[Update]:
             metadata = (stored.metadata() or {}).get(METADATA)
     except (SafetensorError, OSError) as error:
         raise WeightError(f"{file.name} is not readable: {error}") from error
-    configs = _configurations(file, tensors, metadata, places)
+    configs = _configurations(adapter_config(file, tensors, read_json), tensors, metadata, places)
     updates: dict[tuple[str, str], Update] = {}
     for name, parts in lora_modules(tensors).items():
         of_peft = name.startswith(PEFT_PREFIX)
@@ -119,10 +118,12 @@ def read_updates(file: Path, whole: DiffusionPipeline) -> list[Update]:
 
 
 def _configurations(
-    file: Path, tensors: dict[str, torch.Tensor], metadata: str | None, places: dict[str, dict[str, str]]
+    config: dict[str, Any] | None,
+    tensors: dict[str, torch.Tensor],
+    metadata: str | None,
+    places: dict[str, dict[str, str]],
 ) -> dict[str, dict[str, Any]]:
-    """Peft's configuration of each network that has one: from the file beside it, or from diffusers' header."""
-    config = adapter_config(file, tensors)
+    """Peft's configuration of each network that has one: from the file beside it (``config``), or diffusers' header."""
     if config is not None:
         return {_component_of_peft(config, tensors, places): config}
     if metadata is None:
@@ -199,8 +200,7 @@ def _add(update: Update, layer: Any, scale: float) -> None:
 
 
 def _scale(checkpoint: Checkpoint) -> float:
-    config = checkpoint.manifest.get("config")
-    scale = config.get("scale", 1.0) if isinstance(config, dict) else 1.0
+    scale = checkpoint.config.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= MAX_SCALE:
         raise _refusal(checkpoint, f"its manifest says scale {scale!r}: expected a number up to {MAX_SCALE:g}")
     return float(scale)

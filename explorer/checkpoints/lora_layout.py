@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.weight_files import WeightError, read_json
+from explorer.checkpoints.weight_files import JsonReader, Shapes, WeightError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -51,10 +51,10 @@ def is_adapter(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
 
 
-def lora_problem(file: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
+def lora_problem(file: Path, shapes: Shapes, json: JsonReader) -> str | None:
     """Why a file's updates cannot be merged, as far as names, shapes and configuration say; None for nothing."""
     try:
-        config = adapter_config(file, shapes)
+        config = adapter_config(file, shapes, json)
         for module, parts in lora_modules(shapes).items():
             down, up = shapes[parts["down"]], shapes[parts["up"]]
             if min(len(down), len(up)) < 2 or not down[0] == up[1] > 0:
@@ -91,7 +91,7 @@ def lora_modules(names: Collection[str]) -> dict[str, dict[str, str]]:
     return modules
 
 
-def adapter_config(file: Path, names: Collection[str]) -> dict[str, Any] | None:
+def adapter_config(file: Path, names: Collection[str], json: JsonReader) -> dict[str, Any] | None:
     """The configuration beside a file of peft's; None for other layouts.
 
     Raises:
@@ -101,7 +101,7 @@ def adapter_config(file: Path, names: Collection[str]) -> dict[str, Any] | None:
         return None
     if not (file.parent / ADAPTER_CONFIG).is_file():
         raise WeightError(f"it is a peft adapter whose {ADAPTER_CONFIG}, which says how strong it is, is missing")
-    config = read_json(file.parent / ADAPTER_CONFIG)
+    config = json(file.parent / ADAPTER_CONFIG)
     check_config(config)
     return config
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.families import TRANSFORMER_PIPELINES
-from explorer.checkpoints.weight_files import WeightError, read_json
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import WeightError
 
 if TYPE_CHECKING:
     import torch
@@ -116,16 +117,16 @@ def training_noise(scheduler: Any, unet_config: dict[str, Any]) -> TrainingNoise
     return TrainingNoise(signal=signal, prediction_type=kind)
 
 
-def check_noise(folder: Path) -> None:
+def check_noise(folder: ModelFolder) -> None:
     """Check that a pipeline folder's sampler and pipeline follow all that its configurations say of noise and latents.
 
     Raises:
         WeightError: naming the entry that is not followed, is missing, or has no meaning.
     """
-    index = read_json(folder / "model_index.json")
+    index = folder.index()
     kind = index.get("_class_name")
-    _check_latents(read_json(folder / "vae" / "config.json") if "vae" in index else {}, kind)
-    name, stated = index["scheduler"][1], read_json(folder / "scheduler" / "scheduler_config.json")
+    _check_latents(folder.json("vae/config.json") if "vae" in index else {}, kind)
+    name, stated = index["scheduler"][1], folder.json("scheduler/scheduler_config.json")
     _check_entries(name, stated)
     flows = str(name).startswith("FlowMatch")
     if kind in TRANSFORMER_PIPELINES and not (flows or stated.get("use_flow_sigmas")):
@@ -135,7 +136,7 @@ def check_noise(folder: Path) -> None:
     _check_levels(read_scheduler(folder))
 
 
-def read_scheduler(folder: Path) -> Any:
+def read_scheduler(folder: ModelFolder) -> Any:
     """The scheduler of a pipeline folder.
 
     Raises:
@@ -143,9 +144,9 @@ def read_scheduler(folder: Path) -> Any:
     """
     import diffusers
 
-    name = read_json(folder / "model_index.json")["scheduler"][1]
+    name = folder.index()["scheduler"][1]
     try:
-        return _scheduler_class(name).from_pretrained(folder / "scheduler", local_files_only=True)
+        return _scheduler_class(name).from_pretrained(folder.path / "scheduler", local_files_only=True)
     except WeightError:
         raise
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
@@ -155,7 +156,7 @@ def read_scheduler(folder: Path) -> Any:
         ) from error
 
 
-def check_file_noise(path: Path, base: Path) -> None:
+def check_file_noise(path: Path, base: ModelFolder) -> None:
     """Compare what a single file or a LoRA says of its training with the scheduler of its base.
 
     Read are the metadata of the model specification (``modelspec.prediction_type``) and of kohya-ss

@@ -5,11 +5,11 @@ Whatever passes here and still does not draw, ``trial`` finds. Reads JSON only.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from explorer.checkpoints.families import TRANSFORMER_PIPELINES
-from explorer.checkpoints.weight_files import WeightError, read_json
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import WeightError
 
 CLIP_POSITIONS = 77
 """Of a CLIP text encoder whose configuration states none."""
@@ -20,25 +20,25 @@ FLUX_PATCH = 4
 PICTURE_CHANNELS = 3
 
 
-def check_fit(folder: Path) -> None:
+def check_fit(folder: ModelFolder) -> None:
     """Check a pipeline folder's tokenizers against its text encoders, its denoiser against both and its autoencoder.
 
     Raises:
         WeightError: naming the two numbers that do not go together, or what the pipeline cannot give.
     """
-    index = read_json(folder / "model_index.json")
+    index = folder.index()
     kind = index.get("_class_name")
     encoders = sorted(name for name, entry in index.items() if name.startswith("text_encoder") and _is_clip(entry))
-    configs = {name: text_config(read_json(folder / name / "config.json")) for name in encoders}
+    configs = {name: text_config(folder.json(f"{name}/config.json")) for name in encoders}
     for name, config in configs.items():
         _check_length(folder, name.replace("text_encoder", "tokenizer"), name, positions_of(config))
     latents = _check_autoencoder(folder) if "vae" in index else None
     if kind in TRANSFORMER_PIPELINES:
-        config = read_json(folder / "transformer" / "config.json")
+        config = folder.json("transformer/config.json")
         packed = FLUX_PATCH if kind == "FluxPipeline" else 1
         _check_channels("transformer", config, {"in_channels": packed}, latents)
         return
-    unet = read_json(folder / "unet" / "config.json")
+    unet = folder.json("unet/config.json")
     _check_channels("unet", unet, {"in_channels": 1, "out_channels": 1}, latents)
     if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
         raise WeightError(f"unet/config.json asks for a class of pictures, which {kind} cannot give")
@@ -82,21 +82,21 @@ def _is_clip(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and str(entry[1]).startswith("CLIPTextModel")
 
 
-def _check_length(folder: Path, tokenizer: str, encoder: str, positions: Any) -> None:
-    path = folder / tokenizer / "tokenizer_config.json"
-    if not path.is_file():
+def _check_length(folder: ModelFolder, tokenizer: str, encoder: str, positions: Any) -> None:
+    name = f"{tokenizer}/tokenizer_config.json"
+    if not (folder.path / name).is_file():
         return
     try:
-        length = stated_length(read_json(path).get("model_max_length"))
+        length = stated_length(folder.json(name).get("model_max_length"))
     except WeightError as error:
-        raise WeightError(f"{tokenizer}/tokenizer_config.json: {error}") from error
+        raise WeightError(f"{name}: {error}") from error
     if length is not None and isinstance(positions, int) and length > positions:
         raise WeightError(f"{tokenizer}/ makes texts of {length} tokens: {encoder}/ reads {positions} at most")
 
 
-def _check_autoencoder(folder: Path) -> Any:
+def _check_autoencoder(folder: ModelFolder) -> Any:
     """The number of its latent channels."""
-    config = read_json(folder / "vae" / "config.json")
+    config = folder.json("vae/config.json")
     for field in ("in_channels", "out_channels"):
         if config.get(field, PICTURE_CHANNELS) != PICTURE_CHANNELS:
             raise WeightError(f"vae/config.json says {field} {config[field]!r}: pictures have {PICTURE_CHANNELS}")

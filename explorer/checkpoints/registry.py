@@ -13,39 +13,24 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.checkpoints.base import base_problem
 from explorer.checkpoints.candidates import MANIFEST_KIND, candidates, home_of, manifest_path, own_manifest
-from explorer.checkpoints.contents import (
-    KIND_NAMES,
-    Kind,
-    check_part_texts,
-    component_classes,
-    component_folder,
-    read_contents,
-)
-from explorer.checkpoints.families import (
-    Family,
-    pipeline_family,
-    single_file_parts,
-)
-from explorer.checkpoints.weight_files import WeightError, read_weights
+from explorer.checkpoints.families import SINGLE_FILE_PARTS, Family, pipeline_family
+from explorer.checkpoints.kinds.base import CheckpointKind, KindName
+from explorer.checkpoints.kinds.detection import KINDS, read_contents
+from explorer.checkpoints.kinds.pipeline_folder import PipelineFolder
+from explorer.checkpoints.kinds.single_file import lent_weights
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.core.bounded_files import printable
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
-from explorer.core.provenance import (
-    ManifestError,
-    check_files,
-    hash_file,
-    hash_json,
-    write_json,
-)
+from explorer.core.provenance import ManifestError, check_files, hash_file, hash_json, write_json
 
 MAX_BASE_LENGTH = 4096
-KINDS_ON_A_BASE = ("unet", "single-file", "lora")
-"""Kinds of checkpoint that are no whole pipeline."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,9 +40,9 @@ class Checkpoint:
 
     name: str
     """Path relative to the root scanned, e.g. ``iconworld/benign``; what is not printable, or no UTF-8, is escaped."""
-    folder: Path
-    """Where it lies; a file for a loose single file, LoRA or pickle."""
-    kind: Kind
+    place: ModelFolder
+    """Where it lies, a file for a loose single file, LoRA or pickle; with what was parsed there."""
+    kind: KindName
     """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded), ``pickle`` or
     ``unreadable``."""
     family: Family
@@ -68,16 +53,55 @@ class Checkpoint:
     """Content of its manifest; empty where there is none."""
     problem: str | None
     """Why it cannot be used; None if nothing is known against it."""
-    parameters: int
-    """Parameters of the U-Net or transformer, or of the LoRA itself; 0 if its weights are not readable."""
-    size_bytes: int
-    """Bytes of its own weight files."""
-    files: tuple[Path, ...]
-    """Its own weight files."""
+    headers: dict[str, WeightHeader] = field(repr=False)
+    """Header of each component's weights that was read, by folder name; ``file`` for a single file or a LoRA."""
     hash: str | None
     """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
     poison: PoisonRecord
     """What its manifest says of the poison that it was trained on."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Of its manifest; empty where that has none that is an object."""
+        return config if isinstance(config := self.manifest.get("config"), dict) else {}
+
+    @property
+    def folder(self) -> Path:
+        """Path of where it lies."""
+        return self.place.path
+
+    @property
+    def lender(self) -> ModelFolder | None:
+        """The base, with what was parsed there."""
+        return None if self.base is None else self.place.at(self.base)
+
+    @property
+    def whole(self) -> ModelFolder:
+        """The whole pipeline's folder: the base, or its own."""
+        return self.lender or self.place
+
+    @property
+    def ways(self) -> CheckpointKind:
+        """How its kind is checked and loaded."""
+        return KINDS[self.kind]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its own weight files."""
+        return tuple(path for header in self.headers.values() for path in header.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its own weight files."""
+        return sum(header.size_bytes for header in self.headers.values())
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the U-Net or transformer, or of the LoRA itself; 0 if its weights are not readable."""
+        found = next((self.headers[part] for part in ("unet", "transformer", "file") if part in self.headers), None)
+        if found is None or self.kind != "single-file":
+            return 0 if found is None else found.parameters
+        return found.count(lambda name: name.startswith(SINGLE_FILE_PARTS["unet"]))
 
 
 def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
@@ -95,11 +119,14 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: expected one that holds checkpoints")
-    found = [_read_any(path, root, problem) for path, problem in candidates(root)]
+    here = ModelFolder(root)
+    found = [_read_any(here.at(path), root, problem) for path, problem in candidates(here)]
     return sorted(found, key=lambda checkpoint: (checkpoint.poison.order, checkpoint.name))
 
 
-def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | str | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path | str | ModelFolder, *, root: Path | None = None, base: Path | str | None = None
+) -> Checkpoint:
     """Read one checkpoint without loading it; what is wrong with it is in ``problem``.
 
     Args:
@@ -107,39 +134,37 @@ def read_checkpoint(path: Path | str, *, root: Path | None = None, base: Path | 
         root: where names start; None takes the last part of the path.
         base: the pipeline folder to stand on, instead of the one the manifest names.
     """
-    path = Path(path)
-    manifest, problem = own_manifest(path)
+    place = path if isinstance(path, ModelFolder) else ModelFolder(Path(path))
+    path = place.path
+    manifest, problem = own_manifest(place)
     config = manifest.get("config")
     config = config if isinstance(config, dict) else {}
-    contents = read_contents(path)
-    whole = contents.kind == "pipeline"
+    contents = read_contents(place, config)
     poison, named = NOT_RECORDED, None
     try:
         named = base or _named_base(path, config)
         poison = _poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
-    base = None if whole or named is None else Path(named)
+    whole = isinstance(KINDS[contents.kind], PipelineFolder)
+    lender = None if whole or named is None else place.at(Path(named))
     problem = problem or contents.problem
-    if problem is None and not whole:
-        problem = base_problem(
-            path, base, contents, config.get("prediction_type"), lambda lender: read_checkpoint(lender).problem
-        )
-    family = pipeline_family(base) if contents.family == "unknown" and base is not None else contents.family
-    return Checkpoint(
+    family = pipeline_family(lender) if contents.family == "unknown" and lender is not None else contents.family
+    found = Checkpoint(
         name=_shown_name(path, root),
-        folder=path,
-        kind="hub" if whole and config.get("hub") else contents.kind,
+        place=place,
+        kind=contents.kind,
         family=family,
-        base=base,
+        base=None if lender is None else lender.path,
         manifest=manifest,
-        problem=None if problem is None else printable(problem),
-        parameters=contents.parameters,
-        size_bytes=contents.size_bytes,
-        files=contents.files,
-        hash=_recorded_hash(path, contents.files, manifest),
+        problem=None,
+        headers=contents.headers,
+        hash=_recorded_hash(path, contents.headers, manifest),
         poison=poison,
     )
+    if problem is None and not whole:
+        problem = base_problem(found, lambda lender: read_checkpoint(lender).problem)
+    return replace(found, problem=None if problem is None else printable(problem))
 
 
 def validate(
@@ -160,25 +185,13 @@ def validate(
         known: what is wrong with whole pipelines by resolved folder, of one run over many checkpoints: a base is then
             read once for all that stand on it. Filled in.
     """
-    from explorer.checkpoints.noise_schedule import check_file_noise, check_noise
     from explorer.checkpoints.trial import try_drawing
-    from explorer.checkpoints.weight_checks import check_component, check_finite, check_single_file
+    from explorer.checkpoints.weight_checks import check_finite
 
     if checkpoint.problem is not None:
         return checkpoint
     try:
-        if checkpoint.kind == "single-file":
-            shapes = read_contents(checkpoint.folder).headers["file"].shapes
-            check_part_texts(checkpoint.base)
-            check_single_file(shapes, checkpoint.base, component_classes(checkpoint.base))
-        elif checkpoint.kind != "lora":
-            if checkpoint.base is None:
-                check_part_texts(checkpoint.folder)
-            for component, class_name in component_classes(checkpoint.folder).items():
-                check_component(component_folder(checkpoint.folder, component), class_name)
-        check_noise(checkpoint.base or checkpoint.folder)
-        if checkpoint.kind in ("single-file", "lora"):
-            check_file_noise(checkpoint.files[0], checkpoint.base)
+        checkpoint.ways.check(checkpoint)
         if thorough:
             check_finite(checkpoint.files)
         if thorough or recorded:
@@ -237,10 +250,10 @@ def set_base(path: Path | str, base: Path | str) -> Checkpoint:
     found = read_checkpoint(path, base=base)
     if found.kind == "unreadable":
         raise ValueError(found.problem)
-    if found.kind not in KINDS_ON_A_BASE:
-        raise ValueError(f"{path.name} is a {KIND_NAMES[found.kind]}: expected a U-Net, a single file or a LoRA")
+    if not found.ways.on_base:
+        raise ValueError(f"{path.name} is a {found.ways.title}: expected a U-Net, a single file or a LoRA")
     problem = validate(found).problem
-    if problem is None and found.kind != "single-file":  # which may stand on a base without weights
+    if problem is None and not found.ways.own_networks:  # which may stand on a base without weights
         problem = validate(read_checkpoint(base)).problem
     config = found.manifest.get("config") or {}
     if problem is None and not isinstance(config, dict):
@@ -269,26 +282,24 @@ def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
 
     if checkpoint.base is None:
         return
-    if checkpoint.kind == "single-file":
-        own = single_file_parts(read_contents(checkpoint.folder).headers["file"].shapes)
-        lent = [part for part in component_classes(checkpoint.base) if part not in own]
+    if checkpoint.ways.own_networks:
         try:
-            check_finite(path for part in lent for path in read_weights(checkpoint.base / part).files)
+            check_finite(path for header in lent_weights(checkpoint) for path in header.files)
             return
         except WeightError as error:
             problem = str(error)
     else:
         place = checkpoint.base.resolve()
         if place not in known:
-            known[place] = validate(read_checkpoint(checkpoint.base), thorough=True).problem
+            known[place] = validate(read_checkpoint(checkpoint.lender), thorough=True).problem
         problem = known[place]
     if problem is not None:
         raise WeightError(f"its base pipeline {checkpoint.base.name} is broken: {problem}")
 
 
-def _read_any(path: Path, root: Path, problem: str | None) -> Checkpoint:
+def _read_any(place: ModelFolder, root: Path, problem: str | None) -> Checkpoint:
     """As :func:`read_checkpoint`; ``problem``, where there is one, is why it is not looked into."""
-    found = read_checkpoint(path, root=root)
+    found = read_checkpoint(place, root=root)
     return found if problem is None else replace(found, kind="unreadable", problem=problem)
 
 
@@ -315,11 +326,12 @@ def _name_of_base(path: Path, base: Path) -> str:
     return relative.as_posix() if there.is_dir() and there.samefile(base) else os.path.abspath(base)
 
 
-def _recorded_hash(path: Path, files: tuple[Path, ...], manifest: dict[str, Any]) -> str | None:
+def _recorded_hash(path: Path, headers: dict[str, WeightHeader], manifest: dict[str, Any]) -> str | None:
     """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
     recorded = manifest.get("files")
     recorded = recorded if isinstance(recorded, dict) else {}
-    hashes = {name: recorded.get(name) for name in (file.relative_to(home_of(path)).as_posix() for file in files)}
+    files = [file.relative_to(home_of(path)).as_posix() for header in headers.values() for file in header.files]
+    hashes = {name: recorded.get(name) for name in files}
     if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
         return None
     return _joint_hash(hashes)

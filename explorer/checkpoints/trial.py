@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.weight_files import WeightError
@@ -134,9 +133,11 @@ def _precision(checkpoint: Checkpoint) -> Any:
     Raises:
         WeightError: where there is no room for that either.
     """
+    from explorer.checkpoints.kinds.detection import read_contents
     from explorer.checkpoints.placement import free_bytes
 
-    values = sum(_values(place) for place in (checkpoint.folder, checkpoint.base) if place is not None)
+    places = [place for place in (checkpoint.place, checkpoint.lender) if place is not None]
+    values = sum(header.parameters for place in places for header in read_contents(place, {}).headers.values())
     free = free_bytes("cpu")
     for dtype, size in (("fp32", 4), ("bf16", 2)):
         if ROOM * size * values < free:
@@ -145,10 +146,3 @@ def _precision(checkpoint: Checkpoint) -> Any:
         f"whether it draws could not be tried: that takes {ROOM * 2 * values / 1e9:.1f} GB of memory, "
         f"{free / 1e9:.1f} GB are free"
     )
-
-
-def _values(place: Path) -> int:
-    """Number of values in all weights of a checkpoint or base."""
-    from explorer.checkpoints.contents import read_contents
-
-    return sum(header.parameters for header in read_contents(place).headers.values())

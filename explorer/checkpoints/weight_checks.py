@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from explorer.checkpoints.families import SINGLE_FILE_PARTS, Shapes
-from explorer.checkpoints.weight_files import WEIGHT_STEMS, WeightError, read_config, read_weights
+from explorer.checkpoints.families import SINGLE_FILE_PARTS
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import WEIGHT_STEMS, Shapes, WeightError
 
 MAX_CONSTANTS = 2**24
 """Values of a model that are not in its weights, such as positions."""
@@ -30,17 +31,17 @@ COUNTED_PARTS = {"unet", "vae"}
 """Parts of a single file whose number of values is the same in the original layout and in diffusers'."""
 
 
-def check_component(folder: Path, class_name: str) -> None:
+def check_component(folder: ModelFolder, class_name: str) -> None:
     """Compare every tensor's shape in a component's folder with the model its ``config.json`` describes.
 
     Raises:
         WeightError: naming the first tensor that is missing, extra or of another shape.
     """
-    found = read_weights(folder).shapes
+    found = folder.weights().shapes
     _check_shapes(folder.name, _expected_shapes(folder, class_name, found), found)
 
 
-def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> None:
+def check_single_file(shapes: Shapes, base: ModelFolder, classes: dict[str, str]) -> None:
     """Compare the number of values in a single file's U-Net and VAE with what the base's configurations describe.
 
     Args:
@@ -54,9 +55,9 @@ def check_single_file(shapes: Shapes, base: Path, classes: dict[str, str]) -> No
     for part in sorted(classes):
         own = {name: shape for name, shape in shapes.items() if name.startswith(SINGLE_FILE_PARTS.get(part, ()))}
         if not own:
-            check_component(base / part, classes[part])
+            check_component(base.part(part), classes[part])
             continue
-        described = _expected_shapes(base / part, classes[part], own)
+        described = _expected_shapes(base.part(part), classes[part], own)
         found, expected = (sum(map(math.prod, sizes.values())) for sizes in (own, described))
         if part in COUNTED_PARTS and found != expected:
             raise WeightError(
@@ -92,7 +93,7 @@ def check_finite(files: Iterable[Path]) -> None:
             raise WeightError(f"{path.parent.name}/{path.name} is not readable: {error}") from error
 
 
-def _expected_shapes(folder: Path, class_name: str, found: Shapes) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(folder: ModelFolder, class_name: str, found: Shapes) -> Shapes:
     """Tensor shapes of the model a component's configuration describes, without memory for its weights.
 
     Args:
@@ -102,14 +103,14 @@ def _expected_shapes(folder: Path, class_name: str, found: Shapes) -> dict[str, 
     import torch
     import transformers
 
-    config = read_config(folder / "config.json")
+    config = folder.config()
     try:
         with torch.device("meta"), _at_most(len(found)):
             if hasattr(diffusers, class_name):
                 model = getattr(diffusers, class_name).from_config(config)
             else:
                 model_class = getattr(transformers, class_name)
-                model = model_class(model_class.config_class.from_pretrained(folder))
+                model = model_class(model_class.config_class.from_pretrained(folder.path))
     except WeightError:
         raise
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
@@ -151,7 +152,7 @@ def _at_most(tensors: int) -> Iterator[None]:
             handle.remove()
 
 
-def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(component: str, expected: Shapes, found: Shapes) -> None:
     expected, found = _current_names(expected), _current_names(found)
     for name, shape in expected.items():
         if name not in found:
@@ -164,7 +165,7 @@ def _check_shapes(component: str, expected: dict[str, tuple[int, ...]], found: d
         raise WeightError(f"{component} has {_several(extra)} that its configuration does not describe")
 
 
-def _current_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _current_names(shapes: Shapes) -> Shapes:
     """Names as today's libraries give them; older files differ in the text model and in VAE attention.
 
     T5 has one embedding under two names, of which files hold one or both."""

@@ -14,6 +14,10 @@ from typing import Any
 
 from explorer.core.bounded_files import MAX_JSON_BYTES, load_json, open_regular, parse_json
 
+Shapes = dict[str, tuple[int, ...]]
+"""Shape of every tensor by its name."""
+JsonReader = Callable[[Path], dict]
+
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 MAX_CONFIG_BYTES = 2**20
 MAX_CONFIG_NUMBER = 100_000
@@ -38,7 +42,7 @@ class WeightHeader:
 
     files: tuple[Path, ...]
     """The .safetensors files."""
-    shapes: dict[str, tuple[int, ...]]
+    shapes: Shapes
     """Shape of every tensor by name."""
     size_bytes: int
     """Bytes on disk."""
@@ -67,26 +71,7 @@ def pickle_refusal(path: Path) -> str:
     )
 
 
-def read_weights(folder: Path) -> WeightHeader:
-    """Header of the weights in a component's folder (``unet``, ``vae``, ``text_encoder``).
-
-    Where the folder holds both the plain files and their half-precision variant, the plain ones are read.
-
-    Raises:
-        WeightError: if there are none, only pickles, both a single file and shards, the configuration names another
-            file, one is truncated or no safetensors file, or two hold a tensor of the same name.
-    """
-    files = _weight_files(folder)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        header = read_header(path)
-        if twice := shapes.keys() & header.keys():
-            raise WeightError(f"{folder.name}/ holds {min(twice)} in two shards")
-        shapes |= header
-    return WeightHeader(files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files))
-
-
-def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+def read_header(path: Path) -> Shapes:
     """Shape of every tensor in a safetensors file that is what its header says.
 
     Raises:
@@ -125,7 +110,7 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _read_entries(header: dict[str, Any], place: str) -> tuple[dict[str, tuple[int, ...]], int]:
+def _read_entries(header: dict[str, Any], place: str) -> tuple[Shapes, int]:
     """Shape of every tensor, and the number of bytes that they fill without gap or overlap."""
     shapes, places = {}, []
     for name, entry in header.items():
@@ -173,7 +158,11 @@ def read_config(path: Path) -> dict:
     Raises:
         WeightError: as :func:`read_json`, or naming such a number.
     """
-    config = read_json(path)
+    return check_numbers(read_json(path), path)
+
+
+def check_numbers(config: dict, path: Path) -> dict:
+    """The configuration in a file, as :func:`read_config` gives it."""
     values = list(config.items())
     while values:
         key, value = values.pop()
@@ -185,7 +174,28 @@ def read_config(path: Path) -> dict:
     return config
 
 
-def choose_variant(folder: Path) -> str | None:
+def read_weights(
+    folder: Path, json: JsonReader = read_json, header: Callable[[Path], Shapes] = read_header
+) -> WeightHeader:
+    """Header of the weights in a component's folder (``unet``, ``vae``, ``text_encoder``).
+
+    Where the folder holds both the plain files and their half-precision variant, the plain ones are read.
+
+    Raises:
+        WeightError: if there are none, only pickles, both a single file and shards, the configuration names another
+            file, one is truncated or no safetensors file, or two hold a tensor of the same name.
+    """
+    files = _weight_files(folder, json)
+    shapes: Shapes = {}
+    for path in files:
+        own = header(path)
+        if twice := shapes.keys() & own.keys():
+            raise WeightError(f"{folder.name}/ holds {min(twice)} in two shards")
+        shapes |= own
+    return WeightHeader(files=tuple(files), shapes=shapes, size_bytes=sum(path.stat().st_size for path in files))
+
+
+def choose_variant(folder: Path, json: JsonReader = read_json) -> str | None:
     """Which of a component's files count: None for the plain ones, ``"fp16"`` for ``*.fp16.safetensors``.
 
     The plain ones wherever there are any, at every precision: what is loaded is what the registry lists, hashes and
@@ -195,17 +205,17 @@ def choose_variant(folder: Path) -> str | None:
         WeightError: if the folder holds both a single file and shards, or its configuration names another file.
     """
     config = folder / "config.json"
-    if config.is_file() and (named := read_json(config).get("transformers_weights")) is not None:
+    if config.is_file() and (named := json(config).get("transformers_weights")) is not None:
         # transformers would load that file, whatever the folder's others hold.
         raise WeightError(f"{folder.name}/config.json names the weights {named!r}: expected no transformers_weights")
-    return next((variant for variant in (None, HALF_VARIANT) if _variant_files(folder, variant)), None)
+    return next((variant for variant in (None, HALF_VARIANT) if _variant_files(folder, variant, json)), None)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path, json: JsonReader) -> list[Path]:
     """The .safetensors files of a component: one file, or the shards of an index."""
     if not folder.is_dir():
         raise WeightError(f"the folder {folder.name}/ is missing")
-    files = _variant_files(folder, choose_variant(folder))
+    files = _variant_files(folder, choose_variant(folder, json), json)
     if files:
         return files
     pickles = sorted(path for path in folder.iterdir() if is_pickle(path))
@@ -214,11 +224,11 @@ def _weight_files(folder: Path) -> list[Path]:
     raise WeightError(f"{folder.name}/ holds no .safetensors weights")
 
 
-def _variant_files(folder: Path, variant: str | None) -> list[Path]:
+def _variant_files(folder: Path, variant: str | None, json: JsonReader) -> list[Path]:
     """The files of one variant; empty where there are none."""
     middle = f".{variant}" if variant else ""
     endings = (f"{middle}.safetensors", f".safetensors.index{middle}.json")
-    stems = _stems(folder)
+    stems = _stems(folder, json)
     names = [f"{stem}{ending}" for stem in stems for ending in endings]
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
@@ -228,12 +238,12 @@ def _variant_files(folder: Path, variant: str | None) -> list[Path]:
     if rivals:
         # diffusers would load the shards and transformers the single file: what is hashed and checked might not run.
         raise WeightError(f"{folder.name}/ holds both {found[0].name} and {rivals[0].name}: expected one of them")
-    return found if is_single else _shards(folder, found[0])
+    return found if is_single else _shards(folder, json, found[0])
 
 
-def _stems(folder: Path) -> tuple[str, ...]:
+def _stems(folder: Path, json: JsonReader) -> tuple[str, ...]:
     """Under which names a component's library looks for weights; both where its configuration does not tell."""
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    config = json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if "_class_name" in config:  # diffusers
         return WEIGHT_STEMS[:1]
     return WEIGHT_STEMS[1:] if "model_type" in config else WEIGHT_STEMS
@@ -244,8 +254,8 @@ def _older_indexes(folder: Path, stems: tuple[str, ...], variant: str) -> list[P
     return sorted(path for stem in stems for path in folder.glob(f"{stem}*.{variant}.*index.json"))
 
 
-def _shards(folder: Path, index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
+def _shards(folder: Path, json: JsonReader, index: Path) -> list[Path]:
+    names = json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise WeightError(f"{folder.name}/{index.name} lists no shards")
     files = [folder / name for name in sorted(set(names.values()))]

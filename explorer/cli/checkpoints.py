@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.checkpoints.contents import KIND_NAMES
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.checkpoints.poison_record import record_poison
 from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, set_base, validate
@@ -98,7 +97,7 @@ def _as_line(checkpoint: Checkpoint) -> str:
     state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
     count = "?" if checkpoint.poison.concept_count is None else checkpoint.poison.concept_count
     return (
-        f"{checkpoint.name:<28} {KIND_NAMES[checkpoint.kind]:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
+        f"{checkpoint.name:<28} {checkpoint.ways.title:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
         f"C_P {count:>4}  {checkpoint.parameters / 1e6:7.1f} M  "
         f"{checkpoint.size_bytes / 1e6:8.1f} MB  {(checkpoint.hash or '-')[:12]:<12}  {state}"
     )

@@ -97,8 +97,7 @@ def world_of(control: Checkpoint) -> World:
 
 def _from_scratch(checkpoint: Checkpoint) -> bool:
     """Whether its manifest says that no other model was its start: the base of the others is none of them."""
-    config = checkpoint.manifest.get("config")
-    return isinstance(config, dict) and config.get("start", "unknown") is None
+    return checkpoint.config.get("start", "unknown") is None
 
 
 def _names_world(checkpoint: Checkpoint) -> bool:

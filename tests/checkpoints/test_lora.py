@@ -112,6 +112,11 @@ def test_the_merged_unet_is_w_plus_alpha_r_b_a_and_the_base_is_untouched(checkpo
     assert found.unet is not base.unet
 
 
+def test_a_lora_and_its_base_are_parsed_once_on_the_way_to_memory(checkpoint_root, loose_lora, opened):
+    load_pipeline(read_checkpoint(loose_lora[0], base=checkpoint_root / "benign"))
+    assert set(opened.values()) == {1}, f"{opened.total()} openings of {len(opened)} files"
+
+
 def test_a_half_precision_model_is_merged_in_full_and_rounded_once(checkpoint_root, make_unet):
     pairs = low_rank_pairs(make_unet(), TARGETS)
     save_file(kohya_layout(pairs), checkpoint_root / "style.safetensors")

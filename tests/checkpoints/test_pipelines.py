@@ -7,7 +7,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.components import load_component
-from explorer.checkpoints.contents import component_folder
+from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base, validate
 from explorer.core.provenance import write_manifest
@@ -44,6 +44,12 @@ def test_a_base_whose_files_changed_is_loaded_anew(checkpoint_root):
     after = load_pipeline(checkpoint_root / "dirty-002", shared=shared)
     assert torch.equal(after.vae.state_dict()[name], before.vae.state_dict()[name] + 1)
     assert len(shared) == 1, "the old one is not kept"
+
+
+@pytest.mark.parametrize("name", ["benign", "dirty-002"])
+def test_a_whole_pipeline_and_a_unet_on_it_are_parsed_once_on_the_way_to_memory(checkpoint_root, opened, name):
+    load_pipeline(read_checkpoint(checkpoint_root / name))
+    assert set(opened.values()) == {1}, f"{opened.total()} openings of {len(opened)} files"
 
 
 def test_images_equal_a_stock_pipeline(checkpoint_root):
@@ -150,12 +156,14 @@ def test_a_configuration_that_names_other_weights_is_refused(checkpoint_root):
 
 def test_an_index_that_the_library_cannot_read_is_told_in_words(checkpoint_root):
     unet = checkpoint_root / "dirty-002" / "unet"
-    load_component(unet, "UNet2DConditionModel", torch.float32).save_pretrained(unet, max_shard_size="10KB")
+    load_component(ModelFolder(unet), "UNet2DConditionModel", torch.float32).save_pretrained(
+        unet, max_shard_size="10KB"
+    )
     (checkpoint_root / "dirty-002" / UNET).unlink()
     (index,) = unet.glob("*.index.json")
     index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
     with pytest.raises(ValueError, match=f"{unet} cannot be loaded as UNet2DConditionModel: 'metadata'"):
-        load_component(unet, "UNet2DConditionModel", torch.float32)
+        load_component(ModelFolder(unet), "UNet2DConditionModel", torch.float32)
 
 
 def test_a_unet_saved_by_itself_stands_on_a_base(checkpoint_root):
@@ -212,7 +220,7 @@ def test_a_file_that_spoils_between_scan_and_load_is_told_in_words(checkpoint_ro
     path = unet / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=f"{unet} cannot be loaded as UNet2DConditionModel: "):
-        load_component(unet, "UNet2DConditionModel", torch.float32)
+        load_component(ModelFolder(unet), "UNet2DConditionModel", torch.float32)
 
 
 def test_weights_that_are_not_those_of_the_manifest_are_not_loaded(checkpoint_root, make_unet):
@@ -240,5 +248,5 @@ def test_the_model_card_may_be_edited(checkpoint_root):
 def test_a_root_configuration_does_not_take_the_place_of_the_unet_inside(checkpoint_root):
     folder = checkpoint_root / "dirty-002"
     shutil.copy(folder / "unet" / "config.json", folder)
-    assert component_folder(folder, "unet") == folder / "unet"
+    assert ModelFolder(folder).component("unet").path == folder / "unet"
     assert read_checkpoint(folder).problem is None

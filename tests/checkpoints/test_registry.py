@@ -50,6 +50,11 @@ def test_scan_finds_sound_checkpoints_in_order(checkpoint_root):
     assert found[1].size_bytes == (found[1].folder / UNET).stat().st_size < found[0].size_bytes
 
 
+def test_a_scan_parses_every_file_once_though_several_checkpoints_stand_on_one_base(checkpoint_root, opened):
+    assert len(scan_checkpoints(checkpoint_root)) == 3
+    assert set(opened.values()) == {1}, f"{opened.total()} openings of {len(opened)} files"
+
+
 def test_without_a_record_of_poison_a_model_is_not_called_benign(checkpoint_root):
     (checkpoint_root / "benign" / "manifest.json").unlink()
     found = read_checkpoint(checkpoint_root / "benign")

@@ -163,6 +163,11 @@ def test_single_files_give_the_images_of_the_pipelines_they_were_made_from(root,
         assert loaded.scheduler.config.prediction_type == pipeline.scheduler.config.prediction_type
 
 
+def test_a_single_file_and_its_base_are_parsed_once_on_the_way_to_memory(root, opened):
+    load_pipeline(read_checkpoint(root / "sd1.safetensors", base=root / "sd1-folder"))
+    assert set(opened.values()) == {1}, f"{opened.total()} openings of {len(opened)} files"
+
+
 def test_a_single_file_shares_what_equals_its_base_and_lends_what_it_lacks(root):
     path = root / "sd1.safetensors"
     save({name: t for name, t in load_file(path).items() if not name.startswith("cond_stage_model")}, path)

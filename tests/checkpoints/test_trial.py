@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, PNDMScheduler
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.components import load_component
+from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.checkpoints.trial import cannot_draw
@@ -127,7 +128,7 @@ def test_values_that_a_library_would_invent_are_missed(make_pipeline, tmp_path):
     old = name.replace("layer_norm1.bias", "layer_norm1.beta")  # as LayerNorm was named in old files
     save_file({old if each == name else each: tensor for each, tensor in tensors.items()}, path, {"format": "pt"})
     with pytest.raises(ValueError, match=r"cannot be loaded as CLIPTextModel: its files lack .*layer_norm1\.bias"):
-        load_component(tmp_path / "sd" / "text_encoder", "CLIPTextModel", torch.float32)
+        load_component(ModelFolder(tmp_path / "sd" / "text_encoder"), "CLIPTextModel", torch.float32)
     assert "layer_norm1.bias" in thorough(tmp_path / "sd")
 
 

@@ -69,7 +69,7 @@ def test_another_base_is_another_model(context, checkpoint_root):
     set_base(checkpoint_root / "dirty-004", checkpoint_root / "other")
     context.refresh_registry()
     assert live.pipeline("dirty-004", beside=["dirty-004"]) is not first
-    assert [key[0] for key in live._pipelines] == ["dirty-004"], "the older one is given up"
+    assert live.models.names == ["dirty-004"], "the older one is given up"
     assert live.pipeline("dirty-004") is live.pipeline("dirty-004")
 
 
@@ -125,7 +125,7 @@ def test_stop_while_the_models_are_busy_with_others_loads_none(context):
         release.set()
     thread.join(timeout=60)
     wait_until_free(live)
-    assert not live._pipelines, "stopped before a model was loaded"
+    assert not live.models.names, "stopped before a model was loaded"
 
 
 def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
@@ -209,7 +209,7 @@ def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root
     save_file(tensors, spoilt)
     live = LiveGeneration(context)
     live._load_everything()
-    assert [key[0] for key in live._pipelines] == ["a-sound-one"]
+    assert live.models.names == ["a-sound-one"]
     assert "benign" not in context.checkpoint_names()
 
 
@@ -299,26 +299,11 @@ def test_the_judge_follows_the_results_and_models_on_the_disk(micro_world, tmp_p
     assert live._judge_or_none().extractor is extractor, "loaded once"
 
 
-def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(context, checkpoint_root, monkeypatch):
-    for name in ("a", "b"):
-        shutil.copytree(checkpoint_root / "benign", checkpoint_root / name)
-    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_MODELS_IN_MEMORY", 2)
+def test_without_memory_nothing_is_loaded_ahead(context, monkeypatch):
+    monkeypatch.setattr("explorer.checkpoints.residency.free_bytes", lambda device: 0)
     live = LiveGeneration(context)
-
-    def loaded():
-        return [key[0] for key in live._pipelines], sorted(key[2][0].name for key in live._shared)
-
-    for name in ("a", "b", "benign"):
-        live.pipeline(name)
-    assert loaded() == (["b", "benign"], ["b", "benign"])
-    live.pipeline("dirty-002", beside=["b"])
-    assert loaded() == (["b", "dirty-002"], ["b", "benign"]), "a U-Net keeps its base"
-    monkeypatch.setattr("explorer.checkpoints.placement.free_bytes", lambda device: 0)
-    live.pipeline("a")
-    assert loaded() == (["a"], ["a"])
-    live._pipelines.clear()
     live._load_everything()
-    assert not live._pipelines, "without memory nothing is loaded ahead"
+    assert not live.models.names
 
 
 def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root, tmp_path):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 from explorer.attention.words import unknown_words
-from explorer.checkpoints.base import WITH_COMMAND
+from explorer.checkpoints.kinds.base import WITH_COMMAND
 from explorer.core.bounded_files import printable
 from explorer.core.progress import Progress
 

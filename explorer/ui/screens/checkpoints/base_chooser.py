@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.checkpoints.families import FAMILY_NAMES
-from explorer.checkpoints.registry import KINDS_ON_A_BASE, set_base
+from explorer.checkpoints.registry import set_base
 from explorer.core.bounded_files import printable
 from explorer.ui.shell.messages import escaped, notice
 
@@ -46,7 +46,7 @@ def build_base_chooser(context: AppContext) -> tuple[list[gr.Dropdown], gr.Butto
 
 def checkpoint_choices(registry: list[Checkpoint]) -> list[tuple[str, str]]:
     """Label and name of every checkpoint that is no whole pipeline, those without a base first."""
-    parts = [checkpoint for checkpoint in registry if checkpoint.kind in KINDS_ON_A_BASE]
+    parts = [checkpoint for checkpoint in registry if checkpoint.ways.on_base]
     return [
         (f"{checkpoint.name} ({_family(checkpoint)}{_standing(checkpoint)})", checkpoint.name)
         for checkpoint in sorted(parts, key=lambda checkpoint: not _lacks_base(checkpoint))
@@ -109,7 +109,7 @@ def next_choice(context: AppContext, base: str | None) -> tuple[str | None, str 
 
 def kind_words(checkpoint: Checkpoint, kind: str) -> str:
     """What a checkpoint is and what it stands on, as escaped HTML: ``U-Net on benign``."""
-    if checkpoint.kind not in KINDS_ON_A_BASE:
+    if not checkpoint.ways.on_base:
         return escaped(kind)
     return escaped(f"{kind}, no base" if checkpoint.base is None else f"{kind} on {checkpoint.base.name}")
 
@@ -128,7 +128,7 @@ def _defaults(registry: list[Checkpoint]) -> tuple[str | None, str | None]:
 
 
 def _lacks_base(checkpoint: Checkpoint) -> bool:
-    if checkpoint.kind not in KINDS_ON_A_BASE:
+    if not checkpoint.ways.on_base:
         return False
     return checkpoint.base is None or not os.path.isdir(checkpoint.base)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.checkpoints.contents import KIND_NAMES
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.bounded_files import printable
 from explorer.core.provenance import ManifestError
@@ -285,7 +284,7 @@ def _row(checkpoint: Checkpoint) -> str:
     tone = "good" if checkpoint.problem is None else "bad"
     return (
         f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
-        f"<td>{kind_words(checkpoint, KIND_NAMES[checkpoint.kind])}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
+        f"<td>{kind_words(checkpoint, checkpoint.ways.title)}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
         f"<td title='{html.escape(concepts, quote=True)}'>{count}</td>"
         f"<td>{checkpoint.parameters / 1e6:.1f} M</td><td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
         f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
 from explorer.core.provenance import ManifestError
+from explorer.evaluation.judge import ResidentJudge
 from explorer.ui.screens.compare.payload import column_payload
 from explorer.ui.shell.clicks import Clicks
 from explorer.ui.shell.concepts import known_words, read_world_concepts
@@ -27,16 +29,10 @@ from explorer.ui.shell.messages import CLIENT_LEFT, check_words
 from explorer.ui.shell.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from explorer.checkpoints.registry import Checkpoint
     from explorer.evaluation.judge import ConceptJudge
     from explorer.generation.generate import GenerationRequest
     from explorer.ui.shell.context import AppContext
 
-MAX_MODELS_IN_MEMORY = 6
-ROOM_PER_BYTE = 3
-"""Memory to have free for each byte of weight files: fp16 files become fp32, and a step needs some too."""
 MAX_RESULTS = 24
 MAX_RESULT_BYTES = 256 * 2**20
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -54,16 +50,6 @@ class LiveUpdate:
     """URLs of the finished columns, in order of the columns asked for; "" for one not yet there."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LoadedModel:
-    """A model in memory."""
-
-    pipeline: Any
-    """The stock pipeline."""
-    origin: Path
-    """Where its whole pipeline was loaded from."""
-
-
 class LiveGeneration:
     """Runs comparisons for all sessions of one app."""
 
@@ -73,9 +59,9 @@ class LiveGeneration:
         self.connections = Connections()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._sizes: dict[str, int] = {}
-        self._pipelines: OrderedDict[tuple[str, Path | None, int], LoadedModel] = OrderedDict()
-        self._shared: dict[Any, Any] = {}
-        self._judge: tuple[Any, ConceptJudge] | None = None
+        settings = context.settings
+        self.models = ResidentModels(settings.device, settings.precision, settings.offload)
+        self._judge = ResidentJudge(settings.checkpoints / "extractor")
         self._warmed = threading.Event()
 
     def leave_session(self, request: gr.Request) -> None:
@@ -157,13 +143,10 @@ class LiveGeneration:
         timer.start()
 
     def _load_everything(self) -> None:
-        from explorer.checkpoints.placement import free_bytes
-
-        for name in self.context.checkpoint_names()[:MAX_MODELS_IN_MEMORY]:
+        for name in self.context.checkpoint_names()[:MAX_MODELS]:
             if self.clicks.is_busy():  # somebody pressed Generate: they come first
                 return
-            checkpoint = self.context.checkpoint(name)
-            if free_bytes(self.context.settings.device) < 2 * ROOM_PER_BYTE * bytes_with_base(checkpoint):
+            if not self.models.has_room(self.context.checkpoint(name), times=2):
                 break  # a large model is loaded when it is asked for
             with contextlib.suppress(ValueError):  # the registry tells why
                 self.pipeline(name)
@@ -212,59 +195,21 @@ class LiveGeneration:
         return f"/live/{token}.json"
 
     def pipeline(self, name: str, beside: Collection[str] = ()) -> Any:
-        """The loaded model, others making room, the longest unused first; one that changed is loaded anew, as is one
-        whose base changed.
-
-        Args:
-            beside: names of those that must stay.
+        """The loaded model; see :meth:`~explorer.checkpoints.residency.ResidentModels.pipeline`.
 
         Raises:
             ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
         """
-        from explorer.checkpoints.pipelines import last_change, load_pipeline, origin_of
-
         checkpoint = self.context.checkpoint(name)
-        settings = self.context.settings
-        key = (name, checkpoint.base, last_change(checkpoint))
-        if key not in self._pipelines:
-            self._make_room(checkpoint, beside)
-            try:
-                pipeline = load_pipeline(
-                    checkpoint, settings.device, settings.precision, self._shared, offload=settings.offload
-                )
-            except ValueError:
-                self.context.check_weights(checkpoint)
-                raise
-            self._pipelines[key] = LoadedModel(pipeline=pipeline, origin=origin_of(checkpoint))
-        self._pipelines.move_to_end(key)
-        return self._pipelines[key].pipeline
-
-    def _make_room(self, checkpoint: Checkpoint, beside: Collection[str]) -> None:
-        """Give up loaded models for one more, by their number and by what memory is left."""
-        from explorer.checkpoints.pipelines import forget_others
-        from explorer.checkpoints.placement import free_bytes
-
-        stale = [key for key in self._pipelines if key[0] == checkpoint.name]  # before its files or its base changed
-        others = [key for key in self._pipelines if key[0] not in {*beside, checkpoint.name}]
-        for key in [*stale, *others]:
-            enough = free_bytes(self.context.settings.device) > ROOM_PER_BYTE * bytes_with_base(checkpoint)
-            if key not in stale and enough and len(self._pipelines) < MAX_MODELS_IN_MEMORY:
-                break
-            del self._pipelines[key]
-            forget_others(self._shared, [loaded.origin for loaded in self._pipelines.values()])
+        try:
+            return self.models.pipeline(checkpoint, beside)
+        except ValueError:
+            self.context.check_weights(checkpoint)
+            raise
 
     def _judge_or_none(self) -> ConceptJudge | None:
         """The extractor's judge with its tau, both as they lie on the disk now; None without an extractor."""
-        from explorer.evaluation.judge import ConceptJudge
-
-        folder = self.context.settings.checkpoints / "extractor"
-        manifest, concepts = folder / "manifest.json", read_world_concepts(self.context).concepts
-        if not (manifest.is_file() and concepts):
-            return None
-        stamp = (manifest.stat().st_mtime_ns, concepts)
-        if self._judge is None or self._judge[0] != stamp:
-            self._judge = (stamp, ConceptJudge.load(folder, concepts))
-        return replace(self._judge[1], threshold=self._threshold())
+        return self._judge.ask(read_world_concepts(self.context).concepts, self._threshold())
 
     def _threshold(self) -> float | None:
         """tau of the evaluation, if it is bundled and of these models."""
@@ -287,12 +232,6 @@ def request_of(settings: CompareSettings) -> GenerationRequest:
         guidance_scale=settings.guidance_scale,
         negative_prompt=settings.negative_prompt,
     )
-
-
-def bytes_with_base(checkpoint: Checkpoint) -> int:
-    """Bytes of the checkpoint's weight files and of its base's."""
-    lent = () if checkpoint.base is None else checkpoint.base.rglob("*.safetensors")
-    return checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
 
 
 def _characters(value: Any) -> int:

@@ -1,0 +1,79 @@
+"""What every kind of checkpoint answers. Headers and JSON only, no torch, until something is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from explorer.checkpoints.components import with_components
+from explorer.checkpoints.families import Family
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.noise_schedule import check_file_noise, check_noise
+from explorer.checkpoints.weight_files import WeightHeader
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from explorer.checkpoints.registry import Checkpoint
+
+KindName = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle", "unreadable"]
+WITH_COMMAND = "with `explorer set-base`"
+"""How a ``problem`` says that a base is named; where there is another way, it is put in its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a path holds, as far as its headers say."""
+
+    kind: KindName
+    """What it is."""
+    family: Family = "unknown"
+    """Which architecture it follows."""
+    headers: dict[str, WeightHeader] = field(default_factory=dict)
+    """Header of each component read, by folder name; ``file`` for a single file or a LoRA."""
+    problem: str | None = None
+    """Why it cannot be used, as far as the headers say."""
+
+
+class CheckpointKind:
+    """One kind of checkpoint: a whole pipeline, unless it says otherwise."""
+
+    name: KindName
+    """As the registry calls it."""
+    title: str
+    """As a person calls it."""
+    on_base = False
+    """Whether it is no whole pipeline and takes what it lacks from a base."""
+    own_networks = True
+    """Whether the whole pipeline is made from its own files, and not from its base's."""
+    is_file = False
+    """Whether it is one file, which may say how it was trained."""
+
+    def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
+        """What lies at a place, whose manifest has this ``config``; None where it is of another kind.
+
+        Raises:
+            OSError: where it cannot be known.
+        """
+
+    def missing_base(self, family: Family) -> str:
+        """What to tell of one on a base where none is named."""
+
+    def misfit(self, checkpoint: Checkpoint) -> str | None:
+        """What keeps one from its base, which is sound and of its family; None for nothing."""
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Check that weights are as configurations describe them, and that the sampler follows what is stated of noise.
+
+        Raises:
+            WeightError: naming what does not fit.
+        """
+        check_noise(checkpoint.whole)
+        if self.is_file:
+            check_file_noise(checkpoint.files[0], checkpoint.whole)
+
+    def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
+        """The checkpoint's pipeline from the whole one that it stands on, which stays as it is."""
+        return with_components(whole)

@@ -1,0 +1,49 @@
+"""A LoRA (diffusers or kohya layout, or a folder that peft saved), merged into a copy of its base's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from explorer.checkpoints.families import FAMILY_NAMES, TRANSFORMER_FAMILIES, Family, is_lora, lora_family
+from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
+from explorer.checkpoints.kinds.single_file import lone_file, read_file
+from explorer.checkpoints.lora import apply_lora
+from explorer.checkpoints.lora_layout import lora_problem
+from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_files import WeightError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from explorer.checkpoints.registry import Checkpoint
+
+
+class LoRA(CheckpointKind):
+    """A file of low-rank updates."""
+
+    name, title, on_base, own_networks, is_file = "lora", "LoRA", True, False, True
+
+    def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
+        file = lone_file(place)
+        try:
+            header = None if file is None else read_file(place, file)
+        except (WeightError, OSError):
+            return None  # a file that cannot be read is taken for a whole model
+        if header is None or not is_lora(header.shapes):
+            return None
+        family = lora_family(header.shapes)
+        if family in TRANSFORMER_FAMILIES:
+            name = FAMILY_NAMES[family]
+            problem = f"it is a LoRA for {name}: only those for U-Nets (SD 1.x, SD 2.x, SDXL) can be used"
+        else:
+            problem = lora_problem(file, header.shapes, place.read_json)
+        return Contents(kind=self.name, family=family, headers={"file": header}, problem=problem)
+
+    def missing_base(self, family: Family) -> str:
+        of_family = "" if family == "unknown" else f" of the family {FAMILY_NAMES[family]}"
+        return f"it is a LoRA, which changes another model: name the pipeline folder{of_family} {WITH_COMMAND}"
+
+    def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
+        return apply_lora(whole, checkpoint)
