@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from explorer.core.provenance import write_manifest
-from explorer.evaluation.evaluate import EvaluationConfig
+from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.files import evaluate_folder
 from explorer.scenarios.first_view import precompute_first_view
 
