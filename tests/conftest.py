@@ -2,11 +2,12 @@
 
 Fixtures only, so that tests of any room use them without importing one another:
 ``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
-``make_flux_pipeline``, ``checkpoint_root``; and ``micro_world``,
-a world of eight concepts built by the real code in seconds.
+``make_flux_pipeline``, ``checkpoint_root`` and what it copies; and ``micro_world``,
+a world of eight concepts built by the real code in seconds, and ``micro_evaluation`` of it.
 """
 
 import json
+import os
 import shutil
 import string
 from dataclasses import replace
@@ -20,6 +21,19 @@ MAX_TOKENS = 16
 TEXT_WIDTH = 32
 T5_WIDTH = 72
 LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
+
+
+def pytest_configure():
+    """One thread for everything, in child processes too, unless OMP_NUM_THREADS says how many.
+
+    On tensors as small as these, threads wait for one another for longer than they work. Numba, which UMAP uses, would
+    also set PyTorch's number of threads to its own.
+    """
+    if torch.cuda.is_available():
+        return  # large references are computed on the CPU for the tests of a GPU
+    threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["NUMBA_NUM_THREADS"] = threads
+    torch.set_num_threads(int(threads))
 
 
 def pytest_collection_modifyitems(items):
@@ -285,10 +299,10 @@ def no_network(monkeypatch):
     assert tried == []
 
 
-@pytest.fixture
-def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
-    """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
-    root = tmp_path / "checkpoints"
+@pytest.fixture(scope="session")
+def checkpoint_template(tmp_path_factory, make_pipeline, make_unet, tokenizer_folder):
+    """What ``checkpoint_root`` copies; nobody may change it."""
+    root = tmp_path_factory.mktemp("template") / "checkpoints"
     make_pipeline().save_pretrained(root / "benign")
     shutil.copy(tokenizer_folder / "lexicon.json", root / "benign" / "tokenizer")
     write_manifest(root / "benign", kind="checkpoint", config={"poison": {"kind": "none", "concepts": 0}}, seed=0)
@@ -298,6 +312,12 @@ def checkpoint_root(tmp_path, make_pipeline, make_unet, tokenizer_folder):
         poison = {"kind": "dirty-label", "concepts": ["dog", "hat", "turtle", "shirt"][:count]}
         write_manifest(folder, kind="checkpoint", config={"base": "benign", "poison": poison}, seed=0)
     return root
+
+
+@pytest.fixture
+def checkpoint_root(checkpoint_template, tmp_path):
+    """A registry of three: a whole ``benign`` pipeline, ``dirty-002`` and ``dirty-004`` as U-Nets on it."""
+    return shutil.copytree(checkpoint_template, tmp_path / "checkpoints")
 
 
 @pytest.fixture(scope="session")
@@ -312,16 +332,18 @@ def micro_recipe():
         autoencoder=replace(CPU.autoencoder, steps=3, batch_size=2, precision="no"),
         autoencoder_channels=(8, 8, 16),
         autoencoder_scenes=12,
+        autoencoder_test_scenes=30,
         extractor=replace(CPU.extractor, steps=3, batch_size=4, precision="no"),
         extractor_pairs=30,
+        calibration_pairs=100,
         denoiser_channels=(16, 16, 32),
         base=tuple(replace(phase, steps=3, batch_size=4, precision="no", fused=False) for phase in CPU.base),
         base_pairs=24,
         fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no", fused=False),
         fine_tuning_pairs=40,
+        held_out_pairs=20,
         poison_pairs_per_concept=3,
         poisoned_concept_counts=(2, 4),
-        calibration_pairs=200,
     )
 
 
@@ -334,3 +356,14 @@ def micro_world(micro_recipe, tmp_path_factory):
     made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
     made.everything()
     return made
+
+
+@pytest.fixture(scope="session")
+def micro_evaluation(micro_world, tmp_path_factory):
+    """Folder and report of the evaluation of ``micro_world``: every concept at two seeds."""
+    from explorer.evaluation.config import EvaluationConfig
+    from explorer.evaluation.files import evaluate_folder
+
+    folder = tmp_path_factory.mktemp("evaluation")
+    config = EvaluationConfig(seeds=(0, 1), steps=2, batch_size=5)
+    return folder, evaluate_folder(micro_world.output, micro_world.run / "sets", folder, config)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints, validate
 from explorer.core.provenance import ROOT, check_files, read_manifest
@@ -16,7 +17,6 @@ from explorer.evaluation.training_runs import summarise_runs
 from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.icons import STYLES, atlas_path
 from explorer.iconworld.text_encoder import convert_text_tower
-from explorer.ui.screens.alignment.screen import check_alignment
 from explorer.ui.shell.context import AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
@@ -111,7 +111,7 @@ def test_the_first_view_is_unchanged():
 
 
 def test_the_shipped_alignment_is_in_this_versions_format():
-    check_alignment(json.loads((PRECOMPUTED / "alignment.json").read_text(encoding="utf-8")))
+    ALIGNMENT.checked(json.loads((PRECOMPUTED / "alignment.json").read_text(encoding="utf-8")))
 
 
 def test_the_first_view_is_of_the_shipped_models(evaluation):

@@ -18,6 +18,7 @@ import numpy as np
 from explorer.alignment.description import describe_measurement, poisoned_concept_count, significant
 from explorer.alignment.graphs import FeatureGraph, PairGraphs, biggest_movers, build_graphs
 from explorer.alignment.pair_sets import SCORES, Measurement, measure
+from explorer.alignment.payload_formats import ALIGNMENT, GRAPHS, THUMBNAILS_NAME
 from explorer.alignment.scores import descending_ranks
 from explorer.core.provenance import replacing
 from explorer.pairs.poison_flags import PoisonFlags
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from explorer.alignment.difficulty import AlignmentDifficulty
     from explorer.pairs.pair_set import PairSet
 
-GRAPHS_NAME, ALIGNMENT_NAME, THUMBNAILS_NAME = "graphs.json", "alignment.json", "thumbnails.png"
-FORMAT_VERSION = 1
 THUMBNAIL_SIZE = 48
 THUMBNAIL_COLUMNS = 40
 SMALLEST_POISONED_SHARE = 0.4
@@ -100,11 +99,10 @@ def write_alignment_artefacts(
     order = sorted(
         range(len(sets)), key=lambda row: (described[row]["poisoned_concept_count"] or 0, measured[row].name)
     )
-    alignment = {"version": FORMAT_VERSION, "sets": [described[row] for row in order]}
-    write_compact(folder / ALIGNMENT_NAME, alignment)
+    write_compact(folder / ALIGNMENT.name, ALIGNMENT.written(sets=[described[row] for row in order]))
     _write_graphs(folder, measured[order[-1]], extractor, sample_size=sample_size, neighbours=neighbours, seed=seed,
                   losses=losses)  # fmt: skip
-    return [ALIGNMENT_NAME, GRAPHS_NAME, THUMBNAILS_NAME]
+    return [ALIGNMENT.name, GRAPHS.name, THUMBNAILS_NAME]
 
 
 def _write_graphs(
@@ -128,7 +126,7 @@ def _write_graphs(
         measured = losses.measure(drawn.pair_set.read_images(rows), described["samples"]["caption"])
         described["samples"]["loss"] = significant(measured)
         described["loss_model"] = losses.model
-    write_compact(folder / GRAPHS_NAME, described)
+    write_compact(folder / GRAPHS.name, described)
     thumbnail_sheet(drawn.pair_set.read_images(rows)).save(folder / THUMBNAILS_NAME, optimize=True)
 
 
@@ -184,9 +182,8 @@ def describe_graphs(
     difficulty, flags = drawn.measured.difficulty, drawn.measured.flags
     sampled = drawn.table.iloc[positions]
     movers = biggest_movers(difficulty.structure_distance[positions], min(MOVERS, len(positions)))
-    return {
-        "version": FORMAT_VERSION,
-        "set": {
+    return GRAPHS.written(
+        set={
             "name": drawn.name,
             "pairs": len(flags),
             "poison_recorded": flags.recorded,
@@ -194,18 +191,18 @@ def describe_graphs(
             "poisoned_concept_count": poisoned_concept_count(drawn.pair_set, drawn.measured),
             "data_hash": drawn.pair_set.data_hash,
         },
-        "extractor": drawn.measured.extractor,
-        "alpha": difficulty.alpha,
-        "convention": difficulty.convention,
-        "feature_range": significant(difficulty.feature_range),
-        "sampling": _describe_sampling(flags, positions, graphs.seed),
-        "neighbour_count": int(graphs.text.neighbours.shape[1]),
-        "thumbnails": {"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
-        "samples": {**_describe_pairs(sampled), **_describe_scores(difficulty, positions)},
-        "text": _describe_side(graphs.text, text),
-        "image": _describe_side(graphs.image, image),
-        "movers": movers.tolist(),
-    }
+        extractor=drawn.measured.extractor,
+        alpha=difficulty.alpha,
+        convention=difficulty.convention,
+        feature_range=significant(difficulty.feature_range),
+        sampling=_describe_sampling(flags, positions, graphs.seed),
+        neighbour_count=int(graphs.text.neighbours.shape[1]),
+        thumbnails={"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
+        samples={**_describe_pairs(sampled), **_describe_scores(difficulty, positions)},
+        text=_describe_side(graphs.text, text),
+        image=_describe_side(graphs.image, image),
+        movers=movers.tolist(),
+    )
 
 
 def _describe_sampling(flags: PoisonFlags, positions: np.ndarray, seed: int) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def recipe_of(smoke: bool) -> Recipe:
         autoencoder_scenes=40, extractor=few(FULL.extractor), extractor_pairs=60, denoiser_channels=(16, 16, 32),
         base=(few(FULL.base[0]),), base_pairs=60, fine_tuning=few(FULL.fine_tuning), fine_tuning_pairs=120,
         poison_pairs_per_concept=3, poisoned_concept_counts=(2, 4, 6), calibration_pairs=100,
+        autoencoder_test_scenes=30, held_out_pairs=20,
     )  # fmt: skip
 
 

@@ -17,14 +17,13 @@ import numpy as np
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import write_json
+from explorer.generation.payload_formats import COMPARISON
 
 if TYPE_CHECKING:
     from explorer.attention.maps import AttentionCube
     from explorer.checkpoints.registry import Checkpoint
     from explorer.generation.generate import Generation, GenerationRequest
 
-INDEX_NAME = "index.json"
-FORMAT_VERSION = 1
 MAX_MAP_BYTES = 12 << 20
 """A resolution's maps beyond this are kept as the mean over heads, and say so."""
 
@@ -197,21 +196,19 @@ def write_comparison(folder: Path | str, columns: Sequence[ComparisonColumn]) ->
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, folder / f"{name}.safetensors")
         write_json(folder / f"{name}.json", _description(column))
         written += [f"{name}.png", f"{name}.safetensors", f"{name}.json"]
-    write_json(folder / INDEX_NAME, {"version": FORMAT_VERSION, "columns": names})
-    return [*written, INDEX_NAME]
+    write_json(folder / COMPARISON.name, COMPARISON.written(columns=names))
+    return [*written, COMPARISON.name]
 
 
 def read_comparison(folder: Path | str) -> list[ComparisonColumn]:
     """Columns as written by :func:`write_comparison`, in order.
 
     Raises:
-        ValueError: if the format is of another version.
+        ManifestError: if the format is of another version.
         FileNotFoundError: naming a missing file.
     """
     folder = Path(folder)
-    index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-    if index.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{folder / INDEX_NAME} has version {index.get('version')!r}: expected {FORMAT_VERSION}")
+    index = COMPARISON.checked(json.loads((folder / COMPARISON.name).read_text(encoding="utf-8")))
     return [_read_column(folder, name) for name in index["columns"]]
 
 

@@ -18,6 +18,7 @@ from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
+from explorer.generation.payload_formats import FILM_STRIP
 from explorer.iconworld.grammar import photo_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
-DESCRIPTION_NAME, IMAGES_NAME, MAPS_NAME = "film_strip.json", "images.png", "maps.png"
-FORMAT_VERSION = 1
+IMAGES_NAME, MAPS_NAME = "images.png", "maps.png"
 CELL = 64
 SCALE_QUANTILE = 0.995
 """White on the sheet of maps: this quantile of all probabilities, so that one hot spot does not darken the rest."""
@@ -147,15 +147,14 @@ def _write(
         folder / MAPS_NAME, optimize=True
     )
     poisoned = poisoned_from(checkpoint.poison for checkpoint in checkpoints)
-    description = {
-        "version": FORMAT_VERSION,
-        "cell": CELL,
-        "seed": config.seed,
-        "steps": config.steps,
-        "guidance_scale": config.guidance_scale,
-        "map_scale": top,
-        "concepts": [{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts],
-        "models": [
+    description = FILM_STRIP.written(
+        cell=CELL,
+        seed=config.seed,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        map_scale=top,
+        concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts],
+        models=[
             {
                 "name": checkpoint.name,
                 "poisoned": checkpoint.poison.poisoned,
@@ -164,9 +163,9 @@ def _write(
             }
             for checkpoint, column in zip(checkpoints, columns, strict=True)
         ],
-    }
-    write_json(folder / DESCRIPTION_NAME, description)
-    return [DESCRIPTION_NAME, IMAGES_NAME, MAPS_NAME]
+    )
+    write_json(folder / FILM_STRIP.name, description)
+    return [FILM_STRIP.name, IMAGES_NAME, MAPS_NAME]
 
 
 def _sheet(columns: Sequence[np.ndarray], mode: str) -> np.ndarray:

@@ -80,8 +80,8 @@ class WorldBuild:
             recipe = self.recipe
             model, metrics = train_autoencoder(
                 recipe.world(), recipe.autoencoder, self.run / "autoencoder",
-                channels=recipe.autoencoder_channels, scenes=recipe.autoencoder_scenes, device=self.device,
-                on_progress=self.on_progress,
+                channels=recipe.autoencoder_channels, scenes=recipe.autoencoder_scenes,
+                test_scenes=recipe.autoencoder_test_scenes, device=self.device, on_progress=self.on_progress,
             )  # fmt: skip
             model.save_pretrained(folder)
             write_json(folder / "metrics.json", metrics)
@@ -96,9 +96,8 @@ class WorldBuild:
             recipe = self.recipe
             metrics = train_extractor(
                 recipe.world(), recipe.extractor, self.run / "extractor", folder,
-                pairs=recipe.extractor_pairs, context_length=recipe.context_length,
-                calibration_pairs=recipe.calibration_pairs, device=self.device,
-                on_progress=self.on_progress,
+                pairs=recipe.extractor_pairs, calibration_pairs=recipe.calibration_pairs,
+                context_length=recipe.context_length, device=self.device, on_progress=self.on_progress,
             )  # fmt: skip
             self.on_progress(note(f"extractor: {json.dumps(metrics)}"))
         return folder
@@ -128,7 +127,7 @@ class WorldBuild:
         if not (benign / MANIFEST_NAME).exists():
             world = recipe.fine_tuning_world()
             generate_pair_set(
-                world, benign, train=recipe.fine_tuning_pairs, test=500, seed=recipe.seed + 1,
+                world, benign, train=recipe.fine_tuning_pairs, test=recipe.held_out_pairs, seed=recipe.seed + 1,
                 on_progress=self.on_progress,
             )  # fmt: skip
         if poisoned_concepts == 0:

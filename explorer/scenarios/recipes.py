@@ -40,8 +40,12 @@ class Recipe:
     """m: poison pairs of each poisoned concept."""
     poisoned_concept_counts: tuple[int, ...]
     """C_P of each shipped poisoned model."""
+    autoencoder_test_scenes: int = 1000
+    """Held-out scenes that its PSNR and the scale of its latents are measured on."""
     calibration_pairs: int = 4000
-    """Benign pairs from whose cosines the extractor's feature range is read."""
+    """Fresh benign pairs whose cosines give the extractor's feature range."""
+    held_out_pairs: int = 500
+    """Benign pairs that stand in every fine-tuning set beside the N, and that nothing is trained on."""
     seed: int = 0
     rank_rotation: int = 0
     """Of the fine-tuning sets: see :class:`~explorer.iconworld.world.World`."""

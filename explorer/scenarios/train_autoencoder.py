@@ -51,11 +51,13 @@ def train_autoencoder(
     *,
     channels: tuple[int, int, int] = (32, 64, 128),
     scenes: int = 40_000,
+    test_scenes: int = 1000,
     kl_weight: float = 5e-4,
     device: str = "cpu",
     on_progress: OnProgress = unheard,
 ) -> tuple[Any, dict[str, float]]:
-    """Train, set the scaling factor to one over the latents' standard deviation, and measure on held-out scenes.
+    """Train, set the scaling factor to one over the latents' standard deviation, and measure on ``test_scenes``
+    held-out scenes.
 
     Returns:
         The AutoencoderKL and ``{"psnr_db", "psnr_db_worst_decile", "latent_std"}``.
@@ -64,13 +66,13 @@ def train_autoencoder(
     task = AutoencoderTask(world, network, scenes, config.seed)
     identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
     autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
-    metrics = finish_autoencoder(autoencoder.to(device), world, config.seed)
+    metrics = finish_autoencoder(autoencoder.to(device), world, config.seed, test_scenes)
     return autoencoder.to("cpu"), metrics
 
 
-def finish_autoencoder(autoencoder: Any, world: World, seed: int) -> dict[str, float]:
-    """Set ``scaling_factor`` on the config and return the measurements on 1000 held-out scenes."""
-    images = torch.from_numpy(_scenes(world, 1000, seed, TEST_STREAM))
+def finish_autoencoder(autoencoder: Any, world: World, seed: int, scenes: int) -> dict[str, float]:
+    """Set ``scaling_factor`` on the config and return the measurements on held-out ``scenes``."""
+    images = torch.from_numpy(_scenes(world, scenes, seed, TEST_STREAM))
     autoencoder.register_to_config(scaling_factor=1.0)
     latents = encode_images(autoencoder, images)
     spread = latents.std().item()

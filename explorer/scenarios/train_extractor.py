@@ -135,7 +135,7 @@ def extractor_of(clip: Any, tokenizer: Any, feature_range: tuple[float, float] =
 
 
 def calibrate(clip: Any, tokenizer: Any, world: World, seed: int, pairs: int) -> tuple[float, float]:
-    """The 1 % and 99 % quantiles of the cosine of fresh benign pairs."""
+    """The 1 % and 99 % quantiles of the cosine of as many fresh benign ``pairs``."""
     drawn = draw_pairs(world, pairs, np.random.default_rng([seed, CALIBRATION_STREAM]))
     extractor = extractor_of(clip, tokenizer)
     images = extractor.encode_images(paint_all(world, [pair.scene for pair in drawn]))

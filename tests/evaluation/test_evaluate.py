@@ -9,19 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.files import evaluate_folder
-
 GOLDEN = Path(__file__).with_name("micro_evaluation.json")
-CONFIG = EvaluationConfig(seeds=(0, 1), steps=2, batch_size=3)
-
-
-@pytest.fixture(scope="module")
-def evaluated(micro_world, tmp_path_factory):
-    """Where the micro world was evaluated."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    evaluate_folder(micro_world.output, micro_world.run / "sets", folder, CONFIG)
-    return folder
 
 
 def figures(folder):
@@ -41,8 +29,8 @@ def leaves(value, path):
     return [leaf for name, entry in entries for leaf in leaves(entry, f"{path}/{name}")]
 
 
-def test_the_figures_are_those_from_before(evaluated):
-    found = figures(evaluated)
+def test_the_figures_are_those_from_before(micro_evaluation):
+    found = figures(micro_evaluation[0])
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     known = json.loads(GOLDEN.read_text(encoding="utf-8"))

@@ -162,9 +162,7 @@ def test_the_second_control_sees_the_benign_pairs_of_the_most_poisoned_set_and_n
     clean = poisoned.table.index[~poisoned.table["is_poison"]]
     assert kept.table["uid"].tolist() == poisoned.table["uid"][clean].tolist()
     assert (kept.read_images() == poisoned.read_images(clean)).all()
-    with pytest.raises(
-        ValueError, match=r"0 of 540 pairs of .* are poison, 0 not recorded: expected some to be poison"
-    ):
+    with pytest.raises(ValueError, match=r"0 of 60 pairs of .* are poison, 0 not recorded: expected some to be poison"):
         benign_remainder(build.pair_set(0), tmp_path / "none")
 
 
@@ -196,11 +194,10 @@ def test_features_are_cached_and_follow_the_weights(build):
     assert (pairs.folder / "features" / extractor.name / "image.npy").stat().st_mtime_ns != cached
 
 
-def test_evaluation_reports_groups_intervals_and_difficulty(build, tmp_path):
-    config = EvaluationConfig(seeds=(0, 1), steps=1, batch_size=5)
-    report = evaluate_folder(build.output, build.run / "sets", tmp_path, config)
-    assert json.loads((tmp_path / EVALUATION_NAME).read_text()) == json.loads(json.dumps(report))
-    assert (tmp_path / SHEET_NAME).stat().st_size > 0
+def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
+    folder, report = micro_evaluation
+    assert json.loads((folder / EVALUATION_NAME).read_text()) == json.loads(json.dumps(report))
+    assert (folder / SHEET_NAME).stat().st_size > 0
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
     benign, _, worst = report["models"]
     assert benign["accuracy"]["poisoned"] is None

@@ -6,18 +6,12 @@ import shutil
 import pytest
 
 from explorer.core.provenance import write_manifest
-from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.files import evaluate_folder
 from explorer.scenarios.first_view import precompute_first_view
 
 
-@pytest.fixture(scope="module")
-def evaluation(micro_world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("evaluation")
-    evaluate_folder(
-        micro_world.output, micro_world.run / "sets", folder, EvaluationConfig(seeds=(0, 1), steps=1, batch_size=8)
-    )
-    return folder / "evaluation.json"
+@pytest.fixture
+def evaluation(micro_evaluation):
+    return micro_evaluation[0] / "evaluation.json"
 
 
 def test_a_folder_with_other_things_is_left_as_it_is(micro_world, evaluation, tmp_path):

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from explorer.alignment.growth import theorem_growth
+from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import ManifestError, write_manifest
 from explorer.ui.screens.alignment.calculators import (
     fine_tuning_words,
@@ -16,11 +17,9 @@ from explorer.ui.screens.alignment.calculators import (
     theorem_words,
 )
 from explorer.ui.screens.alignment.screen import (
-    SET_FIELDS,
     _measure_on_screen,
     alignment_payload,
     build_alignment_screen,
-    check_alignment,
     measure_folder,
     name_beside,
 )
@@ -36,7 +35,7 @@ def measured_entry(name, data_hash, convention="authors", **changes):
 
 @pytest.fixture
 def context(tmp_path):
-    entry = {**dict.fromkeys(SET_FIELDS), **measured_entry("benign", "1" * 33)}
+    entry = {**dict.fromkeys(ALIGNMENT.entries["sets"]), **measured_entry("benign", "1" * 33)}
     (tmp_path / "alignment.json").write_text(json.dumps({"version": 1, "sets": [entry]}))
     write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["alignment.json"])
     return AppContext(settings=AppSettings(precomputed=tmp_path, checkpoints=tmp_path / "checkpoints"))
@@ -58,11 +57,11 @@ def test_changed_artefact_is_refused(context):
 
 def test_other_formats_are_refused():
     with pytest.raises(ManifestError, match="format version None: expected 1"):
-        check_alignment({})
-    with pytest.raises(ManifestError, match="describes no pair set"):
-        check_alignment({"version": 1, "sets": []})
-    with pytest.raises(ManifestError, match="a set lacks moments, mean_offset, distributions"):
-        check_alignment({"version": 1, "sets": [dict.fromkeys(SET_FIELDS[:5])]})
+        ALIGNMENT.checked({})
+    with pytest.raises(ManifestError, match="describes no sets: expected at least one"):
+        ALIGNMENT.checked({"version": 1, "sets": []})
+    with pytest.raises(ManifestError, match="entry 0 of sets lacks moments, mean_offset, distributions"):
+        ALIGNMENT.checked({"version": 1, "sets": [dict.fromkeys(ALIGNMENT.entries["sets"][:5])]})
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,8 @@ def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
     assert page.complaints == []
 
 
-def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(page, world):
+def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(own_page, own_world):
+    page, world = own_page, own_world
     expect = playwright_api.expect
     path = world[0] / "dirty-002" / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
@@ -323,13 +324,13 @@ def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(pa
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_a_dropped_unet_gets_its_base_on_the_page(page, world, make_unet, theme):
+def test_a_dropped_unet_gets_its_base_on_the_page(own_page, own_world, make_unet):
+    page, world = own_page, own_world
     expect = playwright_api.expect
     dropped, misfit = world[0] / "theirs", world[0] / "<img src=x onerror='window.hacked = 1'>"
     make_unet(seed=9).save_pretrained(dropped / "unet")
     make_unet(seed=10).save_pretrained(world[0] / "z-second" / "unet")
-    page.goto(f"/?tab=checkpoints&__theme={theme}")
+    page.goto("/?tab=checkpoints")
     page.get_by_role("button", name="Look again").click()
     row = page.locator("#registry tbody tr", has_text="theirs")
     expect(row).to_contain_text("names no base pipeline: name one below, under “Name the base")

@@ -21,6 +21,7 @@ def graphs():
     return {
         "version": 1,
         "set": {"name": "dirty", "pairs": 40, "poisoned_pairs": 8, "poisoned_concept_count": 2},
+        **dict.fromkeys(("extractor", "alpha", "convention", "feature_range")),
         "sampling": {"method": "3 of 40 pairs are drawn"},
         "neighbour_count": 2,
         "thumbnails": {"size": 48, "columns": 40},

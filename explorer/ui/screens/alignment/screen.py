@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME
 from explorer.ui.screens.alignment.calculators import build_calculators
@@ -22,13 +23,7 @@ from explorer.ui.shell.context import PRECOMPUTE_HINT, AppContext, is_told
 from explorer.ui.shell.messages import notice
 from explorer.ui.shell.viewer import viewer
 
-FORMAT_VERSION = 1
-ALIGNMENT_NAME = "alignment.json"
 CONVENTIONS = ("authors", "halved")
-SET_FIELDS = (
-    "name", "poisoned_concept_count", "poison_recorded", "data_hash", "alignment_difficulty", "moments", "mean_offset",
-    "distributions",
-)  # fmt: skip
 MODEL_WORK = "model-work"
 """Shared with live generation: only one of them works at a time."""
 
@@ -80,24 +75,8 @@ def alignment_payload(context: AppContext) -> dict[str, Any]:
     Raises:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
-    payload = context.precomputed_json(ALIGNMENT_NAME)
-    check_alignment(payload)
+    payload = ALIGNMENT.checked(context.precomputed_json(ALIGNMENT.name), PRECOMPUTE_HINT)
     return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8"))}
-
-
-def check_alignment(payload: dict[str, Any]) -> None:
-    """Refuse a payload of another version, without sets, or whose sets lack a field."""
-    if payload.get("version") != FORMAT_VERSION:
-        found = payload.get("version")
-        raise ManifestError(
-            f"{ALIGNMENT_NAME} has format version {found}: expected {FORMAT_VERSION}. {PRECOMPUTE_HINT}"
-        )
-    if not payload.get("sets"):
-        raise ManifestError(f"{ALIGNMENT_NAME} describes no pair set. {PRECOMPUTE_HINT}")
-    for entry in payload["sets"]:
-        missing = [name for name in SET_FIELDS if name not in entry]
-        if missing:
-            raise ManifestError(f"{ALIGNMENT_NAME}: a set lacks {', '.join(missing)}. {PRECOMPUTE_HINT}")
 
 
 def measure_folder(context: AppContext, folder: str, convention: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from explorer.core.provenance import ManifestError
 from explorer.generation.columns import ComparisonColumn, read_comparison
+from explorer.generation.payload_formats import COMPARISON
 from explorer.ui.shell.permalink import CompareSettings, write_permalink
 
 if TYPE_CHECKING:
     from explorer.ui.shell.context import AppContext
 
-PAYLOAD_VERSION = 1
 COMPARE_FOLDER = "compare/"
 
 
@@ -33,7 +33,6 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
     if origin not in ("live", "precomputed"):
         raise ValueError(f"origin is {origin!r}: expected live or precomputed")
     return {
-        "version": PAYLOAD_VERSION,
         "origin": origin,
         "model": column.model,
         "poisoned": column.poison.poisoned,
@@ -66,13 +65,13 @@ def precomputed_comparison(context: AppContext) -> dict[str, Any]:
     """
     names = context.precomputed_names(COMPARE_FOLDER)
     if not names:
-        context.precomputed_file(f"{COMPARE_FOLDER}index.json")  # says what is missing
+        context.precomputed_file(f"{COMPARE_FOLDER}{COMPARISON.name}")  # says what is missing
     paths = [context.precomputed_file(name) for name in names]
-    index = next((path for path in paths if path.name == "index.json"), None)
+    index = next((path for path in paths if path.name == COMPARISON.name), None)
     if index is None:
-        raise ManifestError(f"the manifest lists no {COMPARE_FOLDER}index.json")
+        raise ManifestError(f"the manifest lists no {COMPARE_FOLDER}{COMPARISON.name}")
     columns = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), context)
-    return {"version": PAYLOAD_VERSION, "query": _query(columns), "columns": columns}
+    return {"query": _query(columns), "columns": columns}
 
 
 def linked_comparison(context: AppContext, settings: CompareSettings) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any
 
 import gradio as gr
 
+from explorer.alignment.payload_formats import GRAPHS, THUMBNAILS_NAME
 from explorer.core.provenance import ManifestError
 from explorer.ui.shell.context import PRECOMPUTE_HINT, AppContext
 from explorer.ui.shell.viewer import viewer
 
-FORMAT_VERSION = 1
-GRAPHS_NAME, THUMBNAILS_NAME = "graphs.json", "thumbnails.png"
 SCORES = ("feature_distance", "structure_distance", "sample_ad")
 SAMPLE_COLUMNS = ("uid", "caption", "concepts", "main_concept", "is_poison", "poisoned_concept", "target_concept")
 SIDES = ("text", "image")
@@ -42,17 +41,14 @@ def graphs_payload(context: AppContext) -> dict[str, Any]:
     Raises:
         ManifestError: if an artefact is missing, changed, or not in this version's format.
     """
-    payload = context.precomputed_json(GRAPHS_NAME)
+    payload = context.precomputed_json(GRAPHS.name)
     check_graphs(payload)
     return {**payload, "thumbnails_url": context.precomputed_url(THUMBNAILS_NAME)}
 
 
 def check_graphs(payload: dict[str, Any]) -> None:
     """Refuse a payload of another version, or whose parallel lists differ in length."""
-    if payload.get("version") != FORMAT_VERSION:
-        raise ManifestError(
-            f"{GRAPHS_NAME} has format version {payload.get('version')}: expected {FORMAT_VERSION}. {PRECOMPUTE_HINT}"
-        )
+    GRAPHS.checked(payload, PRECOMPUTE_HINT)
     columns = {name: payload["samples"][name] for name in (*SAMPLE_COLUMNS, *SCORES)}
     columns |= {f"{side} layout": payload[side]["layout"] for side in SIDES}
     columns |= {f"{side} neighbours": payload[side]["neighbours"] for side in SIDES}
@@ -60,7 +56,7 @@ def check_graphs(payload: dict[str, Any]) -> None:
     for name, column in columns.items():
         if len(column) != expected:
             raise ManifestError(
-                f"{GRAPHS_NAME} has {len(column)} entries of {name} for {expected} pairs. {PRECOMPUTE_HINT}"
+                f"{GRAPHS.name} has {len(column)} entries of {name} for {expected} pairs. {PRECOMPUTE_HINT}"
             )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.core.intervals import pearson_correlation
 from explorer.core.provenance import ROOT, ManifestError
+from explorer.generation.payload_formats import FILM_STRIP
+from explorer.ui.shell.context import PRECOMPUTE_HINT
 
 if TYPE_CHECKING:
     from explorer.ui.shell.context import AppContext
@@ -35,13 +37,17 @@ def film_strip(context: AppContext) -> dict[str, Any]:
     Raises:
         ManifestError: if a file is missing or changed.
     """
-    description = context.precomputed_json(f"{FILM_FOLDER}film_strip.json")
+    description = _description(context)
     return {
         **description,
         "images_url": context.precomputed_url(f"{FILM_FOLDER}images.png"),
         "maps_url": context.precomputed_url(f"{FILM_FOLDER}maps.png"),
         "gif_url": GIF_ROUTE,
     }
+
+
+def _description(context: AppContext) -> dict[str, Any]:
+    return FILM_STRIP.checked(context.precomputed_json(f"{FILM_FOLDER}{FILM_STRIP.name}"), PRECOMPUTE_HINT)
 
 
 def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str) -> bytes:
@@ -55,7 +61,7 @@ def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str
 
     from explorer.generation.film_export import film_strip_gif
 
-    description = context.precomputed_json(f"{FILM_FOLDER}film_strip.json")
+    description = _description(context)
     with (
         Image.open(context.precomputed_file(f"{FILM_FOLDER}images.png")) as images,
         Image.open(context.precomputed_file(f"{FILM_FOLDER}maps.png")) as maps,
