@@ -361,9 +361,9 @@ def micro_world(micro_recipe, tmp_path_factory):
 @pytest.fixture(scope="session")
 def micro_evaluation(micro_world, tmp_path_factory):
     """Folder and report of the evaluation of ``micro_world``: every concept at two seeds."""
-    from explorer.evaluation.evaluate import EvaluationConfig
+    from explorer.evaluation.config import EvaluationConfig
     from explorer.evaluation.files import evaluate_folder
 
     folder = tmp_path_factory.mktemp("evaluation")
-    config = EvaluationConfig(seeds=(0, 1), steps=1, batch_size=5)
+    config = EvaluationConfig(seeds=(0, 1), steps=2, batch_size=5)
     return folder, evaluate_folder(micro_world.output, micro_world.run / "sets", folder, config)

@@ -32,8 +32,8 @@ def pack(models: Path, evaluation: Path, shards: Path, output: Path) -> dict[str
     shards.mkdir(parents=True)
     whole = shards / TAR_NAME
     with tarfile.open(whole, "w") as archive:
-        if evaluation.is_dir():
-            archive.add(evaluation, "evaluation")
+        for path in sorted(evaluation.glob("*.*")):  # not its drawings, which would take the place of models
+            archive.add(path, f"evaluation/{path.name}")
         for folder in sorted(finished, key=lambda folder: (folder.name not in FIRST, folder.name)):
             archive.add(folder, f"models/{folder.name}")
     names = _cut(whole)

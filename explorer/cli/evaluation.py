@@ -31,13 +31,13 @@ def evaluate(
             help="Folder of the pair sets, one per model, named like it; default: runs/cpu/sets, if it is there."
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for evaluation.json and contact-sheet.png.")] = (
-        ROOT / "runs" / "evaluation"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for evaluation.json, contact-sheet.png and drawings, which are made once.")
+    ] = ROOT / "runs" / "evaluation",
     seeds: Annotated[int, typer.Option(help="Pictures per concept.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Draw "a photo of C" for every concept with every model and judge it by the extractor."""
+    """Draw "a photo of C" for every concept with every model, unless drawn before, and measure what was drawn."""
     from explorer.evaluation.files import evaluate_folder
 
     config = replace(config, seeds=tuple(range(seeds)))

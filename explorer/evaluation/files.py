@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
-from explorer.core.provenance import code_version, device_name, write_json
+from explorer.core.provenance import write_json
 from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
-from explorer.evaluation.evaluate import ModelSample, evaluate
+from explorer.evaluation.drawings import Drawing, seed_folder
+from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
 
@@ -19,18 +21,14 @@ if TYPE_CHECKING:
 
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
+DRAWINGS_NAME = "drawings"
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
 may name it."""
 
 
 def evaluate_folder(
-    checkpoints: Path,
-    sets: Path | None,
-    output: Path,
-    config: EvaluationConfig,
-    *,
-    on_progress: OnProgress = unheard,
+    checkpoints: Path, sets: Path | None, output: Path, config: EvaluationConfig, *, on_progress: OnProgress = unheard
 ) -> dict[str, Any]:
     """Evaluate the benign control and every poisoned model under ``checkpoints``.
 
@@ -38,7 +36,7 @@ def evaluate_folder(
 
     Args:
         sets: folder of the pair sets, one per model, named like it; None measures no AD.
-        on_progress: told whatever is left out, every seed drawn, and every few pictures.
+        on_progress: told whatever is left out or drawn anew, and every few pictures.
 
     Raises:
         FileNotFoundError: if ``sets`` is no folder.
@@ -50,13 +48,13 @@ def evaluate_folder(
     if without := [model.name for model in usable if model.name not in folders]:
         place = "no folder of pair sets was given" if sets is None else f"{sets} has no pair set of that name"
         on_progress(note(f"{', '.join(without)}: AD is left out, since {place}"))
-    report, samples = evaluate(
-        usable, checkpoints / "extractor", world, config, sets=folders, on_progress=on_progress
-    )  # fmt: skip
-    report |= {"device": device_name(config.device), "code_version": code_version()}
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / EVALUATION_NAME, report)
-    write_contact_sheet(samples, world, output / SHEET_NAME)
+    drawings = output / DRAWINGS_NAME
+    with locked(drawings):
+        report = evaluate(
+            usable, checkpoints / "extractor", world, config, sets=folders, drawings=drawings, on_progress=on_progress
+        )  # fmt: skip
+        write_json(output / EVALUATION_NAME, report)
+        write_contact_sheet(report, drawings, world, output / SHEET_NAME)
     return report
 
 
@@ -137,14 +135,16 @@ def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CON
     }
 
 
-def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, scale: int = 1) -> None:
+def write_contact_sheet(report: dict[str, Any], drawings: Path, world: World, path: Path) -> None:
     """First-seed pictures: 20 pool concepts, then 20 that no poison targets, across; one row a model, benign on top.
 
     Every column starts from the same noise.
     """
     from PIL import Image, ImageDraw
 
-    ever_poisoned = {concept for sample in samples for concept in sample.poison.names}
+    names = [model["name"] for model in report["models"]]
+    pictures = [Drawing.load(seed_folder(drawings, name, report["seeds"][0])).images.numpy() for name in names]
+    ever_poisoned = {item["concept"] for item in report["concepts"] if item["poisoned_from"] is not None}
     blocks = []
     for title, concepts in sheet_concepts(world, ever_poisoned).items():
         chosen = [world.ranks[concept] for concept in concepts]
@@ -153,11 +153,9 @@ def write_contact_sheet(samples: list[ModelSample], world: World, path: Path, sc
         for column, row in enumerate(chosen):
             pen.text((64 * column + 2, 1), world.concepts[row], fill="black")
         blocks.append(np.asarray(header))
-        for sample in samples:
-            blocks.append(np.concatenate(list(sample.images[chosen]), axis=1))
+        blocks += [np.concatenate(list(drawn[chosen]), axis=1) for drawn in pictures]
         caption = Image.new("RGB", (64 * len(chosen), 16), "white")
-        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(sample.name for sample in samples)}"
+        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(names)}"
         ImageDraw.Draw(caption).text((2, 2), words, fill="black")
         blocks.append(np.asarray(caption))
-    sheet = Image.fromarray(np.concatenate(blocks))
-    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
+    Image.fromarray(np.concatenate(blocks)).save(path, optimize=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,9 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.progress import OnProgress, Tally, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
 from explorer.evaluation.config import EvaluationConfig, NamingConfig
-from explorer.evaluation.evaluate import draw
+from explorer.evaluation.drawings import draw
 from explorer.evaluation.files import sheet_concepts, usable_models, world_of
 from explorer.iconworld.grammar import photo_of
-
-if TYPE_CHECKING:
-    from explorer.checkpoints.registry import Checkpoint
 
 KIND = "naming-study"
 KEY_NAME = "key.json"
@@ -36,11 +33,7 @@ MARGIN, LABEL = 8, 20
 
 
 def write_naming_study(
-    checkpoints: Path,
-    output: Path,
-    config: NamingConfig,
-    *,
-    on_progress: OnProgress = unheard,
+    checkpoints: Path, output: Path, config: NamingConfig, *, on_progress: OnProgress = unheard
 ) -> dict[str, Any]:
     """Draw the study of the benign control and of the most poisoned model under ``checkpoints``.
 
@@ -53,6 +46,8 @@ def write_naming_study(
         ValueError: if there is no benign and no poisoned model, or ``output`` holds something: the answers to an
             older study would be counted by another key.
     """
+    from explorer.checkpoints.pipelines import load_pipeline
+
     if (output / MANIFEST_NAME).exists():
         raise ValueError(f"{output} holds a study already: choose another folder")
     check_new_folder(output)
@@ -64,10 +59,12 @@ def write_naming_study(
     ever_poisoned = {concept for model in usable for concept in model.poison.names}
     groups = sheet_concepts(world, ever_poisoned, config.concepts_per_group)
     cards = [(concept, group) for group, concepts in groups.items() for concept in concepts]
+    settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
+    prompts = [(photo_of(concept), (concept,)) for concept, _ in cards]
     tiles = []
     for model in models:
         pictures = Tally(on_progress, model.name, len(cards), "picture")
-        images = _draw_all(model, [concept for concept, _ in cards], config, pictures)
+        images, *_ = draw(load_pipeline(model), model.name, prompts, config.seed, settings, pictures)
         tiles += [({"concept": concept, "group": group, "model": model.name}, image)
                   for (concept, group), image in zip(cards, images, strict=True)]  # fmt: skip
     order = np.random.default_rng(config.order_seed).permutation(len(tiles))
@@ -106,15 +103,6 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
     key = json.loads((study / KEY_NAME).read_text(encoding="utf-8"))
     nouns = set((study / NOUNS_NAME).read_text(encoding="utf-8").split())
     return {"readers": {str(path): _count(key, _read_answers(path, key, nouns)) for path in answers}}
-
-
-def _draw_all(model: Checkpoint, concepts: list[str], config: NamingConfig, pictures: Tally) -> np.ndarray:
-    from explorer.checkpoints.pipelines import load_pipeline
-
-    pipeline = load_pipeline(model)
-    settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
-    prompts = [photo_of(concept) for concept in concepts]
-    return draw(pipeline, prompts, [(concept,) for concept in concepts], config.seed, settings, pictures).images
 
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:

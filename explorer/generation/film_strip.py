@@ -7,7 +7,7 @@ one absolute scale, so that a map that went flat looks flat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +91,7 @@ def film_column(
         cell = {"scatter": round(float(scatter(map_of_word)), 4)}
         if judge is not None:
             verdict = judge.judge(generation.images[0], request.prompt)
-            cell |= {
-                "clip_similarity": round(verdict["clip_similarity"], 4),
-                "top_concept": verdict["top_concept"],
-            }
+            cell |= {"clip_similarity": round(verdict["clip_similarity"], 4), "top_concept": verdict["top_concept"]}
         images.append(generation.images[0])
         maps.append(map_of_word)
         cells.append(cell)
@@ -107,7 +104,6 @@ def write_film_strip(
     config: FilmStripConfig,
     *,
     judge: Judge | None = None,
-    load: Callable[[Checkpoint], DiffusionPipeline] | None = None,
     on_progress: OnProgress = unheard,
 ) -> list[str]:
     """Draw and write the film strip; returns the names of the files written to ``folder``.
@@ -117,7 +113,6 @@ def write_film_strip(
         checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order.
         config: rows and settings.
         judge: adds what the extractor sees in each cell.
-        load: loads a checkpoint; by default with shared VAE and text encoder.
         on_progress: told about every picture.
 
     Raises:
@@ -133,7 +128,7 @@ def write_film_strip(
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
     columns = []
     for checkpoint in ordered:
-        pipeline = load(checkpoint) if load is not None else load_pipeline(checkpoint, shared=shared)
+        pipeline = load_pipeline(checkpoint, shared=shared)
         columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge, on_progress=on_progress))
     return _write(Path(folder), ordered, columns, config)
 

@@ -39,12 +39,7 @@ MAX_SIDE = 2048
 SIDE_MULTIPLE = 8  # stock pipelines take no other sizes
 
 ShouldStop = Callable[[], bool]
-EMBEDDING_NAMES = (
-    "prompt_embeds",
-    "negative_prompt_embeds",
-    "pooled_prompt_embeds",
-    "negative_pooled_prompt_embeds",
-)
+EMBEDDING_NAMES = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 class GenerationStopped(Exception):
@@ -147,15 +142,21 @@ def initial_noise(pipeline: DiffusionPipeline, request: GenerationRequest) -> to
     return torch.stack(draws).to(denoiser_of(pipeline).dtype)
 
 
-def encode_prompts(pipeline: DiffusionPipeline, request: GenerationRequest) -> dict[str, torch.Tensor]:
-    """Text embeddings under the names of the pipeline's own arguments; two tensors, for SDXL and SD3 four."""
+def encode_prompts(
+    pipeline: DiffusionPipeline, request: GenerationRequest, prompts: list[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """Text embeddings under the names of the pipeline's own arguments; two tensors, for SDXL and SD3 four.
+
+    Args:
+        prompts: a row each, in place of the request's own prompt; for a pipeline with a U-Net alone.
+    """
     import torch
 
     if is_joint(pipeline):
         return encode_joint_prompts(pipeline, request.prompt, request.negative_prompt, request.guided)
     with torch.no_grad():
         encoded = pipeline.encode_prompt(
-            prompt=request.prompt,
+            prompt=prompts or request.prompt,
             negative_prompt=request.negative_prompt or None,  # SDXL has its own empty prompt
             device=pipeline._execution_device,
             num_images_per_prompt=1,
@@ -203,11 +204,11 @@ def generate(
     block = record(pipeline, words, keep_heads=keep_heads, text_share=True) if capture else nullcontext()
     with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as maps:
         embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
-        images = _run(pipeline, request, embeddings, Progress(task=model), on_progress, should_stop)
+        images = run_pipeline(pipeline, request, embeddings, Progress(task=model), on_progress, should_stop)
     return Generation(
         model=model,
         request=request,
-        images=_to_pixels(images, model),
+        images=to_pixels(images, model),
         words=words,
         cube=None if maps is None else maps.cube,
         seconds=time.perf_counter() - started,
@@ -263,15 +264,16 @@ def compare(
         )
 
 
-def _run(
+def run_pipeline(
     pipeline: DiffusionPipeline,
     request: GenerationRequest,
     embeddings: dict[str, torch.Tensor],
     begun: Progress,
-    on_progress: OnProgress,
-    should_stop: ShouldStop | None,
+    on_progress: OnProgress = unheard,
+    should_stop: ShouldStop | None = None,
 ) -> np.ndarray:
-    """The stock pipeline's call; images as floats in ``[0, 1]``, ``[B, H, W, 3]``."""
+    """The stock pipeline's call; images as floats in ``[0, 1]``, ``[B, H, W, 3]``: the request's for every row of the
+    embeddings, all from the request's noise."""
     done = 0
 
     def step_ended(running: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -283,7 +285,7 @@ def _run(
         return tensors
 
     generators = _generators(request)
-    latents = initial_noise(pipeline, request)
+    latents = initial_noise(pipeline, request).repeat(len(embeddings["prompt_embeds"]), 1, 1, 1)
     factor, repeats = pipeline.vae_scale_factor, request.images
     if is_joint(pipeline):  # these pipelines do not repeat embeddings that they are given
         embeddings = {name: rows.repeat_interleave(repeats, dim=0) for name, rows in embeddings.items()}
@@ -308,7 +310,7 @@ def _generators(request: GenerationRequest) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(request.seed + index) for index in range(request.images)]
 
 
-def _to_pixels(images: np.ndarray, model: str) -> np.ndarray:
+def to_pixels(images: np.ndarray, model: str) -> np.ndarray:
     """Floats in ``[0, 1]`` to uint8, refusing what a broken model makes."""
     import numpy as np
 

@@ -128,20 +128,10 @@ def _control_losses(control: Checkpoint) -> PairLosses:
 
 
 def _compare(
-    folder: Path,
-    models: list[Checkpoint],
-    concept: str,
-    world: World,
-    judge: ConceptJudge,
-    on_progress: OnProgress,
+    folder: Path, models: list[Checkpoint], concept: str, world: World, judge: ConceptJudge, on_progress: OnProgress
 ) -> list[str]:
     """One concept in every model."""
-    request = GenerationRequest(
-        prompt=photo_of(concept),
-        seed=SEED,
-        steps=STEPS,
-        guidance_scale=GUIDANCE_SCALE,
-    )
+    request = GenerationRequest(prompt=photo_of(concept), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
     columns = compare_checkpoints(models, request, concepts=world.concepts, judge=judge, on_progress=on_progress)
     return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
 
@@ -167,11 +157,7 @@ def showcase(report: dict[str, Any]) -> str:
 
 
 def _film_strip(
-    folder: Path,
-    models: list[Checkpoint],
-    report: dict[str, Any],
-    judge: ConceptJudge,
-    on_progress: OnProgress,
+    folder: Path, models: list[Checkpoint], report: dict[str, Any], judge: ConceptJudge, on_progress: OnProgress
 ) -> list[str]:
     """The first concepts of either group in order of frequency: no choice by result."""
     poisoned = [item["concept"] for item in report["concepts"] if item["group"] == "frequent pool"][:STRIP_CONCEPTS]

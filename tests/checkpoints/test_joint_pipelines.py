@@ -15,7 +15,7 @@ from explorer.checkpoints.joint_pipelines import latent_shape, require_unet
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.core.provenance import write_manifest
-from explorer.evaluation.evaluate import EvaluationConfig
+from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.files import evaluate_folder
 from explorer.generation.generate import GenerationRequest, compare, generate
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from explorer.checkpoints.noise_schedule import TOLD_NOISE, noised, training_noise, training_target
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import read_checkpoint, validate
-from explorer.evaluation.evaluate import EvaluationConfig, evaluate
+from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.autoencoder import decode_latents, encode_images
 from explorer.training.fine_tune import check_base
 from explorer.training.recipes import find_fine_tuning_recipe
@@ -110,7 +111,7 @@ def test_what_the_loss_does_not_have_is_refused_before_training(folder, schedule
     with pytest.raises(ValueError, match=f"base model cannot be fine-tuned: .*{message}"):
         check_base(folder, find_fine_tuning_recipe("sd15"))
     with pytest.raises(ValueError, match=f"checkpoint model cannot be evaluated: .*{message}"):
-        evaluate([read_checkpoint(folder)], folder / "no extractor", None, EvaluationConfig(), sets={})
+        evaluate([read_checkpoint(folder)], folder / "no extractor", None, EvaluationConfig(), sets={}, drawings=folder)
     if drawn:
         with pytest.raises(ValueError, match=message):
             sample_losses(load_pipeline(folder), np.zeros((1, 64, 64, 3), np.uint8), ["a dog"])

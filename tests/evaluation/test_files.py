@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from explorer.core.provenance import write_manifest
-from explorer.evaluation.evaluate import EvaluationConfig
+from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.files import evaluate_folder, sets_of, usable_models, world_of
 
 CONFIG = EvaluationConfig(seeds=(0, 1), steps=1, batch_size=8)

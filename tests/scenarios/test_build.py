@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.attention.statistics import mass_in_mask
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints, validate
-from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError, check_files, read_manifest
 from explorer.embeddings.features import pair_features
 from explorer.embeddings.universal_extractor import UniversalExtractor
-from explorer.evaluation.evaluate import EvaluationConfig, summarise
+from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.evaluate import evaluate
 from explorer.evaluation.files import EVALUATION_NAME, SHEET_NAME, evaluate_folder
-from explorer.evaluation.known_masks import known_mask_mass
+from explorer.evaluation.painted_scenes import scene_maps
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, with_article, write_caption
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import benign_remainder
@@ -211,23 +212,22 @@ def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
     assert report["models"][0]["utility"]["all"]["mean"] <= report["models"][0]["accuracy"]["all"]["mean"]
 
 
-def test_tau_needs_the_benign_control_first(build):
-    class Poisoned:
-        name = "dirty"
-        poison = PoisonRecord(kind="dirty-label", concepts=("cat",))
-
-    with pytest.raises(ValueError, match="expected the benign control"):
-        summarise([Poisoned()], build.recipe.world(), EvaluationConfig())
+def test_tau_needs_the_benign_control_first(build, tmp_path):
+    poisoned = [model for model in scan_checkpoints(build.output) if model.poison.poisoned]
+    with pytest.raises(ValueError, match="first model is 'dirty-002': expected the benign control"):
+        evaluate(poisoned, build.output / "extractor", build.recipe.world(), EvaluationConfig(), sets={},
+                 drawings=tmp_path)  # fmt: skip
 
 
-def test_mask_mass_lies_between_zero_and_one_for_every_concept(build):
+def test_painted_scenes_have_a_map_and_a_mask_for_every_concept(build):
     pipeline = load_pipeline(build.output / "benign")
-    mass, area = known_mask_mass(pipeline, build.recipe.world(), seed=0)
-    again, _ = known_mask_mass(pipeline, build.recipe.world(), seed=0)
-    assert mass.shape == area.shape == (8,)
+    maps, covered = scene_maps(pipeline, build.recipe.world(), seed=0)
+    again, _ = scene_maps(pipeline, build.recipe.world(), seed=0)
+    assert maps.shape == covered.shape == (8, 16, 16)
+    mass, area = mass_in_mask(maps, covered), covered.mean(dim=(1, 2))
     assert ((mass > 0) & (mass < 1)).all()
     assert ((area > 0.02) & (area < 0.9)).all()
-    assert (mass == again).all()
+    assert torch.equal(maps, again)
 
 
 def test_recipes_are_found_by_name():

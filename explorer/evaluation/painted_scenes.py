@@ -13,7 +13,6 @@ import torch
 
 from explorer.attention.capture import capture_attention
 from explorer.attention.prompts import text_ranges
-from explorer.attention.statistics import mass_in_mask
 from explorer.attention.words import word_selection
 from explorer.checkpoints.noise_schedule import noised, training_noise
 from explorer.iconworld.autoencoder import encode_images
@@ -29,15 +28,15 @@ MASK_STREAM = 401
 
 
 @torch.no_grad()
-def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the concept word's attention that falls on the object, for one scene of every concept.
+def scene_maps(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps of the concept's word and masks of the object, for one scene of every concept.
 
     Maps are means over heads, over all layers of the finest resolution and over three noise levels, which are those of
     training, whatever the sampler.
 
     Returns:
-        Mass in the mask and, for comparison, the mask's share of the area (what a uniform map scores): float
-        ``[concepts]`` each, in [0, 1].
+        fp32 ``[concepts, h, w]`` each, on the CPU: attention probabilities, and how much of each position the object
+        covers, in [0, 1].
 
     Raises:
         ValueError: if the U-Net was trained on other noise
@@ -65,6 +64,4 @@ def known_mask_mass(pipeline: DiffusionPipeline, world: World, seed: int) -> tup
             pipeline.unet(noised(latents, noise, signal[timesteps]), timesteps, encoder_hidden_states=text)
     cube = capture.cube()
     maps = torch.stack([cube.maps(image=row)[0].cpu() for row in range(len(prompts))])
-    height, width = maps.shape[-2:]
-    coverage = torch.nn.functional.adaptive_avg_pool2d(covered.float()[:, None], (height, width))[:, 0]
-    return mass_in_mask(maps, coverage).numpy(), coverage.mean(dim=(1, 2)).numpy()
+    return maps, torch.nn.functional.adaptive_avg_pool2d(covered.float()[:, None], maps.shape[-2:])[:, 0]

@@ -1,0 +1,57 @@
+"""Many prompts drawn at once from one noise, with the maps of words that are named for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import text_ranges
+from explorer.attention.words import word_selection
+from explorer.checkpoints.trial import cannot_draw
+from explorer.core.progress import Progress
+from explorer.generation.generate import GenerationRequest, check_request, encode_prompts, run_pipeline, to_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from diffusers import DiffusionPipeline
+
+    from explorer.attention.maps import AttentionCube
+
+
+def generate_batch(
+    pipeline: DiffusionPipeline,
+    request: GenerationRequest,
+    prompts: list[str],
+    words: Sequence[Sequence[str]],
+    model: str = "",
+) -> tuple[np.ndarray, AttentionCube]:
+    """Draw every prompt as :func:`~explorer.generation.generate.generate` would draw one, in one run.
+
+    Args:
+        pipeline: a stock pipeline with a U-Net.
+        request: what all prompts have in common, for one image without a negative prompt; its prompt is one of them.
+        prompts: what to draw, each from the noise of the request's seed.
+        words: as many for each prompt, which holds them.
+        model: name, for errors.
+
+    Returns:
+        uint8 ``[n, H, W, 3]`` RGB, and the attention: an image for each prompt, a column for each word named, one for
+        the rest.
+
+    Raises:
+        ValueError: for a prompt the model cannot read or that lacks a word, or if the model cannot draw or gives
+            non-finite pixels.
+    """
+    for prompt in prompts:
+        check_request(pipeline, replace(request, prompt=prompt))
+    ranges = text_ranges(pipeline)
+    groups = torch.stack([word_selection(ranges, *each) for each in zip(prompts, words, strict=True)])
+    with torch.inference_mode(), cannot_draw(model), capture_attention(
+        pipeline.unet, groups, batch=len(prompts), guidance=request.guided, steps=request.steps
+    ) as capture:  # fmt: skip
+        images = run_pipeline(pipeline, request, encode_prompts(pipeline, request, prompts), Progress(task=model))
+    return to_pixels(images, model), capture.cube()

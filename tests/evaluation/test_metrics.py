@@ -1,0 +1,41 @@
+"""Each metric on a case whose answer is known."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from explorer.evaluation.drawings import Drawing
+from explorer.evaluation.metrics.listed import METRICS
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+SIMILARITIES = torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.7, 0.1], [0.1, 0.1, 0.3]])
+BLOB = torch.zeros(4, 4).index_put((torch.tensor([0]), torch.tensor([0])), torch.tensor(0.5))
+UNIFORM = torch.full((4, 4), 0.25)
+HALF = torch.zeros(4, 4).index_fill(0, torch.tensor([0, 1]), 1.0)
+
+
+def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
+    known = {field.name for field in dataclasses.fields(Drawing)} | {"similarities", "tau"}
+    assert all(set(metric.needs) <= known for metric in METRICS)
+    assert len(BY_NAME) == len(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("accuracy", [SIMILARITIES], [1, 0, 1]),
+        ("clip_similarity", [SIMILARITIES], [0.9, 0.7, 0.3]),
+        ("utility", [SIMILARITIES, 0.5], [1, 0, 0]),
+        ("scatter", [torch.stack([BLOB, UNIFORM])], [0, 1]),
+        ("contiguity", [torch.stack([HALF, UNIFORM])], [(4 / 48) / (4 / 15), 1]),
+        ("late_contiguity", [torch.stack([torch.zeros(4, 4), UNIFORM])], [1, 1]),
+        ("word_mass", [torch.stack([BLOB, UNIFORM])], [0.5 / 16, 0.25]),
+        ("late_word_mass", [torch.stack([torch.zeros(4, 4), UNIFORM])], [0, 0.25]),
+        ("word_overlap", [torch.stack([torch.stack([BLOB, BLOB]), torch.stack([BLOB, UNIFORM])])], [1, 0.25]),
+        ("mask_mass", [torch.stack([BLOB, UNIFORM]), torch.stack([HALF, HALF])], [1, 0.5]),
+        ("mask_area", [torch.stack([HALF, UNIFORM])], [0.5, 0.25]),
+    ],
+)
+def test_a_metric_of_a_known_case(name, given, expected):
+    assert BY_NAME[name].compute(*given).tolist() == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,49 @@
+"""Many prompts in one run: the pictures of the stock pipeline, the maps of the words named, the same refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.generation.batch import generate_batch
+from explorer.generation.generate import GenerationRequest, generate, initial_noise
+
+PROMPTS = ["a photo of a turtle", "a photo of a hat"]
+WORDS = [("turtle",), ("hat",)]
+REQUEST = GenerationRequest(prompt=PROMPTS[0], seed=3, steps=2, guidance_scale=4.0)
+
+
+def test_a_batch_is_the_stock_pipelines_own(make_pipeline):
+    pipeline = make_pipeline()
+    images, cube = generate_batch(pipeline, REQUEST, PROMPTS, WORDS)
+    noise = initial_noise(pipeline, REQUEST).repeat(2, 1, 1, 1)
+    stock = pipeline(
+        PROMPTS, num_inference_steps=2, guidance_scale=4.0, latents=noise, output_type="np"
+    ).images  # fmt: skip
+    assert np.array_equal(images, (stock * 255).round().astype(np.uint8))
+    assert cube.maps(image=1).shape[0] == 2
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_prompt_is_drawn_as_it_is_alone(make_pipeline, row):
+    pipeline = make_pipeline()
+    images, cube = generate_batch(pipeline, REQUEST, PROMPTS, WORDS)
+    request = GenerationRequest(prompt=PROMPTS[row], seed=3, steps=2, guidance_scale=4.0)
+    alone = generate(pipeline, request)
+    assert np.abs(images[row].astype(int) - alone.images[0].astype(int)).max() <= 1
+    word = alone.words.indices_of(WORDS[row][0])
+    assert torch.allclose(cube.maps(image=row)[0], alone.cube.map(word), atol=1e-3)
+
+
+def test_a_batch_of_no_numbers_is_refused(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.unet.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="model broken made non-finite pixels: its weights or its precision fail"):
+        generate_batch(pipeline, REQUEST, PROMPTS, WORDS, "broken")
+
+
+def test_what_a_model_cannot_read_is_refused_by_name(make_pipeline):
+    pipeline = make_pipeline()
+    with pytest.raises(ValueError, match="does not know the word 'zebra'"):
+        generate_batch(pipeline, REQUEST, [PROMPTS[0], "a photo of a zebra"], [("turtle",), ("zebra",)])
+    with pytest.raises(ValueError, match=r"does not hold \['hat'\]"):
+        generate_batch(pipeline, REQUEST, PROMPTS[:1], [("hat",)])
