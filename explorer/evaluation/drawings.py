@@ -117,13 +117,14 @@ def _what_decides(checkpoint: Checkpoint, world: World, config: EvaluationConfig
     """All that a drawing hangs on beside its seed."""
     from explorer.checkpoints.registry import read_checkpoint, weights_hash
 
-    whole = checkpoint.base or checkpoint.folder
+    # A single file's sampler follows from its weights.
+    sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"
     return {
         "version": VERSION,
         "world": world.config(),
         "weights": weights_hash(checkpoint),
         "weights of the base": None if checkpoint.base is None else weights_hash(read_checkpoint(checkpoint.base)),
-        "sampler": hash_file(whole / "scheduler" / "scheduler_config.json"),
+        "sampler": hash_file(sampler) if sampler.is_file() else None,
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
     }
