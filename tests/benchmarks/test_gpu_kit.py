@@ -38,7 +38,7 @@ def test_every_part_of_the_smoke_run_is_done(smoke):
     _, report = smoke
     ended = {name: (part["status"], part["log_end"][-1000:]) for name, part in report["parts"].items()}
     assert {name: status for name, (status, _) in ended.items() if status != "done"} == {}, ended
-    assert list(report["parts"]) == list(PART_NAMES)
+    assert set(report["parts"]) == set(PART_NAMES)
 
 
 def test_every_figure_says_what_gave_it(smoke):

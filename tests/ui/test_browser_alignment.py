@@ -88,6 +88,7 @@ def describe_graphs():
     return {
         "version": 1,
         "set": {"name": "dirty", "pairs": 200, "poisoned_pairs": 60, "poisoned_concept_count": 3},
+        **dict.fromkeys(("extractor", "alpha", "convention", "feature_range")),
         "sampling": {"method": "24 of 200 pairs are drawn."},
         "loss_model": "control",
         "neighbour_count": NEIGHBOURS,
