@@ -137,7 +137,7 @@ FULL = Recipe(
     denoiser_channels=(64, 128, 192),
     base=(
         TrainingConfig(
-            steps=20_000, batch_size=1024, learning_rate=1.5e-3, warmup_steps=200, precision="bf16", ema_decay=0.999,
+            steps=20_000, batch_size=1024, learning_rate=1.2e-3, warmup_steps=200, precision="bf16", ema_decay=0.999,
             checkpoint_every=1000, graphed=True,
         ),
     ),
