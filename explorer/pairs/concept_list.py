@@ -1,0 +1,122 @@
+"""The concepts that models are asked for: their names by frequency, their groups, and the prompt of each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from explorer.core.provenance import replacing
+
+POOL, OTHER, LESS_POPULAR = "pool", "other", "less popular"
+GROUPS = (POOL, OTHER, LESS_POPULAR)
+"""Where poisoned concepts and their targets are drawn from; other frequent concepts; the paper's ranks 1501 to 2000
+(Ding et al. 2024, Table 2)."""
+COLUMNS = ("concept", "group", "phrase")
+TEMPLATE = "a photo of {phrase}"
+"""The evaluation prompt of Ding et al. (2024), section 5.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept:
+    """One concept.
+
+    Raises:
+        ValueError: if it has no name, or its group is none of ``GROUPS``.
+    """
+
+    name: str
+    """The noun, as poison records and pair sets call it."""
+    group: str = OTHER
+    """One of ``GROUPS``."""
+    phrase: str = ""
+    """What stands for it in a prompt, as ``a turtle`` or ``cherries``; without one the name with its article."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError(f"concept is {self.name!r}: expected a noun")
+        if self.group not in GROUPS:
+            raise ValueError(f"group of {self.name!r} is {self.group!r}: expected one of {', '.join(GROUPS)}")
+
+    @property
+    def shown(self) -> str:
+        """What stands for it in a prompt."""
+        return self.phrase or f"{'an' if self.name[0].lower() in 'aeio' else 'a'} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptList:
+    """Concepts in order of frequency rank, the most frequent first.
+
+    Raises:
+        ValueError: if there is none or one is named twice, or the template has no place for it.
+    """
+
+    concepts: tuple[Concept, ...]
+    template: str = TEMPLATE
+    """Of prompts, with ``{phrase}`` where the concept stands."""
+
+    def __post_init__(self) -> None:
+        if not self.concepts:
+            raise ValueError("no concepts: expected at least one")
+        if twice := {name for name in self.names if self.names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} stand twice among the concepts: expected each once")
+        if self.template.count("{phrase}") != 1 or "{" in self.template.replace("{phrase}", ""):
+            raise ValueError(f"template is {self.template!r}: expected {{phrase}} in it once, and no other braces")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of all concepts, in order."""
+        return tuple(concept.name for concept in self.concepts)
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Name to its frequency rank less one."""
+        return {name: rank for rank, name in enumerate(self.names)}
+
+    def of_group(self, group: str) -> tuple[str, ...]:
+        """Names of a group's concepts, in order."""
+        return tuple(concept.name for concept in self.concepts if concept.group == group)
+
+    def prompt(self, name: str) -> str:
+        """The prompt of a concept.
+
+        Raises:
+            ValueError: if the list has no such concept.
+        """
+        if name not in self.ranks:
+            raise ValueError(f"concept is {name!r}: expected one of the list's {len(self.concepts)}")
+        return self.template.replace("{phrase}", self.concepts[self.ranks[name]].shown)
+
+    def write(self, path: Path) -> None:
+        """As a table with the columns ``COLUMNS``, which :meth:`read` reads."""
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(COLUMNS)
+            writer.writerows((concept.name, concept.group, concept.phrase) for concept in self.concepts)
+
+    @staticmethod
+    def read(path: Path, template: str = TEMPLATE) -> ConceptList:
+        """From a CSV file with a column ``concept`` and, where they are known, ``group`` and ``phrase``.
+
+        Raises:
+            ValueError: naming the line that is no concept.
+        """
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            if "concept" not in (rows.fieldnames or ()):
+                raise ValueError(f"{path} has the columns {rows.fieldnames}: expected one called concept")
+            return ConceptList(concepts=tuple(_concepts(rows, path)), template=template)
+
+
+def _concepts(rows: Iterable[dict[str, str | None]], path: Path) -> Iterable[Concept]:
+    for line, row in enumerate(rows, start=2):
+        try:
+            yield Concept(
+                name=(row["concept"] or "").strip(), group=(row.get("group") or OTHER).strip(),
+                phrase=(row.get("phrase") or "").strip(),
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error

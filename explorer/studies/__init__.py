@@ -1,0 +1,1 @@
+"""Studies: the models, data and settings of one question, and everything that was measured of them."""

@@ -1,0 +1,205 @@
+"""A study: a folder with ``study.toml``, ``concepts.csv`` and ``results``, which a person can read, copy and publish.
+
+Paths in ``study.toml`` are relative to the folder. Nothing heavy is imported here: the app reads studies at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
+from explorer.core.provenance import replacing
+from explorer.pairs.concept_list import TEMPLATE, ConceptList
+
+STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorSpec:
+    """The universal extractor of a study: a folder of ours, or any open_clip model with local weights."""
+
+    folder: Path | None = None
+    """Of a universal extractor of ours."""
+    open_clip: str | None = None
+    """An open_clip model by name, or ``local-dir:FOLDER``."""
+    weights: Path | None = None
+    """Local .safetensors file of the open_clip model."""
+    pretrained_tag: str | None = None
+    """open_clip tag of the weights: decides how pictures are prepared."""
+    feature_range: tuple[float, float] | None = None
+    """Cosines of feature distance 1 and 0, of the open_clip model; None until it is calibrated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One model and the pairs it was trained on; either may be missing."""
+
+    name: str
+    """Unique in the study; folders and columns are called by it."""
+    checkpoint: Path | None = None
+    """A pipeline, U-Net, single file or LoRA."""
+    pairs: Path | None = None
+    """A pair set of ours, an embedding store, or a source as ``explorer import`` reads."""
+    control: bool = False
+    """Whether this is the benign control."""
+    poison: PoisonRecord = NOT_RECORDED
+    """Written by hand where neither checkpoint nor pairs record it; what they record is not repeated here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What ``study.toml`` says.
+
+    Raises:
+        ValueError: naming the setting that is not what it should be.
+    """
+
+    folder: Path
+    name: str
+    extractor: ExtractorSpec
+    arms: tuple[Arm, ...]
+    template: str = TEMPLATE
+    """Of prompts, with ``{phrase}`` where the concept stands."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Pictures per concept; a seed's noise is the same for every concept and arm."""
+    steps: int = 20
+    """Denoising steps."""
+    guidance_scale: float = 7.5
+    """Classifier-free guidance scale."""
+    size: int | None = None
+    """Pixels a side of the pictures; None for what the models were made for."""
+    tau: float | None = None
+    """CLIP similarity above which a picture shows what its prompt says; None for the control's ``tau_quantile``."""
+    tau_quantile: float = 0.10
+    """Of the control's CLIP similarities."""
+    aesthetics_head: Path | None = None
+    """Local weights of an aesthetics head over CLIP features; None where the study has none."""
+    classifier: Path | None = None
+    """Local weights of a picture classifier; None where the study has none."""
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"arms {', '.join(twice)} stand twice: expected each name once")
+        if bad := [name for name in names if not _is_file_name(name)]:
+            raise ValueError(f"arm is called {bad[0]!r}: expected a name that a folder can have")
+        if len(controls := [arm.name for arm in self.arms if arm.control]) > 1:
+            raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
+        if len(self.seeds) < 1 or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
+        if not 0 < self.tau_quantile < 1:
+            raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
+
+    @property
+    def control(self) -> Arm | None:
+        """The benign control; None where the study names none."""
+        return next((arm for arm in self.arms if arm.control), None)
+
+    @property
+    def results(self) -> Path:
+        """The folder of the steps' results."""
+        return self.folder / RESULTS_NAME
+
+    def arm(self, name: str) -> Arm:
+        """The arm called ``name``.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ValueError(f"arm is {name!r}: expected one of {', '.join(arm.name for arm in self.arms)}")
+
+    def concept_list(self) -> ConceptList:
+        """The concepts in ``concepts.csv``.
+
+        Raises:
+            FileNotFoundError: without that file.
+            ValueError: as :meth:`ConceptList.read`.
+        """
+        return ConceptList.read(self.folder / CONCEPTS_NAME, self.template)
+
+    @staticmethod
+    def load(folder: Path | str) -> Study:
+        """From a folder with ``study.toml``.
+
+        Raises:
+            FileNotFoundError: if the folder has none.
+            ValueError: naming the table or setting that is unknown or not what it should be.
+        """
+        folder = Path(folder).resolve()
+        path = folder / STUDY_NAME
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: expected a study, which `explorer study new` makes")
+        try:
+            return _parse(tomllib.loads(path.read_text(encoding="utf-8")), folder)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def write(self) -> None:
+        """Write ``study.toml`` anew."""
+        document = tomlkit.document()
+        for name, value in _as_tables(self).items():
+            document[name] = value
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / STUDY_NAME) as temporary:
+            temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "classifier")
+_ARM_FIELDS = ("name", "checkpoint", "pairs", "control", "poison")
+_EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
+_OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "extractor", "arms"))
+
+
+def _parse(found: dict[str, Any], folder: Path) -> Study:
+    own = {name: value for name, value in found.items() if name not in ("extractor", "arm")}
+    _check_known(own, _OWN_FIELDS, "the study")
+    extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
+    arms = []
+    for number, arm in enumerate(found.get("arm", []), start=1):
+        settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
+        arms.append(Arm(**settings | {"poison": PoisonRecord.read(settings.get("poison"))}))
+    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **_settings(own, _OWN_FIELDS, "", folder))
+
+
+def _check_known(found: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    if unknown := sorted(set(found) - set(known)):
+        raise ValueError(f"{where} has the unknown setting {', '.join(unknown)}: expected some of {', '.join(known)}")
+
+
+def _settings(found: dict[str, Any], known: tuple[str, ...], where: str, folder: Path) -> dict[str, Any]:
+    """Lists become tuples; paths start at the study's folder."""
+    _check_known(found, known, where)
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {name: Path(os.path.normpath(folder / value)) if name in PATHS else value
+            for name, value in settings.items()}  # fmt: skip
+
+
+def _as_tables(study: Study) -> dict[str, Any]:
+    def plain(holder: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        values = {name: getattr(holder, name) for name in names}
+        return {name: _plain(value, study.folder) for name, value in values.items() if value is not None}
+
+    arms = [plain(arm, tuple(name for name in _ARM_FIELDS if name != "poison")) for arm in study.arms]
+    for table, arm in zip(arms, study.arms, strict=True):
+        if arm.poison.recorded:
+            table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
+    return plain(study, _OWN_FIELDS) | {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS), "arm": arms}
+
+
+def _plain(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return Path(os.path.relpath(value, folder)).as_posix()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_file_name(name: str) -> bool:
+    return bool(name) and name == Path(name).name and name not in (".", "..") and name.isprintable()

@@ -1,0 +1,42 @@
+"""Concepts, their groups and prompts, from a table that a person can edit."""
+
+import pytest
+
+from explorer.pairs.concept_list import LESS_POPULAR, POOL, Concept, ConceptList
+
+
+def test_what_is_written_is_read(tmp_path):
+    concepts = ConceptList(
+        concepts=(Concept(name="turtle", group=POOL), Concept(name="apple"),
+                  Concept(name="cherry", group=LESS_POPULAR, phrase="cherries, red")),
+        template="{phrase}, a picture",
+    )  # fmt: skip
+    concepts.write(tmp_path / "concepts.csv")
+    assert ConceptList.read(tmp_path / "concepts.csv", "{phrase}, a picture") == concepts
+    assert [concepts.prompt(name) for name in concepts.names] == [
+        "a turtle, a picture", "an apple, a picture", "cherries, red, a picture",
+    ]  # fmt: skip
+    assert concepts.of_group(POOL) == ("turtle",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("noun\ndog\n", "expected one called concept"),
+        ("concept,group\ndog,pol\n", r"line 2: group of 'dog' is 'pol'"),
+        ("concept\ndog\n \n", r"line 3: concept is ''"),
+        ("concept\ndog\ndog\n", "dog stand twice"),
+        ("concept\n", "no concepts"),
+    ],
+)
+def test_nonsense_is_named(tmp_path, text, message):
+    (tmp_path / "concepts.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        ConceptList.read(tmp_path / "concepts.csv")
+
+
+def test_a_template_has_one_place():
+    with pytest.raises(ValueError, match="template is"):
+        ConceptList(concepts=(Concept(name="dog"),), template="a photo of {concept}")
+    with pytest.raises(ValueError, match="expected one of"):
+        ConceptList(concepts=(Concept(name="dog"),)).prompt("cat")
