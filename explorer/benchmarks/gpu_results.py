@@ -30,8 +30,8 @@ def take_in(
 
     Args:
         folders: each with the ``report.json`` of a run and all its shards; of a part that several ran the last counts.
-        figures: gets one JSON a report.
-        page: a Markdown page whose part between two marks shows the figures.
+        figures: gets one JSON a part; those of parts that these runs had no time for stay.
+        page: a Markdown page whose part between two marks shows all figures.
         models: a new folder for the world's models; without shards none is made.
 
     Returns:
@@ -42,40 +42,43 @@ def take_in(
         ValueError: if a run was a rehearsal, two of them made a world, the shards or a model are not what was packed,
             the page lacks its marks, or ``models`` exists; then nothing is changed.
     """
-    report, home = merged(folders)
+    found, shards, home = merged(folders)
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"{page} must hold {BEGIN} and {END} once each")
-    installed = _install(home, report["shards"], models) if home is not None else []
+    installed = _install(home, shards, models) if home is not None else []
     figures.mkdir(parents=True, exist_ok=True)
-    for name, one in report["reports"].items():
+    for name, one in found.items():
         write_json(figures / f"{name}.json", one)
+    stored = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in figures.glob("*.json")}
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{gpu_section(report)}\n{END}{after}", encoding="utf-8")
-    parts = {name: part["status"] for name, part in report["parts"].items()}
-    return {"device": report["reports"].get("machine", {}).get("device"), "parts": parts, "models": installed}
+    page.write_text(f"{before}{BEGIN}\n{gpu_section(stored)}\n{END}{after}", encoding="utf-8")
+    parts = {name: one["status"] for name, one in found.items()}
+    return {"device": found.get("machine", {}).get("device"), "parts": parts, "models": installed}
 
 
-def merged(folders: Sequence[Path]) -> tuple[dict[str, Any], Path | None]:
-    """One report of several runs, each part with the code version that ran it, and the folder that holds shards.
+def merged(folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
+    """Each part's figures with the code version that ran it and how it ended, and the shards with the folder that holds
+    them.
 
     Raises:
         ValueError: if a run was a rehearsal, or two of them made a world.
     """
-    whole: dict[str, Any] = {"parts": {}, "reports": {}, "shards": {}}
+    found: dict[str, Any] = {}
+    shards: dict[str, Any] = {}
     home = None
     for folder in folders:
         report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
         if report["smoke"]:
             raise ValueError(f"{folder} holds a smoke run: expected one with real settings")
-        version = {"code_version": report["code_version"]}
-        whole["parts"] |= {name: part | version for name, part in report["parts"].items()}
-        whole["reports"] |= {name: version | one for name, one in report["reports"].items()}
+        for name, part in report["parts"].items():
+            own = {"code_version": report["code_version"], "status": part["status"]}
+            found[name] = own | report["reports"].get(name, {})
         if report["shards"]["names"]:
             if home is not None:
                 raise ValueError(f"{home} and {folder} both hold a world: expected one")
-            home, whole["shards"] = folder, report["shards"]
-    return whole, home
+            home, shards = folder, report["shards"]
+    return found, shards, home
 
 
 def _install(folder: Path, shards: dict[str, Any], models: Path) -> list[str]:

@@ -8,13 +8,12 @@ Report = dict[str, Any]
 NOT_MEASURED = "not measured"
 
 
-def gpu_section(report: Report) -> str:
-    """Everything that a run of the kit measured, with the card that gave it; what it did not is said.
+def gpu_section(figures: Report) -> str:
+    """Everything that runs of the kit measured, with the card that gave it; what they did not is said.
 
     Args:
-        report: of one run or several, as :func:`~explorer.benchmarks.gpu_results.merged` gives it.
+        figures: by part, each with its ``status`` and ``code_version``.
     """
-    reports = report["reports"]
     tables = {
         "Exact structure AD": ("alignment", _alignment),
         "Attention capture at SD 1.5's size": ("capture", _capture),
@@ -25,12 +24,14 @@ def gpu_section(report: Report) -> str:
         "CUDA tests": ("cuda-tests", _tests),
         "The full world": ("world", _world),
     }
-    lines = [_machine(reports.get("machine", {}))]
+    lines = [_machine(figures.get("machine", {}))]
     for title, (name, table) in tables.items():
-        state = report["parts"].get(name, {}).get("status", NOT_MEASURED)
-        version = report["parts"].get(name, {}).get("code_version", "")
-        ended = f" ({state})" if state != "done" else f" (code {version})"
-        lines += ["", f"**{title}**{ended}", "", *(table(reports[name]) if name in reports else [NOT_MEASURED + "."])]
+        found = figures.get(name, {})
+        status = found.get("status", NOT_MEASURED)
+        ended = f"code {found['code_version']}" if status == "done" else status
+        # Beside what is said of every part, a part that came to no figure says nothing.
+        measured = found.keys() - {"status", "code_version"}
+        lines += ["", f"**{title}** ({ended})", "", *(table(found) if measured else [NOT_MEASURED + "."])]
     return "\n".join(lines)
 
 

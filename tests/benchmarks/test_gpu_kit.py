@@ -118,19 +118,30 @@ def test_of_a_part_that_several_runs_made_the_last_counts(tmp_path):
         states = {name: {"status": status} for name, status in parts.items()}
         whole = {"smoke": False, "code_version": f"v{number}", "parts": states, "reports": reports}
         (run / "report.json").write_text(json.dumps(whole | {"shards": {"names": []}}))
-    report, home = merged([tmp_path / "0", tmp_path / "1"])
+    found, shards, home = merged([tmp_path / "0", tmp_path / "1"])
     assert home is None
-    assert report["parts"]["capture"] == {"status": "done", "code_version": "v1"}
-    assert report["reports"]["capture"]["device"] == "card 1"
-    assert report["reports"]["machine"] == {"code_version": "v0", "device": "card 0"}
+    assert shards == {}
+    assert found["capture"] == {"status": "done", "code_version": "v1", "device": "card 1"}
+    assert found["machine"] == {"status": "done", "code_version": "v0", "device": "card 0"}
+
+
+def test_figures_of_earlier_runs_stay_on_the_page(smoke, tmp_path):
+    page, figures = tmp_path / "page.md", tmp_path / "figures"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    for number, name in enumerate(("alignment", "capture")):
+        run = tmp_path / str(number)
+        run.mkdir()
+        parts = {name: {"status": "done"}}
+        whole = smoke[1] | {"smoke": False, "code_version": f"v{number}", "parts": parts, "shards": {"names": []}}
+        (run / "report.json").write_text(json.dumps(whole))
+        take_in([run], figures=figures, page=page, models=tmp_path / "models")
+    assert "**Exact structure AD** (code v0)" in page.read_text()
+    assert "**Attention capture at SD 1.5's size** (code v1)" in page.read_text()
 
 
 def test_the_section_says_what_was_not_measured(smoke):
-    report = smoke[1]
-    report = report | {"reports": {"alignment": report["reports"]["alignment"]}, "parts": {
-        "alignment": {"status": "out of time"}, "capture": {"status": "failed"}
-    }}  # fmt: skip
-    section = gpu_section(report)
+    alignment = smoke[1]["reports"]["alignment"] | {"status": "out of time"}
+    section = gpu_section({"alignment": alignment, "capture": {"status": "failed", "code_version": "v0"}})
     assert "**Exact structure AD** (out of time)" in section
     assert "**Attention capture at SD 1.5's size** (failed)\n\nnot measured." in section
 
