@@ -249,5 +249,7 @@ def _feature_range(store: EmbeddingStore, given: tuple[float, float] | None) -> 
             f"{store.folder} does not say which extractor made it: expected a feature range LO HI, calibrated for "
             "that extractor on benign pairs (0.20 0.45 is OpenAI's ViT-B/32 on LAION)"
         )
-    low, high = store.manifest["config"]["extractor"]["feature_range"]
-    return (low, high), "extractor"
+    found = store.manifest["config"]["extractor"]["feature_range"]
+    if found is None:
+        raise ValueError(f"{store.folder} was made without a feature range: expected one, LO HI, for its extractor")
+    return tuple(found), "extractor"

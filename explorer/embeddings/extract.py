@@ -114,7 +114,7 @@ def _plan(source: PairSource, extractor: UniversalExtractor, settings: Extractio
             "name": extractor.name,
             "identity": extractor.identity,
             "preparation": extractor.preparation,
-            "feature_range": list(extractor.feature_range),
+            "feature_range": None if extractor.feature_range is None else list(extractor.feature_range),
             "device": torch.device(extractor.device).type,
         },
         "source": {**source.settings(), "left_out": dict(source.left_out), "fingerprint": source.fingerprint()},
