@@ -204,6 +204,13 @@ class EmbeddingStore:
         )
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds image embeddings, or an extraction that was begun there."""
+    names, pattern = FOLDERS["image"]
+    found = (path.name for name in names for path in (folder / name).glob("*.npy"))
+    return (folder / PLAN_NAME).is_file() or any(re.fullmatch(pattern, name) for name in found)
+
+
 def partition_paths(folder: Path, number: int) -> dict[str, Path]:
     """Where the parts of a partition that is written here lie."""
     return {
