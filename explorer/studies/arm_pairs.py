@@ -163,6 +163,7 @@ def open_arm_pairs(
             ours was embedded with, or else nothing: then it is recorded of none.
         workers: threads that decode.
         processes: further processes that embed.
+        on_progress: told about the embedding, what was set aside, and what was assumed.
 
     Raises:
         FileNotFoundError: if nothing lies there.
@@ -180,9 +181,9 @@ def open_arm_pairs(
     if (arm.pairs / MANIFEST_NAME).is_file() and read_manifest(arm.pairs).get("kind") == PAIR_SET:
         return PairSetPairs(PairSet.load(arm.pairs), extractor, concept_names, on_progress)
     if is_store(arm.pairs):
-        store = StoredPairs(EmbeddingStore.open(arm.pairs), extractor, concept_names, poison)
-        on_progress(note(f"{arm.name}: {store.assumed}"))
-        return store
+        stored = StoredPairs(EmbeddingStore.open(arm.pairs), extractor, concept_names, poison)
+        on_progress(note(f"{arm.name}: {stored.told}"))
+        return stored
     source = open_source(str(arm.pairs), **vars(reading or Reading()))
     settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=poison or PoisonFields())
     # A feature range that is calibrated later changes no feature.
@@ -190,7 +191,9 @@ def open_arm_pairs(
         source, work / arm.name, replace(extractor, feature_range=None), settings, workers=workers, processes=processes,
         on_progress=on_progress,
     )  # fmt: skip
-    return SourcePairs(source, embedded, extractor, concept_names)
+    pairs = SourcePairs(source, embedded, extractor, concept_names)
+    on_progress(note(f"{arm.name}: {pairs.told}"))
+    return pairs
 
 
 def measure_arm(

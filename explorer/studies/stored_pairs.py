@@ -58,10 +58,16 @@ class StoredPairs(ArmPairs):
         self.counts = {"pairs": len(store), **known} | ({"without_caption": without} if without else {})
 
     @property
-    def assumed(self) -> str:
-        """What was taken for granted of a store that does not say it, in a sentence."""
-        said = [f"{len(self)} embedded pairs"]
-        if self._store.manifest is None:
+    def told(self) -> str:
+        """What was set aside, and what was taken for granted where the store does not say it, in a sentence."""
+        said, made = [f"{len(self)} embedded pairs"], self._store.manifest
+        for what in ("quarantined", "left_out") if made is not None else ():
+            if made.get(what):
+                listed = ", ".join(f"{count} {name}" for name, count in made[what].items())
+                said.append(f"{what.replace('_', ' ')}: {listed}")
+        if made is not None and made["counts"].get("cut_captions"):
+            said.append(f"{made['counts']['cut_captions']} captions are longer than the extractor reads")
+        if made is None:
             said.append("which extractor made them is not recorded, and taken to be the study's")
         if UID_COLUMN not in self._store.metadata_columns():
             said.append("they have no uids, and are called by their rows")

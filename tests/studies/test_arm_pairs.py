@@ -128,6 +128,7 @@ def test_a_source_gives_what_its_import_gives(kind, opened, extractor, tmp_path)
     pandas.testing.assert_frame_equal(shown[list(COLUMNS)], imported.table[list(COLUMNS)], check_dtype=False)
     assert (pairs.table["concepts"][0], pairs.table["concepts"][2]) == (["dog", "fire truck"], [])
     assert pairs.counts == {"records": 16, "pairs": 14, "quarantined": {"empty caption": 1, "undecodable image": 1}}
+    assert pairs.told == "14 embedded pairs; quarantined: 1 empty caption, 1 undecodable image"
     assert pairs.flags.as_list() == [said(number)["poison"] for number in KEPT]
     for ours, theirs in zip(pairs.features(), imported.features(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
@@ -207,7 +208,7 @@ def write_foreign(folder, width=WIDTH, **columns):
 def test_a_store_of_somebody_elses_says_what_is_not_known(opened, tmp_path):
     pairs = opened(write_foreign(tmp_path / "laion", tainted=[1, None, 0]))
     assert pairs.extractor == pairs.pictures == "not recorded"
-    assert pairs.assumed.split("; ") == [
+    assert pairs.told.split("; ") == [
         "3 embedded pairs", "which extractor made them is not recorded, and taken to be the study's",
         "they have no uids, and are called by their rows", "1 have no caption, and no concepts therefore",
         "no pictures are kept of them",
