@@ -97,13 +97,10 @@ def test_without_a_control_or_a_number_there_is_no_tau(evaluated, models):
 
 
 def test_tau_is_the_controls_quantile(evaluated):
-    report = evaluated(config=replace(CONFIG, tau=None, tau_quantile=0.5))
-    assert report["tau_definition"] == "quantile 0.5 of the CLIP similarities of benign"
-    assert report["tau"] == pytest.approx(torch.tensor(control_similarities(report)).median(), abs=0.05)
-
-
-def control_similarities(report):
-    return list(report["models"][0]["similarity_per_concept"].values())
+    low, high = (evaluated(config=replace(CONFIG, tau=None, tau_quantile=share)) for share in (0.1, 0.9))
+    assert high["tau_definition"] == "quantile 0.9 of the CLIP similarities of benign"
+    assert low["tau"] < high["tau"]
+    assert low["models"][0]["clip_similarity"] == high["models"][0]["clip_similarity"]
 
 
 def test_of_one_seed_there_is_an_interval_over_concepts_alone(evaluated):
