@@ -12,19 +12,34 @@ import numpy as np
 import torch
 
 from explorer.attention.capture import capture_attention
-from explorer.attention.prompts import text_ranges
+from explorer.attention.prompts import is_joint, text_ranges
 from explorer.attention.words import word_selection
 from explorer.checkpoints.noise_schedule import noised, training_noise
 from explorer.iconworld.autoencoder import encode_images
 from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.scenes import masks
 from explorer.iconworld.world import World, draw_single, paint_all
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 TIMESTEPS = (200, 500, 800)
 MASK_STREAM = 401
+
+
+NO_WORLD = "the concepts are not those of a world whose scenes can be painted"
+
+
+def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None, concepts: ConceptList) -> str:
+    """Why a pipeline cannot be shown painted scenes of the concepts; empty if it can."""
+    if world is None:
+        return NO_WORLD
+    if is_joint(pipeline):
+        return f"painted scenes are shown to a U-Net, and a {type(pipeline).__name__} has none"
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        return f"painted scenes are shown to a U-Net of one text encoder, and a {type(pipeline).__name__} has two"
+    return "" if world.concepts == concepts.names else NO_WORLD
 
 
 @torch.no_grad()
