@@ -102,6 +102,10 @@ class StructurePlan:
     reason: str
     """Why this and nothing else, in a sentence."""
 
+    def means(self) -> str:
+        """By what means it is computed, in words."""
+        return f"at precision {self.precision} on {self.device} with kernel {self.kernel}"
+
     def report(self) -> dict[str, Any]:
         """JSON-serialisable; ``seed`` as ``estimator_seed``, ``reason`` as ``plan``."""
         fields = asdict(self)
@@ -145,13 +149,14 @@ class _Task:
 
         Processes share the rows against the columns; each computes the whole twin, before or after them.
         """
-        from explorer.alignment.structure.estimators import ENTRIES_AT_ONCE, ROWS_AT_ONCE
+        from explorer.alignment.structure.columns import ENTRIES_AT_ONCE, ROWS_AT_ONCE
+        from explorer.alignment.structure.controls import twin_operations
 
         width, item = self.image_width + self.text_width, max(4, self.operand_bytes)
         seconds = 2 * self.n * samples * width / (self.rate * self.workers)
         entries = max(ENTRIES_AT_ONCE, samples)
         block_rows = min(ROWS_AT_ONCE, entries // samples)
-        size = ((2 * samples + block_rows) * width + 3 * entries) * item
+        size = ((2 * samples + block_rows) * width + 4 * entries) * item
         if estimator == "stratified":
             # A product with the strata's averages is never in fp16 on tensor cores: it is at least as fast as fp64.
             seconds += 2 * self.n * samples * self.strata / (self.double_rate * self.workers)
@@ -163,6 +168,8 @@ class _Task:
 
     def _twin_bytes(self, rows: int) -> int:
         """A block's rows in fp64 and two products of them; the three products of the set, twice while they add up."""
+        from explorer.alignment.structure.controls import twin_operations
+
         widths = (self.image_width, self.text_width)
         products = twin_operations(1, *widths) // 4
         return 8 * (rows * (sum(widths) + 2 * max(widths)) + 3 * products)
@@ -247,15 +254,11 @@ def tile_rate(
 
 def twin_rate(device: torch.device, image_width: int, text_width: int, block: int) -> float:
     """fp64 operations a second of the squared twin of ``block`` rows: the best of a few."""
+    from explorer.alignment.structure.controls import twin_operations
     from explorer.alignment.structure.estimators import squared_twin
 
     image, text = _probe_rows(block, image_width, text_width, device)
     return twin_operations(block, image_width, text_width) / _best_seconds(lambda: squared_twin(image, text), device)
-
-
-def twin_operations(n: int, image_width: int, text_width: int) -> int:
-    """Multiplications and additions of ``squared_twin``: in each of two passes, every row meets three products."""
-    return 4 * n * (image_width**2 + text_width**2 + image_width * text_width)
 
 
 def available_bytes(device: torch.device) -> int:
