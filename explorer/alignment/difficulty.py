@@ -284,9 +284,8 @@ def paired_cosines(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
 
 def feature_distance(cosines: torch.Tensor, feature_range: tuple[float, float]) -> torch.Tensor:
     """D_img:txt = 1 - clip((cos - lo) / (hi - lo), 0, 1) (section 5.1), elementwise, in [0, 1]."""
+    check_feature_range(feature_range)
     low, high = feature_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"feature_range is ({low}, {high}): expected finite lo < hi")
     return 1 - ((cosines - low) / (high - low)).clamp(0, 1)
 
 
@@ -318,6 +317,13 @@ def calibrate_feature_range(cosines: Any, low: float = 0.01, high: float = 0.99)
     if lo >= hi:
         raise ValueError(f"both quantiles of {len(values)} cosines are {lo:.4g}: expected lo < hi")
     return lo, hi
+
+
+def check_feature_range(feature_range: tuple[float, float]) -> None:
+    """Refuse cosines (lo, hi) that are not finite and ascending."""
+    low, high = feature_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"feature_range is ({low}, {high}): expected finite lo < hi")
 
 
 def check_alpha(alpha: float) -> None:

@@ -153,7 +153,7 @@ def measure_store(
     trusted = None if landmarks is None else _trusted(store, rows, landmarks, request)
     strata = _strata(store, rows, concepts, caption_column, request)
     on_disk = _on_disk(store, rows, workers)
-    plan = agreed_plan(*on_disk, request, strata=strata, trusted=trusted, workers=workers)
+    plan = agreed_plan(*on_disk, request, strata=strata, trusted=trusted, streamed=sample is None, workers=workers)
     common = {
         "rows": rows, "pairs": len(store), "seed": None if sample is None else seed,
         "extractor": None if store.manifest is None else store.manifest["config"]["extractor"]["name"],
@@ -161,7 +161,8 @@ def measure_store(
     }  # fmt: skip
     settings = {"feature_range": chosen, "alpha": alpha, "convention": convention}
     if plan.estimator == "landmarks" and sample is None:
-        return _streamed(store, plan, settings, common, trusted, scores, workers)
+        settings |= {"trusted": trusted, "twin": request.budget_seconds is None}
+        return _streamed(store, plan, settings, common, scores, workers)
     measured = _held(on_disk, plan, request, settings, common, strata, trusted, workers)
     if scores is not None and workers.index == 0:
         write_scores(scores, measured.difficulty, rows, measured.report(), uid=measured.uids())
@@ -173,7 +174,6 @@ def _streamed(
     plan: StructurePlan,
     settings: dict[str, Any],
     common: dict[str, Any],
-    trusted: np.ndarray | None,
     scores: Path | None,
     workers: Workers,
 ) -> StoreMeasurement:
@@ -186,7 +186,7 @@ def _streamed(
         )
 
     return measurement(stream_store(
-        store, plan, **settings, trusted=trusted, scores=scores, report=lambda done: measurement(done).report(),
+        store, plan, **settings, scores=scores, report=lambda done: measurement(done).report(),
         workers=workers,
     ))  # fmt: skip
 

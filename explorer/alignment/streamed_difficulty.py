@@ -17,6 +17,7 @@ import torch
 from explorer.alignment.difficulty import (
     ComposedDifficulty,
     EstimationError,
+    check_feature_range,
     composition,
     feature_distance,
     paired_cosines,
@@ -74,6 +75,7 @@ def stream_landmarks(
     convention: str,
     precision: str,
     seed: int,
+    twin: bool = True,
     trusted: bool = False,
     share: Share = ALONE,
 ) -> StreamedDifficulty:
@@ -85,15 +87,17 @@ def stream_landmarks(
         draw: the landmarks, drawn evenly.
         take: handed the scores of each block of rows that this worker has, in order.
         seed: decides which landmarks are checked.
+        twin: whether the squared twin may be a control variate where it pays; it takes time on top.
         trusted: the landmarks are of trusted rows: there are no control variates, whose means are known of all rows
             only.
 
     Raises:
-        ValueError: on rows that are no unit rows, and on what ``column_pass`` refuses.
+        ValueError: on a feature range that is none, rows that are no unit rows, and on what ``column_pass`` refuses.
         ArithmeticError: if not every row was counted.
     """
+    check_feature_range(feature_range)
     at = draw.rows.to(image.device)
-    controls = ControlVariates() if trusted else choose_controls(image[at], text[at])
+    controls = ControlVariates() if trusted else choose_controls(image[at], text[at], twin=twin)
     means, products = set_statistics(image, text, share, products=bool(controls.twin))
     controls = controls.with_products(products)
     chosen = checked_positions(draw.rows, seed)
@@ -125,11 +129,12 @@ def stream_landmarks(
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's, of two `[n]` arrays; NaN where one of them does not vary."""
-    from scipy.stats import spearmanr
-
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return math.nan
-    return float(spearmanr(one, other).statistic)
+    # Equal values share the mean of their places. scipy.stats would take longer to import than this takes.
+    ranks = [np.searchsorted(np.sort(part), part, side).astype(float)
+             for part in (one, other) for side in ("left", "right")]  # fmt: skip
+    return float(np.corrcoef(ranks[0] + ranks[1], ranks[2] + ranks[3])[0, 1])
 
 
 class _Moments:

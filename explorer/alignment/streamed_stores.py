@@ -57,6 +57,7 @@ def stream_store(
     alpha: float,
     convention: str,
     trusted: np.ndarray | None,
+    twin: bool,
     scores: Path | None,
     report: Callable[[StreamedComputation], dict[str, Any]],
     workers: Workers,
@@ -65,6 +66,7 @@ def stream_store(
 
     Args:
         trusted: rows that landmarks are drawn from; None is all.
+        twin: whether the squared twin may be a control variate, which is time on top of the plan's.
         scores: new .parquet file for the scores of every pair.
         report: what to keep in it of the measurement.
 
@@ -88,13 +90,13 @@ def stream_store(
         part = None if scores is None else stack.enter_context(score_parts(scores, workers.index))
         streamed = stream_landmarks(
             image, text, draw, _writing(store, part), feature_range=feature_range, alpha=alpha, convention=convention,
-            precision=plan.precision, seed=plan.seed, trusted=trusted is not None, share=workers.share,
+            precision=plan.precision, seed=plan.seed, twin=twin, trusted=trusted is not None, share=workers.share,
         )  # fmt: skip
         done = StreamedComputation(
             plan=plan, check=streamed.check, seconds=time.perf_counter() - started,
             trusted=None if trusted is None else len(trusted), streamed=streamed,
         )  # fmt: skip
-        done.check.refuse_failed(plan.means())
+        done.check.refuse_failed(plan)
         if part is not None:
             part.close()
             workers.wait()

@@ -29,7 +29,7 @@ RANK_GOAL = 0.99
 PARTITION_ROWS = 250_000
 CONCEPTS = 500
 POISONED_SHARE = 0.1
-FEATURE_RANGE = (0.1, 0.5)
+FEATURE_RANGE = (0.0, 0.4)
 _ROWS_AT_ONCE = 16384
 _POLL_SECONDS = 0.02
 
@@ -39,7 +39,6 @@ class ScaleRun:
     """One run of the command at one N."""
 
     n: int
-    processes: int
     seconds: float
     """From the start of the command to its end, the import of its libraries included."""
     peak_bytes: int
@@ -56,6 +55,7 @@ def benchmark_scale(
     d: int = 512,
     samples: int = 1000,
     distinct: int = 1_000_000,
+    processes: int = 1,
     seed: int = 0,
     folder: Path | None = None,
     on_progress: OnProgress = unheard,
@@ -67,6 +67,7 @@ def benchmark_scale(
         d: width of the features.
         samples: landmarks.
         distinct: rows that are made; further ones are links to their files.
+        processes: how many share the work, started by torchrun.
         seed: of the features and of the draw.
         folder: where the store and the scores lie while they are needed; None is the system's place for such files.
 
@@ -87,10 +88,10 @@ def benchmark_scale(
             on_progress(note(f"N = {n}: writing the store"))
             write_synthetic_store(Path(place) / "store", n, d=d, distinct=distinct, seed=seed)
             on_progress(note(f"N = {n}: measuring"))
-            run = measured_command(Path(place), n, samples=min(samples, n), seed=seed)
+            run = measured_command(Path(place), n, samples=min(samples, n), seed=seed, processes=processes)
         on_progress(note(f"N = {n}: {run.seconds:.1f} s, {run.peak_bytes / 1e9:.2f} GB"))
         runs.append(run)
-    return {**_conditions(d, samples, distinct, seed), **summary(runs)}
+    return {**_conditions(d, samples, distinct, processes, seed), **summary(runs)}
 
 
 def summary(runs: Sequence[ScaleRun]) -> dict[str, Any]:
@@ -107,7 +108,6 @@ def summary(runs: Sequence[ScaleRun]) -> dict[str, Any]:
         "results": [
             {
                 "n": run.n,
-                "processes": run.processes,
                 "seconds": run.seconds,
                 "peak_bytes": run.peak_bytes,
                 "peak_anonymous_bytes": run.peak_anonymous_bytes,
@@ -140,13 +140,15 @@ def write_synthetic_store(folder: Path, n: int, *, d: int, distinct: int, seed: 
     rows_made = min(n, distinct)
     made = -(-rows_made // PARTITION_ROWS)
     generator = np.random.default_rng(seed)
-    cones = [_cone(generator, d, mean) for mean in (0.7, 0.6)]
+    concepts = generator.standard_normal((CONCEPTS, d), dtype=np.float32) * (0.5 / d**0.5)
+    middles = generator.standard_normal((2, d), dtype=np.float32)
+    middles *= np.array([[0.7], [0.68]], np.float32) / np.linalg.norm(middles, axis=1, keepdims=True)
     for number, first in enumerate(range(0, n, PARTITION_ROWS)):
         rows = min(PARTITION_ROWS, n - first)
         names = {part: folder / f"{part}_emb" / f"{part}_emb_{number:04d}.npy" for part in ("img", "text")}
         source = number % made
         if number < made or rows < PARTITION_ROWS:
-            _write_partition(list(names.values()), rows, cones, np.random.default_rng((seed, number)))
+            _write_partition(list(names.values()), rows, middles, concepts, np.random.default_rng((seed, number)))
         else:
             for part, path in names.items():
                 os.link(folder / f"{part}_emb" / f"{part}_emb_{source:04d}.npy", path)
@@ -174,9 +176,7 @@ def measured_command(place: Path, n: int, *, samples: int, seed: int, processes:
         if child.returncode != 0:
             raise RuntimeError(f"ad-store failed at N = {n}: {told.read().decode(errors='replace')[-1000:]}")
         report = json.loads(printed.read())
-    return ScaleRun(
-        n=n, processes=processes, seconds=seconds, peak_bytes=peak, peak_anonymous_bytes=anonymous, report=report
-    )
+    return ScaleRun(n=n, seconds=seconds, peak_bytes=peak, peak_anonymous_bytes=anonymous, report=report)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -201,31 +201,25 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cone(generator: np.random.Generator, d: int, mean: float) -> tuple[np.ndarray, np.ndarray]:
-    """A mean row `[d]` of length ``mean`` and concepts `[CONCEPTS, d]` of lengths about .5 around it."""
-    middle = generator.normal(size=d)
-    concepts = generator.normal(size=(CONCEPTS, d)) * (0.5 / d**0.5)
-    return (mean * middle / np.linalg.norm(middle)).astype(np.float32), concepts.astype(np.float32)
-
-
 def _write_partition(
-    paths: Sequence[Path], rows: int, cones: list[tuple[np.ndarray, np.ndarray]], generator: np.random.Generator
+    paths: Sequence[Path], rows: int, middles: np.ndarray, concepts: np.ndarray, generator: np.random.Generator
 ) -> None:
-    d = cones[0][0].shape[0]
+    """``middles`` `[2, d]` are the cones' mean rows and ``concepts`` `[CONCEPTS, d]` lie around either."""
+    d = middles.shape[1]
     header = {"descr": "<f2", "fortran_order": False, "shape": (rows, d)}
     with open(paths[0], "wb") as image, open(paths[1], "wb") as text:
         for stream in (image, text):
             np.lib.format.write_array_header_1_0(stream, header)
         for first in range(0, rows, _ROWS_AT_ONCE):
             count = min(_ROWS_AT_ONCE, rows - first)
-            concepts = generator.integers(CONCEPTS, size=count)
+            shown = generator.integers(CONCEPTS, size=count)
             poisoned = generator.random(count) < POISONED_SHARE
-            told = np.where(poisoned, generator.integers(CONCEPTS, size=count), concepts)
+            told = np.where(poisoned, generator.integers(CONCEPTS, size=count), shown)
             # Some pictures and captions say more of themselves than others, so that samples differ in D_s.
             spread = generator.uniform(0.2, 1.0, size=(count, 1)).astype(np.float32) / d**0.5
-            for stream, (middle, around), shown in zip((image, text), cones, (concepts, told), strict=True):
+            for stream, middle, concept in zip((image, text), middles, (shown, told), strict=True):
                 made = generator.standard_normal((count, d), dtype=np.float32)
-                made = made * spread + middle + around[shown]
+                made = made * spread + middle + concepts[concept]
                 made /= np.linalg.norm(made, axis=1, keepdims=True)
                 stream.write(made.astype(np.float16).tobytes())
 
@@ -251,7 +245,7 @@ def _watched(child: subprocess.Popen[bytes]) -> tuple[int, int]:
     return peak, anonymous
 
 
-def _conditions(d: int, samples: int, distinct: int, seed: int) -> dict[str, Any]:
+def _conditions(d: int, samples: int, distinct: int, processes: int, seed: int) -> dict[str, Any]:
     """What a reader needs to judge the figures, the load that others put on the machine among it."""
     import platform
 
@@ -261,6 +255,7 @@ def _conditions(d: int, samples: int, distinct: int, seed: int) -> dict[str, Any
         "d": d,
         "landmarks": samples,
         "distinct_rows": distinct,
+        "processes": processes,
         "seed": seed,
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[1],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from explorer.alignment.structure.distance import FeatureRows, check_same_rows, convention_scale, row_slices
 from explorer.alignment.structure.fixed_point import FixedPointSums
 from explorer.core.share import ALONE, Share
+
+if TYPE_CHECKING:
+    from explorer.alignment.structure.plan import StructurePlan
 
 TOLERANCES = {"fp64": 1e-11, "fp32": 2e-6, "fp16": 4e-4}
 """Largest deviation of a D_s that rounding at each precision explains; a lost tile is orders of magnitude off."""
@@ -34,16 +37,16 @@ class SelfCheck:
         """Whether every checked row is within the tolerance."""
         return self.largest_deviation <= self.tolerance
 
-    def refuse_failed(self, how: str) -> None:
-        """Refuse a check that was not passed; ``how`` says in words what was computed with.
+    def refuse_failed(self, plan: StructurePlan) -> None:
+        """Refuse a check that was not passed by what ``plan`` computed.
 
         Raises:
-            ArithmeticError: naming rows, deviation and tolerance.
+            ArithmeticError: naming rows, deviation, tolerance and what was computed with.
         """
         if not self.passed:
             raise ArithmeticError(
-                f"D_s of rows {list(self.rows)} is off by {self.largest_deviation:.3g} {how}: rounding explains "
-                f"{self.tolerance:.3g}"
+                f"D_s of rows {list(self.rows)} is off by {self.largest_deviation:.3g} at precision {plan.precision} "
+                f"on {plan.device} with kernel {plan.kernel}: rounding explains {self.tolerance:.3g}"
             )
 
     def report(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from explorer.alignment.structure.tiles import OPERANDS, choose_kernel, choose_p
 from explorer.core.sampling_design import Draw
 from explorer.core.share import Share
 
-ENTRIES_AT_ONCE = 2**22
+ENTRIES_AT_ONCE = 2**20
 """Disparities to the drawn columns that are held at once; three such tiles."""
 ROWS_AT_ONCE = 8192
 """Rows that are read at once, however few the drawn columns are."""

@@ -145,9 +145,12 @@ def agreed_plan(
     *,
     strata: np.ndarray | None = None,
     trusted: np.ndarray | None = None,
+    streamed: bool = False,
     workers: Workers = ALONE,
 ) -> StructurePlan:
-    """The first process's plan, in every process; no row is read for it. Arguments as in :func:`compute_structure`.
+    """The first process's plan, in every process; no row is read for it.
+
+    Arguments as in :func:`compute_structure` and ``plan_structure``.
 
     Raises:
         ValueError: on a request that cannot be met, or trusted landmarks under another estimator.
@@ -167,7 +170,7 @@ def agreed_plan(
         return asdict(plan_structure(
             request, len(image), image.shape[1], text.shape[1], device=torch.device(workers.device),
             precision=precision, workers=workers.count, trusted=None if trusted is None else len(trusted),
-            strata=0 if strata is None else len(np.unique(strata)),
+            strata=0 if strata is None else len(np.unique(strata)), streamed=streamed,
         ))  # fmt: skip
 
     return StructurePlan(**workers.agree(decide))
@@ -298,5 +301,5 @@ def _checked(
 
     found = workers.agree(check)
     result = SelfCheck(**{**found, "rows": tuple(found["rows"])})
-    result.refuse_failed(plan.means())
+    result.refuse_failed(plan)
     return result

@@ -11,6 +11,8 @@ from explorer.alignment.structure.set_statistics import TwinProducts
 
 PILOT_SAMPLES = 1000
 """Drawn samples whose disparities among themselves decide."""
+WORTH_WHILE = 0.9
+"""Share of the variance, times the cost, above which nothing is gained but the noise of the coefficients."""
 LEAST_PILOT = 8
 """With fewer, coefficients would be fitted to noise."""
 
@@ -24,7 +26,8 @@ class ControlVariates:
     twin: float = 0.0
     """Of d(i, k)^2; 0 where the squared twin is not worth its cost."""
     variance_left: float = 1.0
-    """Share of the variance of |d(i, k)| over k that is left, as the drawn samples among themselves tell it."""
+    """Share that is left of the variance of |d(i, k)| over k or of its column means, whichever is larger, as the drawn
+    samples among themselves tell it."""
     products: TwinProducts | None = None
     """Of the set; needed where ``twin`` is not 0."""
 
@@ -59,14 +62,16 @@ def twin_operations(n: int, image_width: int, text_width: int) -> int:
     return 4 * n * (image_width**2 + text_width**2 + image_width * text_width)
 
 
-def choose_controls(image: torch.Tensor, text: torch.Tensor) -> ControlVariates:
-    """Least-squares coefficients within the samples' rows, with the twin where it lowers the error at the same cost.
+def choose_controls(image: torch.Tensor, text: torch.Tensor, *, twin: bool = True) -> ControlVariates:
+    """Least-squares coefficients within the samples' rows, of those variates that lower the error at the same cost.
 
-    As many seconds as the twin takes would pay for more drawn samples, which lower the variance in proportion.
+    As many seconds as the twin takes would pay for more drawn samples, which lower the variance in proportion. The
+    error meant is the larger of two: that of one sample's D_s, and that of structure AD, the mean over the columns.
 
     Args:
         image: `[m, d_image]` the drawn samples' unit rows.
         text: `[m, d_text]`.
+        twin: False leaves the twin out whatever it is worth.
     """
     if len(image) < LEAST_PILOT:
         return ControlVariates()
@@ -74,18 +79,27 @@ def choose_controls(image: torch.Tensor, text: torch.Tensor) -> ControlVariates:
     signed = x @ x.T - y @ y.T
     values = torch.stack([signed.abs(), signed, signed.square()])
     values.diagonal(dim1=1, dim2=2).zero_()
+    between = torch.cov(values.mean(dim=1)).cpu()
     values -= values.sum(dim=2, keepdim=True) / (len(x) - 1)
     values.diagonal(dim1=1, dim2=2).zero_()
-    products = torch.einsum("aik,bik->ab", values, values).cpu()
-    variance, with_absolute, among = products[0, 0].item(), products[0, 1:], products[1:, 1:]
-    if variance <= 0:
-        return ControlVariates()
-    fits = {}
-    for used in (1, 2):
-        coefficients = torch.linalg.pinv(among[:used, :used], hermitian=True) @ with_absolute[:used]
-        left = 1 - (coefficients @ with_absolute[:used]).item() / variance
-        fits[used] = ([*coefficients.tolist(), 0.0][:2], max(left, 0.0))
+    within = torch.einsum("aik,bik->ab", values, values).cpu()
     widths = (image.shape[1], text.shape[1])
     twin_cost = 1 + twin_operations(1, *widths) / (2 * len(image) * sum(widths))
-    (mean, twin), left = fits[2] if fits[2][1] * twin_cost < fits[1][1] else fits[1]
-    return ControlVariates(mean=mean, twin=twin, variance_left=left)
+    best, least = ControlVariates(), WORTH_WHILE
+    for used in ([1], [2], [1, 2]) if twin else ([1],):
+        fitted = _fitted(within, between, used)
+        cost = fitted.variance_left * (twin_cost if fitted.twin else 1)
+        if cost < least:
+            best, least = fitted, cost
+    return best
+
+
+def _fitted(within: torch.Tensor, between: torch.Tensor, used: list[int]) -> ControlVariates:
+    """Coefficients of the variates ``used``; moments `[3, 3]` of |d|, d, d^2 within rows and between columns."""
+    if not min(within[0, 0], between[0, 0]) > 0:
+        return ControlVariates()
+    solved = torch.linalg.pinv(within[used][:, used], hermitian=True) @ within[used, 0]
+    weights = torch.zeros(3, dtype=within.dtype)
+    weights[0], weights[used] = 1.0, -solved
+    left = max((weights @ moments @ weights / moments[0, 0]).item() for moments in (within, between))
+    return ControlVariates(mean=-weights[1].item() + 0.0, twin=-weights[2].item() + 0.0, variance_left=max(left, 0.0))

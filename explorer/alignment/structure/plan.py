@@ -102,10 +102,6 @@ class StructurePlan:
     reason: str
     """Why this and nothing else, in a sentence."""
 
-    def means(self) -> str:
-        """By what means it is computed, in words."""
-        return f"at precision {self.precision} on {self.device} with kernel {self.kernel}"
-
     def report(self) -> dict[str, Any]:
         """JSON-serialisable; ``seed`` as ``estimator_seed``, ``reason`` as ``plan``."""
         fields = asdict(self)
@@ -130,6 +126,7 @@ class _Task:
     double_rate: float | None
     """Of one process's squared twin; None for estimators without it."""
     strata: int
+    streamed: bool
 
     def exact(self) -> tuple[float, int]:
         """Seconds and bytes of all pairs: the upper triangle of tiles; joined rows, sums and what the kernel holds.
@@ -164,7 +161,7 @@ class _Task:
         if estimator in TWIN_ESTIMATORS:
             seconds += twin_operations(self.n, self.image_width, self.text_width) / self.double_rate
             size = max(size, self._twin_bytes(min(self.n, ROWS_AT_ONCE)))
-        return seconds, size + self.n * 9 * 8
+        return seconds, size + (0 if self.streamed and estimator == "landmarks" else self.n * 9 * 8)
 
     def _twin_bytes(self, rows: int) -> int:
         """A block's rows in fp64 and two products of them; the three products of the set, twice while they add up."""
@@ -186,6 +183,7 @@ def plan_structure(
     workers: int = 1,
     trusted: int | None = None,
     strata: int = 0,
+    streamed: bool = False,
     operations_per_second: float | None = None,
     double_operations_per_second: float | None = None,
 ) -> StructurePlan:
@@ -201,6 +199,7 @@ def plan_structure(
         workers: processes that share the work.
         trusted: number of rows that landmarks are drawn from; None is all N.
         strata: number of strata, for estimator ``stratified``.
+        streamed: scores from landmarks are handed on, and none is held.
         operations_per_second: of one process's tiles; None measures it here.
         double_operations_per_second: of one process's squared twin; None measures it here where a twin is needed.
 
@@ -218,7 +217,7 @@ def plan_structure(
     task = _Task(
         n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
         operand_bytes=OPERANDS[precision].itemsize, kernel=kernel, workers=workers, rate=rate, double_rate=double_rate,
-        strata=strata,
+        strata=strata, streamed=streamed,
     )  # fmt: skip
     budget_bytes = None if request.budget_memory is None else request.budget_memory * _GIGABYTE
     if budget_bytes is None and request.estimator == "auto":
