@@ -111,7 +111,7 @@ def stream_landmarks(
     found = moments.value(share)
     if found["pairs"] != len(image):
         raise ArithmeticError(f"{found['pairs']:.0f} of {len(image)} pairs were counted: expected all")
-    estimates = share.total(moments.drawn_estimates)
+    estimates = share.total(moments.drawn_estimates).cpu()
     exact = moments.scale * sums.absolute / len(image)
     deviation = (moments.check.distances(convention, share) - exact[chosen]).abs().max().item()
     rows = tuple(draw.rows[chosen].tolist())
@@ -154,8 +154,8 @@ class _Moments:
     ) -> None:
         self.feature_range, self.alpha, self.scale = feature_range, alpha, scale
         self.check, self.take, self.drawn = check, take, draw.rows
-        self.sums = FixedPointSums(len(_MOMENTS), _LARGEST_TERM * len(image), torch.device("cpu"))
-        self.drawn_estimates = torch.zeros(len(draw.rows), dtype=torch.float64)
+        self.sums = FixedPointSums(len(_MOMENTS), _LARGEST_TERM * len(image), image.device)
+        self.drawn_estimates = torch.zeros(len(draw.rows), dtype=torch.float64, device=image.device)
 
     def add(self, block: BlockEstimates) -> None:
         self.check.add(block.rows, block.image, block.text)
@@ -164,7 +164,7 @@ class _Moments:
             self.scale * part.cpu() for part in (block.means, block.centred, block.offsets.abs())
         )
         first, end = (int(torch.searchsorted(self.drawn, edge)) for edge in (block.rows.start, block.rows.stop))
-        self.drawn_estimates[first:end] = structure[self.drawn[first:end] - block.rows.start]
+        self.drawn_estimates[first:end] = structure[self.drawn[first:end] - block.rows.start].to(self.drawn_estimates)
         terms = {
             "pairs": torch.ones_like(feature), "feature": feature, "structure": structure,
             "feature_squares": feature.square(), "structure_squares": structure.square(), "mixed": feature * structure,
@@ -173,15 +173,14 @@ class _Moments:
             "absolute_offset": offset, "clipped_below": (feature >= 1).double(),
             "clipped_above": (feature <= 0).double(),
         }  # fmt: skip
-        self.sums.add(slice(None), torch.stack([terms[name].sum() for name in _MOMENTS]))
+        self.sums.add(slice(None), torch.stack([terms[name].sum() for name in _MOMENTS]).to(self.sums.units.device))
         sample_ad = self.alpha * feature + (1 - self.alpha) * structure
         scores = {"feature_distance": feature, "structure_distance": structure, "sample_ad": sample_ad}
         self.take(block.rows, {name: part.numpy() for name, part in scores.items()})
 
     def value(self, share: Share) -> dict[str, float]:
         """The sums of all workers by name."""
-        units = share.total(self.sums.units)
-        return dict(zip(_MOMENTS, (units.double() / self.sums.scale).tolist(), strict=True))
+        return dict(zip(_MOMENTS, self.sums.value(share).tolist(), strict=True))
 
 
 def _composed(
