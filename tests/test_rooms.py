@@ -23,6 +23,8 @@ STARTS_THE_APP = "cli/app.py"
 PURE = (
     "core/intervals.py", "core/sampling_design.py", "core/share.py", "attention/statistics.py",
     "alignment/difficulty.py", "alignment/updates.py", "alignment/growth.py", "alignment/structure/distance.py",
+    "alignment/structure/fixed_point.py", "alignment/structure/columns.py",
+    "alignment/structure/controls.py", "alignment/structure/set_statistics.py", "alignment/streamed_difficulty.py",
     "alignment/structure/tiles.py", "alignment/structure/estimators.py", "alignment/structure/check.py",
 )  # fmt: skip
 """Mathematics: of what is installed these import torch and numpy only, and of ours one another."""

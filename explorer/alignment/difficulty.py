@@ -40,9 +40,9 @@ class EstimationError:
     takes from it. None takes that of the estimated ones."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AlignmentDifficulty:
-    """AD of N pairs, its parts with standard errors, and every pair's own share (fp64 tensors, CPU)."""
+@dataclass(frozen=True, kw_only=True)
+class ComposedDifficulty:
+    """AD of N pairs and its parts with standard errors."""
 
     n: int
     """Number of pairs N."""
@@ -65,6 +65,38 @@ class AlignmentDifficulty:
     N = 1."""
     ad_standard_error: float
     """sd(alpha D_img:txt + places (1 - alpha) D_s) / sqrt(N), an estimate treated likewise; NaN for N = 1."""
+    clipped_below: float
+    """Share of pairs whose cosine is at most the feature range's lo, and their distance 1, in [0, 1]."""
+    clipped_above: float
+    """Share of pairs whose cosine is at least its hi, and their distance 0."""
+
+    def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
+        """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
+        if part not in ("ad", "feature_ad", "structure_ad"):
+            raise ValueError(f"part is {part!r}: expected ad, feature_ad or structure_ad")
+        value, error = getattr(self, part), getattr(self, f"{part}_standard_error")
+        return normal_interval(value, error, n=self.n, confidence=confidence)
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers alone, JSON-serialisable; an undefined standard error is None."""
+        names = ("feature_ad", "structure_ad", "ad")
+        errors = {f"{name}_standard_error": getattr(self, f"{name}_standard_error") for name in names}
+        clipped = {"clipped_below": self.clipped_below, "clipped_above": self.clipped_above}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: None if math.isnan(error) else error for name, error in errors.items()},
+            "alpha": self.alpha,
+            "convention": self.convention,
+            "n": self.n,
+            "feature_range": None if self.feature_range is None else list(self.feature_range),
+            **({} if self.feature_range is None else clipped),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AlignmentDifficulty(ComposedDifficulty):
+    """The same with every pair's own share (fp64 tensors, CPU)."""
+
     feature_distance: torch.Tensor
     """`[N]` D_img:txt of each pair, in [0, 1]."""
     structure_distance: torch.Tensor
@@ -81,27 +113,6 @@ class AlignmentDifficulty:
     def exact(self) -> bool:
         """Whether D_s is computed from all N samples."""
         return self.estimation is None
-
-    def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
-        """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
-        if part not in ("ad", "feature_ad", "structure_ad"):
-            raise ValueError(f"part is {part!r}: expected ad, feature_ad or structure_ad")
-        value, error = getattr(self, part), getattr(self, f"{part}_standard_error")
-        return normal_interval(value, error, n=self.n, confidence=confidence)
-
-    def summary(self) -> dict[str, Any]:
-        """The numbers without the tensors, JSON-serialisable; an undefined standard error is None."""
-        names = ("feature_ad", "structure_ad", "ad")
-        errors = {f"{name}_standard_error": getattr(self, f"{name}_standard_error") for name in names}
-        return {
-            **{name: getattr(self, name) for name in names},
-            **{name: None if math.isnan(error) else error for name, error in errors.items()},
-            "alpha": self.alpha,
-            "convention": self.convention,
-            "n": self.n,
-            "feature_range": None if self.feature_range is None else list(self.feature_range),
-            **({} if self.feature_range is None else clipped_shares(self.feature_distance)),
-        }
 
     def with_alpha(self, alpha: float) -> AlignmentDifficulty:
         """The same distances composed with another alpha, in O(N)."""
@@ -206,26 +217,60 @@ def compose(
     ``places`` is 1 where D_s is the distance to fixed landmarks, and ``estimation`` is given where it is estimated (see
     ``AlignmentDifficulty``).
     """
-    check_alpha(alpha)
-    feature_ad, structure_ad = feature_distances.mean().item(), structure_distances.mean().item()
-    errors = _standard_errors(feature_distances, structure_distances, alpha, places, estimation)
+    covariance = torch.full((2, 2), math.nan)
+    if len(feature_distances) > 1:
+        covariance = torch.stack([feature_distances, structure_distances]).double().cov()
     return AlignmentDifficulty(
-        n=len(feature_distances),
-        alpha=float(alpha),
+        **composition(
+            n=len(feature_distances), feature_ad=feature_distances.mean().item(),
+            structure_ad=structure_distances.mean().item(), covariance=covariance.tolist(), alpha=alpha, places=places,
+            estimation=estimation,
+        ),
+        **clipped_shares(feature_distances),
         convention=convention,
         feature_range=feature_range,
-        feature_ad=feature_ad,
-        structure_ad=structure_ad,
-        ad=alpha * feature_ad + (1 - alpha) * structure_ad,
-        feature_ad_standard_error=errors[0],
-        structure_ad_standard_error=errors[1],
-        ad_standard_error=errors[2],
         feature_distance=feature_distances,
         structure_distance=structure_distances,
         sample_ad=alpha * feature_distances + (1 - alpha) * structure_distances,
         places=places,
         estimation=estimation,
-    )
+    )  # fmt: skip
+
+
+def composition(
+    *,
+    n: int,
+    feature_ad: float,
+    structure_ad: float,
+    covariance: Sequence[Sequence[float]],
+    alpha: float,
+    places: int,
+    estimation: EstimationError | None,
+) -> dict[str, Any]:
+    """The fields of ``ComposedDifficulty`` that follow from the means of D_img:txt and D_s and their `[2, 2]` sample
+    covariance (not read for N = 1).
+
+    Which pairs the set consists of and which of them an estimator draws are independent: their variances add up.
+    """
+    check_alpha(alpha)
+    values = {"feature_ad": feature_ad, "structure_ad": structure_ad,
+              "ad": alpha * feature_ad + (1 - alpha) * structure_ad}  # fmt: skip
+    errors = (math.nan, math.nan, math.nan)
+    if n > 1:
+        (of_feature, mixed), (_, of_structure) = covariance
+        drawing = 0.0
+        if estimation is not None:
+            drawing = estimation.standard_error**2
+            of_structure = of_structure if estimation.variance is None else estimation.variance
+        beta = places * (1 - alpha)
+        influence = alpha**2 * of_feature + beta**2 * of_structure + 2 * alpha * beta * mixed
+        errors = (
+            math.sqrt(of_feature / n),
+            math.sqrt(places**2 * of_structure / n + drawing),
+            math.sqrt(of_feature / n if alpha == 1 else max(influence, 0.0) / n + (1 - alpha) ** 2 * drawing),
+        )
+    named = {f"{name}_standard_error": error for name, error in zip(values, errors, strict=True)}
+    return {"n": n, "alpha": float(alpha), **values, **named}
 
 
 def paired_cosines(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
@@ -239,9 +284,8 @@ def paired_cosines(image: FeatureRows, text: FeatureRows) -> torch.Tensor:
 
 def feature_distance(cosines: torch.Tensor, feature_range: tuple[float, float]) -> torch.Tensor:
     """D_img:txt = 1 - clip((cos - lo) / (hi - lo), 0, 1) (section 5.1), elementwise, in [0, 1]."""
+    check_feature_range(feature_range)
     low, high = feature_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"feature_range is ({low}, {high}): expected finite lo < hi")
     return 1 - ((cosines - low) / (high - low)).clamp(0, 1)
 
 
@@ -275,34 +319,17 @@ def calibrate_feature_range(cosines: Any, low: float = 0.01, high: float = 0.99)
     return lo, hi
 
 
+def check_feature_range(feature_range: tuple[float, float]) -> None:
+    """Refuse cosines (lo, hi) that are not finite and ascending."""
+    low, high = feature_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"feature_range is ({low}, {high}): expected finite lo < hi")
+
+
 def check_alpha(alpha: float) -> None:
     """Refuse a weight outside [0, 1] (NaN included)."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}: expected a weight in [0, 1]")
-
-
-def _standard_errors(
-    feature: torch.Tensor, structure: torch.Tensor, alpha: float, places: int, estimation: EstimationError | None
-) -> tuple[float, float, float]:
-    """Of feature AD, structure AD and AD; NaN for one pair.
-
-    Which pairs the set consists of and which of them an estimator draws are independent: their variances add up.
-    """
-    n = len(feature)
-    if n < 2:
-        return math.nan, math.nan, math.nan
-    (of_feature, covariance), (_, of_structure) = torch.stack([feature, structure]).double().cov().tolist()
-    drawing = 0.0
-    if estimation is not None:
-        drawing = estimation.standard_error**2
-        of_structure = of_structure if estimation.variance is None else estimation.variance
-    beta = places * (1 - alpha)
-    influence = alpha**2 * of_feature + beta**2 * of_structure + 2 * alpha * beta * covariance
-    return (
-        math.sqrt(of_feature / n),
-        math.sqrt(places**2 * of_structure / n + drawing),
-        math.sqrt(of_feature / n if alpha == 1 else max(influence, 0.0) / n + (1 - alpha) ** 2 * drawing),
-    )
 
 
 def _integer_labels(name: str, labels: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:

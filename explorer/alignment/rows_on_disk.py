@@ -49,11 +49,9 @@ class RowsOnDisk:
         return RowsOnDisk(self._stored, self._rows, str(device))
 
 
-def features(stored: EmbeddingRows, rows: np.ndarray | None, device: str, budget: float) -> RowsOnDisk | torch.Tensor:
-    """The measured rows, held on ``device`` where they take at most ``budget`` bytes and on disk otherwise.
+def held_within(rows: RowsOnDisk, budget: float) -> RowsOnDisk | torch.Tensor:
+    """The rows, held on their device where they take at most ``budget`` bytes and on disk otherwise.
 
     Both give the same numbers: whoever reads features in parts reads the same parts of either.
     """
-    on_disk = RowsOnDisk(stored, rows, device)
-    fits = 4 * on_disk.shape[0] * on_disk.shape[1] <= budget
-    return held_rows(on_disk, torch.float32) if fits else on_disk
+    return held_rows(rows, torch.float32) if 4 * rows.shape[0] * rows.shape[1] <= budget else rows

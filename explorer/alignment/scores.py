@@ -12,10 +12,13 @@ import numpy as np
 from explorer.core.provenance import replacing
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from explorer.alignment.difficulty import AlignmentDifficulty
 
 REPORT_KEY = b"explorer"
 """Of the parquet schema's metadata: the JSON report that the scores belong to."""
+SCORES = ("feature_distance", "structure_distance", "sample_ad")
 
 
 def check_scores_path(path: Path) -> None:
@@ -51,14 +54,24 @@ def write_scores(
     import pyarrow
     import pyarrow.parquet
 
-    scores = {}
-    for name in ("feature_distance", "structure_distance", "sample_ad"):
-        scores[name] = getattr(difficulty, name).numpy()
-        scores |= {f"{name}_{end}": ranks for end, ranks in descending_ranks(scores[name]).items()}
-    table = pyarrow.table({"row": np.asarray(rows, np.int64), **columns, **scores})
+    scores = {name: getattr(difficulty, name).numpy() for name in SCORES}
+    table = with_ranks(pyarrow.table({"row": np.asarray(rows, np.int64), **columns, **scores}))
     table = table.replace_schema_metadata({REPORT_KEY: json.dumps(report)})
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
+
+
+def with_ranks(table: pyarrow.Table) -> pyarrow.Table:
+    """``table`` with the ranks of each score (:func:`descending_ranks`) beside it, which hold for its lines alone."""
+    import pyarrow
+
+    columns = {}
+    for name in table.column_names:
+        columns[name] = table[name]
+        if name in SCORES:
+            ranks = descending_ranks(table[name].to_numpy())
+            columns |= {f"{name}_{end}": places for end, places in ranks.items()}
+    return pyarrow.table(columns)
 
 
 def descending_ranks(scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,12 +6,15 @@ to be held are read from disk part by part, and what is held are a few numbers a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.scores import write_scores
+from explorer.alignment.streamed_stores import UID_COLUMN
 from explorer.core.workers import ALONE, Workers
 from explorer.embeddings.store import EmbeddingStore
 
@@ -19,14 +22,12 @@ if TYPE_CHECKING:
     import pyarrow
     import torch
 
-    from explorer.alignment.difficulty import AlignmentDifficulty
+    from explorer.alignment.difficulty import ComposedDifficulty
     from explorer.alignment.landmarks import LandmarkList
     from explorer.alignment.rows_on_disk import RowsOnDisk
-    from explorer.alignment.structure.compute import StructureComputation
-    from explorer.alignment.structure.plan import StructureRequest
-    from explorer.alignment.updates import MeanOffset
+    from explorer.alignment.structure.compute import ComputationRecord
+    from explorer.alignment.structure.plan import StructurePlan, StructureRequest
 
-UID_COLUMN = "uid"
 CAPTION_COLUMNS = ("caption", "TEXT", "text")
 """Of the metadata, in clip-retrieval's and in LAION's spelling."""
 
@@ -35,11 +36,12 @@ CAPTION_COLUMNS = ("caption", "TEXT", "text")
 class StoreMeasurement:
     """AD of the pairs of a store, or of a random sample of them."""
 
-    difficulty: AlignmentDifficulty
-    """AD, its parts, and every pair's share in the order of ``rows``."""
-    offset: MeanOffset
-    """How much of structure AD the mean vectors of the two cones force."""
-    computation: StructureComputation
+    difficulty: ComposedDifficulty
+    """AD and its parts; with every pair's share in the order of ``rows`` (``AlignmentDifficulty``), unless it was
+    streamed."""
+    offset: dict[str, Any]
+    """How much of structure AD the mean vectors of the two cones force: ``MeanOffset.summary``."""
+    computation: ComputationRecord
     """How the structure distances came about: exact or estimated, at what precision, checked how."""
     rows: np.ndarray | range
     """`[n]` measured rows of the store, ascending."""
@@ -60,7 +62,7 @@ class StoreMeasurement:
         """All numbers, JSON-serialisable: AD and its parts, standard errors, mean offset, what was measured and how."""
         return {
             **self.difficulty.summary(),
-            **self.offset.summary(),
+            **self.offset,
             "pairs": self.pairs,
             "seed": self.seed,
             "extractor": self.extractor,
@@ -103,9 +105,12 @@ def measure_store(
     landmarks: LandmarkList | None = None,
     concepts: tuple[str, ...] = (),
     caption_column: str | None = None,
+    scores: Path | None = None,
     workers: Workers = ALONE,
 ) -> StoreMeasurement:
     """AD of a store's pairs, over all of them or over ``sample`` random ones.
+
+    From landmarks, without a sample, pairs are streamed: memory does not grow with N, and scores are on disk only.
 
     A sample's feature AD is unbiased; its structure AD counts n zeros of the diagonal among n^2 pairs instead of N
     among N^2, which makes it smaller by the factor ``(1 - 1/n) / (1 - 1/N)``.
@@ -122,15 +127,15 @@ def measure_store(
             these.
         concepts: nouns whose first mention in a caption is the pair's stratum, for estimator ``stratified``.
         caption_column: of the metadata, where it is none of ``CAPTION_COLUMNS``.
+        scores: new .parquet file for the scores of every measured pair (see :func:`write_scores`; streamed ones have
+            no ranks above a million pairs).
         workers: the processes that share the work; every one of them calls this and gets the result.
 
     Raises:
         ValueError: without a feature range, on a sample size outside 1..N, on landmarks or concepts that the estimator
             does not take or the store does not have, or on what ``compute_structure`` refuses.
     """
-    from explorer.alignment.difficulty import feature_distance, paired_cosines
-    from explorer.alignment.rows_on_disk import RowsOnDisk
-    from explorer.alignment.structure.compute import check_composition, compose_structure
+    from explorer.alignment.structure.compute import agreed_plan, check_composition
     from explorer.alignment.structure.plan import StructureRequest
 
     check_composition(alpha, convention)
@@ -140,22 +145,68 @@ def measure_store(
     rows = _measured_rows(store, sample, seed)
     trusted = None if landmarks is None else _trusted(store, rows, landmarks, request)
     strata = _strata(store, rows, concepts, caption_column, request)
-    image, text = _features(store, rows, workers)
+    on_disk = _on_disk(store, rows, workers)
+    plan = agreed_plan(*on_disk, request, strata=strata, trusted=trusted, streamed=sample is None, workers=workers)
+    common = {
+        "rows": rows, "pairs": len(store), "seed": None if sample is None else seed,
+        "extractor": None if store.manifest is None else store.manifest["config"]["extractor"]["name"],
+        "feature_range_from": origin, "store": store,
+    }  # fmt: skip
+    settings = {"feature_range": chosen, "alpha": alpha, "convention": convention}
+    if plan.estimator == "landmarks" and sample is None:
+        settings |= {"trusted": trusted, "twin": request.budget_seconds is None}
+        return _streamed(store, plan, settings, common, scores, workers)
+    measured = _held(on_disk, plan, request, settings, common, strata, trusted, workers)
+    if scores is not None and workers.index == 0:
+        write_scores(scores, measured.difficulty, rows, measured.report(), uid=measured.uids())
+    return measured
+
+
+def _streamed(
+    store: EmbeddingStore,
+    plan: StructurePlan,
+    settings: dict[str, Any],
+    common: dict[str, Any],
+    scores: Path | None,
+    workers: Workers,
+) -> StoreMeasurement:
+    from explorer.alignment.streamed_stores import StreamedComputation, stream_store
+
+    def measurement(done: StreamedComputation) -> StoreMeasurement:
+        found = done.streamed
+        return StoreMeasurement(
+            difficulty=found.difficulty, offset=found.offset, computation=done, features="disk", **common
+        )
+
+    return measurement(stream_store(
+        store, plan, **settings, scores=scores, report=lambda done: measurement(done).report(),
+        workers=workers,
+    ))  # fmt: skip
+
+
+def _held(
+    on_disk: Sequence[RowsOnDisk],
+    plan: StructurePlan,
+    request: StructureRequest,
+    settings: dict[str, Any],
+    common: dict[str, Any],
+    strata: np.ndarray | None,
+    trusted: np.ndarray | None,
+    workers: Workers,
+) -> StoreMeasurement:
+    """A measurement that keeps a few numbers a pair, and the features where they fit."""
+    from explorer.alignment.difficulty import feature_distance, paired_cosines
+    from explorer.alignment.rows_on_disk import RowsOnDisk
+    from explorer.alignment.structure.compute import compose_structure
+
+    image, text = _features(on_disk, workers)
     difficulty, offset, computation = compose_structure(
-        image, text, feature_distance(paired_cosines(image, text), chosen), request, alpha=alpha,
-        convention=convention, feature_range=chosen, names=rows, strata=strata, trusted=trusted, workers=workers,
+        image, text, feature_distance(paired_cosines(image, text), settings["feature_range"]), request, **settings,
+        names=common["rows"], strata=strata, trusted=trusted, plan=plan, workers=workers,
     )  # fmt: skip
+    features = "disk" if isinstance(image, RowsOnDisk) else "memory"
     return StoreMeasurement(
-        difficulty=difficulty,
-        offset=offset,
-        computation=computation,
-        rows=rows,
-        pairs=len(store),
-        seed=None if sample is None else seed,
-        extractor=None if store.manifest is None else store.manifest["config"]["extractor"]["name"],
-        feature_range_from=origin,
-        features="disk" if isinstance(image, RowsOnDisk) else "memory",
-        store=store,
+        difficulty=difficulty, offset=offset.summary(), computation=computation, features=features, **common
     )
 
 
@@ -175,20 +226,24 @@ def _measured_rows(store: EmbeddingStore, sample: int | None, seed: int) -> np.n
     return np.sort(np.random.default_rng(seed).choice(len(store), size=sample, replace=False))
 
 
-def _features(
-    store: EmbeddingStore, rows: np.ndarray | range, workers: Workers
-) -> tuple[torch.Tensor | RowsOnDisk, torch.Tensor | RowsOnDisk]:
-    """Image and text features of ``rows``, both held or both on disk."""
+def _on_disk(store: EmbeddingStore, rows: np.ndarray | range, workers: Workers) -> tuple[RowsOnDisk, RowsOnDisk]:
+    from explorer.alignment.rows_on_disk import RowsOnDisk
+
+    chosen = None if isinstance(rows, range) else rows
+    return tuple(RowsOnDisk(part, chosen, workers.device) for part in (store.image, store.text))
+
+
+def _features(on_disk: Sequence[RowsOnDisk], workers: Workers) -> tuple[torch.Tensor | RowsOnDisk, ...]:
+    """Image and text features of the measured rows, both held or both on disk."""
     import torch
 
-    from explorer.alignment.rows_on_disk import HELD_SHARE, features
+    from explorer.alignment.rows_on_disk import HELD_SHARE, held_within
     from explorer.alignment.structure.plan import available_bytes
 
     device = torch.device(workers.device)
     processes = workers.count if device.type == "cpu" else 1
     budget = HELD_SHARE * available_bytes(device) / processes / 2
-    chosen = None if isinstance(rows, range) else rows
-    return tuple(features(part, chosen, workers.device, budget) for part in (store.image, store.text))
+    return tuple(held_within(part, budget) for part in on_disk)
 
 
 def _trusted(

@@ -1,4 +1,4 @@
-"""What follows from a measured AD: the gap between the modalities' cones, and AD after samples are removed.
+"""What follows from a measured AD: how much of it is the gap between the modalities' cones.
 
 The two encoders of a CLIP put their unit rows into two cones with different mean vectors ("modality gap",
 Liang et al., NeurIPS 2022). A part of every structure disparity is only that difference: it is the same for
@@ -8,7 +8,6 @@ all k.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +47,6 @@ class MeanOffset:
             "centred_structure_ad": self.centred.structure_ad,
             "centred_ad": self.centred.ad,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemainingDifficulty:
-    """AD of what is left of a set after some of its samples were removed."""
-
-    n: int
-    """Number of pairs left."""
-    feature_ad: float
-    """Feature AD of the pairs left."""
-    structure_ad: float
-    """Structure AD of the pairs left."""
-    ad: float
-    """alpha * feature_ad + (1 - alpha) * structure_ad, with the alpha of the measured set."""
 
 
 def mean_offset(
@@ -112,45 +97,6 @@ def mean_offset(
     )
 
 
-def difficulty_without(
-    measured: AlignmentDifficulty,
-    image: torch.Tensor,
-    text: torch.Tensor,
-    removed: torch.Tensor | Sequence[int],
-    *,
-    block: int | None = None,
-) -> RemainingDifficulty:
-    """AD of the set without the samples ``removed``, from O(|R|^2) pairs only.
-
-    With S the sum of disparities over all ordered pairs, ``S' = S - 2 sum_{i in R} rowsum_i + S_RR``: the
-    pairs with one end in R are subtracted twice by the pairs with both, which S_RR gives back.
-
-    Args:
-        measured: exact AD over all pairs; a sum of estimated D_s, or of those to trusted landmarks, is no S.
-        image: `[N, d_image]` the image features that ``measured`` comes from.
-        text: `[N, d_text]` its text features (one-hot labels in the label variant).
-        removed: row numbers in 0..N-1, each at most once.
-
-    Raises:
-        ValueError: where D_s was estimated or measured against landmarks, on a row number out of range or given twice,
-            or where no sample would be left.
-    """
-    _check_all_pairs(measured)
-    _check_same_set(image, text, measured)
-    removed = _row_numbers(removed, measured.n)
-    left = measured.n - len(removed)
-    sums = measured.structure_distance * measured.n
-    total = sums.sum().item()
-    if len(removed):
-        at = removed.to(image.device)
-        within = structure_row_sums(image[at], text[at], convention=measured.convention, block=block)
-        total += within.sum().item() - 2 * sums[removed].sum().item()
-    feature_sum = measured.feature_distance.sum() - measured.feature_distance[removed].sum()
-    feature_ad, structure_ad = feature_sum.item() / left, total / left**2
-    ad = measured.alpha * feature_ad + (1 - measured.alpha) * structure_ad
-    return RemainingDifficulty(n=left, feature_ad=feature_ad, structure_ad=structure_ad, ad=ad)
-
-
 def _centred_distance(
     image: FeatureRows,
     text: FeatureRows,
@@ -166,26 +112,8 @@ def _centred_distance(
     return sums / measured.n
 
 
-def _check_all_pairs(measured: AlignmentDifficulty) -> None:
-    if measured.places == 2 and measured.exact:
-        return
-    got = "estimated from drawn rows" if measured.places == 2 else "the mean disparity to trusted landmarks"
-    raise ValueError(f"D_s of the measured set is {got}: expected that of all {measured.n} samples to all, exactly")
-
-
 def _check_same_set(image: FeatureRows, text: FeatureRows, measured: AlignmentDifficulty) -> None:
     if len(image) != measured.n or len(text) != measured.n:
         raise ValueError(
             f"got {len(image)} image and {len(text)} text features: expected the {measured.n} measured pairs"
         )
-
-
-def _row_numbers(removed: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:
-    rows = torch.as_tensor(removed).cpu().long().flatten()
-    if len(rows) and (rows.min() < 0 or rows.max() >= n):
-        raise ValueError(f"removed holds rows {rows.min()} to {rows.max()}: expected numbers in 0..{n - 1}")
-    if len(torch.unique(rows)) != len(rows):
-        raise ValueError(f"removed holds {len(rows) - len(torch.unique(rows))} rows twice: expected each once")
-    if len(rows) >= n:
-        raise ValueError(f"removed holds all {n} samples: expected at least one to be left")
-    return rows

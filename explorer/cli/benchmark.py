@@ -101,6 +101,39 @@ def alignment_command(
         typer.echo(markdown(report))
 
 
+@benchmark.command("ad-scale")
+def alignment_scale_command(
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of pairs N, ascending, separated by commas.")
+    ] = "10000,100000,1000000,10000000",
+    d: Annotated[int, typer.Option("--width", help="Width d of the features.")] = 512,
+    samples: Annotated[int, typer.Option(min=1, help="Landmarks.")] = 1000,
+    distinct: Annotated[
+        int, typer.Option(min=1, help="Rows that are made; further ones are links to them.")
+    ] = 1_000_000,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    seed: Annotated[int, typer.Option(help="Decides the features and the landmarks.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the store lies meanwhile; default: the system's place for such files.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of `ad-store` with landmarks and scores, over N, on a synthetic store that is removed again.
+
+    2 kB a distinct pair of width 512 are needed on disk. Prints a Markdown table.
+    """
+    from explorer.benchmarks.alignment_scale import benchmark_scale, markdown
+
+    report = benchmark_scale(
+        [_whole_number(size) for size in sizes.split(",")], d=d, samples=samples, distinct=distinct,
+        processes=processes, seed=seed, folder=folder, on_progress=show_progress(),
+    )  # fmt: skip
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
 @benchmark.command("training")
 def training_command(
     model: Annotated[str, typer.Option(help="iconworld, sd15-quarter or sd15; random weights.")] = "iconworld",

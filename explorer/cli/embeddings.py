@@ -98,10 +98,10 @@ def ad_store(
 ) -> None:
     """Alignment Difficulty of stored embeddings, computed as in `ad`; nothing is encoded again.
 
-    What does not fit memory is read from disk part by part; --sample reads its own rows only. `torchrun
+    From landmarks, memory does not grow with the store. Otherwise, what does not fit is read from disk part by part;
+    --sample reads its own rows only. `torchrun
     --nproc-per-node N -m explorer ad-store STORE` shares the work among N processes.
     """
-    from explorer.alignment.scores import write_scores
     from explorer.alignment.stores import measure_store
     from explorer.core.workers import worker_group
     from explorer.pairs.pair_import import read_concepts
@@ -110,14 +110,10 @@ def ad_store(
     with worker_group(options.structure.device, show_progress()) as workers:
         measurement = measure_store(
             store, **options.arguments(), convention=options.convention, feature_range=feature_range, sample=sample,
-            seed=options.structure.seed, concepts=nouns, caption_column=caption, workers=workers,
+            seed=options.structure.seed, concepts=nouns, caption_column=caption, scores=options.scores,
+            workers=workers,
         )  # fmt: skip
         if workers.index == 0:
-            if options.scores is not None:
-                write_scores(
-                    options.scores, measurement.difficulty, measurement.rows, measurement.report(),
-                    uid=measurement.uids(),
-                )  # fmt: skip
             emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -65,17 +66,20 @@ class Draw:
         return tuple(part.to(device) for part in (averages, *of_strata, *of_columns))
 
 
-def draw_evenly(population: torch.Tensor, samples: int, seed: int, least: int) -> Draw:
-    """``samples`` of the rows `[n]` in ``population``, each as likely.
+def draw_evenly(population: torch.Tensor | int, samples: int, seed: int, least: int) -> Draw:
+    """``samples`` rows, each as likely, of those `[n]` in ``population`` or, where it is a number n, of 0..n-1.
+
+    Memory grows with the samples, not with n, where these are few of a number of rows.
 
     Raises:
         ValueError: unless ``least`` <= samples <= n.
     """
-    if not least <= samples <= len(population):
-        raise ValueError(f"samples is {samples}: expected {least} to {len(population)}")
-    order = torch.randperm(len(population), generator=torch.Generator().manual_seed(seed))[:samples]
-    rows = population[order].sort().values
-    return Draw(rows=rows, stratum=torch.zeros_like(rows), sizes=torch.tensor([len(population)]))
+    n = population if isinstance(population, int) else len(population)
+    if not least <= samples <= n:
+        raise ValueError(f"samples is {samples}: expected {least} to {n}")
+    drawn = torch.from_numpy(np.random.default_rng(seed).choice(n, samples, replace=False, shuffle=False))
+    rows = (drawn if isinstance(population, int) else population[drawn]).sort().values
+    return Draw(rows=rows, stratum=torch.zeros_like(rows), sizes=torch.tensor([n]))
 
 
 def draw_strata(stratum: torch.Tensor, allocation: Sequence[int], seed: int) -> Draw:

@@ -69,6 +69,13 @@ class Workers:
             raise ValueError(decision["refused"])
         return decision["agreed"]
 
+    def wait(self) -> None:
+        """Return when every process has come so far."""
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.barrier()
+
     def first_alone(self, work: Callable[[], Any]) -> Any:
         """``work()`` in every process, but first in one of each machine: the others find what it left on disk."""
         from torch import distributed

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
+from explorer.embeddings.embedding_rows import EmbeddingRows
 from explorer.embeddings.thumbnails import ThumbnailRows
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
-    import torch
 
 KIND = "embedding-store"
 PLAN_NAME = "extraction.json"
@@ -37,63 +37,7 @@ FOLDERS = {
 REQUIRED = ("image", "text")
 """The parts that every store has."""
 DTYPES = (np.float16, np.float32)
-
-
-class EmbeddingRows:
-    """The partitions of one modality as one array ``[N, d]`` that stays on disk."""
-
-    def __init__(self, partitions: list[np.ndarray]) -> None:
-        """``partitions`` are memory-mapped arrays ``[n, d]`` of one width."""
-        self._partitions = partitions
-        self._ends = np.cumsum([len(part) for part in partitions])
-        self.shape = (int(self._ends[-1]), partitions[0].shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def read(self, rows: slice | np.ndarray = slice(None)) -> torch.Tensor:
-        """Rows as float32 ``[n, d]`` of unit length; stored lengths are off by fp16's rounding, or not 1 at all.
-
-        A row of zeros stays one, and NaN stays NaN: ``alignment_difficulty`` refuses both by their row numbers.
-
-        Raises:
-            IndexError: on a row outside ``0..N-1``.
-        """
-        import torch
-        from torch.nn import functional
-
-        return functional.normalize(torch.from_numpy(self.stored(rows)).float(), dim=-1)
-
-    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Rows as they are stored, ``[n, d]``, copied from disk; each partition is read once, in the order it lies in.
-
-        Raises:
-            IndexError: on a row outside ``0..N-1``.
-        """
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        numbers = np.asarray(rows, dtype=np.int64)
-        outside = numbers[(numbers < 0) | (numbers >= len(self))]
-        if len(outside):
-            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
-        order = np.argsort(numbers, kind="stable")
-        ascending = numbers[order]
-        found = np.empty((len(numbers), self.shape[1]), np.result_type(*self._partitions))
-        first = 0
-        while first < len(ascending):
-            index = np.searchsorted(self._ends, ascending[first], side="right")
-            end = np.searchsorted(ascending, self._ends[index])
-            part = self._partitions[index]
-            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
-            first = end
-        return found
-
-    def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """All rows in order, ``size`` at a time, as :meth:`read` gives them."""
-        if size < 1:
-            raise ValueError(f"size is {size}: expected at least 1")
-        for first in range(0, len(self), size):
-            yield self.read(slice(first, first + size))
+STRINGS_AT_ONCE = 2**15
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,6 +96,28 @@ class EmbeddingStore:
             if name not in names:
                 raise ValueError(f"{path} has the columns {', '.join(names)}: expected {name!r}, too")
             yield parquet.read_table(path, columns=[name])[name].to_pylist()
+
+    def strings(self, name: str, first: int = 0) -> Iterator[pyarrow.Array]:
+        """One column of the metadata as text from row ``first`` on, some ten thousand rows at a time.
+
+        Raises:
+            ValueError: naming the file that lacks it.
+        """
+        from pyarrow import parquet
+
+        for path in self.metadata_files:
+            with parquet.ParquetFile(path) as file:
+                rows = file.metadata.num_rows
+                if first >= rows:
+                    first -= rows
+                    continue
+                if name not in file.schema_arrow.names:
+                    raise ValueError(f"{path} has the columns {', '.join(file.schema_arrow.names)}: expected {name!r}")
+                for batch in file.iter_batches(STRINGS_AT_ONCE, columns=[name], use_threads=False):
+                    column = batch.column(0)
+                    if first < len(column):
+                        yield _as_strings(column[first:])
+                    first = max(first - len(column), 0)
 
     def verify(self) -> None:
         """Check every file of a store that was made here against its recorded SHA-256.
@@ -290,6 +256,15 @@ def _memory_mapped(path: Path) -> np.ndarray:
 
 def _thumbnails(numbers: list[int], files: dict[int, Path], image: list[np.ndarray]) -> ThumbnailRows | None:
     return ThumbnailRows([files[number] for number in numbers], [len(part) for part in image]) if files else None
+
+
+def _as_strings(column: pyarrow.Array) -> pyarrow.Array:
+    """The column as text, null where it is null."""
+    import pyarrow
+
+    if pyarrow.types.is_string(column.type):
+        return column
+    return pyarrow.array([None if value is None else str(value) for value in column.to_pylist()], pyarrow.string())
 
 
 def _check_rows(

@@ -1,16 +1,23 @@
 """AD of a store equals AD of its rows; where the feature range comes from; samples."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas
 import pytest
 import torch
+from pyarrow import parquet
 
-from explorer.alignment import rows_on_disk
+from explorer.alignment import rows_on_disk, score_parts
 from explorer.alignment.difficulty import alignment_difficulty
 from explorer.alignment.landmarks import read_landmarks
 from explorer.alignment.stores import measure_store
+from explorer.alignment.structure import check, columns
 from explorer.alignment.structure.plan import StructureRequest
 from explorer.core.provenance import write_manifest
+from explorer.core.workers import Workers
+from explorer.embeddings import store as store_module
 from explorer.embeddings.store import KIND, EmbeddingRows, EmbeddingStore
 
 
@@ -117,7 +124,8 @@ def test_features_on_disk_give_the_numbers_of_held_ones(folder, monkeypatch, set
     held = measure_store(folder, **options)
     monkeypatch.setattr(rows_on_disk, "HELD_SHARE", 0.0)
     on_disk = measure_store(folder, **options)
-    assert (held.features, on_disk.features) == ("memory", "disk")
+    streamed = request.estimator == "landmarks" and sample is None
+    assert (held.features, on_disk.features) == ("disk" if streamed else "memory", "disk")
     assert on_disk.report() == held.report()
     report = on_disk.report()
     assert (report["estimator"], report["samples"]) == (request.estimator, request.samples)
@@ -170,11 +178,69 @@ def test_trusted_landmarks_are_rows_or_uids(folder, tmp_path):
         for name in ("rows", "uids")
     )
     assert by_row.report() == by_uid.report()
-    assert by_row.computation.estimate.drawn.tolist() == rows
+    assert by_row.computation.streamed.drawn.tolist() == rows
     image, text = unit_rows(folder, "img"), unit_rows(folder, "text")
     disparity = (image @ image.T - text @ text.T).abs().fill_diagonal_(0)[:, rows]
     assert by_row.difficulty.structure_ad == pytest.approx(disparity.mean().item(), abs=1e-6)
     assert by_row.report()["trusted_landmarks"] == 4
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_streamed_scores_are_lines_of_their_pairs(folder, tmp_path, monkeypatch, ranked):
+    monkeypatch.setattr(columns, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(store_module, "STRINGS_AT_ONCE", 4)
+    monkeypatch.setattr(score_parts, "LINES_AT_ONCE", 10)
+    if not ranked:
+        monkeypatch.setattr(score_parts, "RANKED_PAIRS", 39)
+    path, told = tmp_path / "scores.parquet", []
+    request = StructureRequest(estimator="landmarks", samples=20)
+    workers = Workers(on_progress=lambda progress: told.append(progress.message))
+    measured = measure_store(folder, **RANGE, request=request, scores=path, workers=workers)
+    table = parquet.read_table(path)
+    assert table["row"].to_pylist() == list(range(40))
+    assert table["uid"].to_pylist() == [f"{part}/{row}" for part, rows in ((0, 25), (1, 15)) for row in range(rows)]
+    report = measured.report()
+    assert json.loads(table.schema.metadata[b"explorer"]) == report
+    for score, mean in (
+        ("feature_distance", "feature_ad"),
+        ("structure_distance", "structure_ad"),
+        ("sample_ad", "ad"),
+    ):
+        assert np.mean(table[score].to_numpy()) == pytest.approx(report[mean])
+        assert (f"{score}_rank" in table.column_names) == ranked
+    assert any("has no ranks" in message for message in told) != ranked
+    image, text = unit_rows(folder, "img"), unit_rows(folder, "text")
+    expected = alignment_difficulty(image, text, feature_range=RANGE["feature_range"]).feature_distance
+    np.testing.assert_allclose(table["feature_distance"].to_numpy(), expected, atol=1e-6)
+    assert [found.name for found in tmp_path.glob(".*")] == [], "no part is left"
+
+
+def test_a_stream_that_fails_leaves_no_scores(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(check.TOLERANCES, "fp32", -1.0)
+    with pytest.raises(ArithmeticError, match="rounding explains"):
+        measure_store(
+            folder, **RANGE, request=StructureRequest(estimator="landmarks", samples=9), scores=tmp_path / "s.parquet"
+        )
+    assert [*tmp_path.glob("*.parquet"), *tmp_path.glob(".*")] == []
+
+
+def test_scores_without_uids_and_of_a_store_that_is_held(folder, tmp_path):
+    shutil.rmtree(folder / "metadata")
+    for estimator in ("exact", "landmarks"):
+        request = StructureRequest(estimator=estimator, samples=None if estimator == "exact" else 40)
+        path = tmp_path / f"{estimator}.parquet"
+        measure_store(folder, **RANGE, request=request, scores=path)
+    held, streamed = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("exact", "landmarks"))
+    assert held.column_names == streamed.column_names
+    assert held["uid"].null_count == streamed["uid"].null_count == 40
+    np.testing.assert_allclose(held["sample_ad"].to_numpy(), streamed["sample_ad"].to_numpy(), atol=1e-6)
+
+
+def test_a_time_budget_leaves_no_room_for_the_twin(folder):
+    settings = {"estimator": "landmarks", "samples": 40}
+    assert measure_store(folder, **RANGE, request=StructureRequest(**settings)).report()["control_variates"]
+    hurried = measure_store(folder, **RANGE, request=StructureRequest(**settings, budget_seconds=1e6))
+    assert "twin" not in hurried.report()["control_variates"]
 
 
 @pytest.mark.parametrize(

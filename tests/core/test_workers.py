@@ -140,6 +140,28 @@ def test_a_store_is_measured_by_two_processes_as_by_one(folder):
     assert one["n"] == 1100
 
 
+def test_two_processes_write_the_scores_of_one(folder, tmp_path):
+    store = tmp_path / "store"
+    for number, name in enumerate(("img_emb", "text_emb")):
+        (store / name).mkdir(parents=True)
+        rows = np.random.default_rng(number).normal(size=(9000, 8)).astype(np.float16)
+        np.save(store / name / f"{name}_0000.npy", rows)
+    (store / "metadata").mkdir()
+    uids = pandas.DataFrame({"uid": [f"pair {row}" for row in range(9000)]})
+    uids.to_parquet(store / "metadata" / "metadata_0000.parquet")
+    common = ("ad-store", str(store), "--feature-range", "0.1", "0.9", "--estimator", "landmarks", "--samples", "200")
+    reports, tables = [], []
+    for count in (1, 2):
+        path = tmp_path / f"{count}.parquet"
+        reports.append(run(count, folder, *common, "--scores", str(path), "--json"))
+        tables.append(pandas.read_parquet(path))
+    pandas.testing.assert_frame_equal(*tables, check_exact=True)
+    assert tables[0]["uid"].tolist() == uids["uid"].tolist()
+    names = ("ad", "structure_ad", "ad_standard_error", "estimator_standard_error", "rank_correlation", "variance_left")
+    assert [reports[0][name] for name in names] == [reports[1][name] for name in names]
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
 def test_processes_wait_for_one_that_encodes_for_hours(monkeypatch):
     joined = {}
     monkeypatch.setenv("WORLD_SIZE", "2")

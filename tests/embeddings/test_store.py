@@ -4,10 +4,13 @@ import shutil
 
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 from explorer.core.provenance import ManifestError
+from explorer.embeddings import store as store_module
 from explorer.embeddings.store import EmbeddingStore
 
 WIDTH = 6
@@ -135,3 +138,46 @@ def test_a_store_without_metadata_opens_and_says_so_only_when_it_is_asked_for(tm
         store.metadata()
     with pytest.raises(ValueError, match="has no metadata: expected 'caption' in it"):
         next(store.column("caption"))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(3, 9), [9, 0, 4, 4, 5], [7], [], slice(8, 2)], ids=lambda rows: str(rows)
+)
+def test_rows_are_read_from_wherever_they_lie(tmp_path, order, rows):
+    parts = [np.random.default_rng(number).normal(size=(5, 3)).astype(np.float16) for number in range(2)]
+    for name in ("img_emb", "text_emb"):
+        (tmp_path / name).mkdir()
+        for number, part in enumerate(parts):
+            np.save(tmp_path / name / f"{name}_{number}.npy", np.asarray(part, order=order))
+    stored = EmbeddingStore.open(tmp_path).image.stored(rows if isinstance(rows, slice) else np.array(rows, int))
+    np.testing.assert_array_equal(stored, np.concatenate(parts)[rows])
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path):
+    for name in ("img_emb", "text_emb"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / f"{name}_0.npy", np.ones((100, 64), np.float16))
+    store = EmbeddingStore.open(tmp_path)
+    with open(tmp_path / "img_emb" / "img_emb_0.npy", "r+b") as stream:
+        stream.truncate(5000)
+    assert store.image.stored(slice(0, 10)).shape == (10, 64)
+    with pytest.raises(ValueError, match=r"img_emb_0\.npy ends before its last row"):
+        store.image.stored(slice(0, 100))
+
+
+def test_a_column_is_read_as_text_from_any_row_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "STRINGS_AT_ONCE", 2)
+    for name in ("img_emb", "text_emb", "metadata"):
+        (tmp_path / name).mkdir()
+    for number, uids in enumerate(([1, 2, 3], [4, None, 6])):
+        for name in ("img_emb", "text_emb"):
+            np.save(tmp_path / name / f"{name}_{number}.npy", np.ones((3, 2), np.float16))
+        table = pyarrow.table({"uid": pyarrow.array(uids, pyarrow.int64())})
+        parquet.write_table(table, tmp_path / "metadata" / f"metadata_{number}.parquet")
+    store = EmbeddingStore.open(tmp_path)
+    expected = ["1", "2", "3", "4", None, "6"]
+    for first in range(6):
+        assert [uid for part in store.strings("uid", first) for uid in part.to_pylist()] == expected[first:]
+    with pytest.raises(ValueError, match="expected 'key'"):
+        list(store.strings("key"))

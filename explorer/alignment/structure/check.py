@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from explorer.alignment.structure.distance import FeatureRows, check_same_rows, convention_scale, row_slices
+from explorer.alignment.structure.fixed_point import FixedPointSums
+from explorer.core.share import ALONE, Share
+
+if TYPE_CHECKING:
+    from explorer.alignment.structure.plan import StructurePlan
 
 TOLERANCES = {"fp64": 1e-11, "fp32": 2e-6, "fp16": 4e-4}
 """Largest deviation of a D_s that rounding at each precision explains; a lost tile is orders of magnitude off."""
@@ -32,6 +37,18 @@ class SelfCheck:
         """Whether every checked row is within the tolerance."""
         return self.largest_deviation <= self.tolerance
 
+    def refuse_failed(self, plan: StructurePlan) -> None:
+        """Refuse a check that was not passed by what ``plan`` computed.
+
+        Raises:
+            ArithmeticError: naming rows, deviation, tolerance and what was computed with.
+        """
+        if not self.passed:
+            raise ArithmeticError(
+                f"D_s of rows {list(self.rows)} is off by {self.largest_deviation:.3g} at precision {plan.precision} "
+                f"on {plan.device} with kernel {plan.kernel}: rounding explains {self.tolerance:.3g}"
+            )
+
     def report(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return {
@@ -39,6 +56,32 @@ class SelfCheck:
             "self_check_deviation": self.largest_deviation,
             "self_check_tolerance": self.tolerance,
         }
+
+
+class RowCheck:
+    """D_s of a few rows from its definition, unrounded rows and fp64 throughout, as all rows come by in blocks."""
+
+    def __init__(self, image: FeatureRows, text: FeatureRows, rows: torch.Tensor) -> None:
+        """``rows`` are int64 `[c]`, different ones in 0..N-1."""
+        self.n, self.rows = len(image), rows.to(image.device)
+        self.own_image, self.own_text = image[self.rows].double(), text[self.rows].double()
+        self.sums = FixedPointSums(len(rows), 4.1 * self.n, image.device)
+
+    def add(self, others: slice, image: torch.Tensor, text: torch.Tensor) -> None:
+        """Count the disparities to the rows ``others``, which are `image` and `text`."""
+        disparity = (self.own_image @ image.double().T - self.own_text @ text.double().T).abs_()
+        inside = (self.rows >= others.start) & (self.rows < others.stop)
+        disparity[inside, self.rows[inside] - others.start] = 0
+        self.sums.add(slice(None), disparity.sum(dim=1))
+
+    def distances(self, convention: str, share: Share = ALONE) -> torch.Tensor:
+        """`[c]` fp64 on the CPU, once all rows were counted by all workers."""
+        return convention_scale(convention) * self.sums.value(share) / self.n
+
+
+def checked_positions(rows: torch.Tensor, seed: int, count: int = CHECKED_ROWS) -> torch.Tensor:
+    """Positions in ``rows`` `[m]` of those to check, at most ``count``, ascending; ``seed`` decides which."""
+    return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
 def check_against_fp64(
@@ -63,8 +106,7 @@ def check_against_fp64(
         seed: decides which rows are checked.
     """
     check_same_rows(image, text)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(rows), generator=generator)[:count].sort().values
+    chosen = checked_positions(rows, seed, count)
     numbers = rows[chosen].cpu()
     found = fp64_distances(image, text, numbers, convention=convention)
     deviation = (found - distances[chosen].cpu()).abs().max().item()
@@ -75,13 +117,7 @@ def fp64_distances(
     image: FeatureRows, text: FeatureRows, rows: torch.Tensor, *, convention: str = "authors"
 ) -> torch.Tensor:
     """D_s of ``rows`` as Eq. 4 says: both cosines of every pair, their difference, its mean. `[m]` fp64 on the CPU."""
-    rows = rows.to(image.device)
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=image.device)
-    step = max(1, _ENTRIES_AT_ONCE // max(image.shape[1], text.shape[1]))
-    own_image, own_text = image[rows].double(), text[rows].double()
-    for others in row_slices(len(image), step):
-        disparity = (own_image @ image[others].double().T - own_text @ text[others].double().T).abs_()
-        inside = (rows >= others.start) & (rows < others.stop)
-        disparity[inside, rows[inside] - others.start] = 0
-        sums += disparity.sum(dim=1)
-    return (convention_scale(convention) * sums / len(image)).cpu()
+    check = RowCheck(image, text, rows)
+    for others in row_slices(len(image), max(1, _ENTRIES_AT_ONCE // max(image.shape[1], text.shape[1]))):
+        check.add(others, image[others], text[others])
+    return check.distances(convention)

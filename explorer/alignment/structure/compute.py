@@ -23,39 +23,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StructureComputation:
-    """Structure distances of N pairs with how they came about."""
+class ComputationRecord:
+    """How structure distances came about."""
 
     plan: StructurePlan
     """What was done and why."""
-    structure_distance: torch.Tensor
-    """`[N]` fp64 D_s, on the CPU; its mean is structure AD."""
-    centred_distance: torch.Tensor
-    """`[N]` fp64 D_s of mean-free features."""
-    estimate: StructureEstimate | None
-    """Draw and standard errors of an estimate; None for exact."""
     check: SelfCheck
     """Some D_s against their definition in fp64."""
     seconds: float
-    """Wall-clock time of the sums, without features and check."""
-    statistics: FeatureStatistics
-    """Of the features: found once, since those on disk are read for it twice."""
+    """Wall-clock time of the sums, without features and check; a stream's includes all but the plan."""
     trusted: int | None = None
     """Rows that landmarks were drawn from, so that D_s is the mean disparity to these; None where to all N."""
 
     @property
-    def estimation_error(self) -> EstimationError | None:
-        """What estimating adds to AD's standard errors; None where the distances are exact."""
-        from explorer.alignment.difficulty import EstimationError
-
-        if self.estimate is None:
-            return None
-        return EstimationError(standard_error=self.estimate.standard_error, variance=self.estimate.structure_variance)
+    def estimator_standard_error(self) -> float:
+        """Of structure AD against that of all pairs, over draws: 0 where it is exact, NaN where it is undefined."""
+        return 0.0
 
     def report(self) -> dict[str, Any]:
         """What decided the numbers, JSON-serialisable and the same in every run: no timings. An undefined standard
         error is None."""
-        plan, error = self.plan, 0.0 if self.estimate is None else self.estimate.standard_error
+        plan, error = self.plan, self.estimator_standard_error
         return {
             "estimator": plan.estimator,
             "estimator_standard_error": None if math.isnan(error) else error,
@@ -79,6 +67,34 @@ class StructureComputation:
         return {**{name: plan[name] for name in names}, "seconds": self.seconds}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StructureComputation(ComputationRecord):
+    """Structure distances of N pairs with how they came about."""
+
+    structure_distance: torch.Tensor
+    """`[N]` fp64 D_s, on the CPU; its mean is structure AD."""
+    centred_distance: torch.Tensor
+    """`[N]` fp64 D_s of mean-free features."""
+    estimate: StructureEstimate | None
+    """Draw and standard errors of an estimate; None for exact."""
+    statistics: FeatureStatistics
+    """Of the features: found once, since those on disk are read for it twice."""
+
+    @property
+    def estimator_standard_error(self) -> float:
+        """Of structure AD against that of all pairs, over draws: 0 where it is exact, NaN where it is undefined."""
+        return 0.0 if self.estimate is None else self.estimate.standard_error
+
+    @property
+    def estimation_error(self) -> EstimationError | None:
+        """What estimating adds to AD's standard errors; None where the distances are exact."""
+        from explorer.alignment.difficulty import EstimationError
+
+        if self.estimate is None:
+            return None
+        return EstimationError(standard_error=self.estimate.standard_error, variance=self.estimate.structure_variance)
+
+
 def compute_structure(
     image: FeatureRows,
     text: FeatureRows,
@@ -87,6 +103,7 @@ def compute_structure(
     convention: str = "authors",
     strata: np.ndarray | None = None,
     trusted: np.ndarray | None = None,
+    plan: StructurePlan | None = None,
     workers: Workers = ALONE,
 ) -> StructureComputation:
     """Plan, compute and check the structure distances of N pairs.
@@ -98,43 +115,65 @@ def compute_structure(
         convention: ``authors`` or ``halved`` structure distance.
         strata: `[N]` stratum of each pair, for estimator ``stratified``.
         trusted: rows that estimator ``landmarks`` draws from, in 0..N-1; None draws from all.
+        plan: where it was decided already (:func:`agreed_plan`); None decides it here.
         workers: the processes that share the work; all get the result.
 
     Raises:
         ValueError: on rows that are no unit rows, a request that cannot be met, or no strata where they are needed.
         ArithmeticError: if the self-check finds more than rounding explains; no number is returned then.
     """
-    import numpy as np
-
     from explorer.alignment.structure.distance import feature_statistics
-    from explorer.alignment.structure.plan import StructurePlan, plan_structure
-    from explorer.alignment.structure.tiles import choose_precision
 
-    _check_device(request, workers)
-    if trusted is not None:
-        check_takes_landmarks(request)
     image, text = image.to(workers.device), text.to(workers.device)
+    if plan is None:
+        plan = agreed_plan(image, text, request, strata=strata, trusted=trusted, workers=workers)
     statistics = feature_statistics(image, text)
-    precision = choose_precision(image, text, request.precision)
-    sizes = (len(image), image.shape[1], text.shape[1])
-    count = None if trusted is None else len(trusted)
-    strata_count = 0 if strata is None else len(np.unique(strata))
-
-    def decide() -> dict[str, Any]:
-        return asdict(plan_structure(
-            request, *sizes, device=image.device, precision=precision, workers=workers.count, trusted=count,
-            strata=strata_count,
-        ))  # fmt: skip
-
-    plan = StructurePlan(**workers.agree(decide))
     started = time.perf_counter()
     distances, centred, estimate = _carry_out(plan, image, text, statistics, convention, strata, trusted, workers)
     seconds = time.perf_counter() - started
     check = _checked(plan, image, text, distances, estimate, convention, workers)
     return StructureComputation(
         plan=plan, structure_distance=distances, centred_distance=centred, estimate=estimate, check=check,
-        seconds=seconds, statistics=statistics, trusted=count,
+        seconds=seconds, statistics=statistics, trusted=None if trusted is None else len(trusted),
     )  # fmt: skip
+
+
+def agreed_plan(
+    image: FeatureRows,
+    text: FeatureRows,
+    request: StructureRequest,
+    *,
+    strata: np.ndarray | None = None,
+    trusted: np.ndarray | None = None,
+    streamed: bool = False,
+    workers: Workers = ALONE,
+) -> StructurePlan:
+    """The first process's plan, in every process; no row is read for it.
+
+    Arguments as in :func:`compute_structure` and ``plan_structure``.
+
+    Raises:
+        ValueError: on a request that cannot be met, or trusted landmarks under another estimator.
+    """
+    import numpy as np
+    import torch
+
+    from explorer.alignment.structure.plan import StructurePlan, plan_structure
+    from explorer.alignment.structure.tiles import choose_precision
+
+    _check_device(request, workers)
+    if trusted is not None:
+        check_takes_landmarks(request)
+    precision = choose_precision(image, text, request.precision)
+
+    def decide() -> dict[str, Any]:
+        return asdict(plan_structure(
+            request, len(image), image.shape[1], text.shape[1], device=torch.device(workers.device),
+            precision=precision, workers=workers.count, trusted=None if trusted is None else len(trusted),
+            strata=0 if strata is None else len(np.unique(strata)), streamed=streamed,
+        ))  # fmt: skip
+
+    return StructurePlan(**workers.agree(decide))
 
 
 def check_takes_landmarks(request: StructureRequest) -> None:
@@ -161,7 +200,8 @@ def compose_structure(
 ) -> tuple[AlignmentDifficulty, MeanOffset, StructureComputation]:
     """AD of N pairs from their feature distances `[N]` and the structure distances that ``request`` asks for.
 
-    ``options`` are ``strata``, ``trusted`` and ``workers`` of :func:`compute_structure`; what it refuses is refused.
+    ``options`` are ``strata``, ``trusted``, ``plan`` and ``workers`` of :func:`compute_structure`; what that refuses is
+    refused.
 
     Args:
         names: what each row is called where it came from, for errors.
@@ -261,9 +301,5 @@ def _checked(
 
     found = workers.agree(check)
     result = SelfCheck(**{**found, "rows": tuple(found["rows"])})
-    if not result.passed:
-        raise ArithmeticError(
-            f"D_s of rows {list(result.rows)} is off by {result.largest_deviation:.3g} at precision {plan.precision} "
-            f"on {plan.device} with kernel {plan.kernel}: rounding explains {result.tolerance:.3g}"
-        )
+    result.refuse_failed(plan)
     return result

@@ -37,13 +37,8 @@ class FeatureRows(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FeatureStatistics:
-    """What the rows of a set say of all its pairs; handed on, so that features on disk are not read for it again.
-
-    ``offsets`` and ``mean`` centre a tile that is computed anyway: ``<x_i - x_mean, x_k - x_mean> - <y_i - y_mean,
-    y_k - y_mean>`` is the tile's entry less both samples' mean disparity plus their mean. Tensors are on the features'
-    device.
-    """
+class SetMeans:
+    """What the mean rows of a set say of all its pairs. Tensors are on the features' device."""
 
     largest_disparity: float
     """A bound on every |<x_i,x_k> - <y_i,y_k>|, rounding included."""
@@ -51,13 +46,30 @@ class FeatureStatistics:
     """`[d_image]` fp64 mean image row."""
     text_mean: torch.Tensor
     """`[d_text]` fp64 mean text row."""
-    offsets: torch.Tensor
-    """`[N]` fp64, signed: <x_i, x_mean> - <y_i, y_mean>, the mean over k of cos_img(i,k) - cos_txt(i,k)."""
 
     @property
     def mean(self) -> float:
-        """Mean of ``offsets``: |x_mean|^2 - |y_mean|^2."""
+        """Mean over i of ``offsets_of`` all rows: |x_mean|^2 - |y_mean|^2."""
         return self.image_mean.square().sum().item() - self.text_mean.square().sum().item()
+
+    def offsets_of(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """fp64 `[n]`, signed, of rows `[n, d]`: <x_i, x_mean> - <y_i, y_mean>, the mean over k of cos_img(i,k) -
+        cos_txt(i,k)."""
+        means = zip((image, text), (self.image_mean, self.text_mean), strict=True)
+        own, other = ((rows.to(_precision(rows.dtype)) @ mean.to(_precision(rows.dtype))) for rows, mean in means)
+        return own.double() - other.double()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureStatistics(SetMeans):
+    """The same with every sample's offset; handed on, so that features on disk are not read for it again.
+
+    ``offsets`` and ``mean`` centre a tile that is computed anyway: ``<x_i - x_mean, x_k - x_mean> - <y_i - y_mean,
+    y_k - y_mean>`` is the tile's entry less both samples' mean disparity plus their mean.
+    """
+
+    offsets: torch.Tensor
+    """`[N]` fp64, signed: ``offsets_of`` every row."""
 
 
 class UnusableRowsError(ValueError):

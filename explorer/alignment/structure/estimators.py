@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
+from explorer.alignment.structure.columns import ROWS_AT_ONCE, BlockEstimates, column_pass
 from explorer.alignment.structure.distance import (
     FeatureRows,
     FeatureStatistics,
@@ -29,23 +30,11 @@ from explorer.alignment.structure.distance import (
     feature_statistics,
     row_slices,
 )
-from explorer.alignment.structure.tiles import (
-    OPERANDS,
-    FixedPointSums,
-    choose_kernel,
-    choose_precision,
-    exact_products,
-    joined_rows,
-)
+from explorer.alignment.structure.tiles import exact_products
 from explorer.core.sampling_design import Draw, draw_evenly, draw_strata, neyman_allocation
 from explorer.core.share import ALONE, Share
 
 ESTIMATORS = ("landmarks", "rows", "stratified")
-
-ENTRIES_AT_ONCE = 2**22
-"""Disparities to the drawn columns that are held at once; two such tiles."""
-ROWS_AT_ONCE = 8192
-"""Rows that are read at once, however few the drawn columns are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +105,7 @@ def landmark_estimate(
         ValueError: unless 1 <= samples <= the rows there are to draw from, and on what
             ``structure_and_centred_row_sums`` refuses.
     """
-    population = torch.arange(len(image)) if trusted is None else _trusted_rows(trusted, len(image))
+    population = len(image) if trusted is None else _trusted_rows(trusted, len(image))
     draw = draw_evenly(population, samples, seed, least=1)
     return _from_columns("landmarks", image, text, draw, seed, convention, precision, share, statistics)
 
@@ -138,7 +127,7 @@ def row_estimate(
     which are small, since the twin and D_s are nearly proportional. Arguments as in ``landmark_estimate``; at least
     three rows, for two coefficients.
     """
-    draw = draw_evenly(torch.arange(len(image)), samples, seed, least=min(3, len(image)))
+    draw = draw_evenly(len(image), samples, seed, least=min(3, len(image)))
     from_columns = _from_columns("rows", image, text, draw, seed, convention, precision, share, statistics)
     twin = convention_scale(convention) * squared_twin(image, text)
     known, exact = twin[draw.rows], from_columns.drawn_distance
@@ -242,8 +231,14 @@ def _from_columns(
 ) -> StructureEstimate:
     scale = convention_scale(convention)
     statistics = feature_statistics(image, text) if statistics is None else statistics
-    means, variances, centred, columns = _column_pass(image, text, draw, precision, share, statistics)
-    drawn_distance = scale * columns / len(image)
+    results = torch.zeros(3, len(image), dtype=torch.float64, device=image.device)
+
+    def keep(block: BlockEstimates) -> None:
+        results[:, block.rows] = torch.stack([block.means, block.variances, block.centred])
+
+    sums = column_pass(image, text, draw, keep, precision=precision, share=share, statistics=statistics)
+    means, variances, centred = share.total(results).cpu()
+    drawn_distance = scale * sums.absolute / len(image)
     return StructureEstimate(
         estimator=estimator,
         seed=seed,
@@ -254,61 +249,3 @@ def _from_columns(
         drawn=draw.rows,
         drawn_distance=drawn_distance,
     )
-
-
-def _column_pass(
-    image: FeatureRows,
-    text: FeatureRows,
-    draw: Draw,
-    precision: str | None,
-    share: Share,
-    statistics: FeatureStatistics,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Every sample's mean disparity to the drawn columns, its variance, the centred mean; the columns' sums.
-
-    `[N]`, `[N]`, `[N]` and `[m]` fp64 on the CPU, from one product of all rows with the drawn ones, in blocks of rows.
-    """
-    check_same_rows(image, text)
-    precision = choose_precision(image, text, precision)
-    choose_kernel(image.device, precision, "torch")
-    n, device = len(image), image.device
-    columns = FixedPointSums(len(draw.rows), n * statistics.largest_disparity, device)
-    results = torch.zeros(3, n, dtype=torch.float64, device=device)
-    at = draw.rows.to(device)
-    block = max(1, min(ROWS_AT_ONCE, ENTRIES_AT_ONCE // len(at)))
-    blocks = list(row_slices(n, block))
-    multiply = _Multiplication(image, text, at, precision)
-    averages, weights, factors, column_weights, column_factors = draw.averaging(multiply.result_type, device)
-    offsets = (statistics.offsets, statistics.offsets[at] - statistics.mean)
-    row_offsets, column_offsets = (part.to(multiply.result_type) for part in offsets)
-    with exact_products(device):
-        for rows in share.each(blocks):
-            tile = multiply(rows)
-            first, end = (int(torch.searchsorted(draw.rows, edge)) for edge in (rows.start, rows.stop))
-            tile[at[first:end] - rows.start, torch.arange(first, end, device=device)] = 0
-            centred = (tile - row_offsets[rows, None]).sub_(column_offsets)
-            columns.add(slice(0, len(at)), tile.abs_().sum(dim=0))
-            # A variance needs the square of every stratum's average; all else is linear in the columns.
-            within = (tile @ averages).double()
-            results[0, rows] = within @ weights
-            results[1, rows] = (tile.square_() @ column_factors).double() - within.square_() @ factors
-            results[2, rows] = (centred.abs_() @ column_weights).double()
-    means, variances, centred_means = share.total(results).cpu()
-    return means, variances, centred_means, columns.value(share)
-
-
-class _Multiplication:
-    """Signed disparities of blocks of rows to the drawn columns."""
-
-    def __init__(self, image: FeatureRows, text: FeatureRows, at: torch.Tensor, precision: str) -> None:
-        self.image, self.text, self.operand = image, text, OPERANDS[precision]
-        self.result_type = torch.float32 if precision == "fp16" else self.operand
-        self.on_tensor_cores = precision == "fp16" and image.device.type == "cuda"
-        columns = joined_rows(image[at], -text[at], self.operand)
-        self.columns = columns if self.on_tensor_cores else columns.to(self.result_type)
-
-    def __call__(self, rows: slice) -> torch.Tensor:
-        left = joined_rows(self.image[rows], self.text[rows], self.operand)
-        if self.on_tensor_cores:
-            return torch.mm(left, self.columns.T, out_dtype=torch.float32)
-        return left.to(self.result_type) @ self.columns.T

@@ -126,6 +126,7 @@ class _Task:
     double_rate: float | None
     """Of one process's squared twin; None for estimators without it."""
     strata: int
+    streamed: bool
 
     def exact(self) -> tuple[float, int]:
         """Seconds and bytes of all pairs: the upper triangle of tiles; joined rows, sums and what the kernel holds.
@@ -145,13 +146,14 @@ class _Task:
 
         Processes share the rows against the columns; each computes the whole twin, before or after them.
         """
-        from explorer.alignment.structure.estimators import ENTRIES_AT_ONCE, ROWS_AT_ONCE
+        from explorer.alignment.structure.columns import ENTRIES_AT_ONCE, ROWS_AT_ONCE
+        from explorer.alignment.structure.controls import twin_operations
 
         width, item = self.image_width + self.text_width, max(4, self.operand_bytes)
         seconds = 2 * self.n * samples * width / (self.rate * self.workers)
         entries = max(ENTRIES_AT_ONCE, samples)
         block_rows = min(ROWS_AT_ONCE, entries // samples)
-        size = ((2 * samples + block_rows) * width + 3 * entries) * item
+        size = ((2 * samples + block_rows) * width + 4 * entries) * item
         if estimator == "stratified":
             # A product with the strata's averages is never in fp16 on tensor cores: it is at least as fast as fp64.
             seconds += 2 * self.n * samples * self.strata / (self.double_rate * self.workers)
@@ -159,10 +161,12 @@ class _Task:
         if estimator in TWIN_ESTIMATORS:
             seconds += twin_operations(self.n, self.image_width, self.text_width) / self.double_rate
             size = max(size, self._twin_bytes(min(self.n, ROWS_AT_ONCE)))
-        return seconds, size + self.n * 9 * 8
+        return seconds, size + (0 if self.streamed and estimator == "landmarks" else self.n * 9 * 8)
 
     def _twin_bytes(self, rows: int) -> int:
         """A block's rows in fp64 and two products of them; the three products of the set, twice while they add up."""
+        from explorer.alignment.structure.controls import twin_operations
+
         widths = (self.image_width, self.text_width)
         products = twin_operations(1, *widths) // 4
         return 8 * (rows * (sum(widths) + 2 * max(widths)) + 3 * products)
@@ -179,6 +183,7 @@ def plan_structure(
     workers: int = 1,
     trusted: int | None = None,
     strata: int = 0,
+    streamed: bool = False,
     operations_per_second: float | None = None,
     double_operations_per_second: float | None = None,
 ) -> StructurePlan:
@@ -194,6 +199,7 @@ def plan_structure(
         workers: processes that share the work.
         trusted: number of rows that landmarks are drawn from; None is all N.
         strata: number of strata, for estimator ``stratified``.
+        streamed: scores from landmarks are handed on, and none is held.
         operations_per_second: of one process's tiles; None measures it here.
         double_operations_per_second: of one process's squared twin; None measures it here where a twin is needed.
 
@@ -211,7 +217,7 @@ def plan_structure(
     task = _Task(
         n=n, population=n if trusted is None else trusted, image_width=image_width, text_width=text_width, block=block,
         operand_bytes=OPERANDS[precision].itemsize, kernel=kernel, workers=workers, rate=rate, double_rate=double_rate,
-        strata=strata,
+        strata=strata, streamed=streamed,
     )  # fmt: skip
     budget_bytes = None if request.budget_memory is None else request.budget_memory * _GIGABYTE
     if budget_bytes is None and request.estimator == "auto":
@@ -247,15 +253,11 @@ def tile_rate(
 
 def twin_rate(device: torch.device, image_width: int, text_width: int, block: int) -> float:
     """fp64 operations a second of the squared twin of ``block`` rows: the best of a few."""
+    from explorer.alignment.structure.controls import twin_operations
     from explorer.alignment.structure.estimators import squared_twin
 
     image, text = _probe_rows(block, image_width, text_width, device)
     return twin_operations(block, image_width, text_width) / _best_seconds(lambda: squared_twin(image, text), device)
-
-
-def twin_operations(n: int, image_width: int, text_width: int) -> int:
-    """Multiplications and additions of ``squared_twin``: in each of two passes, every row meets three products."""
-    return 4 * n * (image_width**2 + text_width**2 + image_width * text_width)
 
 
 def available_bytes(device: torch.device) -> int:

@@ -28,6 +28,7 @@ from explorer.alignment.structure.distance import (
     finite_norms,
     row_slices,
 )
+from explorer.alignment.structure.fixed_point import FixedPointSums
 from explorer.core.share import ALONE, Share
 
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
@@ -38,25 +39,6 @@ KERNELS = ("auto", "torch", "triton")
 _CPU_BLOCK = 1024
 _LARGEST_TORCH_BLOCK = 16384
 _TRITON_BLOCK = 16384
-
-
-class FixedPointSums:
-    """`[n]` running sums of non-negative terms in 64-bit fixed point: exact to add, in any order.
-
-    The unit is 2^-62 of the largest sum there can be, finer than what fp64 resolves of such a sum.
-    """
-
-    def __init__(self, n: int, largest: float, device: torch.device) -> None:
-        self.units = torch.zeros(n, dtype=torch.int64, device=device)
-        self.scale = 2.0 ** (62 - math.ceil(math.log2(max(largest, 1.0))))
-
-    def add(self, rows: slice, terms: torch.Tensor) -> None:
-        """Add ``terms``, one for each of ``rows``."""
-        self.units[rows] += (terms.double() * self.scale).round_().long()
-
-    def value(self, share: Share = ALONE) -> torch.Tensor:
-        """`[n]` fp64 on the CPU, over all workers."""
-        return (share.total(self.units).double() / self.scale).cpu()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from explorer.alignment.structure.distance import FeatureRows, check_same_rows, row_slices
 
@@ -38,10 +37,6 @@ class KernelConfig:
     """Steps whose operands are in shared memory or on their way there."""
     group: int = 8
     """Rows of tiles that share the L2 cache."""
-    tma: bool = False
-    """Load by tensor descriptors: compute capability 9.0 and later."""
-    persistent: bool = False
-    """Off the diagonal, one program for each multiprocessor, which goes through many tiles."""
 
 
 CONFIGS = {
@@ -88,13 +83,9 @@ class TritonTiles:
         height = triton.cdiv(block, self.config.rows) * self.config.rows
         self.left = self.joined.new_empty(height, self.joined.shape[1])
         self.left_rows: slice | None = None
-        self.operands = self._operands()
         self.mean = 0.0 if centring is None else centring.mean
         # A launch needs a pointer even where the kernel never reads it.
         self.offsets = torch.zeros(1, device=image.device) if centring is None else centring.offsets.float()
-        self.programs = 1
-        if image.device.type == "cuda":
-            self.programs = torch.cuda.get_device_properties(image.device).multi_processor_count
 
     def add(self, rows: slice, columns: slice, sums: FixedPointSums, centred: FixedPointSums | None) -> None:
         """Add a tile's disparities to its rows' sums and, off the diagonal, to its columns' sums."""
@@ -103,10 +94,9 @@ class TritonTiles:
         tiles = triton.cdiv(rows.stop - rows.start, config.rows) * triton.cdiv(
             columns.stop - columns.start, config.columns
         )
-        persistent = config.persistent and rows != columns
-        kernel = _many_tile_sums if persistent else _tile_sums
-        kernel[(min(tiles, self.programs) if persistent else tiles,)](
-            *self.operands,
+        _tile_sums[(tiles,)](
+            self.left,
+            self.joined,
             self.offsets,
             sums.units,
             other.units,
@@ -123,7 +113,6 @@ class TritonTiles:
             EDGES=columns.stop < self.n and (columns.stop - columns.start) % config.columns != 0,
             ZERO_DIAGONAL=self.zero_diagonal,
             CENTRED=centred is not None,
-            TMA=config.tma,
             ROWS=config.rows,
             COLUMNS=config.columns,
             INNER=config.inner,
@@ -138,14 +127,6 @@ class TritonTiles:
             self.left[:height].copy_(self.joined[rows])[:, self.image_width :].neg_()
             self.left[height:].zero_()
             self.left_rows = rows
-
-    def _operands(self) -> tuple[torch.Tensor, torch.Tensor] | tuple[TensorDescriptor, TensorDescriptor]:
-        if not self.config.tma:
-            return self.left, self.joined
-        return (
-            TensorDescriptor.from_tensor(self.left, [self.config.rows, self.config.inner]),
-            TensorDescriptor.from_tensor(self.joined, [self.config.columns, self.config.inner]),
-        )
 
 
 def padded_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype, config: KernelConfig) -> torch.Tensor:
@@ -171,7 +152,7 @@ def padded_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype, confi
 def _tile_sums(
     left, right, offsets, sums, centred_sums, width, first_row, end_row, first_column, end_column, mean, scale,
     centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
-    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program: a ``ROWS x COLUMNS`` tile of disparities of rows first_row..end_row and the columns likewise.
 
@@ -184,27 +165,7 @@ def _tile_sums(
     if DIAGONAL:
         needed = column + COLUMNS > row
     if needed:
-        products = _products(left, right, row, first_column + column, width, TMA, ROWS, COLUMNS, INNER)
-        _add_products(
-            products, offsets, sums, centred_sums, first_row + row, end_row, first_column + column, end_column, mean,
-            scale, centred_scale, DIAGONAL, EDGES, ZERO_DIAGONAL, CENTRED, ROWS, COLUMNS,
-        )  # fmt: skip
-
-
-@triton.jit
-def _many_tile_sums(
-    left, right, offsets, sums, centred_sums, width, first_row, end_row, first_column, end_column, mean, scale,
-    centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
-    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
-):  # fmt: skip
-    """As ``_tile_sums``, off the diagonal: as many programs as run at once take turns at all tiles.
-
-    The loops over tiles and steps become one, so that a tile's first operands are loaded while the last one is summed.
-    """
-    tiles = tl.cdiv(end_row - first_row, ROWS) * tl.cdiv(end_column - first_column, COLUMNS)
-    for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), flatten=True):
-        row, column = _place(tile, first_row, end_row, first_column, end_column, ROWS, COLUMNS, GROUP)
-        products = _products(left, right, row, first_column + column, width, TMA, ROWS, COLUMNS, INNER)
+        products = _products(left, right, row, first_column + column, width, ROWS, COLUMNS, INNER)
         _add_products(
             products, offsets, sums, centred_sums, first_row + row, end_row, first_column + column, end_column, mean,
             scale, centred_scale, DIAGONAL, EDGES, ZERO_DIAGONAL, CENTRED, ROWS, COLUMNS,
@@ -231,21 +192,16 @@ def _place(
 @triton.jit
 def _products(
     left, right, row, column, width,
-    TMA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     """Inner products `[ROWS, COLUMNS]` of rows from ``row`` of left and ``column`` of right; whole tiles exist."""
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
-    if TMA:
-        for first in range(0, width, INNER):
-            rows, columns = left.load([row, first]), right.load([column, first])
-            products = tl.dot(rows, columns.T, products, input_precision="ieee")
-    else:
-        inner = tl.arange(0, INNER)
-        at_rows = left + (row + tl.arange(0, ROWS)).to(tl.int64)[:, None] * width + inner[None, :]
-        at_columns = right + (column + tl.arange(0, COLUMNS)).to(tl.int64)[None, :] * width + inner[:, None]
-        for first in range(0, width, INNER):
-            rows, columns = tl.load(at_rows + first), tl.load(at_columns + first)
-            products = tl.dot(rows, columns, products, input_precision="ieee")
+    inner = tl.arange(0, INNER)
+    at_rows = left + (row + tl.arange(0, ROWS)).to(tl.int64)[:, None] * width + inner[None, :]
+    at_columns = right + (column + tl.arange(0, COLUMNS)).to(tl.int64)[None, :] * width + inner[:, None]
+    for first in range(0, width, INNER):
+        rows, columns = tl.load(at_rows + first), tl.load(at_columns + first)
+        products = tl.dot(rows, columns, products, input_precision="ieee")
     return products
 
 

@@ -7,12 +7,12 @@ import torch
 from explorer.alignment.difficulty import alignment_difficulty
 from explorer.alignment.structure.check import TOLERANCES
 from explorer.alignment.structure.compute import compute_structure
+from explorer.alignment.structure.controls import twin_operations
 from explorer.alignment.structure.plan import (
     LEAST_SAMPLES,
     StructureRequest,
     plan_structure,
     tile_rate,
-    twin_operations,
     twin_rate,
 )
 from explorer.core.workers import Workers, worker_group

@@ -26,18 +26,15 @@ found = []
 for precision, configs in kernel.CONFIGS.items():
     for capability, size in json.loads(sys.argv[1]).items():
         config = next(config for least, config in configs if least <= size)
-        constants = {"EDGES": True, "ZERO_DIAGONAL": True, "CENTRED": True, "TMA": config.tma, "ROWS": config.rows,
-            "COLUMNS": config.columns, "INNER": config.inner, "GROUP": config.group, "DIAGONAL": not config.persistent}
+        constants = {"EDGES": True, "ZERO_DIAGONAL": True, "CENTRED": True, "ROWS": config.rows,
+            "COLUMNS": config.columns, "INNER": config.inner, "GROUP": config.group, "DIAGONAL": True}
         features = {"left": f"*{precision}", "right": f"*{precision}"}
-        if config.tma:
-            features = {"left": f"tensordesc<{precision}[{config.rows}, {config.inner}]>",
-                "right": f"tensordesc<{precision}[{config.columns}, {config.inner}]>"}
         signature = {**features, **pointers, **numbers, **scales, **dict.fromkeys(constants, "constexpr")}
-        function = kernel._many_tile_sums if config.persistent else kernel._tile_sums
+        function = kernel._tile_sums
         # As a launch has it: addresses and widths are multiples of 16.
         attributes = {
             (function.arg_names.index(name),): [["tt.divisibility", 16]]
-            for name in aligned if not signature[name].startswith("tensordesc")}
+            for name in aligned}
         source = ASTSource(function, signature=signature, constexprs=constants, attrs=attributes)
         options = {"num_warps": config.warps, "num_stages": config.stages}
         compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
