@@ -86,13 +86,21 @@ def result_file(study: Study, step: str, name: str, hashed: Callable[[Path], str
 
 @contextmanager
 def writing_step(
-    study: Study, step: str, *, settings: dict[str, Any], inputs: dict[str, str], seed: int = 0
+    study: Study,
+    step: str,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int = 0,
+    work: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
     """A new folder to write a step's files to; at the end it takes the place of the step's results, manifest last.
 
     Args:
         settings: JSON-serialisable: what of the study decided the step.
-        inputs: what the step was made from, by name: the SHA-256 of weights, pairs, lists or other steps' results.
+        inputs: what the step was made from, by name: the SHA-256 of weights, pairs, lists or other steps' results. As
+            they are when the block ends.
+        work: what it cost, as the next estimate needs it; as it is when the block ends.
     """
     place = step_folder(study, step)
     scratch = place.with_name(f".{step}.part")
@@ -101,6 +109,6 @@ def writing_step(
     yield scratch
     names = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
     config = {"step": step, "settings": settings, "inputs": inputs}
-    write_manifest(scratch, kind=KIND, config=config, seed=seed, files=names)
+    write_manifest(scratch, kind=KIND, config=config, seed=seed, files=names, work=work or {})
     shutil.rmtree(place, ignore_errors=True)
     scratch.rename(place)
