@@ -72,10 +72,19 @@ def extractor_fingerprint(extractor: ExtractorSpec) -> str:
         return hash_json(read_manifest(extractor.folder)["files"])
     if extractor.open_clip is None or extractor.weights is None:
         raise ValueError("the study names no extractor: expected a folder, or open_clip and weights, in study.toml")
-    if not extractor.weights.is_file():
-        raise FileNotFoundError(f"the extractor's weights are not at {extractor.weights}: expected the file")
-    facts = [extractor.open_clip, extractor.pretrained_tag, extractor.feature_range, _stamps([extractor.weights])]
-    return hash_json(facts)
+    facts = [extractor.open_clip, extractor.pretrained_tag, extractor.feature_range]
+    return hash_json([*facts, file_fingerprint(extractor.weights)])
+
+
+def file_fingerprint(path: Path) -> str:
+    """Of a file by its size and date.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: expected the file that study.toml names")
+    return _stamps([path])
 
 
 def concepts_fingerprint(concepts: ConceptList) -> str:
