@@ -209,7 +209,7 @@ def test_a_pack_holds_results_and_no_place(study, tmp_path):
 
 def test_a_pack_fills_a_study_of_the_same_arms_and_overwrites_nothing(study, tmp_path):
     export_study(study, tmp_path / "results.zip", pictures=True)
-    with pytest.raises(ValueError, match="has scores, graphs, .* already"):
+    with pytest.raises(ValueError, match=r"has scores, graphs, .* already"):
         import_results(tmp_path / "results.zip", study.folder)
     shutil.rmtree(study.results)
     import_results(tmp_path / "results.zip", study.folder)
@@ -229,7 +229,7 @@ def test_a_changed_file_is_neither_packed_nor_unpacked(study, tmp_path):
         for name in whole.namelist():
             content = whole.read(name)
             bad.writestr(name, content + b" " if name.endswith("evaluation.json") else content)
-    with pytest.raises(ValueError, match="evaluation.json is not as its hash says"):
+    with pytest.raises(ValueError, match=r"evaluation\.json is not as its hash says"):
         import_results(tmp_path / "bad.zip", tmp_path / "other")
     assert not (tmp_path / "other").exists()
     (step_folder(study, SCORES) / "alignment.json").write_text("{}")
