@@ -25,6 +25,7 @@ from explorer.core.provenance import ROOT, write_json, write_manifest
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.ui.screens.implosion.payload import QUANTITIES
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -106,9 +107,10 @@ def world(checkpoint_template, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared") / "precomputed"
     checkpoints = scan_checkpoints(checkpoint_template)
     concepts = ("dog", "hat", "turtle")
+    listed = ConceptList(concepts=tuple(Concept(name=name) for name in concepts))
     request = GenerationRequest(prompt="a dog and hat", seed=7, steps=2, guidance_scale=2.0)
     names = write_comparison(folder / "compare", compare_checkpoints(checkpoints, request, concepts=concepts))
-    strip = write_film_strip(folder / "implosion", checkpoints, FilmStripConfig(concepts=concepts, steps=1))
+    strip = write_film_strip(folder / "implosion", checkpoints, FilmStripConfig(concepts=listed, steps=1))
     write_json(folder / "evaluation.json", _evaluation())
     files = ["evaluation.json", *(f"compare/{name}" for name in names), *(f"implosion/{name}" for name in strip)]
     write_manifest(folder, kind="precomputed", config={}, seed=7, files=files)

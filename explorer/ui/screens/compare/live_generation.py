@@ -21,6 +21,8 @@ from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
 from explorer.core.provenance import ManifestError
 from explorer.evaluation.judge import ResidentJudge
+from explorer.iconworld.grammar import with_article
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.ui.screens.compare.payload import column_payload
 from explorer.ui.shell.clicks import Clicks
 from explorer.ui.shell.concepts import known_words, read_world_concepts
@@ -209,7 +211,9 @@ class LiveGeneration:
 
     def _judge_or_none(self) -> ConceptJudge | None:
         """The extractor's judge with its tau, both as they lie on the disk now; None without an extractor."""
-        return self._judge.ask(read_world_concepts(self.context).concepts, self._threshold())
+        names = read_world_concepts(self.context).concepts
+        listed = tuple(Concept(name=name, phrase=with_article(name)) for name in names)
+        return self._judge.ask(ConceptList(concepts=listed) if listed else None, self._threshold())
 
     def _threshold(self) -> float | None:
         """tau of the evaluation, if it is bundled and of these models."""
