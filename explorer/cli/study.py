@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from explorer.cli.application import AsJson, application, emit
 from explorer.cli.extractor_options import NoneUnlessNamed
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
+
+if TYPE_CHECKING:
+    from explorer.studies.state import StepState
 
 study = typer.Typer(no_args_is_help=True, help="Your own models and data, and everything that is measured of them.")
 application.add_typer(study, name="study")
@@ -67,8 +71,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     if as_json:
         emit({"study": str(found.folder), "name": found.name, "steps": [state.as_json() for state in states]}, True)
         return
-    for state in states:
-        _print_state(state)
+    _print_states(states, found.steps)
 
 
 @command("run", study)
@@ -88,12 +91,12 @@ def run(
     from explorer.studies.study import Study
 
     request = RunRequest(steps=tuple(steps or ()), device=device, precision=precision)
-    report = run_study(Study.load(folder), request, on_progress=show_progress())
+    found = Study.load(folder)
+    report = run_study(found, request, on_progress=show_progress())
     if as_json:
         emit(report_as_json(report), True)
     else:
-        for state in report.states:
-            _print_state(state)
+        _print_states(report.states, found.steps)
     if report.failed:
         told = "; ".join(f"{what}: {problem}" for what, problem in report.failed.items())
         raise ValueError(f"not everything was done: {told}")
@@ -127,23 +130,34 @@ def import_results(
     emit({"study": str(found.folder), "name": found.name, "arms": [arm.name for arm in found.arms]}, as_json)
 
 
-def _print_state(state) -> None:
-    """A step in a line, and below it every arm of which there is something to say."""
-    cost = _cost(state.amount, state.unit, state.seconds)
-    typer.echo("  ".join(filter(None, [f"{state.step:<11} {state.state:<9}", state.why, cost])).rstrip())
-    for arm in state.arms:
-        if arm.why or arm.state != state.state:
-            left = _cost(arm.amount or 0, state.unit, arm.seconds)
-            typer.echo("  ".join(filter(None, [f"  {arm.arm:<20} {arm.state:<9}", arm.why, left])).rstrip())
-    if state.state in ("stale", "missing"):
-        typer.echo(f"  {state.command}")
+def _print_states(states: Iterable[StepState], denoising: int) -> None:
+    """A step in a line, and below it the arms that are not all alike."""
+    from explorer.studies.state import MISSING, STALE
+
+    for state in states:
+        alike = len({(arm.state, arm.why) for arm in state.arms}) == 1
+        why = state.why or (state.arms[0].why if alike else "")
+        _print_line(f"{state.step:<11} {state.state:<9}", why, _cost(state, state.amount, state.seconds, denoising))
+        for arm in () if alike else state.arms:
+            left = _cost(state, arm.amount or 0, arm.seconds, denoising)
+            _print_line(f"  {arm.arm:<20} {arm.state:<9}", arm.why, left)
+        if state.state in (STALE, MISSING):
+            typer.echo(f"  {state.command}")
 
 
-def _cost(amount: int, unit: str, seconds: float | None) -> str:
+def _print_line(*parts: str) -> None:
+    typer.echo("  ".join(filter(None, parts)).rstrip())
+
+
+def _cost(state: StepState, amount: int, seconds: float | None, denoising: int) -> str:
     """What is left, in words; empty for nothing."""
+    from explorer.studies.steps.drawing import PICTURE
+
     if not amount:
         return ""
-    told = f"{amount:,} {unit}{'s' if amount != 1 else ''}"
+    told = f"{amount:,} {state.unit}{'' if amount == 1 else 's'}"
+    if state.unit == PICTURE:
+        told += f" of {denoising} steps"
     if seconds is None:
         return told
     minutes = seconds / 60

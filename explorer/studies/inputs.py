@@ -79,6 +79,11 @@ class StudyInputs:
             raise FileNotFoundError(f"{self.study.folder} has no {CONCEPTS_NAME}: expected a column called concept")
         return self.study.concept_list()
 
+    @property
+    def concept_names(self) -> tuple[str, ...]:
+        """Names of the study's concepts; none where it has no list of them."""
+        return self.concepts.names if (self.study.folder / CONCEPTS_NAME).is_file() else ()
+
     @cached_property
     def of_concepts(self) -> dict[str, str]:
         """The concepts as an input."""

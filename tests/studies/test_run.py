@@ -172,6 +172,9 @@ def test_drawn_seeds_are_not_drawn_again(study):
     (step_folder(study, PICTURES) / "manifest.json").unlink()
     shutil.rmtree(step_folder(study, PICTURES) / "benign" / "seed-1")
     assert of(study, PICTURES).state == MISSING
+    assert {arm.arm: arm.amount for arm in of(study, PICTURES).arms} == {
+        "benign": 9, "dirty-002": 0, "no-pairs": 0, "dirty-004": None,
+    }  # fmt: skip
     run_study(study, RunRequest(steps=(PICTURES,)))
     assert of(study, PICTURES).state == DONE
     assert drawing.stat().st_mtime_ns == before

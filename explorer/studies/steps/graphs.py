@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.progress import note
 from explorer.core.provenance import hash_json
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import GRAPHS, SCORES, result_file, step_folder, writing_step
-from explorer.studies.steps.scores import SEED, alignment_reports, table_name
+from explorer.studies.steps.scores import SEED, alignment_reports, opened_pairs, table_name
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
+if TYPE_CHECKING:
+    from explorer.studies.arm_pairs import ArmPairs
+
 SHOWN = ("sample_ad", "structure_distance", "feature_distance", "loss")
+
+
+def _shared(inputs: StudyInputs) -> dict[str, str]:
+    """The extractor, and what is looked for in captions."""
+    return inputs.of_extractor | {"concept names": hash_json(inputs.concept_names)}
 
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
@@ -54,30 +64,38 @@ def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
     import pandas
 
     from explorer.alignment.graph_files import write_graphs
-    from explorer.embeddings.features import pair_features
-    from explorer.pairs.pair_set import PairSet
 
-    pair_set = PairSet.load(work.arm(name).pairs)
+    pairs = opened_pairs(work, name, extractor)
     scores = pandas.read_parquet(result_file(work.study, SCORES, table_name(name)))
     rows, report = np.array(scores["row"]), alignment_reports(work.study)[name]
-    image, text = (features[rows] for features in pair_features(pair_set, extractor, work.on_progress))
+    image, text = (features[rows] for features in pairs.features())
     facts = {key: report[key] for key in ("extractor", "alpha", "convention", "feature_range") if key in report}
-    facts |= {"data_hash": pair_set.data_hash}
+    facts |= {"data_hash": pairs.data_hash}
     if "loss" in scores:
         facts["loss_model"] = work.study.control.name
     write_graphs(
-        folder, name=name, table=pair_set.table.iloc[rows].reset_index(drop=True), image=image, text=text,
+        folder, name=name, table=pairs.table.iloc[rows].reset_index(drop=True), image=image, text=text,
         scores={score: scores[score].to_numpy() for score in SHOWN if score in scores}, facts=facts,
-        read_images=lambda chosen: pair_set.read_images(rows[chosen]), seed=SEED, on_progress=work.on_progress,
+        read_images=_thumbnails(work, pairs, rows), seed=SEED, on_progress=work.on_progress,
     )  # fmt: skip
     return len(rows)
+
+
+def _thumbnails(work: StepWork, pairs: ArmPairs, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Small pictures of the drawn pairs among ``rows``; None, which is told, where none are kept."""
+    try:
+        pairs.thumbnails(rows[:1])
+    except ValueError as error:
+        work.on_progress(note(f"graphs are drawn without thumbnails: {error}"))
+        return None
+    return lambda chosen: pairs.thumbnails(rows[chosen])
 
 
 STEP = Step(
     name=GRAPHS,
     unit="drawn pair",
     settings=lambda inputs: {"seed": SEED},
-    shared=lambda inputs: inputs.of_extractor,
+    shared=_shared,
     of_arm=_of_arm,
     amount=lambda inputs, arm: inputs.pair_count(arm),
     make=_draw,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.core.progress import Progress
-from explorer.core.provenance import MANIFEST_NAME
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.prompts import paired_prompts
+from explorer.evaluation.prompts import paired_prompts, single_prompts
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded
+from explorer.studies.recorded import Recorded, differing_names
 from explorer.studies.results import PICTURES, record_step, step_folder
 from explorer.studies.steps.drawing import PICTURE, drawing_settings, painted_world
 from explorer.studies.steps.step import Step, StepWork
@@ -38,6 +38,26 @@ def count_pictures(inputs: StudyInputs, arm: Arm) -> int:
     """Pictures of one arm."""
     concepts = inputs.concepts
     return len(inputs.study.seeds) * (len(concepts.names) + len(paired_prompts(concepts)))
+
+
+def _count_left(inputs: StudyInputs, arm: Arm) -> int:
+    """Pictures of an arm that are not drawn yet: of an arm that is stale all, of one that was cut off some."""
+    study, concepts = inputs.study, inputs.concepts
+    prompts = [[prompt, *words] for prompt, words in (*single_prompts(concepts), *paired_prompts(concepts))]
+    if Recorded.read(study, PICTURES).of_arm(arm.name):
+        return len(study.seeds) * len(prompts)
+    asked = drawing_settings(inputs) | {"prompts": prompts}
+    places = (step_folder(study, PICTURES) / arm.name / f"seed-{seed}" for seed in study.seeds)
+    return len(prompts) * sum(not _is_drawn(place, asked) for place in places)
+
+
+def _is_drawn(place: Path, asked: dict[str, Any]) -> bool:
+    """Whether a seed's drawing is there and was asked for so; its weights are compared when it is drawn."""
+    try:
+        found = read_manifest(place)["config"]
+    except (ManifestError, KeyError):
+        return False
+    return not differing_names({name: found.get(name) for name in asked}, asked)
 
 
 def _draw(work: StepWork) -> None:
@@ -100,7 +120,7 @@ STEP = Step(
     settings=picture_settings,
     shared=lambda inputs: inputs.of_concepts,
     of_arm=lambda inputs, arm: inputs.of_checkpoint(arm),
-    amount=count_pictures,
+    amount=_count_left,
     make=_draw,
     by_arm=True,
 )

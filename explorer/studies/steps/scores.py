@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.provenance import ManifestError
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
@@ -17,9 +18,11 @@ from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Study
 
 if TYPE_CHECKING:
-    from explorer.pairs.pair_set import PairSet
+    from explorer.studies.arm_pairs import ArmPairs
 
-ALPHA, CONVENTION, SPLIT, SEED = 0.8, "authors", "train", 0
+ALPHA, CONVENTION, SEED = 0.8, "authors", 0
+FEATURES_FOLDER = "features"
+"""Of a study: embeddings and thumbnails of the sources that are its arms' pairs, a folder for each arm."""
 REPORT_NAME = "reports.json"
 """Arm to all numbers of its measurement, as ``explorer ad`` prints them."""
 
@@ -36,7 +39,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
     if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
         raise ValueError("the extractor has no feature range: expected feature_range in study.toml, which `explorer "
                          "calibrate` finds")  # fmt: skip
-    return {"alpha": ALPHA, "convention": CONVENTION, "split": SPLIT, "loss_pairs": inputs.study.loss_pairs}
+    return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": inputs.study.loss_pairs}
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
@@ -45,8 +48,23 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
     if not inputs.study.loss_pairs:
         return inputs.of_extractor
     if control is None:
-        raise ValueError("loss_pairs is given and no arm is the control, which measures the losses")
+        raise ValueError("loss_pairs is given, and no arm is the control, which measures the losses")
+    if (family := inputs.checkpoint(control).family) not in ("sd1", "sd2"):
+        named = FAMILY_NAMES.get(family, family)
+        raise ValueError(
+            f"loss_pairs is given, and the control is {named}: expected SD 1.x or SD 2.x, or loss_pairs = 0"
+        )
     return inputs.of_extractor | {"loss model": next(iter(inputs.of_checkpoint(control).values()))}
+
+
+def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
+    """An arm's pairs; those of a source are embedded on the first call."""
+    from explorer.studies.arm_pairs import open_arm_pairs
+
+    return open_arm_pairs(
+        work.arm(name), extractor, work.inputs.concept_names, work.study.folder / FEATURES_FOLDER,
+        on_progress=work.on_progress,
+    )  # fmt: skip
 
 
 def _measure(work: StepWork) -> None:
@@ -108,42 +126,42 @@ def _measure_arm(
     import pyarrow
 
     from explorer.alignment.description import describe_measurement
-    from explorer.alignment.pair_sets import measure
     from explorer.alignment.scores import write_scores
-    from explorer.pairs.pair_set import PairSet
+    from explorer.studies.arm_pairs import measure_arm
 
-    pair_set = PairSet.load(work.arm(name).pairs)
-    split = SPLIT if len(pair_set.training_rows) else None
-    measured = measure(pair_set, extractor, alpha=ALPHA, convention=CONVENTION, split=split)
+    pairs = opened_pairs(work, name, extractor)
+    measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION)
     columns = {"uid": measured.uids.tolist(), "is_poison": pyarrow.array(measured.flags.as_list(), pyarrow.bool_())}
     if losses is not None:
-        columns["loss"] = losses.of(name, pair_set, measured.rows)
+        columns["loss"] = losses.of(name, pairs, measured.rows)
     report = measured.report()
     write_scores(folder / table_name(name), measured.difficulty, measured.rows, report, **columns)
-    return describe_measurement(name, pair_set, measured), report
+    return describe_measurement(name, pairs, measured), report
 
 
 class _ControlLosses:
     """Denoising losses by the benign control: a model that never saw the poison finds it hard."""
 
     def __init__(self, work: StepWork) -> None:
+        from explorer.checkpoints.joint_pipelines import latent_shape
         from explorer.checkpoints.pipelines import load_pipeline
 
         control = work.inputs.checkpoint(work.study.control)
         self._work, self._pipeline = work, load_pipeline(control, work.device, work.inputs.precision)
+        self._size = latent_shape(self._pipeline, None, None)[1] * self._pipeline.vae_scale_factor
 
-    def of(self, name: str, pair_set: PairSet, rows: np.ndarray) -> np.ndarray:
+    def of(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         """fp64 `[n]` of the pairs at ``rows``; NaN of those that are not among the ``loss_pairs`` sampled."""
         from explorer.alignment.graph_sample import stratified_sample
         from explorer.core.progress import counted
         from explorer.training.sample_loss import BATCH_SIZE, sample_losses
 
-        table = pair_set.table.iloc[rows]
+        table = pairs.table.iloc[rows]
         chosen = stratified_sample(table, self._work.study.loss_pairs, SEED)
         losses = np.full(len(rows), np.nan)
         batches = [chosen[start : start + BATCH_SIZE] for start in range(0, len(chosen), BATCH_SIZE)]
         for batch in counted(batches, self._work.on_progress, f"losses of {name}", "batch"):
-            images, captions = pair_set.read_images(rows[batch]), table["caption"].iloc[batch].tolist()
+            images, captions = pairs.read_images(rows[batch], self._size), table["caption"].iloc[batch].tolist()
             losses[batch] = sample_losses(self._pipeline, images, captions, seed=SEED)
         return losses
 
