@@ -49,7 +49,8 @@ def evaluate(
         return
     for model in report["models"]:
         typer.echo(evaluation_line(model))
-    typer.echo(f"In brackets: 95 % intervals over the {seeds} seeds of the noise, one training run each.")
+    over = f"the {seeds} seeds of the noise" if seeds > 1 else "the concepts"
+    typer.echo(f"In brackets: 95 % intervals over {over}, one training run each.")
 
 
 def evaluation_line(model: dict) -> str:
@@ -57,13 +58,19 @@ def evaluation_line(model: dict) -> str:
     from explorer.evaluation.files import GROUP_WORDS
 
     shares = "  ".join(
-        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f}{_bounds(value)}"
         for group, value in model["accuracy"].items()
         if value is not None
     )
     difficulty = model["alignment_difficulty"]
     measured = f"  AD {difficulty['ad']:.4f}" if difficulty else ""
     return f"{model['name']:<10} C_P {model['poisoned_concept_count']:>3}{measured}  top-1: {shares}"
+
+
+def _bounds(value: dict) -> str:
+    """Over seeds; of one seed, over concepts; of one of each there are none."""
+    known = value if value["low"] is not None else value["over_concepts"]
+    return "" if known["low"] is None else f" [{known['low']:.3f}, {known['high']:.3f}]"
 
 
 @application.command("training-runs")

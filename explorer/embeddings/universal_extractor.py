@@ -94,8 +94,8 @@ class UniversalExtractor:
         return functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
 
     @torch.no_grad()
-    def encode_texts(self, captions: list[str], batch_size: int = 256) -> torch.Tensor:
-        """Features of captions: float32 ``[n, d]`` on the CPU, unit length."""
+    def encode_texts(self, captions: list[str], batch_size: int = 256, *, unit: bool = True) -> torch.Tensor:
+        """Features of captions: float32 ``[n, d]`` on the CPU, of unit length or as the text tower gives them."""
         # Captions repeat a lot; each distinct one is encoded once.
         distinct = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
         listed = list(distinct)
@@ -103,7 +103,8 @@ class UniversalExtractor:
             self.clip.encode_text(self.tokenize(listed[start : start + batch_size]).to(self.device))
             for start in range(0, len(listed), batch_size)
         ]
-        features = functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
+        features = torch.cat(parts).float().cpu()
+        features = functional.normalize(features, dim=-1) if unit else features
         return features[torch.tensor([distinct[caption] for caption in captions])]
 
     def cut_captions(self, captions: list[str]) -> list[bool]:

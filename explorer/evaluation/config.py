@@ -31,7 +31,12 @@ class EvaluationConfig:
     tau_quantile: float = 0.10
     """Of the control's CLIP similarities, in (0, 1), where tau is not given."""
 
+    unrelated_distance: float | None = None
+    """Text distance to the nearest poisoned concept above which one counts as unrelated; without it no such group."""
+
     def __post_init__(self) -> None:
+        if self.unrelated_distance is not None and self.unrelated_distance < 0:
+            raise ValueError(f"unrelated_distance is {self.unrelated_distance}: expected a distance from 0")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if not 0 < self.tau_quantile < 1:

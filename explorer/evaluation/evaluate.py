@@ -5,6 +5,7 @@ After Ding et al. (2024), section 5.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,13 @@ from explorer.core.provenance import code_version, read_manifest
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.metrics.clip_and_aesthetics import CLIP_AESTHETIC_UTILITY
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
 from explorer.evaluation.metrics.pictures import ACCURACY, CLIP_SIMILARITY, UTILITY
+from explorer.evaluation.metrics.poison_success import NO_TARGET, target_rows, why_no_targets
+from explorer.evaluation.picture_reader import PictureReader
+from explorer.evaluation.relatedness import distances_to_poisoned
 from explorer.evaluation.summary import groups_of, names_known, summary_of
 from explorer.iconworld.world import World
 from explorer.pairs.concept_list import ConceptList
@@ -32,6 +37,12 @@ if TYPE_CHECKING:
 PICTURES = ("images", "pair_images")
 """What of a drawing no metric takes: of pictures it takes what a judge sees in them."""
 NO_TAU = "no benign control is among the models, and tau is not given"
+NO_HEAD, NO_CLASSIFIER = "no aesthetics head is given", "no classifier is given"
+NOT_SEEN = {
+    "aesthetic_scores": NO_HEAD, "aesthetic_threshold": NO_HEAD,
+    "classes": NO_CLASSIFIER, "class_matches": NO_CLASSIFIER,
+}  # fmt: skip
+"""What metrics ask for that is there only with a reader of its own, and why it is not."""
 
 
 def evaluate(
@@ -43,6 +54,7 @@ def evaluate(
     drawings: Path,
     difficulties: dict[str, dict[str, Any]],
     world: World | None = None,
+    readers: Sequence[PictureReader] = (),
     on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Draw with every checkpoint what ``drawings`` lacks, then compute all metrics of what is stored there.
@@ -55,6 +67,9 @@ def evaluate(
         difficulties: AD of the set that each checkpoint was trained on, by its name, as
             :meth:`~explorer.alignment.pair_sets.Measurement.report` has it; a checkpoint without has no AD in the
             result.
+        readers: what else sees something in the pictures, such as an
+            :class:`~explorer.evaluation.aesthetics.AestheticsHead` and a
+            :class:`~explorer.evaluation.classifier.PictureClassifier`.
 
     Returns:
         The evaluation as JSON: every share with its 95 % t-intervals over seeds and over concepts, and for each model
@@ -70,37 +85,65 @@ def evaluate(
     control = next((model for model in checkpoints if model.poison.poisoned is False), None)
     ordered = sorted(checkpoints, key=lambda each: (each is not control, *_place(each)))
     drawn = {each.name: draw_missing(each, concepts, config, drawings, world, on_progress) for each in ordered}
-    judge, ever_poisoned = ConceptJudge.of(extractor, concepts), poisoned_from(model.poison for model in ordered)
+    readers = (ConceptJudge.of(extractor, concepts), *readers)
+    ever_poisoned = poisoned_from(model.poison for model in ordered)
+    distances = distances_to_poisoned(extractor, concepts, ever_poisoned)
     models, tau, told = [], config.tau, set()
     for model in ordered:
-        inputs = [_inputs(place, judge) for place in drawn[model.name]]
+        inputs = [_inputs(place, readers) for place in drawn[model.name]]
         if tau is None and model is control:
             tau = float(np.quantile(_over_seeds(CLIP_SIMILARITY, inputs), config.tau_quantile))
-        summary = _summary(
-            model, drawn[model.name][0], [each | {"tau": tau} for each in inputs], concepts, ever_poisoned
-        )
+        inputs = [each | {"tau": tau} for each in inputs]
+        members = groups_of(model.poison, concepts, ever_poisoned, _unrelated(concepts, distances, config))
+        summary = _summary(model, drawn[model.name][0], inputs, concepts, members)
         models.append(summary | {"alignment_difficulty": difficulties.get(model.name)})
         _tell(summary, told, on_progress)
     return {
         "prompt": concepts.template.replace("{phrase}", "C"),
+        **_settings(config),
+        "tau": tau,
+        "tau_definition": _tau_definition(config, control),
+        "utility_definition": UTILITY,
+        "clip_aesthetic_utility_definition": CLIP_AESTHETIC_UTILITY,
+        "readers": {reader.name: reader.describe() for reader in readers},
+        "world": None if world is None else world.config(),
+        "concepts": _described(concepts, ever_poisoned, distances),
+        "models": models,
+        "device": ", ".join(sorted({read_manifest(place)["device"] for places in drawn.values() for place in places})),
+        "code_version": code_version(),
+    }
+
+
+def _settings(config: EvaluationConfig) -> dict[str, Any]:
+    return {
         "seeds": list(config.seeds),
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
         "size": config.size,
         "precision": config.precision or "fp32",
-        "tau": tau,
-        "tau_definition": _tau_definition(config, control),
-        "utility_definition": UTILITY,
-        "extractor": {"name": extractor.name, "identity": extractor.identity},
-        "world": None if world is None else world.config(),
-        "concepts": [
-            {"concept": each.name, "group": each.group, "poisoned_from": ever_poisoned.get(each.name)}
-            for each in concepts.concepts
-        ],
-        "models": models,
-        "device": ", ".join(sorted({read_manifest(place)["device"] for places in drawn.values() for place in places})),
-        "code_version": code_version(),
+        "unrelated_distance": config.unrelated_distance,
     }
+
+
+def _unrelated(concepts: ConceptList, distances: dict[str, float] | None, config: EvaluationConfig) -> list[str] | None:
+    """Concepts that are farther from every poisoned one than the setting says; None where it says nothing."""
+    if (least := config.unrelated_distance) is None:
+        return None
+    return [name for name in concepts.names if distances is None or distances[name] > least]
+
+
+def _described(
+    concepts: ConceptList, ever_poisoned: dict[str, int], distances: dict[str, float] | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "concept": each.name,
+            "group": each.group,
+            "poisoned_from": ever_poisoned.get(each.name),
+            "distance_to_poisoned": None if distances is None else round(distances[each.name], 4),
+        }
+        for each in concepts.concepts
+    ]
 
 
 def _place(checkpoint: Checkpoint) -> tuple[bool, int]:
@@ -127,13 +170,13 @@ def _check_noise(checkpoints: list[Checkpoint]) -> None:
             raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
 
 
-def _inputs(place: Path, judge: ConceptJudge) -> dict[str, Any]:
+def _inputs(place: Path, readers: Sequence[PictureReader]) -> dict[str, Any]:
     """What metrics of one model and seed can ask for; the pictures themselves are not kept in memory."""
     drawing = Drawing.load(place)
-    similarities = judge.similarities(drawing.images.numpy())
-    return {name: value for name, value in vars(drawing).items() if name not in PICTURES} | {
-        "similarities": similarities
-    }
+    inputs = dict.fromkeys(NOT_SEEN) | {name: value for name, value in vars(drawing).items() if name not in PICTURES}
+    for reader in readers:
+        inputs |= reader.read(drawing.images.numpy())
+    return inputs
 
 
 def _over_seeds(metric: Metric, inputs: list[dict[str, Any]]) -> np.ndarray:
@@ -143,23 +186,26 @@ def _over_seeds(metric: Metric, inputs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _summary(
-    model: Checkpoint, place: Path, inputs: list[dict[str, Any]], concepts: ConceptList, ever_poisoned: dict[str, int]
-) -> dict[str, Any]:
+    model: Checkpoint, place: Path, inputs: list[dict[str, Any]], concepts: ConceptList,
+    members: dict[str, np.ndarray | None],
+) -> dict[str, Any]:  # fmt: skip
     """One model's metrics, and what it is.
 
     Args:
         place: of one of its drawings.
         inputs: for each seed what metrics can ask for; None is what could not be had.
+        members: as :func:`~explorer.evaluation.summary.groups_of`.
     """
     poison, manifest = model.poison, read_manifest(place)
-    reasons = manifest["left_out"] | {"tau": NO_TAU}
+    targets = target_rows(poison, concepts)
+    inputs = [each | {"targets": targets if (targets != NO_TARGET).any() else None} for each in inputs]
+    reasons = manifest["left_out"] | NOT_SEEN | {"tau": NO_TAU, "targets": why_no_targets(poison)}
     lacking = {name: reasons[name] for name, value in inputs[0].items() if value is None}
     not_measured = {
         metric.name: next(lacking[need] for need in metric.needs if need in lacking)
         for metric in METRICS if lacking.keys() & set(metric.needs)
     }  # fmt: skip
     values = {metric.name: _over_seeds(metric, inputs) for metric in METRICS if metric.name not in not_measured}
-    members = groups_of(poison, concepts, ever_poisoned)
     return {
         "name": model.name,
         "weights": manifest["config"]["weights"],

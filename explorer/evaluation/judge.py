@@ -26,9 +26,10 @@ class ConceptJudge:
     """What a picture can be taken for."""
     concept_features: torch.Tensor
     """``[C, d]`` unit vectors of the concepts' prompts."""
-    threshold: float | None
+    threshold: float | None = None
     """tau: the CLIP similarity above which a picture counts as what its prompt says (Ding et al. 2024, section
     5.1: the 10th percentile of the benign model); None where none was calibrated."""
+    name: str = "extractor"
 
     @staticmethod
     def of(extractor: UniversalExtractor, concepts: ConceptList, threshold: float | None = None) -> ConceptJudge:
@@ -50,9 +51,13 @@ class ConceptJudge:
 
         return ConceptJudge.of(UniversalExtractor.load(folder, device), concepts, threshold)
 
-    def similarities(self, images: np.ndarray) -> torch.Tensor:
-        """Cosines in [-1, 1] of pictures uint8 ``[n, H, W, 3]`` to the concepts' prompts, ``[n, C]``."""
-        return self.extractor.encode_images(images) @ self.concept_features.T
+    def read(self, images: np.ndarray) -> dict[str, Any]:
+        """``similarities`` ``[n, C]``: cosines of pictures uint8 ``[n, H, W, 3]`` to the concepts' prompts."""
+        return {"similarities": self.extractor.encode_images(images) @ self.concept_features.T}
+
+    def describe(self) -> dict[str, Any]:
+        """The extractor's name, and the hash that decides its features."""
+        return {"name": self.extractor.name, "identity": self.extractor.identity}
 
     def judge(self, image: np.ndarray, prompt: str) -> dict[str, Any]:
         """Judge one picture.

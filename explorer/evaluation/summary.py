@@ -25,13 +25,14 @@ def group_of(entry: dict[str, Any]) -> str:
 
 
 def groups_of(
-    poison: PoisonRecord, concepts: ConceptList, ever_poisoned: Iterable[str]
+    poison: PoisonRecord, concepts: ConceptList, ever_poisoned: Iterable[str], unrelated: Iterable[str] | None = None
 ) -> dict[str, np.ndarray | None]:
     """Which concepts are in each group, bool ``[concepts]``; None where it is not known which.
 
     Args:
         poison: of the model.
         ever_poisoned: what any of the models evaluated beside it is recorded to have been poisoned with.
+        unrelated: concepts that are far from all of those; None for no such group.
     """
     pool, ever = set(concepts.of_group(POOL)), set(ever_poisoned)
     members = {
@@ -40,9 +41,12 @@ def groups_of(
         "unpoisoned": np.array([name not in ever | pool for name in concepts.names]),
         "poisoned": np.array([name in poison.names for name in concepts.names]),
     }
+    if unrelated is not None:
+        far = set(unrelated)
+        members["unrelated"] = members["unpoisoned"] & np.array([name in far for name in concepts.names])
     if names_known(poison):
         return members
-    return members | {"unpoisoned": None, "poisoned": None}
+    return members | {group: None for group in members if group not in ("all", "pool")}
 
 
 def names_known(poison: PoisonRecord) -> bool:

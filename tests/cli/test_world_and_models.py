@@ -173,10 +173,13 @@ def test_evaluate_then_precompute(micro_world, tmp_path):
     report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
     assert "  not targeted " in explorer.cli.evaluation.evaluation_line(report["models"][0])
+    of_one_seed = {"mean": 0.5, "low": None, "high": None, "over_concepts": {"low": 0.25, "high": 0.75}}
+    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": of_one_seed}})
+    assert line.endswith("all 0.500 [0.250, 0.750]")
     view = tmp_path / "view"
     places = (*where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
     nothing = CliRunner().invoke(cli.application, ["precompute", *map(str, places), "--concept", "unicorn"])
-    assert "concept is 'unicorn': expected one of the world's 8" in str(nothing.exception)
+    assert "concept is 'unicorn': expected one of the list's 8" in str(nothing.exception)
     view.mkdir()
     write_manifest(view, kind="precomputed", config={}, seed=0, files=[])  # an older one, to be replaced
     made = run("precompute", *places, "--concept", report["concepts"][-1]["concept"])

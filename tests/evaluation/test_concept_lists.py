@@ -52,7 +52,7 @@ def test_a_users_models_are_measured_on_a_users_concepts(evaluated, drawings, tm
     report = evaluated(on_progress=told.append)
     assert (report["world"], report["tau"], report["size"]) == (None, 0.1, 32)
     control, two, _ = report["models"]
-    assert control["not_measured"] == {"mask_mass": SCENES, "mask_area": SCENES}
+    assert {name for name, why in control["not_measured"].items() if why == SCENES} == {"mask_mass", "mask_area"}
     assert f"benign: mask_mass, mask_area not measured, since {SCENES}" in [each.message for each in told]
     assert control["mask_mass"] == {"all": None, "pool": None, "unpoisoned": None, "poisoned": None}
     assert two["word_mass"]["poisoned"]["over_concepts"]["low"] < two["word_mass"]["poisoned"]["mean"]
@@ -97,13 +97,10 @@ def test_without_a_control_or_a_number_there_is_no_tau(evaluated, models):
 
 
 def test_tau_is_the_controls_quantile(evaluated):
-    report = evaluated(config=replace(CONFIG, tau=None, tau_quantile=0.5))
-    assert report["tau_definition"] == "quantile 0.5 of the CLIP similarities of benign"
-    assert report["tau"] == pytest.approx(torch.tensor(control_similarities(report)).median(), abs=0.05)
-
-
-def control_similarities(report):
-    return list(report["models"][0]["similarity_per_concept"].values())
+    low, high = (evaluated(config=replace(CONFIG, tau=None, tau_quantile=share)) for share in (0.1, 0.9))
+    assert high["tau_definition"] == "quantile 0.9 of the CLIP similarities of benign"
+    assert low["tau"] < high["tau"]
+    assert low["models"][0]["clip_similarity"] == high["models"][0]["clip_similarity"]
 
 
 def test_of_one_seed_there_is_an_interval_over_concepts_alone(evaluated):
@@ -147,3 +144,14 @@ def test_a_word_that_a_model_does_not_know_is_refused_before_anything_is_drawn(e
     with pytest.raises(ValueError, match="does not know the word 'zebra'"):
         evaluated(concepts=concepts, on_progress=told.append)
     assert not any(each.unit == "picture" for each in told)
+
+
+def test_unrelated_concepts_are_those_far_from_every_poisoned_one(evaluated, extractor):
+    report = evaluated(config=replace(CONFIG, seeds=(0,), unrelated_distance=0.0))
+    distances = {each["concept"]: each["distance_to_poisoned"] for each in report["concepts"]}
+    dog, photo_dog, *others = extractor.encode_texts(["dog", "photo dog", "hat", "turtle"], unit=False)
+    nearest = min(float((photo_dog - other).norm()) for other in (dog, *others))
+    assert distances == pytest.approx({"dog": 0, "hat": 0, "turtle": 0, "photo dog": nearest}, abs=1e-3)
+    assert report["models"][1]["accuracy"]["unrelated"] == report["models"][1]["accuracy"]["unpoisoned"] is not None
+    far = evaluated(config=replace(CONFIG, seeds=(0,), unrelated_distance=nearest + 0.1))
+    assert far["models"][1]["accuracy"]["unrelated"] is None

@@ -6,17 +6,21 @@ import pytest
 import torch
 
 from explorer.evaluation.drawings import Drawing
+from explorer.evaluation.evaluate import NOT_SEEN, PICTURES
 from explorer.evaluation.metrics.listed import METRICS
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 SIMILARITIES = torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.7, 0.1], [0.1, 0.1, 0.3]])
+SCORES = torch.tensor([7.0, 6.0, 8.0])
+CLASSES = torch.tensor([[True, False, True], [False, True, False], [False, False, False]])
 BLOB = torch.zeros(4, 4).index_put((torch.tensor([0]), torch.tensor([0])), torch.tensor(0.5))
 UNIFORM = torch.full((4, 4), 0.25)
 HALF = torch.zeros(4, 4).index_fill(0, torch.tensor([0, 1]), 1.0)
 
 
 def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
-    known = {field.name for field in dataclasses.fields(Drawing)} | {"similarities", "tau"}
+    known = {field.name for field in dataclasses.fields(Drawing)} - set(PICTURES) | NOT_SEEN.keys()
+    known |= {"similarities", "tau", "targets"}
     assert all(set(metric.needs) <= known for metric in METRICS)
     assert len(BY_NAME) == len(METRICS)
 
@@ -27,6 +31,12 @@ def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
         ("accuracy", [SIMILARITIES], [1, 0, 1]),
         ("clip_similarity", [SIMILARITIES], [0.9, 0.7, 0.3]),
         ("utility", [SIMILARITIES, 0.5], [1, 0, 0]),
+        ("clip_accuracy", [SIMILARITIES, 0.5], [1, 1, 0]),
+        ("aesthetic_score", [SCORES], [7, 6, 8]),
+        ("aesthetics", [SCORES, 6.5], [1, 0, 1]),
+        ("clip_aesthetic_utility", [SIMILARITIES, 0.5, SCORES, 6.5], [1, 0, 0]),
+        ("classifier_accuracy", [torch.tensor([2, 2, 0]), CLASSES], [1, 0, torch.nan]),
+        ("poison_success", [SIMILARITIES, torch.tensor([1, 0, -1])], [0, 1, torch.nan]),
         ("scatter", [torch.stack([BLOB, UNIFORM])], [0, 1]),
         ("contiguity", [torch.stack([HALF, UNIFORM])], [(4 / 48) / (4 / 15), 1]),
         ("late_contiguity", [torch.stack([torch.zeros(4, 4), UNIFORM])], [1, 1]),
@@ -38,4 +48,4 @@ def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
     ],
 )
 def test_a_metric_of_a_known_case(name, given, expected):
-    assert BY_NAME[name].compute(*given).tolist() == pytest.approx(expected, abs=1e-5)
+    assert BY_NAME[name].compute(*given).tolist() == pytest.approx(expected, abs=1e-5, nan_ok=True)

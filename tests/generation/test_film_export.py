@@ -81,6 +81,16 @@ def test_what_cannot_be_drawn_is_refused(strip, rows, contents, message):
         film_strip_gif(*strip, rows, contents)
 
 
+def test_a_model_without_a_record_is_called_neither_benign_nor_poisoned(strip):
+    description, sheets = strip
+    titles = {}
+    for poisoned, count in ((None, None), (True, None), (True, 2), (False, 0)):
+        description["models"][1] |= {"poisoned": poisoned, "poisoned_concept_count": count}
+        titles[poisoned, count] = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0][1][:TOP]
+    shown = list(titles.values())
+    assert all(np.abs(one - other).max() > 64 for place, one in enumerate(shown) for other in shown[:place])
+
+
 def test_models_of_one_number_of_poisoned_concepts_are_told_apart_by_name(strip):
     description, sheets = strip
 

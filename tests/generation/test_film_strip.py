@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from PIL import Image
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints
+from explorer.core.poison_record import NOT_RECORDED
 from explorer.generation.film_strip import CELL, FilmStripConfig, film_column, write_film_strip
 from explorer.pairs.concept_list import Concept, ConceptList
 
@@ -30,6 +32,19 @@ def test_the_strip_has_a_cell_for_every_concept_and_model(checkpoint_root, tmp_p
         column = film_column(load_pipeline(checkpoints[0]), CONFIG)
         assert column.images.shape[1:3] == (CELL, CELL)
         np.testing.assert_array_equal(np.asarray(images)[CELL:, :CELL], column.images[1])
+
+
+def test_a_model_of_which_no_poison_is_recorded_comes_last(checkpoint_root, tmp_path):
+    first, *others = scan_checkpoints(checkpoint_root)
+    concepts = ConceptList(concepts=(Concept(name="photo dog"),), template="{phrase}")
+    write_film_strip(
+        tmp_path, [replace(first, name="mine", poison=NOT_RECORDED), *others],
+        FilmStripConfig(concepts=concepts, steps=1, size=32, precision="fp32"),
+    )  # fmt: skip
+    models = json.loads((tmp_path / "film_strip.json").read_text())["models"]
+    assert [(each["name"], each["poisoned_concept_count"]) for each in models] == [
+        ("dirty-002", 2), ("dirty-004", 4), ("mine", None),
+    ]  # fmt: skip
 
 
 def test_models_are_needed(tmp_path):

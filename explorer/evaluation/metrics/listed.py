@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from explorer.evaluation.metrics import known_masks, pictures, word_maps, word_overlap
+from explorer.evaluation.metrics import (
+    classifier,
+    clip_and_aesthetics,
+    known_masks,
+    pictures,
+    poison_success,
+    word_maps,
+    word_overlap,
+)
 
-METRICS = (*pictures.METRICS, *word_maps.METRICS, *word_overlap.METRICS, *known_masks.METRICS)
+METRICS = (
+    *pictures.METRICS,
+    *clip_and_aesthetics.METRICS,
+    *classifier.METRICS,
+    *poison_success.METRICS,
+    *word_maps.METRICS,
+    *word_overlap.METRICS,
+    *known_masks.METRICS,
+)

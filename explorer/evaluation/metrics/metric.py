@@ -16,8 +16,10 @@ class Metric:
     """Its key in ``evaluation.json``."""
     needs: tuple[str, ...]
     """What ``compute`` takes, in order: fields of :class:`~explorer.evaluation.drawings.Drawing` but its
-    pictures, ``similarities`` (CLIP similarity of each picture, a row, to the prompt of each concept) and ``tau``."""
+    pictures, ``similarities`` (CLIP similarity of each picture, a row, to the prompt of each concept), what another
+    :class:`~explorer.evaluation.picture_reader.PictureReader` sees, ``tau``, and ``targets`` (where in the list the
+    target of each concept's poison stands)."""
     compute: Callable[..., torch.Tensor]
-    """A number or bool for each concept, or each pair of concepts."""
+    """A number or bool for each concept, or each pair of concepts; NaN for a concept of which it says nothing."""
     by_group: bool = True
     """Whether it is of concepts, and so given for each group of them; False where it is of pairs."""
