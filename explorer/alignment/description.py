@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from explorer.core.intervals import area_under_curve, histogram
+from explorer.pairs.poison_flags import recorded_by_flags
 
 if TYPE_CHECKING:
+    import pandas
+
     from explorer.alignment.pair_sets import Measurement
-    from explorer.pairs.pair_set import PairSet
     from explorer.pairs.poison_flags import PoisonFlags
 
 ALPHA_STOPS = tuple(round(step / 20, 2) for step in range(21))
@@ -21,19 +23,31 @@ BINS = 40
 DIGITS = 5
 
 
-def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) -> dict[str, Any]:
-    """One set's entry of ``alignment.json``: AD, its moments, the mean offset and all distributions."""
+class DescribedPairs(Protocol):
+    """Pairs of any kind: a pair set, or an arm's pairs in a study."""
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row a pair, with the columns ``is_poison``, ``poisoned_concept`` and ``target_concept``."""
+
+    @property
+    def data_hash(self) -> str:
+        """Identifies the pairs."""
+
+
+def describe_measurement(name: str, pairs: DescribedPairs, measured: Measurement) -> dict[str, Any]:
+    """The entry of ``alignment.json`` about pairs: AD, its moments, the mean offset and all distributions."""
     difficulty, flags = measured.difficulty, measured.flags
     feature, structure = difficulty.feature_distance.numpy(), difficulty.structure_distance.numpy()
     mixtures = [alpha * feature + (1 - alpha) * structure for alpha in ALPHA_STOPS]
     return {
         "name": name,
-        "poisoned_concept_count": poisoned_concept_count(pair_set, measured),
+        "poisoned_concept_count": poisoned_concept_count(pairs, measured),
         "poison_recorded": flags.recorded,
         "pairs": len(flags),
         **flags.counts(),
         "split": measured.split or "all",
-        "data_hash": pair_set.data_hash,
+        "data_hash": pairs.data_hash,
         "extractor": measured.extractor,
         "alignment_difficulty": significant(difficulty.summary(), digits=9),
         "moments": describe_moments(feature, structure),
@@ -48,9 +62,10 @@ def describe_measurement(name: str, pair_set: PairSet, measured: Measurement) ->
     }
 
 
-def poisoned_concept_count(pair_set: PairSet, measured: Measurement) -> int | None:
+def poisoned_concept_count(pairs: DescribedPairs, measured: Measurement) -> int | None:
     """C_P: how many concepts have poison among the measured pairs; None unless it is known of every pair."""
-    return pair_set.poison_among(measured.rows).concept_count
+    columns = ["is_poison", "poisoned_concept", "target_concept"]
+    return recorded_by_flags(pairs.table[columns].iloc[measured.rows]).concept_count
 
 
 def describe_moments(feature: np.ndarray, structure: np.ndarray) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,18 +115,52 @@ def measure(
         ValueError: if the split has no pairs, on landmarks that are not among them, or on what ``compute_structure``
             refuses.
     """
-    from explorer.alignment.difficulty import feature_distance, paired_cosines
     from explorer.alignment.structure.compute import check_composition
     from explorer.embeddings.features import pair_features
 
     check_composition(alpha, convention)
-    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
-    features = workers.first_alone(lambda: pair_features(chosen.pair_set, extractor, workers.on_progress))
-    image, text = (part[chosen.rows] for part in features)
-    feature_range = tuple(extractor.feature_range)
-    distance = feature_distance(paired_cosines(image, text), feature_range)
-    settings = {"alpha": alpha, "convention": convention, "feature_range": feature_range}
-    return chosen.measured("captions", image, text, distance, settings, request, workers)
+    pair_set = _opened(pair_set)
+    chosen = _MeasuredRows.choose(pair_set.table, split, landmarks, request)
+    features = workers.first_alone(lambda: pair_features(pair_set, extractor, workers.on_progress))
+    told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
+    settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(extractor.feature_range)}
+    return chosen.measured_by_captions(features, settings, told, request, workers)
+
+
+def measure_features(
+    table: pandas.DataFrame,
+    features: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+    *,
+    feature_range: tuple[float, float],
+    extractor: str,
+    pictures: str,
+    alpha: float = 0.8,
+    convention: str = "authors",
+    split: str | None = "train",
+    request: StructureRequest | None = None,
+    landmarks: LandmarkList | None = None,
+    workers: Workers = ALONE,
+) -> Measurement:
+    """AD of any pairs whose features are there, measured as :func:`measure` measures a pair set.
+
+    Args:
+        table: one row a pair, with the columns ``uid``, ``concepts``, ``is_poison`` and ``split`` of a pair set.
+        features: gives the unit image and text features fp32 `[N, d]` of all its rows; called once what is to be
+            measured was found to be there.
+        feature_range: (lo, hi) cosines that feature distance maps to 1 and 0.
+        extractor: name of the extractor that the features are of.
+        pictures: which pixels it read, in words.
+
+    Raises:
+        ValueError: as :func:`measure`.
+    """
+    from explorer.alignment.structure.compute import check_composition
+
+    check_composition(alpha, convention)
+    chosen = _MeasuredRows.choose(table, split, landmarks, request)
+    settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(feature_range)}
+    told = {"extractor": extractor, "pictures": pictures}
+    return chosen.measured_by_captions(workers.first_alone(features), settings, told, request, workers)
 
 
 def measure_labels(
@@ -153,13 +188,15 @@ def measure_labels(
     from explorer.alignment.structure.compute import check_composition
 
     check_composition(alpha, "authors")
-    chosen = _SplitOfSet.choose(pair_set, extractor, split, landmarks, request)
-    labels, true_labels = class_labels(chosen.pair_set.table.iloc[chosen.rows])
-    image = picture_features(chosen.pair_set, extractor, chosen.rows)
+    pair_set = _opened(pair_set)
+    chosen = _MeasuredRows.choose(pair_set.table, split, landmarks, request)
+    labels, true_labels = class_labels(pair_set.table.iloc[chosen.rows])
+    image = picture_features(pair_set, extractor, chosen.rows)
     distance = torch.from_numpy(labels != true_labels).double()
     settings = {"alpha": alpha, "convention": "authors", "feature_range": None}
     text = one_hot_labels(labels, image)
-    return chosen.measured("labels", image, text, distance, settings, request, workers)
+    told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
+    return chosen.measured("labels", image, text, distance, settings, told, request, workers)
 
 
 def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -203,11 +240,11 @@ def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> tor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _SplitOfSet:
+class _MeasuredRows:
     """The pairs that are measured."""
 
-    pair_set: PairSet
-    extractor: Any
+    table: pandas.DataFrame
+    """All pairs."""
     rows: np.ndarray
     split: str | None
     trusted: np.ndarray | None
@@ -215,22 +252,35 @@ class _SplitOfSet:
 
     @staticmethod
     def choose(
-        pair_set: PairSet | Path | str,
-        extractor: Any,
+        table: pandas.DataFrame,
         split: str | None,
         landmarks: LandmarkList | None,
         request: StructureRequest | None,
-    ) -> _SplitOfSet:
+    ) -> _MeasuredRows:
         """The pairs of ``split`` and the trusted ones among them, before any feature is computed."""
         from explorer.alignment.structure.compute import check_takes_landmarks
         from explorer.alignment.structure.plan import StructureRequest
 
-        pair_set = _opened(pair_set)
-        rows, trusted = _split_rows(pair_set.table, split), None
+        rows, trusted = _split_rows(table, split), None
         if landmarks is not None:
             check_takes_landmarks(request or StructureRequest())
-            trusted = landmarks.positions(rows, [pair_set.table["uid"].tolist()])
-        return _SplitOfSet(pair_set=pair_set, extractor=extractor, rows=rows, split=split, trusted=trusted)
+            trusted = landmarks.positions(rows, [table["uid"].tolist()])
+        return _MeasuredRows(table=table, rows=rows, split=split, trusted=trusted)
+
+    def measured_by_captions(
+        self,
+        features: tuple[torch.Tensor, torch.Tensor],
+        settings: dict[str, Any],
+        told: dict[str, str],
+        request: StructureRequest | None,
+        workers: Workers,
+    ) -> Measurement:
+        """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
+        from explorer.alignment.difficulty import feature_distance, paired_cosines
+
+        image, text = (part[self.rows] for part in features)
+        distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
+        return self.measured("captions", image, text, distance, settings, told, request, workers)
 
     def measured(
         self,
@@ -239,6 +289,7 @@ class _SplitOfSet:
         text: torch.Tensor,
         feature_distance: torch.Tensor,
         settings: dict[str, Any],
+        told: dict[str, str],
         request: StructureRequest | None,
         workers: Workers,
     ) -> Measurement:
@@ -247,8 +298,9 @@ class _SplitOfSet:
         from explorer.alignment.structure.plan import StructureRequest
 
         request = StructureRequest() if request is None else request
-        uids = self.pair_set.table["uid"].to_numpy()[self.rows]
-        strata = main_concepts(self.pair_set.table.iloc[self.rows]) if request.estimator == "stratified" else None
+        measured = self.table.iloc[self.rows]
+        uids = measured["uid"].to_numpy()
+        strata = main_concepts(measured) if request.estimator == "stratified" else None
         difficulty, offset, computation = compose_structure(
             image, text, feature_distance, request, **settings, names=uids, strata=strata, trusted=self.trusted,
             workers=workers,
@@ -259,11 +311,10 @@ class _SplitOfSet:
             computation=computation,
             rows=self.rows,
             uids=uids,
-            flags=self.pair_set.flags[self.rows],
-            extractor=self.extractor.name,
-            pictures=pictures_in_words(self.pair_set, self.extractor.picture_size),
+            flags=PoisonFlags.of(measured),
             split=self.split,
             distances=distances,
+            **told,
         )
 
 

@@ -65,7 +65,7 @@ class StoreMeasurement:
             "seed": self.seed,
             "extractor": self.extractor,
             "feature_range_from": self.feature_range_from,
-            "pictures": self._pictures(),
+            "pictures": embedded_pictures(self.store),
             **self.computation.report(),
         }
 
@@ -85,13 +85,6 @@ class StoreMeasurement:
             parts.append(uids)
             first += len(part)
         return pyarrow.concat_arrays(parts)
-
-    def _pictures(self) -> str:
-        """Which pixels the embeddings are of, in words."""
-        if self.store.manifest is None:
-            return "not recorded"
-        size = self.store.manifest["config"].get("settings", {}).get("size")
-        return "as they are, prepared by the extractor" if size is None else f"squared to {size} x {size} pixels"
 
     def cost_report(self) -> dict[str, Any]:
         """The plan's reason and what it promised, beside what it took; JSON-serialisable."""
@@ -164,6 +157,14 @@ def measure_store(
         features="disk" if isinstance(image, RowsOnDisk) else "memory",
         store=store,
     )
+
+
+def embedded_pictures(store: EmbeddingStore) -> str:
+    """Which pixels a store's embeddings are of, in words."""
+    if store.manifest is None:
+        return "not recorded"
+    size = store.manifest["config"].get("settings", {}).get("size")
+    return "as they are, prepared by the extractor" if size is None else f"squared to {size} x {size} pixels"
 
 
 def _measured_rows(store: EmbeddingStore, sample: int | None, seed: int) -> np.ndarray | range:
@@ -249,5 +250,7 @@ def _feature_range(store: EmbeddingStore, given: tuple[float, float] | None) -> 
             f"{store.folder} does not say which extractor made it: expected a feature range LO HI, calibrated for "
             "that extractor on benign pairs (0.20 0.45 is OpenAI's ViT-B/32 on LAION)"
         )
-    low, high = store.manifest["config"]["extractor"]["feature_range"]
-    return (low, high), "extractor"
+    found = store.manifest["config"]["extractor"]["feature_range"]
+    if found is None:
+        raise ValueError(f"{store.folder} was made without a feature range: expected one, LO HI, for its extractor")
+    return tuple(found), "extractor"

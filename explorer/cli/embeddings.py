@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +14,20 @@ from explorer.cli.benchmark import Device, Rounds, benchmark
 from explorer.cli.extractor_options import ExtractorChoice, NoneUnlessNamed
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
-from explorer.cli.source_options import CAPTION_NAMES, AsRead, Source, Workers
+from explorer.cli.source_options import CAPTION_NAMES, POISON_NAMES, AsRead, Source, Workers
 from explorer.cli.structure_options import AlignmentOptions
 from explorer.embeddings.extraction_settings import ExtractionSettings
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
 Settings = Annotated[
     ExtractionSettings,
-    Spelling(partition_size=typer.Option(min=1), batch_size=typer.Option(min=1), limits=None),
+    Spelling(
+        partition_size=typer.Option(min=1),
+        batch_size=typer.Option(min=1),
+        thumbnails=typer.Option(min=8),
+        poison=POISON_NAMES,
+        limits=None,
+    ),
 ]
 
 
@@ -31,24 +39,42 @@ def embed(
     reading: AsRead,
     settings: Settings,
     workers: Workers = 2,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that embed, each with its own extractor.")] = 1,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Embed every usable pair in clip-retrieval's layout; run it again to resume.
 
     AD of the store is that of `import --size N` where both read pictures of N pixels; `ad` and `ad-store` print them.
+    Several processes write the bits that one writes which has as many threads as each of them.
     """
     from explorer.embeddings.extract import extract_embeddings
+    from explorer.embeddings.processes import Processes
     from explorer.pairs.counts import COUNTED
     from explorer.pairs.sources.detection import open_source
 
     opened = open_source(source, **vars(reading))
     encoder = extractor.load(device)
-    store = extract_embeddings(opened, out, encoder, settings, workers=workers, on_progress=show_progress())
+    others = None
+    if processes > 1:
+        others = Processes(count=processes, load=partial(extractor.load, device))
+        _divide_threads(processes)
+    store = extract_embeddings(
+        opened, out, encoder, settings, workers=workers, processes=others, on_progress=show_progress()
+    )
     made = store.manifest
     result = {"folder": str(out), "kind": opened.kind, "extractor": encoder.name, "width": store.image.shape[1]}
     counted = {name: made[name] for name in ("quarantined", *COUNTED, "left_out")}
     emit({**result, **made["counts"], **counted}, as_json)
+
+
+def _divide_threads(processes: int) -> None:
+    """Of the machine's threads, this process takes its part, unless the environment says how many each takes."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    typer.echo(f"{processes} processes embed with {torch.get_num_threads()} threads each", err=True)
 
 
 @command("ad-store")

@@ -9,18 +9,9 @@ import typer
 
 from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
-from explorer.cli.requests import Spelling, command
-from explorer.cli.source_options import AsRead, Source, Workers
+from explorer.cli.requests import command
+from explorer.cli.source_options import POISON_NAMES, AsRead, Source, Workers
 from explorer.pairs.poison_flags import PoisonFields
-
-Poison = Annotated[
-    PoisonFields,
-    Spelling(
-        flag=typer.Option("--poison-field"),
-        concept=typer.Option("--poisoned-concept-field"),
-        target=typer.Option("--target-field"),
-    ),
-]
 
 
 @command("import")
@@ -28,7 +19,7 @@ def import_command(
     source: Source,
     out: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
     reading: AsRead,
-    poison: Poison,
+    poison: Annotated[PoisonFields, POISON_NAMES],
     size: Annotated[int, typer.Option(help="Pixels of the square pictures.")] = 64,
     concepts: Annotated[
         Path | None, typer.Option(help="Text file of nouns, one a line, to find in the captions as whole words.")

@@ -17,4 +17,9 @@ Source = Annotated[
 ]
 CAPTION_NAMES = ("--caption", "--caption-column")
 AsRead = Annotated[Reading, Spelling(fields=Spelling(caption=typer.Option(*CAPTION_NAMES)))]
+POISON_NAMES = Spelling(
+    flag=typer.Option("--poison-field"),
+    concept=typer.Option("--poisoned-concept-field"),
+    target=typer.Option("--target-field"),
+)
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.decoding import Limits
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ class ExtractionSettings:
     """Pixels a side that every picture is first squared to, as an import of this size does: AD is then that of the
     imported set. None squares for an extractor of ours, which has no preparation of its own, to what it reads, and
     leaves pictures as they are for any other."""
+    thumbnails: int | None = None
+    """Pixels a side of the squared thumbnails that are kept beside the embeddings; None keeps none."""
+    poison: PoisonFields = field(default_factory=PoisonFields)
+    """Fields of the source that say which pairs are poison: a pair of which they cannot be read is set aside."""
     limits: Limits = field(default_factory=Limits)
     """What a usable pair looks like."""
 
@@ -30,8 +35,9 @@ class ExtractionSettings:
         for name in ("partition_size", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        if self.size is not None and self.size < 8:
-            raise ValueError(f"size is {self.size}: expected at least 8 pixels")
+        for name in ("size", "thumbnails"):
+            if (side := getattr(self, name)) is not None and side < 8:
+                raise ValueError(f"{name} is {side}: expected at least 8 pixels")
 
     def squared_for(self, extractor: UniversalExtractor) -> ExtractionSettings:
         """The same with ``size`` as it is with this extractor."""
@@ -39,8 +45,9 @@ class ExtractionSettings:
         return replace(self, size=self.size or own)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable."""
-        return {
+        """JSON-serialisable; what is not asked for is left out, as in stores of earlier releases."""
+        asked = {"thumbnails": self.thumbnails, "poison_fields": self.poison.named()}
+        return {name: value for name, value in asked.items() if value} | {
             "partition_size": self.partition_size,
             "batch_size": self.batch_size,
             "size": self.size,

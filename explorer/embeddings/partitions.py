@@ -33,6 +33,8 @@ class Partition:
     """float16 ``[pairs, d]``."""
     text: np.ndarray
     """float16 ``[pairs, d]``."""
+    thumbnails: np.ndarray | None
+    """uint8 ``[pairs, side, side, 3]``; None where none are kept."""
     kept: list[Record]
     """Usable records, without their pictures, in row order."""
     quarantined: list[QuarantinedRecord]
@@ -54,11 +56,12 @@ def begin_extraction(folder: Path, plan: dict[str, Any]) -> bool:
         return True
     begun = json.loads(path.read_text(encoding="utf-8"))
     for part, wanted in plan.items():
-        differing = [name for name in wanted if begun.get(part, {}).get(name) != wanted[name]]
+        before = begun.get(part, {})
+        differing = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
         if differing:
             name = differing[0]
             raise ValueError(
-                f"{folder} was begun with {part} {name} {begun.get(part, {}).get(name)!r}, now it is {wanted[name]!r}: "
+                f"{folder} was begun with {part} {name} {before.get(name)!r}, now it is {wanted.get(name)!r}: "
                 "expected the same, or a new folder"
             )
     return not (folder / MANIFEST_NAME).is_file()
@@ -66,29 +69,58 @@ def begin_extraction(folder: Path, plan: dict[str, Any]) -> bool:
 
 def finished_partitions(folder: Path) -> tuple[list[dict[str, Any]], set[str]]:
     """Receipts of the partitions that are whole, from the first on, and the uids of their pairs."""
-    from pyarrow import parquet
-
     receipts: list[dict[str, Any]] = []
     seen: set[str] = set()
-    while (path := receipt_path(folder, len(receipts))).is_file():
-        receipt = json.loads(path.read_text(encoding="utf-8"))
-        files = {folder / name: expected for name, expected in receipt["files"].items()}
+    while (receipt := _whole(folder, receipt_path(folder, len(receipts)))) is not None:
         # A partition that does not match its receipt is made again, and those after it.
-        if not all(file.is_file() and hash_file(file) == expected for file, expected in files.items()):
-            break
-        metadata = parquet.read_table(partition_paths(folder, len(receipts))["metadata"], columns=["uid"])
-        seen.update(metadata["uid"].to_pylist())
+        seen.update(_uids(folder, len(receipts)))
         receipts.append(receipt)
     return receipts, seen
 
 
-def finish_partition(folder: Path, number: int, partition: Partition) -> dict[str, Any]:
-    """Write a partition and, last, its receipt."""
+def pending_path(folder: Path, number: int) -> Path:
+    """Where the receipt of a partition lies that was made without knowing the uids of those before it."""
+    return receipt_path(folder, number).with_name(f"pending_{number:04d}.json")
+
+
+def accept_partition(folder: Path, number: int, seen: set[str]) -> dict[str, Any] | None:
+    """The receipt of a pending partition that is whole and none of whose uids is in ``seen``, to which they are added.
+
+    None, and nothing pending any more, where it must be made again: it was made as if nothing had been seen.
+    """
+    path = pending_path(folder, number)
+    receipt = _whole(folder, path)
+    if receipt is None or not seen.isdisjoint(uids := _uids(folder, number)):
+        path.unlink(missing_ok=True)
+        return None
+    seen.update(uids)
+    path.replace(receipt_path(folder, number))
+    return receipt
+
+
+def _whole(folder: Path, receipt: Path) -> dict[str, Any] | None:
+    """A receipt whose partition's files are as it says."""
+    if not receipt.is_file():
+        return None
+    content = json.loads(receipt.read_text(encoding="utf-8"))
+    files = {folder / name: expected for name, expected in content["files"].items()}
+    return content if all(file.is_file() and hash_file(file) == files[file] for file in files) else None
+
+
+def _uids(folder: Path, number: int) -> list[str]:
+    from pyarrow import parquet
+
+    return parquet.read_table(partition_paths(folder, number)["metadata"], columns=["uid"])["uid"].to_pylist()
+
+
+def finish_partition(folder: Path, number: int, partition: Partition, *, pending: bool = False) -> dict[str, Any]:
+    """Write a partition and, last, its receipt, which :func:`accept_partition` looks at again if it is ``pending``."""
     quarantine = folder / "quarantine" / f"quarantine_{number:04d}.parquet"
     write_quarantine(quarantine, partition.quarantined)
     files = write_partition(
-        folder, number, image=partition.image, text=partition.text, metadata=_metadata_table(partition.kept)
-    )
+        folder, number, image=partition.image, text=partition.text, metadata=_metadata_table(partition.kept),
+        thumbnails=partition.thumbnails,
+    )  # fmt: skip
     receipt = {
         "records": partition.records,
         "pairs": len(partition.kept),
@@ -97,7 +129,7 @@ def finish_partition(folder: Path, number: int, partition: Partition) -> dict[st
         **partition.used.as_dict(),
         "files": {**files, quarantine.relative_to(folder).as_posix(): hash_file(quarantine)},
     }
-    path = receipt_path(folder, number)
+    path = (pending_path if pending else receipt_path)(folder, number)
     path.parent.mkdir(exist_ok=True)
     write_json(path, receipt)
     return receipt
@@ -139,6 +171,7 @@ def _metadata_table(kept: list[Record]) -> pyarrow.Table:
         "uid": [record.uid for record in kept],
         "image_path": [record.place for record in kept],
         "caption": [record.caption for record in kept],
+        "split": [record.split or None for record in kept],
         "url": [_url(record.metadata) for record in kept],
         "metadata": [json.dumps(record.metadata, sort_keys=True) for record in kept],
     }

@@ -30,22 +30,53 @@ FOLDERS = {
     "image": (("img_emb", "images"), r"img_emb_(\d+)\.npy"),
     "text": (("text_emb", "texts"), r"text_emb_(\d+)\.npy"),
     "metadata": (("metadata", "*-metadata"), r"metadata_(\d+)(?:\.snappy)?\.parquet"),
+    "thumbnails": (("thumbnails",), r"thumbnails_(\d+)\.npy"),
 }
 """Part -> names of its folder (LAION-400M and LAION-5B have their own) and of its files."""
+REQUIRED = ("image", "text")
+"""The parts that every store has."""
 DTYPES = (np.float16, np.float32)
 
 
-class EmbeddingRows:
-    """The partitions of one modality as one array ``[N, d]`` that stays on disk."""
+class StoredRows:
+    """The partitions of one part as one array ``[N, ...]`` that stays on disk."""
 
     def __init__(self, partitions: list[np.ndarray]) -> None:
-        """``partitions`` are memory-mapped arrays ``[n, d]`` of one width."""
+        """``partitions`` are memory-mapped arrays ``[n, ...]`` that differ in n alone."""
         self._partitions = partitions
         self._ends = np.cumsum([len(part) for part in partitions])
-        self.shape = (int(self._ends[-1]), partitions[0].shape[1])
+        self.shape = (int(self._ends[-1]), *partitions[0].shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Rows as they are stored, ``[n, ...]``, copied from disk; each partition is read once, in its own order.
+
+        Raises:
+            IndexError: on a row outside ``0..N-1``.
+        """
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        numbers = np.asarray(rows, dtype=np.int64)
+        outside = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(outside):
+            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
+        order = np.argsort(numbers, kind="stable")
+        ascending = numbers[order]
+        found = np.empty((len(numbers), *self.shape[1:]), np.result_type(*self._partitions))
+        first = 0
+        while first < len(ascending):
+            index = np.searchsorted(self._ends, ascending[first], side="right")
+            end = np.searchsorted(ascending, self._ends[index])
+            part = self._partitions[index]
+            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
+            first = end
+        return found
+
+
+class EmbeddingRows(StoredRows):
+    """The embeddings ``[N, d]`` of one modality."""
 
     def read(self, rows: slice | np.ndarray = slice(None)) -> torch.Tensor:
         """Rows as float32 ``[n, d]`` of unit length; stored lengths are off by fp16's rounding, or not 1 at all.
@@ -59,30 +90,6 @@ class EmbeddingRows:
         from torch.nn import functional
 
         return functional.normalize(torch.from_numpy(self.stored(rows)).float(), dim=-1)
-
-    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Rows as they are stored, ``[n, d]``, copied from disk; each partition is read once, in the order it lies in.
-
-        Raises:
-            IndexError: on a row outside ``0..N-1``.
-        """
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        numbers = np.asarray(rows, dtype=np.int64)
-        outside = numbers[(numbers < 0) | (numbers >= len(self))]
-        if len(outside):
-            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
-        order = np.argsort(numbers, kind="stable")
-        ascending = numbers[order]
-        found = np.empty((len(numbers), self.shape[1]), np.result_type(*self._partitions))
-        first = 0
-        while first < len(ascending):
-            index = np.searchsorted(self._ends, ascending[first], side="right")
-            end = np.searchsorted(ascending, self._ends[index])
-            part = self._partitions[index]
-            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
-            first = end
-        return found
 
     def batches(self, size: int) -> Iterator[torch.Tensor]:
         """All rows in order, ``size`` at a time, as :meth:`read` gives them."""
@@ -104,6 +111,8 @@ class EmbeddingStore:
     """``[N, d]`` text embeddings; row i belongs to row i of ``image``."""
     metadata_files: tuple[Path, ...]
     """The metadata's partitions, in order; empty for a store without metadata."""
+    thumbnails: StoredRows | None
+    """uint8 ``[N, side, side, 3]`` pictures of the pairs; None in a store that keeps none."""
     manifest: dict[str, Any] | None
     """How the store was made; None for one that was not made here."""
 
@@ -174,20 +183,32 @@ class EmbeddingStore:
         files = {part: _partition_files(folder, part) for part in FOLDERS}
         numbers = sorted(set().union(*files.values()))
         for part, found in files.items():
-            if part == "metadata" and not found:
+            if part not in REQUIRED and not found:
                 continue
             missing = [number for number in numbers if number not in found]
             if missing:
-                raise ValueError(f"{folder}: partition {missing[0]} has no {part}: expected {', '.join(FOLDERS)}")
-        arrays = {part: [_memory_mapped(files[part][number]) for number in numbers] for part in ("image", "text")}
+                raise ValueError(f"{folder}: partition {missing[0]} has no {part}: expected it as in the others")
+        arrays = {part: [_memory_mapped(files[part][number]) for number in numbers] for part in REQUIRED}
         _check_rows(folder, numbers, arrays, files["metadata"])
+        thumbnails = [_memory_mapped(files["thumbnails"][number], pictures=True) for number in numbers
+                      if files["thumbnails"]]  # fmt: skip
+        if thumbnails:
+            _check_thumbnails(folder, numbers, thumbnails, arrays["image"])
         return EmbeddingStore(
             folder=folder,
             image=EmbeddingRows(arrays["image"]),
             text=EmbeddingRows(arrays["text"]),
             metadata_files=tuple(files["metadata"][number] for number in numbers if files["metadata"]),
+            thumbnails=StoredRows(thumbnails) if thumbnails else None,
             manifest=manifest,
         )
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds image embeddings, or an extraction that was begun there."""
+    names, pattern = FOLDERS["image"]
+    found = (path.name for name in names for path in (folder / name).glob("*.npy"))
+    return (folder / PLAN_NAME).is_file() or any(re.fullmatch(pattern, name) for name in found)
 
 
 def partition_paths(folder: Path, number: int) -> dict[str, Path]:
@@ -196,6 +217,7 @@ def partition_paths(folder: Path, number: int) -> dict[str, Path]:
         "image": folder / "img_emb" / f"img_emb_{number:04d}.npy",
         "text": folder / "text_emb" / f"text_emb_{number:04d}.npy",
         "metadata": folder / "metadata" / f"metadata_{number:04d}.parquet",
+        "thumbnails": folder / "thumbnails" / f"thumbnails_{number:04d}.npy",
     }
 
 
@@ -205,35 +227,46 @@ def receipt_path(folder: Path, number: int) -> Path:
 
 
 def write_partition(
-    folder: Path, number: int, *, image: np.ndarray, text: np.ndarray, metadata: pyarrow.Table
+    folder: Path,
+    number: int,
+    *,
+    image: np.ndarray,
+    text: np.ndarray,
+    metadata: pyarrow.Table,
+    thumbnails: np.ndarray | None = None,
 ) -> dict[str, str]:
     """Write one partition, each file by atomic rename; returns their SHA-256 by path relative to ``folder``.
 
     Args:
-        image: float16 ``[n, d]``; row i belongs to row i of ``text`` and of ``metadata``.
+        image: float16 ``[n, d]``; row i belongs to row i of ``text``, of ``metadata`` and of ``thumbnails``.
+        thumbnails: uint8 ``[n, side, side, 3]``; None keeps none.
 
     Raises:
-        ValueError: if the three do not have the same number of rows.
+        ValueError: if they do not have the same number of rows.
     """
     from pyarrow import parquet
 
-    if not len(image) == len(text) == metadata.num_rows:
-        raise ValueError(f"image, text, metadata have {len(image)}, {len(text)}, {metadata.num_rows} rows: not equal")
+    arrays = {"image": image, "text": text} | ({} if thumbnails is None else {"thumbnails": thumbnails})
+    rows = {part: len(array) for part, array in arrays.items()} | {"metadata": metadata.num_rows}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"{', '.join(rows)} have {', '.join(map(str, rows.values()))} rows: not equal")
     hashes = {}
     for part, path in partition_paths(folder, number).items():
+        if part not in rows:
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, alone=True) as temporary:
             if part == "metadata":
                 parquet.write_table(metadata, temporary)
             else:
                 with open(temporary, "wb") as stream:
-                    np.save(stream, image if part == "image" else text, allow_pickle=False)
+                    np.save(stream, arrays[part], allow_pickle=False)
         hashes[path.relative_to(folder).as_posix()] = hash_file(path)
     return hashes
 
 
 def _partition_files(folder: Path, part: str) -> dict[int, Path]:
-    """Partition number -> file of one part; empty for metadata that is not there."""
+    """Partition number -> file of one part; empty for one that is not required and not there."""
     names, pattern = FOLDERS[part]
     folders = [found for name in names for found in sorted(folder.glob(name)) if found.is_dir()]
     found: dict[int, Path] = {}
@@ -246,20 +279,33 @@ def _partition_files(folder: Path, part: str) -> dict[int, Path]:
             if number in found:
                 raise ValueError(f"partition {number} is both {found[number]} and {path}: expected one of them")
             found[number] = path
-    if not found and part != "metadata":
+    if not found and part in REQUIRED:
         expected = " or ".join(f"{name}/{pattern}" for name in names)
         raise FileNotFoundError(f"{folder} is no embedding store: it has no {part} ({expected})")
     return found
 
 
-def _memory_mapped(path: Path) -> np.ndarray:
+def _memory_mapped(path: Path, *, pictures: bool = False) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is no readable .npy file: {error}") from error
+    if pictures:
+        if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
+            raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected uint8 [n, side, side, 3]")
+        return array
     if array.ndim != 2 or array.dtype not in DTYPES:
         raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected float16 or float32 [n, d]")
     return array
+
+
+def _check_thumbnails(folder: Path, numbers: list[int], thumbnails: list[np.ndarray], image: list[np.ndarray]) -> None:
+    for number, pictures, embeddings in zip(numbers, thumbnails, image, strict=True):
+        if pictures.shape != (len(embeddings), *thumbnails[0].shape[1:]):
+            raise ValueError(
+                f"{folder}: partition {number} has thumbnails {list(pictures.shape)}: expected "
+                f"{[len(embeddings), *thumbnails[0].shape[1:]]}"
+            )
 
 
 def _check_rows(

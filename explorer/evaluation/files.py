@@ -122,11 +122,11 @@ def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
         folder = sets / model.folder.name
         if not folder.is_dir():
             continue
-        found, expected = PairSet.load(folder).data_hash, model.manifest.get("data_hash")
-        if expected is not None and found != expected:
+        found, expected = PairSet.load(folder), model.manifest.get("data_hash")
+        if expected is not None and not found.is_known_as(expected):
             raise ValueError(
-                f"{folder} is not the set that {model.name} was trained on: its data hash is {found}, the model's "
-                f"manifest says {expected}"
+                f"{folder} is not the set that {model.name} was trained on: its data hash is {found.data_hash}, the "
+                f"model's manifest says {expected}"
             )
         folders[model.name] = folder
     return folders

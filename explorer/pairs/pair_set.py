@@ -12,7 +12,15 @@ import numpy as np
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord
-from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, read_manifest, replacing, write_manifest
+from explorer.core.provenance import (
+    MANIFEST_NAME,
+    ManifestError,
+    check_files,
+    hash_json,
+    read_manifest,
+    replacing,
+    write_manifest,
+)
 from explorer.pairs.poison_flags import PoisonFlags, recorded_by_flags
 
 if TYPE_CHECKING:
@@ -55,8 +63,16 @@ class PairSet:
 
     @property
     def data_hash(self) -> str:
-        """Identifies captions and pictures: the SHA-256 of both files, joined."""
-        return ":".join(self.manifest["files"][name][:16] for name in (PAIRS_NAME, IMAGES_NAME))
+        """Identifies captions and pictures: the hash of the table's content and the SHA-256 of the pictures' file.
+
+        Sets of earlier releases, whose manifest gives no ``content_hash``, are known by the table's file instead.
+        """
+        table = self.manifest.get("content_hash", self.manifest["files"][PAIRS_NAME])
+        return _joined(table, self.manifest)
+
+    def is_known_as(self, data_hash: str) -> bool:
+        """Whether ``data_hash`` is this set's, by the table's content or, as earlier releases wrote, by its file."""
+        return data_hash in (self.data_hash, _joined(self.manifest["files"][PAIRS_NAME], self.manifest))
 
     @cached_property
     def flags(self) -> PoisonFlags:
@@ -174,9 +190,35 @@ def write_files(
         stored.to_parquet(temporary, index=False)
     counts = {"pairs": len(table), "pictures": len(images), **flags.counts()}
     files = [PAIRS_NAME, IMAGES_NAME, *beside]
-    write_manifest(folder, kind=KIND, config=config, seed=seed, files=files, counts=counts)
+    write_manifest(
+        folder, kind=KIND, config=config, seed=seed, files=files, counts=counts, content_hash=content_hash(stored)
+    )
     (folder / UNFINISHED_NAME).unlink(missing_ok=True)
     return PairSet.load(folder)
+
+
+def content_hash(table: pandas.DataFrame) -> str:
+    """SHA-256 over the values of a table, column by column in the order of their names, as 64 hex digits.
+
+    Unlike the bytes of a parquet file it is the same whichever release of pandas or Arrow wrote the table.
+    """
+    return hash_json({str(name): hash_json([_plain(value) for value in table[name]]) for name in table.columns})
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it; what tables write for a missing value (None, NA, NaN) is null."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if value != value else value
+    return None if str(value) in ("<NA>", "NaT") else str(value)
+
+
+def _joined(table: str, manifest: dict[str, Any]) -> str:
+    return f"{table[:16]}:{manifest['files'][IMAGES_NAME][:16]}"
 
 
 def check_free(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,18 @@ class PoisonFields:
         """Those that are given, by what they are for."""
         fields = {"flag": self.flag, "concept": self.concept, "target": self.target}
         return {purpose: name for purpose, name in fields.items() if name is not None}
+
+    def check_present(self, pairs: Iterable[dict[str, Any]]) -> None:
+        """Refuse a field that none of these pairs' metadata has: a name misspelt would leave every pair unrecorded.
+
+        Raises:
+            ValueError: naming it and the fields that there are.
+        """
+        present = {name for metadata in pairs for name in metadata}
+        missing = [name for name in self.named().values() if name not in present]
+        if missing:
+            found = ", ".join(sorted(present)) or "none"
+            raise ValueError(f"no record has a field {missing[0]!r}: expected one of theirs ({found})")
 
     def read(self, metadata: dict[str, Any]) -> tuple[bool | None, str | None, str | None]:
         """Flag, poisoned concept and target of a pair; "" for the concepts of a benign one, None where not recorded.

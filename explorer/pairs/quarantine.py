@@ -45,11 +45,14 @@ class UnusableError(Exception):
     """Raised where a record turns out to be unusable; caught where records are consumed."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)  # as it is called again where it reaches another process
         self.reason = reason
         """The kind of problem, by which records are counted."""
         self.detail = detail
         """What was found, in words."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,7 @@ class WorldBuild:
         if not (folder / MANIFEST_NAME).exists():
             return benign_remainder(poisoned, folder)
         remainder = PairSet.load(folder)
-        if remainder.manifest["config"].get("remainder_of") != poisoned.data_hash:
+        if not poisoned.is_known_as(remainder.manifest["config"].get("remainder_of")):
             raise ValueError(f"{folder} is not what is left of {poisoned.folder}: remove it, or choose another --run")
         return remainder
 

@@ -52,6 +52,17 @@ def shard(tmp_path_factory):
 
 
 @needs_extractor
+def test_two_processes_embed_as_one(shard, tmp_path):
+    options = (*OURS, "--partition-size", 5, "--batch-size", 3, "--thumbnails", 16)
+    alone = run("embed", shard, tmp_path / "alone", *options)
+    both = run("embed", shard, tmp_path / "both", *options, "--processes", 2)
+    assert {**both, "folder": ""} == {**alone, "folder": ""}
+    stores = [EmbeddingStore.open(tmp_path / name) for name in ("alone", "both")]
+    assert stores[0].manifest["files"] == stores[1].manifest["files"]
+    assert stores[1].thumbnails.shape == (12, 16, 16, 3)
+
+
+@needs_extractor
 def test_embed_then_measure(shard, tmp_path):
     made = run("embed", shard, tmp_path / "store", *OURS, "--partition-size", 5, "--batch-size", 3)
     assert (made["partitions"], made["records"], made["pairs"]) == (3, 13, 12)

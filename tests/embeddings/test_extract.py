@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,12 @@ from PIL import Image
 from explorer.core.folder_lock import LOCK_NAME, locked
 from explorer.core.provenance import ROOT, ManifestError, check_files
 from explorer.embeddings.extract import ExtractionSettings, extract_embeddings
-from explorer.embeddings.store import EmbeddingStore
+from explorer.embeddings.partitions import pending_path
+from explorer.embeddings.processes import Processes
+from explorer.embeddings.store import EmbeddingStore, partition_paths, receipt_path
 from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.pairs.pair_import import square_thumbnail
+from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.quarantine import Reason, read_quarantine
 from explorer.pairs.sources.webdataset import WebdatasetSource
 
@@ -79,9 +84,18 @@ def picture(number):
     return stream.getvalue()
 
 
-def write_shards(folder):
-    """37 records in two shards; number 3, 12 to 14, 20, 25 and 26 are broken, and the second shard ends too early."""
+def write_shards(folder, repeated=None):
+    """37 records in two shards; number 3, 12 to 14, 20, 25 and 26 are broken, and the second shard ends too early.
+
+    Number ``repeated`` has the uid of number 1.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+
+    def said(key):
+        fields = {"url": "http://x", "n": 1}
+        again = repeated is not None and key in ("001", f"{repeated:03d}")
+        return json.dumps(fields | {"uid": "001"} if again else fields).encode()
+
     samples = [(f"{number:03d}", picture(number), f"caption {number % 5}".encode()) for number in range(37)]
     samples[3] = ("003", b"no picture", b"caption 3")
     samples[12:15] = [("012", picture(12)[:300], b"a"), ("013", picture(13), b" "), ("014", picture(14), b"\xff")]
@@ -90,7 +104,7 @@ def write_shards(folder):
     for name, part in (("a.tar", samples[:28]), ("b.tar", samples[28:])):
         with tarfile.open(folder / name, "w") as archive:
             for key, image, caption in part:
-                for extension, data in (("png", image), ("txt", caption), ("json", b'{"url": "http://x", "n": 1}')):
+                for extension, data in (("png", image), ("txt", caption), ("json", said(key))):
                     member = tarfile.TarInfo(f"{key}.{extension}")
                     member.size = len(data)
                     archive.addfile(member, io.BytesIO(data))
@@ -122,7 +136,7 @@ def store(source, tmp_path):
 def test_embeddings_are_those_of_each_pair_alone(source, store):
     extractor, by_place = small_extractor(), {record.place: record for record in source.records()}
     table = store.metadata()
-    assert list(table.columns) == ["uid", "image_path", "caption", "url", "metadata"]
+    assert list(table.columns) == ["uid", "image_path", "caption", "split", "url", "metadata"]
     assert len(table) == len(store) == 30
     for row, (place, caption) in enumerate(zip(table["image_path"], table["caption"], strict=True)):
         pixels = np.array(Image.open(io.BytesIO(by_place[place].image)).convert("RGB"))
@@ -268,6 +282,76 @@ def test_a_finished_extraction_opens_without_the_lock(source, tmp_path):
     extract_embeddings(source, folder, small_extractor(), SETTINGS)
     with locked(folder):
         assert len(extract_embeddings(source, folder, small_extractor(), SETTINGS)) == 30
+
+
+def test_processes_write_the_same_bits(tmp_path):
+    """Though a uid of the first partition, which one process makes, is in the last one, which another makes."""
+    source = write_shards(tmp_path / "shards", repeated=31)
+    alone = extract_embeddings(source, tmp_path / "alone", small_extractor(), SETTINGS)
+    assert alone.manifest["quarantined"][Reason.DUPLICATE_UID] == 2
+    processes = Processes(count=2, load=small_extractor)
+    extract_embeddings(source, tmp_path / "together", small_extractor(), SETTINGS, processes=processes)
+    assert files_of(tmp_path / "together") == files_of(alone.folder)
+
+
+def test_what_a_failing_process_leaves_is_made_and_told(source, store, tmp_path):
+    told = []
+    extract_embeddings(
+        source, tmp_path / "together", small_extractor(), SETTINGS, processes=Processes(count=2, load=no_extractor),
+        on_progress=lambda progress: told.append(progress.message),
+    )  # fmt: skip
+    assert "process 1 ended with exit code 1: what it left is made here" in told
+    assert files_of(tmp_path / "together") == files_of(store.folder)
+
+
+def test_pending_partitions_that_were_changed_are_made_again(source, store, tmp_path):
+    """As after a run of several processes that was killed before any partition was accepted."""
+    folder = shutil.copytree(store.folder, tmp_path / "killed")
+    (folder / "manifest.json").unlink()
+    for number in range(4):
+        receipt_path(folder, number).replace(pending_path(folder, number))
+    path = partition_paths(folder, 1)["image"]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    extract_embeddings(source, folder, small_extractor(), SETTINGS)
+    assert files_of(folder) == files_of(store.folder)
+
+
+def test_thumbnails_lie_beside_the_embeddings(source, store, tmp_path):
+    settings = dataclasses.replace(SETTINGS, thumbnails=12)
+    made = extract_embeddings(source, tmp_path / "seen", small_extractor(), settings)
+    assert store.thumbnails is None
+    assert made.thumbnails.shape == (30, 12, 12, 3)
+    assert (made.image.stored() == store.image.stored()).all()
+    by_uid = {record.uid: record for record in source.records() if record.image}
+    for row, uid in enumerate(made.metadata()["uid"]):
+        pixels = np.array(Image.open(io.BytesIO(by_uid[uid].image)).convert("RGB"))
+        assert (made.thumbnails.stored(np.array([row]))[0] == square_thumbnail(pixels, 12)).all()
+    with pytest.raises(ValueError, match="was begun with settings thumbnails 12, now it is None"):
+        extract_embeddings(source, made.folder, small_extractor(), SETTINGS)
+
+
+def test_a_pair_whose_poison_field_cannot_be_read_is_set_aside(source, tmp_path):
+    """Every pair's field n is 1; every url is no flag."""
+    flagged = dataclasses.replace(SETTINGS, poison=PoisonFields(flag="n"))
+    assert len(extract_embeddings(source, tmp_path / "flagged", small_extractor(), flagged)) == 30
+    wrong = dataclasses.replace(SETTINGS, poison=PoisonFields(flag="url"))
+    store = extract_embeddings(source, tmp_path / "wrong", small_extractor(), wrong)
+    assert (len(store), store.manifest["quarantined"][Reason.UNREADABLE_METADATA]) == (0, 34)
+    misspelt = dataclasses.replace(SETTINGS, poison=PoisonFields(flag="m"))
+    with pytest.raises(ValueError, match=r"no record has a field 'm': expected one of theirs \(n, url\)"):
+        extract_embeddings(source, tmp_path / "misspelt", small_extractor(), misspelt)
+
+
+def test_an_extractor_without_a_feature_range_embeds(source, store, tmp_path):
+    extractor = dataclasses.replace(small_extractor(), feature_range=None)
+    made = extract_embeddings(source, tmp_path / "open", extractor, SETTINGS)
+    assert (made.image.stored() == store.image.stored()).all()
+    assert made.manifest["config"]["extractor"]["feature_range"] is None
+
+
+def no_extractor():
+    """Fails in the other process."""
+    raise RuntimeError("no extractor here")
 
 
 def test_an_empty_source_is_refused(tmp_path):

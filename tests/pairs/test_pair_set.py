@@ -1,14 +1,15 @@
 """What a pair set vouches for: its hash names the captions and pictures that are in it."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas
 import pytest
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
-from explorer.core.provenance import MANIFEST_NAME, ManifestError
-from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file
+from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet, content_hash
 
 
 @pytest.fixture
@@ -35,6 +36,40 @@ def test_what_is_written_is_read(pair_set):
     assert read.training_rows.tolist() == [0, 2]
     assert np.array_equal(read.read_images([2])[0], read.images[1])
     read.check_images()
+
+
+def test_a_set_is_known_by_its_content_whoever_wrote_the_file(pair_set, tmp_path):
+    """Other releases of pandas and Arrow write other bytes for an equal table."""
+    path = pair_set.folder / PAIRS_NAME
+    by_file = f"{hash_file(path)[:16]}:{hash_file(pair_set.folder / IMAGES_NAME)[:16]}"
+    other = shutil.copytree(pair_set.folder, tmp_path / "other")
+    pandas.read_parquet(path).to_parquet(other / PAIRS_NAME, index=False, compression="zstd")
+    manifest = json.loads((other / MANIFEST_NAME).read_text(encoding="utf-8"))
+    manifest["files"][PAIRS_NAME] = hash_file(other / PAIRS_NAME)
+    (other / MANIFEST_NAME).write_text(json.dumps(manifest), encoding="utf-8")
+    assert hash_file(other / PAIRS_NAME) != hash_file(path)
+    assert PairSet.load(other).data_hash == pair_set.data_hash
+    assert PairSet.load(other).is_known_as(pair_set.data_hash)
+    assert pair_set.is_known_as(by_file), "as a model of an earlier release says"
+    assert not PairSet.load(other).is_known_as(by_file)
+    assert not pair_set.is_known_as(None)
+
+    del manifest["content_hash"]
+    (other / MANIFEST_NAME).write_text(json.dumps(manifest), encoding="utf-8")
+    assert PairSet.load(other).data_hash.startswith(hash_file(other / PAIRS_NAME)[:16])
+
+
+def test_the_content_hash_is_of_values_in_their_order():
+    """Written out once: it must not change with the releases of pandas, Arrow and numpy."""
+    columns = {"uid": ["a", "b"], "concepts": [["dog", "cat"], []], "is_poison": [True, None], "n": [1, 2],
+               "style": [None, "flat"], "x": [0.5, float("nan")]}  # fmt: skip
+    table = pandas.DataFrame(columns)
+    golden = "6a7acb56a22951bb2fa10d9b718974495fea3c75bec73abe95c46c608f0667d4"
+    assert content_hash(table) == golden
+    assert content_hash(table.astype({"is_poison": "boolean", "style": "str", "n": "int32"})) == golden
+    assert content_hash(table[::-1]) != golden
+    for name, value in (("uid", "c"), ("is_poison", False), ("n", 3), ("style", ""), ("x", 0.25)):
+        assert content_hash(table.assign(**{name: [value, value]})) != golden
 
 
 def test_files_of_someone_elses_are_not_written_over(pair_set, tmp_path):
