@@ -137,7 +137,7 @@ def _pairs_of(checkpoint: Checkpoint, pairs: list[FoundPairs]) -> tuple[FoundPai
     """The pairs that a checkpoint was trained on, and by what they were known; None and why not."""
     expected = checkpoint.manifest.get("data_hash")
     sets = [found for found in pairs if found.pair_set is not None]
-    known = [found for found in sets if isinstance(expected, str) and found.pair_set.data_hash == expected]
+    known = [found for found in sets if isinstance(expected, str) and found.pair_set.is_known_as(expected)]
     if known:
         return known[0], "its manifest gives their data hash"
     named = [found for found in pairs if found.name == checkpoint.folder.stem]

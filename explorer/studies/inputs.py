@@ -100,7 +100,12 @@ class StudyInputs:
         return {} if self.study.extractor == ExtractorSpec() else self.of_extractor
 
     @cached_property
-    def of_judges(self) -> dict[str, str]:
+    def of_readers(self) -> dict[str, str]:
         """Aesthetics head and classifier as inputs, where the study has them."""
-        files = {"aesthetics head": self.study.aesthetics_head, "classifier": self.study.classifier}
-        return {name: file_fingerprint(path) for name, path in files.items() if path is not None}
+        study, found = self.study, {}
+        if study.aesthetics_head is not None:
+            found["aesthetics head"] = file_fingerprint(study.aesthetics_head)
+        if (spec := study.classifier) is not None:
+            files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
+            found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])
+        return found

@@ -36,7 +36,9 @@ def pairs_kind(pairs: Path) -> str:
             kind = None
         if kind in (PAIR_SET, STORE):
             return kind
-    return STORE if _holds_embeddings(pairs) else SOURCE
+    from explorer.embeddings.store import is_store
+
+    return STORE if is_store(pairs) else SOURCE
 
 
 def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
@@ -100,11 +102,3 @@ def _described(path: Path) -> FoundPairs:
 
     pair_set = PairSet.load(path) if pairs_kind(path) == PAIR_SET else None
     return FoundPairs(path=path, name=path.name, pair_set=pair_set)
-
-
-def _holds_embeddings(folder: Path) -> bool:
-    """Whether both modalities lie there as clip-retrieval or LAION name them."""
-    from explorer.embeddings.store import FOLDERS
-
-    places = ([folder / name for name in FOLDERS[part][0]] for part in ("image", "text"))
-    return all(any(next(place.glob("*.npy"), None) for place in part) for part in places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.core.provenance import hash_json, write_json
 from explorer.studies.extractors import load_extractor
@@ -15,11 +15,18 @@ from explorer.studies.steps.scores import alignment_reports
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
+if TYPE_CHECKING:
+    from explorer.embeddings.universal_extractor import UniversalExtractor
+    from explorer.evaluation.picture_reader import PictureReader
+
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     study = inputs.study
     control = None if study.control is None else study.control.name
-    return picture_settings(inputs) | {"tau": study.tau, "tau_quantile": study.tau_quantile, "control": control}
+    return picture_settings(inputs) | {
+        "tau": study.tau, "tau_quantile": study.tau_quantile, "unrelated_distance": study.unrelated_distance,
+        "control": control,
+    }  # fmt: skip
 
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
@@ -38,8 +45,9 @@ def _evaluate(work: StepWork) -> None:
     with writing_step(
         work.study, EVALUATION, settings=work.settings, inputs=work.inputs_of(work.arms), work=(cost := {})
     ) as folder:  # fmt: skip
+        extractor = load_extractor(work.study.extractor, work.device)
         report = evaluate(
-            models_of(work), load_extractor(work.study.extractor, work.device), concepts, evaluation_config(work),
+            models_of(work), extractor, concepts, evaluation_config(work), readers=_readers(work, extractor),
             drawings=drawings, difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
             on_progress=work.on_progress,
         )  # fmt: skip
@@ -48,11 +56,29 @@ def _evaluate(work: StepWork) -> None:
         cost |= work.cost(sum(count_pictures(work.inputs, work.arm(name)) for name in work.arms))
 
 
+def _readers(work: StepWork, extractor: UniversalExtractor) -> list[PictureReader]:
+    """What sees something in the pictures beside the extractor: an aesthetics head, a classifier."""
+    from explorer.evaluation.aesthetics import AestheticsHead
+    from explorer.evaluation.classifier import PictureClassifier
+
+    readers, study = [], work.study
+    if study.aesthetics_head is not None:
+        readers.append(AestheticsHead.load(study.aesthetics_head, extractor))
+    if (spec := study.classifier) is not None:
+        readers.append(
+            PictureClassifier.load(
+                spec.architecture, spec.weights, spec.class_names, work.inputs.concepts, preparation=spec.preparation,
+                device=work.device,
+            )
+        )  # fmt: skip
+    return readers
+
+
 STEP = Step(
     name=EVALUATION,
     unit="judged picture",
     settings=_settings,
-    shared=lambda inputs: inputs.of_concepts | inputs.of_extractor | inputs.of_judges,
+    shared=lambda inputs: inputs.of_concepts | inputs.of_extractor | inputs.of_readers,
     of_arm=_of_arm,
     amount=count_pictures,
     make=_evaluate,

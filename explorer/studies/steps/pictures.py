@@ -31,6 +31,7 @@ def evaluation_config(work: StepWork) -> EvaluationConfig:
     return EvaluationConfig(
         seeds=study.seeds, steps=study.steps, guidance_scale=study.guidance_scale, size=study.size,
         device=work.device, precision=work.inputs.precision, tau=study.tau, tau_quantile=study.tau_quantile,
+        unrelated_distance=study.unrelated_distance,
     )  # fmt: skip
 
 
