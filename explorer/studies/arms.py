@@ -24,10 +24,18 @@ def arm_checkpoint(arm: Arm) -> Checkpoint:
 
 
 def arm_checkpoints(study: Study) -> list[Checkpoint]:
-    """Of every arm that has one, the control first, then by C_P and in the study's order."""
-    arms = [arm for arm in study.arms if arm.checkpoint is not None]
-    found = {arm.name: arm_checkpoint(arm) for arm in arms}
-    return sorted(found.values(), key=lambda each: (not study.arm(each.name).control, each.poison.order))
+    """Of every arm that has one, in the order of :func:`in_order`."""
+    return in_order(study, [arm_checkpoint(arm) for arm in study.arms if arm.checkpoint is not None])
+
+
+def in_order(study: Study, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """The control first, then by C_P and in the study's order; those whose C_P is not recorded last."""
+
+    def place(checkpoint: Checkpoint) -> tuple[bool, bool, int]:
+        poison = checkpoint.poison
+        return not study.arm(checkpoint.name).control, poison.concept_count is None, poison.order
+
+    return sorted(checkpoints, key=place)
 
 
 def arm_poison(arm: Arm, checkpoint: Checkpoint | None) -> PoisonRecord:

@@ -230,7 +230,11 @@ def _concepts(
     if chosen is None:
         left_open.append(f"no concepts: write {CONCEPTS_NAME} with the columns concept, group and phrase")
         return None
-    found, origin = concepts_in(chosen.pairs, on_progress)
+    try:
+        found, origin = concepts_in(chosen.pairs, on_progress)
+    except ValueError as error:
+        left_open.append(f"no concepts: {error}")
+        return None
     concepts, added = with_poisoned(found, (_record(arm) for arm in study.arms))
     assumed.append(f"{CONCEPTS_NAME} holds {len(concepts.names)} concepts: {origin}; edit it as you need")
     if added:

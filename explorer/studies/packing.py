@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from explorer.core.bounded_files import parse_json, path_inside
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, replacing
 from explorer.studies.arms import arm_checkpoint, arm_poison
 from explorer.studies.results import PICTURES, STEPS, result_file, step_folder, step_manifest
@@ -67,7 +68,7 @@ def import_results(path: Path, folder: Path) -> Study:
         ValueError: if it is no such pack, a file in it is not as its hash says, the study has other arms, or it has one
             of the steps already.
     """
-    with tempfile.TemporaryDirectory(dir=_nearest(folder)) as scratch:
+    with tempfile.TemporaryDirectory(dir=_nearest(folder.resolve().parent)) as scratch:
         steps = _unpack(path, Path(scratch))
         packed = Study.load(scratch)
         if not (folder / STUDY_NAME).is_file():
@@ -99,7 +100,8 @@ def _without_places(study: Study, folder: Path) -> Study:
     return replace(study, folder=folder, extractor=extractor, arms=arms, aesthetics_head=None, classifier=None)
 
 
-def _poison(arm: Arm):
+def _poison(arm: Arm) -> PoisonRecord:
+    """What the study knows of an arm's poison, which its checkpoint or pairs may record."""
     return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
@@ -117,8 +119,8 @@ def _files_of(study: Study, step: str) -> Iterator[tuple[str, Path]]:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one around it that is there: what is unpacked beside it need not be copied."""
-    return next(path for path in (folder.resolve(), *folder.resolve().parents) if path.is_dir())
+    """The folder, or the nearest one around it that is there: what is unpacked on the same disk need not be copied."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
 def _unpack(path: Path, scratch: Path) -> list[str]:

@@ -77,16 +77,15 @@ def _do(
         without: arms that could not be drawn, left out.
     """
     inputs = StudyInputs(study, request.precision)
-    if problem := _would_lose(step, inputs, state):
-        on_progress(note(f"{step.name}: {problem}"))
-        return (), {step.name: problem}
-    work = _work(step, inputs, state, without, request, on_progress)
-    if not work.arms and not work.kept:
-        told = "; ".join(f"{each.arm}: {each.why}" for each in state.arms if each.why)
-        on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
-        return (), {}
-    on_progress(note(f"{step.name}: {', '.join(work.arms) or 'what is gone is left out'}"))
     try:
+        if problem := _would_lose(step, inputs, state):
+            raise ValueError(problem)
+        work = _work(step, inputs, state, without, request, on_progress)
+        if not work.arms and not work.kept:
+            told = "; ".join(f"{each.arm}: {each.why}" for each in state.arms if each.why)
+            on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
+            return (), {}
+        on_progress(note(f"{step.name}: {', '.join(work.arms) or 'what is gone is left out'}"))
         step.make(work)
     except (ValueError, OSError) as error:
         on_progress(note(f"{step.name} failed: {error}"))

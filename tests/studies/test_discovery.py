@@ -110,6 +110,14 @@ def test_concepts_are_the_nouns_of_the_controls_captions(tmp_path, sets):
     assert study.concept_list().names == ("hat", "turtle")
 
 
+def test_captions_without_a_noun_leave_the_concepts_open(tmp_path, sets):
+    table = write_set(sets / "benign", poison=False).table.assign(caption="over there")
+    PairSet.write(sets / "empty", table, np.zeros((2, 8, 8, 3), np.uint8), config={}, seed=0)
+    made = make(tmp_path, pairs=(str(sets / "empty"),))
+    assert told(made.left_open, "no concepts", "names anything")
+    assert not (tmp_path / "study" / "concepts.csv").exists()
+
+
 def test_a_given_list_of_concepts_is_kept(tmp_path, sets):
     write_set(sets / "benign", poison=False)
     (tmp_path / "own.csv").write_text("concept,group\nfire truck,pool\n")

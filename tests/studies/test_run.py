@@ -5,9 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from explorer.core.provenance import ManifestError
+from explorer.pairs.pair_set import PairSet
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import (
@@ -30,19 +32,32 @@ def edit(manifest, **changes):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
 
 
+def write_pictures(pair_set, folder):
+    """Pictures and captions in files, of which nobody says which are poison."""
+    folder.mkdir()
+    for uid, caption, pixels in zip(
+        pair_set.table["uid"], pair_set.table["caption"], pair_set.read_images(), strict=True
+    ):
+        Image.fromarray(pixels).save(folder / f"{uid}.png")
+        (folder / f"{uid}.txt").write_text(caption)
+
+
 @pytest.fixture(scope="module")
 def made(micro_world, tmp_path_factory):
-    """A finished study of four arms: the control and one more are whole, one has no pairs, one no checkpoint."""
+    """A finished study of four arms: the control and one more are whole, one has no pairs, one no checkpoint.
+
+    The pairs of the last are files, which nobody brought together in a pair set.
+    """
     home = tmp_path_factory.mktemp("home")
-    for name in ("benign", "dirty-002", "dirty-004"):
+    for name in ("base", "benign", "dirty-002", "dirty-004", "extractor"):
         shutil.copytree(micro_world.output / name, home / "models" / name)
+    for name in ("benign", "dirty-002"):
         shutil.copytree(micro_world.run / "sets" / name, home / "sets" / name)
     shutil.move(home / "models" / "dirty-004", home / "models" / "no-pairs")
-    edit(home / "models" / "no-pairs" / "manifest.json", data_hash=None)  # which would lead to the set
-    for name in ("base", "extractor"):
-        shutil.copytree(micro_world.output / name, home / "models" / name)
+    write_pictures(PairSet.load(micro_world.run / "sets" / "dirty-004"), home / "photographs")
     request = StudyRequest(
-        folder=home / "study", checkpoints=(str(home / "models" / "*"),), pairs=(str(home / "sets"),),
+        folder=home / "study", checkpoints=(str(home / "models" / "*"),),
+        pairs=(str(home / "sets"), str(home / "photographs")),
         extractor=ExtractorSpec(folder=home / "models" / "extractor"), name="four arms",
     )  # fmt: skip
     study = new_study(request).study
@@ -70,15 +85,15 @@ def test_everything_that_can_be_done_is_done(made, study):
     _, report = made
     assert report.failed == {}
     assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
-    assert states(study, SCORES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "dirty-004": DONE}
-    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": DONE, "dirty-004": CANNOT}
+    assert states(study, SCORES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "photographs": DONE}
+    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": DONE, "photographs": CANNOT}
     assert run_study(study, RunRequest()).made == {}
 
 
 def test_results_are_those_of_the_arms(study):
     sets = json.loads(result_file(study, SCORES, "alignment.json").read_text())["sets"]
     assert [(each["name"], each["poisoned_concept_count"]) for each in sets] == [
-        ("benign", 0), ("dirty-002", 2), ("dirty-004", 4),
+        ("benign", 0), ("dirty-002", 2), ("photographs", None),
     ]  # fmt: skip
     evaluation = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
     measured = {model["name"]: model["alignment_difficulty"] for model in evaluation["models"]}
@@ -115,7 +130,7 @@ def test_other_weights_make_one_arm_stale(study):
     tensors = load_file(weights)
     save_file({name: value * 1.01 for name, value in tensors.items()}, weights)
     edit(checkpoint / "manifest.json", files={})
-    expected = {"benign": DONE, "dirty-002": STALE, "no-pairs": DONE, "dirty-004": CANNOT}
+    expected = {"benign": DONE, "dirty-002": STALE, "no-pairs": DONE, "photographs": CANNOT}
     assert states(study, PICTURES) == expected
     assert of(study, PICTURES).of("dirty-002").why == "changed: checkpoint of dirty-002"
     assert of(study, SCORES).state == DONE
@@ -161,7 +176,7 @@ def test_an_arm_that_fails_loses_no_other(study, monkeypatch):
     monkeypatch.setattr(drawings, "draw_missing", failing)
     report = run_study(study, RunRequest(steps=(PICTURES,)))
     assert report.failed == {"pictures of dirty-002": "the disk of this one is broken"}
-    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": MISSING, "no-pairs": DONE, "dirty-004": CANNOT}
+    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": MISSING, "no-pairs": DONE, "photographs": CANNOT}
     monkeypatch.undo()
     assert run_study(study, RunRequest(steps=(PICTURES,))).made == {PICTURES: ("dirty-002",)}
 
@@ -173,7 +188,7 @@ def test_drawn_seeds_are_not_drawn_again(study):
     shutil.rmtree(step_folder(study, PICTURES) / "benign" / "seed-1")
     assert of(study, PICTURES).state == MISSING
     assert {arm.arm: arm.amount for arm in of(study, PICTURES).arms} == {
-        "benign": 9, "dirty-002": 0, "no-pairs": 0, "dirty-004": None,
+        "benign": 9, "dirty-002": 0, "no-pairs": 0, "photographs": None,
     }  # fmt: skip
     run_study(study, RunRequest(steps=(PICTURES,)))
     assert of(study, PICTURES).state == DONE
@@ -198,10 +213,12 @@ def test_a_pack_holds_results_and_no_place(study, tmp_path):
     pack = tmp_path / "out" / "results.zip"
     steps = export_study(study, pack)
     assert steps == [step for step in STEPS if step != PICTURES]
+    (tmp_path / "other").mkdir()
     other = import_results(pack, tmp_path / "other")
     assert str(study.folder.parent) not in (other.folder / "study.toml").read_text()
     assert [(arm.checkpoint, arm.pairs) for arm in other.arms] == [(None, None)] * 4
-    assert other.arm("dirty-004").poison.concept_count == 4
+    assert other.arm("dirty-002").poison.concept_count == 2
+    assert not other.arm("photographs").poison.recorded
     assert states(other, EVALUATION)["benign"] == UNCHECKED
     for step in steps:
         for path in step_folder(study, step).rglob("*"):
@@ -242,6 +259,6 @@ def test_a_changed_file_is_neither_packed_nor_unpacked(study, tmp_path):
 
 
 def test_graphs_are_drawn_of_every_arm_with_pairs(study):
-    assert states(study, GRAPHS) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "dirty-004": DONE}
-    for arm in ("benign", "dirty-002", "dirty-004"):
+    assert states(study, GRAPHS) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "photographs": DONE}
+    for arm in ("benign", "dirty-002", "photographs"):
         assert result_file(study, GRAPHS, f"{arm}/graphs.json").is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.poison_record import PoisonRecord
+from explorer.studies.arms import in_order
 from explorer.studies.inputs import StudyInputs
 
 if TYPE_CHECKING:
@@ -36,11 +37,8 @@ def usable_poison(inputs: StudyInputs) -> list[PoisonRecord]:
 
 
 def models_of(work: StepWork) -> list[Checkpoint]:
-    """The checkpoints of the arms that are made: the control, then by C_P, those of which it is not known last."""
-    found = [(work.arm(name), work.inputs.checkpoint(work.arm(name))) for name in work.arms]
-    ordered = sorted(found, key=lambda each: (not each[0].control, each[1].poison.concept_count is None,
-                                              each[1].poison.order))  # fmt: skip
-    return [checkpoint for _, checkpoint in ordered]
+    """The checkpoints of the arms that are made, as columns stand."""
+    return in_order(work.study, [work.inputs.checkpoint(work.arm(name)) for name in work.arms])
 
 
 def painted_world(inputs: StudyInputs) -> World | None:

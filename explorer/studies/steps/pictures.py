@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from explorer.core.progress import Progress
+from explorer.core.progress import OnProgress, Progress
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.prompts import paired_prompts, single_prompts
@@ -102,7 +102,7 @@ class _Drawn:
     def __init__(self) -> None:
         self.count, self._latest = 0, 0
 
-    def heard_by(self, on_progress):
+    def heard_by(self, on_progress: OnProgress) -> OnProgress:
         """Reports to ``on_progress``, counted on their way."""
 
         def heard(progress: Progress) -> None:
