@@ -113,19 +113,19 @@ def draw_missing(
         pictures = Tally(on_progress, checkpoint.name, len(missing) * (len(single) + len(paired)), "picture")
         for seed in missing:
             drawn = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
-            _store(places[seed], pipeline, drawn, world, asked=asked, seed=seed, device=config.device)
+            _store(places[seed], pipeline, drawn, concepts, world, asked=asked, seed=seed, device=config.device)
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn"))
     return list(places.values())
 
 
 def _store(
-    place: Path, pipeline: DiffusionPipeline, drawn: tuple[dict[str, torch.Tensor], list[str]], world: World | None,
-    *, asked: dict[str, Any], seed: int, device: str,
+    place: Path, pipeline: DiffusionPipeline, drawn: tuple[dict[str, torch.Tensor], list[str]],
+    concepts: ConceptList, world: World | None, *, asked: dict[str, Any], seed: int, device: str,
 ) -> None:  # fmt: skip
     """Add the painted scenes, and write all to the folder of the seed."""
     tensors, layers = drawn
     left_out = {} if "pair_maps" in tensors else {"pair_maps": NO_PAIRS}
-    if obstacle := scenes_obstacle(pipeline, world):
+    if obstacle := scenes_obstacle(pipeline, world, concepts):
         left_out |= dict.fromkeys(("scene_maps", "scene_masks"), obstacle)
     else:
         tensors["scene_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)

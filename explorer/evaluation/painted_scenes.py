@@ -19,6 +19,7 @@ from explorer.iconworld.autoencoder import encode_images
 from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.scenes import masks
 from explorer.iconworld.world import World, draw_single, paint_all
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -27,15 +28,18 @@ TIMESTEPS = (200, 500, 800)
 MASK_STREAM = 401
 
 
-def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None) -> str:
-    """Why a pipeline cannot be shown painted scenes; empty if it can."""
+NO_WORLD = "the concepts are not those of a world whose scenes can be painted"
+
+
+def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None, concepts: ConceptList) -> str:
+    """Why a pipeline cannot be shown painted scenes of the concepts; empty if it can."""
     if world is None:
-        return "the concepts are not those of a world whose scenes can be painted"
+        return NO_WORLD
     if is_joint(pipeline):
         return f"painted scenes are shown to a U-Net, and a {type(pipeline).__name__} has none"
     if getattr(pipeline, "text_encoder_2", None) is not None:
         return f"painted scenes are shown to a U-Net of one text encoder, and a {type(pipeline).__name__} has two"
-    return ""
+    return "" if world.concepts == concepts.names else NO_WORLD
 
 
 @torch.no_grad()

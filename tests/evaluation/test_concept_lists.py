@@ -138,6 +138,14 @@ def test_every_family_is_drawn_and_says_what_does_not_apply(fixture, reason, req
     assert reason in read_manifest(place)["left_out"]["scene_maps"]
 
 
+def test_scenes_of_a_world_are_not_shown_for_other_concepts(models, tmp_path):
+    from explorer.core.provenance import read_manifest
+    from explorer.iconworld.world import World
+
+    (place,) = draw_missing(models[0], CONCEPTS, replace(CONFIG, seeds=(0,)), tmp_path, World(concept_count=4))
+    assert read_manifest(place)["left_out"] == {"scene_maps": SCENES, "scene_masks": SCENES}
+
+
 def test_a_word_that_a_model_does_not_know_is_refused_before_anything_is_drawn(evaluated, models):
     told = []
     concepts = replace(CONCEPTS, concepts=(*CONCEPTS.concepts, Concept(name="zebra")))
