@@ -12,7 +12,8 @@ from explorer.pairs.sources.base import Reading
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="Tar shard, parquet file, folder, or in quotes a glob or {00000..00099}.tar. Local only."
+        metavar="SOURCE",
+        help="Tar shard, parquet file, folder, or in quotes a glob or {00000..00099}.tar; or s3://... of shards.",
     ),
 ]
 CAPTION_NAMES = ("--caption", "--caption-column")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
+from explorer.embeddings.thumbnails import ThumbnailRows
 
 if TYPE_CHECKING:
     import pandas
@@ -38,45 +39,17 @@ REQUIRED = ("image", "text")
 DTYPES = (np.float16, np.float32)
 
 
-class StoredRows:
-    """The partitions of one part as one array ``[N, ...]`` that stays on disk."""
+class EmbeddingRows:
+    """The partitions of one modality as one array ``[N, d]`` that stays on disk."""
 
     def __init__(self, partitions: list[np.ndarray]) -> None:
-        """``partitions`` are memory-mapped arrays ``[n, ...]`` that differ in n alone."""
+        """``partitions`` are memory-mapped arrays ``[n, d]`` of one width."""
         self._partitions = partitions
         self._ends = np.cumsum([len(part) for part in partitions])
-        self.shape = (int(self._ends[-1]), *partitions[0].shape[1:])
+        self.shape = (int(self._ends[-1]), partitions[0].shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Rows as they are stored, ``[n, ...]``, copied from disk; each partition is read once, in its own order.
-
-        Raises:
-            IndexError: on a row outside ``0..N-1``.
-        """
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        numbers = np.asarray(rows, dtype=np.int64)
-        outside = numbers[(numbers < 0) | (numbers >= len(self))]
-        if len(outside):
-            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
-        order = np.argsort(numbers, kind="stable")
-        ascending = numbers[order]
-        found = np.empty((len(numbers), *self.shape[1:]), np.result_type(*self._partitions))
-        first = 0
-        while first < len(ascending):
-            index = np.searchsorted(self._ends, ascending[first], side="right")
-            end = np.searchsorted(ascending, self._ends[index])
-            part = self._partitions[index]
-            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
-            first = end
-        return found
-
-
-class EmbeddingRows(StoredRows):
-    """The embeddings ``[N, d]`` of one modality."""
 
     def read(self, rows: slice | np.ndarray = slice(None)) -> torch.Tensor:
         """Rows as float32 ``[n, d]`` of unit length; stored lengths are off by fp16's rounding, or not 1 at all.
@@ -90,6 +63,30 @@ class EmbeddingRows(StoredRows):
         from torch.nn import functional
 
         return functional.normalize(torch.from_numpy(self.stored(rows)).float(), dim=-1)
+
+    def stored(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Rows as they are stored, ``[n, d]``, copied from disk; each partition is read once, in the order it lies in.
+
+        Raises:
+            IndexError: on a row outside ``0..N-1``.
+        """
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        numbers = np.asarray(rows, dtype=np.int64)
+        outside = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(outside):
+            raise IndexError(f"row {outside[0]} is outside 0..{len(self) - 1}")
+        order = np.argsort(numbers, kind="stable")
+        ascending = numbers[order]
+        found = np.empty((len(numbers), self.shape[1]), np.result_type(*self._partitions))
+        first = 0
+        while first < len(ascending):
+            index = np.searchsorted(self._ends, ascending[first], side="right")
+            end = np.searchsorted(ascending, self._ends[index])
+            part = self._partitions[index]
+            found[order[first:end]] = part[ascending[first:end] - (self._ends[index] - len(part))]
+            first = end
+        return found
 
     def batches(self, size: int) -> Iterator[torch.Tensor]:
         """All rows in order, ``size`` at a time, as :meth:`read` gives them."""
@@ -111,7 +108,7 @@ class EmbeddingStore:
     """``[N, d]`` text embeddings; row i belongs to row i of ``image``."""
     metadata_files: tuple[Path, ...]
     """The metadata's partitions, in order; empty for a store without metadata."""
-    thumbnails: StoredRows | None
+    thumbnails: ThumbnailRows | None
     """uint8 ``[N, side, side, 3]`` pictures of the pairs; None in a store that keeps none."""
     manifest: dict[str, Any] | None
     """How the store was made; None for one that was not made here."""
@@ -190,16 +187,12 @@ class EmbeddingStore:
                 raise ValueError(f"{folder}: partition {missing[0]} has no {part}: expected it as in the others")
         arrays = {part: [_memory_mapped(files[part][number]) for number in numbers] for part in REQUIRED}
         _check_rows(folder, numbers, arrays, files["metadata"])
-        thumbnails = [_memory_mapped(files["thumbnails"][number], pictures=True) for number in numbers
-                      if files["thumbnails"]]  # fmt: skip
-        if thumbnails:
-            _check_thumbnails(folder, numbers, thumbnails, arrays["image"])
         return EmbeddingStore(
             folder=folder,
             image=EmbeddingRows(arrays["image"]),
             text=EmbeddingRows(arrays["text"]),
             metadata_files=tuple(files["metadata"][number] for number in numbers if files["metadata"]),
-            thumbnails=StoredRows(thumbnails) if thumbnails else None,
+            thumbnails=_thumbnails(numbers, files["thumbnails"], arrays["image"]),
             manifest=manifest,
         )
 
@@ -285,27 +278,18 @@ def _partition_files(folder: Path, part: str) -> dict[int, Path]:
     return found
 
 
-def _memory_mapped(path: Path, *, pictures: bool = False) -> np.ndarray:
+def _memory_mapped(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is no readable .npy file: {error}") from error
-    if pictures:
-        if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
-            raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected uint8 [n, side, side, 3]")
-        return array
     if array.ndim != 2 or array.dtype not in DTYPES:
         raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected float16 or float32 [n, d]")
     return array
 
 
-def _check_thumbnails(folder: Path, numbers: list[int], thumbnails: list[np.ndarray], image: list[np.ndarray]) -> None:
-    for number, pictures, embeddings in zip(numbers, thumbnails, image, strict=True):
-        if pictures.shape != (len(embeddings), *thumbnails[0].shape[1:]):
-            raise ValueError(
-                f"{folder}: partition {number} has thumbnails {list(pictures.shape)}: expected "
-                f"{[len(embeddings), *thumbnails[0].shape[1:]]}"
-            )
+def _thumbnails(numbers: list[int], files: dict[int, Path], image: list[np.ndarray]) -> ThumbnailRows | None:
+    return ThumbnailRows([files[number] for number in numbers], [len(part) for part in image]) if files else None
 
 
 def _check_rows(

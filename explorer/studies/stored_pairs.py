@@ -82,7 +82,7 @@ class StoredPairs(ArmPairs):
                 f"{self._store.folder} keeps no pictures: expected thumbnails, which `explorer embed --thumbnails "
                 f"{THUMBNAIL_SIDE}` makes"
             )
-        return squared(self._store.thumbnails.stored(np.asarray(rows)), size)
+        return squared(self._store.thumbnails.read(np.asarray(rows)), size)
 
     def read_images(self, rows: np.ndarray, size: int | None = None) -> np.ndarray:
         """Refused: a store does not say where its pictures lie."""

@@ -320,12 +320,12 @@ def test_thumbnails_lie_beside_the_embeddings(source, store, tmp_path):
     settings = dataclasses.replace(SETTINGS, thumbnails=12)
     made = extract_embeddings(source, tmp_path / "seen", small_extractor(), settings)
     assert store.thumbnails is None
-    assert made.thumbnails.shape == (30, 12, 12, 3)
+    assert made.thumbnails.read(np.arange(30)).shape == (30, 12, 12, 3)
     assert (made.image.stored() == store.image.stored()).all()
     by_uid = {record.uid: record for record in source.records() if record.image}
     for row, uid in enumerate(made.metadata()["uid"]):
         pixels = np.array(Image.open(io.BytesIO(by_uid[uid].image)).convert("RGB"))
-        assert (made.thumbnails.stored(np.array([row]))[0] == square_thumbnail(pixels, 12)).all()
+        assert (made.thumbnails.read(np.array([row]))[0] == square_thumbnail(pixels, 12)).all()
     with pytest.raises(ValueError, match="was begun with settings thumbnails 12, now it is None"):
         extract_embeddings(source, made.folder, small_extractor(), SETTINGS)
 

@@ -13,6 +13,7 @@ from explorer.pairs.sources.base import IMAGE_EXTENSIONS, Fields, PairSource, Re
 from explorer.pairs.sources.cifar10 import CLASSES, SIDE, read_cifar10
 from explorer.pairs.sources.image_folder import ImageFolderSource
 from explorer.pairs.sources.parquet import ParquetSource
+from explorer.pairs.sources.remote import RemoteFile, find_remote
 from explorer.pairs.sources.shard_listing import all_files, companions, is_picture_name, is_shard, not_read
 from explorer.pairs.sources.shard_names import expand_braces
 from explorer.pairs.sources.splits import ALL, check_numbering, choose_split, left_out, named_in_braces, split_of_file
@@ -61,7 +62,8 @@ def open_source(
 
     Args:
         location: a tar shard, a parquet file, a folder, or a glob of shards or parquet files; braces as in
-            ``{00000..00099}.tar`` name shards one by one.
+            ``{00000..00099}.tar`` name shards one by one. Shards and parquet files may lie at an address that fsspec
+            opens, as ``s3://bucket/*.tar``.
         kind: one of ``KINDS``; ``auto`` decides by the names of the files.
         split: which split to read where there are several: ``train``, ``validation``, ``test``, another that is
             found, or ``all``; CIFAR-10, whose folder holds both, gives ``train`` unasked. Where no name says a split,
@@ -120,24 +122,27 @@ def _open_shards(
     return source
 
 
-def _matches(location: Path | str) -> list[Path]:
+def _matches(location: Path | str) -> list[Path] | list[RemoteFile]:
     """What ``location`` names, absolute: braces in the order they are written, every glob in sorted order.
 
     A link keeps its own name: its target's need not say what it is, as in a hub's cache.
     """
-    if "://" in str(location) or str(location).startswith("pipe:"):
-        raise ValueError(f"{location} is an address: expected a local path or glob; nothing is ever downloaded")
-    path = Path(location)
-    if path.exists():
-        return [path.absolute()]
-    names = expand_braces(str(location))
-    matches = {name: sorted(glob.glob(name, recursive=True)) for name in names}
+    if str(location).startswith("pipe:"):
+        raise ValueError(f"{location} is a command: expected a path, a glob or an address")
+    location = str(location).removeprefix("file://")
+    remote = "://" in location
+    if not remote and Path(location).exists():
+        return [Path(location).absolute()]
+    names = expand_braces(location)
+    matches = {name: find_remote(name) if remote else sorted(glob.glob(name, recursive=True)) for name in names}
     missing = [name for name, found in matches.items() if not found]
     if len(missing) == len(matches):
         raise FileNotFoundError(f"{location} names nothing: expected a file, a folder or a glob that matches some")
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise FileNotFoundError(f"{location} names {len(matches)} files, of which {len(missing)} are missing: {named}")
+    if remote:
+        return list(dict.fromkeys(path for matched in matches.values() for path in matched))
     found = [Path(name).absolute() for matched in matches.values() for name in matched]
     kept: dict[Path, Path] = {}
     for path in found:

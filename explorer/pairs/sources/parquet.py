@@ -32,6 +32,7 @@ from explorer.pairs.sources.parquet_columns import (
     split_column,
     stored_type,
 )
+from explorer.pairs.sources.remote import RemoteFile
 from explorer.pairs.sources.splits import SPLIT_FIELD, canonical, choose_split, labelled, left_out
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class ParquetSource(PairSource):
 def _open(path: Path) -> ParquetFile:
     from pyarrow import parquet
 
-    return parquet.ParquetFile(path)
+    return parquet.ParquetFile(path.open("rb") if isinstance(path, RemoteFile) else path)
 
 
 def _first_schema(files: tuple[Path, ...]) -> tuple[pyarrow.Schema, Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,18 @@ class WebdatasetSource(PairSource):
     def records(self, start: int = 0) -> Iterator[Record]:
         number, first = 0, None
         for path, shard in named_files(self.files):
+            opened = ExitStack()
             try:
+                stream = opened.enter_context(path.open("rb"))
                 # Only plain tar: a compressed one could not be entered at a later record.
-                archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below, after the problem is told apart
+                archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r:"))  # noqa: SIM115
             except (tarfile.TarError, OSError) as error:
+                opened.close()
                 if number >= start:
                     yield unreadable_shard(shard, str(error))
                 number += 1
                 continue
-            with archive:
+            with opened:
                 for key, members in _samples(archive, self.fields.image):
                     split = self._splits.get(path, "") or split_of_folders(key)
                     first = split if first is None else first

@@ -159,7 +159,8 @@ def test_what_fits_nothing_is_named(tmp_path):
         (tmp_path / "both" / "a.tar", "parquet", "is of a.tar: expected .parquet files"),
         (tmp_path / "both" / "a.tar", "cifar10", r"expected train\*.parquet or cifar-10-batches-py"),
         (tmp_path / "both", "laion", "kind is 'laion': expected one of auto"),
-        ("s3://bucket/0.tar", "auto", "is an address: expected a local path"),
+        ("pipe:cat 0.tar", "auto", "is a command: expected a path"),
+        ("nowhere://0.tar", "auto", "cannot be opened: Protocol not known: nowhere"),
     ):
         with pytest.raises(ValueError, match=message):
             open_source(location, kind=kind)
