@@ -99,8 +99,13 @@ export function selectionWords(data, rows) {
   for (const row of rows) sizes[data.kindOf[row]] += 1;
   const parts = data.kinds().map((kind) => `${count(sizes[data.kindNumber(kind)])} ${PAIR_KINDS[kind].words}`).join(', ');
   const means = data.scoreNames.map((name) => {
-    const measured = Array.from(rows, (row) => data.scores[name][row]).filter((value) => !Number.isNaN(value));
-    return `${scoreLabel(name)} ${measured.length ? number(measured.reduce((sum, value) => sum + value, 0) / measured.length, 3) : '–'}`;
+    let [sum, measured] = [0, 0];
+    for (const row of rows) {
+      if (Number.isNaN(data.scores[name][row])) continue;
+      sum += data.scores[name][row];
+      measured += 1;
+    }
+    return `${scoreLabel(name)} ${measured ? number(sum / measured, 3) : '–'}`;
   });
   return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${parts}${rows.length ? `; means: ${means.join(', ')}` : ''}`;
 }

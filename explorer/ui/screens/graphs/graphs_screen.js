@@ -26,6 +26,7 @@ export async function mount({ element, props }) {
       const asked = name ?? readChoices('g').set;
       const set = sets.find((known) => known.name === asked) ?? sets.at(-1);
       const data = await loadPairs(set);
+      performance.mark('graphs-there');
       new GraphsScreen(root, sets, data, asked && set.name !== asked ? asked : '', start).start();
     } catch (error) {
       showProblem(root, 'The graphs cannot be shown', error, () => start(name));
@@ -41,7 +42,7 @@ class GraphsScreen {
     this.selection = new Selection(data);
     this.followLink(missingSet);
     // The rarer kind lies on top.
-    this.order = Int32Array.from(data.kindOf.keys()).sort((first, second) =>
+    this.order = this.selection.all.slice().sort((first, second) =>
       data.kindCounts[data.kindOf[second]] - data.kindCounts[data.kindOf[first]] || first - second);
   }
 
@@ -161,7 +162,11 @@ class GraphsScreen {
   }
 
   display() {
-    const display = { ...this.state, paint: this.paint, order: this.order, active: this.selection.active };
+    const { active } = this.selection;
+    if (active !== this.parted?.active) {
+      this.parted = { active, meant: active && this.order.filter((row) => active[row]), others: active && this.order.filter((row) => !active[row]) };
+    }
+    const display = { ...this.state, ...this.parted, paint: this.paint, order: this.order };
     this.plots.forEach((plot) => plot.show(display));
     this.drawLines();
     if (this.shown) this.writeLink();
@@ -193,8 +198,12 @@ class GraphsScreen {
   }
 
   drawn(plot, milliseconds) {
-    plot.frame.dataset.drawn = String(Number(plot.frame.dataset.drawn ?? 0) + 1);
+    plot.frame.dataset.drawn = String(Number(plot.frame.dataset.drawn ?? 0) + 1); // for whoever measures
     plot.frame.dataset.milliseconds = milliseconds.toFixed(1);
+    if (!this.painted && this.plots.every((each) => each.frame.dataset.drawn)) {
+      this.painted = true;
+      performance.mark('graphs-painted');
+    }
     this.drawLines();
   }
 
