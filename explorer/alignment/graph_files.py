@@ -122,6 +122,7 @@ def write_built_graphs(
         layout=_describe_layout(graphs),
         neighbour_count=int(graphs.text.neighbours.shape[1]),
         scores=list(scores),
+        measured={score: int(np.isfinite(values).sum()) for score, values in scores.items()},
         concepts=vocabulary,
         thumbnails=None if read_images is None else {"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
         columns=write_columns(folder / COLUMNS_NAME, columns),
@@ -182,7 +183,7 @@ def _score_columns(scores: Mapping[str, np.ndarray], drawn: np.ndarray) -> dict[
     columns = {}
     for name, values in scores.items():
         values = np.asarray(values, dtype=np.float64)
-        measured = ~np.isnan(values)
+        measured = np.isfinite(values)
         columns[name] = values[drawn].astype(np.float32)
         for end, ranks in descending_ranks(values[measured]).items():
             places = np.zeros(len(values), np.int32)

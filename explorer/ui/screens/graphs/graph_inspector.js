@@ -60,16 +60,17 @@ export function renderInspector(root, data, row, inspect) {
 }
 
 function scoreTable(data, row) {
-  const { pairs } = data.header.set;
+  const { set: { pairs }, measured } = data.header;
   const lines = data.scoreNames.map((name) => {
     const ranks = data.ranks[name];
-    const above = ranks[0][row] ? 100 * (1 - (ranks[0][row] - 1) / pairs) : 0;
+    const above = ranks[0][row] ? 100 * (1 - (ranks[0][row] - 1) / measured[name]) : 0;
+    const among = ranks[0][row] && measured[name] < pairs ? ` of ${count(measured[name])}` : ''; // not all were measured
     const title = name === 'loss' && data.header.facts.loss_model
       ? `mean squared error of ${data.header.facts.loss_model}'s prediction` : SCORE_WORDS[name]?.[1];
     return node('tr', {},
       node('th', { scope: 'row', title }, scoreLabel(name)), node('td', { class: 'figure' }, number(data.scores[name][row], 3)),
       node('td', {}, node('span', { class: 'rank-bar', 'aria-hidden': 'true' }, node('span', { style: `width:${above.toFixed(1)}%` }))),
-      node('td', { class: 'figure' }, rankWords(ranks, row)));
+      node('td', { class: 'figure' }, rankWords(ranks, row) + among));
   });
   const head = ['Score', 'Value', '', `Rank of ${count(pairs)}`].map((label, at) => (label
     ? node('th', { scope: 'col', title: at === 3 ? 'Rank 1 is the highest score of the set; pairs of the same score share their ranks' : null }, label) : node('td')));
