@@ -21,6 +21,7 @@ export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
   const start = async (name) => {
+    if (name) writeChoices('g', { ...DEFAULTS, set: name }, DEFAULTS); // what was chosen is of other pairs
     try {
       const { sets } = await fetchPayload(props.value.url);
       const asked = name ?? readChoices('g').set;
@@ -87,7 +88,7 @@ class GraphsScreen {
     };
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
-    onThemeChange(() => this.recolour());
+    onThemeChange(() => this.pair.isConnected && this.recolour());
     this.selection.changed = () => this.update();
     this.recolour();
     this.showSelection();
