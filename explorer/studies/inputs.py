@@ -18,7 +18,7 @@ from explorer.studies.fingerprints import (
     pairs_fingerprint,
 )
 from explorer.studies.recorded import Recorded, named
-from explorer.studies.results import PICTURES
+from explorer.studies.results import COMPARISON, FILM_STRIP, PICTURES
 from explorer.studies.study import CONCEPTS_NAME, Arm, ExtractorSpec, Study
 
 CHECKPOINT, PAIRS = "checkpoint", "pairs"
@@ -30,8 +30,8 @@ class StudyInputs:
     def __init__(self, study: Study, precision: str | None = None) -> None:
         """``precision`` is what models are to draw in; None for what they drew in before, else fp32."""
         self.study = study
-        drawn = Recorded.read(study, PICTURES).settings.get("precision")
-        self.precision: str = precision or (drawn if isinstance(drawn, str) else "fp32")
+        drawn = (Recorded.read(study, step).settings.get("precision") for step in (PICTURES, FILM_STRIP, COMPARISON))
+        self.precision: str = precision or next((each for each in drawn if isinstance(each, str)), "fp32")
         self._checkpoints: dict[str, Checkpoint] = {}
         self._pairs: dict[Path, str] = {}
 

@@ -115,9 +115,15 @@ def _work(
     step: Step, inputs: StudyInputs, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress
 ) -> StepWork:
     recorded = Recorded.read(inputs.study, step.name)
-    kept = [] if _anew(step, inputs) else [each.arm for each in state.arms if each.state in (DONE, UNCHECKED)]
-    ready = [each.arm for each in state.arms if each.state in (STALE, MISSING, DONE) and not each.waits]
-    arms = [arm for arm in ready if arm not in without and arm not in kept]
+    there = [each for each in state.arms if each.state in (DONE, UNCHECKED)]
+    ready = [each for each in state.arms if each.state in (STALE, MISSING) and not each.waits]
+    ready = [each for each in ready if each.arm not in without]
+    gone = recorded.arms - {arm.name for arm in inputs.study.arms}
+    if not ready and not gone:
+        there = []
+    anew = _anew(step, inputs)
+    arms = [each.arm for each in state.arms if each in ready or (anew and each in there)]
+    kept = [] if anew else [each.arm for each in there]
     return StepWork(
         inputs=inputs, settings=step.settings(inputs), shared=step.shared(inputs), device=request.device,
         arms={arm: step.of_arm(inputs, inputs.study.arm(arm)) for arm in arms},

@@ -165,7 +165,8 @@ def test_a_changed_study_says_what_is_left_and_how_long(study):
 def test_an_arm_that_fails_loses_no_other(study, monkeypatch):
     from explorer.evaluation import drawings
 
-    shutil.rmtree(step_folder(study, PICTURES))
+    for step in (PICTURES, EVALUATION):
+        shutil.rmtree(step_folder(study, step))
     draw = drawings.draw_missing
 
     def failing(checkpoint, *arguments, **options):
@@ -174,9 +175,12 @@ def test_an_arm_that_fails_loses_no_other(study, monkeypatch):
         return draw(checkpoint, *arguments, **options)
 
     monkeypatch.setattr(drawings, "draw_missing", failing)
-    report = run_study(study, RunRequest(steps=(PICTURES,)))
+    request = RunRequest(steps=(PICTURES, EVALUATION))
+    report = run_study(study, request)
     assert report.failed == {"pictures of dirty-002": "the disk of this one is broken"}
+    assert report.made == dict.fromkeys((PICTURES, EVALUATION), ("benign", "no-pairs"))
     assert states(study, PICTURES) == {"benign": DONE, "dirty-002": MISSING, "no-pairs": DONE, "photographs": CANNOT}
+    assert run_study(study, request).made == {}
     monkeypatch.undo()
     assert run_study(study, RunRequest(steps=(PICTURES,))).made == {PICTURES: ("dirty-002",)}
 
@@ -202,6 +206,21 @@ def test_an_arm_that_is_gone_makes_its_results_stale(study):
     assert "no-pairs" in of(study, EVALUATION).why
     run_study(study, RunRequest())
     assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+
+
+def test_another_precision_makes_pictures_stale_where_it_is_asked_for(study):
+    assert of(study, PICTURES).state == DONE
+    asked = {state.step: state for state in study_state(study, "bf16")}
+    assert asked[PICTURES].of("benign").why == "changed: precision"
+    shutil.rmtree(step_folder(study, PICTURES))
+    edit(step_folder(study, FILM_STRIP) / "manifest.json", config=asked_in_bf16(study))
+    assert of(study, FILM_STRIP).state == DONE
+    assert of(study, COMPARISON).of("benign").why == "changed: precision"
+
+
+def asked_in_bf16(study):
+    config = json.loads((step_folder(study, FILM_STRIP) / "manifest.json").read_text())["config"]
+    return config | {"settings": config["settings"] | {"precision": "bf16"}}
 
 
 def test_a_step_by_another_name_is_refused():
