@@ -37,6 +37,20 @@ class ExtractorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassifierSpec:
+    """Any torchvision classifier with local weights, whose classes are compared with the concepts."""
+
+    architecture: str
+    """As ``torchvision.models.list_models()`` has it."""
+    weights: Path
+    """Local .safetensors file of its state."""
+    class_names: Path
+    """Text file, a line for each class; several names of one are parted by commas."""
+    preparation: str | None = None
+    """torchvision's name of the weights whose pictures were prepared so; None where all of the architecture agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -78,10 +92,14 @@ class Study:
     """CLIP similarity above which a picture shows what its prompt says; None for the control's ``tau_quantile``."""
     tau_quantile: float = 0.10
     """Of the control's CLIP similarities."""
+    unrelated_distance: float | None = None
+    """Text distance to the nearest poisoned concept above which one counts as unrelated; None for no such group."""
+    loss_pairs: int = 0
+    """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
     aesthetics_head: Path | None = None
-    """Local weights of an aesthetics head over CLIP features; None where the study has none."""
-    classifier: Path | None = None
-    """Local weights of a picture classifier; None where the study has none."""
+    """Local .safetensors of an aesthetics head over the universal extractor's features; None where there is none."""
+    classifier: ClassifierSpec | None = None
+    """Classifier of pictures; None where the study has none."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -93,6 +111,8 @@ class Study:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
         if len(self.seeds) < 1 or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
+        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
+            raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -153,21 +173,27 @@ class Study:
             temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "classifier")
+PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "class_names")
 _ARM_FIELDS = ("name", "checkpoint", "pairs", "control", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "extractor", "arms"))
+_CLASSIFIER_FIELDS = tuple(each.name for each in fields(ClassifierSpec))
+_TABLES = ("extractor", "classifier", "arm")
+_OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
 def _parse(found: dict[str, Any], folder: Path) -> Study:
-    own = {name: value for name, value in found.items() if name not in ("extractor", "arm")}
+    own = {name: value for name, value in found.items() if name not in _TABLES}
     _check_known(own, _OWN_FIELDS, "the study")
     extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
+    classifier = None
+    if "classifier" in found:
+        classifier = ClassifierSpec(**_settings(found["classifier"], _CLASSIFIER_FIELDS, "classifier", folder))
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
         arms.append(Arm(**settings | {"poison": PoisonRecord.read(settings.get("poison"))}))
-    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **_settings(own, _OWN_FIELDS, "", folder))
+    own = _settings(own, _OWN_FIELDS, "", folder)
+    return Study(folder=folder, extractor=extractor, classifier=classifier, arms=tuple(arms), **own)
 
 
 def _check_known(found: dict[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -192,7 +218,10 @@ def _as_tables(study: Study) -> dict[str, Any]:
     for table, arm in zip(arms, study.arms, strict=True):
         if arm.poison.recorded:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
-    return plain(study, _OWN_FIELDS) | {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS), "arm": arms}
+    tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
+    if study.classifier is not None:
+        tables["classifier"] = plain(study.classifier, _CLASSIFIER_FIELDS)
+    return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
 
 def _plain(value: Any, folder: Path) -> Any:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.study import Arm, ClassifierSpec, ExtractorSpec, Study
 
 
 @pytest.fixture
@@ -21,7 +21,10 @@ def study(tmp_path):
             Arm(name="dirty", checkpoint=tmp_path / "dirty", poison=dirty),
             Arm(name="pairs only", pairs=tmp_path / "sets" / "1"),
         ),
-        seeds=(3, 1), size=64, tau=0.236,
+        seeds=(3, 1), size=64, tau=0.236, unrelated_distance=0.9,
+        classifier=ClassifierSpec(
+            architecture="resnet18", weights=tmp_path / "resnet.safetensors", class_names=tmp_path / "names.txt",
+        ),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
 from explorer.ui.shell.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.endpoint_inputs import Endpoint
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-PRECOMPUTED_SUFFIXES = (".png", ".json")
+PRECOMPUTED_SUFFIXES = (".png", ".json", ".bin")
 OPEN_PATHS = ("/livez", "/readyz")
 
 
@@ -176,6 +177,13 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
     def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images") -> Response:
         try:
             return Response(film_strip_animation(context, row, contents), media_type="image/gif")
+        except (ManifestError, ValueError) as error:
+            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+
+    @server.get(GRAPHS_EXPORT_ROUTE + ".{form}")
+    def selection(form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")]) -> Response:
+        try:
+            return Response(export_selection(context, name, stamp, rows, form), media_type=MEDIA_TYPE)
         except (ManifestError, ValueError) as error:
             return Response(_in_words(context, error), status_code=404, media_type="text/plain")
 

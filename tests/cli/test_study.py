@@ -1,0 +1,68 @@
+"""``explorer study``: what is printed, what is refused, and how failures end. ``tests/studies`` tests what is done."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import explorer.cli.study  # noqa: F401 - registers the commands
+from explorer.cli.application import application
+from explorer.studies.study import Study
+
+
+def run(*arguments):
+    return CliRunner().invoke(application, ["study", *map(str, arguments)])
+
+
+@pytest.fixture
+def made(tmp_path, checkpoint_root):
+    """A study of three models without pairs or extractor."""
+    printed = run("new", tmp_path / "study", "--checkpoint", checkpoint_root, "--name", "three")
+    assert printed.exit_code == 0, printed.output
+    (tmp_path / "study" / "concepts.csv").write_text("concept\ndog\nhat\n")
+    return tmp_path / "study", printed.stdout
+
+
+def test_new_tells_what_it_assumed_and_left_open(made):
+    folder, printed = made
+    assert "arm benign is the benign control" in printed
+    assert "open: arm dirty-004 has no pairs" in printed
+    assert f"3 arms in {folder}" in printed
+    assert Study.load(folder).name == "three"
+
+
+def test_status_says_what_is_missing_and_what_cannot_be(made):
+    lines = run("status", made[0]).stdout.splitlines()
+    assert any(line.startswith("scores      cannot     the study names no extractor") for line in lines)
+    assert any(line.startswith("pictures    missing    45 pictures of 20 steps") for line in lines)
+    assert f"  python -m explorer study run {made[0]} pictures" in lines
+    told = json.loads(run("status", made[0], "--json").stdout)
+    states = {step["step"]: step["state"] for step in told["steps"]}
+    assert (states["pictures"], states["evaluation"], states["film-strip"]) == ("missing", "cannot", "missing")
+
+
+def test_run_ends_with_an_error_where_an_arm_fails(made):
+    concepts = made[0] / "concepts.csv"
+    concepts.write_text("concept\ndog 狗\n")  # which these models cannot read
+    result = run("run", made[0], "film-strip")
+    assert isinstance(result.exception, ValueError)
+    assert "not everything was done: film-strip:" in str(result.exception)
+
+
+def test_an_extractor_is_written_with_its_place(tmp_path, checkpoint_root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(
+        "new", "study", "--checkpoint", "checkpoints/*", "--open-clip", "local-dir:clip", "--weights",
+        "clip/w.safetensors", "--feature-range", 0.2, 0.45,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = Study.load(tmp_path / "study").extractor
+    assert found.open_clip == f"local-dir:{tmp_path / 'clip'}"
+    assert found.weights == tmp_path / "clip" / "w.safetensors"
+    assert found.feature_range == (0.2, 0.45)
+
+
+def test_an_extractor_without_weights_is_refused(tmp_path, checkpoint_root):
+    result = run("new", tmp_path / "study", "--checkpoint", checkpoint_root, "--open-clip", "ViT-B-32")
+    assert "expected --weights FILE, too" in str(result.exception)
+    assert not (tmp_path / "study").exists()
