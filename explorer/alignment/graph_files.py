@@ -33,6 +33,8 @@ THUMBNAIL_SIZE = 48
 THUMBNAIL_COLUMNS = 40
 THUMBNAIL_LIMIT = 1200
 """Pairs with a thumbnail, so that the sheet stays below a megabyte or so."""
+MOVERS_PICTURED = 200
+"""Of these, the ones with the largest structure distance: what is looked at first."""
 BENIGN, POISONED, UNRECORDED = 0, 1, 2
 """In the column ``kind``."""
 
@@ -105,7 +107,7 @@ def write_built_graphs(
     }
     folder.mkdir(parents=True, exist_ok=True)
     if read_images is not None:
-        pictured = stratified_sample(shown, THUMBNAIL_LIMIT, graphs.seed)
+        pictured = _pictured(shown, np.asarray(scores["structure_distance"])[drawn], graphs.seed)
         columns["thumbnail"] = np.full(len(drawn), -1, np.int32)
         columns["thumbnail"][pictured] = np.arange(len(pictured))
         thumbnail_sheet(read_images(drawn[pictured])).save(folder / THUMBNAILS_NAME, optimize=True)
@@ -129,6 +131,12 @@ def write_built_graphs(
     )
     write_compact(folder / GRAPHS.name, header)
     return [GRAPHS.name, COLUMNS_NAME, *([] if read_images is None else [THUMBNAILS_NAME])]
+
+
+def _pictured(table: pandas.DataFrame, structure_distance: np.ndarray, seed: int) -> np.ndarray:
+    """Ascending rows of the pairs that get a thumbnail: the biggest movers and a stratified sample."""
+    movers = np.argsort(-structure_distance, kind="stable")[:MOVERS_PICTURED]
+    return np.union1d(movers, stratified_sample(table, THUMBNAIL_LIMIT - MOVERS_PICTURED, seed))
 
 
 def _check_lengths(

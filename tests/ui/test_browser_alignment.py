@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+from pyarrow import parquet
+
 from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
@@ -101,8 +103,10 @@ def write_graphs(folder):
             "target_concept": [None if flag is None else "hat" if flag else "" for flag in is_poison],
         }
     )
-    names = write_built_graphs(folder, graphs, name="dirty", table=table, scores=scores, facts={"loss_model": "control"},
-                               read_images=lambda rows: np.full((len(rows), 8, 8, 3), 90, np.uint8))  # fmt: skip
+    names = write_built_graphs(
+        folder, graphs, name="dirty", table=table, scores=scores, facts={"loss_model": "control"},
+        read_images=lambda rows: np.full((len(rows), 8, 8, 3), 90, np.uint8),
+    )  # fmt: skip
     return graphs, scores, names
 
 
@@ -271,6 +275,8 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
         with page.expect_download() as download:
             page.get_by_label("Save as").select_option(form)
         assert download.value.suggested_filename == f"selected-pairs.{form}"
+        if form == "parquet":
+            assert parquet.read_table(download.value.path()).num_rows == left
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == left + 1
     page.goto(page.url.replace("g.rows=", "g.rows=0"))

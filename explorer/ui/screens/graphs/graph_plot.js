@@ -95,6 +95,7 @@ export class GraphPlot {
 
   move(view) {
     Object.assign(this.view, view);
+    this.hover(-1);
     this.moving = true;
     clearTimeout(this.resting);
     this.resting = setTimeout(() => { this.moving = false; this.request(); }, REST_MS);

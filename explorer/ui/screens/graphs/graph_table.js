@@ -5,7 +5,7 @@ import { count, node, number } from './charts.js';
 import { scoreLabel } from './graph_data.js';
 import { badge, thumbnail } from './graph_inspector.js';
 
-const ROW = 40;
+const ROW = 40; // pixels; the head is as high, and stays in sight
 const SPARE = 4;
 
 export class PairTable {
@@ -18,12 +18,13 @@ export class PairTable {
     this.heads = this.columns.map(([name, label]) => node('div', { role: 'columnheader', class: `cell ${this.kindOfColumn(name)}`, 'aria-sort': 'none' },
       node('button', { type: 'button', 'data-sort': name, onclick: () => this.sortBy(name) }, label)));
     this.body = node('div', { class: 'pair-rows', role: 'presentation' });
-    this.scroller = node('div', { class: 'pair-scroller', role: 'rowgroup', onscroll: () => this.render() }, this.body);
+    const head = node('div', { role: 'row', class: 'pair-row pair-head', 'aria-rowindex': 1 }, this.heads);
+    this.scroller = node('div', { class: 'pair-scroller', role: 'rowgroup', onscroll: () => this.render() }, head, this.body);
     this.table = node('div', {
       class: 'pair-table', role: 'grid', tabindex: '0', 'aria-label': 'Pairs; arrow keys choose one', 'aria-colcount': this.columns.length,
       style: `--columns: ${this.columns.map(([name]) => this.width(name)).join(' ')}`, onkeydown: (event) => this.onKey(event),
     },
-    node('div', { role: 'rowgroup' }, node('div', { role: 'row', class: 'pair-row pair-head', 'aria-rowindex': 1 }, this.heads)), this.scroller);
+    this.scroller);
     root.replaceChildren(this.table);
     new ResizeObserver(() => this.render()).observe(this.scroller);
   }
@@ -32,7 +33,7 @@ export class PairTable {
 
   width(name) {
     if (this.data.scores[name]) return '84px';
-    return { kind: '220px', caption: 'minmax(180px, 3fr)', concept: 'minmax(80px, 1fr)', uid: 'minmax(90px, 1fr)' }[name];
+    return { kind: '260px', caption: 'minmax(180px, 3fr)', concept: 'minmax(80px, 1fr)', uid: 'minmax(90px, 1fr)' }[name];
   }
 
   show(rows, inspected) {
@@ -99,7 +100,7 @@ export class PairTable {
     event.preventDefault();
     const from = this.order.indexOf(this.inspected);
     const to = Math.min(this.order.length - 1, Math.max(0, (from < 0 ? (step > 0 ? -1 : this.order.length) : from) + step));
-    this.scroller.scrollTop = Math.min(to * ROW, Math.max(this.scroller.scrollTop, (to + 1) * ROW - this.scroller.clientHeight));
+    this.scroller.scrollTop = Math.min(to * ROW, Math.max(this.scroller.scrollTop, (to + 2) * ROW - this.scroller.clientHeight));
     this.inspect(this.order[to]);
   }
 
