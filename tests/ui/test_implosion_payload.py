@@ -72,7 +72,7 @@ def test_no_animation_without_a_film_strip(tmp_path):
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():
     table = json.loads(PAPER_TABLE.read_text())
-    assert "not this world's" in table["label"]
+    assert "not this study's" in table["label"]
     assert "https://doi.org/10.1145/3658644.3690205" in table["source"]
     for row in table["rows"]:
         assert row["ad"] == pytest.approx(0.8 * row["feature_ad"] + 0.2 * row["structure_ad"], abs=0.002)

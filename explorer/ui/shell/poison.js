@@ -44,12 +44,14 @@ export function pairWords(samples, row) {
   return concept || target ? `poisoned: ${concept || 'not recorded'} → ${target || 'not recorded'}` : 'poisoned, concept not recorded';
 }
 
-// Of evaluated models, whose poison is always recorded: by C_P, and by name too where two have the same.
+// Of drawn and evaluated models: by C_P, and by name too where two have the same or nobody recorded it.
 export function cpLabel(model, models) {
   const count = model.poisoned_concept_count;
   const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
+  const name = shared || count === null ? model.name : '';
+  if (count === null) return { kind: model.poisoned ? 'poisoned' : 'unrecorded', words: 'C_P not recorded', name };
   const poisoned = model.poisoned ?? count > 0; // an attack may aim at no concept
-  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
+  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name };
 }
 
 // Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.

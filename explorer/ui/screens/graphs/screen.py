@@ -10,54 +10,56 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.alignment.payload_formats import GRAPHS, THUMBNAILS_NAME
+from explorer.alignment.payload_formats import GRAPHS as FORMAT
+from explorer.alignment.payload_formats import THUMBNAILS_NAME
 from explorer.core.provenance import ManifestError
-from explorer.ui.shell.context import PRECOMPUTE_HINT, AppContext
+from explorer.studies.results import GRAPHS
+from explorer.ui.shell.context import AppContext
+from explorer.ui.shell.open_study import OpenStudy
 from explorer.ui.shell.viewer import viewer
 
 SCORES = ("feature_distance", "structure_distance", "sample_ad")
 SAMPLE_COLUMNS = ("uid", "caption", "concepts", "main_concept", "is_poison", "poisoned_concept", "target_concept")
 SIDES = ("text", "image")
+REMEDY = "Run the study's step graphs again."
 
 
 def build_graphs_screen(context: AppContext) -> None:
     """Add the screen to the Blocks being built."""
-    url = context.add_payload("graphs", lambda: graphs_payload(context))
+    url = context.add_payload("graphs", graphs_payload)
     viewer("graphs_screen", {"url": url}, elem_id="graphs-viewer", label="text graph and image graph")
 
-    def inspect_pair(uid: str) -> dict[str, Any]:
+    def inspect_pair(uid: str, study: str = "") -> dict[str, Any]:
         """Caption, true flag (null: not recorded), scores, ranks and neighbours on both sides of one drawn pair."""
         try:
-            return inspection(graphs_payload(context), uid)
+            return inspection(graphs_payload(context.study(study)), uid)
         except ValueError as error:
             raise gr.Error(context.in_words(error), print_exception=False) from error
 
     gr.api(inspect_pair, api_name="inspect_pair", queue=False)
 
 
-def graphs_payload(context: AppContext) -> dict[str, Any]:
+def graphs_payload(opened: OpenStudy) -> dict[str, Any]:
     """What the browser draws: ``graphs.json`` and where the thumbnails are.
 
     Raises:
         ManifestError: if an artefact is missing, changed, or not in this version's format.
     """
-    payload = context.precomputed_json(GRAPHS.name)
+    payload = opened.result_json(GRAPHS, FORMAT.name)
     check_graphs(payload)
-    return {**payload, "thumbnails_url": context.precomputed_url(THUMBNAILS_NAME)}
+    return {**payload, "thumbnails_url": opened.result_url(GRAPHS, THUMBNAILS_NAME)}
 
 
 def check_graphs(payload: dict[str, Any]) -> None:
     """Refuse a payload of another version, or whose parallel lists differ in length."""
-    GRAPHS.checked(payload, PRECOMPUTE_HINT)
+    FORMAT.checked(payload, REMEDY)
     columns = {name: payload["samples"][name] for name in (*SAMPLE_COLUMNS, *SCORES)}
     columns |= {f"{side} layout": payload[side]["layout"] for side in SIDES}
     columns |= {f"{side} neighbours": payload[side]["neighbours"] for side in SIDES}
     expected = len(columns["uid"])
     for name, column in columns.items():
         if len(column) != expected:
-            raise ManifestError(
-                f"{GRAPHS.name} has {len(column)} entries of {name} for {expected} pairs. {PRECOMPUTE_HINT}"
-            )
+            raise ManifestError(f"{FORMAT.name} has {len(column)} entries of {name} for {expected} pairs. {REMEDY}")
 
 
 def inspection(payload: dict[str, Any], uid: str) -> dict[str, Any]:

@@ -44,7 +44,10 @@ class Charts {
   }
 }
 
-const marker = (count, colours) => ({
+// A model whose C_P nobody recorded has no place on its axis.
+const placed = (models) => models.filter((model) => model.poisoned_concept_count !== null);
+
+const marker = (count, colours) => (count === null ? {} : {
   shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
 });
 
@@ -56,7 +59,7 @@ function line(name, x, y, error, color, dash = 'solid') {
 }
 
 function difficultyChart(evaluation, colours, count) {
-  const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined);
+  const models = placed(evaluation.models).filter((model) => model.ad !== null && model.ad !== undefined);
   const x = models.map((model) => model.poisoned_concept_count);
   const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
@@ -71,7 +74,7 @@ function performanceChart(evaluation, colours, count) {
     ['utility, not targeted', 'utility', 'unpoisoned', colours.benign, 'dot'],
   ];
   const traces = series.map(([name, quantity, group, color, dash]) => {
-    const models = evaluation.models.filter((model) => model[quantity][group]);
+    const models = placed(evaluation.models).filter((model) => model[quantity][group]);
     const values = models.map((model) => model[quantity][group]);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
       values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
@@ -82,7 +85,7 @@ function performanceChart(evaluation, colours, count) {
 function fitChart(evaluation, colours, count) {
   const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined && model.utility.unpoisoned);
   const x = models.map((model) => model.ad);
-  const colour = models.map((model) => (model.poisoned_concept_count ? colours.poisoned : colours.benign));
+  const colour = models.map((model) => colours[cpLabel(model, models).kind]);
   const size = models.map((model) => (model.poisoned_concept_count === count ? 17 : 11));
   const pointText = (model) => {
     const { words, name } = cpLabel(model, models);
