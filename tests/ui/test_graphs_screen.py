@@ -6,7 +6,8 @@ import json
 import gradio as gr
 import pytest
 
-from explorer.core.provenance import ManifestError, write_manifest
+from explorer.core.provenance import ManifestError
+from explorer.studies.results import GRAPHS, step_folder
 from explorer.ui.screens.graphs.screen import build_graphs_screen, check_graphs, graphs_payload, inspection
 from explorer.ui.shell.context import AppContext, AppSettings
 
@@ -43,31 +44,29 @@ def graphs():
 
 
 @pytest.fixture
-def context(tmp_path):
-    (tmp_path / "graphs.json").write_text(json.dumps(graphs()))
-    (tmp_path / "thumbnails.png").write_bytes(b"png")
-    write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["graphs.json", "thumbnails.png"])
-    return AppContext(settings=AppSettings(precomputed=tmp_path))
+def study(tmp_path, make_study, open_study):
+    files = {"graphs.json": json.dumps(graphs()), "thumbnails.png": b"png"}
+    return open_study(make_study(tmp_path / "mine", results={GRAPHS: files}).folder)
 
 
-def test_payload_adds_the_thumbnails_and_leaves_the_kept_json_alone(context):
-    payload = graphs_payload(context)
-    assert payload["thumbnails_url"].startswith("/precomputed/thumbnails.png?v=")
-    assert "thumbnails_url" not in context.precomputed_json("graphs.json")
+def test_payload_adds_the_thumbnails_and_leaves_the_kept_json_alone(study):
+    payload = graphs_payload(study)
+    assert payload["thumbnails_url"].startswith("/study/mine/graphs/thumbnails.png?v=")
+    assert "thumbnails_url" not in study.result_json(GRAPHS, "graphs.json")
     assert payload["samples"]["caption"][0] == MALICIOUS, "data, not HTML: the browser writes it into a text node"
 
 
-def test_changed_artefact_is_refused(context):
-    path = context.settings.precomputed / "graphs.json"
+def test_changed_artefact_is_refused(study):
+    path = step_folder(study.study, GRAPHS) / "graphs.json"
     path.write_text(path.read_text().replace("0.9", "0.8"))
     with pytest.raises(ManifestError, match=r"graphs\.json was changed"):
-        graphs_payload(context)
+        graphs_payload(study)
 
 
-def test_missing_thumbnails_are_refused(context):
-    (context.settings.precomputed / "thumbnails.png").unlink()
+def test_missing_thumbnails_are_refused(study):
+    (step_folder(study.study, GRAPHS) / "thumbnails.png").unlink()
     with pytest.raises(ManifestError, match=r"thumbnails\.png is missing"):
-        graphs_payload(context)
+        graphs_payload(study)
 
 
 def test_other_versions_and_broken_lists_are_refused():
@@ -114,7 +113,8 @@ def test_inspection_of_an_unknown_pair_names_it():
         inspection(graphs(), "z")
 
 
-def test_screen_builds_and_exposes_a_plain_endpoint(context):
+def test_screen_builds_and_exposes_a_plain_endpoint(study):
+    context = AppContext(settings=AppSettings(studies=(study.study.folder,)))
     with gr.Blocks() as blocks:
         build_graphs_screen(context)
     names = [function.api_name for function in blocks.fns.values()]

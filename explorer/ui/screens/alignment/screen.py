@@ -46,13 +46,28 @@ def build_alignment_screen(context: AppContext, address: gr.Textbox, shows: Show
     url = context.add_payload("alignment", alignment_payload)
     screen = viewer("alignment_screen", {"url": url}, elem_id="alignment-viewer", label="alignment difficulty")
     build_calculators()
+    _build_measuring(context, url, screen, address, shows)
+
+    def alignment_difficulty(folder: str, convention: str = "authors", study: str = "") -> dict[str, Any]:
+        """AD, its parts with standard errors, distributions and AUCs of a pair set's folder, by a study's extractor."""
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return measure_folder(opened, context.models, folder, convention)
+        except Exception as error:
+            raise gr.Error(opened.in_words(error), print_exception=not is_told(error)) from error
+
+    gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
+
+
+def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr.Textbox, shows: Shows) -> None:
     with gr.Accordion("Measure a pair set of your own", open=False):
         gr.Markdown(
             "Folder of a pair set on this machine (`pairs.parquet`, `images.npy`, `manifest.json`). Its features are "
             "kept beside it; 50,000 pairs take about a minute on two cores."
         )
         with gr.Row(equal_height=True):
-            folder = gr.Textbox(label="Folder", placeholder="runs/cpu/sets/dirty-020", scale=3)
+            folder = gr.Textbox(label="Folder", placeholder="path of a pair set", scale=3)
             convention = gr.Dropdown(
                 CONVENTIONS, value="authors", label="Cosine distance: 1 − cos (authors) or half of it", scale=1
             )
@@ -80,24 +95,13 @@ def build_alignment_screen(context: AppContext, address: gr.Textbox, shows: Show
         **quiet,
     ).then(
         # Minutes may have passed: what was measured belongs to the study that the page showed then.
-        lambda address, found: _shown(url, study_named(address), *found),
+        lambda address, found: _shown(context, url, study_named(address), *found),
         inputs=[address, outcome],
         outputs=[screen, measured, answer],
         queue=False,
         js=send_address(2),
         **quiet,
     )
-
-    def alignment_difficulty(folder: str, convention: str = "authors", study: str = "") -> dict[str, Any]:
-        """AD, its parts with standard errors, distributions and AUCs of a pair set's folder, by a study's extractor."""
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return measure_folder(opened, context.models, folder, convention)
-        except Exception as error:
-            raise gr.Error(opened.in_words(error), print_exception=not is_told(error)) from error
-
-    gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
 
 
 def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
@@ -119,7 +123,7 @@ def measure_folder(opened: OpenStudy, models: ModelThread, folder: str, conventi
     """
     given = (folder or "").strip()
     if not given:
-        raise ValueError("No folder is given: write the path of a pair set, for example runs/cpu/sets/dirty-020.")
+        raise ValueError("No folder is given: write the path of a pair set.")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}: expected one of {', '.join(CONVENTIONS)}")
     path = Path(given)
@@ -211,7 +215,7 @@ def _study_sets(opened: OpenStudy) -> list[dict[str, Any]]:
 def _measure_on_screen(
     context: AppContext, slug: str, folder: str, convention: str, earlier: list[dict[str, Any]]
 ) -> tuple[str, list[dict[str, Any]] | None, str]:
-    """The study's name in addresses, the sets measured so far (None if no new one is), and a message."""
+    """What addresses call the study, the sets measured so far (None if no new one is), and a message."""
     opened = context.studies[0]
     try:
         opened = context.study(slug)
@@ -233,10 +237,12 @@ def _measure_on_screen(
     return slug, measured, notice(words, kind="done", title="Measured.")
 
 
-def _shown(url: str, slug: str, measured_of: str, measured: list[dict[str, Any]] | None, told: str) -> list[Any]:
+def _shown(
+    context: AppContext, url: str, slug: str, measured_of: str, measured: list[dict[str, Any]] | None, told: str
+) -> list[Any]:
     """The viewer's new value, the sets measured so far and the message, unless the page shows another study by now."""
     if slug != measured_of:
         return [gr.skip()] * 3
     if measured is None:
         return [gr.skip(), gr.skip(), told]
-    return [{"url": url, "measured": measured}, measured, told]
+    return [{"url": url, "study": context.study(slug).slug, "measured": measured}, measured, told]

@@ -111,73 +111,86 @@ def build_registry_panel(
     shown = [panel.table, *header, *panel.base_choosers]
     everything = [*shown, *choosers]
     told = [panel.check_told, panel.base_told, panel.fetch_told]
+    events = _Events(context=context, told=len(told), shown=len(everything))
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    for begins in (shows.loaded, shows.chosen):
+        begins(
+            events.show_study, inputs=address, outputs=[*shown, panel.hub, *told], queue=False, js=send_address(1),
+            **quiet,
+        )  # fmt: skip
+    panel.refresh.click(
+        events.look_again, inputs=address, outputs=everything, js=send_address(1), api_name="checkpoints"
+    )
+    chosen = [address, *panel.base_choosers]
+    _announce_then(
+        panel.set_base, "Comparing the checkpoint with the base …", events.name_base,
+        inputs=chosen, outputs=[panel.base_told, *everything], queue="set-base",
+    )  # fmt: skip
+    _announce_then(
+        panel.check, "Waiting until the models are free …", events.check_weights,
+        inputs=chosen, outputs=[panel.check_told, *everything], queue="model-work",
+    )  # fmt: skip
+    panel.fetch.click(
+        events.fetch_from_hub, inputs=[address, panel.hub_id], outputs=[panel.fetch_told, *everything],
+        js=send_address(2), concurrency_id="hub", concurrency_limit=1, api_visibility="private",
+    )  # fmt: skip
 
-    def overview(opened: OpenStudy) -> list[Any]:
-        return [header_facts(context, opened), origin_notice(opened)]
 
-    def show(opened: OpenStudy, *chosen: str | None) -> list[Any]:
-        return [registry_table(opened), *overview(opened), *base_updates(opened, *chosen)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Events:
+    """What the screen's clicks do, each for the study that the page's address names."""
 
-    def show_study(address: str) -> list[Any]:
+    context: AppContext
+    told: int
+    """Places for answers to clicks, put back when another study is shown."""
+    shown: int
+    """Components that show the registry, on this screen and on others."""
+
+    def show_study(self, address: str) -> list[Any]:
+        """Another study in everything."""
         try:
-            opened = context.study(study_named(address))
+            opened = self.context.study(study_named(address))
         except ValueError as error:
             words = notice(str(error), kind="error")
-            return [words, gr.skip(), words, gr.skip(), gr.skip(), gr.skip(), *[""] * len(told)]
-        return [*show(opened), gr.update(visible=opened.scanned), *[""] * len(told)]
+            return [words, gr.skip(), words, *[gr.skip()] * 3, *[""] * self.told]
+        return [*self._show(opened), gr.update(visible=opened.scanned), *[""] * self.told]
 
-    def look_again(address: str, *chosen: str | None) -> list[Any]:
-        opened = context.study(study_named(address))
+    def look_again(self, address: str, *chosen: str | None) -> list[Any]:
+        """Read the study and its checkpoints again."""
+        opened = self.context.study(study_named(address))
         problem = ""
         try:
             opened.refresh_registry()
         except (ValueError, OSError) as error:  # study.toml was changed: what was read before is still shown
             problem = notice(opened.in_words(error), kind="error", title="The study cannot be read again.")
-        table, header, origin, *rest = show(opened, *chosen)
+        table, header, origin, *rest = self._show(opened, *chosen)
         return [table, header, problem or origin, *rest, *chooser_updates(opened)]
 
-    def name_base(address: str, checkpoint: str | None, base: str | None) -> list[Any]:
-        opened = context.study(study_named(address))
+    def name_base(self, address: str, checkpoint: str | None, base: str | None) -> list[Any]:
+        """Write a checkpoint's base down."""
+        opened = self.context.study(study_named(address))
         words, done = set_base_notice(opened, checkpoint, base)
         # On to the next one: another click must not set the same base again.
-        return [words, *look_again(address, *(next_choice(opened, base) if done else (checkpoint, base)))]
+        return [words, *self.look_again(address, *(next_choice(opened, base) if done else (checkpoint, base)))]
 
-    def check_weights(address: str, *chosen: str | None) -> Iterator[list[Any]]:
-        opened = context.study(study_named(address))
+    def check_weights(self, address: str, *chosen: str | None) -> Iterator[list[Any]]:
+        """Read every weight, telling of it."""
+        opened = self.context.study(study_named(address))
         for words in check_every_weight(opened):
-            yield [words, registry_table(opened), *[gr.skip()] * (len(everything) - 1)]
+            yield [words, registry_table(opened), *[gr.skip()] * (self.shown - 1)]
         # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
         offered = [gr.update(choices=update["choices"]) for update in base_updates(opened, *chosen)]
-        yield [words, registry_table(opened), *overview(opened), *offered, *chooser_updates(opened)]
+        yield [words, registry_table(opened), *self._overview(opened), *offered, *chooser_updates(opened)]
 
-    def fetch_from_hub(address: str, text: str) -> list[Any]:
-        return [fetch_notice(context.study(study_named(address)), text), *look_again(address)]
+    def fetch_from_hub(self, address: str, text: str) -> list[Any]:
+        """Fetch a pipeline into a folder of checkpoints."""
+        return [fetch_notice(self.context.study(study_named(address)), text), *self.look_again(address)]
 
-    outputs = [*shown, panel.hub, *told]
-    for begins in (shows.loaded, shows.chosen):
-        begins(
-            show_study, inputs=address, outputs=outputs, queue=False, show_progress="hidden", js=send_address(1),
-            api_visibility="private",
-        )  # fmt: skip
-    panel.refresh.click(look_again, inputs=address, outputs=everything, js=send_address(1), api_name="checkpoints")
-    chosen = [address, *panel.base_choosers]
-    _announce_then(
-        panel.set_base, "Comparing the checkpoint with the base …", name_base,
-        inputs=chosen, outputs=[panel.base_told, *everything], queue="set-base",
-    )  # fmt: skip
-    _announce_then(
-        panel.check, "Waiting until the models are free …", check_weights,
-        inputs=chosen, outputs=[panel.check_told, *everything], queue="model-work",
-    )  # fmt: skip
-    panel.fetch.click(
-        fetch_from_hub,
-        inputs=[address, panel.hub_id],
-        outputs=[panel.fetch_told, *everything],
-        js=send_address(2),
-        concurrency_id="hub",
-        concurrency_limit=1,
-        api_visibility="private",
-    )
+    def _overview(self, opened: OpenStudy) -> list[Any]:
+        return [header_facts(self.context, opened), origin_notice(opened)]
+
+    def _show(self, opened: OpenStudy, *chosen: str | None) -> list[Any]:
+        return [registry_table(opened), *self._overview(opened), *base_updates(opened, *chosen)]
 
 
 def _lay_out(opened: OpenStudy) -> RegistryPanel:

@@ -179,8 +179,9 @@ def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
             prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
             models=tuple(models),
         )  # fmt: skip
-        opened = _study_for_program(live.context, study)
+        opened = live.context.studies[0]
         try:
+            opened = live.context.study(study)
             *_, last = live.run(opened, settings, str(request.session_hash))
         except Exception as error:
             raise gr.Error(opened.in_words(error), print_exception=not is_told(error)) from error
@@ -232,22 +233,20 @@ def _generate(
 
     Nothing more is shown once the page has gone to another study.
     """
-    address, *fields = values
     opened = live.context.studies[0]
     try:
-        opened = live.context.study(study_named(address))
-        settings = settings_from(tuple(fields))
-        value: dict[str, Any] = {
-            "live": True,
-            "study": opened.slug,
-            "query": write_permalink(settings),
-            "models": list(settings.models),
-            "columns": [""] * len(settings.models),
-        }
+        opened, settings, query = _asked(live.context, values)
     except ValueError as error:  # a UnicodeError is one
         live.clicks.end(session, stop)  # or it would be at work for ever, and every later click be refused
         yield messages.notice(opened.in_words(error), kind="error", title="Nothing was generated."), gr.skip()
         return
+    value: dict[str, Any] = {
+        "live": True,
+        "study": opened.slug,
+        "query": query,
+        "models": list(settings.models),
+        "columns": [""] * len(settings.models),
+    }
     drawn = False
     try:
         for update in live.run(opened, settings, session, stop):
@@ -281,6 +280,13 @@ def _generate(
             gr.skip() if live.clicks.is_waiting(session) else "",
             gr.skip() if stop.unseen else {**value, "ended": True},
         )
+
+
+def _asked(context: AppContext, values: tuple[Any, ...]) -> tuple[OpenStudy, CompareSettings, str]:
+    """The study, the settings and their permalink of the inputs' values, the address first."""
+    address, *fields = values
+    settings = settings_from(tuple(fields))
+    return context.study(study_named(address)), settings, write_permalink(settings)
 
 
 def chooser_updates(opened: OpenStudy) -> list[dict[str, Any]]:
@@ -324,13 +330,6 @@ def _fields(opened: OpenStudy, settings: CompareSettings) -> list[Any]:
     )
     numbers = [settings.seed, settings.steps, settings.guidance_scale]
     return [settings.prompt, *numbers, settings.negative_prompt, *columns]
-
-
-def _study_for_program(context: AppContext, slug: str) -> OpenStudy:
-    try:
-        return context.study(slug)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _whole(name: str, value: Any) -> int:
