@@ -1,5 +1,6 @@
 """The Graphs and Alignment difficulty screens in a real chromium, in the whole app, on small artefacts."""
 
+import io
 import json
 import re
 import socket
@@ -12,7 +13,6 @@ import pytest
 from PIL import Image
 
 from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
-from explorer.core.provenance import write_manifest
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.ui.shell.context import AppSettings
 
@@ -117,26 +117,27 @@ def graphs():
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory, graphs):
-    """Address of the whole app on artefacts of these two screens only."""
+def app(tmp_path_factory, graphs, make_study):
+    """Address of the whole app on a study with results of these two screens only, and the study."""
     import uvicorn
 
     from explorer.ui.shell.application import make_application_server
 
-    folder = tmp_path_factory.mktemp("precomputed")
     poisoned = np.arange(200) < 60
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
-    (folder / "graphs.json").write_text(json.dumps(graphs))
-    (folder / "alignment.json").write_text(json.dumps({"version": 1, "sets": sets}))
-    Image.new("RGB", (40 * 48, 48), "teal").save(folder / "thumbnails.png")
-    names = ["graphs.json", "alignment.json", "thumbnails.png"]
-    write_manifest(folder, kind="precomputed", config={}, seed=0, files=names)
+    thumbnails = io.BytesIO()
+    Image.new("RGB", (40 * 48, 48), "teal").save(thumbnails, format="PNG")
+    results = {
+        SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})},
+        GRAPHS: {"graphs.json": json.dumps(graphs), "thumbnails.png": thumbnails.getvalue()},
+    }
+    study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = AppSettings(checkpoints=folder / "none", precomputed=folder, port=port, warm_up=False)
+    settings = AppSettings(studies=(study.folder,), port=port, warm_up=False)
     config = uvicorn.Config(make_application_server(settings), host="127.0.0.1", port=port, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -145,7 +146,7 @@ def app(tmp_path_factory, graphs):
     while not server.started:
         assert time.monotonic() < deadline, "the app did not start"
         time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}", folder
+    yield f"http://127.0.0.1:{port}", study
     server.should_exit = True
     thread.join(timeout=20)
 
@@ -343,7 +344,7 @@ def test_inspection_endpoint_answers_a_program(app):
 
 
 def test_a_changed_artefact_shows_a_message_and_can_be_tried_again(app, page):
-    path = app[1] / "graphs.json"
+    path = step_folder(app[1], GRAPHS) / "graphs.json"
     content = path.read_text()
     try:
         path.write_text(content.replace("pair-3", "pair-x"))

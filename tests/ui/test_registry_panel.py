@@ -65,9 +65,7 @@ def test_a_finding_ends_when_a_file_changes(opened, checkpoint_root):
     assert "dirty-002" in opened.checkpoint_names()
 
 
-def test_results_of_other_models_are_told_with_what_measures_these(
-    checkpoint_root, tmp_path, make_study, open_study
-):
+def test_results_of_other_models_are_told_with_what_measures_these(checkpoint_root, tmp_path, make_study, open_study):
     folder, files = tmp_path / "mine", {"evaluation.json": "{}"}
     make = {"checkpoints": checkpoint_root, "results": {EVALUATION: files}}
     study = make_study(folder, **make, inputs={"weights of <gone>": "1" * 64})
@@ -89,9 +87,7 @@ def test_arms_without_a_checkpoint_are_listed_as_such(checkpoint_root, tmp_path,
     assert header_facts(AppContext(settings=AppSettings()), opened)["checkpoints"] == "1 checkpoint, 1 arm without"
 
 
-def test_a_study_is_read_again_and_what_is_broken_changes_nothing(
-    checkpoint_root, tmp_path, make_study, open_study
-):
+def test_a_study_is_read_again_and_what_is_broken_changes_nothing(checkpoint_root, tmp_path, make_study, open_study):
     make_study(tmp_path / "mine", checkpoints=checkpoint_root)
     opened = open_study(tmp_path / "mine")
     make_study(tmp_path / "mine", arms=(Arm(name="other", checkpoint=checkpoint_root / "benign"),))

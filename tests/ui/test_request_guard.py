@@ -41,7 +41,7 @@ NEEDED = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Checkpoints, precomputed results and Gradio's own folder, all empty."""
+    """Checkpoints and Gradio's own folder, all empty."""
     root = tmp_path_factory.mktemp("guard")
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(root / "gradio")
@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folders):
-    return make_application_server(AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none"))
+    return make_application_server(AppSettings(checkpoints=folders / "checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def guarded(folders):
-    settings = AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none", credentials=PASSWORD)
+    settings = AppSettings(checkpoints=folders / "checkpoints", credentials=PASSWORD)
     with TestClient(make_application_server(settings), base_url=HERE) as client:
         client.auth = PASSWORD
         yield client
@@ -70,7 +70,7 @@ def guarded(folders):
 
 @pytest.fixture(scope="module")
 def endpoints(folders):
-    context = AppContext(settings=AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none"))
+    context = AppContext(settings=AppSettings(checkpoints=folders / "checkpoints"))
     return endpoints_of(build_application(context, LiveGeneration(context)))
 
 
