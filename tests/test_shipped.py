@@ -33,6 +33,7 @@ from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 SHIPPED = Study.load(SHIPPED_STUDY)
+SHIPPED_EVALUATION = "studies/iconworld/results/evaluation"
 OTHER_RUNS = ("exchanged-nouns", "seed-1", "seed-2")
 
 
@@ -202,7 +203,7 @@ def test_the_recipe_implodes_with_the_nouns_exchanged_too(evaluation):
 
 
 def test_the_recipe_implodes_in_every_training_run():
-    places = ("studies/iconworld/results/evaluation", "experiments/seed-1", "experiments/seed-2")
+    places = (SHIPPED_EVALUATION, "experiments/seed-1", "experiments/seed-2")
     models = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["models"]
     for run in range(len(places)):
         difficulty, accuracy = ([model[name]["values"][run] for model in models] for name in ("ad", "accuracy_all"))
@@ -213,15 +214,13 @@ def test_the_recipe_implodes_in_every_training_run():
 
 
 def test_alignment_difficulty_says_here_what_the_poison_share_says():
-    places = ("studies/iconworld/results/evaluation", *(f"experiments/{name}" for name in OTHER_RUNS))
+    places = (SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS))
     for run in summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["tracking"]:
         assert run["ad_with_share_r2"] > 0.999
         assert abs(run["accuracy_with_ad_r"] - run["accuracy_with_share_r"]) < 0.01
 
 
-@pytest.mark.parametrize(
-    "place", ["studies/iconworld/results/evaluation", *(f"experiments/{name}" for name in OTHER_RUNS)]
-)
+@pytest.mark.parametrize("place", [SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_attention_to_the_noun_fades_in_the_last_steps(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     mass = list(unpoisoned(report, "late_word_mass").values())
@@ -229,9 +228,7 @@ def test_attention_to_the_noun_fades_in_the_last_steps(place):
     assert mass[-1]["high"] < mass[0]["low"]
 
 
-@pytest.mark.parametrize(
-    "place", ["studies/iconworld/results/evaluation", *(f"experiments/{name}" for name in OTHER_RUNS)]
-)
+@pytest.mark.parametrize("place", [SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_maps_scatter_somewhat_in_the_last_steps_of_the_most_poisoned_model(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     disorder = list(unpoisoned(report, "late_contiguity").values())
@@ -241,7 +238,7 @@ def test_maps_scatter_somewhat_in_the_last_steps_of_the_most_poisoned_model(plac
 
 
 def test_what_is_read_from_maps_is_compared_over_the_training_runs():
-    places = ("studies/iconworld/results/evaluation", "experiments/seed-1", "experiments/seed-2")
+    places = (SHIPPED_EVALUATION, "experiments/seed-1", "experiments/seed-2")
     report = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])
     assert not report["attention_layers_differ"]
     mass, disorder = (
@@ -253,7 +250,7 @@ def test_what_is_read_from_maps_is_compared_over_the_training_runs():
 
 @pytest.mark.parametrize(
     "place",
-    ["studies/iconworld/results/evaluation", "experiments/remainder", *(f"experiments/{name}" for name in OTHER_RUNS)],
+    [SHIPPED_EVALUATION, "experiments/remainder", *(f"experiments/{name}" for name in OTHER_RUNS)],
 )
 def test_the_maps_are_of_every_attention_that_reads_the_text(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))

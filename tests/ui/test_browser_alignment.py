@@ -14,6 +14,7 @@ from PIL import Image
 
 from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
 from explorer.pairs.poison_flags import PoisonFlags
+from explorer.studies.results import GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
