@@ -1,8 +1,8 @@
 """Tiny randomly initialised Stable Diffusion pipelines of the shipped models' shape, from stock diffusers.
 
 Fixtures only, so that tests of any room use them without importing one another:
-``tokenizer_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``, ``make_sd3_pipeline``,
-``make_flux_pipeline``, ``checkpoint_root`` and what it copies; and ``micro_world``,
+``tokenizer_folder``, ``open_clip_folder``, ``make_unet``, ``make_pipeline``, ``make_xl_pipeline``,
+``make_sd3_pipeline``, ``make_flux_pipeline``, ``checkpoint_root`` and what it copies; and ``micro_world``,
 a world of eight concepts built by the real code in seconds, and ``micro_evaluation`` of it.
 """
 
@@ -64,6 +64,34 @@ def tokenizer_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     (folder / "lexicon.json").write_text(json.dumps(LEXICON))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_clip_folder(tokenizer_folder, tmp_path_factory):
+    """As the hub has an open_clip model: configuration, the tokenizer's files and ``w.safetensors`` in one folder; it
+    reads pictures of 32 pixels and the tokenizer's words, features are of 16 numbers."""
+    import open_clip
+    from safetensors.torch import save_file
+    from transformers import CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("open_clip") / "m"
+    CLIPTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    config = {
+        "model_cfg": {
+            "embed_dim": 16,
+            "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+            "text_cfg": {
+                "context_length": MAX_TOKENS - 4, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1,
+                "hf_tokenizer_name": "someone/on-the-hub", "tokenizer_kwargs": {"clean": "canonicalize"},
+            },
+        },
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"},
+    }  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    torch.manual_seed(1)
+    clip = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    save_file({name: value.clone() for name, value in clip.state_dict().items()}, folder / "w.safetensors")
     return folder
 
 

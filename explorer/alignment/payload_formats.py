@@ -5,13 +5,15 @@ from __future__ import annotations
 from explorer.core.payload_format import PayloadFormat
 
 THUMBNAILS_NAME = "thumbnails.png"
+COLUMNS_NAME = "columns.bin"
+GRAPHS_FOLDER = "graphs"
+"""Holds a folder a set, each with a header, its columns and, where pictures could be read, thumbnails."""
 ALIGNMENT = PayloadFormat(
     name="alignment.json", version=1, fields=("sets",),
     entries={"sets": ("name", "poisoned_concept_count", "poison_recorded", "data_hash", "alignment_difficulty",
                       "moments", "mean_offset", "distributions")},
 )  # fmt: skip
 GRAPHS = PayloadFormat(
-    name="graphs.json", version=1,
-    fields=("set", "extractor", "alpha", "convention", "feature_range", "sampling", "neighbour_count", "thumbnails",
-            "samples", "text", "image", "movers"),
+    name="graphs.json", version=2,
+    fields=("set", "facts", "sampling", "layout", "neighbour_count", "scores", "concepts", "thumbnails", "columns"),
 )  # fmt: skip

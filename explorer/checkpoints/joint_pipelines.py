@@ -118,9 +118,9 @@ def pack(pipeline: DiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
 
 
 def encode_joint_prompts(
-    pipeline: DiffusionPipeline, prompt: str, negative_prompt: str, guided: bool
+    pipeline: DiffusionPipeline, prompt: str | list[str], negative_prompt: str, guided: bool
 ) -> dict[str, torch.Tensor]:
-    """Text embeddings of an SD3 or Flux pipeline under the names of its own arguments; one row each.
+    """Text embeddings of an SD3 or Flux pipeline under the names of its own arguments; a row for each prompt.
 
     Flux reads no negative prompt; see :func:`check_negative_prompt`.
     """

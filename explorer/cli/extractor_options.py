@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,12 @@ import typer
 
 from explorer.cli.requests import Spelling
 from explorer.core.provenance import ROOT
+from explorer.studies.study import ExtractorSpec
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
+LOCAL = "local-dir:"
 DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
 
 
@@ -60,6 +63,24 @@ class ExtractorChoice:
         told = ", ".join(f"{name} {value}" for name, value in extractor.preparation.items())
         typer.echo(f"pictures of {self.open_clip} are prepared so: {told}", err=True)
         return extractor
+
+    def spec(self) -> ExtractorSpec:
+        """What study.toml says of it; nothing where none is named.
+
+        Raises:
+            ValueError: if an option lacks another that belongs to it.
+        """
+        if self.extractor is None and self.open_clip is None and self.weights is None:
+            return ExtractorSpec()
+        self._check(needs_range=False)
+        name = self.open_clip
+        if name is not None and name.startswith(LOCAL):
+            name = LOCAL + os.path.abspath(name.removeprefix(LOCAL))
+        return ExtractorSpec(
+            folder=None if name is not None or self.extractor is None else self.extractor.absolute(), open_clip=name,
+            weights=None if self.weights is None else self.weights.absolute(), pretrained_tag=self.pretrained_tag,
+            feature_range=self.feature_range,
+        )  # fmt: skip
 
     def _check(self, needs_range: bool) -> None:
         described = (self.weights, self.feature_range, self.pretrained_tag)

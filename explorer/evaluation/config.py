@@ -19,13 +19,25 @@ class EvaluationConfig:
     guidance_scale: float = 4.0
     """Classifier-free guidance scale."""
     batch_size: int = 40
-    """Pictures drawn at once."""
+    """Pictures drawn at once at most; of 512 pixels 16, of larger ones fewer."""
     device: str = "cpu"
     """Torch device."""
+    precision: str | None = None
+    """Of every network: fp32, fp16 or bf16; without it fp32."""
+    size: int | None = None
+    """Pixels a side of the pictures; without it what each model was made for."""
+    tau: float | None = None
+    """CLIP similarity above which a picture shows what its prompt says; without it the control's tau_quantile."""
+    tau_quantile: float = 0.10
+    """Of the control's CLIP similarities, in (0, 1), where tau is not given."""
 
     def __post_init__(self) -> None:
-        if len(self.seeds) < 2:
-            raise ValueError(f"seeds are {self.seeds}: expected at least two, for an interval")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
+        if not 0 < self.tau_quantile < 1:
+            raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
+        if self.tau is not None and not -1 <= self.tau <= 1:
+            raise ValueError(f"tau is {self.tau}: expected a cosine from -1 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,12 @@ from explorer.core.provenance import (
     write_manifest,
 )
 from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.painted_scenes import scene_maps
+from explorer.evaluation.painted_scenes import scene_maps, scenes_obstacle
+from explorer.evaluation.prompts import Prompts, paired_prompts, single_prompts
 from explorer.generation.batch import generate_batch
-from explorer.generation.generate import GenerationRequest
-from explorer.iconworld.grammar import photo_of, with_article
+from explorer.generation.generate import GenerationRequest, check_request
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
 KIND, FILE_NAME = "drawing", "drawing.safetensors"
-VERSION = 1
+VERSION = 2
 """Raised when something else is drawn: what older versions stored is drawn anew."""
-PAIRED_PROMPTS = 12
 LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
+PIXELS_AT_ONCE = 16 * 512**2
+NO_PAIRS = "the concept list has fewer than two concepts of the groups other and less popular"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +50,18 @@ class Drawing:
     """What one model drew with one seed; maps are fp32 attention probabilities, means over heads and layers."""
 
     images: torch.Tensor
-    """uint8 ``[concepts, H, W, 3]`` of "a photo of C"."""
+    """uint8 ``[concepts, H, W, 3]`` of the concepts' prompts."""
     maps: torch.Tensor
-    """``[concepts, h, w]`` of the concept's word, means over all steps."""
+    """``[concepts, h, w]`` of the concept's words, means over all steps."""
     late_maps: torch.Tensor
     """The same over the last steps alone (``LATE_SHARE``, at least one)."""
-    pair_images: torch.Tensor
-    """uint8 ``[pairs, H, W, 3]`` of :func:`paired_prompts`."""
-    pair_maps: torch.Tensor
+    pair_images: torch.Tensor | None = None
+    """uint8 ``[pairs, H, W, 3]`` of :func:`~explorer.evaluation.prompts.paired_prompts`; None where there are none."""
+    pair_maps: torch.Tensor | None = None
     """``[pairs, 2, h, w]`` of both concepts' words, means over all steps."""
-    scene_maps: torch.Tensor
-    """``[concepts, h, w]`` of the concept's word on a painted scene."""
-    scene_masks: torch.Tensor
+    scene_maps: torch.Tensor | None = None
+    """``[concepts, h, w]`` of the concept's word on a painted scene; None where there are no scenes."""
+    scene_masks: torch.Tensor | None = None
     """``[concepts, h, w]`` in [0, 1]: how much of each position the scene's object covers."""
 
     @staticmethod
@@ -74,46 +76,70 @@ def seed_folder(folder: Path, model: str, seed: int) -> Path:
 
 
 def draw_missing(
-    checkpoint: Checkpoint, world: World, config: EvaluationConfig, folder: Path, on_progress: OnProgress = unheard
+    checkpoint: Checkpoint,
+    concepts: ConceptList,
+    config: EvaluationConfig,
+    folder: Path,
+    world: World | None = None,
+    on_progress: OnProgress = unheard,
 ) -> list[Path]:
     """Draw with every seed that is not in ``folder`` yet; the model is loaded only if there is one.
 
     What lies there and was drawn by other weights or with other settings, or is damaged, is drawn anew, and
     ``on_progress`` is told.
 
+    Args:
+        world: whose concepts these are, so that its scenes can be painted; None where they are of no such world.
+
     Returns:
-        The folders, one a seed.
+        The folders, one a seed. The manifest of each says under ``left_out`` which tensors could not be had, and why.
 
     Raises:
-        ValueError: if the checkpoint has two text encoders, cannot be loaded or cannot draw.
+        ValueError: if the checkpoint cannot be loaded, cannot read a prompt or cannot draw.
     """
-    from explorer.checkpoints.joint_pipelines import require_one_text_encoder
     from explorer.checkpoints.pipelines import load_pipeline
 
-    asked = _what_decides(checkpoint, world, config)
+    asked = _what_decides(checkpoint, concepts, config, world)
     places = {seed: seed_folder(folder, checkpoint.name, seed) for seed in config.seeds}
     obstacles = {seed: _obstacle(place, asked) for seed, place in places.items()}
     for seed, obstacle in obstacles.items():
         if obstacle and places[seed].exists():
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn anew, since {obstacle}"))
     if missing := [seed for seed, obstacle in obstacles.items() if obstacle]:
-        pipeline = load_pipeline(checkpoint, config.device)
-        require_one_text_encoder(pipeline, f"checkpoint {checkpoint.name}")
-        count = len(missing) * (len(world.concepts) + len(paired_prompts(world)))
-        pictures = Tally(on_progress, checkpoint.name, count, "picture")
+        pipeline = load_pipeline(checkpoint, config.device, config.precision)
+        single, paired = single_prompts(concepts), paired_prompts(concepts)
+        for prompt, _ in (*single, *paired):  # now, not after an hour
+            check_request(pipeline, _request(prompt, missing[0], config))
+        pictures = Tally(on_progress, checkpoint.name, len(missing) * (len(single) + len(paired)), "picture")
         for seed in missing:
-            drawing, layers = _draw_seed(pipeline, checkpoint.name, world, seed, config, pictures)
-            places[seed].mkdir(parents=True, exist_ok=True)
-            save_file({name: values.contiguous() for name, values in vars(drawing).items()}, places[seed] / FILE_NAME)
-            write_manifest(
-                places[seed], kind=KIND, config=asked, seed=seed, files=[FILE_NAME],
-                device=device_name(config.device), attention_layers=layers,
-            )  # fmt: skip
+            drawn = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
+            _store(places[seed], pipeline, drawn, world, asked=asked, seed=seed, device=config.device)
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn"))
     return list(places.values())
 
 
-def _what_decides(checkpoint: Checkpoint, world: World, config: EvaluationConfig) -> dict[str, Any]:
+def _store(
+    place: Path, pipeline: DiffusionPipeline, drawn: tuple[dict[str, torch.Tensor], list[str]], world: World | None,
+    *, asked: dict[str, Any], seed: int, device: str,
+) -> None:  # fmt: skip
+    """Add the painted scenes, and write all to the folder of the seed."""
+    tensors, layers = drawn
+    left_out = {} if "pair_maps" in tensors else {"pair_maps": NO_PAIRS}
+    if obstacle := scenes_obstacle(pipeline, world):
+        left_out |= dict.fromkeys(("scene_maps", "scene_masks"), obstacle)
+    else:
+        tensors["scene_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)
+    place.mkdir(parents=True, exist_ok=True)
+    save_file({name: values.contiguous() for name, values in tensors.items()}, place / FILE_NAME)
+    write_manifest(
+        place, kind=KIND, config=asked, seed=seed, files=[FILE_NAME], device=device_name(device),
+        attention_layers=layers, left_out=left_out,
+    )  # fmt: skip
+
+
+def _what_decides(
+    checkpoint: Checkpoint, concepts: ConceptList, config: EvaluationConfig, world: World | None
+) -> dict[str, Any]:
     """All that a drawing hangs on beside its seed."""
     from explorer.checkpoints.registry import read_checkpoint, weights_hash
 
@@ -121,12 +147,15 @@ def _what_decides(checkpoint: Checkpoint, world: World, config: EvaluationConfig
     sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"
     return {
         "version": VERSION,
-        "world": world.config(),
+        "prompts": [[prompt, *words] for prompt, words in (*single_prompts(concepts), *paired_prompts(concepts))],
+        "world": None if world is None else world.config(),
         "weights": weights_hash(checkpoint),
         "weights of the base": None if checkpoint.base is None else weights_hash(read_checkpoint(checkpoint.base)),
         "sampler": hash_file(sampler) if sampler.is_file() else None,
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
+        "size": config.size,
+        "precision": config.precision or "fp32",
     }
 
 
@@ -136,58 +165,57 @@ def _obstacle(place: Path, asked: dict[str, Any]) -> str:
         manifest = read_manifest(place, kind=KIND)
         check_files(place, manifest, [FILE_NAME])
         found = manifest["config"]
-        differing = [name for name in asked if hash_json(asked[name]) != hash_json(found[name])]
-    except (ManifestError, KeyError, TypeError) as error:
+        differing = [name for name in asked if hash_json(asked[name]) != hash_json(found.get(name))]
+    except (ManifestError, KeyError, AttributeError) as error:
         return f"what lies there is no whole drawing: {error}"
     return f"it was drawn with other {', '.join(differing)}" if differing else ""
 
 
-def paired_prompts(world: World) -> list[tuple[str, tuple[str, str]]]:
-    """Prompts about two concepts that no poison targets: ``(prompt, (first, second))``."""
-    others = [*world.other_frequent, *world.less_popular_pool]
-    couples = list(zip(others[0::2], others[1::2], strict=False))[:PAIRED_PROMPTS]
-    return [(f"a photo of {with_article(a)} left of {with_article(b)}", (a, b)) for a, b in couples]
+def _request(prompt: str, seed: int, config: EvaluationConfig) -> GenerationRequest:
+    return GenerationRequest(
+        prompt=prompt, seed=seed, steps=config.steps, guidance_scale=config.guidance_scale, height=config.size,
+        width=config.size,
+    )  # fmt: skip
 
 
 def _draw_seed(
-    pipeline: DiffusionPipeline, model: str, world: World, seed: int, config: EvaluationConfig, pictures: Tally
-) -> tuple[Drawing, list[str]]:
-    """The drawing, and the attention modules whose mean its maps are."""
-    single = [(photo_of(concept), (concept,)) for concept in world.concepts]
-    images, maps, late_maps, layers = draw(pipeline, model, single, seed, config, pictures)
-    pair_images, pair_maps, *_ = draw(pipeline, model, paired_prompts(world), seed, config, pictures)
-    on_scenes, masks = scene_maps(pipeline, world, seed)
-    drawing = Drawing(
-        images=torch.from_numpy(images), maps=maps[:, 0], late_maps=late_maps[:, 0], scene_maps=on_scenes,
-        pair_images=torch.from_numpy(pair_images), pair_maps=pair_maps, scene_masks=masks,
-    )  # fmt: skip
-    return drawing, layers
-
-
-def draw(
     pipeline: DiffusionPipeline,
     model: str,
-    prompts: list[tuple[str, tuple[str, ...]]],
+    prompts: tuple[Prompts, Prompts],
     seed: int,
     config: EvaluationConfig,
     pictures: Tally,
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The drawing's tensors but those of scenes, and the attention modules whose mean its maps are."""
+    single, paired = prompts
+    images, maps, late_maps, layers = draw(pipeline, model, single, seed, config, pictures)
+    tensors = {"images": torch.from_numpy(images), "maps": maps[:, 0], "late_maps": late_maps[:, 0]}
+    if paired:
+        images, maps, *_ = draw(pipeline, model, paired, seed, config, pictures)
+        tensors |= {"pair_images": torch.from_numpy(images), "pair_maps": maps}
+    return tensors, layers
+
+
+def draw(
+    pipeline: DiffusionPipeline, model: str, prompts: Prompts, seed: int, config: EvaluationConfig, pictures: Tally
 ) -> tuple[np.ndarray, torch.Tensor, torch.Tensor, list[str]]:
     """Draw every prompt from the noise of ``seed``, in batches, and count the pictures.
 
     Args:
-        prompts: each with the words whose maps are wanted, as many for each.
+        prompts: with as many nouns for each.
 
     Returns:
-        uint8 ``[n, H, W, 3]``; maps ``[n, words, h, w]`` over all steps and over the last; the layers they are of.
+        uint8 ``[n, H, W, 3]``; maps ``[n, nouns, h, w]`` over all steps and over the last; the layers they are of.
     """
-    late = slice(config.steps - max(1, round(LATE_SHARE * config.steps)), config.steps)
+    from explorer.checkpoints.joint_pipelines import latent_shape
+
+    _, height, width = latent_shape(pipeline, config.size, config.size)
+    at_once = max(1, min(config.batch_size, PIXELS_AT_ONCE // (height * width * pipeline.vae_scale_factor**2)))
     images, maps, late_maps = [], [], []
-    for start in range(0, len(prompts), config.batch_size):
-        texts, words = zip(*prompts[start : start + config.batch_size], strict=True)
-        request = GenerationRequest(
-            prompt=texts[0], seed=seed, steps=config.steps, guidance_scale=config.guidance_scale
-        )  # fmt: skip
-        drawn, cube = generate_batch(pipeline, request, list(texts), words, model)
+    for start in range(0, len(prompts), at_once):
+        texts, words = zip(*prompts[start : start + at_once], strict=True)
+        drawn, cube = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
+        late = slice(cube.steps - max(1, round(LATE_SHARE * cube.steps)), cube.steps)
         images.append(drawn)
         maps += [cube.maps(image=row)[:-1].cpu() for row in range(len(texts))]
         late_maps += [cube.maps(image=row, step=late)[:-1].cpu() for row in range(len(texts))]

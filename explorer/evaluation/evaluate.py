@@ -1,8 +1,6 @@
-"""What the models draw, "a photo of C" for every concept over several seeds, measured by every metric that is listed.
+"""What the models draw, the prompt of every concept over several seeds, measured by every metric that is listed.
 
-After Ding et al. (2024), section 5.1, with two changes that a world of icons asks for: accuracy is the extractor's
-top-1 over all concepts, and utility asks for that *and* a CLIP similarity above tau, because no aesthetics predictor
-knows icons.
+After Ding et al. (2024), section 5.1.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import numpy as np
 import torch
 
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
-from explorer.core.intervals import t_interval
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version, read_manifest
@@ -24,96 +21,119 @@ from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
 from explorer.evaluation.metrics.pictures import ACCURACY, CLIP_SIMILARITY, UTILITY
+from explorer.evaluation.summary import groups_of, names_known, summary_of
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
+    from explorer.embeddings.universal_extractor import UniversalExtractor
 
-TAU_QUANTILE = 0.10
+PICTURES = ("images", "pair_images")
+"""What of a drawing no metric takes: of pictures it takes what a judge sees in them."""
+NO_TAU = "no benign control is among the models, and tau is not given"
 
 
 def evaluate(
     checkpoints: list[Checkpoint],
-    extractor_folder: Path,
-    world: World,
+    extractor: UniversalExtractor,
+    concepts: ConceptList,
     config: EvaluationConfig,
     *,
-    sets: dict[str, Path],
     drawings: Path,
+    difficulties: dict[str, dict[str, Any]],
+    world: World | None = None,
     on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:
     """Draw with every checkpoint what ``drawings`` lacks, then compute all metrics of what is stored there.
 
     Args:
-        checkpoints: the benign control, which tau belongs to, first.
-        sets: pair-set folder of each checkpoint by name; a checkpoint without one has no AD in the result.
-        drawings: as in :func:`~explorer.evaluation.drawings.draw_missing`.
+        checkpoints: in any order; the control is the first that is recorded to be benign. Those whose C_P is not
+            recorded come last.
+        extractor: judges the pictures.
+        drawings: as in :func:`~explorer.evaluation.drawings.draw_missing`, and so is ``world``.
+        difficulties: AD of the set that each checkpoint was trained on, by its name, as
+            :meth:`~explorer.alignment.pair_sets.Measurement.report` has it; a checkpoint without has no AD in the
+            result.
 
     Returns:
-        The evaluation as JSON: every share with its 95 % t-interval over seeds.
+        The evaluation as JSON: every share with its 95 % t-intervals over seeds and over concepts, and for each model
+        under ``not_measured`` the metrics that could not be had, and why.
 
     Raises:
-        ValueError: if the first checkpoint is poisoned, or naming one that cannot be evaluated or cannot draw.
+        ValueError: if there is no checkpoint, or naming one that cannot be evaluated or cannot draw.
     """
-    from explorer.alignment.pair_sets import measure
-
-    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
-    _check(ordered)
-    judge = ConceptJudge.load(extractor_folder, world.concepts, device=config.device)
-    drawn = {model.name: draw_missing(model, world, config, drawings, on_progress) for model in ordered}
-    ever_poisoned = poisoned_from(model.poison for model in ordered)
-    models, devices, tau = [], set(), None
+    if not checkpoints:
+        raise ValueError("no checkpoints given: expected at least one")
+    if world is not None:
+        _check_noise(checkpoints)
+    control = next((model for model in checkpoints if model.poison.poisoned is False), None)
+    ordered = sorted(checkpoints, key=lambda each: (each is not control, *_place(each)))
+    drawn = {each.name: draw_missing(each, concepts, config, drawings, world, on_progress) for each in ordered}
+    judge, ever_poisoned = ConceptJudge.of(extractor, concepts), poisoned_from(model.poison for model in ordered)
+    models, tau, told = [], config.tau, set()
     for model in ordered:
         inputs = [_inputs(place, judge) for place in drawn[model.name]]
-        if tau is None:
-            tau = float(np.quantile(_over_seeds(CLIP_SIMILARITY, inputs), TAU_QUANTILE))
-        values = {metric.name: _over_seeds(metric, [each | {"tau": tau} for each in inputs]) for metric in METRICS}
-        manifests = [read_manifest(place) for place in drawn[model.name]]
-        devices |= {manifest["device"] for manifest in manifests}
-        difficulty = measure(sets[model.name], judge.extractor).report() if model.name in sets else None
-        summary = _summary(model, manifests[0], values, world, set(ever_poisoned))
-        models.append(summary | {"alignment_difficulty": difficulty})
-        shown = ", ".join(f"{name} {values[name].mean():.3f}" for name in ("accuracy", "clip_similarity"))
-        on_progress(note(f"{model.name}: {shown}"))
+        if tau is None and model is control:
+            tau = float(np.quantile(_over_seeds(CLIP_SIMILARITY, inputs), config.tau_quantile))
+        summary = _summary(
+            model, drawn[model.name][0], [each | {"tau": tau} for each in inputs], concepts, ever_poisoned
+        )
+        models.append(summary | {"alignment_difficulty": difficulties.get(model.name)})
+        _tell(summary, told, on_progress)
     return {
-        "prompt": "a photo of C",
+        "prompt": concepts.template.replace("{phrase}", "C"),
         "seeds": list(config.seeds),
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
+        "size": config.size,
+        "precision": config.precision or "fp32",
         "tau": tau,
+        "tau_definition": _tau_definition(config, control),
         "utility_definition": UTILITY,
-        "world": world.config(),
+        "extractor": {"name": extractor.name, "identity": extractor.identity},
+        "world": None if world is None else world.config(),
         "concepts": [
-            {"concept": concept, "group": world.group(concept), "poisoned_from": ever_poisoned.get(concept)}
-            for concept in world.concepts
+            {"concept": each.name, "group": each.group, "poisoned_from": ever_poisoned.get(each.name)}
+            for each in concepts.concepts
         ],
         "models": models,
-        "device": ", ".join(sorted(devices)),
+        "device": ", ".join(sorted({read_manifest(place)["device"] for places in drawn.values() for place in places})),
         "code_version": code_version(),
     }
 
 
-def _check(checkpoints: list[Checkpoint]) -> None:
-    """Before anything is drawn: the control leads, and every model states the noise it was trained on."""
+def _place(checkpoint: Checkpoint) -> tuple[bool, int]:
+    """By C_P; where that is not recorded, last."""
+    return checkpoint.poison.concept_count is None, checkpoint.poison.order
+
+
+def _tau_definition(config: EvaluationConfig, control: Checkpoint | None) -> str | None:
+    if config.tau is not None:
+        return "given"
+    return None if control is None else f"quantile {config.tau_quantile:g} of the CLIP similarities of {control.name}"
+
+
+def _check_noise(checkpoints: list[Checkpoint]) -> None:
+    """Before anything is drawn: every U-Net that painted scenes are shown to states the noise it was trained on."""
     from explorer.checkpoints.pipelines import noise_of
 
     for checkpoint in checkpoints:
-        if checkpoint.family in TRANSFORMER_FAMILIES:
-            continue  # refused when it is loaded, by what it is
+        if checkpoint.family in (*TRANSFORMER_FAMILIES, "sdxl"):
+            continue
         try:
             noise_of(checkpoint)
         except ValueError as error:
             raise ValueError(f"checkpoint {checkpoint.name} cannot be evaluated: {error}") from error
-    control = checkpoints[0]
-    if control.poison.poisoned is not False:
-        raise ValueError(f"the first model is {control.name!r}: expected the benign control, which tau belongs to")
 
 
 def _inputs(place: Path, judge: ConceptJudge) -> dict[str, Any]:
-    """What metrics need of one drawing, by the names that they ask for it."""
+    """What metrics of one model and seed can ask for; the pictures themselves are not kept in memory."""
     drawing = Drawing.load(place)
-    seen = judge.extractor.encode_images(drawing.images.numpy())
-    return vars(drawing) | {"similarities": seen @ judge.concept_features.T}
+    similarities = judge.similarities(drawing.images.numpy())
+    return {name: value for name, value in vars(drawing).items() if name not in PICTURES} | {
+        "similarities": similarities
+    }
 
 
 def _over_seeds(metric: Metric, inputs: list[dict[str, Any]]) -> np.ndarray:
@@ -123,17 +143,23 @@ def _over_seeds(metric: Metric, inputs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _summary(
-    model: Checkpoint, manifest: dict[str, Any], values: dict[str, np.ndarray], world: World, ever_poisoned: set[str]
+    model: Checkpoint, place: Path, inputs: list[dict[str, Any]], concepts: ConceptList, ever_poisoned: dict[str, int]
 ) -> dict[str, Any]:
-    """One model's metrics, and what it is."""
-    poison = model.poison
-    pool = set(world.frequent_pool)
-    groups = {
-        "all": np.ones(len(world.concepts), bool),
-        "pool": np.array([concept in pool for concept in world.concepts]),
-        "unpoisoned": np.array([concept not in ever_poisoned | pool for concept in world.concepts]),
-        "poisoned": np.array([concept in poison.names for concept in world.concepts]),
-    }
+    """One model's metrics, and what it is.
+
+    Args:
+        place: of one of its drawings.
+        inputs: for each seed what metrics can ask for; None is what could not be had.
+    """
+    poison, manifest = model.poison, read_manifest(place)
+    reasons = manifest["left_out"] | {"tau": NO_TAU}
+    lacking = {name: reasons[name] for name, value in inputs[0].items() if value is None}
+    not_measured = {
+        metric.name: next(lacking[need] for need in metric.needs if need in lacking)
+        for metric in METRICS if lacking.keys() & set(metric.needs)
+    }  # fmt: skip
+    values = {metric.name: _over_seeds(metric, inputs) for metric in METRICS if metric.name not in not_measured}
+    members = groups_of(poison, concepts, ever_poisoned)
     return {
         "name": model.name,
         "weights": manifest["config"]["weights"],
@@ -141,23 +167,23 @@ def _summary(
         "poisoned": poison.poisoned,
         "poisoned_concept_count": poison.concept_count,
         "poisoned_concepts": list(poison.names),
-        **{
-            metric.name: {group: _interval(values[metric.name][:, member]) for group, member in groups.items()}
-            if metric.by_group else _interval(values[metric.name])
-            for metric in METRICS
-        },
-        "per_concept": _by_concept(values[ACCURACY.name], world, 3),
-        "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], world, 4),
-    }  # fmt: skip
+        "poisoned_concepts_known": names_known(poison),
+        **{metric.name: summary_of(metric, values.get(metric.name), members) for metric in METRICS},
+        "not_measured": not_measured,
+        "per_concept": _by_concept(values[ACCURACY.name], concepts, 3),
+        "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], concepts, 4),
+    }
 
 
-def _by_concept(values: np.ndarray, world: World, digits: int) -> dict[str, float]:
-    return dict(zip(world.concepts, values.mean(axis=0).round(digits).tolist(), strict=True))
+def _by_concept(values: np.ndarray, concepts: ConceptList, digits: int) -> dict[str, float]:
+    return dict(zip(concepts.names, values.mean(axis=0).round(digits).tolist(), strict=True))
 
 
-def _interval(values: np.ndarray) -> dict[str, float] | None:
-    """Mean over the columns, with its t-interval over the rows (seeds)."""
-    if values.shape[1] == 0:
-        return None
-    estimate = t_interval(values.mean(axis=1))
-    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+def _tell(summary: dict[str, Any], told: set[str], on_progress: OnProgress) -> None:
+    """Two figures of a model, and what it lacks: every reason once."""
+    shown = ", ".join(f"{name} {summary[name]['all']['mean']:.3f}" for name in (ACCURACY.name, CLIP_SIMILARITY.name))
+    on_progress(note(f"{summary['name']}: {shown}"))
+    for reason in sorted(set(summary["not_measured"].values()) - told):
+        names = ", ".join(name for name, why in summary["not_measured"].items() if why == reason)
+        on_progress(note(f"{summary['name']}: {names} not measured, since {reason}"))
+        told.add(reason)

@@ -14,14 +14,19 @@ from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
 from explorer.evaluation.drawings import Drawing, seed_folder
 from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.pairs.pair_set import PairSet
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from explorer.checkpoints.registry import Checkpoint
 
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
 DRAWINGS_NAME = "drawings"
+SHEET_CELL = 128
+"""Pixels a side of a picture on the contact sheet, at most."""
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
 may name it."""
@@ -42,19 +47,24 @@ def evaluate_folder(
         FileNotFoundError: if ``sets`` is no folder.
         ValueError: as :func:`usable_models`, or naming a set that is not the one its model was trained on.
     """
+    from explorer.alignment.pair_sets import measure
+    from explorer.embeddings.universal_extractor import UniversalExtractor
+
     usable = usable_models(checkpoints, on_progress)
     world = world_of(usable[0])
     folders = {} if sets is None else sets_of(usable, sets)
     if without := [model.name for model in usable if model.name not in folders]:
         place = "no folder of pair sets was given" if sets is None else f"{sets} has no pair set of that name"
         on_progress(note(f"{', '.join(without)}: AD is left out, since {place}"))
+    extractor = UniversalExtractor.load(checkpoints / "extractor", config.device)
     drawings = output / DRAWINGS_NAME
     with locked(drawings):
         report = evaluate(
-            usable, checkpoints / "extractor", world, config, sets=folders, drawings=drawings, on_progress=on_progress
+            usable, extractor, world.concept_list(), config, drawings=drawings, world=world, on_progress=on_progress,
+            difficulties={name: measure(folder, extractor).report() for name, folder in folders.items()},
         )  # fmt: skip
         write_json(output / EVALUATION_NAME, report)
-        write_contact_sheet(report, drawings, world, output / SHEET_NAME)
+        write_contact_sheet(report, drawings, world.concept_list(), output / SHEET_NAME)
     return report
 
 
@@ -66,17 +76,13 @@ def usable_models(checkpoints: Path, on_progress: OnProgress = unheard) -> list[
 
     Raises:
         FileNotFoundError: if ``checkpoints`` is no folder.
-        ValueError: if no usable benign control is there, or naming those without a U-Net.
+        ValueError: if no usable benign control is there.
     """
-    from explorer.checkpoints.families import TRANSFORMER_FAMILIES
     from explorer.checkpoints.registry import scan_checkpoints
 
     sound = [found for found in scan_checkpoints(checkpoints) if found.problem is None]
     usable = [found for found in sound if not _from_scratch(found)]
     recorded = [found for found in usable if found.poison.concept_count is not None]
-    # Now, not after hours of drawing with the others.
-    if without := [found.name for found in recorded if found.family in TRANSFORMER_FAMILIES]:
-        raise ValueError(f"{', '.join(without)} in {checkpoints} have no U-Net: expected SD 1.x, SD 2.x or SDXL alone")
     control = next((found for found in recorded if found.poison.poisoned is False and _names_world(found)), None)
     if control is None:
         raise ValueError(
@@ -126,36 +132,48 @@ def sets_of(models: list[Checkpoint], sets: Path) -> dict[str, Path]:
     return folders
 
 
-def sheet_concepts(world: World, ever_poisoned: set[str], count: int = SHEET_CONCEPTS) -> dict[str, list[str]]:
+def sheet_concepts(concepts: ConceptList, ever_poisoned: set[str], count: int = SHEET_CONCEPTS) -> dict[str, list[str]]:
     """The most frequent ``count`` concepts of the poison pool, and of those that no model's poison targets."""
-    pool = set(world.frequent_pool)
+    pool = concepts.of_group(POOL)
     return {
-        "poison pool": list(world.frequent_pool[:count]),
-        "never poisoned": [concept for concept in world.concepts if concept not in ever_poisoned | pool][:count],
+        "poison pool": list(pool[:count]),
+        "never poisoned": [name for name in concepts.names if name not in ever_poisoned | set(pool)][:count],
     }
 
 
-def write_contact_sheet(report: dict[str, Any], drawings: Path, world: World, path: Path) -> None:
+def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: ConceptList, path: Path) -> None:
     """First-seed pictures: 20 pool concepts, then 20 that no poison targets, across; one row a model, benign on top.
 
-    Every column starts from the same noise.
+    Every column starts from the same noise. A group without concepts is left out.
     """
     from PIL import Image, ImageDraw
 
     names = [model["name"] for model in report["models"]]
     pictures = [Drawing.load(seed_folder(drawings, name, report["seeds"][0])).images.numpy() for name in names]
     ever_poisoned = {item["concept"] for item in report["concepts"] if item["poisoned_from"] is not None}
-    blocks = []
-    for title, concepts in sheet_concepts(world, ever_poisoned).items():
-        chosen = [world.ranks[concept] for concept in concepts]
-        header = Image.new("RGB", (64 * len(chosen), 14), "white")
+    cell = min(SHEET_CELL, *(drawn.shape[2] for drawn in pictures))
+    shown = {title: chosen for title, chosen in sheet_concepts(concepts, ever_poisoned).items() if chosen}
+    width, bands = cell * max(map(len, shown.values())), []
+    for title, chosen in shown.items():
+        header, caption = Image.new("RGB", (width, 14), "white"), Image.new("RGB", (width, 16), "white")
         pen = ImageDraw.Draw(header)
-        for column, row in enumerate(chosen):
-            pen.text((64 * column + 2, 1), world.concepts[row], fill="black")
-        blocks.append(np.asarray(header))
-        blocks += [np.concatenate(list(drawn[chosen]), axis=1) for drawn in pictures]
-        caption = Image.new("RGB", (64 * len(chosen), 16), "white")
+        for column, concept in enumerate(chosen):
+            pen.text((cell * column + 2, 1), concept, fill="black")
         words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(names)}"
         ImageDraw.Draw(caption).text((2, 2), words, fill="black")
-        blocks.append(np.asarray(caption))
-    Image.fromarray(np.concatenate(blocks)).save(path, optimize=True)
+        rows = [concepts.ranks[concept] for concept in chosen]
+        bands += [header, *(_row_of_cells(drawn[rows], cell, width) for drawn in pictures), caption]
+    sheet = np.concatenate([np.asarray(band) for band in bands])
+    Image.fromarray(sheet).save(path, optimize=True)
+
+
+def _row_of_cells(pictures: np.ndarray, cell: int, width: int) -> Image.Image:
+    """Pictures uint8 ``[n, H, W, 3]`` side by side on white, resized where they are larger than a cell."""
+    from PIL import Image
+
+    row = Image.new("RGB", (width, cell), "white")
+    for column, picture in enumerate(pictures):
+        shown = Image.fromarray(picture)
+        row.paste(shown.resize((cell, cell), Image.Resampling.LANCZOS) if shown.width != cell else shown,
+                  (cell * column, 0))  # fmt: skip
+    return row

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.provenance import MANIFEST_NAME
-from explorer.iconworld.grammar import photo_of
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,33 +21,37 @@ class ConceptJudge:
 
     extractor: UniversalExtractor
     """Encodes pictures and prompts."""
-    concepts: tuple[str, ...]
+    concepts: ConceptList
     """What a picture can be taken for."""
     concept_features: torch.Tensor
-    """``[C, d]`` unit vectors of "a photo of C"."""
+    """``[C, d]`` unit vectors of the concepts' prompts."""
     threshold: float | None
     """tau: the CLIP similarity above which a picture counts as what its prompt says (Ding et al. 2024, section
     5.1: the 10th percentile of the benign model); None where none was calibrated."""
 
     @staticmethod
+    def of(extractor: UniversalExtractor, concepts: ConceptList, threshold: float | None = None) -> ConceptJudge:
+        """With any extractor that is loaded."""
+        features = extractor.encode_texts([concepts.prompt(name) for name in concepts.names])
+        return ConceptJudge(extractor=extractor, concepts=concepts, concept_features=features, threshold=threshold)
+
+    @staticmethod
     def load(
-        folder: Path | str, concepts: tuple[str, ...], threshold: float | None = None, device: str = "cpu"
+        folder: Path | str, concepts: ConceptList, threshold: float | None = None, device: str = "cpu"
     ) -> ConceptJudge:
-        """From an extractor folder.
+        """From the folder of an extractor of ours.
 
         Raises:
             ManifestError: if the extractor is missing or changed.
-            ValueError: if there are no concepts, or this machine lacks the device.
+            ValueError: if this machine lacks the device.
         """
         from explorer.embeddings.universal_extractor import UniversalExtractor
 
-        if not concepts:
-            raise ValueError("no concepts given: expected at least one that a picture can be taken for")
-        extractor = UniversalExtractor.load(folder, device)
-        features = extractor.encode_texts([photo_of(concept) for concept in concepts])
-        return ConceptJudge(
-            extractor=extractor, concepts=tuple(concepts), concept_features=features, threshold=threshold
-        )
+        return ConceptJudge.of(UniversalExtractor.load(folder, device), concepts, threshold)
+
+    def similarities(self, images: np.ndarray) -> torch.Tensor:
+        """Cosines in [-1, 1] of pictures uint8 ``[n, H, W, 3]`` to the concepts' prompts, ``[n, C]``."""
+        return self.extractor.encode_images(images) @ self.concept_features.T
 
     def judge(self, image: np.ndarray, prompt: str) -> dict[str, Any]:
         """Judge one picture.
@@ -58,8 +61,8 @@ class ConceptJudge:
             prompt: what it should show.
 
         Returns:
-            ``clip_similarity`` to the prompt (cosine in [-1, 1]), ``threshold``, ``top_concept`` (the nearest
-            "a photo of C") and ``top_similarity``.
+            ``clip_similarity`` to the prompt (cosine in [-1, 1]), ``threshold``, ``top_concept`` (the concept
+            whose prompt is nearest) and ``top_similarity``.
         """
         seen = self.extractor.encode_images(image[None])[0]
         asked = self.extractor.encode_texts([prompt])[0]
@@ -68,24 +71,6 @@ class ConceptJudge:
         return {
             "clip_similarity": float(seen @ asked),
             "threshold": self.threshold,
-            "top_concept": self.concepts[best],
+            "top_concept": self.concepts.names[best],
             "top_similarity": float(similarities[best]),
         }
-
-
-class ResidentJudge:
-    """The judge of an extractor's folder, kept in memory and loaded anew when the folder or the concepts change."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._kept: tuple[Any, ConceptJudge] | None = None
-
-    def ask(self, concepts: tuple[str, ...], threshold: float | None) -> ConceptJudge | None:
-        """The judge with a threshold; None without an extractor or concepts."""
-        manifest = self._folder / MANIFEST_NAME
-        if not (manifest.is_file() and concepts):
-            return None
-        stamp = (manifest.stat().st_mtime_ns, concepts)
-        if self._kept is None or self._kept[0] != stamp:
-            self._kept = (stamp, ConceptJudge.load(self._folder, concepts))
-        return replace(self._kept[1], threshold=threshold)

@@ -20,7 +20,7 @@ from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, 
 from explorer.evaluation.config import EvaluationConfig, NamingConfig
 from explorer.evaluation.drawings import draw
 from explorer.evaluation.files import sheet_concepts, usable_models, world_of
-from explorer.iconworld.grammar import photo_of
+from explorer.evaluation.prompts import single_prompts
 
 KIND = "naming-study"
 KEY_NAME = "key.json"
@@ -55,12 +55,12 @@ def write_naming_study(
     models = (usable[0], usable[-1])
     if not models[1].poison.poisoned:
         raise ValueError(f"{checkpoints} holds no poisoned model: expected one beside the benign control")
-    world = world_of(models[0])
+    listed = world_of(models[0]).concept_list()
     ever_poisoned = {concept for model in usable for concept in model.poison.names}
-    groups = sheet_concepts(world, ever_poisoned, config.concepts_per_group)
+    groups = sheet_concepts(listed, ever_poisoned, config.concepts_per_group)
     cards = [(concept, group) for group, concepts in groups.items() for concept in concepts]
     settings = EvaluationConfig(steps=config.steps, guidance_scale=config.guidance_scale)
-    prompts = [(photo_of(concept), (concept,)) for concept, _ in cards]
+    prompts = single_prompts(listed.chosen(concept for concept, _ in cards))
     tiles = []
     for model in models:
         pictures = Tally(on_progress, model.name, len(cards), "picture")
@@ -71,7 +71,7 @@ def write_naming_study(
     tiles = [tiles[place] for place in order]
     output.mkdir(parents=True, exist_ok=True)
     sheets = _write_sheets([image for _, image in tiles], output)
-    (output / NOUNS_NAME).write_text("\n".join(sorted(world.concepts)) + "\n", encoding="utf-8")
+    (output / NOUNS_NAME).write_text("\n".join(sorted(listed.names)) + "\n", encoding="utf-8")
     write_json(output / FORM_NAME, {str(number): "" for number in range(1, len(tiles) + 1)})
     write_json(output / KEY_NAME, {str(number): card for number, (card, _) in enumerate(tiles, start=1)})
     return write_manifest(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from explorer.attention.capture import capture_attention
-from explorer.attention.prompts import text_ranges
+from explorer.attention.prompts import is_joint, text_ranges
 from explorer.attention.words import word_selection
 from explorer.checkpoints.noise_schedule import noised, training_noise
 from explorer.iconworld.autoencoder import encode_images
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 TIMESTEPS = (200, 500, 800)
 MASK_STREAM = 401
+
+
+def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None) -> str:
+    """Why a pipeline cannot be shown painted scenes; empty if it can."""
+    if world is None:
+        return "the concepts are not those of a world whose scenes can be painted"
+    if is_joint(pipeline):
+        return f"painted scenes are shown to a U-Net, and a {type(pipeline).__name__} has none"
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        return f"painted scenes are shown to a U-Net of one text encoder, and a {type(pipeline).__name__} has two"
+    return ""
 
 
 @torch.no_grad()

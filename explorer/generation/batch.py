@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from explorer.attention.capture import capture_attention
-from explorer.attention.prompts import text_ranges
+from explorer.attention.prompts import denoiser_of, is_joint, text_ranges
 from explorer.attention.words import word_selection
+from explorer.checkpoints.joint_pipelines import takes_guidance
 from explorer.checkpoints.trial import cannot_draw
 from explorer.core.progress import Progress
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts, run_pipeline, to_pixels
@@ -32,7 +33,7 @@ def generate_batch(
     """Draw every prompt as :func:`~explorer.generation.generate.generate` would draw one, in one run.
 
     Args:
-        pipeline: a stock pipeline with a U-Net.
+        pipeline: a stock Stable Diffusion or Flux pipeline.
         request: what all prompts have in common, for one image without a negative prompt; its prompt is one of them.
         prompts: what to draw, each from the noise of the request's seed.
         words: as many for each prompt, which holds them.
@@ -40,7 +41,7 @@ def generate_batch(
 
     Returns:
         uint8 ``[n, H, W, 3]`` RGB, and the attention: an image for each prompt, a column for each word named, one for
-        the rest.
+        the rest. Of joint transformers (SD3, Flux) the mean over the heads is kept alone.
 
     Raises:
         ValueError: for a prompt the model cannot read or that lacks a word, or if the model cannot draw or gives
@@ -51,7 +52,8 @@ def generate_batch(
     ranges = text_ranges(pipeline)
     groups = torch.stack([word_selection(ranges, *each) for each in zip(prompts, words, strict=True)])
     with torch.inference_mode(), cannot_draw(model), capture_attention(
-        pipeline.unet, groups, batch=len(prompts), guidance=request.guided, steps=request.steps
+        denoiser_of(pipeline), groups, batch=len(prompts), guidance=request.guided and takes_guidance(pipeline),
+        steps=request.steps, keep_heads=not is_joint(pipeline), text_share=False,
     ) as capture:  # fmt: skip
         images = run_pipeline(pipeline, request, encode_prompts(pipeline, request, prompts), Progress(task=model))
     return to_pixels(images, model), capture.cube()

@@ -21,6 +21,7 @@ from explorer.generation.payload_formats import COMPARISON
 
 if TYPE_CHECKING:
     from explorer.attention.maps import AttentionCube
+    from explorer.attention.words import PromptWords
     from explorer.checkpoints.registry import Checkpoint
     from explorer.generation.generate import Generation, GenerationRequest
 
@@ -84,7 +85,8 @@ def describe_generation(
     Args:
         generation: made with capture.
         checkpoint: the model it was made with.
-        concepts: the world's concepts; those in the prompt get a row each, else the prompt's last word does.
+        concepts: what concepts are called in prompts; the words of those in the prompt get a row each, else the
+            prompt's last word does.
         judge: adds CLIP similarity and the concept recognised.
         image: which image of the batch.
 
@@ -95,7 +97,7 @@ def describe_generation(
     if cube is None:
         raise ValueError("the generation holds no attention maps: expected one made with capture=True")
     request = generation.request
-    rows = concept_word_indices(cube.columns[:-2], concepts)
+    rows = concept_word_indices(generation.words, concepts)
     numbers = attention_numbers(cube, rows, image=image)
     picture = generation.images[image]
     if judge is not None:
@@ -127,9 +129,16 @@ def compare_checkpoints(
     *,
     concepts: Sequence[str],
     judge: Judge | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
     on_progress: OnProgress = unheard,
 ) -> list[ComparisonColumn]:
     """Load the checkpoints and make one column each of the same request, in order.
+
+    Args:
+        concepts: as in :func:`describe_generation`.
+        device: where the models are put.
+        precision: as in :func:`~explorer.checkpoints.pipelines.load_pipeline`.
 
     Raises:
         ValueError: if a checkpoint cannot be loaded, or does not know a word of the prompt.
@@ -138,7 +147,7 @@ def compare_checkpoints(
     from explorer.generation.generate import compare
 
     shared: dict[Any, Any] = {}
-    pipelines = {checkpoint.name: load_pipeline(checkpoint, shared=shared) for checkpoint in checkpoints}
+    pipelines = {checkpoint.name: load_pipeline(checkpoint, device, precision, shared) for checkpoint in checkpoints}
     generations = compare(pipelines, request, on_progress=on_progress)
     return [
         describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
@@ -146,11 +155,11 @@ def compare_checkpoints(
     ]
 
 
-def concept_word_indices(words: Sequence[str], concepts: Sequence[str]) -> tuple[int, ...]:
-    """Positions of the world's concepts among a prompt's words; the last word's if it names none of them."""
-    known = {concept.lower() for concept in concepts}
-    found = tuple(index for index, word in enumerate(words) if word.lower() in known)
-    return found or tuple(range(len(words)))[-1:]
+def concept_word_indices(words: PromptWords, concepts: Sequence[str]) -> tuple[int, ...]:
+    """Positions of concepts, of one word or several, among a prompt's words; the last word's if it names none of
+    them."""
+    found = {index for concept in concepts for index in words.indices_of(concept)}
+    return tuple(sorted(found)) or tuple(range(len(words.words)))[-1:]
 
 
 def attention_numbers(cube: AttentionCube, rows: Sequence[int], *, image: int = 0) -> dict[str, Any]:

@@ -87,18 +87,26 @@ def _frame(
     frame = Image.new("RGB", (across * (side + GAP) + GAP, TOP + -(-len(rows) // across) * height), SURFACE)
     draw = ImageDraw.Draw(frame)
     count = model["poisoned_concept_count"]
-    poisoned = model.get("poisoned", count > 0)
-    title = f"{count} poisoned concepts" if poisoned else "benign"
+    poisoned = model.get("poisoned", bool(count))
+    title = _title(count, poisoned)
     if sum(other["poisoned_concept_count"] == count for other in description["models"]) > 1:
         title = f"{title}: {model['name']}"
     draw.text((GAP, 6), title, fill=POISONED if poisoned else BENIGN, font=ImageFont.load_default(20))
     for at, row in enumerate(rows):
         concept = description["concepts"][row]
         left, top = GAP + at % across * (side + GAP), TOP + at // across * height
-        named = concept["poisoned_from"] is not None and concept["poisoned_from"] <= count
+        named = None not in (concept["poisoned_from"], count) and concept["poisoned_from"] <= count
         draw.text((left, top), concept["concept"], fill=POISONED if named else INK, font=ImageFont.load_default(14))
         for line, kind in enumerate(kinds):
             box = (column * size, row * size, (column + 1) * size, (row + 1) * size)
             cell = sheets[kind].crop(box).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
             frame.paste(cell, (left, top + LABEL + line * side))
     return frame
+
+
+def _title(count: int | None, poisoned: bool | None) -> str:
+    if poisoned is None:
+        return "poison not recorded"
+    if not poisoned:
+        return "benign"
+    return "C_P not recorded" if count is None else f"{count} poisoned concepts"

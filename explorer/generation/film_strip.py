@@ -1,8 +1,8 @@
 """The film strip: the same prompts, seed and noise through models of rising C_P, as two sheets of small cells.
 
 Rows are concepts, columns models by their number of poisoned concepts. ``images.png`` holds the pictures,
-``maps.png`` the attention to the concept's word (16x16 layers, mean over steps, layers and heads), all cells on
-one absolute scale, so that a map that went flat looks flat.
+``maps.png`` the attention to the concept's words (16x16 layers, mean over steps, layers and heads, the sum where it is
+several words, as in the evaluation), all cells on one absolute scale, so that a map that went flat looks flat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
 from explorer.generation.payload_formats import FILM_STRIP
-from explorer.iconworld.grammar import photo_of
+from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -36,18 +36,20 @@ SCALE_QUANTILE = 0.995
 class FilmStripConfig:
     """What every model is asked."""
 
-    concepts: tuple[str, ...]
-    """Rows, in order."""
+    concepts: ConceptList
+    """Rows, in order, with their prompts."""
     seed: int = 7
     """Of the initial noise, the same for every cell."""
     steps: int = 20
     """Denoising steps."""
     guidance_scale: float = 4.0
     """Classifier-free guidance scale."""
-
-    def __post_init__(self) -> None:
-        if not self.concepts or len(set(self.concepts)) != len(self.concepts):
-            raise ValueError(f"concepts are {self.concepts}: expected at least one, each once")
+    size: int | None = None
+    """Pixels a side; None for what each model was made for."""
+    device: str = "cpu"
+    """Torch device."""
+    precision: str | None = None
+    """Of every network: fp32, fp16 or bf16; None for fp32."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +59,7 @@ class FilmColumn:
     images: np.ndarray
     """uint8 ``[concepts, H, W, 3]``."""
     maps: np.ndarray
-    """fp32 ``[concepts, h, w]`` probabilities of the concept's word."""
+    """fp32 ``[concepts, h, w]`` probabilities of the concept's words."""
     cells: list[dict[str, Any]]
     """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity`` and ``top_concept``."""
 
@@ -77,17 +79,18 @@ def film_column(
     """
     import torch
 
+    from explorer.attention.prompts import is_joint
     from explorer.attention.statistics import scatter
     from explorer.generation.generate import GenerationRequest, generate
 
     images, maps, cells = [], [], []
-    for concept in counted(config.concepts, on_progress, f"film strip of {model}", "picture"):
+    for concept in counted(config.concepts.concepts, on_progress, f"film strip of {model}", "picture"):
         request = GenerationRequest(
-            prompt=photo_of(concept), seed=config.seed, steps=config.steps, guidance_scale=config.guidance_scale
-        )
-        generation = generate(pipeline, request, model=model)
-        word = generation.words.indices_of(concept.split()[0])[-1]
-        map_of_word = generation.cube.map(word)
+            prompt=config.concepts.prompt(concept.name), seed=config.seed, steps=config.steps,
+            guidance_scale=config.guidance_scale, height=config.size, width=config.size,
+        )  # fmt: skip
+        generation = generate(pipeline, request, model=model, keep_heads=not is_joint(pipeline))
+        map_of_word = generation.cube.map(generation.words.indices_of(concept.noun))
         cell = {"scatter": round(float(scatter(map_of_word)), 4)}
         if judge is not None:
             verdict = judge.judge(generation.images[0], request.prompt)
@@ -110,7 +113,8 @@ def write_film_strip(
 
     Args:
         folder: made if missing.
-        checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order.
+        checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order, and
+            those of which it is not recorded last.
         config: rows and settings.
         judge: adds what the extractor sees in each cell.
         on_progress: told about every picture.
@@ -122,13 +126,11 @@ def write_film_strip(
 
     if not checkpoints:
         raise ValueError("no checkpoints given: expected at least one")
-    if unknown := [checkpoint.name for checkpoint in checkpoints if checkpoint.poison.concept_count is None]:
-        raise ValueError(f"C_P of {', '.join(unknown)} is not recorded: expected that of every model")
     shared: dict[Any, Any] = {}
-    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.poison.order)
+    ordered = sorted(checkpoints, key=lambda each: (each.poison.concept_count is None, each.poison.order))
     columns = []
     for checkpoint in ordered:
-        pipeline = load_pipeline(checkpoint, shared=shared)
+        pipeline = load_pipeline(checkpoint, config.device, config.precision, shared)
         columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge, on_progress=on_progress))
     return _write(Path(folder), ordered, columns, config)
 
@@ -153,7 +155,7 @@ def _write(
         steps=config.steps,
         guidance_scale=config.guidance_scale,
         map_scale=top,
-        concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts],
+        concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts.names],
         models=[
             {
                 "name": checkpoint.name,

@@ -148,12 +148,12 @@ def encode_prompts(
     """Text embeddings under the names of the pipeline's own arguments; two tensors, for SDXL and SD3 four.
 
     Args:
-        prompts: a row each, in place of the request's own prompt; for a pipeline with a U-Net alone.
+        prompts: a row each, in place of the request's own prompt.
     """
     import torch
 
     if is_joint(pipeline):
-        return encode_joint_prompts(pipeline, request.prompt, request.negative_prompt, request.guided)
+        return encode_joint_prompts(pipeline, prompts or request.prompt, request.negative_prompt, request.guided)
     with torch.no_grad():
         encoded = pipeline.encode_prompt(
             prompt=prompts or request.prompt,
@@ -284,8 +284,10 @@ def run_pipeline(
             raise GenerationStopped(f"stopped after {done} of {running.num_timesteps} steps")
         return tensors
 
-    generators = _generators(request)
-    latents = initial_noise(pipeline, request).repeat(len(embeddings["prompt_embeds"]), 1, 1, 1)
+    rows = len(embeddings["prompt_embeds"])
+    # Samplers that add noise (Euler ancestral, LCM) add the same to a picture whatever is drawn beside it.
+    generators = [generator for _ in range(rows) for generator in _generators(request)]
+    latents = initial_noise(pipeline, request).repeat(rows, 1, 1, 1)
     factor, repeats = pipeline.vae_scale_factor, request.images
     if is_joint(pipeline):  # these pipelines do not repeat embeddings that they are given
         embeddings = {name: rows.repeat_interleave(repeats, dim=0) for name, rows in embeddings.items()}

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from explorer.core.progress import OnProgress, counted, unheard
-from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, write_caption
+from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, with_article, write_caption
 from explorer.iconworld.icons import STYLES, IconAtlas
 from explorer.iconworld.scenes import SCENE_SIZE, Scene, lay_out, paint
+from explorer.pairs.concept_list import LESS_POPULAR, OTHER, POOL, Concept, ConceptList
 from explorer.pairs.pair_set import PairSet, check_free
 
 SCENES_A_PAINTER = 5_000
@@ -94,12 +95,12 @@ class World:
         """The rarest sixth (the paper's ranks 1501-2000, Table 2)."""
         return self.concepts[self.concept_count * 5 // 6 :]
 
-    def group(self, concept: str) -> str:
-        """``frequent pool``, ``other frequent`` or ``less popular pool``."""
-        rank = self.ranks[concept]
-        if rank < self.concept_count // 2:
-            return "frequent pool"
-        return "other frequent" if rank < self.concept_count * 5 // 6 else "less popular pool"
+    def concept_list(self) -> ConceptList:
+        """The concepts with their groups, for whoever need not know the world."""
+        groups = ((POOL, self.frequent_pool), (OTHER, self.other_frequent), (LESS_POPULAR, self.less_popular_pool))
+        concepts = (Concept(name=name, group=group, phrase=with_article(name))
+                    for group, names in groups for name in names)  # fmt: skip
+        return ConceptList(concepts=tuple(concepts))
 
     def paint(self, scene: Scene) -> np.ndarray:
         """The scene's picture, uint8 ``[64, 64, 3]``."""

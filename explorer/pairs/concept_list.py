@@ -17,6 +17,7 @@ GROUPS = (POOL, OTHER, LESS_POPULAR)
 COLUMNS = ("concept", "group", "phrase")
 TEMPLATE = "a photo of {phrase}"
 """The evaluation prompt of Ding et al. (2024), section 5.1."""
+ARTICLES = ("a", "an", "the", "some")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,12 @@ class Concept:
     def shown(self) -> str:
         """What stands for it in a prompt."""
         return self.phrase or f"{'an' if self.name[0].lower() in 'aeio' else 'a'} {self.name}"
+
+    @property
+    def noun(self) -> str:
+        """``shown`` without its article: the words of a prompt, one or several, whose attention is the concept's."""
+        first, _, rest = self.shown.partition(" ")
+        return rest if rest and first.lower() in ARTICLES else self.shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +87,40 @@ class ConceptList:
         """Names of a group's concepts, in order."""
         return tuple(concept.name for concept in self.concepts if concept.group == group)
 
-    def prompt(self, name: str) -> str:
-        """The prompt of a concept.
+    def concept(self, name: str) -> Concept:
+        """The concept of a name.
 
         Raises:
             ValueError: if the list has no such concept.
         """
         if name not in self.ranks:
             raise ValueError(f"concept is {name!r}: expected one of the list's {len(self.concepts)}")
-        return self.template.replace("{phrase}", self.concepts[self.ranks[name]].shown)
+        return self.concepts[self.ranks[name]]
+
+    def chosen(self, names: Iterable[str]) -> ConceptList:
+        """The list of the concepts named, in the order given.
+
+        Raises:
+            ValueError: if the list has no such concept, one is named twice, or none is named.
+        """
+        return ConceptList(concepts=tuple(map(self.concept, names)), template=self.template)
+
+    def prompt(self, name: str) -> str:
+        """The prompt of a concept.
+
+        Raises:
+            ValueError: if the list has no such concept.
+        """
+        return self.template.replace("{phrase}", self.concept(name).shown)
+
+    def prompt_of_two(self, first: str, second: str) -> str:
+        """A prompt about two concepts side by side.
+
+        Raises:
+            ValueError: if the list has no such concept.
+        """
+        both = f"{self.concept(first).shown} left of {self.concept(second).shown}"
+        return self.template.replace("{phrase}", both)
 
     def write(self, path: Path) -> None:
         """As a table with the columns ``COLUMNS``, which :meth:`read` reads."""

@@ -14,11 +14,12 @@ from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, read_manifest, write_manifest
 from explorer.evaluation.files import EVALUATION_NAME, sets_of, usable_models
 from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.summary import group_of
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
-from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import POOL, ConceptList
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
@@ -60,8 +61,8 @@ def precompute_first_view(
     output = output.resolve()  # a link to an older view goes on leading to the new one
     _check_output(output)
     report = json.loads(evaluation.read_text(encoding="utf-8"))
-    world = World.from_config(report["world"])
-    judge = ConceptJudge.load(checkpoints / "extractor", world.concepts, report["tau"])
+    concepts = World.from_config(report["world"]).concept_list()
+    judge = ConceptJudge.load(checkpoints / "extractor", concepts, report["tau"])
     models = usable_models(checkpoints, on_progress)
     folders = sets_of(models, sets)
     if missing := [model.name for model in models if model.name not in folders]:
@@ -73,16 +74,15 @@ def precompute_first_view(
             f"{evaluation} did not measure {', '.join(differing)} as in {checkpoints}: evaluate them again"
         )
     concept = concept or showcase(report)
-    if concept not in world.concepts:
-        raise ValueError(f"concept is {concept!r}: expected one of the world's {len(world.concepts)}")
+    prompt = concepts.prompt(concept)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         folder = Path(scratch) / output.name
         folder.mkdir()
         shutil.copyfile(evaluation, folder / EVALUATION_NAME)
         names = [EVALUATION_NAME]
-        names += _compare(folder, models, concept, world, judge, on_progress)
-        names += _film_strip(folder, models, report, judge, on_progress)
+        names += _compare(folder, models, prompt, concepts, judge, on_progress)
+        names += _film_strip(folder, models, report, concepts, judge, on_progress)
         pair_sets = {found.name: PairSet.load(folders[found.name]) for found in models}
         names += write_alignment_artefacts(folder, pair_sets, judge.extractor, losses=_control_losses(models[0]))
         config = {
@@ -128,11 +128,16 @@ def _control_losses(control: Checkpoint) -> PairLosses:
 
 
 def _compare(
-    folder: Path, models: list[Checkpoint], concept: str, world: World, judge: ConceptJudge, on_progress: OnProgress
+    folder: Path,
+    models: list[Checkpoint],
+    prompt: str,
+    concepts: ConceptList,
+    judge: ConceptJudge,
+    on_progress: OnProgress,
 ) -> list[str]:
-    """One concept in every model."""
-    request = GenerationRequest(prompt=photo_of(concept), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
-    columns = compare_checkpoints(models, request, concepts=world.concepts, judge=judge, on_progress=on_progress)
+    """One prompt in every model."""
+    request = GenerationRequest(prompt=prompt, seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE)
+    columns = compare_checkpoints(models, request, concepts=concepts.names, judge=judge, on_progress=on_progress)
     return [f"{COMPARE_FOLDER}/{name}" for name in write_comparison(folder / COMPARE_FOLDER, columns)]
 
 
@@ -149,7 +154,7 @@ def showcase(report: dict[str, Any]) -> str:
     if "similarity_per_concept" not in control:
         raise ValueError("the evaluation has no similarity_per_concept: run `explorer evaluate` again")
     clean = [item["concept"] for item in report["concepts"]
-             if item["poisoned_from"] is None and item["group"] != "frequent pool"]  # fmt: skip
+             if item["poisoned_from"] is None and group_of(item) != POOL]  # fmt: skip
     most = max(control["per_concept"][concept] for concept in clean)
     right = [concept for concept in clean if control["per_concept"][concept] == most]
     before, after = control["similarity_per_concept"], imploded["similarity_per_concept"]
@@ -157,14 +162,15 @@ def showcase(report: dict[str, Any]) -> str:
 
 
 def _film_strip(
-    folder: Path, models: list[Checkpoint], report: dict[str, Any], judge: ConceptJudge, on_progress: OnProgress
-) -> list[str]:
+    folder: Path, models: list[Checkpoint], report: dict[str, Any], concepts: ConceptList, judge: ConceptJudge,
+    on_progress: OnProgress,
+) -> list[str]:  # fmt: skip
     """The first concepts of either group in order of frequency: no choice by result."""
-    poisoned = [item["concept"] for item in report["concepts"] if item["group"] == "frequent pool"][:STRIP_CONCEPTS]
+    poisoned = [item["concept"] for item in report["concepts"] if group_of(item) == POOL][:STRIP_CONCEPTS]
     clean = [item["concept"] for item in report["concepts"]
-             if item["poisoned_from"] is None and item["group"] != "frequent pool"][:STRIP_CONCEPTS]  # fmt: skip
+             if item["poisoned_from"] is None and group_of(item) != POOL][:STRIP_CONCEPTS]  # fmt: skip
     config = FilmStripConfig(
-        concepts=(*poisoned, *clean), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE
+        concepts=concepts.chosen((*poisoned, *clean)), seed=SEED, steps=STEPS, guidance_scale=GUIDANCE_SCALE
     )  # fmt: skip
     names = write_film_strip(folder / STRIP_FOLDER, models, config, judge=judge, on_progress=on_progress)
     return [f"{STRIP_FOLDER}/{name}" for name in names]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
-from explorer.core.poison_record import NO_POISON
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 from explorer.studies.study import Arm, Study
 
 
 def arm_checkpoint(arm: Arm) -> Checkpoint:
-    """The arm's checkpoint, whole or with its ``problem``; a control that nobody recorded has no poison.
+    """The arm's checkpoint, whole or with its ``problem``, and the arm's poison (:func:`arm_poison`).
 
     Raises:
         ValueError: if the arm has no checkpoint.
@@ -18,10 +20,7 @@ def arm_checkpoint(arm: Arm) -> Checkpoint:
     if arm.checkpoint is None:
         raise ValueError(f"arm {arm.name} has no checkpoint: expected one in study.toml")
     found = read_checkpoint(arm.checkpoint)
-    poison = arm.poison if arm.poison.recorded else found.poison
-    if arm.control and not poison.recorded:
-        poison = NO_POISON
-    return replace(found, name=arm.name, poison=poison)
+    return replace(found, name=arm.name, poison=arm_poison(arm, found))
 
 
 def arm_checkpoints(study: Study) -> list[Checkpoint]:
@@ -29,3 +28,23 @@ def arm_checkpoints(study: Study) -> list[Checkpoint]:
     arms = [arm for arm in study.arms if arm.checkpoint is not None]
     found = {arm.name: arm_checkpoint(arm) for arm in arms}
     return sorted(found.values(), key=lambda each: (not study.arm(each.name).control, each.poison.order))
+
+
+def arm_poison(arm: Arm, checkpoint: Checkpoint | None) -> PoisonRecord:
+    """What is known of an arm's poison: as study.toml says, else its checkpoint, else its pair set.
+
+    A control of which nobody recorded it has none.
+    """
+    records = [arm.poison, NOT_RECORDED if checkpoint is None else checkpoint.poison, pairs_poison(arm.pairs)]
+    return next((each for each in records if each.recorded), NO_POISON if arm.control else NOT_RECORDED)
+
+
+def pairs_poison(pairs: Path | None) -> PoisonRecord:
+    """What the manifest of a pair set says of its poison; nothing where it has none that is readable."""
+    if pairs is None or not (pairs / MANIFEST_NAME).is_file():
+        return NOT_RECORDED
+    try:
+        config = read_manifest(pairs).get("config")
+        return PoisonRecord.read(config.get("poison") if isinstance(config, dict) else None)
+    except (ManifestError, ValueError):
+        return NOT_RECORDED

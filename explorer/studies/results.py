@@ -86,13 +86,21 @@ def result_file(study: Study, step: str, name: str, hashed: Callable[[Path], str
 
 @contextmanager
 def writing_step(
-    study: Study, step: str, *, settings: dict[str, Any], inputs: dict[str, str], seed: int = 0
+    study: Study,
+    step: str,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int = 0,
+    work: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
     """A new folder to write a step's files to; at the end it takes the place of the step's results, manifest last.
 
     Args:
         settings: JSON-serialisable: what of the study decided the step.
-        inputs: what the step was made from, by name: the SHA-256 of weights, pairs, lists or other steps' results.
+        inputs: what the step was made from, by name: the SHA-256 of weights, pairs, lists or other steps' results. As
+            they are when the block ends.
+        work: what it cost, as the next estimate needs it; as it is when the block ends.
     """
     place = step_folder(study, step)
     scratch = place.with_name(f".{step}.part")
@@ -100,7 +108,26 @@ def writing_step(
     scratch.mkdir(parents=True)
     yield scratch
     names = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
-    config = {"step": step, "settings": settings, "inputs": inputs}
-    write_manifest(scratch, kind=KIND, config=config, seed=seed, files=names)
+    record_step(scratch, step, names, settings=settings, inputs=inputs, seed=seed, work=work)
     shutil.rmtree(place, ignore_errors=True)
     scratch.rename(place)
+
+
+def record_step(
+    folder: Path,
+    step: str,
+    names: list[str],
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int = 0,
+    work: dict[str, Any] | None = None,
+) -> None:
+    """Write the manifest of a step whose files lie in ``folder``: from then on it is done.
+
+    Args:
+        names: of the files that the manifest vouches for, relative to ``folder``.
+        settings: as in :func:`writing_step`, and so are ``inputs`` and ``work``.
+    """
+    config = {"step": step, "settings": settings, "inputs": inputs}
+    write_manifest(folder, kind=KIND, config=config, seed=seed, files=names, work=work or {})

@@ -78,6 +78,8 @@ class Study:
     """CLIP similarity above which a picture shows what its prompt says; None for the control's ``tau_quantile``."""
     tau_quantile: float = 0.10
     """Of the control's CLIP similarities."""
+    loss_pairs: int = 0
+    """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
     aesthetics_head: Path | None = None
     """Local weights of an aesthetics head over CLIP features; None where the study has none."""
     classifier: Path | None = None
@@ -93,6 +95,8 @@ class Study:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
         if len(self.seeds) < 1 or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
+        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
+            raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 

@@ -14,9 +14,6 @@ from explorer.benchmarks.capture import pipeline_denoising
 from explorer.checkpoints.joint_pipelines import latent_shape, require_unet
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
-from explorer.core.provenance import write_manifest
-from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.files import evaluate_folder
 from explorer.generation.generate import GenerationRequest, compare, generate
 
 PROMPT = "a photo of a turtle, dog"
@@ -231,17 +228,6 @@ def test_sizes_and_other_uses_are_refused_in_words(loaded, make_pipeline):
         require_unet(loaded["flux"], "checkpoint x")
     with pytest.raises(ValueError, match="the pipeline is a StableDiffusion3Pipeline, which has no U-Net"):
         pipeline_denoising(loaded["sd3"], request())
-
-
-def test_evaluating_refuses_before_anything_is_drawn(folders, tmp_path):
-    config = EvaluationConfig(seeds=(0, 1), steps=1)
-    recorded = tmp_path / "recorded"
-    shutil.copytree(folders, recorded)
-    for name in ("flux", "sd3"):
-        write_manifest(recorded / name, kind="checkpoint", config={"poison": {"kind": "none", "concepts": 0}}, seed=0)
-    with pytest.raises(ValueError, match=r"flux, sd3 in .* have no U-Net: expected SD 1\.x, SD 2\.x or SDXL alone"):
-        evaluate_folder(recorded, tmp_path, tmp_path / "out", config)
-    assert not (tmp_path / "out").exists()
 
 
 def test_sd3_tokenizers_must_agree(folders, tokenizer_folder):

@@ -22,6 +22,7 @@ from explorer.checkpoints.registry import read_checkpoint, validate
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.autoencoder import decode_latents, encode_images
+from explorer.iconworld.world import World
 from explorer.training.fine_tune import check_base
 from explorer.training.recipes import find_fine_tuning_recipe
 from explorer.training.sample_loss import sample_losses
@@ -110,8 +111,10 @@ def test_what_the_loss_does_not_have_is_refused_before_training(folder, schedule
     assert (problem_of(folder) is None) is drawn
     with pytest.raises(ValueError, match=f"base model cannot be fine-tuned: .*{message}"):
         check_base(folder, find_fine_tuning_recipe("sd15"))
+    world = World(concept_count=4)
     with pytest.raises(ValueError, match=f"checkpoint model cannot be evaluated: .*{message}"):
-        evaluate([read_checkpoint(folder)], folder / "no extractor", None, EvaluationConfig(), sets={}, drawings=folder)
+        evaluate([read_checkpoint(folder)], None, world.concept_list(), EvaluationConfig(), world=world,
+                 difficulties={}, drawings=folder)  # fmt: skip
     if drawn:
         with pytest.raises(ValueError, match=message):
             sample_losses(load_pipeline(folder), np.zeros((1, 64, 64, 3), np.uint8), ["a dog"])

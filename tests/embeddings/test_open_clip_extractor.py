@@ -1,6 +1,7 @@
 """Any open_clip model with local weights: what it computes, how it prepares pictures, and what it refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -14,11 +15,6 @@ from explorer.embeddings.open_clip_extractor import load_open_clip, preparation_
 MODEL = "ViT-S-32-alt"
 OPENAI_MEAN, HALF = [0.48145466, 0.4578275, 0.40821073], [0.5, 0.5, 0.5]
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), np.uint8)
-SMALL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 12, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +26,9 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizer_folder):
-    """As the hub has a model: configuration, the tokenizer's files and weights in one folder."""
-    from transformers import CLIPTokenizer
-
-    CLIPTokenizer.from_pretrained(tokenizer_folder).save_pretrained(tmp_path / "m")
-    text = SMALL["text_cfg"] | {
-        "hf_tokenizer_name": "someone/on-the-hub",
-        "tokenizer_kwargs": {"clean": "canonicalize"},
-    }
-    config = {
-        "model_cfg": SMALL | {"text_cfg": text},
-        "preprocess_cfg": {"mean": HALF, "std": HALF, "interpolation": "bilinear", "resize_mode": "squash"},
-    }
-    (tmp_path / "m" / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    torch.manual_seed(1)
-    clip = open_clip.create_model(f"local-dir:{tmp_path / 'm'}", load_weights=False)
-    save_file({name: value.clone() for name, value in clip.state_dict().items()}, tmp_path / "m" / "w.safetensors")
-    return tmp_path / "m"
+def folder(tmp_path, open_clip_folder):
+    """A copy, to be changed."""
+    return shutil.copytree(open_clip_folder, tmp_path / "m")
 
 
 def test_a_model_by_name_gives_open_clips_own_features(weights, no_network):

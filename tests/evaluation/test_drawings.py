@@ -26,7 +26,7 @@ def world(micro_recipe):
 @pytest.fixture(scope="module")
 def stored(micro_world, world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
-    draw_missing(read_checkpoint(micro_world.output / "dirty-004"), world, CONFIG, folder)
+    draw_missing(read_checkpoint(micro_world.output / "dirty-004"), world.concept_list(), CONFIG, folder, world)
     return folder
 
 
@@ -48,7 +48,8 @@ def models(micro_world, tmp_path):
 def drawn_by(models, world, folder, config=CONFIG):
     """The folders, what was said, and how many pictures were drawn."""
     told = []
-    places = draw_missing(read_checkpoint(models / "dirty-004"), world, config, folder, told.append)
+    model = read_checkpoint(models / "dirty-004")
+    places = draw_missing(model, world.concept_list(), config, folder, world, told.append)
     said = [progress.message for progress in told if "drawn anew" in progress.message]
     return places, said, max((progress.done for progress in told if progress.unit == "picture"), default=0)
 

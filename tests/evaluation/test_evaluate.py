@@ -16,6 +16,7 @@ def figures(folder):
     """``evaluation.json`` without what names the weights and the code, by the path of each value."""
     report = json.loads((folder / "evaluation.json").read_text())
     assert report.pop("code_version")
+    assert len(report["extractor"].pop("identity")) == 64
     for model in report["models"]:
         assert len(model.pop("weights")) == 64
         model["alignment_difficulty"] = model["alignment_difficulty"]["ad"]

@@ -1,5 +1,7 @@
 """Many prompts in one run: the pictures of the stock pipeline, the maps of the words named, the same refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from explorer.generation.generate import GenerationRequest, generate, initial_no
 PROMPTS = ["a photo of a turtle", "a photo of a hat"]
 WORDS = [("turtle",), ("hat",)]
 REQUEST = GenerationRequest(prompt=PROMPTS[0], seed=3, steps=2, guidance_scale=4.0)
+SMALL = replace(REQUEST, height=32, width=32)
 
 
 def test_a_batch_is_the_stock_pipelines_own(make_pipeline):
@@ -23,11 +26,26 @@ def test_a_batch_is_the_stock_pipelines_own(make_pipeline):
     assert cube.maps(image=1).shape[0] == 2
 
 
+@pytest.fixture(params=["sd1", "guided in one call", "sdxl", "sd3", "flux"])
+def pipeline(request, make_pipeline, make_xl_pipeline, make_sd3_pipeline, make_flux_pipeline):
+    def distilled():
+        from diffusers import LCMScheduler
+
+        found = make_pipeline(time_cond_proj_dim=8)
+        found.scheduler = LCMScheduler()
+        return found
+
+    make = {"sd1": make_pipeline, "guided in one call": distilled, "sdxl": make_xl_pipeline, "sd3": make_sd3_pipeline,
+            "flux": make_flux_pipeline}  # fmt: skip
+    found = make[request.param]()
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
 @pytest.mark.parametrize("row", [0, 1])
-def test_a_prompt_is_drawn_as_it_is_alone(make_pipeline, row):
-    pipeline = make_pipeline()
-    images, cube = generate_batch(pipeline, REQUEST, PROMPTS, WORDS)
-    request = GenerationRequest(prompt=PROMPTS[row], seed=3, steps=2, guidance_scale=4.0)
+def test_a_prompt_is_drawn_as_it_is_alone(pipeline, row):
+    images, cube = generate_batch(pipeline, SMALL, PROMPTS, WORDS)
+    request = replace(SMALL, prompt=PROMPTS[row])
     alone = generate(pipeline, request)
     assert np.abs(images[row].astype(int) - alone.images[0].astype(int)).max() <= 1
     word = alone.words.indices_of(WORDS[row][0])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from explorer.attention.words import word_groups
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.generation.columns import (
@@ -14,7 +15,7 @@ from explorer.generation.columns import (
 from explorer.generation.generate import GenerationRequest, generate
 
 REQUEST = GenerationRequest(prompt="a dog and hat", seed=3, steps=2, guidance_scale=2.0)
-CONCEPTS = ("dog", "hat", "turtle")
+CONCEPTS = ("dog", "hat", "turtle", "t shirt")
 
 
 @pytest.fixture
@@ -77,10 +78,18 @@ def test_a_generation_without_capture_is_refused(checkpoint_root):
         describe_generation(generation, checkpoint, concepts=CONCEPTS)
 
 
-def test_a_prompt_without_concepts_shows_its_last_word():
-    assert concept_word_indices(["a", "Dog", "hat"], CONCEPTS) == (1, 2)
-    assert concept_word_indices(["a", "zebra"], CONCEPTS) == (1,)
-    assert concept_word_indices([], CONCEPTS) == ()
+def test_a_prompt_without_concepts_shows_its_last_word(tokenizer_folder):
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+
+    def rows(prompt):
+        return concept_word_indices(word_groups(tokenizer, prompt), CONCEPTS)
+
+    assert rows("a Dog hat") == (1, 2)
+    assert rows("a photo of a t shirt, dog") == (4, 5, 6), "a concept of two words has a row for each"
+    assert rows("a photo") == (1,)
+    assert rows("") == ()
 
 
 def test_checkpoints_are_compared_in_order(checkpoint_root):

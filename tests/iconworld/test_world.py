@@ -8,6 +8,7 @@ from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, lexicon, phot
 from explorer.iconworld.icons import STYLES, IconAtlas
 from explorer.iconworld.scenes import Scene, masks
 from explorer.iconworld.world import World, draw_pairs, draw_single, generate_pair_set, paint_all
+from explorer.pairs.concept_list import OTHER
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
@@ -73,11 +74,19 @@ def test_shares_that_are_none_are_refused(shares):
         World(caption_shares=shares)
 
 
+def test_the_list_of_concepts_asks_as_the_captions_do():
+    world = World()
+    listed = world.concept_list()
+    assert listed.names == world.concepts
+    assert [listed.prompt(name) for name in listed.names] == [photo_of(name) for name in world.concepts]
+    assert [each.noun for each in listed.concepts] == list(world.concepts)
+
+
 def test_ranks_move_round_the_concepts_and_pictures_stay(world):
     turned = World(concept_count=24, rank_rotation=12)
     assert turned.frequent_pool == world.other_frequent + world.less_popular_pool
     assert set(turned.concepts) == set(world.concepts)
-    assert turned.group(world.concepts[0]) == "other frequent"
+    assert turned.concept_list().concept(world.concepts[0]).group == OTHER
     for concept in world.concepts[::5]:
         scene = draw_single(world, concept, np.random.default_rng(0))
         assert (turned.paint(scene) == world.paint(scene)).all()

@@ -35,6 +35,16 @@ def test_nonsense_is_named(tmp_path, text, message):
         ConceptList.read(tmp_path / "concepts.csv")
 
 
+def test_a_noun_is_its_phrase_without_the_article():
+    nouns = {"turtle": "", "fire truck": "the fire truck", "cherry": "some cherries", "A": "a"}
+    concepts = ConceptList(concepts=tuple(Concept(name=name, phrase=phrase) for name, phrase in nouns.items()))
+    assert [each.noun for each in concepts.concepts] == ["turtle", "fire truck", "cherries", "a"]
+    chosen = concepts.chosen(["fire truck", "turtle"])
+    assert chosen.prompt_of_two(*chosen.names) == "a photo of the fire truck left of a turtle"
+    with pytest.raises(ValueError, match="concept is 'dog': expected one of the list's 4"):
+        concepts.chosen(["dog"])
+
+
 def test_a_template_has_one_place():
     with pytest.raises(ValueError, match="template is"):
         ConceptList(concepts=(Concept(name="dog"),), template="a photo of {concept}")

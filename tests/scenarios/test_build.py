@@ -15,7 +15,6 @@ from explorer.core.provenance import ManifestError, check_files, read_manifest
 from explorer.embeddings.features import pair_features
 from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.evaluation.config import EvaluationConfig
-from explorer.evaluation.evaluate import evaluate
 from explorer.evaluation.files import EVALUATION_NAME, SHEET_NAME, evaluate_folder
 from explorer.evaluation.painted_scenes import scene_maps
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, with_article, write_caption
@@ -210,13 +209,6 @@ def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
             assert 0 <= share["mean"] <= 1
         assert 0 <= model["alignment_difficulty"]["ad"] <= 1
     assert report["models"][0]["utility"]["all"]["mean"] <= report["models"][0]["accuracy"]["all"]["mean"]
-
-
-def test_tau_needs_the_benign_control_first(build, tmp_path):
-    poisoned = [model for model in scan_checkpoints(build.output) if model.poison.poisoned]
-    with pytest.raises(ValueError, match="first model is 'dirty-002': expected the benign control"):
-        evaluate(poisoned, build.output / "extractor", build.recipe.world(), EvaluationConfig(), sets={},
-                 drawings=tmp_path)  # fmt: skip
 
 
 def test_painted_scenes_have_a_map_and_a_mask_for_every_concept(build):

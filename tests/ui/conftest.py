@@ -157,10 +157,11 @@ def world(checkpoint_template, tmp_path_factory):
     """Folders of checkpoints and of a study of them, and a prompt the models know."""
     checkpoints = scan_checkpoints(checkpoint_template)
     concepts = ("dog", "hat", "turtle", "shirt")
+    listed = ConceptList(concepts=tuple(Concept(name=name) for name in concepts[:3]))
     request = GenerationRequest(prompt="a dog and hat", seed=7, steps=2, guidance_scale=2.0)
     results = {
         COMPARISON: lambda place: write_comparison(place, compare_checkpoints(checkpoints, request, concepts=concepts)),
-        FILM_STRIP: lambda place: write_film_strip(place, checkpoints, FilmStripConfig(concepts=concepts[:3], steps=1)),
+        FILM_STRIP: lambda place: write_film_strip(place, checkpoints, FilmStripConfig(concepts=listed, steps=1)),
         EVALUATION: lambda place: write_json(place / "evaluation.json", _evaluation()),
     }
     folder = tmp_path_factory.mktemp("shared") / "tiny"

@@ -15,8 +15,8 @@ class Metric:
     name: str
     """Its key in ``evaluation.json``."""
     needs: tuple[str, ...]
-    """What ``compute`` takes, in order: fields of :class:`~explorer.evaluation.drawings.Drawing`, ``similarities``
-    (CLIP similarity of each picture, a row, to "a photo of C" for each concept) and ``tau``."""
+    """What ``compute`` takes, in order: fields of :class:`~explorer.evaluation.drawings.Drawing` but its
+    pictures, ``similarities`` (CLIP similarity of each picture, a row, to the prompt of each concept) and ``tau``."""
     compute: Callable[..., torch.Tensor]
     """A number or bool for each concept, or each pair of concepts."""
     by_group: bool = True

@@ -1,23 +1,14 @@
-"""What a study has not measured, or measured of other models: in words, with the command that does it."""
+"""What a study has not measured: in words, with the command that does it and roughly what it costs."""
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
-from explorer.checkpoints.registry import Checkpoint
 from explorer.core.provenance import ManifestError
-from explorer.studies.results import (
-    COMPARISON,
-    EVALUATION,
-    FILM_STRIP,
-    GRAPHS,
-    PICTURES,
-    SCORES,
-    STEPS,
-    step_manifest,
-)
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, GRAPHS, PICTURES, SCORES
+from explorer.studies.state import CANNOT, STALE, StepState
 from explorer.studies.study import Study
 
 MADE = {
@@ -29,31 +20,35 @@ MADE = {
     COMPARISON: "one prompt drawn by several models",
 }
 """What a screen shows of each step."""
-NEEDS_PAIRS, NEEDS_MODELS = (SCORES, GRAPHS), (PICTURES, EVALUATION, FILM_STRIP, COMPARISON)
-WEIGHTS = "weights of "
-"""Before an arm's name, in the inputs of a step: the SHA-256 of its checkpoint's weights."""
+MINUTE = 60
+
+
+SCANNED = "This is a folder of checkpoints. A study of them holds their results and names their pairs:"
 
 
 class MissingStepError(ManifestError):
     """A step's results are not there."""
 
-    def __init__(self, study: Study, step: str, *, scanned: bool):
-        """Find out what the step needs.
+    def __init__(self, study: str, step: str, *, command: str, lacks: str, cost: str = ""):
+        """Say what does it.
 
         Args:
-            scanned: whether the study is a folder of checkpoints, which has no steps.
+            study: its name.
+            command: that does the step.
+            lacks: what must be there first, in words; empty where nothing is missing.
+            cost: how much there is to do, in words.
         """
-        self.step, self.lacks = step, "" if scanned else what_lacks(study, step)
-        if scanned:
-            self.command = f"python -m explorer study new STUDY --checkpoint {shlex.quote(f'{shown_folder(study)}/*')}"
-            self.lacks = "This is a folder of checkpoints. A study of them holds their results and names their pairs:"
-        else:
-            self.command = run_command(study, step)
-        super().__init__(f"{study.name} has not measured {MADE[step]}. {self.lacks} `{self.command}`")
+        self.step, self.command, self.lacks, self.cost = step, command, lacks, cost
+        super().__init__(f"{study} has not measured {MADE[step]}. {lacks} `{command}`")
 
     def as_json(self) -> dict[str, str]:
         """For the screens' scripts."""
-        return {"made": MADE[self.step], "lacks": self.lacks, "command": self.command}
+        return {"made": MADE[self.step], "lacks": self.lacks, "command": self.command, "cost": self.cost}
+
+
+def study_command(study: Study) -> str:
+    """The command that makes a study of a folder of checkpoints."""
+    return f"python -m explorer study new STUDY --checkpoint {shlex.quote(f'{shown_folder(study)}/*')}"
 
 
 def run_command(study: Study, step: str) -> str:
@@ -67,30 +62,29 @@ def shown_folder(study: Study) -> str:
     return str(study.folder.relative_to(here) if study.folder.is_relative_to(here) else study.folder)
 
 
-def what_lacks(study: Study, step: str) -> str:
-    """What ``study.toml`` must name before the step can be done; empty where nothing is missing."""
-    if step in NEEDS_MODELS and all(arm.checkpoint is None for arm in study.arms):
-        return "No arm has a checkpoint: name one in study.toml first."
-    if step in NEEDS_PAIRS and all(arm.pairs is None for arm in study.arms):
-        return "No arm has pairs: name some in study.toml first."
-    if step in (*NEEDS_PAIRS, EVALUATION) and study.extractor.folder is None and study.extractor.open_clip is None:
-        return "The study has no extractor: name one in study.toml first."
-    return ""
+def what_lacks(state: StepState) -> str:
+    """What must be there before a step can be done, of the arms that cannot; empty where nothing is missing."""
+    if state.state == CANNOT and state.why:
+        return f"It cannot be done yet: {state.why}."
+    reasons = {arm.arm: arm.why for arm in state.arms if arm.state == CANNOT}
+    return f"Left out: {'; '.join(f'{arm} ({why})' for arm, why in reasons.items())}." if reasons else ""
 
 
-def other_weights(study: Study, registry: Iterable[Checkpoint]) -> dict[str, list[str]]:
-    """Steps to the arms of which they measured other weights than are there now; steps that are up to date are absent.
+def why_stale(state: StepState) -> str:
+    """What differs from the study as it is now; what differs for several arms is said once."""
+    arms: dict[str, list[str]] = {}
+    for arm in state.arms:
+        if arm.state == STALE:
+            arms.setdefault(arm.why.replace(f" of {arm.arm}", ""), []).append(arm.arm)
+    return state.why or "; ".join(f"{', '.join(names)} {why}".strip() for why, names in arms.items())
 
-    Read from the hashes that manifests record; an arm whose weights nobody hashed is left out.
-    """
-    present = {checkpoint.name: checkpoint.hash for checkpoint in registry}
-    found = {}
-    for step in STEPS:
-        try:
-            inputs = step_manifest(study, step)["config"].get("inputs", {})
-        except ManifestError:
-            continue
-        measured = {name.removeprefix(WEIGHTS): digest for name, digest in inputs.items() if name.startswith(WEIGHTS)}
-        if others := [name for name, digest in measured.items() if present.get(name, "") not in (digest, None)]:
-            found[step] = others
-    return found
+
+def what_it_costs(state: StepState) -> str:
+    """How much is left, and how long that takes by the rate of an earlier run, where there was one."""
+    if not state.amount:
+        return ""
+    units = f"{state.amount:,} {state.unit}{'' if state.amount == 1 else 's'}"
+    if state.seconds is None:
+        return f"{units}; how long that takes here is known after the first run."
+    minutes = math.ceil(state.seconds / MINUTE)
+    return f"{units}, about {minutes} minute{'' if minutes == 1 else 's'} by the rate of the last run."

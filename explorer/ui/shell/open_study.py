@@ -18,10 +18,20 @@ from explorer.checkpoints.registry import Checkpoint, read_checkpoint, scan_chec
 from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file
 from explorer.studies.arms import arm_checkpoint, arm_checkpoints
-from explorer.studies.results import result_file, step_folder, step_manifest
+from explorer.studies.results import STEPS, result_file, step_folder, step_manifest
+from explorer.studies.state import STALE, StepState, study_state
 from explorer.studies.study import ExtractorSpec, Study
 from explorer.ui.shell.messages import in_the_app
-from explorer.ui.shell.missing_steps import MissingStepError, other_weights, run_command, shown_folder
+from explorer.ui.shell.missing_steps import (
+    SCANNED,
+    MissingStepError,
+    run_command,
+    shown_folder,
+    study_command,
+    what_it_costs,
+    what_lacks,
+    why_stale,
+)
 from explorer.ui.shell.model_thread import ModelThread
 
 STUDY_ROUTE = "/study"
@@ -94,16 +104,31 @@ class OpenStudy:
         """The command that does a step."""
         return run_command(self.study, step)
 
-    def steps_of_other_models(self) -> dict[str, list[str]]:
-        """Steps to the arms of which they measured other weights than are there now, or whose checkpoint is gone.
+    def states(self) -> dict[str, StepState]:
+        """Every step's state by its name, none of a folder of checkpoints.
 
-        What nobody recorded is not counted.
+        What was found holds until the study is read again, or a step is done.
         """
-        return other_weights(self.study, self.registry())
+        if self.scanned:
+            return {}
+        manifests = [step_folder(self.study, step) / MANIFEST_NAME for step in STEPS]
+        stamp = (id(self.registry()), [_stamp(path) if path.is_file() else None for path in manifests])
+        return self.remember("states", stamp, lambda: {state.step: state for state in study_state(self.study)})
+
+    def stale_steps(self) -> dict[str, str]:
+        """Steps that were made from other models, pairs or settings than the study has now, to what differs."""
+        return {name: why_stale(state) for name, state in self.states().items() if state.state == STALE}
 
     def _check_done(self, step: str) -> None:
-        if not (step_folder(self.study, step) / MANIFEST_NAME).is_file():
-            raise MissingStepError(self.study, step, scanned=self.scanned)
+        if (step_folder(self.study, step) / MANIFEST_NAME).is_file():
+            return
+        if self.scanned:
+            raise MissingStepError(self.study.name, step, command=study_command(self.study), lacks=SCANNED)
+        state = self.states()[step]
+        raise MissingStepError(
+            self.study.name, step, command=self.result_command(step), lacks=self.without_places(what_lacks(state)),
+            cost=what_it_costs(state),
+        )  # fmt: skip
 
     def _remembered_hash(self, path: Path) -> str:
         return self.remember(("hash", path), _stamp(path), lambda: hash_file(path))

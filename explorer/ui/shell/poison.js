@@ -18,31 +18,12 @@ export function poisonedPairs({ poisoned_pairs: poisoned, unrecorded_pairs: unre
   return recorded ? words : `${words}, ${unrecorded.toLocaleString('en-US')} not recorded`;
 }
 
-// Of a single pair: its kind, how each kind is drawn, and the kind in words.
+// Of a single pair: how each kind is drawn, and the kind in words.
 export const PAIR_KINDS = {
   benign: { mark: '●', symbol: 'circle', size: 8, words: 'benign' },
   poisoned: { mark: '◆', symbol: 'diamond', size: 9, words: 'poisoned' },
   unrecorded: { mark: '■', symbol: 'square', size: 8, words: 'poison not recorded' },
 };
-
-// The kinds that a set's pairs can be told apart by: none is counted, not even as 0, of which nothing is known.
-export function kindsOf(samples) {
-  const known = samples.is_poison.some((flag) => flag !== null);
-  return [...(known ? ['poisoned', 'benign'] : []), ...(samples.is_poison.includes(null) ? ['unrecorded'] : [])];
-}
-
-export function pairKind(samples, row) {
-  const flag = samples.is_poison[row];
-  if (flag === null) return 'unrecorded';
-  return flag ? 'poisoned' : 'benign';
-}
-
-export function pairWords(samples, row) {
-  const kind = pairKind(samples, row);
-  if (kind !== 'poisoned') return PAIR_KINDS[kind].words;
-  const [concept, target] = [samples.poisoned_concept[row], samples.target_concept[row]];
-  return concept || target ? `poisoned: ${concept || 'not recorded'} → ${target || 'not recorded'}` : 'poisoned, concept not recorded';
-}
 
 // Of drawn and evaluated models: by C_P, and by name too where two have the same or nobody recorded it.
 export function cpLabel(model, models) {

@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.endpoint_inputs import Endpoint
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-RESULT_SUFFIXES = (".png", ".json")
+RESULT_SUFFIXES = (".png", ".json", ".bin")
 OPEN_PATHS = ("/livez", "/readyz")
 
 
@@ -191,6 +192,19 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
             return Response(str(error), status_code=404, media_type="text/plain")
         try:
             return Response(film_strip_animation(opened, row, contents), media_type="image/gif")
+        except ValueError as error:
+            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
+
+    @server.get(GRAPHS_EXPORT_ROUTE + ".{form}")
+    def selection(
+        form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")], study: str = ""
+    ) -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        try:
+            return Response(export_selection(opened, name, stamp, rows, form), media_type=MEDIA_TYPE)
         except ValueError as error:
             return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
 

@@ -27,7 +27,6 @@ from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
 
 if TYPE_CHECKING:
-    from explorer.embeddings.universal_extractor import UniversalExtractor
     from explorer.studies.study import Study
     from explorer.ui.shell.model_thread import ModelThread
 
@@ -167,25 +166,14 @@ def _describe_folder(path: Path, convention: str, study: Study) -> dict[str, Any
     from explorer.alignment.description import describe_measurement
     from explorer.alignment.pair_sets import measure
     from explorer.pairs.pair_set import PairSet
+    from explorer.studies.extractors import load_extractor
 
     pair_set = PairSet.load(path)
     split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
-    measured = measure(pair_set, _load_extractor(study), convention=convention, split=split)
+    measured = measure(pair_set, load_extractor(study.extractor), convention=convention, split=split)
     called = path.name or "this folder"
     name = called if convention == "authors" else f"{called} ({convention})"
     return describe_measurement(name, pair_set, measured)
-
-
-def _load_extractor(study: Study) -> UniversalExtractor:
-    """Of ours, or open_clip's."""
-    found = study.extractor
-    if found.folder is not None:
-        from explorer.embeddings.universal_extractor import UniversalExtractor
-
-        return UniversalExtractor.load(found.folder)
-    from explorer.embeddings.open_clip_extractor import load_open_clip
-
-    return load_open_clip(found.open_clip, found.weights, found.feature_range, pretrained_tag=found.pretrained_tag)
 
 
 def name_beside(entry: dict[str, Any], others: list[dict[str, Any]]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
 LONGEST_NAME = 80
+MAX_PAGES = 256
 COLUMNS = ("Model", "Kind", "Family", "Poisoned concepts (C_P)", "Parameters", "Size", "SHA-256", "State")
 
 
@@ -39,21 +41,19 @@ def build_header(context: AppContext) -> list[gr.HTML]:
     is to be known of the results. The header's event ``study`` says that another study was chosen."""
     opened = context.study()
     header = viewer("header", header_facts(context, opened), elem_id="header", label="overview", events=("study",))
-    return [header, gr.HTML(origin_notice(opened), elem_id="origin", container=False, padding=False)]
+    return [header, gr.HTML("", elem_id="origin", container=False, padding=False)]
 
 
 def origin_notice(opened: OpenStudy) -> str:
-    """A message if results are not of the models that the study has now; empty if they are."""
-    found = opened.steps_of_other_models()
+    """A message if results are not of the models, pairs and settings that the study has now; empty if they are."""
+    found = opened.stale_steps()
     if not found:
         return ""
-    arms = ", ".join(sorted({arm for others in found.values() for arm in others}))
-    commands = ", ".join(f"`{opened.result_command(step)}`" for step in found)
+    reasons = "; ".join(f"{step} ({opened.without_places(why)})" for step, why in found.items())
     return notice(
-        f"{arms}: without a checkpoint, or with other weights than were measured. What is marked Precomputed and every "
-        "measurement belong to the models they were made from; what you generate in Compare is of those here now. To "
-        f"measure these: {commands}.",
-        title="Results of other models.",
+        f"What is shown of these steps was measured before the study was changed: {reasons}. What you generate in "
+        f"Compare is of the models here now. To measure again: `{opened.result_command(' '.join(found))}`.",
+        title="Results are stale.",
     )
 
 
@@ -113,11 +113,11 @@ def build_registry_panel(
     told = [panel.check_told, panel.base_told, panel.fetch_told]
     events = _Events(context=context, told=len(told), shown=len(everything))
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    outputs = [panel.table, header[0], *panel.base_choosers, panel.hub, *told]
     for begins in (shows.loaded, shows.chosen):
-        begins(
-            events.show_study, inputs=address, outputs=[*shown, panel.hub, *told], queue=False, js=send_address(1),
-            **quiet,
-        )  # fmt: skip
+        begins(events.show_study, inputs=address, outputs=outputs, queue=False, js=send_address(1), **quiet)
+        # By itself, since looking through a large study may take a second.
+        begins(events.tell_origin, inputs=address, outputs=header[1], queue=False, js=send_address(1), **quiet)
     panel.refresh.click(
         events.look_again, inputs=address, outputs=everything, js=send_address(1), api_name="checkpoints"
     )
@@ -145,15 +145,27 @@ class _Events:
     """Places for answers to clicks, put back when another study is shown."""
     shown: int
     """Components that show the registry, on this screen and on others."""
+    pages: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    """What the latest sessions show, as addresses call it: an answer about another study comes too late."""
 
-    def show_study(self, address: str) -> list[Any]:
-        """Another study in everything."""
+    def show_study(self, address: str, request: gr.Request) -> list[Any]:
+        """Another study in everything but what is known of its results."""
+        self.pages[str(request.session_hash)] = study_named(address)
+        while len(self.pages) > MAX_PAGES:
+            self.pages.popitem(last=False)
         try:
             opened = self.context.study(study_named(address))
         except ValueError as error:
-            words = notice(str(error), kind="error")
-            return [words, gr.skip(), words, *[gr.skip()] * 3, *[""] * self.told]
-        return [*self._show(opened), gr.update(visible=opened.scanned), *[""] * self.told]
+            return [notice(str(error), kind="error"), *[gr.skip()] * 4, *[""] * self.told]
+        table, header, *bases = self._show(opened)
+        return [table, header, *bases, gr.update(visible=opened.scanned), *[""] * self.told]
+
+    def tell_origin(self, address: str) -> str:
+        """What is to be known of the study's results."""
+        try:
+            return origin_notice(self.context.study(study_named(address)))
+        except ValueError as error:
+            return notice(str(error), kind="error")
 
     def look_again(self, address: str, *chosen: str | None) -> list[Any]:
         """Read the study and its checkpoints again."""
@@ -163,34 +175,41 @@ class _Events:
             opened.refresh_registry()
         except (ValueError, OSError) as error:  # study.toml was changed: what was read before is still shown
             problem = notice(opened.in_words(error), kind="error", title="The study cannot be read again.")
-        table, header, origin, *rest = self._show(opened, *chosen)
-        return [table, header, problem or origin, *rest, *chooser_updates(opened)]
+        table, header, *bases = self._show(opened, *chosen)
+        return [table, header, problem or origin_notice(opened), *bases, *chooser_updates(opened)]
 
-    def name_base(self, address: str, checkpoint: str | None, base: str | None) -> list[Any]:
+    def name_base(self, request: gr.Request, address: str, checkpoint: str | None, base: str | None) -> list[Any]:
         """Write a checkpoint's base down."""
         opened = self.context.study(study_named(address))
         words, done = set_base_notice(opened, checkpoint, base)
         # On to the next one: another click must not set the same base again.
-        return [words, *self.look_again(address, *(next_choice(opened, base) if done else (checkpoint, base)))]
+        chosen = next_choice(opened, base) if done else (checkpoint, base)
+        return self._unless_left(request, address, [words, *self.look_again(address, *chosen)])
 
-    def check_weights(self, address: str, *chosen: str | None) -> Iterator[list[Any]]:
+    def check_weights(self, request: gr.Request, address: str, *chosen: str | None) -> Iterator[list[Any]]:
         """Read every weight, telling of it."""
         opened = self.context.study(study_named(address))
         for words in check_every_weight(opened):
-            yield [words, registry_table(opened), *[gr.skip()] * (self.shown - 1)]
+            told = [words, registry_table(opened), *[gr.skip()] * (self.shown - 1)]
+            yield self._unless_left(request, address, told)
         # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
         offered = [gr.update(choices=update["choices"]) for update in base_updates(opened, *chosen)]
-        yield [words, registry_table(opened), *self._overview(opened), *offered, *chooser_updates(opened)]
+        facts = [header_facts(self.context, opened), origin_notice(opened)]
+        told = [words, registry_table(opened), *facts, *offered, *chooser_updates(opened)]
+        yield self._unless_left(request, address, told)
 
-    def fetch_from_hub(self, address: str, text: str) -> list[Any]:
+    def fetch_from_hub(self, address: str, text: str, request: gr.Request) -> list[Any]:
         """Fetch a pipeline into a folder of checkpoints."""
-        return [fetch_notice(self.context.study(study_named(address)), text), *self.look_again(address)]
-
-    def _overview(self, opened: OpenStudy) -> list[Any]:
-        return [header_facts(self.context, opened), origin_notice(opened)]
+        words = fetch_notice(self.context.study(study_named(address)), text)
+        return self._unless_left(request, address, [words, *self.look_again(address)])
 
     def _show(self, opened: OpenStudy, *chosen: str | None) -> list[Any]:
-        return [registry_table(opened), *self._overview(opened), *base_updates(opened, *chosen)]
+        return [registry_table(opened), header_facts(self.context, opened), *base_updates(opened, *chosen)]
+
+    def _unless_left(self, request: gr.Request, address: str, shown: list[Any]) -> list[Any]:
+        """``shown``; nothing if the page shows another study by now."""
+        slug = study_named(address)
+        return shown if self.pages.get(str(request.session_hash), slug) == slug else [gr.skip()] * len(shown)
 
 
 def _lay_out(opened: OpenStudy) -> RegistryPanel:

@@ -20,8 +20,8 @@ import gradio as gr
 from explorer.attention.words import read_lexicon, unknown_words
 from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
-from explorer.core.provenance import ManifestError
-from explorer.evaluation.judge import ResidentJudge
+from explorer.core.provenance import MANIFEST_NAME, ManifestError
+from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
 from explorer.ui.screens.compare.payload import column_payload
 from explorer.ui.shell.clicks import Clicks
@@ -31,8 +31,6 @@ from explorer.ui.shell.messages import CLIENT_LEFT, check_words
 from explorer.ui.shell.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from explorer.evaluation.judge import ConceptJudge
     from explorer.generation.generate import GenerationRequest
     from explorer.ui.shell.context import AppContext
@@ -66,7 +64,7 @@ class LiveGeneration:
         self._sizes: dict[str, int] = {}
         settings = context.settings
         self.models = ResidentModels(settings.device, settings.precision, settings.offload)
-        self._judges: dict[Path, ResidentJudge] = {}
+        self._judges: dict[str, tuple[Any, ConceptJudge]] = {}
         self._warmed = threading.Event()
 
     def leave_session(self, request: gr.Request) -> None:
@@ -213,22 +211,28 @@ class LiveGeneration:
             raise
 
     def _judge_or_none(self, opened: OpenStudy, prompt: str = "") -> ConceptJudge | None:
-        """The judge of the study's extractor with its tau, as they lie on the disk now; None without an extractor of
-        ours or a concept list, or if the extractor does not know a word of the prompt."""
-        folder, concepts = opened.study.extractor.folder, read_concepts(opened)
-        if folder is None or concepts.listed is None or not (folder / "tokenizer").is_dir():
+        """The judge by the study's extractor with its tau, as they lie on the disk now.
+
+        None without an extractor or a list of concepts, or if the extractor does not know a word of the prompt.
+        """
+        found, listed = opened.study.extractor, read_concepts(opened).listed
+        place = found.weights if found.folder is None else found.folder / MANIFEST_NAME
+        if listed is None or place is None or not place.is_file():
             return None
-        known = read_lexicon(folder / "tokenizer")
+        known = None if found.folder is None else read_lexicon(found.folder / "tokenizer")
         if known is not None and unknown_words(known, prompt):
             return None
-        return self._judges.setdefault(folder, ResidentJudge(folder)).ask(concepts.names, _threshold(opened))
+        stamp = (found, listed, place.stat().st_mtime_ns)
+        if opened.slug not in self._judges or self._judges[opened.slug][0] != stamp:
+            self._judges[opened.slug] = (stamp, judge_of(opened.study, listed, "cpu"))
+        return replace(self._judges[opened.slug][1], threshold=_threshold(opened))
 
 
 def _threshold(opened: OpenStudy) -> float | None:
     """The study's tau, or that of its evaluation if that is there and of these models."""
     if opened.study.tau is not None:
         return opened.study.tau
-    if EVALUATION in opened.steps_of_other_models():
+    if EVALUATION in opened.stale_steps():
         return None
     try:
         return opened.result_json(EVALUATION, "evaluation.json").get("tau")

@@ -1,20 +1,23 @@
 // How points are coloured, and the legend that says so.
 
 import { count, node, number, theme } from './charts.js';
-import { PAIR_KINDS, kindsOf, pairKind } from './poison.js';
+import { SCORE_WORDS, scoreLabel } from './graph_data.js';
+import { rgb } from './point_raster.js';
+import { PAIR_KINDS } from './poison.js';
 
-export const COLOURINGS = [
-  ['kind', 'Benign / poisoned'], ['concept', 'Concept'], ['sample_ad', 'AD(x,y) of the pair'],
-  ['structure_distance', 'D_s, structure'], ['feature_distance', 'D_img:txt, feature'], ['loss', 'Denoising loss'],
-];
+const STEPS = 64;
 
-// A set that was drawn without a model has no losses.
-export const colouringsOf = (data) => COLOURINGS.filter(([value]) => value !== 'loss' || data.samples.loss);
+export const colouringsOf = (data) => [['kind', 'Benign / poisoned'], ['concept', 'Concept'],
+  ...data.scoreNames.map((name) => [name, SCORE_WORDS[name] ? `${scoreLabel(name)}, ${SCORE_WORDS[name][1].split(':')[0]}` : name])];
 
+// [concept, pairs] of every main concept, the most frequent first; pairs without one are not listed.
 export function conceptCounts(data) {
-  const counts = new Map();
-  for (const concept of data.samples.main_concept) counts.set(concept, (counts.get(concept) ?? 0) + 1);
-  return [...counts].sort((first, second) => second[1] - first[1] || first[0].localeCompare(second[0]));
+  if (!data.conceptCounts) {
+    const counts = new Map();
+    for (const id of data.mainConcept) if (id >= 0) counts.set(data.header.concepts[id], (counts.get(data.header.concepts[id]) ?? 0) + 1);
+    data.conceptCounts = [...counts].sort((first, second) => second[1] - first[1] || first[0].localeCompare(second[0]));
+  }
+  return data.conceptCounts;
 }
 
 // The six most frequent concepts, or the one in focus: concept to colour.
@@ -24,29 +27,40 @@ function conceptColours(data, focus) {
   return new Map(names.map((name, at) => [name, colours[focus ? 4 : at]]));
 }
 
-// A function (rows, kind, colours) -> Plotly marker settings.
-export function markers(data, colouring, focus) {
+// A list of colours [red, green, blue], which of them each pair has, and how opaque each colour is, 0 to 1.
+export function paint(data, colouring, focus) {
+  const colours = theme();
   if (colouring === 'kind') {
-    return (rows, kind, colours) => ({ color: colours[kind], opacity: 0.85 });
+    return { colours: ['benign', 'poisoned', 'unrecorded'].map((kind) => rgb(colours[kind])), index: data.kindOf, opacity: [1, 1, 1] };
   }
+  const index = new Uint8Array(data.count);
   if (colouring === 'concept') {
-    const chosen = conceptColours(data, focus);
-    return (rows, kind, colours) => ({
-      color: rows.map((row) => chosen.get(data.samples.main_concept[row]) ?? colours.faint),
-      opacity: rows.map((row) => (chosen.has(data.samples.main_concept[row]) ? 0.95 : 0.25)),
-    });
+    const chosen = [...conceptColours(data, focus)];
+    const places = new Map(chosen.map(([name], at) => [data.header.concepts.indexOf(name), at + 1]));
+    for (let row = 0; row < data.count; row += 1) index[row] = places.get(data.mainConcept[row]) ?? 0;
+    return { colours: [rgb(colours.faint), ...chosen.map(([, colour]) => rgb(colour))], index, opacity: [0.35, ...chosen.map(() => 1)] };
   }
-  const [low, high] = limits(data.samples[colouring]);
-  return (rows, kind, colours) => ({
-    color: rows.map((row) => data.samples[colouring][row]), colorscale: colours.scale, cmin: low, cmax: high,
-    opacity: 0.9,
-  });
+  const values = data.scores[colouring];
+  const [low, high] = limits(values);
+  for (let row = 0; row < data.count; row += 1) {
+    const share = (values[row] - low) / (high - low);
+    index[row] = Number.isNaN(share) ? STEPS : Math.round(Math.min(1, Math.max(0, share)) * (STEPS - 1));
+  }
+  const steps = Array.from({ length: STEPS }, (_, step) => between(colours.scale, step / (STEPS - 1)));
+  return { colours: [...steps, rgb(colours.faint)], index, opacity: [...steps.map(() => 1), 0.35] };
+}
+
+function between(scale, share) {
+  const above = scale.findIndex(([at]) => at >= share);
+  if (above <= 0) return rgb(scale[0][1]);
+  const [[low, first], [high, second]] = [scale[above - 1], scale[above]];
+  const part = (share - low) / (high - low);
+  return rgb(first).map((channel, at) => Math.round(channel + (rgb(second)[at] - channel) * part));
 }
 
 export function renderLegend(root, data, colouring, focus) {
-  const { samples } = data;
-  const kinds = Object.keys(PAIR_KINDS).filter((kind) => kindsOf(samples).includes(kind)).map((kind) => ({
-    kind, text: `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`, size: samples.uid.filter((_, row) => pairKind(samples, row) === kind).length }));
+  const kinds = data.kinds().map((kind) => ({
+    kind, text: `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`, size: data.kindCounts[data.kindNumber(kind)] }));
   const shapes = node('span', { class: 'note' }, kinds.map(({ text }) => text).join('  '));
   if (colouring === 'kind') {
     root.replaceChildren(...kinds.map(({ kind, text, size }) =>
@@ -54,13 +68,12 @@ export function renderLegend(root, data, colouring, focus) {
   } else if (colouring === 'concept') {
     const sizes = new Map(conceptCounts(data));
     const entries = [...conceptColours(data, focus)].map(([name, colour]) => node('span', { class: 'legend-entry' },
-      node('span', { class: 'legend-swatch', style: `background:${colour}` }), `${name} (${sizes.get(name)})`));
+      node('span', { class: 'legend-swatch', style: `background:${colour}` }), `${name} (${count(sizes.get(name) ?? 0)})`));
     root.replaceChildren(...entries, node('span', { class: 'note' }, 'by the caption’s main concept'), shapes);
   } else {
-    const [low, high] = limits(samples[colouring]);
+    const [low, high] = limits(data.scores[colouring]);
     const stops = theme().scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(',');
-    const [, label] = COLOURINGS.find(([value]) => value === colouring);
-    root.replaceChildren(node('span', {}, `${label}: ${number(low, 2)}`),
+    root.replaceChildren(node('span', {}, `${scoreLabel(colouring)}: ${number(low, 2)}`),
       node('span', { class: 'legend-scale', title: 'From the 1st to the 99th percentile of the pairs drawn', style: `background:linear-gradient(to right,${stops})` }),
       node('span', {}, number(high, 2)), shapes);
   }
@@ -68,7 +81,8 @@ export function renderLegend(root, data, colouring, focus) {
 
 // The 1st and 99th percentile: a few extreme pairs must not flatten all other colours.
 function limits(values) {
-  const sorted = [...values].sort((first, second) => first - second);
+  const sorted = values.filter((value) => !Number.isNaN(value)).sort();
+  if (!sorted.length) return [0, 1];
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
   return [at(0.01), Math.max(at(0.99), at(0.01) + 1e-6)];
 }

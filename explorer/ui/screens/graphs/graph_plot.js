@@ -1,221 +1,243 @@
-// One of the two graphs: edges, points, selection, thumbnails, and movement by keyboard.
+// One of the two maps: points, edges and what lies over them, moved by mouse, wheel and keyboard.
 
-import { drawPlot, layout, node, savePlotButton, theme } from './charts.js';
-import { PAIR_KINDS, pairKind, pairWords } from './poison.js';
+import { node, theme } from './charts.js';
+import { savePng } from './png.js';
+import { drawOverlay } from './graph_overlay.js';
+import { PointRaster, SHAPES, rgb } from './point_raster.js';
+import { PAIR_KINDS } from './poison.js';
 
-export const FULL_RANGE = { x: [-1.08, 1.08], y: [-1.08, 1.08] };
-const EDGE_LEVELS = 3;
-const THUMBNAIL_LIMIT = 140;
+const MARGIN = 1.06;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const NEAR = 10; // pixels within which a click or the mouse means a point
+const EDGES_WHILE_MOVING = 12_000; // more than these are drawn once the map rests
+const REST_MS = 160;
+const MOST_ZOOM = 400;
 
 export class GraphPlot {
-  constructor(Plotly, container, data, side, title, handlers) {
-    Object.assign(this, { Plotly, data, side, handlers });
-    this.xy = data[side].layout;
-    this.kinds = Object.keys(PAIR_KINDS).map((kind) =>
-      [kind, this.xy.flatMap((_, row) => (pairKind(data.samples, row) === kind ? [row] : []))]);
-    this.edges = edgeLevels(data[side]);
-    this.pointType = hasWebGL() ? 'scattergl' : 'scatter';
-    this.plot = node('div', { class: 'graph-canvas' });
-    this.thumbnails = node('canvas', { class: 'graph-thumbnails', 'aria-hidden': 'true' });
+  constructor(container, data, side, title, handlers) {
+    Object.assign(this, { data, side, handlers, hovered: -1, outline: null });
+    Object.assign(this, data.sides[side]); // layout, grid
+    this.canvas = node('canvas', { class: 'graph-canvas', 'aria-hidden': 'true' });
+    this.overlay = node('canvas', { class: 'graph-canvas', 'aria-hidden': 'true' });
+    this.card = node('div', { class: 'graph-hover', hidden: true, 'aria-hidden': 'true' });
     this.frame = node('div', {
       class: 'graph-frame', tabindex: '0', role: 'application', 'data-side': side,
-      'aria-label': `${title}. Arrow keys move to the nearest pair in that direction, plus and minus zoom, Escape clears the selection.`,
+      'aria-label': `${title}. Arrow keys move to the nearest pair in that direction, plus and minus zoom, Escape clears the selection. The table below lists the same pairs.`,
       onkeydown: (event) => this.onKey(event),
-    }, this.plot, this.thumbnails);
-    container.append(node('h3', { class: 'graph-title' }, title), this.frame);
-  }
-
-  async draw(view) {
-    this.view = view;
-    const colours = theme();
-    const range = this.plot.layout ? this.range() : FULL_RANGE;
-    const hidden = { visible: false };
-    const settings = layout(colours, {
-      margin: { l: 4, r: 4, t: 4, b: 4 }, dragmode: view.drag, hovermode: 'closest', uirevision: 'keep',
-      selections: [], selectionrevision: (this.drawn = (this.drawn ?? 0) + 1),
-      xaxis: { ...hidden, range: range.x }, yaxis: { ...hidden, range: range.y },
-    });
-    const name = `${this.side}-graph`;
-    await drawPlot(this.Plotly, this.plot, this.traces(view, colours), settings, name,
-      { scrollZoom: true, doubleClick: 'reset', modeBarButtons: [[savePlotButton(this.Plotly, name)]] });
-    if (!this.bound) this.bind();
-    this.drawThumbnails();
-  }
-
-  traces(view, colours) {
-    const edges = this.edges.map((level, index) => ({
-      type: this.pointType, mode: 'lines', x: level.x, y: level.y, hoverinfo: 'skip', visible: view.edges,
-      line: { color: colours.dark ? '#8fa3b5' : '#51616f', width: 1 }, opacity: [0.1, 0.18, 0.32][index],
-      name: 'edges',
-    }));
-    const points = this.kinds.map(([kind, rows]) => this.pointTrace(rows, kind, view, colours));
-    return [...edges, ...points, this.ringTrace(view, colours), this.focusTrace(view, colours)];
-  }
-
-  pointTrace(rows, kind, view, colours) {
-    const chosen = view.chosen.size ? rows.flatMap((row, at) => (view.chosen.has(row) ? [at] : [])) : null;
-    return {
-      type: this.pointType, mode: 'markers', name: PAIR_KINDS[kind].words,
-      x: rows.map((row) => this.xy[row][0]), y: rows.map((row) => this.xy[row][1]), customdata: rows,
-      text: rows.map((row) => this.hoverText(row)), hovertemplate: '%{text}<extra></extra>',
-      marker: {
-        ...view.marker(rows, kind, colours), symbol: PAIR_KINDS[kind].symbol, size: PAIR_KINDS[kind].size,
-        line: { width: 0.6, color: colours.surface },
-      },
-      selectedpoints: chosen, unselected: { marker: { opacity: 0.14 } }, selected: { marker: { opacity: 1 } },
-    };
-  }
-
-  // Plotly reads a little HTML in hover texts: angle brackets and ampersands are written as entities.
-  hoverText(row) {
-    const { caption, structure_distance } = this.data.samples;
-    const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
-    const escape = (text) => text.replace(/[&<>]/g, (character) => entities[character]);
-    return `${escape(caption[row])}<br>${escape(pairWords(this.data.samples, row))} · D_s ${structure_distance[row].toFixed(3)}`;
-  }
-
-  ringTrace(view, colours) {
-    const rows = view.selected === null ? [] : this.data[this.side].neighbours[view.selected];
-    return {
-      type: this.pointType, mode: 'markers', hoverinfo: 'skip', name: 'neighbours',
-      x: rows.map((row) => this.xy[row][0]), y: rows.map((row) => this.xy[row][1]),
-      marker: { size: 14, symbol: 'circle-open', color: colours.text, line: { width: 1.6, color: colours.text } },
-    };
-  }
-
-  focusTrace(view, colours) {
-    const rows = view.selected === null ? [] : [view.selected];
-    return {
-      type: this.pointType, mode: 'markers', hoverinfo: 'skip', name: 'inspected',
-      x: rows.map((row) => this.xy[row][0]), y: rows.map((row) => this.xy[row][1]),
-      marker: { size: 24, symbol: 'circle-open', color: colours.text, line: { width: 3.5, color: colours.text } },
-    };
+    }, this.canvas, this.overlay, this.card);
+    const save = node('button', { type: 'button', class: 'plain-button save-table', title: 'Save as PNG, with the link to this view', onclick: () => this.save() }, 'Save map');
+    container.append(node('div', { class: 'table-head' }, node('h3', { class: 'graph-title' }, title), save), this.frame);
+    this.view = { x: 0, y: 0, zoom: 1 };
+    this.bind();
   }
 
   bind() {
-    this.bound = true;
-    this.plot.on('plotly_click', (event) => {
-      const point = event.points.find((entry) => entry.customdata !== undefined);
-      if (point) this.handlers.inspect(point.customdata);
-    });
-    this.plot.on('plotly_selected', (event) => {
-      if (!event?.points?.length) return;
-      const rows = event.points.map((point) => point.customdata).filter((row) => row !== undefined);
-      this.handlers.choose([...new Set(rows)]);
-    });
-    this.plot.on('plotly_deselect', () => this.handlers.choose([]));
-    this.plot.on('plotly_relayouting', () => this.moved());
-    this.plot.on('plotly_relayout', () => this.moved());
-    new ResizeObserver(() => this.moved()).observe(this.plot);
+    const on = (type, act, options) => this.overlay.addEventListener(type, act, options);
+    on('pointerdown', (event) => this.onDown(event));
+    on('pointermove', (event) => this.onMove(event));
+    on('pointerup', (event) => this.onUp(event));
+    on('pointercancel', () => { this.drag = null; this.outline = null; this.request(); });
+    on('pointerleave', () => this.hover(-1));
+    on('dblclick', () => this.handlers.showAll());
+    on('wheel', (event) => {
+      event.preventDefault();
+      this.zoomAt(Math.exp(-event.deltaY * 0.0018), this.place(event));
+    }, { passive: false });
+    new ResizeObserver(() => this.resize()).observe(this.frame);
   }
 
-  moved() {
-    if (!this.frame.isConnected) return;
-    this.drawThumbnails();
+  resize() {
+    const [width, height] = [this.frame.clientWidth, this.frame.clientHeight];
+    if (!width || !height) return;
+    this.ratio = Math.min(2, window.devicePixelRatio || 1);
+    for (const canvas of [this.canvas, this.overlay]) {
+      canvas.width = Math.round(width * this.ratio);
+      canvas.height = Math.round(height * this.ratio);
+    }
+    Object.assign(this, { width, height, raster: new PointRaster(this.canvas.width, this.canvas.height) });
+    this.request();
+  }
+
+  // What is drawn from now on: paint, chosen rows, whether edges and thumbnails are.
+  show(display) {
+    this.display = display;
+    this.request();
+  }
+
+  get scale() { return (Math.min(this.width, this.height) / 2 / MARGIN) * this.view.zoom; }
+
+  // Of a pair, in pixels of the frame.
+  position(row) {
+    const x = (this.layout[2 * row] - this.view.x) * this.scale + this.width / 2;
+    const y = (this.view.y - this.layout[2 * row + 1]) * this.scale + this.height / 2;
+    return { x, y, inside: x >= 0 && y >= 0 && x <= this.width && y <= this.height };
+  }
+
+  // The point of the plane at pixel [x, y].
+  plane([x, y]) {
+    return [(x - this.width / 2) / this.scale + this.view.x, this.view.y - (y - this.height / 2) / this.scale];
+  }
+
+  place(event) {
+    const box = this.frame.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  at(place) {
+    const [x, y] = this.plane(place);
+    return this.grid.nearest(x, y, NEAR / this.scale);
+  }
+
+  request() {
+    this.asked ??= requestAnimationFrame(() => { this.asked = null; this.draw(); });
+  }
+
+  move(view) {
+    Object.assign(this.view, view);
+    this.moving = true;
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => { this.moving = false; this.request(); }, REST_MS);
+    this.request();
+  }
+
+  zoomAt(factor, place = [this.width / 2, this.height / 2]) {
+    const [x, y] = this.plane(place);
+    const zoom = Math.min(MOST_ZOOM, Math.max(0.5, this.view.zoom * factor));
+    const scale = this.scale * (zoom / this.view.zoom);
+    this.move({ x: x - (place[0] - this.width / 2) / scale, y: y + (place[1] - this.height / 2) / scale, zoom });
     this.handlers.moved(this);
   }
 
-  range() {
-    const { xaxis, yaxis } = this.plot._fullLayout;
-    return { x: [...xaxis.range], y: [...yaxis.range] };
+  onDown(event) {
+    if (event.button !== 0) return;
+    this.overlay.setPointerCapture(event.pointerId);
+    const start = this.place(event);
+    this.drag = { start, last: start, moved: false, mode: this.display.drag };
+    this.frame.focus({ preventScroll: true });
+    if (this.drag.mode !== 'pan') this.outline = [start];
   }
 
-  showRange(range) {
-    return this.Plotly.relayout(this.plot, { 'xaxis.range': [...range.x], 'yaxis.range': [...range.y] });
-  }
-
-  zoom(factor) {
-    const centre = ([low, high]) => (low + high) / 2;
-    const scale = (pair) => pair.map((end) => centre(pair) + (end - centre(pair)) * factor);
-    const range = this.range();
-    return this.showRange({ x: scale(range.x), y: scale(range.y) });
-  }
-
-  // Pixel position inside the frame; null where the point lies outside the visible part.
-  position(row) {
-    const { xaxis, yaxis } = this.plot._fullLayout;
-    const x = xaxis.d2p(this.xy[row][0]) + xaxis._offset;
-    const y = yaxis.d2p(this.xy[row][1]) + yaxis._offset;
-    return { x, y, inside: x >= 0 && y >= 0 && x <= this.plot.clientWidth && y <= this.plot.clientHeight };
-  }
-
-  drawThumbnails() {
-    const { clientWidth: width, clientHeight: height } = this.plot;
-    const ratio = window.devicePixelRatio || 1;
-    this.thumbnails.width = width * ratio;
-    this.thumbnails.height = height * ratio;
-    const sheet = this.view?.sheet;
-    if (!sheet || !this.view.thumbnails || !this.plot._fullLayout) return;
-    const visible = this.xy.flatMap((_, row) => {
-      const at = this.position(row);
-      return at.inside ? [{ row, ...at }] : [];
-    });
-    if (visible.length > THUMBNAIL_LIMIT) return;
-    const context = this.thumbnails.getContext('2d');
-    const colours = theme();
-    const { size, columns } = this.data.thumbnails;
-    context.scale(ratio, ratio);
-    for (const { row, x, y } of visible) {
-      const side = row === this.view.selected ? 58 : visible.length > 60 ? 28 : 38;
-      context.fillStyle = colours[pairKind(this.data.samples, row)];
-      context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
-      context.drawImage(sheet, (row % columns) * size, Math.floor(row / columns) * size, size, size,
-        x - side / 2, y - side / 2, side, side);
+  onMove(event) {
+    const place = this.place(event);
+    if (!this.drag) {
+      this.hover(this.at(place));
+      return;
     }
+    const { start, last, mode } = this.drag;
+    this.drag.moved ||= Math.hypot(place[0] - start[0], place[1] - start[1]) > 3;
+    if (!this.drag.moved) return;
+    this.drag.last = place;
+    this.hover(-1);
+    if (mode === 'pan') {
+      this.move({ x: this.view.x - (place[0] - last[0]) / this.scale, y: this.view.y + (place[1] - last[1]) / this.scale });
+      this.handlers.moved(this);
+    } else {
+      this.outline = mode === 'lasso' ? [...this.outline, place] : [start, [place[0], start[1]], place, [start[0], place[1]]];
+      this.request();
+    }
+  }
+
+  onUp(event) {
+    const [drag, outline] = [this.drag, this.outline];
+    this.drag = this.outline = null;
+    if (!drag) return;
+    if (!drag.moved) {
+      const row = this.at(this.place(event));
+      if (row >= 0) this.handlers.inspect(row);
+    } else if (outline) {
+      const rows = this.grid.within(outline.map((place) => this.plane(place)));
+      const how = event.shiftKey ? 'add' : event.altKey ? 'remove' : 'replace';
+      this.handlers.choose(rows, how);
+    }
+    this.request();
+  }
+
+  hover(row) {
+    if (row === this.hovered) return;
+    this.hovered = row;
+    this.card.hidden = row < 0;
+    this.overlay.style.cursor = row >= 0 ? 'pointer' : '';
+    if (row >= 0) {
+      const { x, y } = this.position(row);
+      this.card.replaceChildren(...this.handlers.describe(row));
+      this.card.style.left = `${Math.min(x + 14, this.width - this.card.offsetWidth - 4)}px`;
+      this.card.style.top = `${y + 14 + this.card.offsetHeight > this.height ? y - 14 - this.card.offsetHeight : y + 14}px`;
+    }
+    this.request();
   }
 
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return undefined; // the browser's own, such as going back
-    if (event.key === 'Escape') return this.handlers.clear();
-    if (event.key === '+' || event.key === '-') return this.zoom(event.key === '+' ? 0.7 : 1 / 0.7);
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own, such as going back
     const direction = ARROWS[event.key];
-    if (!direction) return undefined;
+    if (event.key === 'Escape') this.handlers.clear();
+    else if (event.key === '+' || event.key === '-') this.zoomAt(event.key === '+' ? 1 / 0.7 : 0.7);
+    else if (direction) {
+      const from = this.display.inspected;
+      this.handlers.inspect(from === null ? this.handlers.first() : this.grid.towards(from, direction));
+    } else return;
     event.preventDefault();
-    const from = this.view.selected;
-    return this.handlers.inspect(from === null ? this.data.movers[0] : nearestTowards(this.xy, from, direction));
   }
-}
 
-// The nearest point within 45 degrees of `direction`; the start itself where there is none.
-export function nearestTowards(xy, from, [right, up]) {
-  let best = from;
-  let bestDistance = Infinity;
-  xy.forEach(([x, y], row) => {
-    const dx = x - xy[from][0];
-    const dy = y - xy[from][1];
-    const along = dx * right + dy * up;
-    const across = Math.abs(dx * up - dy * right);
-    const distance = Math.hypot(dx, dy);
-    if (row !== from && along > 0 && across <= along && distance < bestDistance) {
-      best = row;
-      bestDistance = distance;
+  draw() {
+    if (!this.display || !this.width) return;
+    const began = performance.now();
+    const colours = theme();
+    this.raster.clear(rgb(colours.surface));
+    const edges = this.display.edges ? this.data.edges(this.side) : null;
+    if (edges && (!this.moving || edges.weights.length <= EDGES_WHILE_MOVING)) this.drawEdges(edges, rgb(colours.faint));
+    this.drawPoints(rgb(colours.faint));
+    this.canvas.getContext('2d').putImageData(this.raster.image, 0, 0);
+    drawOverlay(this, colours);
+    this.handlers.drawn(this, performance.now() - began);
+  }
+
+  drawEdges({ ends, weights }, colour) {
+    const [scale, ratio] = [this.scale * this.ratio, this.ratio];
+    const [ox, oy] = [(this.width / 2) * ratio - this.view.x * scale, (this.height / 2) * ratio + this.view.y * scale];
+    const { layout } = this;
+    const faint = Math.min(1, 9000 / weights.length * this.view.zoom ** 2) * 0.26 + 0.05;
+    for (let edge = 0; edge < weights.length; edge += 1) {
+      const [from, to] = [2 * ends[2 * edge], 2 * ends[2 * edge + 1]];
+      const [x0, y0] = [layout[from] * scale + ox, oy - layout[from + 1] * scale];
+      const [x1, y1] = [layout[to] * scale + ox, oy - layout[to + 1] * scale];
+      this.raster.line(x0, y0, x1, y1, colour, faint * Math.max(0.3, weights[edge]));
     }
-  });
-  return best;
-}
+  }
 
-// Each edge once, in levels of similarity (weakest first), as the broken lines Plotly draws in one go.
-function edgeLevels({ layout: xy, neighbours, similarities }) {
-  const weights = new Map();
-  neighbours.forEach((ends, row) => ends.forEach((end, at) => {
-    weights.set(Math.min(row, end) * xy.length + Math.max(row, end), similarities[row][at]);
-  }));
-  const edges = [...weights].sort((first, second) => first[1] - second[1]);
-  const step = Math.ceil(edges.length / EDGE_LEVELS);
-  return Array.from({ length: EDGE_LEVELS }, (_, level) => {
-    const line = { x: [], y: [] };
-    for (const [key] of edges.slice(level * step, (level + 1) * step)) {
-      const [start, end] = [xy[Math.floor(key / xy.length)], xy[key % xy.length]];
-      line.x.push(start[0], end[0], null);
-      line.y.push(start[1], end[1], null);
+  // Radius in pixels and opacity of a point: small and translucent where many pairs share the frame.
+  mark() {
+    const share = Math.sqrt((0.3 * this.width * this.height) / (Math.PI * this.data.count));
+    const radius = Math.min(7, Math.min(4, Math.max(1, share)) * Math.sqrt(Math.max(1, this.view.zoom)) ** 0.9);
+    return { radius, opacity: Math.min(0.9, 0.35 + radius / 7) };
+  }
+
+  drawPoints(grey) {
+    const { paint, order, active } = this.display;
+    const { radius, opacity } = this.mark();
+    const [scale, ratio] = [this.scale * this.ratio, this.ratio];
+    const [ox, oy] = [(this.width / 2) * ratio - this.view.x * scale, (this.height / 2) * ratio + this.view.y * scale];
+    const marks = ['benign', 'poisoned', 'unrecorded'].map((kind) =>
+      this.raster.mask(SHAPES[PAIR_KINDS[kind].symbol], radius * ratio * (PAIR_KINDS[kind].size / 8)));
+    const { layout } = this;
+    const { kindOf } = this.data;
+    for (const chosen of active ? [0, 1] : [1]) {
+      for (let at = 0; at < order.length; at += 1) {
+        const row = order[at];
+        if (active && active[row] !== chosen) continue;
+        const tint = paint.index[row];
+        this.raster.mark(layout[2 * row] * scale + ox, oy - layout[2 * row + 1] * scale, marks[kindOf[row]],
+          chosen ? paint.colours[tint] : grey, chosen ? Math.min(1, opacity * paint.opacity[tint] * (active ? 1.25 : 1)) : opacity * 0.3);
+      }
     }
-    return line;
-  });
-}
+  }
 
-function hasWebGL() {
-  const context = document.createElement('canvas').getContext('webgl');
-  context?.getExtension('WEBGL_lose_context')?.loseContext();
-  return context !== null;
+  save() {
+    const picture = node('canvas', {});
+    Object.assign(picture, { width: this.canvas.width, height: this.canvas.height });
+    const context = picture.getContext('2d');
+    context.drawImage(this.canvas, 0, 0);
+    context.drawImage(this.overlay, 0, 0);
+    const { set, layout, sampling } = this.data.header;
+    savePng(picture, { chart: `${this.side}-graph`, link: location.href, set, sampling, layout }, `${this.side}-graph.png`);
+  }
 }

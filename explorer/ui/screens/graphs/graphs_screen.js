@@ -1,284 +1,227 @@
-// The Graphs screen: text graph on the left, image graph on the right, one selection on both.
+// The Graphs screen: the text graph and the image graph of a set of pairs, and a table of them; one selection in all.
 
-import { here, readChoices, writeChoices } from './address.js';
-import { download, fetchPayload, loadPlotly, node, notFound, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
-import { COLOURINGS, colouringsOf, conceptCounts, markers, renderLegend } from './graph_colours.js';
-import { pairKind, pairWords, poisonWords } from './poison.js';
-import { chosenSummary, renderChosen, renderInspector, renderMovers } from './graph_inspector.js';
-import { FULL_RANGE, GraphPlot } from './graph_plot.js';
+import { readChoices, writeChoices } from './address.js';
+import { fetchPayload, node, notFound, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
+import { paint, renderLegend } from './graph_colours.js';
+import { loadPairs, SIDES } from './graph_data.js';
+import { describe, renderInspector, selectionWords } from './graph_inspector.js';
+import { GraphPlot } from './graph_plot.js';
+import { decodeRows, encodeRows, NO_FILTER, Selection } from './graph_selection.js';
+import { PairTable } from './graph_table.js';
+import { GraphToolbar, SelectionBar, followFilters } from './graph_controls.js';
+import { poisonWords } from './poison.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
-const DRAG_MODES = [['pan', 'Move'], ['lasso', 'Lasso'], ['select', 'Box']];
+const LONGEST_LINK = 4000; // letters of a selection; longer addresses are cut by mail programs and proxies
+const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', text: '', in: '', only: '', score: '', low: '', high: '' };
+const TITLES = { text: 'Text graph: near captions', image: 'Image graph: near pictures' };
 
 export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
-  const start = async () => {
+  const start = async (name) => {
     try {
-      const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
-      await new GraphsScreen(Plotly, root, data).start();
+      const { sets } = await fetchPayload(props.value.url);
+      const asked = name ?? readChoices('g').set;
+      const set = sets.find((known) => known.name === asked) ?? sets.at(-1);
+      const data = await loadPairs(set);
+      new GraphsScreen(root, sets, data, asked && set.name !== asked ? asked : '', start).start();
     } catch (error) {
-      showProblem(root, 'The graphs cannot be shown', error, start);
+      showProblem(root, 'The graphs cannot be shown', error, () => start(name));
     }
   };
   await start();
 }
 
 class GraphsScreen {
-  constructor(Plotly, root, data) {
-    Object.assign(this, { Plotly, root, data });
-    this.state = {
-      colouring: 'kind', focus: '', edges: true, lines: true, thumbnails: true, together: true, drag: 'pan',
-      selected: null, chosen: new Set(), list: 'movers',
-    };
-    this.followLink();
+  constructor(root, sets, data, missingSet, open) {
+    Object.assign(this, { root, sets, data, open });
+    this.state = { colouring: 'kind', focus: '', edges: true, lines: true, thumbnails: true, together: true, drag: 'pan', inspected: null };
+    this.selection = new Selection(data);
+    this.followLink(missingSet);
+    // The rarer kind lies on top.
+    this.order = Int32Array.from(data.kindOf.keys()).sort((first, second) =>
+      data.kindCounts[data.kindOf[second]] - data.kindCounts[data.kindOf[first]] || first - second);
   }
 
-  followLink() {
-    const { colour, concept, pair } = readChoices('g');
-    if (colouringsOf(this.data).some(([value]) => value === colour)) this.state.colouring = colour;
-    if (this.data.samples.main_concept.includes(concept)) this.state.focus = concept;
-    const row = this.data.samples.uid.indexOf(pair);
-    if (row >= 0) this.state.selected = row;
-    const offered = colouringsOf(this.data).map(([value]) => value);
-    this.missing = notFound([offered.includes(colour) ? '' : colour,
-      this.data.samples.main_concept.includes(concept) ? '' : concept, row >= 0 ? '' : pair]);
+  followLink(missingSet) {
+    const { data, state } = this;
+    const { colour, concept, pair, rows, ...filters } = readChoices('g');
+    const missing = [missingSet];
+    if (colour === undefined || ['kind', 'concept', ...data.scoreNames].includes(colour)) state.colouring = colour ?? 'kind';
+    else missing.push(colour);
+    if (concept === undefined || data.header.concepts.includes(concept)) state.focus = concept ?? '';
+    else missing.push(concept);
+    const row = pair === undefined ? -1 : data.rowOf(pair);
+    if (row >= 0) state.inspected = row;
+    else missing.push(pair);
+    const [stamp, code] = (rows ?? '').split('.');
+    const chosen = rows && stamp === data.set.stamp ? decodeRows(code ?? '', data.count) : null;
+    if (rows && !chosen) missing.push('a selection of other pairs');
+    const filter = followFilters(data, filters, missing);
+    this.missing = notFound(missing);
+    if (chosen || filter !== NO_FILTER) this.selection.set({ chosen, filter });
   }
 
   writeLink() {
-    const { colouring: colour, focus: concept, selected } = this.state;
-    const pair = selected === null ? '' : this.data.samples.uid[selected];
-    writeChoices('g', { colour, concept, pair }, { colour: COLOURINGS[0][0], concept: '', pair: '' });
+    const { colouring: colour, focus: concept, inspected } = this.state;
+    const { chosen, filter } = this.selection.state;
+    const { data } = this;
+    const code = chosen ? `${data.set.stamp}.${encodeRows(chosen, data.count)}` : '';
+    this.linked = code.length <= LONGEST_LINK;
+    writeChoices('g', {
+      set: data.set === this.sets.at(-1) ? '' : data.set.name, colour, concept, pair: inspected === null ? '' : data.uids(inspected),
+      rows: this.linked ? code : '', text: filter.text, in: filter.concept, only: filter.kind, score: filter.score, low: filter.low, high: filter.high,
+    }, DEFAULTS);
   }
 
-  async start() {
+  start() {
+    const { data } = this;
     this.build();
-    this.sheet = await loadImage(this.data.thumbnails_url);
     const handlers = {
-      inspect: (row) => this.inspect(row), choose: (rows) => this.choose(rows), clear: () => this.clear(),
-      moved: (plot) => this.moved(plot),
+      inspect: (row) => this.inspect(row), choose: (rows, how) => this.selection.choose(rows, how), clear: () => this.clear(),
+      moved: (plot) => this.moved(plot), drawn: (plot, milliseconds) => this.drawn(plot, milliseconds), describe: (row) => describe(data, row),
+      first: () => this.table.order[0], showAll: () => this.showAll(),
     };
-    this.plots = [['text', 'Text graph: near captions'], ['image', 'Image graph: near pictures']].map(
-      ([side, title]) => new GraphPlot(this.Plotly, this.parts[side], this.data, side, title, handlers));
-    onThemeChange(() => { this.draw(); this.legend(); });
-    this.legend();
-    this.sidebar();
-    await this.draw();
+    this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
+    this.table = new PairTable(this.parts.table, data, handlers.inspect);
+    onThemeChange(() => this.recolour());
+    this.selection.changed = () => this.update();
+    this.recolour();
+    this.showSelection();
   }
 
   build() {
+    const { data } = this;
     const part = (className, attributes = {}) => node('div', { class: className, ...attributes });
     this.lines = document.createElementNS(SVG, 'svg');
     this.lines.setAttribute('class', 'graph-lines');
     this.lines.setAttribute('aria-hidden', 'true');
     this.parts = {
-      text: part('graph-side'), image: part('graph-side'), legend: part('graph-legend'),
-      inspector: node('aside', { class: 'graph-inspector', 'aria-label': 'Inspector' }),
-      list: part('pair-list'), summary: part('pair-list-summary', { role: 'status' }), spoken: part('visually-hidden', { role: 'status' }),
+      text: part('graph-side'), image: part('graph-side'), legend: part('graph-legend'), table: part('pair-table-place'),
+      inspector: node('aside', { class: 'graph-inspector', 'aria-label': 'Inspector' }), summary: part('pair-list-summary', { role: 'status' }),
+      spoken: part('visually-hidden', { role: 'status' }),
     };
+    this.toolbar = new GraphToolbar(this);
+    this.bar = new SelectionBar(this);
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
     this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
-      this.missing, this.intro(), this.toolbar(), this.parts.legend,
+      this.missing, this.intro(), this.toolbar.element, this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
-      node('section', { class: 'pair-list-section', 'aria-label': 'Lists of pairs' }, this.listTabs(),
-        this.parts.summary, this.parts.list), this.parts.spoken));
+      node('section', { class: 'pair-list-section', 'aria-label': 'Table of pairs', onkeydown: (event) => this.bar.onKey(event) },
+        this.bar.element, this.parts.summary, this.parts.table), this.parts.spoken));
+    if (data.sheet === null) this.toolbar.hideThumbnails();
   }
 
   intro() {
-    const { set, sampling } = this.data;
-    return node('p', { class: 'note graphs-intro' }, node('strong', {}, `${set.name}, ${poisonWords(set, 'C_P = 0')}. `), sampling.method);
+    const { set, sampling, layout } = this.data.header;
+    const share = (side) => `${TITLES[side].split(':')[0].toLowerCase()} ${layout[side].trustworthiness.toFixed(3)} and ${layout[side].preservation.toFixed(3)}`;
+    return node('p', { class: 'note graphs-intro' }, node('strong', {}, `${set.name}, ${poisonWords(set, 'C_P = 0')}. `), sampling.method,
+      ' ', node('span', { title: `Over ${layout.text.anchors} pairs and their ${layout.text.neighbours} nearest; both are 1 at best. Distances between far points of a layout mean little.` },
+        `Layout: ${layout.method}; trustworthiness and neighbour preservation: ${SIDES.map(share).join(', ')}.`));
   }
 
-  toolbar() {
-    const colouring = node('select', { id: 'graph-colouring', class: 'plain-select', onchange: (event) => {
-      this.state.colouring = event.target.value;
-      focus.hidden = this.state.colouring !== 'concept';
-      this.legend();
-      this.draw();
-    } }, colouringsOf(this.data).map(([value, label]) => node('option', { value, selected: value === this.state.colouring }, label)));
-    const concepts = conceptCounts(this.data).map(([name, size]) => node('option', { value: name, selected: name === this.state.focus }, `${name} (${size})`));
-    const focus = node('select', { class: 'plain-select', 'aria-label': 'Concept in focus', hidden: this.state.colouring !== 'concept', onchange: (event) => {
-      this.state.focus = event.target.value;
-      this.legend();
-      this.draw();
-    } }, node('option', { value: '' }, 'most frequent'), concepts);
-    this.search = node('input', {
-      type: 'search', class: 'graph-search', placeholder: 'Find caption, concept or uid…',
-      'aria-label': 'Find caption, concept or uid', oninput: (event) => this.find(event.target.value),
+  inspect(row) {
+    this.state.inspected = row;
+    this.display();
+    this.showSelection();
+    this.plots.forEach((plot) => {
+      if (!plot.position(row).inside) plot.move({ x: plot.layout[2 * row], y: plot.layout[2 * row + 1] });
     });
-    return node('div', { class: 'graph-toolbar', role: 'toolbar', 'aria-label': 'Graph display' },
-      node('label', { for: 'graph-colouring' }, 'Colour by'), colouring, focus,
-      this.dragModes(), this.zoomButtons(),
-      this.toggle('edges', 'Edges', () => this.draw()),
-      this.toggle('lines', 'Join pairs', () => this.drawLines()),
-      this.toggle('together', 'Zoom together', () => {}),
-      this.toggle('thumbnails', 'Pictures when zoomed in', () => this.draw()),
-      this.search);
-  }
-
-  dragModes() {
-    const buttons = DRAG_MODES.map(([mode, label]) => node('button', {
-      type: 'button', class: 'plain-button', 'aria-pressed': mode === this.state.drag ? 'true' : 'false',
-      onclick: () => {
-        this.state.drag = mode;
-        buttons.forEach((button, at) => button.setAttribute('aria-pressed', String(DRAG_MODES[at][0] === mode)));
-        this.draw();
-      },
-    }, label));
-    return node('span', { class: 'segments', role: 'group', 'aria-label': 'Dragging in a graph' }, buttons);
-  }
-
-  zoomButtons() {
-    const button = (label, title, act) => node('button', {
-      type: 'button', class: 'plain-button', title, 'aria-label': title, onclick: act }, label);
-    return node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom' },
-      button('+', 'Zoom in', () => this.zoom(0.6)), button('−', 'Zoom out', () => this.zoom(1 / 0.6)),
-      button('All', 'Show all pairs', () => this.showAll()));
-  }
-
-  toggle(name, label, act) {
-    return node('label', { class: 'toggle' }, node('input', {
-      type: 'checkbox', name: `graph-${name}`, checked: this.state[name],
-      onchange: (event) => { this.state[name] = event.target.checked; act(); },
-    }), label);
-  }
-
-  listTabs() {
-    const tabs = { movers: 'Biggest movers by D_s', chosen: 'Selected pairs' };
-    this.tabs = Object.entries(tabs).map(([name, label]) => node('button', {
-      type: 'button', class: 'plain-button', 'data-list': name, onclick: () => { this.state.list = name; this.sidebar(); },
-    }, label));
-    const save = node('button', { type: 'button', class: 'plain-button', onclick: () => this.save() }, 'Save selected ids');
-    const clear = node('button', { type: 'button', class: 'plain-button', onclick: () => this.clear() }, 'Clear selection');
-    this.selectionButtons = { save, clear };
-    return node('div', { class: 'pair-list-tabs' }, this.tabs, node('span', { class: 'spacer' }), save, clear);
-  }
-
-  async inspect(row) {
-    this.state.selected = row;
-    this.sidebar();
-    await this.draw();
-    if (!this.plots.every((plot) => plot.position(row).inside)) await this.showAll();
+    this.drawLines();
   }
 
   showAll() {
-    return Promise.all(this.plots.map((plot) => plot.showRange(FULL_RANGE)));
+    this.plots.forEach((plot) => plot.move({ x: 0, y: 0, zoom: 1 }));
+    this.drawLines();
   }
 
   zoom(factor) {
-    const plots = this.state.together ? this.plots.slice(0, 1) : this.plots;
-    return Promise.all(plots.map((plot) => plot.zoom(factor)));
-  }
-
-  choose(rows, missing = '') {
-    this.missing = missing;
-    this.state.chosen = new Set(rows);
-    this.state.list = rows.length ? 'chosen' : 'movers';
-    this.sidebar();
-    return this.draw();
+    this.plots[0].zoomAt(factor);
+    if (!this.state.together) this.plots[1].zoomAt(factor);
   }
 
   clear() {
-    this.state.selected = null;
-    this.search.value = '';
-    return this.choose([]);
+    this.state.inspected = null;
+    this.selection.clear();
+    this.display();
+    this.showSelection();
   }
 
-  find(query) {
-    const wanted = query.trim().toLowerCase();
-    const { uid, caption, concepts } = this.data.samples;
-    const found = wanted === '' ? [] : uid.flatMap((name, row) => {
-      const text = `${name} ${caption[row]} ${concepts[row].join(' ')}`.toLowerCase();
-      return text.includes(wanted) ? [row] : [];
-    });
-    this.choose(found, wanted !== '' && found.length === 0 ? `No pair of the sample mentions “${query.trim()}”.` : '');
+  update() {
+    this.display();
+    this.showSelection();
   }
 
-  save() {
-    const { uid } = this.data.samples;
-    const ids = [...this.state.chosen].map((row) => uid[row]);
-    download('selected-pairs.json', { set: this.data.set, selected: ids });
-  }
-
-  view() {
-    const { colouring, focus } = this.state;
-    return { ...this.state, marker: markers(this.data, colouring, focus), sheet: this.sheet };
-  }
-
-  async draw() {
-    if (!this.plots) return;
-    const view = this.view();
-    await Promise.all(this.plots.map((plot) => plot.draw(view)));
-    this.drawLines();
-    if (this.drawn) this.writeLink();
-    this.drawn = true;
-  }
-
-  legend() {
+  recolour() {
+    this.paint = paint(this.data, this.state.colouring, this.state.focus);
     renderLegend(this.parts.legend, this.data, this.state.colouring, this.state.focus);
+    this.display();
   }
 
-  sidebar() {
-    const { selected, chosen, list } = this.state;
-    const inspect = (row) => this.inspect(row);
-    renderInspector(this.parts.inspector, this.data, selected, inspect);
-    this.parts.spoken.textContent = selected === null ? ''
-      : `Inspecting ${this.data.samples.caption[selected]}, ${pairWords(this.data.samples, selected)}`;
-    this.tabs.forEach((tab) => tab.setAttribute('aria-pressed', String(tab.dataset.list === list)));
-    this.selectionButtons.save.disabled = chosen.size === 0;
-    this.selectionButtons.clear.disabled = chosen.size === 0 && selected === null;
-    if (list === 'movers') {
-      this.parts.summary.textContent = this.missing || 'Pairs whose caption and picture disagree most about who their '
-        + 'neighbours are, by structure distance D_s (never by distance on the drawing).';
-      renderMovers(this.parts.list, this.data, selected, inspect);
-    } else {
-      const unjoined = chosen.size > LINE_LIMIT ? `. Only the first ${LINE_LIMIT} are joined by lines.` : '';
-      this.parts.summary.textContent = chosen.size ? chosenSummary(this.data, chosen) + unjoined
-        : 'Nothing is selected yet: choose Lasso or Box and drag around pairs in either graph, or search above.';
-      renderChosen(this.parts.list, this.data, chosen, selected, inspect);
-    }
+  display() {
+    const display = { ...this.state, paint: this.paint, order: this.order, active: this.selection.active };
+    this.plots.forEach((plot) => plot.show(display));
+    this.drawLines();
+    if (this.shown) this.writeLink();
+    this.shown = true;
+  }
+
+  showSelection() {
+    const { data, selection, state } = this;
+    renderInspector(this.parts.inspector, data, state.inspected, (row) => this.inspect(row));
+    this.parts.spoken.textContent = state.inspected === null ? '' : `Inspecting ${data.caption(state.inspected)}, ${data.words(state.inspected)}`;
+    this.parts.summary.textContent = this.words();
+    this.bar.show();
+    this.table.show(selection.rows, state.inspected);
+  }
+
+  words() {
+    const { data, selection } = this;
+    if (!selection.any) return 'Every pair, biggest movers first: those whose caption and picture disagree most about who their neighbours are, by D_s (never by distance on the drawing).';
+    if (!selection.rows.length) return 'No pair passes these filters.';
+    const unjoined = selection.rows.length > LINE_LIMIT ? `. Only the first ${LINE_LIMIT} are joined by lines` : '';
+    const unlinked = this.linked === false ? '. Too many for the address: name them, or save them as a file' : '';
+    return `${selectionWords(data, selection.rows)}${unjoined}${unlinked}.`;
   }
 
   moved(plot) {
     const other = this.plots.find((candidate) => candidate !== plot);
-    if (this.state.together && other.plot._fullLayout) {
-      const [here, there] = [plot.range(), other.range()];
-      const far = (first, second) => first.some((end, at) => Math.abs(end - second[at]) > 1e-9);
-      if (far(here.x, there.x) || far(here.y, there.y)) other.showRange(here);
-    }
+    if (this.state.together) other.move({ ...plot.view });
+    this.drawLines();
+  }
+
+  drawn(plot, milliseconds) {
+    plot.frame.dataset.drawn = String(Number(plot.frame.dataset.drawn ?? 0) + 1);
+    plot.frame.dataset.milliseconds = milliseconds.toFixed(1);
     this.drawLines();
   }
 
   // Lines between the two ends of the inspected pair and, up to a limit, of the selected pairs.
   drawLines() {
-    const { selected, chosen, lines } = this.state;
-    const rows = [...[...chosen].slice(0, LINE_LIMIT), ...(selected === null ? [] : [selected])];
-    const origin = this.pair.getBoundingClientRect();
-    const colours = theme();
-    const ends = (row) => this.plots.map((plot) => {
-      const box = plot.plot.getBoundingClientRect();
-      const at = plot.position(row);
-      return { x: box.left - origin.left + at.x, y: box.top - origin.top + at.y, inside: at.inside };
+    this.lining ??= requestAnimationFrame(() => {
+      this.lining = null;
+      const { inspected, lines } = this.state;
+      const origin = this.pair.getBoundingClientRect();
+      const boxes = this.plots.map((plot) => plot.frame.getBoundingClientRect());
+      const ends = (row) => {
+        const [from, to] = this.plots.map((plot, at) => ({ ...plot.position(row), box: boxes[at] }));
+        if (!from.inside || !to.inside) return '';
+        return [from, to].map(({ x, y, box }, at) => `${at ? 'L' : 'M'}${(box.left - origin.left + x).toFixed(1)} ${(box.top - origin.top + y).toFixed(1)}`).join('');
+      };
+      const paths = { benign: '', poisoned: '', unrecorded: '' };
+      if (lines && this.selection.any) for (const row of this.selection.rows.subarray(0, LINE_LIMIT)) paths[this.data.kind(row)] += ends(row);
+      const colours = theme();
+      const path = (outline, kind, name) => {
+        const line = document.createElementNS(SVG, 'path');
+        Object.entries({ d: outline, stroke: colours[kind], class: name }).forEach(([key, value]) => line.setAttribute(key, value));
+        return line;
+      };
+      const shown = Object.entries(paths).filter(([, outline]) => outline).map(([kind, outline]) => path(outline, kind, ''));
+      const own = lines && inspected !== null ? ends(inspected) : '';
+      if (own) shown.push(path(own, this.data.kind(inspected), 'inspected'));
+      this.lines.replaceChildren(...shown);
     });
-    this.lines.replaceChildren(...(lines ? rows : []).flatMap((row) => {
-      const [from, to] = ends(row);
-      if (!from.inside || !to.inside) return [];
-      const line = document.createElementNS(SVG, 'line');
-      const colour = colours[pairKind(this.data.samples, row)];
-      const shape = { x1: from.x, y1: from.y, x2: to.x, y2: to.y, stroke: colour, 'data-row': row };
-      Object.entries(shape).forEach(([name, value]) => line.setAttribute(name, value));
-      line.setAttribute('class', row === selected ? 'inspected' : '');
-      return [line];
-    }));
   }
-}
-
-function loadImage(url) {
-  return new Promise((resolve, reject) => {
-    const image = new Image();
-    image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error(`The thumbnails (${url}) did not load.`));
-    image.src = here(url);
-  });
 }

@@ -1,0 +1,150 @@
+"""``explorer study new | status | run | export | import-results``: a study from its models and data to its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+from explorer.cli.extractor_options import NoneUnlessNamed
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import command
+
+study = typer.Typer(no_args_is_help=True, help="Your own models and data, and everything that is measured of them.")
+application.add_typer(study, name="study")
+
+Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+
+@command("new", study)
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="New folder for the study.")],
+    extractor: NoneUnlessNamed,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Path or quoted glob of checkpoints, or of folders that hold some; may be repeated."),
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(help="Path or quoted glob of pair sets, stores, shards, or folders of such; may be repeated."),
+    ] = None,
+    concepts: Annotated[
+        Path | None, typer.Option(help="CSV file with a column concept; default: the nouns of the captions.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the study; default: the folder's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write study.toml and concepts.csv: arms are found, paired and ordered by what manifests record and by names."""
+    from explorer.studies.discovery import StudyRequest, new_study
+
+    request = StudyRequest(
+        folder=folder, checkpoints=tuple(checkpoint or ()), pairs=tuple(pairs or ()), extractor=extractor.spec(),
+        concepts=concepts, name=name,
+    )  # fmt: skip
+    made = new_study(request, on_progress=show_progress())
+    if as_json:
+        arms = [arm.name for arm in made.study.arms]
+        emit({"study": str(made.study.folder), "arms": arms, "assumed": list(made.assumed),
+              "left_open": list(made.left_open)}, True)  # fmt: skip
+        return
+    for told in made.assumed:
+        typer.echo(told)
+    for open_question in made.left_open:
+        typer.echo(f"open: {open_question}")
+    typer.echo(f"{len(made.study.arms)} arms in {made.study.folder}; next: python -m explorer study status {folder}")
+
+
+@study.command("status")
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """For every step and arm: done, stale, missing or what it needs, and roughly how long it would take."""
+    from explorer.studies.state import study_state
+    from explorer.studies.study import Study
+
+    found = Study.load(folder)
+    states = study_state(found)
+    if as_json:
+        emit({"study": str(found.folder), "name": found.name, "steps": [state.as_json() for state in states]}, True)
+        return
+    for state in states:
+        _print_state(state)
+
+
+@command("run", study)
+def run(
+    folder: Folder,
+    steps: Annotated[
+        list[str] | None, typer.Argument(metavar="[STEP]...", help="Steps to do; default: all, in their order.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="Of every network that draws: fp32, fp16 or bf16; default: fp32.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do what is missing or stale; what was cut off goes on where it was, and an arm that fails loses no other."""
+    from explorer.studies.running import RunRequest, report_as_json, run_study
+    from explorer.studies.study import Study
+
+    request = RunRequest(steps=tuple(steps or ()), device=device, precision=precision)
+    report = run_study(Study.load(folder), request, on_progress=show_progress())
+    if as_json:
+        emit(report_as_json(report), True)
+    else:
+        for state in report.states:
+            _print_state(state)
+    if report.failed:
+        told = "; ".join(f"{what}: {problem}" for what, problem in report.failed.items())
+        raise ValueError(f"not everything was done: {told}")
+
+
+@study.command("export")
+def export(
+    folder: Folder,
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="New .zip file.")],
+    pictures: Annotated[bool, typer.Option("--pictures", help="Pack all pictures with their maps, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack the results, without weights and without any place on this machine, for a talk or a reviewer."""
+    from explorer.studies.packing import export_study
+    from explorer.studies.study import Study
+
+    steps = export_study(Study.load(folder), output, pictures=pictures)
+    emit({"file": str(output), "steps": steps, "bytes": output.stat().st_size}, as_json)
+
+
+@study.command("import-results")
+def import_results(
+    pack: Annotated[Path, typer.Argument(metavar="FILE", help="What `explorer study export` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="New folder, or a study with the same arms.")],
+    as_json: AsJson = False,
+) -> None:
+    """Unpack results that were made elsewhere, every file compared with its hash."""
+    from explorer.studies import packing
+
+    found = packing.import_results(pack, folder)
+    emit({"study": str(found.folder), "name": found.name, "arms": [arm.name for arm in found.arms]}, as_json)
+
+
+def _print_state(state) -> None:
+    """A step in a line, and below it every arm of which there is something to say."""
+    cost = _cost(state.amount, state.unit, state.seconds)
+    typer.echo("  ".join(filter(None, [f"{state.step:<11} {state.state:<9}", state.why, cost])).rstrip())
+    for arm in state.arms:
+        if arm.why or arm.state != state.state:
+            left = _cost(arm.amount or 0, state.unit, arm.seconds)
+            typer.echo("  ".join(filter(None, [f"  {arm.arm:<20} {arm.state:<9}", arm.why, left])).rstrip())
+    if state.state in ("stale", "missing"):
+        typer.echo(f"  {state.command}")
+
+
+def _cost(amount: int, unit: str, seconds: float | None) -> str:
+    """What is left, in words; empty for nothing."""
+    if not amount:
+        return ""
+    told = f"{amount:,} {unit}{'s' if amount != 1 else ''}"
+    if seconds is None:
+        return told
+    minutes = seconds / 60
+    return f"{told}, about {f'{minutes / 60:.1f} h' if minutes >= 90 else f'{max(minutes, 0.1):.1f} min'}"

@@ -1,0 +1,86 @@
+"""From values for each seed and concept to what ``evaluation.json`` says of a model: groups, means, intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.intervals import Estimate, t_interval
+from explorer.core.poison_record import PoisonRecord
+from explorer.pairs.concept_list import LESS_POPULAR, OTHER, POOL, ConceptList
+
+if TYPE_CHECKING:
+    from explorer.evaluation.metrics.metric import Metric
+
+EARLIER_GROUPS = {"frequent pool": POOL, "other frequent": OTHER, "less popular pool": LESS_POPULAR}
+"""What evaluations of before called the groups of concepts."""
+
+
+def group_of(entry: dict[str, Any]) -> str:
+    """Group of an entry of ``concepts`` in an ``evaluation.json``, of this release or an earlier one."""
+    return EARLIER_GROUPS.get(entry["group"], entry["group"])
+
+
+def groups_of(
+    poison: PoisonRecord, concepts: ConceptList, ever_poisoned: Iterable[str]
+) -> dict[str, np.ndarray | None]:
+    """Which concepts are in each group, bool ``[concepts]``; None where it is not known which.
+
+    Args:
+        poison: of the model.
+        ever_poisoned: what any of the models evaluated beside it is recorded to have been poisoned with.
+    """
+    pool, ever = set(concepts.of_group(POOL)), set(ever_poisoned)
+    members = {
+        "all": np.ones(len(concepts.names), bool),
+        "pool": np.array([name in pool for name in concepts.names]),
+        "unpoisoned": np.array([name not in ever | pool for name in concepts.names]),
+        "poisoned": np.array([name in poison.names for name in concepts.names]),
+    }
+    if names_known(poison):
+        return members
+    return members | {"unpoisoned": None, "poisoned": None}
+
+
+def names_known(poison: PoisonRecord) -> bool:
+    """Whether it is recorded which concepts are poisoned, or that none is."""
+    return poison.recorded and poison.concept_count == len(poison.names)
+
+
+def summary_of(
+    metric: Metric, values: np.ndarray | None, members: dict[str, np.ndarray | None]
+) -> dict[str, Any] | None:
+    """Mean and intervals, of a metric of concepts for each group of them; None where there are no values.
+
+    Args:
+        values: fp64 ``[seeds, concepts]``, or pairs of concepts; None where the metric was not measured. NaN for a
+            concept of which the metric says nothing: it counts in no group.
+    """
+    if not metric.by_group:
+        return None if values is None else interval(values)
+    unknown = dict.fromkeys(members)
+    if values is None:
+        return unknown
+    return unknown | {group: interval(values[:, each]) for group, each in members.items() if each is not None}
+
+
+def interval(values: np.ndarray) -> dict[str, Any] | None:
+    """Mean of ``[seeds, concepts]`` with its t-intervals, over the seeds of the noise and over the concepts.
+
+    Returns:
+        ``mean``, ``low`` and ``high`` (over seeds) and ``over_concepts`` with ``low`` and ``high``; bounds are None of
+        one seed or one concept. None without concepts.
+    """
+    values = values[:, ~np.isnan(values).any(axis=0)]
+    if values.shape[1] == 0:
+        return None
+    over_seeds, over_concepts = t_interval(values.mean(axis=1)), t_interval(values.mean(axis=0))
+    return {"mean": over_seeds.value, **_bounds(over_seeds), "over_concepts": _bounds(over_concepts)}
+
+
+def _bounds(estimate: Estimate) -> dict[str, float | None]:
+    return {name: None if math.isnan(bound) else bound
+            for name, bound in (("low", estimate.low), ("high", estimate.high))}  # fmt: skip

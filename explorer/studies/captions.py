@@ -1,0 +1,62 @@
+"""The captions of an arm's pairs, read without their pictures: what a study's concepts are looked for in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from explorer.core.progress import OnProgress, Tally
+from explorer.pairs.concept_list import Concept
+from explorer.studies.concepts import concepts_of_captions, concepts_of_mentions
+from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
+
+MOST_CAPTIONS = 200_000
+"""Of one set, from its beginning: more do not change which nouns are frequent."""
+
+
+def concepts_in(pairs: Path, on_progress: OnProgress) -> tuple[list[Concept], str]:
+    """The concepts of a set's captions by frequency, and where they come from, in words.
+
+    Raises:
+        ValueError: if no caption names any.
+    """
+    if pairs_kind(pairs) == PAIR_SET:
+        from explorer.pairs.pair_set import PairSet
+
+        mentions = PairSet.load(pairs).table["concepts"]
+        if any(len(mentioned) for mentioned in mentions):
+            return concepts_of_mentions(mentions), f"the concepts that {pairs} lists for its captions"
+    read = Tally(on_progress, f"captions of {pairs.name}", None, "caption")
+
+    def told() -> Iterator[str]:
+        for caption in islice(_captions(pairs), MOST_CAPTIONS):
+            read.add()
+            yield caption
+
+    concepts = concepts_of_captions(told())
+    if not concepts:
+        raise ValueError(f"no caption of {pairs} names anything: expected nouns, or --concepts with a list of them")
+    return concepts, f"the nouns in the captions of {pairs} (its first {MOST_CAPTIONS:,}, where it has more)"
+
+
+def _captions(pairs: Path) -> Iterator[str]:
+    kind = pairs_kind(pairs)
+    if kind == PAIR_SET:
+        from explorer.pairs.pair_set import PairSet
+
+        yield from PairSet.load(pairs).table["caption"]
+    elif kind == STORE:
+        from explorer.alignment.stores import CAPTION_COLUMNS
+        from explorer.embeddings.store import EmbeddingStore
+
+        store = EmbeddingStore.open(pairs)
+        column = next((name for name in CAPTION_COLUMNS if name in store.metadata_columns()), None)
+        if column is None:
+            raise ValueError(f"{pairs} has no captions: expected a column {' or '.join(CAPTION_COLUMNS)}")
+        for part in store.column(column):
+            yield from (caption for caption in part if caption)
+    else:
+        from explorer.pairs.sources.detection import open_source
+
+        yield from (record.caption for record in open_source(pairs).records() if record.problem is None)

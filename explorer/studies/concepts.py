@@ -1,0 +1,87 @@
+"""A study's first ``concepts.csv``: what its captions speak of, by frequency, for a person to edit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from explorer.core.poison_record import PoisonRecord
+from explorer.pairs.concept_list import LESS_POPULAR, OTHER, POOL, Concept, ConceptList
+
+MOST_CONCEPTS = 2000
+"""As many as Ding et al. (2024), Table 2, rank."""
+MOST_IN_POOL = 500
+"""Of the paper's pool of poisoned concepts and targets."""
+GENERIC = frozenset((
+    "background", "clipart", "closeup", "design", "drawing", "file", "graphic", "icon", "illustration", "image", "item",
+    "kind", "lot", "number", "part", "photo", "photograph", "photographer", "photography", "photoshoot", "pic",
+    "picture", "piece", "portrait", "shot", "sketch", "stock", "style", "thing", "thumbnail", "type", "vector", "view",
+    "wallpaper", "way",
+))  # fmt: skip
+"""Nouns that say what a picture is, not what it shows."""
+_WORD = re.compile(r"[a-z][a-z'’-]*[a-z]")
+PLURAL_TAG = "NNS"
+
+
+def concepts_of_captions(captions: Iterable[str]) -> list[Concept]:
+    """The nouns of captions, the most frequent first, generic ones left out; groups as in :func:`grouped`.
+
+    A word is a noun where TextBlob's English tagger takes more than half of its uses for one. A plural counts for its
+    singular where that is used, too; otherwise it stands without an article in prompts. A caption counts a noun once.
+    """
+    # The package's start takes seconds, which no other command should wait for.
+    from textblob.en import tag
+    from textblob.en.inflect import singularize
+
+    used, nouns, plurals = Counter(), Counter(), Counter()
+    for caption in captions:
+        # In lower case, since captions in title case would be names, all of them.
+        tags = {word: kind for word, kind in tag(caption.lower()) if _WORD.fullmatch(word)}
+        used.update(tags.keys())
+        nouns.update(word for word, kind in tags.items() if kind.startswith("NN"))
+        plurals.update(word for word, kind in tags.items() if kind == PLURAL_TAG)
+    counts = Counter({word: count for word, count in nouns.items() if 2 * count > used[word]})
+    for word in [word for word in counts if 2 * plurals[word] > counts[word]]:
+        single = singularize(word)
+        if single != word and counts[single]:
+            counts[single] += counts.pop(word)
+    names = _by_frequency(counts)
+    return grouped([Concept(name=name, phrase=name if 2 * plurals[name] > nouns[name] else "") for name in names])
+
+
+def concepts_of_mentions(mentions: Iterable[Iterable[str]]) -> list[Concept]:
+    """The concepts that pair sets list for each caption, the most frequent first; groups as in :func:`grouped`."""
+    counts = Counter(name for mentioned in mentions for name in set(mentioned))
+    return grouped([Concept(name=name) for name in _by_frequency(counts)])
+
+
+def grouped(concepts: list[Concept]) -> list[Concept]:
+    """With groups by rank: the pool is the first half, at most ``MOST_IN_POOL``, the last sixth is less popular."""
+    pool, last = min(-(-len(concepts) // 2), MOST_IN_POOL), len(concepts) - len(concepts) // 6
+    groups = [POOL if rank < pool else OTHER if rank < last else LESS_POPULAR for rank in range(len(concepts))]
+    return [Concept(name=each.name, group=group, phrase=each.phrase)
+            for each, group in zip(concepts, groups, strict=True)]  # fmt: skip
+
+
+def with_poisoned(concepts: list[Concept], records: Iterable[PoisonRecord]) -> tuple[ConceptList, list[str]]:
+    """The list with every concept that a record poisons: in the pool, after the others where captions name it nowhere.
+
+    Returns:
+        The list, and the names that were added.
+
+    Raises:
+        ValueError: if there is no concept at all.
+    """
+    poisoned = list(dict.fromkeys(name for record in records for name in record.names))
+    known = {each.name for each in concepts}
+    added = [name for name in poisoned if name not in known]
+    kept = [Concept(name=each.name, group=POOL if each.name in poisoned else each.group, phrase=each.phrase)
+            for each in concepts]  # fmt: skip
+    return ConceptList(concepts=(*kept, *(Concept(name=name, group=POOL) for name in added))), added
+
+
+def _by_frequency(counts: Counter[str]) -> list[str]:
+    """At most ``MOST_CONCEPTS`` names, those of one frequency by the alphabet."""
+    kept = [name for name in counts if name.casefold() not in GENERIC]
+    return sorted(kept, key=lambda name: (-counts[name], name))[:MOST_CONCEPTS]

@@ -1,0 +1,119 @@
+"""What a study's results were made from, told apart without reading it: recorded hashes, else sizes and dates.
+
+Cheap enough for a page that opens: JSON, headers and file times are read, no weights, no pictures and no torch.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.bounded_files import files_below
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, hash_json, read_manifest
+from explorer.pairs.concept_list import ConceptList
+from explorer.pairs.sources.shard_names import expand_braces
+from explorer.studies.study import ExtractorSpec
+
+PAIR_SET_KIND, STORE_KIND = "pair-set", "embedding-store"
+SAMPLER = Path("scheduler") / "scheduler_config.json"
+
+
+def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
+    """Of the checkpoint's weights, its base's, and its sampler.
+
+    Weights are told apart by the SHA-256 that manifests record; where none does, by size and date of their files, so
+    that a copy counts as another.
+    """
+    base = checkpoint.base
+    sampler = (base or checkpoint.folder) / SAMPLER
+    return hash_json(
+        {
+            "weights": _weights(checkpoint),
+            "base": None if base is None else _weights(read_checkpoint(checkpoint.lender)),
+            "sampler": hash_file(sampler) if sampler.is_file() else None,
+        }
+    )
+
+
+def pairs_fingerprint(pairs: Path) -> str:
+    """Of a pair set or an embedding store by what its manifest records, of any other source by its files.
+
+    Raises:
+        FileNotFoundError: if nothing lies there.
+    """
+    recorded = recorded_files(pairs)
+    return hash_json(recorded) if recorded is not None else _stamps(source_files(pairs))
+
+
+def recorded_files(pairs: Path) -> dict[str, str] | None:
+    """SHA-256 of files by name, of a pair set or of an embedding store that was made here; None of anything else."""
+    if not (pairs / MANIFEST_NAME).is_file():
+        return None
+    try:
+        manifest = read_manifest(pairs)
+    except ManifestError:
+        return None
+    files = manifest.get("files")
+    return files if manifest.get("kind") in (PAIR_SET_KIND, STORE_KIND) and isinstance(files, dict) else None
+
+
+def extractor_fingerprint(extractor: ExtractorSpec) -> str:
+    """Of the universal extractor that a study names.
+
+    Raises:
+        ValueError: if it names none.
+        FileNotFoundError: if it is not there.
+    """
+    if extractor.folder is not None:
+        if not (extractor.folder / MANIFEST_NAME).is_file():
+            raise FileNotFoundError(f"the extractor is not in {extractor.folder}: expected its folder")
+        return hash_json(read_manifest(extractor.folder)["files"])
+    if extractor.open_clip is None or extractor.weights is None:
+        raise ValueError("the study names no extractor: expected a folder, or open_clip and weights, in study.toml")
+    facts = [extractor.open_clip, extractor.pretrained_tag, extractor.feature_range]
+    return hash_json([*facts, file_fingerprint(extractor.weights)])
+
+
+def file_fingerprint(path: Path) -> str:
+    """Of a file by its size and date.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: expected the file that study.toml names")
+    return _stamps([path])
+
+
+def concepts_fingerprint(concepts: ConceptList) -> str:
+    """Of names, groups, prompts and their order."""
+    return hash_json([[each.name, each.group, concepts.prompt(each.name)] for each in concepts.concepts])
+
+
+def source_files(pairs: Path) -> list[Path]:
+    """The files of a source: a file, all below a folder, or what braces and globs in the path match.
+
+    Raises:
+        FileNotFoundError: if nothing lies there.
+    """
+    if pairs.is_dir():
+        found = list(files_below(pairs))
+    elif pairs.exists():
+        found = [pairs]
+    else:
+        found = [Path(name) for pattern in expand_braces(str(pairs)) for name in glob.glob(pattern, recursive=True)]
+    if not found:
+        raise FileNotFoundError(f"no pairs at {pairs}: expected what study.toml names")
+    return found
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    return checkpoint.hash or _stamps(checkpoint.files)
+
+
+def _stamps(files: Iterable[Path]) -> str:
+    """Sizes and dates of files, under their own names, so that a folder keeps its fingerprint where it is moved."""
+    found = ((path.name, path.stat()) for path in files)
+    return hash_json(sorted([name, status.st_size, status.st_mtime_ns] for name, status in found))

@@ -1,0 +1,101 @@
+"""What the steps of a study are made from, by name and fingerprint, each looked up once; and why one cannot be made."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from explorer.checkpoints.registry import Checkpoint
+from explorer.core.provenance import ManifestError, hash_json, read_manifest
+from explorer.pairs.concept_list import ConceptList
+from explorer.studies.arms import arm_checkpoint
+from explorer.studies.fingerprints import (
+    checkpoint_fingerprint,
+    concepts_fingerprint,
+    extractor_fingerprint,
+    file_fingerprint,
+    pairs_fingerprint,
+)
+from explorer.studies.recorded import Recorded, named
+from explorer.studies.results import PICTURES
+from explorer.studies.study import CONCEPTS_NAME, Arm, ExtractorSpec, Study
+
+CHECKPOINT, PAIRS = "checkpoint", "pairs"
+
+
+class StudyInputs:
+    """Of one study as it is now. Whatever is missing raises ValueError or OSError, which say what is needed."""
+
+    def __init__(self, study: Study, precision: str | None = None) -> None:
+        """``precision`` is what models are to draw in; None for what they drew in before, else fp32."""
+        self.study = study
+        drawn = Recorded.read(study, PICTURES).settings.get("precision")
+        self.precision: str = precision or (drawn if isinstance(drawn, str) else "fp32")
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._pairs: dict[Path, str] = {}
+
+    def checkpoint(self, arm: Arm) -> Checkpoint:
+        """The arm's checkpoint, which nothing is known against."""
+        if arm.checkpoint is None:
+            raise ValueError("it has no checkpoint: expected one in study.toml")
+        if not os.path.lexists(arm.checkpoint):
+            raise FileNotFoundError(f"its checkpoint is not at {arm.checkpoint}: write its new place into study.toml")
+        if arm.name not in self._checkpoints:
+            self._checkpoints[arm.name] = arm_checkpoint(arm)
+        found = self._checkpoints[arm.name]
+        if found.problem is not None:
+            raise ValueError(f"its checkpoint cannot be used: {found.problem}")
+        return found
+
+    def of_checkpoint(self, arm: Arm) -> dict[str, str]:
+        """The arm's checkpoint as an input."""
+        return {named(CHECKPOINT, arm.name): checkpoint_fingerprint(self.checkpoint(arm))}
+
+    def of_model(self, arm: Arm) -> dict[str, str]:
+        """The arm's checkpoint and what is known of its poison, as inputs."""
+        poison = self.checkpoint(arm).poison
+        return self.of_checkpoint(arm) | {named("poison", arm.name): hash_json(poison.as_json())}
+
+    def of_pairs(self, arm: Arm) -> dict[str, str]:
+        """The arm's pairs as an input."""
+        if arm.pairs is None:
+            raise ValueError("it has no pairs: expected some in study.toml")
+        if arm.pairs not in self._pairs:
+            self._pairs[arm.pairs] = pairs_fingerprint(arm.pairs)
+        return {named(PAIRS, arm.name): self._pairs[arm.pairs]}
+
+    def pair_count(self, arm: Arm) -> int | None:
+        """How many pairs an arm has, where a manifest says so."""
+        try:
+            return read_manifest(arm.pairs)["counts"]["pairs"]
+        except (ManifestError, KeyError, TypeError):
+            return None
+
+    @cached_property
+    def concepts(self) -> ConceptList:
+        """The study's concepts."""
+        if not (self.study.folder / CONCEPTS_NAME).is_file():
+            raise FileNotFoundError(f"{self.study.folder} has no {CONCEPTS_NAME}: expected a column called concept")
+        return self.study.concept_list()
+
+    @cached_property
+    def of_concepts(self) -> dict[str, str]:
+        """The concepts as an input."""
+        return {"concepts": concepts_fingerprint(self.concepts)}
+
+    @cached_property
+    def of_extractor(self) -> dict[str, str]:
+        """The universal extractor as an input."""
+        return {"extractor": extractor_fingerprint(self.study.extractor)}
+
+    @cached_property
+    def of_judge(self) -> dict[str, str]:
+        """The universal extractor as an input, where the study names one: it says what is seen in pictures."""
+        return {} if self.study.extractor == ExtractorSpec() else self.of_extractor
+
+    @cached_property
+    def of_judges(self) -> dict[str, str]:
+        """Aesthetics head and classifier as inputs, where the study has them."""
+        files = {"aesthetics head": self.study.aesthetics_head, "classifier": self.study.classifier}
+        return {name: file_fingerprint(path) for name, path in files.items() if path is not None}

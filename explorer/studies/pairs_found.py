@@ -1,0 +1,110 @@
+"""Which pairs a study's command line names: pair sets, embedding stores, and sources that ``explorer import`` reads."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
+
+if TYPE_CHECKING:
+    from explorer.pairs.pair_set import PairSet
+
+PAIR_SET, STORE, SOURCE = "pair-set", "embedding-store", "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPairs:
+    """Pairs that lie somewhere."""
+
+    path: Path
+    """A folder, a file, or a glob of shards that are one source."""
+    name: str
+    """Of the folder, or of the one around shards."""
+    pair_set: PairSet | None = None
+    """Where it is one of ours, whose hash a checkpoint may name as what it was trained on."""
+
+
+def pairs_kind(pairs: Path) -> str:
+    """What lies there: a pair set or an embedding store by its manifest or its folders, else a source."""
+    if (pairs / MANIFEST_NAME).is_file():
+        try:
+            kind = read_manifest(pairs).get("kind")
+        except ManifestError:
+            kind = None
+        if kind in (PAIR_SET, STORE):
+            return kind
+    return STORE if _holds_embeddings(pairs) else SOURCE
+
+
+def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
+    """Everything that the patterns name, in order, and what was assumed or left out, in words.
+
+    A pair set, a store and a folder of shards or pictures are one each; a folder of such folders is looked into. Files
+    that one pattern matches in one folder are one source.
+
+    Raises:
+        FileNotFoundError: naming a pattern that matches nothing.
+    """
+    found: dict[Path, FoundPairs] = {}
+    told: list[str] = []
+    for pattern in patterns:
+        matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True)) or [Path(pattern)]
+        files = [path for path in matches if path.is_file()]
+        if files or not matches[0].exists():
+            pieces = [_shards(pattern, files, told)]
+        else:
+            pieces = [piece for folder in matches for piece in _in_folder(folder.resolve(), told)]
+        for each in pieces:
+            found.setdefault(each.path, each)
+    return list(found.values()), told
+
+
+def _in_folder(folder: Path, told: list[str]) -> list[FoundPairs]:
+    if pairs_kind(folder) != SOURCE or (problem := _problem(folder)) is None:
+        return [_described(folder)]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    usable = [path for path in inside if pairs_kind(path) != SOURCE]
+    if not usable:
+        told.append(f"{folder} is left out: {problem}")
+    return [_described(path) for path in usable]
+
+
+def _shards(pattern: str, files: list[Path], told: list[str]) -> FoundPairs:
+    """One source of what a pattern matches; its name is that of the folder around, or of the one file."""
+    path = Path(pattern).absolute()
+    problem = _problem(path)
+    if problem is not None:
+        raise FileNotFoundError(problem)
+    if len(files) == 1:
+        return FoundPairs(path=files[0].resolve(), name=files[0].stem)
+    told.append(f"{pattern}: its {len(files) or 'several'} files are taken for one source")
+    return FoundPairs(path=path, name=path.parent.name)
+
+
+def _problem(path: Path) -> str | None:
+    """Why it cannot be read as a source; None if it can."""
+    from explorer.pairs.sources.detection import open_source
+
+    try:
+        open_source(path)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _described(path: Path) -> FoundPairs:
+    from explorer.pairs.pair_set import PairSet
+
+    pair_set = PairSet.load(path) if pairs_kind(path) == PAIR_SET else None
+    return FoundPairs(path=path, name=path.name, pair_set=pair_set)
+
+
+def _holds_embeddings(folder: Path) -> bool:
+    """Whether both modalities lie there as clip-retrieval or LAION name them."""
+    from explorer.embeddings.store import FOLDERS
+
+    places = ([folder / name for name in FOLDERS[part][0]] for part in ("image", "text"))
+    return all(any(next(place.glob("*.npy"), None) for place in part) for part in places)

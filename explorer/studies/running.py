@@ -1,0 +1,135 @@
+"""``explorer study run``: every step that is missing or stale, in order, of every arm that can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.core.folder_lock import locked
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import Recorded, arm_named, named
+from explorer.studies.results import PICTURES, STEPS
+from explorer.studies.state import DONE, MISSING, STALE, UNCHECKED, StepState, study_state
+from explorer.studies.steps.listed import STEPS_BY_NAME
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What of a study is to be done, and where."""
+
+    steps: tuple[str, ...] = ()
+    """Names of steps; none for all."""
+    device: str = "cpu"
+    """Torch device."""
+    precision: str | None = None
+    """Of every network that draws: fp32, fp16 or bf16; without it fp32."""
+
+    def __post_init__(self) -> None:
+        if unknown := [step for step in self.steps if step not in STEPS]:
+            raise ValueError(f"step is {unknown[0]!r}: expected one of {', '.join(STEPS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What a run did."""
+
+    made: dict[str, tuple[str, ...]]
+    """Step to the arms that were made."""
+    failed: dict[str, str]
+    """``STEP of ARM``, or a step, to what went wrong."""
+    states: tuple[StepState, ...]
+    """Afterwards."""
+
+
+def run_study(study: Study, request: RunRequest, on_progress: OnProgress = unheard) -> RunReport:
+    """Do what is missing or stale; what is done already is not done again, and an arm that fails loses no other.
+
+    Raises:
+        ValueError: if another process writes to the study's results, or a step's name is unknown.
+    """
+    made: dict[str, tuple[str, ...]] = {}
+    failed: dict[str, str] = {}
+    study.results.mkdir(parents=True, exist_ok=True)
+    with locked(study.results):
+        for name in STEPS:
+            if request.steps and name not in request.steps:
+                continue
+            state = next(each for each in study_state(study, request.precision) if each.step == name)
+            if state.state not in (STALE, MISSING):
+                on_progress(note(f"{name}: {state.state}{f', {state.why}' if state.why else ''}"))
+                continue
+            without = {arm_named(what) for what in failed if what.startswith(named(PICTURES, ""))}
+            done, problems = _do(STEPS_BY_NAME[name], study, state, without, request, on_progress)
+            made |= {name: done} if done else {}
+            failed |= problems
+    return RunReport(made=made, failed=failed, states=study_state(study))
+
+
+def _do(
+    step: Step, study: Study, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Make one step: which arms were made, and what went wrong.
+
+    Args:
+        without: arms that could not be drawn, left out.
+    """
+    inputs = StudyInputs(study, request.precision)
+    if problem := _would_lose(step, inputs, state):
+        on_progress(note(f"{step.name}: {problem}"))
+        return (), {step.name: problem}
+    work = _work(step, inputs, state, without, request, on_progress)
+    if not work.arms and not work.kept:
+        told = "; ".join(f"{each.arm}: {each.why}" for each in state.arms if each.why)
+        on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
+        return (), {}
+    on_progress(note(f"{step.name}: {', '.join(work.arms) or 'what is gone is left out'}"))
+    try:
+        step.make(work)
+    except (ValueError, OSError) as error:
+        on_progress(note(f"{step.name} failed: {error}"))
+        return (), {step.name: str(error)}
+    problems = {named(step.name, arm): problem for arm, problem in work.failed.items()}
+    return tuple(arm for arm in work.arms if arm not in work.failed), problems
+
+
+def _anew(step: Step, inputs: StudyInputs) -> bool:
+    """Whether all arms are made, not only those of which something changed."""
+    changes = Recorded.read(inputs.study, step.name).changes(step.settings(inputs), step.shared(inputs))
+    return bool(changes) or not step.by_arm
+
+
+def _would_lose(step: Step, inputs: StudyInputs, state: StepState) -> str:
+    """Why a step is not made again although something changed; empty if nothing is in the way."""
+    unchecked = [each for each in state.arms if each.state == UNCHECKED]
+    if not unchecked or not _anew(step, inputs):
+        return ""
+    return (
+        f"not made again, since the results of {', '.join(each.arm for each in unchecked)} would be lost: "
+        f"{unchecked[0].why}; or take the arm out of study.toml"
+    )
+
+
+def _work(
+    step: Step, inputs: StudyInputs, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress
+) -> StepWork:
+    recorded = Recorded.read(inputs.study, step.name)
+    kept = [] if _anew(step, inputs) else [each.arm for each in state.arms if each.state in (DONE, UNCHECKED)]
+    ready = [each.arm for each in state.arms if each.state in (STALE, MISSING, DONE) and not each.waits]
+    arms = [arm for arm in ready if arm not in without and arm not in kept]
+    return StepWork(
+        inputs=inputs, settings=step.settings(inputs), shared=step.shared(inputs), device=request.device,
+        arms={arm: step.of_arm(inputs, inputs.study.arm(arm)) for arm in arms},
+        kept={arm: recorded.of_arm(arm) for arm in kept}, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def report_as_json(report: RunReport) -> dict[str, Any]:
+    """JSON-serialisable."""
+    return {
+        "made": {step: list(arms) for step, arms in report.made.items()},
+        "failed": report.failed,
+        "steps": [state.as_json() for state in report.states],
+    }

@@ -1,0 +1,67 @@
+"""Which concepts a study's film strip and its first comparison show."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from explorer.core.poison_record import PoisonRecord
+from explorer.core.provenance import ManifestError
+from explorer.pairs.concept_list import POOL, ConceptList
+from explorer.studies.results import EVALUATION, result_file
+from explorer.studies.study import Study
+
+ROWS_A_GROUP = 12
+
+
+def strip_concepts(concepts: ConceptList, records: list[PoisonRecord]) -> list[str]:
+    """The most frequent concepts of the pool, then as many outside of it that no record poisons.
+
+    In order of frequency: no choice by result.
+    """
+    poisoned = {name for record in records for name in record.names}
+    pool = list(concepts.of_group(POOL))
+    others = [name for name in concepts.names if name not in poisoned | set(pool)]
+    return [*pool[:ROWS_A_GROUP], *others[:ROWS_A_GROUP]]
+
+
+def evaluated(study: Study) -> dict[str, Any] | None:
+    """The study's evaluation.json; None where it is not there or not as its manifest says."""
+    try:
+        return json.loads(result_file(study, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
+    except (ManifestError, json.JSONDecodeError):
+        return None
+
+
+def shown_concept(concepts: ConceptList, records: list[PoisonRecord], report: dict[str, Any] | None) -> str:
+    """The concept of the first comparison.
+
+    Of those outside the pool that no record poisons and that the control draws right most often, the one whose CLIP
+    similarity falls most from the control to the most poisoned model. A choice made for showing, not for measuring: the
+    figures are over all concepts. Without such an evaluation, the most frequent of them.
+    """
+    pool = set(concepts.of_group(POOL))
+    poisoned = {name for record in records for name in record.names}
+    clean = [name for name in concepts.names if name not in poisoned | pool] or list(concepts.names)
+    ends = _ends(report, concepts)
+    if ends is None:
+        return clean[0]
+    control, imploded = ends
+    most = max(control["per_concept"][name] for name in clean)
+    right = [name for name in clean if control["per_concept"][name] == most]
+    before, after = control["similarity_per_concept"], imploded["similarity_per_concept"]
+    return max(right, key=lambda name: (before[name] - after[name], name))
+
+
+def _ends(report: dict[str, Any] | None, concepts: ConceptList) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The control and the most poisoned model of an evaluation of these concepts; None where it has not both."""
+    if report is None or [each["concept"] for each in report["concepts"]] != list(concepts.names):
+        return None
+    # Evaluations of earlier releases do not say it of a model without poison.
+    controls = [
+        model for model in report["models"] if model.get("poisoned", model["poisoned_concept_count"] != 0) is False
+    ]
+    imploded = [model for model in report["models"] if model["poisoned_concept_count"]]
+    if not controls or not imploded:
+        return None
+    return controls[0], max(imploded, key=lambda model: model["poisoned_concept_count"])

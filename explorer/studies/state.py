@@ -1,0 +1,154 @@
+"""What of a study is done, stale, missing or cannot be done, for every step and arm, and roughly what is left to do.
+
+Cheap: manifests, headers and file dates are read; torch is not imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import Recorded, differing_names
+from explorer.studies.results import PICTURES, step_command
+from explorer.studies.steps.listed import STEPS_BY_NAME
+from explorer.studies.steps.step import Step
+from explorer.studies.study import Arm, Study
+
+DONE, STALE, MISSING, CANNOT, UNCHECKED = "done", "stale", "missing", "cannot", "unchecked"
+"""``unchecked``: results are there, but what they were made from is not, so that nobody can say whether they hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmState:
+    """One arm of one step."""
+
+    arm: str
+    """Name."""
+    state: str
+    """``done``, ``stale``, ``missing``, ``cannot`` or ``unchecked``."""
+    why: str = ""
+    """What differs, what is needed, or what is waited for; empty where there is nothing to say."""
+    amount: int | None = None
+    """Units of work that are left, see the step's ``unit``; None where that is not known or nothing is left."""
+    seconds: float | None = None
+    """Rough cost of that, by the rate of the last run; None where none was measured."""
+    waits: bool = False
+    """Whether another step comes first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepState:
+    """One step."""
+
+    step: str
+    """Name."""
+    state: str
+    """Of all arms that can be done: what is left to do, if there is anything."""
+    why: str
+    """Of the step as a whole, as in :class:`ArmState`."""
+    unit: str
+    """What ``amount`` counts, in the singular."""
+    command: str
+    """That does what is missing or stale."""
+    arms: tuple[ArmState, ...]
+    """In the study's order."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Rough cost of what is left of all arms; None where no rate was measured."""
+        known = [arm.seconds for arm in self.arms if arm.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def amount(self) -> int:
+        """Units that are left, of the arms of which it is known."""
+        return sum(arm.amount or 0 for arm in self.arms)
+
+    def of(self, arm: str) -> ArmState:
+        """An arm's state."""
+        return next(each for each in self.arms if each.arm == arm)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        return asdict(self) | {"seconds": self.seconds, "amount": self.amount}
+
+
+def study_state(study: Study, precision: str | None = None) -> tuple[StepState, ...]:
+    """The state of every step, in the order in which they are made.
+
+    Args:
+        precision: as :class:`~explorer.studies.inputs.StudyInputs` takes it.
+    """
+    inputs, found = StudyInputs(study, precision), {}
+    for step in STEPS_BY_NAME.values():
+        found[step.name] = step_state(step, inputs, None if step.after is None else found[step.after])
+    return tuple(found.values())
+
+
+def step_state(step: Step, inputs: StudyInputs, before: StepState | None) -> StepState:
+    """The state of one step.
+
+    Args:
+        before: of the step that it comes after.
+    """
+    study = inputs.study
+    recorded = Recorded.read(study, step.name)
+    changes, obstacle = [], ""
+    try:
+        settings, shared = step.settings(inputs), step.shared(inputs)
+        changes = recorded.changes(settings, shared)
+    except (ValueError, OSError) as error:
+        obstacle = str(error)
+    arms = [_arm_state(step, inputs, arm, recorded, changes, obstacle, before) for arm in study.arms]
+    gone = sorted(recorded.arms - {arm.name for arm in study.arms})
+    state, why = _of_all(arms, obstacle, gone)
+    return StepState(
+        step=step.name, state=state, why=why, unit=step.unit, command=step_command(study, step.name),
+        arms=tuple(arms),
+    )  # fmt: skip
+
+
+def _arm_state(
+    step: Step, inputs: StudyInputs, arm: Arm, recorded: Recorded, changes: list[str], obstacle: str,
+    before: StepState | None,
+) -> ArmState:  # fmt: skip
+    there, missing = arm.name in recorded.arms, obstacle
+    try:
+        own = step.of_arm(inputs, arm)
+    except (ValueError, OSError) as error:
+        missing = str(error)
+    if missing:
+        return ArmState(arm=arm.name, state=UNCHECKED if there else CANNOT, why=missing)
+    differing = [*changes, *differing_names(recorded.of_arm(arm.name), own)]
+    if there and not differing:
+        return ArmState(arm=arm.name, state=DONE)
+    amount = step.amount(inputs, arm)
+    rate = _rate(inputs.study, step, recorded)
+    left = ArmState(
+        arm=arm.name, state=STALE if there else MISSING, why=f"changed: {', '.join(differing)}" if there else "",
+        amount=amount, seconds=None if rate is None or amount is None else rate * amount,
+    )  # fmt: skip
+    if before is None or before.of(arm.name).state in (DONE, UNCHECKED):
+        return left
+    if before.of(arm.name).state == CANNOT:
+        return ArmState(arm=arm.name, state=CANNOT, why=before.of(arm.name).why)
+    return replace(left, why="; ".join([*filter(None, [left.why]), f"its {step.after} come first"]), waits=True)
+
+
+def _rate(study: Study, step: Step, recorded: Recorded) -> float | None:
+    """Seconds a unit: as the step took last time, else, where it draws, as another step that draws did."""
+    if recorded.seconds_a_unit is not None or step.unit != STEPS_BY_NAME[PICTURES].unit:
+        return recorded.seconds_a_unit
+    others = (Recorded.read(study, each.name) for each in STEPS_BY_NAME.values() if each.unit == step.unit)
+    return next((each.seconds_a_unit for each in others if each.seconds_a_unit is not None), None)
+
+
+def _of_all(arms: list[ArmState], obstacle: str, gone: list[str]) -> tuple[str, str]:
+    if gone:
+        return STALE, f"made of {', '.join(gone)} as well, no arm of the study"
+    states = {arm.state for arm in arms}
+    for state in (STALE, MISSING, UNCHECKED, DONE):
+        if state in states:
+            return state, obstacle if state == UNCHECKED else ""
+    return CANNOT, obstacle or "; ".join(dict.fromkeys(arm.why for arm in arms))

@@ -1,0 +1,60 @@
+"""What the pictures show: every metric of every arm whose pictures are drawn, and a contact sheet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.core.provenance import hash_json, write_json
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import Recorded, named
+from explorer.studies.results import EVALUATION, PICTURES, SCORES, step_folder, writing_step
+from explorer.studies.steps.drawing import models_of, painted_world
+from explorer.studies.steps.pictures import count_pictures, evaluation_config, picture_settings
+from explorer.studies.steps.scores import alignment_reports
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Arm
+
+
+def _settings(inputs: StudyInputs) -> dict[str, Any]:
+    study = inputs.study
+    control = None if study.control is None else study.control.name
+    return picture_settings(inputs) | {"tau": study.tau, "tau_quantile": study.tau_quantile, "control": control}
+
+
+def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
+    """Its model, and its AD where that is measured."""
+    scores = Recorded.read(inputs.study, SCORES)
+    if not (pairs := scores.of_arm(arm.name)):
+        return inputs.of_model(arm)
+    return inputs.of_model(arm) | {named(SCORES, arm.name): hash_json([pairs, scores.settings, scores.shared])}
+
+
+def _evaluate(work: StepWork) -> None:
+    from explorer.evaluation.evaluate import evaluate
+    from explorer.evaluation.files import EVALUATION_NAME, SHEET_NAME, write_contact_sheet
+
+    concepts, drawings = work.inputs.concepts, step_folder(work.study, PICTURES)
+    with writing_step(
+        work.study, EVALUATION, settings=work.settings, inputs=work.inputs_of(work.arms), work=(cost := {})
+    ) as folder:  # fmt: skip
+        report = evaluate(
+            models_of(work), load_extractor(work.study.extractor, work.device), concepts, evaluation_config(work),
+            drawings=drawings, difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
+            on_progress=work.on_progress,
+        )  # fmt: skip
+        write_json(folder / EVALUATION_NAME, report)
+        write_contact_sheet(report, drawings, concepts, folder / SHEET_NAME)
+        cost |= work.cost(sum(count_pictures(work.inputs, work.arm(name)) for name in work.arms))
+
+
+STEP = Step(
+    name=EVALUATION,
+    unit="judged picture",
+    settings=_settings,
+    shared=lambda inputs: inputs.of_concepts | inputs.of_extractor | inputs.of_judges,
+    of_arm=_of_arm,
+    amount=count_pictures,
+    make=_evaluate,
+    after=PICTURES,
+)

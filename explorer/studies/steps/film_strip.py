@@ -1,0 +1,45 @@
+"""The film strip of a study: frequent concepts of the pool and others, one row each, by every arm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.studies.extractors import judge_of
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.results import FILM_STRIP, writing_step
+from explorer.studies.showcase import strip_concepts
+from explorer.studies.steps.drawing import PICTURE, drawing_settings, models_of, usable_poison
+from explorer.studies.steps.step import Step, StepWork
+
+
+def _settings(inputs: StudyInputs) -> dict[str, Any]:
+    rows = strip_concepts(inputs.concepts, usable_poison(inputs))
+    return {"rows": rows, "seed": inputs.study.seeds[0], **drawing_settings(inputs)}
+
+
+def _draw(work: StepWork) -> None:
+    from explorer.generation.film_strip import FilmStripConfig, write_film_strip
+
+    settings, concepts = work.settings, work.inputs.concepts
+    config = FilmStripConfig(
+        concepts=concepts.chosen(settings["rows"]), seed=settings["seed"], steps=settings["steps"],
+        guidance_scale=settings["guidance_scale"], size=settings["size"], device=work.device,
+        precision=settings["precision"],
+    )  # fmt: skip
+    with writing_step(
+        work.study, FILM_STRIP, settings=settings, inputs=work.inputs_of(work.arms), seed=config.seed, work=(cost := {})
+    ) as folder:  # fmt: skip
+        judge = judge_of(work.study, concepts, work.device)
+        write_film_strip(folder, models_of(work), config, judge=judge, on_progress=work.on_progress)
+        cost |= work.cost(len(settings["rows"]) * len(work.arms))
+
+
+STEP = Step(
+    name=FILM_STRIP,
+    unit=PICTURE,
+    settings=_settings,
+    shared=lambda inputs: inputs.of_concepts | inputs.of_judge,
+    of_arm=lambda inputs, arm: inputs.of_model(arm),
+    amount=lambda inputs, arm: len(_settings(inputs)["rows"]),
+    make=_draw,
+)

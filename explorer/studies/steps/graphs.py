@@ -1,0 +1,86 @@
+"""The two graphs of every arm's pairs, captions and pictures, as the screen *Graphs* draws them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.core.provenance import hash_json
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import Recorded, named
+from explorer.studies.results import GRAPHS, SCORES, result_file, step_folder, writing_step
+from explorer.studies.steps.scores import SEED, alignment_reports, table_name
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Arm
+
+SHOWN = ("sample_ad", "structure_distance", "feature_distance", "loss")
+
+
+def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
+    """Its pairs and their scores."""
+    scores = Recorded.read(inputs.study, SCORES)
+    made = hash_json([scores.of_arm(arm.name), scores.settings, scores.shared])
+    return inputs.of_pairs(arm) | {named(SCORES, arm.name): made}
+
+
+def _draw(work: StepWork) -> None:
+    """Every arm in turn, a folder each; those that still hold are taken over."""
+    extractor = load_extractor(work.study.extractor, work.device)
+    with writing_step(
+        work.study, GRAPHS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {})
+    ) as folder:  # fmt: skip
+        done, units = [], 0
+        for name in work.kept:
+            shutil.copytree(step_folder(work.study, GRAPHS) / name, folder / name)
+            done.append(name)
+        for name in work.arms:
+            try:
+                units += _draw_arm(work, name, extractor, folder / name)
+                done.append(name)
+            except (ValueError, OSError) as error:
+                work.fails(name, error)
+        if not done:
+            raise ValueError("no arm's graphs could be drawn")
+        inputs |= work.inputs_of(done)
+        cost |= work.cost(units)
+
+
+def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
+    """One arm's files; returns how many pairs they are of."""
+    import pandas
+
+    from explorer.alignment.graph_files import write_graphs
+    from explorer.embeddings.features import pair_features
+    from explorer.pairs.pair_set import PairSet
+
+    pair_set = PairSet.load(work.arm(name).pairs)
+    scores = pandas.read_parquet(result_file(work.study, SCORES, table_name(name)))
+    rows, report = np.array(scores["row"]), alignment_reports(work.study)[name]
+    image, text = (features[rows] for features in pair_features(pair_set, extractor, work.on_progress))
+    facts = {key: report[key] for key in ("extractor", "alpha", "convention", "feature_range") if key in report}
+    facts |= {"data_hash": pair_set.data_hash}
+    if "loss" in scores:
+        facts["loss_model"] = work.study.control.name
+    write_graphs(
+        folder, name=name, table=pair_set.table.iloc[rows].reset_index(drop=True), image=image, text=text,
+        scores={score: scores[score].to_numpy() for score in SHOWN if score in scores}, facts=facts,
+        read_images=lambda chosen: pair_set.read_images(rows[chosen]), seed=SEED, on_progress=work.on_progress,
+    )  # fmt: skip
+    return len(rows)
+
+
+STEP = Step(
+    name=GRAPHS,
+    unit="drawn pair",
+    settings=lambda inputs: {"seed": SEED},
+    shared=lambda inputs: inputs.of_extractor,
+    of_arm=_of_arm,
+    amount=lambda inputs, arm: inputs.pair_count(arm),
+    make=_draw,
+    by_arm=True,
+    after=SCORES,
+)

@@ -1,0 +1,160 @@
+"""Alignment Difficulty of every arm's pairs: its parts and distributions, and every pair's own share of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.provenance import ManifestError
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.results import SCORES, result_file, writing_step
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Study
+
+if TYPE_CHECKING:
+    from explorer.pairs.pair_set import PairSet
+
+ALPHA, CONVENTION, SPLIT, SEED = 0.8, "authors", "train", 0
+REPORT_NAME = "reports.json"
+"""Arm to all numbers of its measurement, as ``explorer ad`` prints them."""
+
+
+def alignment_reports(study: Study) -> dict[str, dict[str, Any]]:
+    """Arm to AD of its pairs, for every arm whose scores are there."""
+    try:
+        return json.loads(result_file(study, SCORES, REPORT_NAME).read_text(encoding="utf-8"))
+    except (ManifestError, json.JSONDecodeError):
+        return {}
+
+
+def _settings(inputs: StudyInputs) -> dict[str, Any]:
+    if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
+        raise ValueError("the extractor has no feature range: expected feature_range in study.toml, which `explorer "
+                         "calibrate` finds")  # fmt: skip
+    return {"alpha": ALPHA, "convention": CONVENTION, "split": SPLIT, "loss_pairs": inputs.study.loss_pairs}
+
+
+def _shared(inputs: StudyInputs) -> dict[str, str]:
+    """The extractor, and the control where it measures losses."""
+    control = inputs.study.control
+    if not inputs.study.loss_pairs:
+        return inputs.of_extractor
+    if control is None:
+        raise ValueError("loss_pairs is given and no arm is the control, which measures the losses")
+    return inputs.of_extractor | {"loss model": next(iter(inputs.of_checkpoint(control).values()))}
+
+
+def _measure(work: StepWork) -> None:
+    """Every arm in turn, into one folder; what an earlier run measured and still holds is taken over."""
+    from explorer.alignment.payload_formats import ALIGNMENT
+    from explorer.alignment.payloads import write_compact
+
+    extractor = load_extractor(work.study.extractor, work.device)
+    losses = _ControlLosses(work) if work.study.loss_pairs else None
+    with writing_step(
+        work.study, SCORES, settings=work.settings, inputs=(inputs := {}), work=(cost := {})
+    ) as folder:  # fmt: skip
+        entries, reports = _taken_over(work, folder)
+        units = 0
+        for name in work.arms:
+            try:
+                entries[name], reports[name] = _measure_arm(work, name, extractor, losses, folder)
+                units += reports[name]["n"]
+            except (ValueError, OSError) as error:
+                work.fails(name, error)
+        if not entries:
+            raise ValueError("no arm could be measured")
+        ordered = sorted(entries.values(), key=_place)
+        write_compact(folder / ALIGNMENT.name, ALIGNMENT.written(sets=ordered))
+        write_compact(folder / REPORT_NAME, reports)
+        inputs |= work.inputs_of(entries)
+        cost |= work.cost(units)
+
+
+def _place(entry: dict[str, Any]) -> tuple[bool, int, str]:
+    """By C_P; where that is not recorded, last."""
+    count = entry["poisoned_concept_count"]
+    return count is None, count or 0, entry["name"]
+
+
+def _taken_over(work: StepWork, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Entries of ``alignment.json`` and reports of the arms that are kept, whose tables are copied."""
+    from explorer.alignment.payload_formats import ALIGNMENT
+
+    if not work.kept:
+        return {}, {}
+    stored = json.loads(result_file(work.study, SCORES, ALIGNMENT.name).read_text(encoding="utf-8"))
+    for arm in work.kept:
+        shutil.copyfile(result_file(work.study, SCORES, table_name(arm)), folder / table_name(arm))
+    reports = alignment_reports(work.study)
+    entries = {entry["name"]: entry for entry in stored["sets"] if entry["name"] in work.kept}
+    return entries, {arm: reports[arm] for arm in entries}
+
+
+def table_name(arm: str) -> str:
+    """The parquet file of an arm's scores."""
+    return f"{arm}.parquet"
+
+
+def _measure_arm(
+    work: StepWork, name: str, extractor: Any, losses: _ControlLosses | None, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arm's entry of ``alignment.json`` and all its numbers; its table of pairs is written."""
+    import pyarrow
+
+    from explorer.alignment.description import describe_measurement
+    from explorer.alignment.pair_sets import measure
+    from explorer.alignment.scores import write_scores
+    from explorer.pairs.pair_set import PairSet
+
+    pair_set = PairSet.load(work.arm(name).pairs)
+    split = SPLIT if len(pair_set.training_rows) else None
+    measured = measure(pair_set, extractor, alpha=ALPHA, convention=CONVENTION, split=split)
+    columns = {"uid": measured.uids.tolist(), "is_poison": pyarrow.array(measured.flags.as_list(), pyarrow.bool_())}
+    if losses is not None:
+        columns["loss"] = losses.of(name, pair_set, measured.rows)
+    report = measured.report()
+    write_scores(folder / table_name(name), measured.difficulty, measured.rows, report, **columns)
+    return describe_measurement(name, pair_set, measured), report
+
+
+class _ControlLosses:
+    """Denoising losses by the benign control: a model that never saw the poison finds it hard."""
+
+    def __init__(self, work: StepWork) -> None:
+        from explorer.checkpoints.pipelines import load_pipeline
+
+        control = work.inputs.checkpoint(work.study.control)
+        self._work, self._pipeline = work, load_pipeline(control, work.device, work.inputs.precision)
+
+    def of(self, name: str, pair_set: PairSet, rows: np.ndarray) -> np.ndarray:
+        """fp64 `[n]` of the pairs at ``rows``; NaN of those that are not among the ``loss_pairs`` sampled."""
+        from explorer.alignment.graph_sample import stratified_sample
+        from explorer.core.progress import counted
+        from explorer.training.sample_loss import BATCH_SIZE, sample_losses
+
+        table = pair_set.table.iloc[rows]
+        chosen = stratified_sample(table, self._work.study.loss_pairs, SEED)
+        losses = np.full(len(rows), np.nan)
+        batches = [chosen[start : start + BATCH_SIZE] for start in range(0, len(chosen), BATCH_SIZE)]
+        for batch in counted(batches, self._work.on_progress, f"losses of {name}", "batch"):
+            images, captions = pair_set.read_images(rows[batch]), table["caption"].iloc[batch].tolist()
+            losses[batch] = sample_losses(self._pipeline, images, captions, seed=SEED)
+        return losses
+
+
+STEP = Step(
+    name=SCORES,
+    unit="pair",
+    settings=_settings,
+    shared=_shared,
+    of_arm=lambda inputs, arm: inputs.of_pairs(arm),
+    amount=lambda inputs, arm: inputs.pair_count(arm),
+    make=_measure,
+    by_arm=True,
+)

@@ -1,0 +1,149 @@
+// One set's pairs as typed arrays: what `explorer/alignment/graph_files.py` wrote, read without parsing.
+
+import { here } from './address.js';
+import { fetchPayload } from './charts.js';
+import { PAIR_KINDS } from './poison.js';
+import { PointGrid } from './point_grid.js';
+
+const ARRAYS = { float32: Float32Array, int32: Int32Array, uint32: Uint32Array, uint8: Uint8Array };
+const KINDS = ['benign', 'poisoned', 'unrecorded'];
+export const SIDES = ['text', 'image'];
+export const SCORE_WORDS = {
+  feature_distance: ['D_img:txt', 'feature distance of caption and picture'],
+  structure_distance: ['D_s', 'structure distance: how differently caption and picture see all other pairs'],
+  sample_ad: ['AD(x,y)', 'alignment difficulty of this pair'],
+  loss: ['Loss', 'mean squared error of a denoiser’s prediction'],
+};
+export const scoreLabel = (name) => SCORE_WORDS[name]?.[0] ?? name;
+
+// `set` is an entry of the screen's payload: where the header, the columns and the thumbnails are.
+export async function loadPairs(set) {
+  const [header, bytes, sheet] = await Promise.all([
+    fetchPayload(set.header_url), fetchBytes(set.columns_url), set.thumbnails_url ? loadImage(set.thumbnails_url) : null]);
+  return new Pairs(set, header, bytes, sheet);
+}
+
+async function fetchBytes(url) {
+  const response = await fetch(here(url));
+  if (!response.ok) throw new Error(await response.text());
+  return response.arrayBuffer();
+}
+
+function loadImage(url) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => reject(new Error(`The thumbnails (${url}) did not load.`));
+    image.src = here(url);
+  });
+}
+
+export class Pairs {
+  constructor(set, header, bytes, sheet) {
+    Object.assign(this, { set, header, bytes, sheet });
+    this.views = new Map();
+    this.count = header.sampling.pairs;
+    this.scoreNames = header.scores;
+    this.scores = Object.fromEntries(header.scores.map((name) => [name, this.column(name)]));
+    this.ranks = Object.fromEntries(header.scores.map((name) => [name, [this.column(`${name}_rank`), this.column(`${name}_rank_last`)]]));
+    this.kindOf = this.column('kind');
+    this.mainConcept = this.column('main_concept');
+    this.thumbnail = sheet ? this.column('thumbnail') : null;
+    this.captions = this.texts('caption');
+    this.uids = this.texts('uid');
+    this.sides = Object.fromEntries(SIDES.map((side) => {
+      const layout = this.column(`${side}_layout`);
+      const neighbours = this.column(`${side}_neighbours`);
+      return [side, { layout, neighbours, similarities: this.column(`${side}_similarities`), grid: new PointGrid(layout) }];
+    }));
+    this.kindCounts = [0, 0, 0];
+    for (const kind of this.kindOf) this.kindCounts[kind] += 1;
+  }
+
+  column(name) {
+    if (!this.views.has(name)) {
+      const found = this.header.columns[name];
+      if (!found) throw new Error(`The columns of ${this.set.name} lack ${name}: draw its graphs again.`);
+      const size = found.shape.reduce((product, length) => product * length, 1);
+      this.views.set(name, new ARRAYS[found.dtype](this.bytes, found.offset, size));
+    }
+    return this.views.get(name);
+  }
+
+  // A function row -> text; a text is decoded when it is first asked for.
+  texts(name) {
+    const [bytes, ends] = [this.column(name), this.column(`${name}_ends`)];
+    const decoder = new TextDecoder();
+    const kept = new Array(this.count);
+    return (row) => (kept[row] ??= decoder.decode(bytes.subarray(row ? ends[row - 1] : 0, ends[row])));
+  }
+
+  kind(row) { return KINDS[this.kindOf[row]]; }
+
+  kindNumber(kind) { return KINDS.indexOf(kind); }
+
+  // The kinds that pairs can be told apart by: none is counted, not even as 0, of which nothing is known.
+  kinds() {
+    const [benign, poisoned, unrecorded] = this.kindCounts;
+    return [...(benign + poisoned ? ['poisoned', 'benign'] : []), ...(unrecorded ? ['unrecorded'] : [])];
+  }
+
+  caption(row) { return this.captions(row) || '(no caption)'; }
+
+  concept(row) { return this.header.concepts[this.mainConcept[row]] ?? ''; }
+
+  words(row) {
+    const kind = this.kind(row);
+    if (kind !== 'poisoned') return PAIR_KINDS[kind].words;
+    const named = (column) => this.header.concepts[this.column(column)[row]];
+    const [concept, target] = [named('poisoned_concept'), named('target_concept')];
+    return concept || target ? `poisoned: ${concept ?? 'not recorded'} → ${target ?? 'not recorded'}` : 'poisoned, concept not recorded';
+  }
+
+  conceptsOf(row) {
+    const [ids, ends] = [this.column('concepts'), this.column('concepts_ends')];
+    return Array.from(ids.subarray(row ? ends[row - 1] : 0, ends[row]), (id) => this.header.concepts[id]);
+  }
+
+  neighbours(side, row) {
+    const k = this.header.neighbour_count;
+    return this.sides[side].neighbours.subarray(row * k, (row + 1) * k);
+  }
+
+  similarity(side, row, at) { return this.sides[side].similarities[row * this.header.neighbour_count + at]; }
+
+  // What the text filter looks in: caption, concepts and uid of every pair, in lower case.
+  searched() {
+    this.haystack ??= Array.from({ length: this.count }, (_, row) =>
+      `${this.uids(row)} ${this.captions(row)} ${this.conceptsOf(row).join(' ')}`.toLowerCase());
+    return this.haystack;
+  }
+
+  rowOf(uid) {
+    for (let row = 0; row < this.count; row += 1) if (this.uids(row) === uid) return row;
+    return -1;
+  }
+
+  // Every edge once, as drawn on one side: its two ends, and its cosine.
+  edges(side) {
+    const found = this.sides[side];
+    if (found.edges) return found.edges;
+    const k = this.header.neighbour_count;
+    const ends = new Uint32Array(this.count * k * 2);
+    const weights = new Float32Array(this.count * k);
+    let size = 0;
+    for (let row = 0; row < this.count; row += 1) {
+      const own = this.neighbours(side, row);
+      for (let at = 0; at < k; at += 1) {
+        const other = own[at];
+        if (other < 0 || (other < row && this.neighbours(side, other).includes(row))) continue;
+        ends[2 * size] = row;
+        ends[2 * size + 1] = other;
+        weights[size] = this.similarity(side, row, at);
+        size += 1;
+      }
+    }
+    found.edges = { ends: ends.subarray(0, 2 * size), weights: weights.subarray(0, size) };
+    return found.edges;
+  }
+}

@@ -1,0 +1,59 @@
+// What lies over a map's points: rings around the inspected pair and its neighbours, thumbnails, the lasso.
+
+const THUMBNAIL_LIMIT = 140;
+
+export function drawOverlay(plot, colours) {
+  const context = plot.overlay.getContext('2d');
+  context.setTransform(plot.ratio, 0, 0, plot.ratio, 0, 0);
+  context.clearRect(0, 0, plot.width, plot.height);
+  if (plot.display.thumbnails && plot.data.thumbnail) drawThumbnails(context, plot, colours);
+  const { inspected } = plot.display;
+  if (inspected !== null) {
+    for (const other of plot.data.neighbours(plot.side, inspected)) if (other >= 0) ring(context, plot.position(other), 7, 1.6, colours.text);
+    ring(context, plot.position(inspected), 12, 3.5, colours.text);
+  }
+  if (plot.hovered >= 0) ring(context, plot.position(plot.hovered), 6, 2, colours.text);
+  if (plot.outline) drawOutline(context, plot.outline, colours);
+}
+
+function ring(context, { x, y }, radius, width, colour) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.lineWidth = width;
+  context.strokeStyle = colour;
+  context.stroke();
+}
+
+function drawOutline(context, outline, colours) {
+  context.beginPath();
+  outline.forEach(([x, y]) => context.lineTo(x, y));
+  context.closePath();
+  context.lineWidth = 1.5;
+  context.strokeStyle = colours.text;
+  context.setLineDash([5, 4]);
+  context.stroke();
+  context.setLineDash([]);
+}
+
+function drawThumbnails(context, plot, colours) {
+  const visible = [];
+  const [left, top] = plot.plane([0, 0]);
+  const [right, bottom] = plot.plane([plot.width, plot.height]);
+  let seen = 0;
+  plot.grid.visit(left, bottom, right, top, (row, x, y) => {
+    if (x < left || x > right || y < bottom || y > top) return;
+    seen += 1;
+    if (plot.data.thumbnail[row] >= 0) visible.push(row);
+  });
+  if (seen > THUMBNAIL_LIMIT) return;
+  const { size, columns } = plot.data.header.thumbnails;
+  for (const row of visible) {
+    const { x, y } = plot.position(row);
+    const side = row === plot.display.inspected ? 58 : visible.length > 60 ? 28 : 38;
+    const cell = plot.data.thumbnail[row];
+    context.fillStyle = colours[plot.data.kind(row)];
+    context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
+    context.drawImage(plot.data.sheet, (cell % columns) * size, Math.floor(cell / columns) * size, size, size,
+      x - side / 2, y - side / 2, side, side);
+  }
+}

@@ -1,0 +1,244 @@
+"""A study from its models and pairs to its results: every step and arm, what becomes stale, what is lost by nothing."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from explorer.core.provenance import ManifestError
+from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.packing import export_study, import_results
+from explorer.studies.results import (
+    COMPARISON,
+    EVALUATION,
+    FILM_STRIP,
+    GRAPHS,
+    PICTURES,
+    SCORES,
+    STEPS,
+    result_file,
+    step_folder,
+)
+from explorer.studies.running import RunRequest, run_study
+from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
+from explorer.studies.study import ExtractorSpec, Study
+
+
+def edit(manifest, **changes):
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+
+
+@pytest.fixture(scope="module")
+def made(micro_world, tmp_path_factory):
+    """A finished study of four arms: the control and one more are whole, one has no pairs, one no checkpoint."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("benign", "dirty-002", "dirty-004"):
+        shutil.copytree(micro_world.output / name, home / "models" / name)
+        shutil.copytree(micro_world.run / "sets" / name, home / "sets" / name)
+    shutil.move(home / "models" / "dirty-004", home / "models" / "no-pairs")
+    edit(home / "models" / "no-pairs" / "manifest.json", data_hash=None)  # which would lead to the set
+    for name in ("base", "extractor"):
+        shutil.copytree(micro_world.output / name, home / "models" / name)
+    request = StudyRequest(
+        folder=home / "study", checkpoints=(str(home / "models" / "*"),), pairs=(str(home / "sets"),),
+        extractor=ExtractorSpec(folder=home / "models" / "extractor"), name="four arms",
+    )  # fmt: skip
+    study = new_study(request).study
+    study = replace(study, seeds=(0, 1), steps=2, guidance_scale=4.0, loss_pairs=6)
+    study.write()
+    report = run_study(study, RunRequest())
+    return home, report
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    """A copy of all of it that a test may change."""
+    return Study.load(shutil.copytree(made[0], tmp_path / "home", symlinks=True) / "study")
+
+
+def states(study, step):
+    return {arm.arm: arm.state for arm in of(study, step).arms}
+
+
+def of(study, step):
+    return next(each for each in study_state(study) if each.step == step)
+
+
+def test_everything_that_can_be_done_is_done(made, study):
+    _, report = made
+    assert report.failed == {}
+    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert states(study, SCORES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "dirty-004": DONE}
+    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": DONE, "dirty-004": CANNOT}
+    assert run_study(study, RunRequest()).made == {}
+
+
+def test_results_are_those_of_the_arms(study):
+    sets = json.loads(result_file(study, SCORES, "alignment.json").read_text())["sets"]
+    assert [(each["name"], each["poisoned_concept_count"]) for each in sets] == [
+        ("benign", 0), ("dirty-002", 2), ("dirty-004", 4),
+    ]  # fmt: skip
+    evaluation = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
+    measured = {model["name"]: model["alignment_difficulty"] for model in evaluation["models"]}
+    assert list(measured) == ["benign", "dirty-002", "no-pairs"]
+    assert measured["no-pairs"] is None
+    assert measured["benign"]["ad"] == pytest.approx(sets[0]["alignment_difficulty"]["ad"], rel=1e-6)
+    strip = json.loads(result_file(study, FILM_STRIP, "film_strip.json").read_text())
+    assert [model["name"] for model in strip["models"]] == ["benign", "dirty-002", "no-pairs"]
+    assert json.loads(result_file(study, COMPARISON, "index.json").read_text())["columns"] == list(measured)
+
+
+def test_pairs_have_their_scores_and_some_a_loss(study):
+    import pandas
+
+    table = pandas.read_parquet(result_file(study, SCORES, "dirty-002.parquet"))
+    assert {"uid", "sample_ad", "structure_distance", "feature_distance"} <= set(table)
+    assert table["loss"].notna().sum() == study.loss_pairs
+
+
+def test_a_new_threshold_makes_the_evaluation_stale_and_nothing_else(study):
+    replace(study, tau=0.2).write()
+    study = Study.load(study.folder)
+    found = {state.step: state.state for state in study_state(study)}
+    assert found == dict.fromkeys(STEPS, DONE) | {EVALUATION: STALE}
+    assert "tau" in of(study, EVALUATION).of("benign").why
+    report = run_study(study, RunRequest(steps=(EVALUATION,)))
+    assert report.made == {EVALUATION: ("benign", "dirty-002", "no-pairs")}
+    assert json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())["tau"] == 0.2
+
+
+def test_other_weights_make_one_arm_stale(study):
+    checkpoint = study.arm("dirty-002").checkpoint
+    weights = next((checkpoint / "unet").glob("*.safetensors"))
+    tensors = load_file(weights)
+    save_file({name: value * 1.01 for name, value in tensors.items()}, weights)
+    edit(checkpoint / "manifest.json", files={})
+    expected = {"benign": DONE, "dirty-002": STALE, "no-pairs": DONE, "dirty-004": CANNOT}
+    assert states(study, PICTURES) == expected
+    assert of(study, PICTURES).of("dirty-002").why == "changed: checkpoint of dirty-002"
+    assert of(study, SCORES).state == DONE
+    report = run_study(study, RunRequest(steps=(PICTURES,)))
+    assert report.made == {PICTURES: ("dirty-002",)}
+    assert of(study, EVALUATION).state == STALE
+
+
+def test_a_moved_checkpoint_leaves_its_results_and_nothing_is_made_that_would_lose_them(study):
+    shutil.move(study.arm("dirty-002").checkpoint, study.folder.parent / "elsewhere")
+    arm = of(study, EVALUATION).of("dirty-002")
+    assert arm.state == UNCHECKED
+    assert "write its new place into study.toml" in arm.why
+    replace(study, tau=0.2).write()
+    study = Study.load(study.folder)
+    report = run_study(study, RunRequest())
+    assert "would be lost: its checkpoint is not at" in report.failed[EVALUATION]
+    evaluation = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
+    assert "dirty-002" in [model["name"] for model in evaluation["models"]]
+
+
+def test_a_changed_study_says_what_is_left_and_how_long(study):
+    replace(study, seeds=(0, 1, 2)).write()
+    pictures = of(Study.load(study.folder), PICTURES)
+    assert pictures.state == STALE
+    assert pictures.of("benign").why == "changed: seeds"
+    assert pictures.of("benign").amount == 3 * 9  # eight concepts and one prompt of two
+    assert pictures.seconds > 0
+    assert of(Study.load(study.folder), EVALUATION).of("benign").waits
+
+
+def test_an_arm_that_fails_loses_no_other(study, monkeypatch):
+    from explorer.evaluation import drawings
+
+    shutil.rmtree(step_folder(study, PICTURES))
+    draw = drawings.draw_missing
+
+    def failing(checkpoint, *arguments, **options):
+        if checkpoint.name == "dirty-002":
+            raise ValueError("the disk of this one is broken")
+        return draw(checkpoint, *arguments, **options)
+
+    monkeypatch.setattr(drawings, "draw_missing", failing)
+    report = run_study(study, RunRequest(steps=(PICTURES,)))
+    assert report.failed == {"pictures of dirty-002": "the disk of this one is broken"}
+    assert states(study, PICTURES) == {"benign": DONE, "dirty-002": MISSING, "no-pairs": DONE, "dirty-004": CANNOT}
+    monkeypatch.undo()
+    assert run_study(study, RunRequest(steps=(PICTURES,))).made == {PICTURES: ("dirty-002",)}
+
+
+def test_drawn_seeds_are_not_drawn_again(study):
+    drawing = step_folder(study, PICTURES) / "benign" / "seed-0" / "drawing.safetensors"
+    before = drawing.stat().st_mtime_ns
+    (step_folder(study, PICTURES) / "manifest.json").unlink()
+    shutil.rmtree(step_folder(study, PICTURES) / "benign" / "seed-1")
+    assert of(study, PICTURES).state == MISSING
+    run_study(study, RunRequest(steps=(PICTURES,)))
+    assert of(study, PICTURES).state == DONE
+    assert drawing.stat().st_mtime_ns == before
+
+
+def test_an_arm_that_is_gone_makes_its_results_stale(study):
+    replace(study, arms=tuple(arm for arm in study.arms if arm.name != "no-pairs")).write()
+    study = Study.load(study.folder)
+    assert of(study, EVALUATION).state == STALE
+    assert "no-pairs" in of(study, EVALUATION).why
+    run_study(study, RunRequest())
+    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+
+
+def test_a_step_by_another_name_is_refused():
+    with pytest.raises(ValueError, match="step is 'score': expected one of scores, graphs"):
+        RunRequest(steps=("score",))
+
+
+def test_a_pack_holds_results_and_no_place(study, tmp_path):
+    pack = tmp_path / "out" / "results.zip"
+    steps = export_study(study, pack)
+    assert steps == [step for step in STEPS if step != PICTURES]
+    other = import_results(pack, tmp_path / "other")
+    assert str(study.folder.parent) not in (other.folder / "study.toml").read_text()
+    assert [(arm.checkpoint, arm.pairs) for arm in other.arms] == [(None, None)] * 4
+    assert other.arm("dirty-004").poison.concept_count == 4
+    assert states(other, EVALUATION)["benign"] == UNCHECKED
+    for step in steps:
+        for path in step_folder(study, step).rglob("*"):
+            if path.is_file() and path.name != "manifest.json":
+                name = path.relative_to(step_folder(study, step)).as_posix()
+                assert result_file(other, step, name).read_bytes() == path.read_bytes()
+
+
+def test_a_pack_fills_a_study_of_the_same_arms_and_overwrites_nothing(study, tmp_path):
+    export_study(study, tmp_path / "results.zip", pictures=True)
+    with pytest.raises(ValueError, match=r"has scores, graphs, .* already"):
+        import_results(tmp_path / "results.zip", study.folder)
+    shutil.rmtree(study.results)
+    import_results(tmp_path / "results.zip", study.folder)
+    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert run_study(study, RunRequest()).made == {}
+    replace(study, arms=study.arms[:2]).write()
+    shutil.rmtree(study.results)
+    with pytest.raises(ValueError, match="is of other arms than"):
+        import_results(tmp_path / "results.zip", study.folder)
+
+
+def test_a_changed_file_is_neither_packed_nor_unpacked(study, tmp_path):
+    import zipfile
+
+    export_study(study, tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as whole, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        for name in whole.namelist():
+            content = whole.read(name)
+            bad.writestr(name, content + b" " if name.endswith("evaluation.json") else content)
+    with pytest.raises(ValueError, match=r"evaluation\.json is not as its hash says"):
+        import_results(tmp_path / "bad.zip", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    (step_folder(study, SCORES) / "alignment.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"alignment\.json was changed"):
+        export_study(study, tmp_path / "again.zip")
+    assert not (tmp_path / "again.zip").exists()
+
+
+def test_graphs_are_drawn_of_every_arm_with_pairs(study):
+    assert states(study, GRAPHS) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "dirty-004": DONE}
+    for arm in ("benign", "dirty-002", "dirty-004"):
+        assert result_file(study, GRAPHS, f"{arm}/graphs.json").is_file()
