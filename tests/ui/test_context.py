@@ -82,10 +82,12 @@ def test_without_checkpoints_the_registry_is_empty(tmp_path, open_checkpoints):
 
 def test_a_folder_of_checkpoints_says_what_makes_a_study_of_it(tmp_path, open_checkpoints):
     folder = tmp_path / "my models"
+    opened = open_checkpoints(folder)
     with pytest.raises(MissingStepError) as raised:
-        open_checkpoints(folder).result_names(SCORES)
+        opened.result_names(SCORES)
     command = f"python -m explorer study new STUDY --checkpoint {shlex.quote(f'{folder}/*')}"
-    assert raised.value.as_json()["command"] == command
+    assert opened.missing(raised.value)["command"] == command
+    assert opened.stale_steps() == {}
 
 
 def test_broken_checkpoints_are_left_out_of_the_choosers_and_say_why(checkpoint_root, tmp_path, make_study, open_study):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from explorer.core.provenance import ManifestError
-from explorer.studies.study import ExtractorSpec
+from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.payload import (
     PAPER_TABLE,
     QUANTITIES,
@@ -58,18 +58,21 @@ def test_a_missing_field_is_named():
 
 
 def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_root, make_study, open_study):
-    study = make_study(tmp_path / "mine", checkpoints=checkpoint_root, extractor=ExtractorSpec(folder=tmp_path))
+    study = make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("dog", "hat"))
     payload = implosion_payload(open_study(study.folder))
     for part, step in (("film", "film-strip"), ("evaluation", "evaluation")):
         assert payload[part]["missing"]["command"] == f"python -m explorer study run {study.folder} {step}"
-        assert payload[part]["missing"]["lacks"] == ""
+    assert payload["film"]["missing"]["lacks"] == ""
+    assert payload["film"]["missing"]["cost"].startswith("6 pictures; how long that takes here")
     assert payload["paper"]["rows"]
 
 
-def test_a_study_without_models_says_what_it_needs_first(tmp_path, make_study, open_study):
-    opened = open_study(make_study(tmp_path / "mine").folder)
-    payload = implosion_payload(opened)
-    assert payload["film"]["missing"]["lacks"] == "No arm has a checkpoint: name one in study.toml first."
+def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_study, open_study):
+    arms = (Arm(name="benign", checkpoint=tmp_path / "moved" / "benign"), Arm(name="pairs", pairs=tmp_path))
+    opened = open_study(make_study(tmp_path / "mine", arms=arms, concepts=("dog",)).folder)
+    lacks = implosion_payload(opened)["film"]["missing"]["lacks"]
+    assert "its checkpoint is not at moved/benign: write its new place into study.toml" in lacks
+    assert "it has no checkpoint: expected one in study.toml" in lacks
     with pytest.raises(ManifestError, match="mine has not measured the same concepts"):
         film_strip_animation(opened, [0], "images")
 

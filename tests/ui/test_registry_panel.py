@@ -65,16 +65,20 @@ def test_a_finding_ends_when_a_file_changes(opened, checkpoint_root):
     assert "dirty-002" in opened.checkpoint_names()
 
 
-def test_results_of_other_models_are_told_with_what_measures_these(checkpoint_root, tmp_path, make_study, open_study):
-    folder, files = tmp_path / "mine", {"evaluation.json": "{}"}
-    make = {"checkpoints": checkpoint_root, "results": {EVALUATION: files}}
-    study = make_study(folder, **make, inputs={"weights of <gone>": "1" * 64})
+def test_stale_results_are_told_with_what_differs_and_what_measures_again(
+    checkpoint_root, tmp_path, make_study, open_study
+):
+    folder, facts = tmp_path / "mine", {"checkpoints": checkpoint_root, "concepts": ("dog",)}
+    study = make_study(
+        folder, **facts, results={EVALUATION: {"evaluation.json": "{}"}}, inputs={"pairs of <gone>": "0"}
+    )
     told = origin_notice(open_study(folder))
-    assert "&lt;gone&gt;: without a checkpoint, or with other weights than were measured." in told
+    assert "evaluation: measured before the study was changed." in told
+    assert "<li>evaluation: made of &lt;gone&gt; as well, no arm of the study</li>" in told
     assert f"<code>python -m explorer study run {study.folder} {EVALUATION}</code>" in told
     assert SCORES not in told, "that was never measured"
-    make_study(folder, **make)
-    assert origin_notice(open_study(folder)) == "", "nobody recorded of which"
+    make_study(tmp_path / "new", **facts)
+    assert origin_notice(open_study(tmp_path / "new")) == ""
 
 
 def test_arms_without_a_checkpoint_are_listed_as_such(checkpoint_root, tmp_path, make_study, open_study):

@@ -66,7 +66,7 @@ def test_problems_are_served_in_words(settings):
     missing = client.get("/payload/missing.json?study=mine-ours").json()["missing"]
     folder = settings.studies[0]
     assert missing["command"] == f"python -m explorer study run '{folder}' scores"
-    assert missing["lacks"] == "No arm has pairs: name some in study.toml first."
+    assert missing["lacks"].startswith("It cannot be done yet: ")
     other = client.get("/payload/missing.json?study=<b>other").json()["problem"]
     assert other == "There is no study “<b>other” here: expected one of mine-ours."
     assert client.get("/payload/nothing.json").status_code == 404

@@ -90,9 +90,12 @@ export async function fetchPayload(url) {
 export function showProblem(root, title, error, retry) {
   if (error.missing) { root.replaceChildren(missingStep(error.missing, retry)); return; }
   root.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
-    node('h3', {}, title), node('p', {}, error.message),
+    node('h3', {}, title), node('p', {}, withCode(error.message)),
     node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Try again')));
 }
+
+// What stands between backticks as code.
+const withCode = (text) => text.split('`').map((part, at) => (at % 2 ? node('code', {}, part) : part));
 
 // A step that the study has not done: what it would show, what is needed, the command, and roughly how long it takes.
 export function missingStep({ made, lacks, command, cost }, retry = null) {
@@ -107,7 +110,7 @@ export function missingStep({ made, lacks, command, cost }, retry = null) {
   const text = node('code', {}, command);
   return node('section', { class: 'missing-step', role: 'status' },
     node('h3', {}, 'Not measured yet'), node('p', {}, `Once it is measured, this place shows ${made}.`),
-    lacks ? node('p', { class: 'lacks' }, lacks) : null,
+    lacks ? node('p', { class: 'lacks' }, withCode(lacks)) : null,
     node('div', { class: 'command' }, text, copy), cost ? node('p', { class: 'note' }, cost) : null,
     retry ? node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Look again') : null);
 }

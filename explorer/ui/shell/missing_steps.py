@@ -29,21 +29,15 @@ SCANNED = "This is a folder of checkpoints. A study of them holds their results 
 class MissingStepError(ManifestError):
     """A step's results are not there."""
 
-    def __init__(self, study: str, step: str, *, command: str, lacks: str, cost: str = ""):
+    def __init__(self, study: str, step: str, command: str):
         """Say what does it.
 
         Args:
             study: its name.
             command: that does the step.
-            lacks: what must be there first, in words; empty where nothing is missing.
-            cost: how much there is to do, in words.
         """
-        self.step, self.command, self.lacks, self.cost = step, command, lacks, cost
-        super().__init__(f"{study} has not measured {MADE[step]}. {lacks} `{command}`")
-
-    def as_json(self) -> dict[str, str]:
-        """For the screens' scripts."""
-        return {"made": MADE[self.step], "lacks": self.lacks, "command": self.command, "cost": self.cost}
+        self.step, self.command = step, command
+        super().__init__(f"{study} has not measured {MADE[step]}: run `{command}`")
 
 
 def study_command(study: Study) -> str:

@@ -23,6 +23,7 @@ from explorer.studies.state import STALE, StepState, study_state
 from explorer.studies.study import ExtractorSpec, Study
 from explorer.ui.shell.messages import in_the_app
 from explorer.ui.shell.missing_steps import (
+    MADE,
     SCANNED,
     MissingStepError,
     run_command,
@@ -119,16 +120,18 @@ class OpenStudy:
         """Steps that were made from other models, pairs or settings than the study has now, to what differs."""
         return {name: why_stale(state) for name, state in self.states().items() if state.state == STALE}
 
-    def _check_done(self, step: str) -> None:
-        if (step_folder(self.study, step) / MANIFEST_NAME).is_file():
-            return
+    def missing(self, error: MissingStepError) -> dict[str, str]:
+        """For the screens' scripts: what the step would show, what it lacks, the command, and roughly its cost."""
+        words = {"made": MADE[error.step], "command": error.command, "lacks": SCANNED, "cost": ""}
         if self.scanned:
-            raise MissingStepError(self.study.name, step, command=study_command(self.study), lacks=SCANNED)
-        state = self.states()[step]
-        raise MissingStepError(
-            self.study.name, step, command=self.result_command(step), lacks=self.without_places(what_lacks(state)),
-            cost=what_it_costs(state),
-        )  # fmt: skip
+            return words
+        state = self.states()[error.step]
+        return words | {"lacks": self.without_places(what_lacks(state)), "cost": what_it_costs(state)}
+
+    def _check_done(self, step: str) -> None:
+        if not (step_folder(self.study, step) / MANIFEST_NAME).is_file():
+            command = study_command(self.study) if self.scanned else self.result_command(step)
+            raise MissingStepError(self.study.name, step, command)
 
     def _remembered_hash(self, path: Path) -> str:
         return self.remember(("hash", path), _stamp(path), lambda: hash_file(path))
@@ -250,7 +253,7 @@ def is_told(error: BaseException) -> bool:
 def told(opened: OpenStudy, error: ManifestError) -> dict[str, Any]:
     """What a screen's script is given in place of what it draws: ``problem``, and ``missing`` where a step is."""
     words: dict[str, Any] = {"problem": opened.in_words(error)}
-    return words | ({"missing": error.as_json()} if isinstance(error, MissingStepError) else {})
+    return words | ({"missing": opened.missing(error)} if isinstance(error, MissingStepError) else {})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from explorer.ui.screens.checkpoints.base_chooser import (
     set_base_notice,
 )
 from explorer.ui.screens.compare.screen import chooser_updates
-from explorer.ui.shell.messages import in_the_app, notice, working
+from explorer.ui.shell.messages import escaped, in_the_app, notice, working
 from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
 
@@ -49,12 +49,13 @@ def origin_notice(opened: OpenStudy) -> str:
     found = opened.stale_steps()
     if not found:
         return ""
-    reasons = "; ".join(f"{step} ({opened.without_places(why)})" for step, why in found.items())
-    return notice(
-        f"What is shown of these steps was measured before the study was changed: {reasons}. What you generate in "
-        f"Compare is of the models here now. To measure again: `{opened.result_command(' '.join(found))}`.",
-        title="Results are stale.",
+    words = (
+        f"{', '.join(found)}: measured before the study was changed. What you generate in Compare is of the models "
+        f"here now. To measure again: `{opened.result_command(' '.join(found))}`."
     )
+    reasons = "".join(f"<li>{step}: {escaped(opened.without_places(why))}</li>" for step, why in found.items())
+    details = f"<details class='stale'><summary>What is different</summary><ul>{reasons}</ul></details>"
+    return notice(words, title="Results are stale.") + details
 
 
 def header_facts(context: AppContext, opened: OpenStudy) -> dict[str, Any]:

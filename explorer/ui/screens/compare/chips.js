@@ -1,11 +1,12 @@
 // Buttons that fill the prompt with a noun of the study, without a round trip.
 
+import { studyShown } from './address.js';
 import { node } from './charts.js';
 
 export function mount({ element, props, watch }) {
   const root = element.querySelector('.viewer-root');
   const draw = () => {
-    const { groups } = props.value;
+    const groups = props.value.study === studyShown() ? props.value.groups : []; // not those of the study that was left
     root.replaceChildren(...(groups.length ? [label('Try')] : []), ...groups.flatMap(group));
   };
   watch('value', draw);

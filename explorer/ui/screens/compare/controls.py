@@ -77,4 +77,4 @@ def chip_groups(opened: OpenStudy) -> dict[str, Any]:
         group("not targeted", "benign", concepts.unpoisoned),
         {"name": "two concepts", "kind": "two", "chips": two},
     ]
-    return {"groups": [found for found in groups if found["chips"]]}
+    return {"study": opened.slug, "groups": [found for found in groups if found["chips"]]}
