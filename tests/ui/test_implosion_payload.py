@@ -58,7 +58,7 @@ def test_a_missing_field_is_named():
 
 
 def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_root, make_study, open_study):
-    study = make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("dog", "hat"))
+    study = make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa", "lamp"))
     payload = implosion_payload(open_study(study.folder))
     for part, step in (("film", "film-strip"), ("evaluation", "evaluation")):
         assert payload[part]["missing"]["command"] == f"python -m explorer study run {study.folder} {step}"

@@ -234,7 +234,9 @@ def test_cors_is_granted_to_nobody(client, origin):
     ],
 )
 def test_the_apps_own_page_and_programs_are_answered(client, headers):
-    assert "not measured" in client.post(f"{API}/run/inspect_pair", json={"data": ["x"]}, headers=headers).json()["error"]
+    assert (
+        "not measured" in client.post(f"{API}/run/inspect_pair", json={"data": ["x"]}, headers=headers).json()["error"]
+    )
     assert client.get("/config", headers=headers).status_code == 200
 
 
@@ -249,7 +251,9 @@ def test_no_value_of_a_wrong_kind_is_answered_in_pythons_words(client, endpoints
     chance = random.Random(11)
     odd = [None, True, -1, 1.5, 10**30, -(10**400), 1e308, 2**53, "", "x" * 9000, "\0", "\ud800", "~root", "٣",
            "benign", ["benign", "benign"], [], [[]], [None], ["x"] * 99, {}, {"a": 1}, {"__type__": "x"}]  # fmt: skip
-    callable_here = [endpoint for endpoint in endpoints.values() if endpoint.name not in ("checkpoints", "show_study", "tell_origin")]
+    callable_here = [
+        endpoint for endpoint in endpoints.values() if endpoint.name not in ("checkpoints", "show_study", "tell_origin")
+    ]
     for _ in range(300):
         endpoint = chance.choice(callable_here)
         values = [chance.choice(odd) if chance.random() < 0.6 else FITTING[wanted.kind] for wanted in endpoint.inputs]

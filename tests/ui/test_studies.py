@@ -12,8 +12,8 @@ from explorer.studies.results import COMPARISON
 from explorer.studies.study import Arm, ExtractorSpec
 
 MALICIOUS = "<img src=x onerror='window.hacked = 1'> & co"
-FIRST = re.compile("first-|hat|dog|IconWorld")
-SECOND = re.compile("second-|sofa|lamp")
+FIRST = re.compile(r"first-|\b(hat|dog)\b|IconWorld")
+SECOND = re.compile(r"second-|\b(sofa|lamp)\b")
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -4,6 +4,7 @@ import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from
 import { cpLabel } from './poison.js';
 
 const HEIGHT = 300;
+const MOST_LABELS = 6; // more would lie over one another; a point's label is shown when it is pointed at
 const TITLES = [
   ['AD of the training data', 'Bars: 95 % intervals over the pairs of each set.'],
   ['What the models draw', 'Bars: 95 % intervals over the seeds of the noise, one training run each.'],
@@ -98,7 +99,8 @@ function fitChart(evaluation, colours, count) {
     traces.push({ x: ends, y: ends.map((value) => fit.intercept + fit.slope * value), mode: 'lines', line: { color: colours.subdued, dash: 'dash', width: 1.5 }, hoverinfo: 'skip' });
   }
   traces.push({
-    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: 'markers+text', marker: { size, color: colour },
+    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: models.length > MOST_LABELS ? 'markers' : 'markers+text',
+    marker: { size, color: colour }, hovertemplate: '%{text}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>',
     text: models.map(pointText), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
