@@ -138,7 +138,10 @@ def test_the_shipped_alignment_is_in_this_versions_format():
 
 def test_the_first_view_is_of_the_shipped_models(evaluation):
     opened = AppContext(settings=AppSettings()).study()
-    assert opened.steps_of_other_models() == {}
+    assert opened.stale_steps() == {}
+    for step in (SCORES, EVALUATION, FILM_STRIP, COMPARISON):
+        recorded = step_manifest(SHIPPED, step)["config"]["settings"]["weights"]
+        assert recorded == {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
     weights = {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
     for model in evaluation["models"]:
         assert model["weights"] == weights[model["name"]]

@@ -63,9 +63,6 @@ class Columns:
             if column["dtype"] not in DTYPES or column["offset"] < 0 or end > len(self._data):
                 raise ManifestError(f"{path.name} has no whole column {name}: it ends after {len(self._data)} bytes")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._header
-
     def __getitem__(self, name: str) -> np.ndarray:
         """A column of numbers, read-only.
 

@@ -75,12 +75,27 @@ def write_graphs(
         ValueError: if table, features and scores are not of the same pairs, or on what ``build_graphs`` refuses.
     """
     _check_lengths(table, image, text, scores)
-    table, flags = _completed(table), PoisonFlags.of(_completed(table))
-    drawn = stratified_sample(table, most_drawn, seed) if len(table) > most_drawn else np.arange(len(table))
+    drawn = stratified_sample(_completed(table), most_drawn, seed) if len(table) > most_drawn else None
     graphs = build_graphs(image, text, rows=drawn, neighbours=neighbours, settings=settings, seed=seed,
                           on_progress=on_progress)  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = table.iloc[drawn]
+    return write_built_graphs(
+        folder, graphs, name=name, table=table, scores=scores, facts=facts, read_images=read_images
+    )
+
+
+def write_built_graphs(
+    folder: Path,
+    graphs: PairGraphs,
+    *,
+    name: str,
+    table: pandas.DataFrame,
+    scores: Mapping[str, np.ndarray],
+    facts: Mapping[str, Any] | None = None,
+    read_images: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> list[str]:
+    """Write graphs that are there already; arguments and result as of :func:`write_graphs`."""
+    table, drawn = _completed(table), graphs.rows
+    flags, shown = PoisonFlags.of(table), table.iloc[drawn]
     vocabulary = sorted({*main_concepts(shown), *_mentioned(shown)} - {""})
     columns = {
         **_pair_columns(shown, vocabulary),
@@ -88,8 +103,9 @@ def write_graphs(
         **_side_columns("text", graphs.text, drawn),
         **_side_columns("image", graphs.image, drawn),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     if read_images is not None:
-        pictured = stratified_sample(shown, THUMBNAIL_LIMIT, seed)
+        pictured = stratified_sample(shown, THUMBNAIL_LIMIT, graphs.seed)
         columns["thumbnail"] = np.full(len(drawn), -1, np.int32)
         columns["thumbnail"][pictured] = np.arange(len(pictured))
         thumbnail_sheet(read_images(drawn[pictured])).save(folder / THUMBNAILS_NAME, optimize=True)
@@ -102,10 +118,11 @@ def write_graphs(
             "poisoned_concept_count": recorded_by_flags(table).concept_count,
         },
         facts=dict(facts or {}),
-        sampling={"pairs": len(drawn), "seed": seed, "method": describe_sample(flags, drawn)},
+        sampling={"pairs": len(drawn), "seed": graphs.seed, "method": describe_sample(flags, drawn)},
         layout=_describe_layout(graphs),
-        neighbour_count=neighbours,
+        neighbour_count=int(graphs.text.neighbours.shape[1]),
         scores=list(scores),
+        measured={score: int(np.isfinite(values).sum()) for score, values in scores.items()},
         concepts=vocabulary,
         thumbnails=None if read_images is None else {"size": THUMBNAIL_SIZE, "columns": THUMBNAIL_COLUMNS},
         columns=write_columns(folder / COLUMNS_NAME, columns),
@@ -166,7 +183,7 @@ def _score_columns(scores: Mapping[str, np.ndarray], drawn: np.ndarray) -> dict[
     columns = {}
     for name, values in scores.items():
         values = np.asarray(values, dtype=np.float64)
-        measured = ~np.isnan(values)
+        measured = np.isfinite(values)
         columns[name] = values[drawn].astype(np.float32)
         for end, ranks in descending_ranks(values[measured]).items():
             places = np.zeros(len(values), np.int32)

@@ -5,6 +5,7 @@ How the settings were chosen is told in docs/alignment.md.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ ANCHORS = 1000
 """Rows whose neighbourhoods a layout is judged by, where there are more."""
 JUDGED_NEIGHBOURS = 15
 ANCHOR_BLOCK = 64
+FIRST_STEP, FIRST_STEP_FROM_A_START = 1.0, 0.1
+"""UMAP's learning rate: without a start its usual one; from a start a small one, or clusters would change places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,15 @@ def umap_layout(
         densmap=settings.density,
         metric="cosine",
         init="pca" if start is None else start.astype(np.float32),
+        learning_rate=FIRST_STEP if start is None else FIRST_STEP_FROM_A_START,
         random_state=seed,
         n_jobs=1,
         precomputed_knn=(near, np.maximum(distances, 0)),
         force_approximation_algorithm=True,  # or small sets would have their neighbours computed again
     )
-    return np.asarray(model.fit_transform(features), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn")  # that new rows could not be added later
+        return np.asarray(model.fit_transform(features), dtype=np.float32)
 
 
 def turned_onto(layout: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -15,5 +15,6 @@ ALIGNMENT = PayloadFormat(
 )  # fmt: skip
 GRAPHS = PayloadFormat(
     name="graphs.json", version=2,
-    fields=("set", "facts", "sampling", "layout", "neighbour_count", "scores", "concepts", "thumbnails", "columns"),
+    fields=("set", "facts", "sampling", "layout", "neighbour_count", "scores", "measured", "concepts",
+            "thumbnails", "columns"),
 )  # fmt: skip

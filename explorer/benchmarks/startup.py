@@ -76,7 +76,7 @@ def measure_startup(repeats: int = 5) -> StartupTimes:
 
 def time_start(code: str, paths: tuple[str, ...]) -> float:
     """Seconds until a fresh interpreter that runs ``code`` (with ``{port}`` filled in) has answered all ``paths``."""
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -88,14 +88,19 @@ def time_start(code: str, paths: tuple[str, ...]) -> float:
     )
     try:
         for path in paths:
-            _wait_for(f"http://127.0.0.1:{port}{path}", process, started + TIMEOUT_SECONDS)
+            wait_for(f"http://127.0.0.1:{port}{path}", process, started + TIMEOUT_SECONDS)
         return time.perf_counter() - started
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
 
-def _wait_for(url: str, process: subprocess.Popen, deadline: float) -> None:
+def wait_for(url: str, process: subprocess.Popen, deadline: float) -> None:
+    """Until ``url`` is answered.
+
+    Raises:
+        RuntimeError: if the process ends first, or the deadline of ``time.perf_counter`` passes.
+    """
     while True:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
@@ -109,7 +114,8 @@ def _wait_for(url: str, process: subprocess.Popen, deadline: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

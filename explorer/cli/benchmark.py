@@ -131,6 +131,25 @@ def training_command(
         typer.echo(markdown(report))
 
 
+@benchmark.command("graphs")
+def graphs_command(
+    pairs: Annotated[int, typer.Option(min=100, max=50_000, help="Made-up pairs drawn.")] = 50_000,
+    chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
+    peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Measure Plotly's scatter plots too.")] = True,
+    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The screen Graphs in headless chromium without a GPU: first paint, moving, zooming and lasso; prints a Markdown
+    table. Needs playwright."""
+    from explorer.benchmarks.graphs import benchmark_graphs, markdown
+
+    report = benchmark_graphs(pairs, chromium, peer=peer, seed=seed)
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
 def _whole_number(text: str) -> int:
     if not text.strip().isdigit():
         raise ValueError(f"sizes hold {text!r}: expected whole numbers separated by commas")

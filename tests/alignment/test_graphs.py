@@ -1,9 +1,11 @@
-"""Neighbour graphs against brute force; aligned layouts on three clusters with a few mislabelled pairs."""
+"""Aligned layouts and graphs on three clusters with a few mislabelled pairs; neighbours against brute force."""
 
 import numpy as np
 import pytest
 
 from explorer.alignment import graphs
+from explorer.alignment.layouts import LayoutSettings, layout_quality, scaled_layout, turned_onto
+from explorer.alignment.neighbours import nearest_neighbours
 
 CLUSTERS, SIZE = 3, 20
 POISON = [0, 25]
@@ -26,45 +28,43 @@ def built():
     return graphs.build_graphs(image, text, neighbours=5, seed=3)
 
 
-def test_neighbours_match_sorting_all_cosines():
-    (image, _), _, _ = clustered_pairs()
-    nodes, cosines = graphs.nearest_neighbours(image, 4)
-    similarity = image @ image.T
+def nearest_by_sorting(features, neighbours):
+    similarity = features @ features.T
     np.fill_diagonal(similarity, -2)
-    assert nodes.tolist() == np.argsort(-similarity, axis=1)[:, :4].tolist()
-    np.testing.assert_allclose(cosines, np.sort(similarity, axis=1)[:, :-5:-1], atol=1e-6)
+    return np.argsort(-similarity, axis=1)[:, :neighbours], np.sort(similarity, axis=1)[:, ::-1][:, :neighbours]
+
+
+@pytest.mark.parametrize("block", [1, 1000])
+def test_neighbours_match_sorting_all_cosines(block, monkeypatch):
+    monkeypatch.setattr("explorer.alignment.neighbours.BLOCK_ENTRIES", block)
+    (image, _), _, _ = clustered_pairs()
+    nodes, cosines = nearest_neighbours(image, 4)
+    expected, sorted_cosines = nearest_by_sorting(image, 4)
+    assert nodes.tolist() == expected.tolist()
+    np.testing.assert_allclose(cosines, sorted_cosines, atol=1e-6)
+    rows = np.array([3, 41])
+    assert nearest_neighbours(image, 4, rows=rows)[0].tolist() == expected[rows].tolist()
 
 
 def test_no_row_is_its_own_neighbour_among_equal_rows():
-    nodes, cosines = graphs.nearest_neighbours(np.tile([[1.0, 0.0]], (12, 1)), 3)
+    nodes, cosines = nearest_neighbours(np.tile([[1.0, 0.0]], (12, 1)), 3)
     assert not (nodes == np.arange(12)[:, None]).any()
     np.testing.assert_allclose(cosines, 1)
-
-
-def test_graph_has_an_edge_to_every_neighbour_with_its_cosine():
-    nodes, cosines = np.array([[1], [0], [1]]), np.array([[0.9], [0.9], [0.25]])
-    graph = graphs.neighbour_graph(nodes, cosines)
-    assert sorted(graph.edges) == [(0, 1), (1, 2)]
-    assert graph.edges[1, 2]["weight"] == 0.25
-    side = graphs.FeatureGraph(graph=graph, neighbours=nodes, layout=np.zeros((3, 2)))
-    ends, weights = side.edge_arrays()
-    assert ends.tolist() == [[0, 1], [1, 2]]
-    assert weights.tolist() == pytest.approx([0.9, 0.25])
 
 
 def test_turning_undoes_a_rotation_and_a_mirror():
     reference = np.random.default_rng(0).normal(size=(30, 2))
     reference -= reference.mean(axis=0)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]]) @ np.diag([1, -1])
-    np.testing.assert_allclose(graphs.turned_onto(reference @ turn + 5, reference), reference, atol=1e-12)
+    np.testing.assert_allclose(turned_onto(reference @ turn + 5, reference), reference, atol=1e-12)
 
 
 def test_scaled_layout_fills_the_square_and_keeps_its_shape():
     layout = np.array([[0.0, 0.0], [4.0, 0.0], [2.0, 3.0]])
-    scaled = graphs.scaled_layout(layout)
+    scaled = scaled_layout(layout)
     assert np.abs(scaled).max() == 1
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-7)
-    assert not np.isnan(graphs.scaled_layout(np.ones((4, 2)))).any()
+    assert not np.isnan(scaled_layout(np.ones((4, 2)))).any()
 
 
 def test_layouts_put_clusters_in_the_same_place_and_move_the_poison(built):
@@ -84,35 +84,60 @@ def test_the_same_seed_gives_the_same_arrays(built):
     again = graphs.build_graphs(image, text, neighbours=5, seed=3)
     for first, second in ((built.image, again.image), (built.text, again.text)):
         np.testing.assert_array_equal(first.layout, second.layout)
-        np.testing.assert_array_equal(first.edge_arrays()[0], second.edge_arrays()[0])
+        np.testing.assert_array_equal(first.neighbours, second.neighbours)
     assert built.seed == 3
 
 
-def test_poison_shares_no_neighbours_and_benign_pairs_share_their_cluster(built):
-    comparison = graphs.disagreeing_neighbours(built, POISON[0])
-    assert comparison.both == []
-    assert len(comparison.image_only) == len(comparison.text_only) == 5
-    assert comparison.text_only == built.text.neighbours[POISON[0]].tolist()
+def test_neighbours_of_a_sample_are_those_of_the_whole_set():
+    (image, text), _, _ = clustered_pairs()
+    rows = np.arange(0, CLUSTERS * SIZE, 3)
+    sample = graphs.build_graphs(image, text, rows=rows, neighbours=5)
+    assert sample.image.neighbours.tolist() == nearest_by_sorting(image, 5)[0][rows].tolist()
+    assert len(sample) == len(sample.text.layout) == len(rows)
 
 
-def test_biggest_movers_are_the_largest_distances_in_order():
-    assert graphs.biggest_movers(np.array([0.1, 0.5, 0.5, 0.9]), 3).tolist() == [3, 1, 2]
+def test_quality_of_a_layout_is_that_of_its_definition(monkeypatch):
+    sklearn = pytest.importorskip("sklearn.manifold")
+    monkeypatch.setattr("explorer.alignment.layouts.ANCHOR_BLOCK", 7)
+    random = np.random.default_rng(0)
+    features = random.normal(size=(60, 6))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    layout = features[:, :2] + random.normal(0, 0.2, (60, 2))
+    quality = layout_quality(features, layout)
+    expected = sklearn.trustworthiness(features, layout, n_neighbors=15, metric="cosine")
+    assert quality.trustworthiness == pytest.approx(expected, abs=1e-6)
+    similar, _ = nearest_by_sorting(features, 15)
+    apart = np.linalg.norm(layout[:, None] - layout, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    near = np.argsort(apart, axis=1)[:, :15]
+    kept = np.mean([len(set(similar[row]) & set(near[row])) / 15 for row in range(60)])
+    assert (quality.preservation, quality.neighbours, quality.anchors) == (pytest.approx(kept), 15, 60)
+
+
+def test_a_layout_keeps_what_its_features_cannot_tell_apart():
+    features = np.tile([[1.0, 0.0]], (40, 1))
+    quality = layout_quality(features, np.random.default_rng(0).normal(size=(40, 2)))
+    assert (quality.trustworthiness, quality.preservation) == (1, 1)
+
+
+def test_settings_decide_the_layout():
+    (image, text), _, _ = clustered_pairs()
+    spread = graphs.build_graphs(image, text, settings=LayoutSettings(min_dist=0.9, neighbours=8))
+    tight = graphs.build_graphs(image, text, settings=LayoutSettings(min_dist=0.0, neighbours=8))
+    nearest = [np.sort(np.linalg.norm(side[:, None] - side, axis=2), axis=1)[:, 1].mean()
+               for side in (spread.text.layout, tight.text.layout)]  # fmt: skip
+    assert nearest[0] > nearest[1]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: graphs.build_graphs(np.ones((4, 2)), np.ones((4, 2))), "n >= 5"),
+        (lambda: graphs.build_graphs(np.ones((4, 2)), np.ones((4, 2))), "at least 5 drawn"),
+        (lambda: graphs.build_graphs(np.ones((6, 2)), np.ones((6, 2)), rows=np.arange(3)), "of which 3 pairs"),
         (lambda: graphs.build_graphs(np.ones((6, 2)), np.ones((7, 2))), r"shape \[6, 2\] and \[7, 2\]"),
         (lambda: graphs.build_graphs(np.ones((6, 2)), np.ones((6, 2)), neighbours=6), r"expected 1\.\.5"),
-        (lambda: graphs.biggest_movers(np.ones(3), 4), r"count is 4: expected 0\.\.3"),
     ],
 )
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_a_row_outside_is_named(built):
-    with pytest.raises(ValueError, match=r"row is 60: expected 0\.\.59"):
-        graphs.disagreeing_neighbours(built, 60)

@@ -1,4 +1,4 @@
-"""The writer of graphs.json, alignment.json and thumbnails.png, on a small set of random features."""
+"""The writer of alignment.json and of a set's graphs, on small sets of random features."""
 
 import json
 
@@ -16,15 +16,11 @@ from explorer.alignment.description import (
     describe_measurement,
     significant,
 )
+from explorer.alignment.graph_columns import Columns
+from explorer.alignment.graph_files import THUMBNAIL_SIZE, thumbnail_sheet, write_graphs
+from explorer.alignment.graph_sample import describe_sample, main_concepts, stratified_sample
 from explorer.alignment.pair_sets import measure
-from explorer.alignment.payloads import (
-    THUMBNAIL_SIZE,
-    PairLosses,
-    main_concepts,
-    stratified_sample,
-    thumbnail_sheet,
-    write_alignment_artefacts,
-)
+from explorer.alignment.payloads import PairLosses, write_alignment_artefacts
 from explorer.alignment.scores import descending_ranks
 from explorer.embeddings import features
 from explorer.pairs.pair_set import PairSet
@@ -87,49 +83,95 @@ def caption_lengths(images, captions):
 
 
 @pytest.fixture
-def written(sets, tmp_path, monkeypatch):
-    from explorer.alignment import graphs
-
+def fast_layout(monkeypatch):
     # UMAP compiles for half a minute; its layout is tested with the graphs.
-    monkeypatch.setattr(graphs, "umap_layout", lambda rows, *, seed, start=None: np.asarray(rows[:, :2]))
-    names = write_alignment_artefacts(tmp_path, sets, Extractor(), sample_size=24, neighbours=4, seed=5,
+    monkeypatch.setattr("explorer.alignment.graphs.umap_layout", lambda rows, *_, **__: np.array(rows[:, :2]))
+
+
+def read_graphs(folder):
+    header = json.loads((folder / "graphs.json").read_text())
+    return header, Columns(folder / "columns.bin", header["columns"])
+
+
+@pytest.fixture
+def written(sets, tmp_path, fast_layout):
+    names = write_alignment_artefacts(tmp_path, sets, Extractor(), neighbours=4, seed=5,
                                       losses=PairLosses(model="control", measure=caption_lengths))  # fmt: skip
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    load = lambda name: json.loads((tmp_path / name).read_text())  # noqa: E731
-    return load("graphs.json"), load("alignment.json"), Image.open(tmp_path / "thumbnails.png")
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(names)
+    folder = tmp_path / "graphs" / "poisoned"
+    alignment = json.loads((tmp_path / "alignment.json").read_text())
+    return read_graphs(folder), alignment, Image.open(folder / "thumbnails.png")
 
 
-def test_graphs_draw_the_most_poisoned_set_with_scores_of_the_whole_set(written, sets):
-    graphs, _, sheet = written
-    samples = graphs["samples"]
+def test_graphs_draw_every_pair_of_the_most_poisoned_set(written, sets):
+    (header, columns), _, sheet = written
     measured = measure(sets["poisoned"], Extractor())
-    row_of = {uid: row for row, uid in enumerate(sets["poisoned"].table["uid"])}
-    assert graphs["set"]["name"] == "poisoned"
-    assert graphs["set"]["pairs"] == PAIRS - 4, "the test split is not measured"
-    assert len(samples["uid"]) == 24
-    for at, uid in enumerate(samples["uid"]):
-        row = row_of[uid]
-        for score in ("feature_distance", "structure_distance", "sample_ad"):
-            value = getattr(measured.difficulty, score)[row].item()
-            assert samples[score][at] == pytest.approx(value, rel=1e-4, abs=1e-9)
-            higher = int((getattr(measured.difficulty, score) > getattr(measured.difficulty, score)[row]).sum())
-            assert samples[f"{score}_rank"][at] == higher + 1
+    assert header["set"]["name"] == "poisoned"
+    assert header["set"]["pairs"] == PAIRS - 4, "the test split is not measured"
+    assert columns.texts("uid") == sets["poisoned"].table["uid"].tolist()[: PAIRS - 4]
+    assert "<b>&amp;</b>" in columns.texts("caption")[0]
+    for score in ("feature_distance", "structure_distance", "sample_ad"):
+        values = getattr(measured.difficulty, score).numpy()
+        np.testing.assert_allclose(columns[score], values, rtol=1e-6)
+        ranks = descending_ranks(values)
+        for end in ("rank", "rank_last"):
+            assert columns[f"{score}_{end}"].tolist() == ranks[end].tolist()
+    assert columns["loss"].tolist() == [len(caption) + 16 for caption in columns.texts("caption")]
+    assert header["facts"]["loss_model"] == "control"
+    assert columns["kind"].tolist() == [1] * 10 + [0] * (PAIRS - 14)
+    concepts = header["concepts"]
+    assert [concepts[number] for number in columns["main_concept"][:4]] == CONCEPTS
+    assert concepts[columns["target_concept"][0]] == "moon"
+    assert columns["target_concept"][-1] == -1
+    assert columns["concepts_ends"].tolist() == [2 * (row + 1) for row in range(PAIRS - 4)]
     assert sheet.width % THUMBNAIL_SIZE == 0
-    assert samples["loss"] == [len(caption) + 16 for caption in samples["caption"]]
-    assert graphs["loss_model"] == "control"
+    assert columns["thumbnail"].tolist() == list(range(PAIRS - 4)), "few enough for each to have one"
 
 
-def test_movers_are_by_structure_distance_and_neighbours_by_cosine(written, sets):
-    graphs, _, _ = written
-    distances = graphs["samples"]["structure_distance"]
-    assert [distances[row] for row in graphs["movers"]] == sorted(distances, reverse=True)
+def test_neighbours_are_those_of_the_whole_set_also_in_a_sample(sets, tmp_path, fast_layout):
     image, text = features.pair_features(sets["poisoned"], Extractor())
-    rows = [int(uid[1:]) for uid in graphs["samples"]["uid"]]
+    scores = {"structure_distance": np.arange(PAIRS, dtype=float)}
+    write_graphs(tmp_path, name="s", table=sets["poisoned"].table, image=image, text=text, scores=scores,
+                 most_drawn=24, neighbours=4, seed=1)  # fmt: skip
+    header, columns = read_graphs(tmp_path)
+    assert header["sampling"]["method"].startswith("24 of 60 pairs are drawn: 10 of 10 poisoned and 14 of 50 benign")
+    assert header["thumbnails"] is None
+    drawn = [int(uid[1:]) for uid in columns.texts("uid")]
+    assert columns["structure_distance_rank"].tolist() == [PAIRS - row for row in drawn]
     for side, rows_of_side in (("image", image), ("text", text)):
-        cosines = (rows_of_side[rows] @ rows_of_side[rows].T).fill_diagonal_(-2)
-        for row, near in enumerate(graphs[side]["neighbours"]):
-            assert near == cosines[row].topk(4).indices.tolist()
-            assert graphs[side]["similarities"][row] == pytest.approx(cosines[row, near].tolist(), abs=6e-4)
+        cosines = (rows_of_side @ rows_of_side.T).fill_diagonal_(-2)
+        for own, near in zip(drawn, columns[f"{side}_neighbours"].tolist(), strict=True):
+            rows = [drawn[other] if other >= 0 else -1 - other for other in near]
+            assert rows == cosines[own].topk(4).indices.tolist()
+            assert all((other >= 0) == (row in drawn) for other, row in zip(near, rows, strict=True))
+
+
+def test_what_is_not_there_is_null_and_what_was_not_measured_has_no_rank(tmp_path, fast_layout):
+    unit = np.eye(6, dtype=np.float32)
+    table = pandas.DataFrame({"uid": list("abcdef"), "caption": ["x", None, "é", "", "y", "z"]})
+    loss = np.array([1.0, np.nan, 3.0, np.nan, 2.0, 0.0])
+    write_graphs(tmp_path, name="bare", table=table, image=unit, text=unit, neighbours=2,
+                 scores={"structure_distance": np.zeros(6), "loss": loss})  # fmt: skip
+    header, columns = read_graphs(tmp_path)
+    assert columns.texts("caption") == ["x", "", "é", "", "y", "z"]
+    assert columns["kind"].tolist() == [2] * 6
+    assert (header["set"]["poisoned_pairs"], header["set"]["poisoned_concept_count"]) == (None, None)
+    assert columns["main_concept"].tolist() == [-1] * 6
+    assert columns["loss_rank"].tolist() == [3, 0, 1, 0, 2, 4]
+    assert np.isnan(columns["loss"][1])
+    assert header["layout"]["text"]["anchors"] == 6
+
+
+def test_features_or_scores_of_other_pairs_are_refused(tmp_path):
+    table = pandas.DataFrame({"uid": list("abcdef")})
+    unit = np.eye(6, dtype=np.float32)
+    with pytest.raises(ValueError, match="5 text features, 4 scores loss for 6 pairs"):
+        write_graphs(tmp_path, name="s", table=table, image=unit, text=unit[:5],
+                     scores={"structure_distance": np.zeros(6), "loss": np.zeros(4)})  # fmt: skip
+    with pytest.raises(ValueError, match="got scores loss: expected structure_distance among them"):
+        write_graphs(tmp_path, name="s", table=table, image=unit, text=unit, scores={"loss": np.zeros(6)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_set_is_described_benign_first(written):
@@ -204,23 +246,23 @@ def test_sample_of_nothing_is_refused():
     ("known", "counts", "words"),
     [
         (0, (None, None, 60), "which of them are poison, nobody recorded"),
-        (20, (10, 10, 40), "10 of 10 known to be poisoned, "),
+        (20, (10, 10, 40), "2 of 10 known to be poisoned, "),
     ],
 )
-def test_what_nobody_recorded_is_null_in_the_graphs(tmp_path, known, counts, words):
+def test_what_nobody_recorded_is_null_in_the_graphs(tmp_path, fast_layout, known, counts, words):
     table = make_table(10)
     for name in ("is_poison", "poisoned_concept", "target_concept"):
         table[name] = table[name].astype(object).where(np.arange(PAIRS) < known, None)
     images = np.zeros((PAIRS, 16, 16, 3), np.uint8)
     pair_set = PairSet.write(tmp_path / "set", table, images, config={}, seed=0)
-    write_alignment_artefacts(tmp_path, {"set": pair_set}, Extractor(), sample_size=PAIRS, neighbours=3, split=None)
-    graphs = json.loads((tmp_path / "graphs.json").read_text())
-    stored = graphs["set"]
+    write_alignment_artefacts(tmp_path, {"set": pair_set}, Extractor(), neighbours=3, split=None)
+    header, columns = read_graphs(tmp_path / "graphs" / "set")
+    stored = header["set"]
     assert (stored["poisoned_pairs"], stored["benign_pairs"], stored["unrecorded_pairs"]) == counts
     assert (stored["poisoned_concept_count"], stored["poison_recorded"]) == (None, False)
-    assert graphs["samples"]["is_poison"] == [*(int(row < 10) for row in range(known)), *[None] * (PAIRS - known)]
-    assert graphs["samples"]["target_concept"][known:] == [None] * (PAIRS - known)
-    assert words in graphs["sampling"]["method"]
+    assert columns["kind"].tolist() == [*(int(row < 10) for row in range(known)), *[2] * (PAIRS - known)]
+    assert columns["target_concept"][known:].tolist() == [-1] * (PAIRS - known)
+    assert words in describe_sample(PoisonFlags.of(table), np.array([0, 1, 15, 30]))
     entry = json.loads((tmp_path / "alignment.json").read_text())["sets"][0]
     assert (entry["distributions"]["feature_distance"]["auc"] is None) == (known == 0)
 

@@ -1,6 +1,5 @@
 """The Graphs and Alignment difficulty screens in a real chromium, in the whole app, on small artefacts."""
 
-import io
 import json
 import re
 import socket
@@ -9,10 +8,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
-from PIL import Image
 
 from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
+from explorer.alignment.graph_files import write_built_graphs
+from explorer.alignment.graphs import FeatureGraph, PairGraphs
+from explorer.alignment.layouts import LayoutQuality, LayoutSettings
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.results import GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
@@ -68,73 +70,69 @@ def describe_set(name, concepts, poisoned, recorded=True):
     }
 
 
-def describe_graphs():
+def write_graphs(folder):
+    """Made-up graphs of 24 of 200 pairs: the first eight are poison, of the last nobody recorded it."""
     generator = np.random.default_rng(0)
-    scores = {name: generator.random(PAIRS).round(3).tolist() for name in
+    is_poison = [*(row < 8 for row in range(PAIRS - 1)), None, *[False] * (200 - PAIRS)]
+    ranks = np.full(200, -1.0)
+    scores = {name: np.concatenate([generator.random(PAIRS).round(3), ranks[PAIRS:]]) for name in
               ("feature_distance", "structure_distance", "sample_ad")}  # fmt: skip
-    ranks = {f"{name}_rank": list(range(1, PAIRS + 1)) for name in scores}
-    ranks |= {f"{name}_rank_last": [180, *range(2, PAIRS + 1)] for name in scores}
-    is_poison = [*(int(row < 8) for row in range(PAIRS - 1)), None]
+    scores["feature_distance"][:8] = 1.0
+    scores["loss"] = 0.1 * np.arange(200)
 
     def side():
-        near = [generator.permutation([other for other in range(PAIRS) if other != row])[:NEIGHBOURS].tolist()
+        near = [generator.permutation([other for other in range(PAIRS) if other != row])[:NEIGHBOURS]
                 for row in range(PAIRS)]  # fmt: skip
         grid = np.stack(np.meshgrid(np.linspace(-0.9, 0.9, 6), np.linspace(-0.9, 0.9, 4)), -1).reshape(-1, 2)
-        return {
-            "layout": generator.permutation(grid).tolist(),
-            "neighbours": near,
-            "similarities": [[0.9, 0.8, 0.7, 0.6]] * PAIRS,
-        }
+        return FeatureGraph(
+            neighbours=np.array(near),
+            similarities=np.tile(np.array([0.9, 0.8, 0.7, 0.6], np.float32), (PAIRS, 1)),
+            layout=generator.permutation(grid).astype(np.float32),
+            quality=LayoutQuality(trustworthiness=0.91, preservation=0.42, neighbours=11, anchors=PAIRS),
+        )
 
-    return {
-        "version": 1,
-        "set": {"name": "dirty", "pairs": 200, "poisoned_pairs": 60, "poisoned_concept_count": 3},
-        **dict.fromkeys(("extractor", "alpha", "convention", "feature_range")),
-        "sampling": {"method": "24 of 200 pairs are drawn."},
-        "loss_model": "control",
-        "neighbour_count": NEIGHBOURS,
-        "thumbnails": {"size": 48, "columns": 40},
-        "samples": {
-            "uid": [f"pair-{row}" for row in range(PAIRS)],
-            "caption": [MALICIOUS, *(f"a photo of hat {row}" for row in range(1, PAIRS))],
-            "concepts": [["hat"]] * PAIRS,
-            "main_concept": ["turtle" if row < 8 else "hat" for row in range(PAIRS)],
+    graphs = PairGraphs(text=side(), image=side(), rows=np.arange(PAIRS), settings=LayoutSettings(), seed=0)
+    table = pandas.DataFrame(
+        {
+            "uid": [f"pair-{row}" for row in range(200)],
+            "caption": [MALICIOUS, *(f"a photo of hat {row}" for row in range(1, 200))],
+            "concepts": [["turtle" if row < 8 else "hat"] for row in range(200)],
             "is_poison": is_poison,
             "poisoned_concept": [None if flag is None else "turtle" if flag else "" for flag in is_poison],
             "target_concept": [None if flag is None else "hat" if flag else "" for flag in is_poison],
-            "loss": [0.1 * row for row in range(PAIRS)],
-            **scores,
-            **ranks,
-        },
-        "text": side(),
-        "image": side(),
-        "movers": np.argsort(scores["structure_distance"])[::-1][:6].tolist(),
-    }
+        }
+    )
+    facts = {"loss_model": "control"}
+    names = write_built_graphs(folder, graphs, name="dirty", table=table, scores=scores, facts=facts,
+                               read_images=lambda rows: np.full((len(rows), 8, 8, 3), 90, np.uint8))  # fmt: skip
+    return graphs, scores, names
 
 
 @pytest.fixture(scope="module")
-def graphs():
-    return describe_graphs()
+def drawn(tmp_path_factory, make_study):
+    """A study with results of these two screens only, its graphs and their scores."""
+    kept = {}
 
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory, graphs, make_study):
-    """Address of the whole app on a study with results of these two screens only, and the study."""
-    import uvicorn
-
-    from explorer.ui.shell.application import make_application_server
+    def write(place):
+        kept["graphs"], kept["scores"], _ = write_graphs(place / "dirty")
 
     poisoned = np.arange(200) < 60
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
-    thumbnails = io.BytesIO()
-    Image.new("RGB", (40 * 48, 48), "teal").save(thumbnails, format="PNG")
-    results = {
-        SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})},
-        GRAPHS: {"graphs.json": json.dumps(graphs), "thumbnails.png": thumbnails.getvalue()},
-    }
+    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})}, GRAPHS: write}
     study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
+    return study, kept["graphs"], kept["scores"]
+
+
+@pytest.fixture(scope="module")
+def app(drawn):
+    """Address of the whole app on that study, and the study."""
+    import uvicorn
+
+    from explorer.ui.shell.application import make_application_server
+
+    study, _, _ = drawn
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -186,27 +184,24 @@ def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-NODE_POSITION = """([side, row]) => {
-  const plot = document.querySelector(`.graph-frame[data-side='${side}'] .graph-canvas`);
-  const points = plot.data.filter((trace) => trace.customdata?.length);
-  const trace = points.find((candidate) => candidate.customdata.includes(row));
-  const at = trace.customdata.indexOf(row);
-  const box = plot.getBoundingClientRect();
-  const { xaxis, yaxis } = plot._fullLayout;
-  return [box.left + xaxis._offset + xaxis.d2p(trace.x[at]), box.top + yaxis._offset + yaxis.d2p(trace.y[at])];
-}"""
-INSPECTED = """(side) => {
-  const plot = document.querySelector(`.graph-frame[data-side='${side}'] .graph-canvas`);
-  const trace = plot.data.find((candidate) => candidate.name === 'inspected');
-  return [trace.x[0], trace.y[0]];
-}"""
-
-
 def open_graphs(page):
     open_tab(page, "Graphs")
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.graph-canvas')].filter((plot) => plot._fullLayout).length === 2"
+        "() => [...document.querySelectorAll('.graph-frame')].filter((frame) => frame.dataset.drawn).length === 2"
     )
+
+
+def place_of(page, drawn, side, row):
+    """Pixels of a pair on a map that shows everything."""
+    box = page.locator(f".graph-frame[data-side='{side}']").bounding_box()
+    scale = (min(box["width"], box["height"]) - 2) / 2 / 1.06
+    x, y = getattr(drawn[1], side).layout[row].tolist()
+    return box["x"] + box["width"] / 2 + x * scale, box["y"] + box["height"] / 2 - y * scale
+
+
+def first_movers(drawn, count=3):
+    """Rows of the largest structure distances of the pairs drawn."""
+    return np.argsort(-drawn[2]["structure_distance"][:PAIRS], kind="stable")[:count].tolist()
 
 
 def test_without_a_comparison_resizing_and_the_swap_key_do_nothing(page):
@@ -217,47 +212,93 @@ def test_without_a_comparison_resizing_and_the_swap_key_do_nothing(page):
     assert page.locator(".compare-column").count() == 0
 
 
-def test_clicking_a_node_inspects_the_pair_on_both_sides(page, graphs):
+def test_clicking_a_node_inspects_the_pair_on_both_sides(page, drawn):
     open_graphs(page)
-    page.mouse.click(*page.evaluate(NODE_POSITION, ["image", 0]))
+    page.mouse.click(*place_of(page, drawn, "image", 0))
     inspector = page.locator(".graph-inspector")
     inspector.get_by_text("poisoned: turtle → hat").wait_for()
-    for side in ("text", "image"):
-        page.wait_for_function(f"() => ({INSPECTED})('{side}')[0] !== undefined")
-        assert page.evaluate(INSPECTED, side) == pytest.approx(graphs[side]["layout"][0])
     assert MALICIOUS in inspector.inner_text(), "the caption is text"
     assert page.evaluate("window.hacked") is None
     assert inspector.locator(".neighbour").count() == 2 * NEIGHBOURS
-    shared = set(graphs["text"]["neighbours"][0]) & set(graphs["image"]["neighbours"][0])
+    shared = set(drawn[1].text.neighbours[0].tolist()) & set(drawn[1].image.neighbours[0].tolist())
     assert inspector.locator(".neighbour.agreed").count() == 2 * len(shared)
-    page.locator(".graph-lines line.inspected").wait_for(state="attached")
+    page.locator(".graph-lines path.inspected").wait_for(state="attached")
+    assert page.locator(".pair-row[aria-selected='true']").get_attribute("data-row") == "0", "and in the table"
 
 
-def test_keyboard_reaches_a_pair_and_search_selects_on_both_sides(page, graphs):
+def test_keyboard_reaches_a_pair_and_filters_select_everywhere(page, drawn):
+    from playwright.sync_api import expect
+
     open_graphs(page)
     page.locator(".graph-frame[data-side='text']").focus()
     page.keyboard.press("ArrowRight")
-    first = graphs["samples"]["uid"][graphs["movers"][0]]
-    page.locator(".graph-inspector").get_by_text(first, exact=True).wait_for()
+    page.locator(".graph-inspector").get_by_text(f"pair-{first_movers(drawn)[0]}", exact=True).wait_for()
+    summary, rows = page.locator(".pair-list-summary"), page.locator(".pair-table")
     page.get_by_role("searchbox").fill("turtle")
-    page.get_by_text("1 pair: 1 poisoned, 0 benign").wait_for()
-    selected = "(plot) => plot.data.flatMap((trace) => trace.selectedpoints ?? []).length"
-    for side in ("text", "image"):
-        assert page.locator(f".graph-frame[data-side='{side}'] .graph-canvas").evaluate(selected) == 1
+    expect(summary).to_contain_text("8 pairs: 8 poisoned, 0 benign")
+    expect(rows).to_have_attribute("aria-rowcount", "9")
     page.get_by_role("searchbox").fill("unicorn")
-    page.get_by_text("No pair of the sample mentions “unicorn”.").wait_for()
+    expect(summary).to_have_text("No pair passes these filters.")
+    page.get_by_label("Find caption, concept or uid").fill("")
+    page.get_by_label("Poison", exact=True).select_option("benign")
+    expect(summary).to_contain_text("15 pairs: 0 poisoned, 15 benign")
+    page.get_by_label("Score", exact=True).select_option("loss")
+    page.get_by_label("Score, from").fill("1.95")
+    expect(summary).to_contain_text("3 pairs: 0 poisoned, 3 benign")
+    page.get_by_role("button", name="Undo").click()
+    expect(summary).to_contain_text("15 pairs: 0 poisoned, 15 benign")
     page.locator(".graph-frame[data-side='text']").press("Escape")
-    page.get_by_text("No pair of the sample mentions “unicorn”.").wait_for(state="detached")
-    assert page.get_by_role("searchbox").input_value() == ""
+    expect(summary).to_contain_text("Every pair")
+    expect(rows).to_have_attribute("aria-rowcount", str(PAIRS + 1))
 
 
-def test_movers_are_listed_by_structure_distance_and_open_the_inspector(page, graphs):
+def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
+    from playwright.sync_api import expect
+
     open_graphs(page)
-    buttons = page.locator(".pair-list .pair-button")
-    assert [int(button.get_attribute("data-row")) for button in buttons.all()] == graphs["movers"]
-    buttons.nth(1).click()
-    chosen = graphs["samples"]["uid"][graphs["movers"][1]]
-    page.locator(".graph-inspector").get_by_text(chosen, exact=True).wait_for()
+    page.get_by_role("button", name="Box", exact=True).click()
+    box = page.locator(".graph-frame[data-side='text']").bounding_box()
+    page.mouse.move(box["x"] + 12, box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 12, steps=4)
+    page.mouse.up()
+    left = int((drawn[1].text.layout[:, 0] < 0).sum())
+    expect(page.locator(".pair-list-summary")).to_contain_text(f"{left} pairs")
+    page.wait_for_function("() => location.search.includes('g.rows=')")
+    page.goto(page.url)
+    expect(page.locator(".pair-list-summary")).to_contain_text(f"{left} pairs")
+    page.once("dialog", lambda dialog: dialog.accept("left half"))
+    page.get_by_role("button", name="Name…").click()
+    page.get_by_role("button", name="Clear selection").click()
+    page.get_by_role("button", name="left half", exact=True).click()
+    expect(page.locator(".pair-list-summary")).to_contain_text(f"{left} pairs")
+    for form in ("parquet", "csv"):
+        with page.expect_download() as download:
+            page.get_by_label("Save as").select_option(form)
+        assert download.value.suggested_filename == f"selected-pairs.{form}"
+    lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) == left + 1
+    page.goto(page.url.replace("g.rows=", "g.rows=0"))
+    page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
+
+
+def test_the_table_begins_with_the_biggest_movers_and_is_walked_by_keys(page, drawn):
+    from playwright.sync_api import expect
+
+    open_graphs(page)
+    movers = first_movers(drawn)
+    listed = page.locator(".pair-rows .pair-row")
+    assert [int(row.get_attribute("data-row")) for row in listed.all()[:3]] == movers
+    listed.nth(0).click()
+    page.locator(".pair-table").press("ArrowDown")
+    page.locator(".graph-inspector").get_by_text(f"pair-{movers[1]}", exact=True).wait_for()
+    page.get_by_role("columnheader", name="uid").get_by_role("button").click()
+    expect(listed.nth(0)).to_have_attribute("data-row", "0")
+    expect(page.get_by_role("columnheader", name="uid")).to_have_attribute("aria-sort", "ascending")
+    assert (
+        "trustworthiness and neighbour preservation: text graph 0.910 and 0.420"
+        in page.locator(".graphs-intro").inner_text()
+    )
 
 
 def test_alpha_recomposes_ad_on_the_page(page):
@@ -284,11 +325,11 @@ def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_to
     legend.get_by_text("■ poison not recorded (1)").wait_for()
     expect(legend).to_contain_text("● benign (15)")
     page.locator(".graph-search").fill(f"pair-{PAIRS - 1}")
-    page.locator(".pair-button").first.click()
+    page.locator(".pair-rows .pair-row").first.click()
     expect(page.locator(".graph-inspector .kind-badge")).to_have_text("■ poison not recorded")
     page.locator(".graph-search").fill("turtle")
-    page.locator(".pair-button").first.click()
-    expect(page.locator(".inspector-scores")).to_contain_text("1–180 (tied)")
+    page.locator(".pair-rows .pair-row").first.click()
+    expect(page.locator(".inspector-scores")).to_contain_text("1–8 (tied)")
 
 
 def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):
@@ -345,14 +386,14 @@ def test_inspection_endpoint_answers_a_program(app):
 
 
 def test_a_changed_artefact_shows_a_message_and_can_be_tried_again(app, page):
-    path = step_folder(app[1], GRAPHS) / "graphs.json"
-    content = path.read_text()
+    path = step_folder(app[1], GRAPHS) / "dirty" / "columns.bin"
+    content = path.read_bytes()
     try:
-        path.write_text(content.replace("pair-3", "pair-x"))
+        path.write_bytes(content[:-1] + b"x")
         open_tab(page, "Graphs")
-        page.get_by_role("alert").get_by_text("graphs.json was changed").wait_for()
+        page.get_by_role("alert").get_by_text("columns.bin was changed").wait_for()
     finally:
-        path.write_text(content)
+        path.write_bytes(content)
     page.get_by_role("button", name="Try again").click()
-    page.locator(".pair-button").first.wait_for()
-    assert page.get_by_role("alert").get_by_text("graphs.json was changed").count() == 0
+    page.locator(".pair-rows .pair-row").first.wait_for()
+    assert page.get_by_role("alert").get_by_text("columns.bin was changed").count() == 0

@@ -60,16 +60,17 @@ export function renderInspector(root, data, row, inspect) {
 }
 
 function scoreTable(data, row) {
-  const { pairs } = data.header.set;
+  const { set: { pairs }, measured } = data.header;
   const lines = data.scoreNames.map((name) => {
     const ranks = data.ranks[name];
-    const above = ranks[0][row] ? 100 * (1 - (ranks[0][row] - 1) / pairs) : 0;
+    const above = ranks[0][row] ? 100 * (1 - (ranks[0][row] - 1) / measured[name]) : 0;
+    const among = ranks[0][row] && measured[name] < pairs ? ` of ${count(measured[name])}` : ''; // not all were measured
     const title = name === 'loss' && data.header.facts.loss_model
       ? `mean squared error of ${data.header.facts.loss_model}'s prediction` : SCORE_WORDS[name]?.[1];
     return node('tr', {},
       node('th', { scope: 'row', title }, scoreLabel(name)), node('td', { class: 'figure' }, number(data.scores[name][row], 3)),
       node('td', {}, node('span', { class: 'rank-bar', 'aria-hidden': 'true' }, node('span', { style: `width:${above.toFixed(1)}%` }))),
-      node('td', { class: 'figure' }, rankWords(ranks, row)));
+      node('td', { class: 'figure' }, rankWords(ranks, row) + among));
   });
   const head = ['Score', 'Value', '', `Rank of ${count(pairs)}`].map((label, at) => (label
     ? node('th', { scope: 'col', title: at === 3 ? 'Rank 1 is the highest score of the set; pairs of the same score share their ranks' : null }, label) : node('td')));
@@ -99,8 +100,13 @@ export function selectionWords(data, rows) {
   for (const row of rows) sizes[data.kindOf[row]] += 1;
   const parts = data.kinds().map((kind) => `${count(sizes[data.kindNumber(kind)])} ${PAIR_KINDS[kind].words}`).join(', ');
   const means = data.scoreNames.map((name) => {
-    const measured = Array.from(rows, (row) => data.scores[name][row]).filter((value) => !Number.isNaN(value));
-    return `${scoreLabel(name)} ${measured.length ? number(measured.reduce((sum, value) => sum + value, 0) / measured.length, 3) : '–'}`;
+    let [sum, measured] = [0, 0];
+    for (const row of rows) {
+      if (Number.isNaN(data.scores[name][row])) continue;
+      sum += data.scores[name][row];
+      measured += 1;
+    }
+    return `${scoreLabel(name)} ${measured ? number(sum / measured, 3) : '–'}`;
   });
   return `${count(rows.length)} ${rows.length === 1 ? 'pair' : 'pairs'}: ${parts}${rows.length ? `; means: ${means.join(', ')}` : ''}`;
 }

@@ -13,6 +13,7 @@ export function drawOverlay(plot, colours) {
     ring(context, plot.position(inspected), 12, 3.5, colours.text);
   }
   if (plot.hovered >= 0) ring(context, plot.position(plot.hovered), 6, 2, colours.text);
+  if (plot.tooMany) note(context, plot, 'Zoom in for edges', colours);
   if (plot.outline) drawOutline(context, plot.outline, colours);
 }
 
@@ -22,6 +23,12 @@ function ring(context, { x, y }, radius, width, colour) {
   context.lineWidth = width;
   context.strokeStyle = colour;
   context.stroke();
+}
+
+function note(context, plot, words, colours) {
+  context.font = '12px system-ui, sans-serif';
+  context.fillStyle = colours.subdued;
+  context.fillText(words, 10, plot.height - 10);
 }
 
 function drawOutline(context, outline, colours) {

@@ -10,7 +10,8 @@ const MARGIN = 1.06;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const NEAR = 10; // pixels within which a click or the mouse means a point
 const EDGES_WHILE_MOVING = 12_000; // more than these are drawn once the map rests
-const REST_MS = 160;
+const PAIRS_WITH_EDGES = 12_000; // where more are in view, edges would be a haze
+const REST_MS = 250;
 const MOST_ZOOM = 400;
 
 export class GraphPlot {
@@ -183,24 +184,39 @@ export class GraphPlot {
     const began = performance.now();
     const colours = theme();
     this.raster.clear(rgb(colours.surface));
-    const edges = this.display.edges ? this.data.edges(this.side) : null;
-    if (edges && (!this.moving || edges.weights.length <= EDGES_WHILE_MOVING)) this.drawEdges(edges, rgb(colours.faint));
+    this.tooMany = this.display.edges && this.inView() > PAIRS_WITH_EDGES;
+    if (this.display.edges && !this.tooMany) {
+      const edges = this.data.edges(this.side);
+      if (!(this.moving || this.drag?.moved) || edges.weights.length <= EDGES_WHILE_MOVING) this.drawEdges(edges, rgb(colours.faint));
+    }
     this.drawPoints(rgb(colours.faint));
     this.canvas.getContext('2d').putImageData(this.raster.image, 0, 0);
     drawOverlay(this, colours);
     this.handlers.drawn(this, performance.now() - began);
   }
 
+  inView() {
+    if (this.data.count <= PAIRS_WITH_EDGES) return this.data.count;
+    const [left, top] = this.plane([0, 0]);
+    const [right, bottom] = this.plane([this.width, this.height]);
+    return this.grid.inBox(left, bottom, right, top);
+  }
+
+  // From the plane to pixels of the canvas.
+  transform() {
+    const scale = this.scale * this.ratio;
+    return { scale, left: (this.width / 2) * this.ratio - this.view.x * scale, top: (this.height / 2) * this.ratio + this.view.y * scale };
+  }
+
   drawEdges({ ends, weights }, colour) {
-    const [scale, ratio] = [this.scale * this.ratio, this.ratio];
-    const [ox, oy] = [(this.width / 2) * ratio - this.view.x * scale, (this.height / 2) * ratio + this.view.y * scale];
-    const { layout } = this;
-    const faint = Math.min(1, 9000 / weights.length * this.view.zoom ** 2) * 0.26 + 0.05;
+    const { scale, left, top } = this.transform();
+    const { layout, raster } = this;
+    const strength = 256 * (Math.min(1, (9000 / weights.length) * this.view.zoom ** 2) * 0.26 + 0.05);
     for (let edge = 0; edge < weights.length; edge += 1) {
-      const [from, to] = [2 * ends[2 * edge], 2 * ends[2 * edge + 1]];
-      const [x0, y0] = [layout[from] * scale + ox, oy - layout[from + 1] * scale];
-      const [x1, y1] = [layout[to] * scale + ox, oy - layout[to + 1] * scale];
-      this.raster.line(x0, y0, x1, y1, colour, faint * Math.max(0.3, weights[edge]));
+      const from = 2 * ends[2 * edge];
+      const to = 2 * ends[2 * edge + 1];
+      raster.line(layout[from] * scale + left, top - layout[from + 1] * scale, layout[to] * scale + left, top - layout[to + 1] * scale,
+        colour, strength * Math.max(0.3, weights[edge]));
     }
   }
 
@@ -211,24 +227,16 @@ export class GraphPlot {
     return { radius, opacity: Math.min(0.9, 0.35 + radius / 7) };
   }
 
+  // Those that are meant lie over the others, which are grey.
   drawPoints(grey) {
     const { paint, order, active } = this.display;
     const { radius, opacity } = this.mark();
-    const [scale, ratio] = [this.scale * this.ratio, this.ratio];
-    const [ox, oy] = [(this.width / 2) * ratio - this.view.x * scale, (this.height / 2) * ratio + this.view.y * scale];
-    const marks = ['benign', 'poisoned', 'unrecorded'].map((kind) =>
-      this.raster.mask(SHAPES[PAIR_KINDS[kind].symbol], radius * ratio * (PAIR_KINDS[kind].size / 8)));
-    const { layout } = this;
-    const { kindOf } = this.data;
-    for (const chosen of active ? [0, 1] : [1]) {
-      for (let at = 0; at < order.length; at += 1) {
-        const row = order[at];
-        if (active && active[row] !== chosen) continue;
-        const tint = paint.index[row];
-        this.raster.mark(layout[2 * row] * scale + ox, oy - layout[2 * row + 1] * scale, marks[kindOf[row]],
-          chosen ? paint.colours[tint] : grey, chosen ? Math.min(1, opacity * paint.opacity[tint] * (active ? 1.25 : 1)) : opacity * 0.3);
-      }
-    }
+    const masks = ['benign', 'poisoned', 'unrecorded'].map((kind) =>
+      this.raster.mask(SHAPES[PAIR_KINDS[kind].symbol], radius * this.ratio * (PAIR_KINDS[kind].size / 8)));
+    const points = { layout: this.layout, kindOf: this.data.kindOf, index: paint.index };
+    const strong = paint.opacity.map((part) => Math.min(1, opacity * part * (active ? 1.25 : 1)));
+    if (active) this.raster.points(this.display.others, points, this.transform(), masks, paint.colours.map(() => grey), strong.map(() => opacity * 0.3));
+    this.raster.points(active ? this.display.meant : order, points, this.transform(), masks, paint.colours, strong);
   }
 
   save() {

@@ -9,6 +9,7 @@ export class Selection {
   constructor(data, changed) {
     Object.assign(this, { data, changed, past: [], future: [], last: '' });
     this.state = { chosen: null, filter: NO_FILTER };
+    this.all = Int32Array.from({ length: data.count }, (_, row) => row);
     this.apply();
   }
 
@@ -28,7 +29,7 @@ export class Selection {
     if (how === 'add') chosen = Int32Array.from(new Set([...before, ...rows])).sort();
     if (how === 'remove') {
       const gone = new Set(rows);
-      chosen = Int32Array.from(this.state.chosen ?? this.data.kindOf.keys()).filter((row) => !gone.has(row));
+      chosen = (this.state.chosen ?? this.all).filter((row) => !gone.has(row));
     }
     this.set({ chosen: chosen.length || how === 'remove' ? chosen : null });
   }
@@ -63,10 +64,9 @@ export class Selection {
     const { data } = this;
     const { chosen } = this.state;
     this.active = null;
-    this.rows = Int32Array.from(data.kindOf.keys());
+    this.rows = this.all;
     if (this.any) {
-      const passes = this.passes();
-      this.rows = (chosen ?? this.rows).filter(passes);
+      this.rows = (chosen ?? this.all).filter(this.passes());
       this.active = new Uint8Array(data.count);
       for (const row of this.rows) this.active[row] = 1;
     }
@@ -93,7 +93,7 @@ export class Selection {
     const values = data.scores[score];
     if (values && low !== '') tests.push((row) => values[row] >= Number(low));
     if (values && high !== '') tests.push((row) => values[row] <= Number(high));
-    return (row) => tests.every((test) => test(row));
+    return tests.length ? (row) => tests.every((test) => test(row)) : () => true;
   }
 
   // The filters in words, for what is exported.

@@ -10,7 +10,7 @@ const SPARE = 4;
 
 export class PairTable {
   constructor(root, data, inspect) {
-    Object.assign(this, { data, inspect, sort: 'structure_distance', descending: true, inspected: null });
+    Object.assign(this, { data, inspect, sort: 'structure_distance', descending: true, inspected: null, orders: new Map() });
     this.columns = [
       ['kind', 'Pair'], ['caption', 'Caption'], ['concept', 'Concept'],
       ...data.scoreNames.map((name) => [name, scoreLabel(name)]), ['uid', 'uid'],
@@ -52,23 +52,15 @@ export class PairTable {
     this.render();
   }
 
-  // Equal entries stay in the set's order; what was not measured comes last.
+  // The rows that are meant, in the order of all, which is kept.
   sorted() {
-    const { data, sort } = this;
-    const sign = this.descending ? -1 : 1;
-    const key = {
-      kind: (row) => data.kindOf[row], caption: data.captions, concept: (row) => data.concept(row), uid: data.uids,
-    }[sort];
-    if (!key) {
-      const values = data.scores[sort];
-      const place = (row) => (Number.isNaN(values[row]) ? Infinity : sign * values[row]);
-      return this.rows.slice().sort((first, second) => place(first) - place(second) || first - second);
-    }
-    const keys = new Map(Array.from(this.rows, (row) => [row, key(row)]));
-    return this.rows.slice().sort((first, second) => {
-      const [one, other] = [keys.get(first), keys.get(second)];
-      return one < other ? -sign : one > other ? sign : first - second;
-    });
+    const key = `${this.sort} ${this.descending}`;
+    if (!this.orders.has(key)) this.orders.set(key, sortedRows(this.data, this.sort, this.descending));
+    const order = this.orders.get(key);
+    if (this.rows.length === order.length) return order;
+    const meant = new Uint8Array(order.length);
+    for (const row of this.rows) meant[row] = 1;
+    return order.filter((row) => meant[row]);
   }
 
   render() {
@@ -111,4 +103,18 @@ export class PairTable {
     this.inspect(this.order[to]);
   }
 
+}
+
+// Equal entries stay in the set's order; what was not measured comes last.
+function sortedRows(data, sort, descending) {
+  const rows = Int32Array.from({ length: data.count }, (_, row) => row);
+  const sign = descending ? -1 : 1;
+  const values = data.scores[sort];
+  if (values) {
+    const places = Float64Array.from(values, (value) => (Number.isNaN(value) ? Infinity : sign * value));
+    return rows.sort((first, second) => (places[first] < places[second] ? -1 : places[first] > places[second] ? 1 : first - second));
+  }
+  const key = { kind: (row) => data.kindOf[row], caption: data.captions, concept: (row) => data.concept(row), uid: data.uids }[sort];
+  const keys = Array.from(rows, (row) => key(row));
+  return rows.sort((first, second) => (keys[first] < keys[second] ? -sign : keys[first] > keys[second] ? sign : first - second));
 }

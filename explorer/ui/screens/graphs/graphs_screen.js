@@ -21,11 +21,13 @@ export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
   const start = async (name) => {
+    if (name) writeChoices('g', { ...DEFAULTS, set: name }, DEFAULTS); // what was chosen is of other pairs
     try {
       const { sets } = await fetchPayload(props.value.url);
       const asked = name ?? readChoices('g').set;
       const set = sets.find((known) => known.name === asked) ?? sets.at(-1);
       const data = await loadPairs(set);
+      performance.mark('graphs-there');
       new GraphsScreen(root, sets, data, asked && set.name !== asked ? asked : '', start).start();
     } catch (error) {
       showProblem(root, 'The graphs cannot be shown', error, () => start(name));
@@ -41,7 +43,7 @@ class GraphsScreen {
     this.selection = new Selection(data);
     this.followLink(missingSet);
     // The rarer kind lies on top.
-    this.order = Int32Array.from(data.kindOf.keys()).sort((first, second) =>
+    this.order = this.selection.all.slice().sort((first, second) =>
       data.kindCounts[data.kindOf[second]] - data.kindCounts[data.kindOf[first]] || first - second);
   }
 
@@ -86,7 +88,7 @@ class GraphsScreen {
     };
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
-    onThemeChange(() => this.recolour());
+    onThemeChange(() => this.pair.isConnected && this.recolour());
     this.selection.changed = () => this.update();
     this.recolour();
     this.showSelection();
@@ -161,7 +163,11 @@ class GraphsScreen {
   }
 
   display() {
-    const display = { ...this.state, paint: this.paint, order: this.order, active: this.selection.active };
+    const { active } = this.selection;
+    if (active !== this.parted?.active) {
+      this.parted = { active, meant: active && this.order.filter((row) => active[row]), others: active && this.order.filter((row) => !active[row]) };
+    }
+    const display = { ...this.state, ...this.parted, paint: this.paint, order: this.order };
     this.plots.forEach((plot) => plot.show(display));
     this.drawLines();
     if (this.shown) this.writeLink();
@@ -193,8 +199,12 @@ class GraphsScreen {
   }
 
   drawn(plot, milliseconds) {
-    plot.frame.dataset.drawn = String(Number(plot.frame.dataset.drawn ?? 0) + 1);
+    plot.frame.dataset.drawn = String(Number(plot.frame.dataset.drawn ?? 0) + 1); // for whoever measures
     plot.frame.dataset.milliseconds = milliseconds.toFixed(1);
+    if (!this.painted && this.plots.every((each) => each.frame.dataset.drawn)) {
+      this.painted = true;
+      performance.mark('graphs-painted');
+    }
     this.drawLines();
   }
 

@@ -31,6 +31,16 @@ export class PointGrid {
     }
   }
 
+  // How many points lie in the cells that the box touches.
+  inBox(left, bottom, right, top) {
+    if (right < -1 || left > 1 || top < -1 || bottom > 1) return 0;
+    let count = 0;
+    for (let line = cellOf(bottom); line <= cellOf(top); line += 1) {
+      count += this.starts[line * CELLS + cellOf(right) + 1] - this.starts[line * CELLS + cellOf(left)];
+    }
+    return count;
+  }
+
   // The nearest point within `radius`; -1 where there is none.
   nearest(x, y, radius) {
     let [best, shortest] = [-1, radius * radius];
