@@ -202,7 +202,7 @@ def _evaluation():
     groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
     model = {"name": "benign", "poisoned_concept_count": 0, **dict.fromkeys(QUANTITIES, groups)}
     facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u"}
-    return {**facts, "models": [model]}
+    return {**facts, "concepts": [], "models": [model]}
 
 
 def _wait_until_ready(url, process):

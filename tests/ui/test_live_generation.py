@@ -289,9 +289,8 @@ def test_the_judge_is_the_studys_own_and_follows_what_is_on_the_disk(micro_world
 
     assert judge().threshold == 0.5
     assert judge(tau=0.25).threshold == 0.25, "study.toml says it"
-    assert judge().concepts == tuple(concepts)
-    other = {name.replace("benign", "weights of benign"): "another" for name in models}
-    assert judge(inputs=other).threshold is None, "tau is another model's"
+    assert judge().concepts.names == tuple(concepts)
+    assert judge(inputs={"checkpoint of benign": "another"}).threshold is None, "tau is another model's"
     assert judge(prompt="a watercolor") is None, "the extractor does not know the word"
     assert judge(extractor=ExtractorSpec()) is None
     by_folder = AppContext(settings=AppSettings(checkpoints=micro_world.output))

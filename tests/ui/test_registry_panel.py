@@ -70,7 +70,10 @@ def test_stale_results_are_told_with_what_differs_and_what_measures_again(
 ):
     folder, facts = tmp_path / "mine", {"checkpoints": checkpoint_root, "concepts": ("dog",)}
     study = make_study(
-        folder, **facts, results={EVALUATION: {"evaluation.json": "{}"}}, inputs={"pairs of <gone>": "0"}
+        folder,
+        **facts,
+        results={EVALUATION: {"evaluation.json": '{"tau": 0.3, "concepts": []}'}},
+        inputs={"pairs of <gone>": "0"},
     )
     told = origin_notice(open_study(folder))
     assert "evaluation: measured before the study was changed." in told
