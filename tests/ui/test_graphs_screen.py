@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 import pandas
 import pytest
-from explorer.ui.shell.study import AppContext, AppSettings
+from explorer.ui.shell.context import AppContext, AppSettings
 from pyarrow import parquet
 
 from explorer.alignment.graph_files import write_built_graphs
@@ -135,12 +135,12 @@ def test_what_is_not_there_is_named(study):
 
 
 def test_screen_builds_and_exposes_a_plain_endpoint(study):
-    study = AppContext(settings=AppSettings(studies=(study.study.folder,)))
+    context = AppContext(settings=AppSettings(studies=(study.study.folder,)))
     with gr.Blocks() as blocks:
-        build_graphs_screen(study)
+        build_graphs_screen(context)
     names = [function.api_name for function in blocks.fns.values()]
     assert "inspect_pair" in names
-    assert set(study.payloads) == {"graphs"}
+    assert set(context.payloads) == {"graphs"}
 
 
 def export(study, code, form):

@@ -105,7 +105,7 @@ def drawn_set(opened: OpenStudy, name: str, stamp: str | None = None) -> DrawnSe
         found["stamp"],
         lambda: DrawnSet(
             header=_header(opened, folder),
-            columns=Columns(opened.precomputed_file(f"{folder}/{COLUMNS_NAME}"), _header(opened, folder)["columns"]),
+            columns=Columns(opened.result_file(GRAPHS, f"{folder}/{COLUMNS_NAME}"), _header(opened, folder)["columns"]),
         ),
     )
 
@@ -119,7 +119,9 @@ def _folders(opened: OpenStudy) -> list[str]:
 
 
 def _header(opened: OpenStudy, folder: str) -> dict[str, Any]:
-    return FORMAT.checked(opened.precomputed_json(f"{folder}/{FORMAT.name}"), f"Run `{opened.result_command(GRAPHS)}`.")
+    return FORMAT.checked(
+        opened.result_json(GRAPHS, f"{folder}/{FORMAT.name}"), f"Run `{opened.result_command(GRAPHS)}`."
+    )
 
 
 def _describe(opened: OpenStudy, folder: str) -> dict[str, Any]:
