@@ -7,7 +7,6 @@ import gradio as gr
 import numpy as np
 import pandas
 import pytest
-from explorer.ui.shell.context import AppContext, AppSettings
 from pyarrow import parquet
 
 from explorer.alignment.graph_files import write_built_graphs
@@ -19,6 +18,7 @@ from explorer.ui.screens.graphs.export import export_selection
 from explorer.ui.screens.graphs.payload import drawn_set, graphs_payload
 from explorer.ui.screens.graphs.screen import build_graphs_screen, inspection
 from explorer.ui.screens.graphs.selection_code import decode_rows
+from explorer.ui.shell.context import AppContext, AppSettings
 
 MALICIOUS = "a <img src=x onerror=alert(1)> & “turtle”"
 FIRST = "0123456789abcdef" * 2
