@@ -1,4 +1,4 @@
-// The measurements as tables: this world's, and the paper's own plainly labelled as the paper's.
+// The measurements as tables: the study's, and the paper's own plainly labelled as the paper's.
 
 import { missingStep, node, number, saveTableButton } from './charts.js';
 import { NOT_TARGETED, poisonKind } from './poison.js';

@@ -1,4 +1,4 @@
-"""What the screen *Implosion* draws: film strip, this world's measurements with their fit, the paper's table."""
+"""What the screen *Implosion* draws: film strip, the study's measurements with their fit, the paper's table."""
 
 from __future__ import annotations
 
