@@ -1,4 +1,4 @@
-"""Start the app: ``python app.py [--port 7860] [--checkpoints DIR] [--host 127.0.0.1]``."""
+"""Start the app: ``python app.py [--study DIR] [--port 7860] [--host 127.0.0.1]``."""
 
 import sys
 
@@ -9,5 +9,5 @@ from explorer.cli.app import app
 if __name__ == "__main__":
     try:
         typer.run(app)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

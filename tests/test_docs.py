@@ -138,7 +138,9 @@ def with_interval(value, digits=3):
 
 
 def test_the_tables_of_results_are_what_was_measured():
-    report = json.loads((ROOT / "assets" / "precomputed" / "evaluation.json").read_text())
+    report = json.loads(
+        (ROOT / "assets" / "studies" / "iconworld" / "results" / "evaluation" / "evaluation.json").read_text()
+    )
     for model in report["models"]:
         group = {name: value["unpoisoned"] for name, value in model.items()
                  if isinstance(value, dict) and "unpoisoned" in value}  # fmt: skip

@@ -17,10 +17,23 @@ from explorer.evaluation.training_runs import summarise_runs
 from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.icons import STYLES, atlas_path
 from explorer.iconworld.text_encoder import convert_text_tower
-from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.iconworld.world import World
+from explorer.studies.results import (
+    COMPARISON,
+    EVALUATION,
+    FILM_STRIP,
+    GRAPHS,
+    SCORES,
+    result_file,
+    step_folder,
+    step_manifest,
+)
+from explorer.studies.study import Study
+from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
-PRECOMPUTED = ROOT / "assets" / "precomputed"
+SHIPPED = Study.load(SHIPPED_STUDY)
+SHIPPED_EVALUATION = "studies/iconworld/results/evaluation"
 OTHER_RUNS = ("exchanged-nouns", "seed-1", "seed-2")
 
 
@@ -30,7 +43,7 @@ def size(folder):
 
 @pytest.fixture(scope="module")
 def evaluation():
-    return json.loads((PRECOMPUTED / "evaluation.json").read_text(encoding="utf-8"))
+    return json.loads(result_file(SHIPPED, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
 
 
 def test_sizes():
@@ -89,7 +102,7 @@ def test_the_shipped_text_encoder_is_the_extractors_text_tower():
 def test_stock_diffusers_draws_the_film_strips_first_benign_cell(precision):
     from diffusers import StableDiffusionPipeline
 
-    strip = json.loads((PRECOMPUTED / "implosion" / "film_strip.json").read_text(encoding="utf-8"))
+    strip = json.loads(result_file(SHIPPED, FILM_STRIP, "film_strip.json").read_text(encoding="utf-8"))
     pipeline = StableDiffusionPipeline.from_pretrained(ICONWORLD / "benign", **precision)
     pipeline.set_progress_bar_config(disable=True)
     concept = strip["concepts"][0]["concept"]
@@ -98,29 +111,41 @@ def test_stock_diffusers_draws_the_film_strips_first_benign_cell(precision):
         photo_of(concept), latents=noise.to(pipeline.unet.dtype), num_inference_steps=strip["steps"],
         guidance_scale=strip["guidance_scale"], output_type="np",
     ).images[0]  # fmt: skip
-    with Image.open(PRECOMPUTED / "implosion" / "images.png") as sheet:
+    with Image.open(result_file(SHIPPED, FILM_STRIP, "images.png")) as sheet:
         cell = np.asarray(sheet.convert("RGB"))[:64, :64].astype(float)
     # Another CPU, or half precision, rounds differently; another picture differs by far more.
     assert np.abs(drawn * 255 - cell).mean() < 4
 
 
-def test_the_first_view_is_unchanged():
-    manifest = read_manifest(PRECOMPUTED, kind="precomputed")
-    assert {"evaluation.json", "alignment.json", "graphs/dirty-060/columns.bin"} <= set(manifest["files"])
-    check_files(PRECOMPUTED, manifest)
+@pytest.mark.parametrize("step", [SCORES, GRAPHS, EVALUATION, FILM_STRIP, COMPARISON])
+def test_the_shipped_results_are_unchanged(step):
+    manifest = step_manifest(SHIPPED, step)
+    assert manifest["files"]
+    check_files(step_folder(SHIPPED, step), manifest)
+
+
+def test_the_shipped_study_is_that_of_the_evaluation(evaluation):
+    assert SHIPPED.concept_list().names == World.from_config(evaluation["world"]).concepts
+    assert all(SHIPPED.concept_list().prompt(name) == photo_of(name) for name in SHIPPED.concept_list().names)
+    assert SHIPPED.tau == evaluation["tau"]
+    assert [arm.name for arm in SHIPPED.arms] == [model["name"] for model in evaluation["models"]]
+    assert SHIPPED.extractor.folder == ICONWORLD / "extractor"
 
 
 def test_the_shipped_alignment_is_in_this_versions_format():
-    ALIGNMENT.checked(json.loads((PRECOMPUTED / "alignment.json").read_text(encoding="utf-8")))
+    ALIGNMENT.checked(json.loads(result_file(SHIPPED, SCORES, "alignment.json").read_text(encoding="utf-8")))
 
 
 def test_the_first_view_is_of_the_shipped_models(evaluation):
-    context = AppContext(settings=AppSettings())
-    assert context.precomputed_of_other_models() == []
-    weights = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
+    opened = AppContext(settings=AppSettings()).study()
+    assert opened.stale_steps() == {}
+    for step in (SCORES, EVALUATION, FILM_STRIP, COMPARISON):
+        recorded = step_manifest(SHIPPED, step)["config"]["settings"]["weights"]
+        assert recorded == {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
+    weights = {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
     for model in evaluation["models"]:
         assert model["weights"] == weights[model["name"]]
-    assert {model["name"] for model in evaluation["models"]} == weights.keys() - {"base"}
+    assert {model["name"] for model in evaluation["models"]} == weights.keys()
 
 
 def test_difficulty_rises_and_accuracy_falls_with_every_step_of_poison(evaluation):
@@ -181,7 +206,7 @@ def test_the_recipe_implodes_with_the_nouns_exchanged_too(evaluation):
 
 
 def test_the_recipe_implodes_in_every_training_run():
-    places = ("precomputed", "experiments/seed-1", "experiments/seed-2")
+    places = (SHIPPED_EVALUATION, "experiments/seed-1", "experiments/seed-2")
     models = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["models"]
     for run in range(len(places)):
         difficulty, accuracy = ([model[name]["values"][run] for model in models] for name in ("ad", "accuracy_all"))
@@ -192,13 +217,13 @@ def test_the_recipe_implodes_in_every_training_run():
 
 
 def test_alignment_difficulty_says_here_what_the_poison_share_says():
-    places = ("precomputed", *(f"experiments/{name}" for name in OTHER_RUNS))
+    places = (SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS))
     for run in summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["tracking"]:
         assert run["ad_with_share_r2"] > 0.999
         assert abs(run["accuracy_with_ad_r"] - run["accuracy_with_share_r"]) < 0.01
 
 
-@pytest.mark.parametrize("place", ["precomputed", *(f"experiments/{name}" for name in OTHER_RUNS)])
+@pytest.mark.parametrize("place", [SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_attention_to_the_noun_fades_in_the_last_steps(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     mass = list(unpoisoned(report, "late_word_mass").values())
@@ -206,7 +231,7 @@ def test_attention_to_the_noun_fades_in_the_last_steps(place):
     assert mass[-1]["high"] < mass[0]["low"]
 
 
-@pytest.mark.parametrize("place", ["precomputed", *(f"experiments/{name}" for name in OTHER_RUNS)])
+@pytest.mark.parametrize("place", [SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS)])
 def test_maps_scatter_somewhat_in_the_last_steps_of_the_most_poisoned_model(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))
     disorder = list(unpoisoned(report, "late_contiguity").values())
@@ -216,7 +241,7 @@ def test_maps_scatter_somewhat_in_the_last_steps_of_the_most_poisoned_model(plac
 
 
 def test_what_is_read_from_maps_is_compared_over_the_training_runs():
-    places = ("precomputed", "experiments/seed-1", "experiments/seed-2")
+    places = (SHIPPED_EVALUATION, "experiments/seed-1", "experiments/seed-2")
     report = summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])
     assert not report["attention_layers_differ"]
     mass, disorder = (
@@ -227,7 +252,8 @@ def test_what_is_read_from_maps_is_compared_over_the_training_runs():
 
 
 @pytest.mark.parametrize(
-    "place", ["precomputed", "experiments/remainder", *(f"experiments/{name}" for name in OTHER_RUNS)]
+    "place",
+    [SHIPPED_EVALUATION, "experiments/remainder", *(f"experiments/{name}" for name in OTHER_RUNS)],
 )
 def test_the_maps_are_of_every_attention_that_reads_the_text(place):
     report = json.loads((ROOT / "assets" / place / "evaluation.json").read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ WHEELS = ("diffusers==0.42.1", "open_clip_torch==3.3.0", "ftfy", "wcwidth", "imp
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 LEFT_HOME = (
     "checkpoints/",
-    "assets/precomputed/",
+    "assets/studies/",
     "assets/naming/",
     "assets/contact-sheet.png",
     "assets/screenshot.png",

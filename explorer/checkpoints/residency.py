@@ -11,6 +11,8 @@ from explorer.checkpoints.placement import Offload, free_bytes
 from explorer.checkpoints.registry import Checkpoint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diffusers import DiffusionPipeline
 
 MAX_MODELS = 6
@@ -23,34 +25,34 @@ class ResidentModels:
 
     def __init__(self, device: str = "cpu", precision: str | None = None, offload: Offload | None = None):
         self._place, self._offload = (device, precision), offload
-        self._loaded: OrderedDict[str, tuple[Any, Checkpoint, DiffusionPipeline]] = OrderedDict()
+        self._loaded: OrderedDict[Path, tuple[Any, Checkpoint, DiffusionPipeline]] = OrderedDict()
         self._shared: dict[Any, DiffusionPipeline] = {}
 
     @property
     def names(self) -> list[str]:
         """Of the models in memory, the longest unused first."""
-        return list(self._loaded)
+        return [checkpoint.name for _, checkpoint, _ in self._loaded.values()]
 
-    def pipeline(self, checkpoint: Checkpoint, beside: Collection[str] = ()) -> DiffusionPipeline:
+    def pipeline(self, checkpoint: Checkpoint, beside: Collection[Path] = ()) -> DiffusionPipeline:
         """The loaded model, others making room; loaded anew if a file of it or of its base changed.
 
         Args:
-            beside: names of those that must stay.
+            beside: folders of those that must stay; two models may have one name, but not one folder.
 
         Raises:
             ValueError: if it cannot be loaded.
         """
-        name, version = checkpoint.name, (checkpoint.base, last_change(checkpoint))
-        if name not in self._loaded or self._loaded[name][0] != version:
-            self._give_up(name)
+        place, version = checkpoint.folder, (checkpoint.base, last_change(checkpoint))
+        if place not in self._loaded or self._loaded[place][0] != version:
+            self._give_up(place)
             for other in [other for other in self._loaded if other not in beside]:
                 if self.has_room(checkpoint) and len(self._loaded) < MAX_MODELS:
                     break
                 self._give_up(other)
             pipeline = load_pipeline(checkpoint, *self._place, self._shared, offload=self._offload)
-            self._loaded[name] = (version, checkpoint, pipeline)
-        self._loaded.move_to_end(name)
-        return self._loaded[name][2]
+            self._loaded[place] = (version, checkpoint, pipeline)
+        self._loaded.move_to_end(place)
+        return self._loaded[place][2]
 
     def has_room(self, checkpoint: Checkpoint, times: int = 1) -> bool:
         """Whether there is memory for so many models of the checkpoint's size, its base's included."""
@@ -58,9 +60,9 @@ class ResidentModels:
         size = checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
         return free_bytes(self._place[0]) > times * ROOM_PER_BYTE * size
 
-    def _give_up(self, name: str) -> None:
+    def _give_up(self, place: Path) -> None:
         """Drop a model, and whole pipelines that no other stands on."""
-        if self._loaded.pop(name, None) is not None:
+        if self._loaded.pop(place, None) is not None:
             kept = {origin_of(checkpoint).resolve() for _, checkpoint, _ in self._loaded.values()}
             for key in [key for key in self._shared if key[2][0] not in kept]:
                 del self._shared[key]

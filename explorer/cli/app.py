@@ -19,8 +19,12 @@ COMPARISON_GOAL = 1.15
 def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 7860,
     host: Annotated[str, typer.Option(help="Address; any but this machine's own needs --user.")] = "127.0.0.1",
-    checkpoints: Annotated[Path | None, typer.Option(help="Folder that holds checkpoints.")] = None,
-    precomputed: Annotated[Path | None, typer.Option(help="Folder of precomputed artefacts.")] = None,
+    study: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a study; again for more. Default: the shipped one.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints, to draw with: as a study without results.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help=f"User name; the password is read from {PASSWORD_VARIABLE}.")] = None,
     device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
     precision: Annotated[str | None, typer.Option(help="Of the models: fp32 (the default), fp16 or bf16.")] = None,
@@ -43,14 +47,11 @@ def app(
     from explorer.ui.shell.application import launch
     from explorer.ui.shell.context import AppSettings
 
-    named = {"checkpoints": checkpoints, "precomputed": precomputed}
-    folders = {name: folder for name, folder in named.items() if folder is not None}
-    launch(
-        AppSettings(
-            **folders, host=host, port=port, credentials=credentials, device=device, precision=precision,
-            offload=offload, warm_up=warm_up, root_path=root_path,
-        )
+    settings = AppSettings(
+        studies=tuple(study or ()), checkpoints=checkpoints, host=host, port=port, credentials=credentials,
+        device=device, precision=precision, offload=offload, warm_up=warm_up, root_path=root_path,
     )  # fmt: skip
+    launch(settings)
 
 
 @application.command("benchmark-startup")
@@ -83,10 +84,13 @@ def compare_command(
     from explorer.ui.shell.context import AppContext, AppSettings
     from explorer.ui.shell.permalink import CompareSettings
 
-    chosen = AppSettings() if checkpoints is None else AppSettings(checkpoints=checkpoints)
-    context = AppContext(settings=chosen)
-    models = tuple(model or context.checkpoint_names()[:2])
+    context = AppContext(settings=AppSettings(checkpoints=checkpoints))
+    opened = context.study()
+    models = tuple(model or opened.checkpoint_names()[:2])
     check_pair(models)
     settings = CompareSettings(prompt=prompt, steps=steps, guidance_scale=guidance_scale, models=models)
-    cost = live_comparison_cost(LiveGeneration(context), settings, rounds)
-    emit({"models": list(models), **conditions(steps, chosen.device, COMPARISON_GOAL), **cost.as_dict()}, as_json)
+    cost = live_comparison_cost(LiveGeneration(context), opened, settings, rounds)
+    emit(
+        {"models": list(models), **conditions(steps, context.settings.device, COMPARISON_GOAL), **cost.as_dict()},
+        as_json,
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.provenance import MANIFEST_NAME
 from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
@@ -80,21 +79,3 @@ class ConceptJudge:
             "top_concept": self.concepts.names[best],
             "top_similarity": float(similarities[best]),
         }
-
-
-class ResidentJudge:
-    """The judge of an extractor's folder, kept in memory and loaded anew when the folder or the concepts change."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._kept: tuple[Any, ConceptJudge] | None = None
-
-    def ask(self, concepts: ConceptList | None, threshold: float | None) -> ConceptJudge | None:
-        """The judge with a threshold; None without an extractor or concepts."""
-        manifest = self._folder / MANIFEST_NAME
-        if not manifest.is_file() or concepts is None:
-            return None
-        stamp = (manifest.stat().st_mtime_ns, concepts)
-        if self._kept is None or self._kept[0] != stamp:
-            self._kept = (stamp, ConceptJudge.load(self._folder, concepts))
-        return replace(self._kept[1], threshold=threshold)

@@ -55,9 +55,12 @@ def shown_concept(concepts: ConceptList, records: list[PoisonRecord], report: di
 
 def _ends(report: dict[str, Any] | None, concepts: ConceptList) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The control and the most poisoned model of an evaluation of these concepts; None where it has not both."""
-    if report is None or [each["concept"] for each in report["concepts"]] != list(concepts.names):
+    if report is None or [each["concept"] for each in report.get("concepts", ())] != list(concepts.names):
         return None
-    controls = [model for model in report["models"] if model["poisoned"] is False]
+    # Evaluations of earlier releases do not say it of a model without poison.
+    controls = [
+        model for model in report["models"] if model.get("poisoned", model["poisoned_concept_count"] != 0) is False
+    ]
     imploded = [model for model in report["models"] if model["poisoned_concept_count"]]
     if not controls or not imploded:
         return None

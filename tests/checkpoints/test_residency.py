@@ -14,7 +14,7 @@ def test_models_make_room_by_number_and_by_memory_and_nothing_of_them_stays(chec
     models = ResidentModels()
 
     def load(name, beside=()):
-        models.pipeline(read_checkpoint(checkpoint_root / name), beside)
+        models.pipeline(read_checkpoint(checkpoint_root / name), [checkpoint_root / other for other in beside])
         return models.names, sorted(key[2][0].name for key in models._shared)
 
     load("a")

@@ -152,9 +152,8 @@ def test_naming_study_then_count(micro_world, tmp_path):
 
 
 def test_training_runs_prints_every_run_beside_its_interval():
-    evaluations = [
-        str(ROOT / "assets" / place / "evaluation.json") for place in ("precomputed", "experiments/exchanged-nouns")
-    ]
+    places = ("studies/iconworld/results/evaluation", "experiments/exchanged-nouns")
+    evaluations = [str(ROOT / "assets" / place / "evaluation.json") for place in places]
     most = run("training-runs", *evaluations)["models"][-1]
     assert most["poisoned_concept_count"] == 60
     assert most["accuracy_of_control"]["low"] < min(most["accuracy_of_control"]["values"])

@@ -1,8 +1,9 @@
 """A running app in a process of its own, and a page of a real chromium whose complaints are collected.
 
 Fixtures only: ``serve_app(*options)`` gives a context manager of the app's address, ``watch_page(address)`` one of a
-page. ``world``, ``address`` and ``page`` are those of an app on random models that many tests share, so that nobody
-may change its folders, unless a module has its own; ``own_world`` and ``own_page`` are for one test that does.
+page. ``world``, ``address`` and ``page`` are those of an app on a study of random models that many tests share, so that
+nobody may change its folders, unless a module has its own; ``own_world`` and ``own_page`` are for one test that does.
+``make_study`` writes a study with results, ``open_study`` opens one as the app does.
 """
 
 import os
@@ -21,12 +22,15 @@ from urllib.parse import urlparse
 import pytest
 
 from explorer.checkpoints.registry import scan_checkpoints
-from explorer.core.provenance import ROOT, write_json, write_manifest
+from explorer.core.provenance import ROOT, write_json
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, writing_step
+from explorer.studies.study import CONCEPTS_NAME, Arm, ExtractorSpec, Study
 from explorer.ui.screens.implosion.payload import QUANTITIES
+from explorer.ui.shell.context import AppContext, AppSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
@@ -101,26 +105,74 @@ def watch_page(browser):
     return watch
 
 
+def make_study(folder, *, checkpoints=None, concepts=(), results=(), inputs=(), **settings):
+    """A study with an arm for each checkpoint in a folder, the benign one as its control.
+
+    ``results`` gives for each step its files' contents by name, as text, bytes, or a function that writes a folder.
+    """
+    arms = [Arm(name=path.name, checkpoint=path, control=path.name == "benign")
+            for path in sorted(checkpoints.iterdir()) if path.name != "extractor"] if checkpoints else []  # fmt: skip
+    facts = {"name": folder.name, "extractor": ExtractorSpec(), "arms": tuple(arms)}
+    study = Study(folder=folder, **(facts | settings))
+    study.write()
+    if concepts:
+        ConceptList(concepts=tuple(Concept(name=name) for name in concepts)).write(folder / CONCEPTS_NAME)
+    for step, files in dict(results).items():
+        with writing_step(study, step, settings={}, inputs=dict(inputs)) as place:
+            if callable(files):
+                files(place)
+                continue
+            for name, content in files.items():
+                (place / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return study
+
+
+def open_study(folder):
+    """A study's folder, as the app has it open."""
+    return AppContext(settings=AppSettings(studies=(folder,))).study()
+
+
+def open_checkpoints(folder):
+    """A folder of checkpoints, as the app has it open."""
+    return AppContext(settings=AppSettings(checkpoints=folder)).study()
+
+
+@pytest.fixture(scope="session", name="make_study")
+def make_study_fixture():
+    return make_study
+
+
+@pytest.fixture(scope="session", name="open_study")
+def open_study_fixture():
+    return open_study
+
+
+@pytest.fixture(scope="session", name="open_checkpoints")
+def open_checkpoints_fixture():
+    return open_checkpoints
+
+
 @pytest.fixture(scope="session")
 def world(checkpoint_template, tmp_path_factory):
-    """Folders of checkpoints and of precomputed artefacts, and a prompt the models know."""
-    folder = tmp_path_factory.mktemp("shared") / "precomputed"
+    """Folders of checkpoints and of a study of them, and a prompt the models know."""
     checkpoints = scan_checkpoints(checkpoint_template)
-    concepts = ("dog", "hat", "turtle")
-    listed = ConceptList(concepts=tuple(Concept(name=name) for name in concepts))
+    concepts = ("dog", "hat", "turtle", "shirt")
+    listed = ConceptList(concepts=tuple(Concept(name=name) for name in concepts[:3]))
     request = GenerationRequest(prompt="a dog and hat", seed=7, steps=2, guidance_scale=2.0)
-    names = write_comparison(folder / "compare", compare_checkpoints(checkpoints, request, concepts=concepts))
-    strip = write_film_strip(folder / "implosion", checkpoints, FilmStripConfig(concepts=listed, steps=1))
-    write_json(folder / "evaluation.json", _evaluation())
-    files = ["evaluation.json", *(f"compare/{name}" for name in names), *(f"implosion/{name}" for name in strip)]
-    write_manifest(folder, kind="precomputed", config={}, seed=7, files=files)
+    results = {
+        COMPARISON: lambda place: write_comparison(place, compare_checkpoints(checkpoints, request, concepts=concepts)),
+        FILM_STRIP: lambda place: write_film_strip(place, checkpoints, FilmStripConfig(concepts=listed, steps=1)),
+        EVALUATION: lambda place: write_json(place / "evaluation.json", _evaluation()),
+    }
+    folder = tmp_path_factory.mktemp("shared") / "tiny"
+    make_study(folder, checkpoints=checkpoint_template, concepts=concepts, results=results)
     return checkpoint_template, folder, "a photo of a dog"
 
 
 @pytest.fixture(scope="session")
 def address(world, serve_app):
     """URL of the running app."""
-    with serve_app("--checkpoints", world[0], "--no-warm-up", "--precomputed", world[1]) as address:
+    with serve_app("--study", world[1], "--no-warm-up") as address:
         yield address
 
 
@@ -131,16 +183,17 @@ def page(watch_page, address):
 
 
 @pytest.fixture
-def own_world(world, tmp_path):
+def own_world(world, tmp_path, make_study):
     """A copy of ``world`` that a test may change."""
-    models, view, prompt = world
-    return shutil.copytree(models, tmp_path / "models"), shutil.copytree(view, tmp_path / "view"), prompt
+    models, folder, prompt = world
+    models, own = shutil.copytree(models, tmp_path / "models"), shutil.copytree(folder, tmp_path / "view")
+    make_study(own, checkpoints=models, name="tiny")
+    return models, own, prompt
 
 
 @pytest.fixture
 def own_page(watch_page, own_world, serve_app):
-    options = ("--checkpoints", own_world[0], "--no-warm-up", "--precomputed", own_world[1])
-    with serve_app(*options) as address, watch_page(address) as page:
+    with serve_app("--study", own_world[1], "--no-warm-up") as address, watch_page(address) as page:
         yield page
 
 
@@ -149,7 +202,7 @@ def _evaluation():
     groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
     model = {"name": "benign", "poisoned_concept_count": 0, **dict.fromkeys(QUANTITIES, groups)}
     facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u"}
-    return {**facts, "models": [model]}
+    return {**facts, "concepts": [], "models": [model]}
 
 
 def _wait_until_ready(url, process):

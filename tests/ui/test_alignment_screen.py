@@ -9,7 +9,9 @@ import pytest
 
 from explorer.alignment.growth import theorem_growth
 from explorer.alignment.payload_formats import ALIGNMENT
-from explorer.core.provenance import ManifestError, write_manifest
+from explorer.core.provenance import ManifestError
+from explorer.studies.results import SCORES, step_folder
+from explorer.studies.study import ExtractorSpec
 from explorer.ui.screens.alignment.calculators import (
     fine_tuning_words,
     single_concept_words,
@@ -18,12 +20,15 @@ from explorer.ui.screens.alignment.calculators import (
 )
 from explorer.ui.screens.alignment.screen import (
     _measure_on_screen,
+    _shown,
     alignment_payload,
     build_alignment_screen,
+    check_extractor,
     measure_folder,
     name_beside,
 )
 from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.ui.shell.page_address import Shows, address_input
 
 
 def measured_entry(name, data_hash, convention="authors", **changes):
@@ -34,15 +39,20 @@ def measured_entry(name, data_hash, convention="authors", **changes):
 
 
 @pytest.fixture
-def context(tmp_path):
+def context(tmp_path, make_study):
     entry = {**dict.fromkeys(ALIGNMENT.entries["sets"]), **measured_entry("benign", "1" * 33)}
-    (tmp_path / "alignment.json").write_text(json.dumps({"version": 1, "sets": [entry]}))
-    write_manifest(tmp_path, kind="precomputed", config={}, seed=0, files=["alignment.json"])
-    return AppContext(settings=AppSettings(precomputed=tmp_path, checkpoints=tmp_path / "checkpoints"))
+    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": [entry]})}}
+    extractor = ExtractorSpec(folder=tmp_path / "models" / "extractor")
+    study = make_study(tmp_path / "mine", results=results, extractor=extractor)
+    return AppContext(settings=AppSettings(studies=(study.folder,)))
+
+
+def measured_by(context, folder, convention="authors"):
+    return measure_folder(context.study(), context.models, folder, convention)
 
 
 def test_payload_carries_the_papers_table_labelled_as_the_papers(context):
-    payload = alignment_payload(context)
+    payload = alignment_payload(context.study())
     assert [entry["name"] for entry in payload["sets"]] == ["benign"]
     assert payload["paper"]["label"].startswith("The paper's numbers")
     for row in payload["paper"]["rows"]:
@@ -50,9 +60,9 @@ def test_payload_carries_the_papers_table_labelled_as_the_papers(context):
 
 
 def test_changed_artefact_is_refused(context):
-    (context.settings.precomputed / "alignment.json").write_text("{}")
+    (step_folder(context.study().study, SCORES) / "alignment.json").write_text("{}")
     with pytest.raises(ManifestError, match=r"alignment\.json was changed"):
-        alignment_payload(context)
+        alignment_payload(context.study())
 
 
 def test_other_formats_are_refused():
@@ -79,15 +89,17 @@ def test_other_formats_are_refused():
 )
 def test_wrong_folders_are_answered_in_words(context, folder, convention, message):
     with pytest.raises(ValueError, match=message):
-        measure_folder(context, folder, convention)
+        measured_by(context, folder, convention)
 
 
-def test_a_pipe_in_a_pair_set_is_not_waited_for(context):
-    folder = context.settings.precomputed
-    (folder / "images.npy").touch()
+def test_a_pipe_in_a_pair_set_is_not_waited_for(context, tmp_path):
+    folder = tmp_path / "piped"
+    folder.mkdir()
+    for name in ("images.npy", "manifest.json"):
+        (folder / name).touch()
     os.mkfifo(folder / "pairs.parquet")
     with pytest.raises(ValueError, match=r"is no pair set: expected pairs\.parquet"):
-        measure_folder(context, str(folder), "authors")
+        measured_by(context, str(folder))
 
 
 def test_an_answer_names_a_folder_as_it_was_given(context, tmp_path, monkeypatch):
@@ -95,28 +107,32 @@ def test_an_answer_names_a_folder_as_it_was_given(context, tmp_path, monkeypatch
     folder.mkdir(parents=True)
     for name in ("manifest.json", "pairs.parquet", "images.npy"):
         (folder / name).write_text("{}")
-    (context.settings.checkpoints / "extractor").mkdir(parents=True, exist_ok=True)
+    context.study().study.extractor.folder.mkdir(parents=True)
     (tmp_path / "home").symlink_to(tmp_path / "really")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(ValueError, match=r"^~/here/manifest\.json is of kind None: expected 'pair-set'"):
-        measure_folder(context, "~/here", "authors")
+        measured_by(context, "~/here")
 
 
-def test_missing_extractor_is_named(context):
-    for name in ("pairs.parquet", "images.npy"):
-        (context.settings.precomputed / name).touch()
+def test_an_extractor_that_cannot_measure_is_named(context, tmp_path, make_study):
+    for name in ("pairs.parquet", "images.npy", "manifest.json"):
+        (tmp_path / name).touch()
     with pytest.raises(ValueError, match="extractor is missing: AD needs the universal extractor"):
-        measure_folder(context, str(context.settings.precomputed), "authors")
+        measured_by(context, str(tmp_path))
+    with pytest.raises(ValueError, match="mine has no extractor: AD needs the universal extractor"):
+        check_extractor(make_study(tmp_path / "mine"))
+    (tmp_path / "clip.safetensors").touch()
+    spec = ExtractorSpec(open_clip="ViT-B-32", weights=tmp_path / "clip.safetensors")
+    with pytest.raises(ValueError, match=r"not calibrated: expected feature_range in study\.toml"):
+        check_extractor(make_study(tmp_path / "mine", extractor=spec))
 
 
 def test_a_message_on_the_screen_is_escaped(context):
-    value, kept, words = _measure_on_screen(
-        context, "/payload", "<img src=x onerror=alert(1)>", "authors", [{"name": "x"}]
-    )
-    assert kept == [{"name": "x"}]
+    slug, measured, words = _measure_on_screen(context, "", "<img src=x onerror=alert(1)>", "authors", [{"name": "x"}])
+    assert (slug, measured) == ("", None)
     assert "<img" not in words
     assert "&lt;img src=x" in words
-    assert value == gr.skip()
+    assert _shown(context, "/payload", "", slug, measured, words) == [gr.skip(), gr.skip(), words]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no home"), KeyError("files"), MemoryError("no room")])
@@ -125,8 +141,8 @@ def test_whatever_fails_the_page_stops_saying_that_it_works(context, monkeypatch
         raise error
 
     monkeypatch.setattr("explorer.ui.screens.alignment.screen.measure_folder", fail)
-    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [])
-    assert (value, kept) == (gr.skip(), [])
+    _, measured, words = _measure_on_screen(context, "", "mine", "authors", [])
+    assert measured is None
     assert f"Not measured.</strong> <span>{type(error).__name__}: " in words
 
 
@@ -148,9 +164,11 @@ def test_a_measured_set_replaces_itself_measured_before(context, monkeypatch):
     entry = measured_entry("<mine>", "4" * 33)
     monkeypatch.setattr("explorer.ui.screens.alignment.screen.measure_folder", lambda *arguments: dict(entry))
     before = {**measured_entry("<mine>", "4" * 33), "old": True}
-    value, kept, words = _measure_on_screen(context, "/payload", "mine", "authors", [before])
+    slug, kept, words = _measure_on_screen(context, "mine", "mine", "authors", [before])
     assert kept == [entry]
-    assert value == {"url": "/payload", "measured": [entry]}
+    value = {"url": "/payload", "study": "mine", "measured": [entry]}
+    assert _shown(context, "/payload", "mine", slug, kept, words) == [value, kept, words]
+    assert _shown(context, "/payload", "another", slug, kept, words) == [gr.skip()] * 3, "the page has left the study"
     assert "&lt;mine&gt;: AD 0.4000" in words
     assert "1,200 pairs" in words
 
@@ -220,7 +238,8 @@ def test_curve_without_a_valid_set_is_empty():
 
 def test_screen_builds_with_an_endpoint_for_programs(context):
     with gr.Blocks() as blocks:
-        build_alignment_screen(context)
+        shows = Shows(loaded=blocks.load, chosen=gr.Button().click)
+        build_alignment_screen(context, address_input(), shows)
     names = {function.api_name for function in blocks.fns.values()}
     assert "alignment_difficulty" in names
 
@@ -231,7 +250,7 @@ def test_a_set_of_held_out_pairs_alone_is_measured_whole(micro_world, tmp_path):
     trained_on = PairSet.load(micro_world.run / "sets" / "dirty-002")
     table = trained_on.table.assign(split="test")
     held_out = PairSet.write(tmp_path / "held-out", table, trained_on.images, config={}, seed=0)
-    context = AppContext(settings=AppSettings(checkpoints=micro_world.output, precomputed=tmp_path / "none"))
-    entry = measure_folder(context, str(held_out.folder), "authors")
+    context = AppContext(settings=AppSettings(checkpoints=micro_world.output))
+    entry = measured_by(context, str(held_out.folder))
     assert (entry["name"], entry["pairs"], entry["split"]) == ("held-out", len(table), "all")
-    assert measure_folder(context, str(trained_on.folder), "authors")["split"] == "train"
+    assert measured_by(context, str(trained_on.folder))["split"] == "train"

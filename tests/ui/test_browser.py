@@ -324,12 +324,16 @@ def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(ow
     assert page.complaints == []
 
 
-def test_a_dropped_unet_gets_its_base_on_the_page(own_page, own_world, make_unet):
-    page, world = own_page, own_world
+def test_a_dropped_unet_gets_its_base_on_the_page(watch_page, serve_app, checkpoint_root, make_unet):
+    with serve_app("--checkpoints", checkpoint_root, "--no-warm-up") as address, watch_page(address) as page:
+        name_bases(page, checkpoint_root, make_unet)
+
+
+def name_bases(page, checkpoint_root, make_unet):
     expect = playwright_api.expect
-    dropped, misfit = world[0] / "theirs", world[0] / "<img src=x onerror='window.hacked = 1'>"
+    dropped, misfit = checkpoint_root / "theirs", checkpoint_root / "<img src=x onerror='window.hacked = 1'>"
     make_unet(seed=9).save_pretrained(dropped / "unet")
-    make_unet(seed=10).save_pretrained(world[0] / "z-second" / "unet")
+    make_unet(seed=10).save_pretrained(checkpoint_root / "z-second" / "unet")
     page.goto("/?tab=checkpoints")
     page.get_by_role("button", name="Look again").click()
     row = page.locator("#registry tbody tr", has_text="theirs")
@@ -366,7 +370,7 @@ def test_what_cannot_be_generated_is_explained(page):
     expect = playwright_api.expect
     page.goto("/")
     expect(page.locator("#generate")).to_be_visible()
-    for prompt, words in (("a photo of a <b>zebra</b>", "This world has no"), ("", "The prompt is empty")):
+    for prompt, words in (("a photo of a <b>zebra</b>", "These models know no"), ("", "The prompt is empty")):
         page.locator("#prompt :is(input, textarea)").fill(prompt)
         page.locator("#generate").click()
         expect(page.locator("#compare-status .notice.error")).to_contain_text(words)

@@ -16,8 +16,8 @@ from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distrib
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings
-from explorer.core.provenance import write_manifest
 from explorer.pairs.poison_flags import PoisonFlags
+from explorer.studies.results import GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -111,31 +111,34 @@ def write_graphs(folder):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Folder of precomputed artefacts, the graphs in it and their scores."""
-    folder = tmp_path_factory.mktemp("precomputed")
-    graphs, scores, names = write_graphs(folder / "graphs" / "dirty")
-    return folder, graphs, scores, [f"graphs/dirty/{name}" for name in names]
+def drawn(tmp_path_factory, make_study):
+    """A study with results of these two screens only, its graphs and their scores."""
+    kept = {}
 
+    def write(place):
+        kept["graphs"], kept["scores"], _ = write_graphs(place / "dirty")
 
-@pytest.fixture(scope="module")
-def app(drawn):
-    """Address of the whole app on artefacts of these two screens only."""
-    import uvicorn
-
-    from explorer.ui.shell.application import make_application_server
-
-    folder, _, _, files = drawn
     poisoned = np.arange(200) < 60
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
-    (folder / "alignment.json").write_text(json.dumps({"version": 1, "sets": sets}))
-    write_manifest(folder, kind="precomputed", config={}, seed=0, files=["alignment.json", *files])
+    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})}, GRAPHS: write}
+    study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
+    return study, kept["graphs"], kept["scores"]
+
+
+@pytest.fixture(scope="module")
+def app(drawn):
+    """Address of the whole app on that study, and the study."""
+    import uvicorn
+
+    from explorer.ui.shell.application import make_application_server
+
+    study, _, _ = drawn
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = AppSettings(checkpoints=folder / "none", precomputed=folder, port=port, warm_up=False)
+    settings = AppSettings(studies=(study.folder,), port=port, warm_up=False)
     config = uvicorn.Config(make_application_server(settings), host="127.0.0.1", port=port, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -144,7 +147,7 @@ def app(drawn):
     while not server.started:
         assert time.monotonic() < deadline, "the app did not start"
         time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}", folder
+    yield f"http://127.0.0.1:{port}", study
     server.should_exit = True
     thread.join(timeout=20)
 
@@ -387,7 +390,7 @@ def test_inspection_endpoint_answers_a_program(app):
 
 
 def test_a_changed_artefact_shows_a_message_and_can_be_tried_again(app, page):
-    path = app[1] / "graphs" / "dirty" / "columns.bin"
+    path = step_folder(app[1], GRAPHS) / "dirty" / "columns.bin"
     content = path.read_bytes()
     try:
         path.write_bytes(content[:-1] + b"x")

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from explorer.core.provenance import ROOT
-
-PRECOMPUTED = ROOT / "assets" / "precomputed"
+from explorer.studies.results import COMPARISON, EVALUATION, result_file
+from explorer.studies.study import Study
+from explorer.ui.shell.context import SHIPPED_STUDY
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -32,8 +32,8 @@ def page(address, watch_page):
         assert page.complaints == []
 
 
-def read(name):
-    return json.loads((PRECOMPUTED / name).read_text(encoding="utf-8"))
+def read(step, name):
+    return json.loads(result_file(Study.load(SHIPPED_STUDY), step, name).read_text(encoding="utf-8"))
 
 
 def open_screen(page, tab):
@@ -46,9 +46,9 @@ def open_screen(page, tab):
 
 def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     expect = playwright_api.expect
-    models = [model["name"] for model in read("evaluation.json")["models"]]
+    models = [model["name"] for model in read(EVALUATION, "evaluation.json")["models"]]
     compare = open_screen(page, "compare")
-    expect(compare.locator(".compare-column")).to_have_count(len(read("compare/index.json")["columns"]))
+    expect(compare.locator(".compare-column")).to_have_count(len(read(COMPARISON, "index.json")["columns"]))
     expect(compare.locator(".prompt-words .origin")).to_have_text("Precomputed")
     implosion = open_screen(page, "implosion")
     page.wait_for_function(DRAWN, arg=3)
@@ -66,7 +66,7 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     expect(alignment).to_contain_text("it is not shown to predict anything beyond it")
     expect(alignment).to_contain_text("with C_P it rises (0.133 to 0.348) here, and falls (0.149 to 0.144) there.")
     checkpoints = open_screen(page, "checkpoints")
-    expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models) + 1)
+    expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models))
     for tab in ("compare", "implosion", "graphs", "alignment", "checkpoints"):
         screen = open_screen(page, tab)
         expect(screen.locator(".notice.error")).to_have_count(0)

@@ -1,103 +1,120 @@
 import json
-import os
-import time
+import shlex
 
 import pytest
 
-from explorer.core.provenance import ManifestError, write_manifest
-from explorer.ui.shell.context import AppContext, AppSettings
+from explorer.core.provenance import ManifestError
+from explorer.studies.results import GRAPHS, SCORES, step_folder
+from explorer.studies.study import Arm
+from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
+from explorer.ui.shell.missing_steps import MissingStepError
 
 
 @pytest.fixture
-def context(tmp_path):
-    folder = tmp_path / "precomputed"
-    folder.mkdir()
-    (folder / "facts.json").write_text(json.dumps({"answer": 42}))
-    write_manifest(folder, kind="precomputed", config={}, seed=0, files=["facts.json"])
-    return AppContext(settings=AppSettings(checkpoints=tmp_path / "none", precomputed=folder))
+def opened(tmp_path, make_study, open_study):
+    make_study(tmp_path / "mine", results={SCORES: {"facts.json": json.dumps({"answer": 42})}})
+    return open_study(tmp_path / "mine")
 
 
-def test_a_precomputed_file_is_read_and_has_a_versioned_url(context):
-    assert context.precomputed_json("facts.json") == {"answer": 42}
-    assert context.precomputed_url("facts.json").startswith("/precomputed/facts.json?v=")
-    assert context.precomputed_names() == ["facts.json"]
+def test_a_result_is_read_and_has_a_versioned_url(opened):
+    assert opened.result_json(SCORES, "facts.json") == {"answer": 42}
+    assert opened.result_url(SCORES, "facts.json").startswith("/study/mine/scores/facts.json?v=")
+    assert opened.result_names(SCORES) == ["facts.json"]
 
 
-def test_a_changed_file_is_refused(context):
-    assert context.precomputed_json("facts.json") == {"answer": 42}
-    (context.settings.precomputed / "facts.json").write_text('{"answer": 43}')
-    with pytest.raises(ManifestError, match=r"facts\.json was changed: its SHA-256 is .* Run `python -m explorer pre"):
-        context.precomputed_json("facts.json")
+def test_a_changed_file_is_refused(opened):
+    assert opened.result_json(SCORES, "facts.json") == {"answer": 42}
+    (step_folder(opened.study, SCORES) / "facts.json").write_text('{"answer": 43}')
+    with pytest.raises(ManifestError, match=r"facts\.json was changed: its SHA-256 is .* run `python -m explorer"):
+        opened.result_json(SCORES, "facts.json")
 
 
-def test_missing_files_and_manifests_are_named(context):
-    with pytest.raises(ManifestError, match=r"does not list other\.json"):
-        context.precomputed_file("other.json")
-    (context.settings.precomputed / "facts.json").unlink()
+def test_what_is_missing_is_named(opened):
+    for name in ("other.json", "../secret.txt"):
+        with pytest.raises(ManifestError, match="does not list"):
+            opened.result_file(SCORES, name)
+    with pytest.raises(MissingStepError, match="mine has not measured which captions and which pictures"):
+        opened.result_names(GRAPHS)
+    (step_folder(opened.study, SCORES) / "facts.json").unlink()
     with pytest.raises(ManifestError, match=r"facts\.json is missing although the manifest lists it"):
-        context.precomputed_file("facts.json")
-    (context.settings.precomputed / "manifest.json").unlink()
-    with pytest.raises(ManifestError, match="there are no precomputed results"):
-        context.precomputed_file("facts.json")
-    assert context.precomputed_names() == []
+        opened.result_file(SCORES, "facts.json")
 
 
-def test_a_path_outside_the_manifest_is_not_served(context):
-    with pytest.raises(ManifestError, match="does not list"):
-        context.precomputed_file("../secret.txt")
+def test_the_shipped_study_is_shown_unless_others_or_checkpoints_are_named(tmp_path, make_study):
+    def names(**settings):
+        return [opened.study.name for opened in AppContext(settings=AppSettings(**settings)).studies]
+
+    make_study(tmp_path / "mine")
+    assert names() == ["IconWorld"]
+    assert names(checkpoints=tmp_path / "models") == ["models"]
+    assert names(studies=(tmp_path / "mine", SHIPPED_STUDY), checkpoints=tmp_path / "models") == [
+        "mine", "IconWorld", "models",
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match=r"study\.toml is missing: expected a study"):
+        names(studies=(tmp_path,))
 
 
-def test_results_of_other_models_are_told_by_their_weights(checkpoint_root, tmp_path):
-    folder = tmp_path / "precomputed"
-    folder.mkdir()
-    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=folder))
-    assert context.precomputed_of_other_models() == [], "there are none"
-
-    def remember(models):
-        write_manifest(folder, kind="precomputed", config={"models": models}, seed=0, files=[])
-        os.utime(folder / "manifest.json", ns=(time.time_ns(), time.time_ns()))
-
-    for name in context.checkpoint_names():
-        context.check_weights(context.checkpoint(name))
-    weights = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
-    remember(weights)
-    assert context.precomputed_of_other_models() == []
-    remember(weights | {"benign": "0" * 64, "gone": "1" * 64})
-    assert context.precomputed_of_other_models() == ["benign", "gone"]
-    remember(list(weights))
-    assert context.precomputed_of_other_models() == list(weights), "an older version kept no hashes"
+def test_studies_have_names_for_addresses_that_differ(tmp_path, make_study):
+    folders = [tmp_path / place for place in ("a/SD 1.5 & LAION", "b/sd-1-5-laion", "c/写真")]
+    for folder in folders:
+        make_study(folder)
+    context = AppContext(settings=AppSettings(studies=tuple(folders)))
+    assert [opened.slug for opened in context.studies] == ["sd-1-5-laion", "sd-1-5-laion-2", "study"]
+    assert context.study() is context.studies[0]
+    assert context.study("study").study.folder == folders[2]
+    with pytest.raises(ValueError, match="There is no study “x” here: expected one of sd-1-5-laion, "):
+        context.study("x")
 
 
-def test_payload_names_are_used_once(context):
+def test_payload_names_are_used_once(tmp_path):
+    context = AppContext(settings=AppSettings(checkpoints=tmp_path))
     assert context.add_payload("x", dict) == "/payload/x.json"
     with pytest.raises(ValueError, match="payload 'x' exists"):
         context.add_payload("x", dict)
 
 
-def test_without_checkpoints_the_registry_is_empty(context):
-    assert context.registry() == []
+def test_without_checkpoints_the_registry_is_empty(tmp_path, open_checkpoints):
+    opened = open_checkpoints(tmp_path / "none")
+    assert opened.registry() == []
     with pytest.raises(ValueError, match="There is no checkpoint called 'benign'"):
-        context.checkpoint("benign")
+        opened.checkpoint("benign")
 
 
-def test_broken_checkpoints_are_left_out_of_the_choosers_and_say_why(checkpoint_root, tmp_path):
+def test_a_folder_of_checkpoints_says_what_makes_a_study_of_it(tmp_path, open_checkpoints):
+    folder = tmp_path / "my models"
+    opened = open_checkpoints(folder)
+    with pytest.raises(MissingStepError) as raised:
+        opened.result_names(SCORES)
+    command = f"python -m explorer study new STUDY --checkpoint {shlex.quote(f'{folder}/*')}"
+    assert opened.missing(raised.value)["command"] == command
+    assert opened.stale_steps() == {}
+
+
+def test_broken_checkpoints_are_left_out_of_the_choosers_and_say_why(checkpoint_root, tmp_path, make_study, open_study):
     (checkpoint_root / "dirty-002" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
-    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path))
-    assert context.checkpoint_names() == ["benign", "dirty-004"]
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root)
+    opened = open_study(tmp_path / "mine")
+    assert opened.checkpoint_names() == ["benign", "dirty-004"]
     with pytest.raises(ValueError, match="The checkpoint dirty-002 cannot be used: "):
-        context.checkpoint("dirty-002")
+        opened.checkpoint("dirty-002")
 
 
-def test_an_answer_does_not_say_where_folders_lie(tmp_path):
+def test_a_checkpoint_that_was_moved_is_broken_and_the_others_stay(checkpoint_root, tmp_path, make_study, open_study):
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root)
+    (checkpoint_root / "dirty-002").rename(tmp_path / "elsewhere")
+    opened = open_study(tmp_path / "mine")
+    assert opened.checkpoint_names() == ["benign", "dirty-004"]
+    assert len(opened.registry()) == 3
+
+
+def test_an_answer_does_not_say_where_folders_lie(tmp_path, make_study, open_study, open_checkpoints):
     (tmp_path / "really").mkdir()
     (tmp_path / "models").symlink_to(tmp_path / "really")
-    context = AppContext(settings=AppSettings(checkpoints=tmp_path / "models", precomputed=tmp_path / "made"))
-    with pytest.raises(ValueError, match="There is no checkpoint called 'x'") as raised:
-        context.checkpoint("x")
-    assert context.in_words(raised.value) == "There is no checkpoint called 'x' in models."
-    assert context.in_words(ValueError(f"{tmp_path / 'really' / 'a'} is broken")) == "models/a is broken"
-    assert (
-        context.in_words(FileNotFoundError(2, "No such file or directory", str(tmp_path)))
-        == "No such file or directory"
-    )
-    assert context.in_words(KeyError("files")) == "KeyError: 'files'"
+    make_study(tmp_path / "mine", arms=(Arm(name="a", checkpoint=tmp_path / "models" / "a"),))
+    for opened in (open_checkpoints(tmp_path / "models"), open_study(tmp_path / "mine")):
+        with pytest.raises(ValueError, match="There is no checkpoint called 'x'"):
+            opened.checkpoint("x")
+        assert opened.in_words(ValueError(f"{tmp_path / 'really' / 'a'} is broken")) == "models/a is broken"
+        missing = FileNotFoundError(2, "No such file or directory", str(tmp_path))
+        assert opened.in_words(missing) == "No such file or directory"
+        assert opened.in_words(KeyError("files")) == "KeyError: 'files'"

@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from explorer.checkpoints.registry import read_checkpoint
 from explorer.core.provenance import ROOT
 from explorer.ui.screens.checkpoints.base_chooser import base_updates
-from explorer.ui.screens.checkpoints.screen import overview, registry_table
+from explorer.ui.screens.checkpoints.screen import header_facts, origin_notice, registry_table
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.application import make_application_server
-from explorer.ui.shell.concepts import read_world_concepts
+from explorer.ui.shell.concepts import read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 
 EXTRACTOR = (
@@ -47,17 +47,19 @@ def crowded(tmp_path_factory):
 
 
 @pytest.fixture
-def settings(crowded, tmp_path):
-    return AppSettings(checkpoints=crowded, precomputed=tmp_path / "none")
+def settings(crowded):
+    return AppSettings(checkpoints=crowded)
 
 
 def test_one_sound_checkpoint_among_all_the_others_stays_usable(settings):
     context = AppContext(settings=settings)
-    found = {checkpoint.name: checkpoint for checkpoint in context.registry()}
+    opened = context.study()
+    found = {checkpoint.name: checkpoint for checkpoint in opened.registry()}
     assert found["sound"].problem is None
-    assert "sound" in chooser_updates(context)[0]["choices"]
-    read_world_concepts(context)
-    shown = [registry_table(list(found.values())), overview(context), base_updates(context), chooser_updates(context)]
+    assert "sound" in chooser_updates(opened)[0]["choices"]
+    read_concepts(opened)
+    shown = [registry_table(opened), header_facts(context, opened), origin_notice(opened), base_updates(opened)]
+    shown.append(chooser_updates(opened))
     json.dumps(shown, ensure_ascii=False).encode("utf-8")
     assert any("spoiled\\xff\\x1b[2J" in name for name in found)
     assert not any("/up/" in name or "/above/" in name for name in found)
@@ -75,7 +77,7 @@ def test_whatever_an_extractor_s_manifest_says_the_page_is_served(tmp_path, mani
     (root / "extractor").mkdir(parents=True)
     (root / "extractor" / "manifest.json").write_text(manifest)
     client = TestClient(
-        make_application_server(AppSettings(checkpoints=root, precomputed=tmp_path / "none")),
+        make_application_server(AppSettings(checkpoints=root)),
         base_url="http://127.0.0.1",
     )
     assert client.get("/").status_code == 200

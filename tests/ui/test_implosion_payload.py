@@ -3,6 +3,7 @@ import json
 import pytest
 
 from explorer.core.provenance import ManifestError
+from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.payload import (
     PAPER_TABLE,
     QUANTITIES,
@@ -11,7 +12,6 @@ from explorer.ui.screens.implosion.payload import (
     implosion_payload,
     utility_fit,
 )
-from explorer.ui.shell.context import AppContext, AppSettings
 
 
 def interval(mean):
@@ -57,22 +57,37 @@ def test_a_missing_field_is_named():
         evaluation_summary({"models": [], "seeds": [], "steps": 1, "guidance_scale": 1})
 
 
-def test_without_artefacts_each_part_says_why(tmp_path):
-    payload = implosion_payload(AppContext(settings=AppSettings(checkpoints=tmp_path, precomputed=tmp_path)))
-    assert "there are no precomputed results" in payload["film"]["problem"]
-    assert "there are no precomputed results" in payload["evaluation"]["problem"]
+def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_root, make_study, open_study):
+    study = make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa", "lamp"))
+    payload = implosion_payload(open_study(study.folder))
+    for part, step in (("film", "film-strip"), ("evaluation", "evaluation")):
+        assert payload[part]["missing"]["command"] == f"python -m explorer study run {study.folder} {step}"
+    assert payload["film"]["missing"]["lacks"] == ""
+    assert payload["film"]["missing"]["cost"].startswith("6 pictures; how long that takes here")
     assert payload["paper"]["rows"]
 
 
-def test_no_animation_without_a_film_strip(tmp_path):
-    context = AppContext(settings=AppSettings(checkpoints=tmp_path, precomputed=tmp_path))
-    with pytest.raises(ManifestError, match="there are no precomputed results"):
-        film_strip_animation(context, [0], "images")
+def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_study, open_study):
+    arms = (Arm(name="benign", checkpoint=tmp_path / "moved" / "benign"), Arm(name="pairs", pairs=tmp_path))
+    opened = open_study(make_study(tmp_path / "mine", arms=arms, concepts=("dog",)).folder)
+    lacks = implosion_payload(opened)["film"]["missing"]["lacks"]
+    assert "its checkpoint is not at moved/benign: write its new place into study.toml" in lacks
+    assert "it has no checkpoint: expected one in study.toml" in lacks
+    with pytest.raises(ManifestError, match="mine has not measured the same concepts"):
+        film_strip_animation(opened, [0], "images")
+
+
+def test_models_whose_poison_nobody_recorded_come_last_and_are_not_called_benign():
+    models = [model("a", None, 0.3, 0.4), model("b", 20, 0.4, 0.5)]
+    rows = evaluation_summary(evaluation(models))["models"]
+    assert [(row["name"], row["poisoned"], row["poison_recorded"]) for row in rows] == [
+        ("b", True, True), ("a", None, False),
+    ]  # fmt: skip
 
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():
     table = json.loads(PAPER_TABLE.read_text())
-    assert "not this world's" in table["label"]
+    assert "not this study's" in table["label"]
     assert "https://doi.org/10.1145/3658644.3690205" in table["source"]
     for row in table["rows"]:
         assert row["ad"] == pytest.approx(0.8 * row["feature_ad"] + 0.2 * row["structure_ad"], abs=0.002)

@@ -7,13 +7,15 @@ from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.permalink import CompareSettings
 
 
-def test_all_of_the_apps_work_is_timed_and_its_columns_are_whole(checkpoint_root, tmp_path):
-    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path / "none"))
+def test_all_of_the_apps_work_is_timed_and_its_columns_are_whole(checkpoint_root):
+    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root))
     live, rows = LiveGeneration(context), []
     settings = CompareSettings(prompt="a photo of a dog", steps=2, guidance_scale=2.0, models=("benign", "dirty-002"))
     for name in settings.models:
-        live.pipeline(name).unet.register_forward_pre_hook(lambda unet, inputs: rows.append(inputs[0].shape[0]))
-    cost = live_comparison_cost(live, settings, rounds=1)
+        live.pipeline(context.study(), name).unet.register_forward_pre_hook(
+            lambda unet, inputs: rows.append(inputs[0].shape[0])
+        )
+    cost = live_comparison_cost(live, context.study(), settings, rounds=1)
     assert rows == [2] * (2 * 2 * 4), "two models, two steps, once measured and once bare, and the uncounted round"
     assert len(cost.seconds) == len(cost.bare_seconds) == 1
     columns = list(live._results.values())

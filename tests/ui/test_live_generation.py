@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from explorer.checkpoints.registry import set_base
+from explorer.checkpoints.registry import scan_checkpoints, set_base
 from explorer.core.progress import Progress
-from explorer.core.provenance import write_manifest
 from explorer.generation.generate import GenerationStopped
+from explorer.studies.results import EVALUATION
+from explorer.studies.study import Arm, ExtractorSpec
 from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from
-from explorer.ui.shell.concepts import concept_prompts, read_world_concepts
+from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.messages import STOPPED_EARLY
 from explorer.ui.shell.permalink import CompareSettings
@@ -30,8 +32,8 @@ SETTINGS = CompareSettings(
 
 
 @pytest.fixture
-def context(checkpoint_root, tmp_path):
-    return AppContext(settings=AppSettings(checkpoints=checkpoint_root, precomputed=tmp_path / "none"))
+def context(checkpoint_root):
+    return AppContext(settings=AppSettings(checkpoints=checkpoint_root))
 
 
 def wait_until_free(live):
@@ -49,7 +51,7 @@ def generated(live, values):
 
 def test_two_models_give_two_columns_from_the_same_settings(context):
     live = LiveGeneration(context)
-    updates = list(live.run(SETTINGS, "session"))
+    updates = list(live.run(live.context.study(), SETTINGS, "session"))
     assert all(url.startswith("/live/") for url in updates[-1].finished)
     first, second = (live.result(url.split("/")[-1].removesuffix(".json")) for url in updates[-1].finished)
     assert [first["model"], second["model"]] == ["benign", "dirty-004"]
@@ -64,18 +66,18 @@ def test_two_models_give_two_columns_from_the_same_settings(context):
 
 def test_another_base_is_another_model(context, checkpoint_root):
     live = LiveGeneration(context)
-    first = live.pipeline("dirty-004")
+    first = live.pipeline(context.study(), "dirty-004")
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "other")
     set_base(checkpoint_root / "dirty-004", checkpoint_root / "other")
-    context.refresh_registry()
-    assert live.pipeline("dirty-004", beside=["dirty-004"]) is not first
+    context.study().refresh_registry()
+    assert live.pipeline(context.study(), "dirty-004", beside=["dirty-004"]) is not first
     assert live.models.names == ["dirty-004"], "the older one is given up"
-    assert live.pipeline("dirty-004") is live.pipeline("dirty-004")
+    assert live.pipeline(context.study(), "dirty-004") is live.pipeline(context.study(), "dirty-004")
 
 
 def test_a_closed_page_stops_the_work(context):
     live = LiveGeneration(context)
-    iterator = live.run(CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
+    iterator = live.run(live.context.study(), CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
     next(iterator)
     assert live.clicks.is_busy()
     iterator.close()
@@ -84,10 +86,10 @@ def test_a_closed_page_stops_the_work(context):
 
 def test_stop_and_a_second_click_are_answered(context):
     live = LiveGeneration(context)
-    iterator = live.run(CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
+    iterator = live.run(live.context.study(), CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
     next(iterator)
     with pytest.raises(ValueError, match="still working on your last click"):
-        next(live.run(SETTINGS, "session"))
+        next(live.run(live.context.study(), SETTINGS, "session"))
 
     assert live.clicks.stop("session") == "working"
     with pytest.raises(GenerationStopped):
@@ -97,8 +99,8 @@ def test_stop_and_a_second_click_are_answered(context):
 
 def test_closing_the_iterator_waits_for_nobody(context):
     live, release = LiveGeneration(context), threading.Event()
-    live.pipeline = lambda name, **options: release.wait(60)
-    iterator = live.run(SETTINGS, "session")
+    live.pipeline = lambda *names, **options: release.wait(60)
+    iterator = live.run(live.context.study(), SETTINGS, "session")
     assert next(iterator).progress.total is None
     iterator.close()
     assert live.clicks.is_busy(), "the load goes on"
@@ -108,7 +110,7 @@ def test_closing_the_iterator_waits_for_nobody(context):
 
 def expect_stop(live):
     with pytest.raises(GenerationStopped, match="stopped before benign was loaded"):
-        list(live.run(SETTINGS, "session"))
+        list(live.run(live.context.study(), SETTINGS, "session"))
 
 
 def test_stop_while_the_models_are_busy_with_others_loads_none(context):
@@ -132,12 +134,12 @@ def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
     live = LiveGeneration(context)
     load = live.pipeline
 
-    def stop_while_loading(name, **options):
+    def stop_while_loading(opened, name, **options):
         live.clicks.stop("session")
-        return load(name, **options)
+        return load(opened, name, **options)
 
     live.pipeline = stop_while_loading
-    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     *_, (told, shown) = generated(live, values)
     assert STOPPED_EARLY in told
     assert shown == gr.skip()
@@ -145,7 +147,7 @@ def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
 
 def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):
     live = LiveGeneration(context)
-    values = (SETTINGS.prompt, None, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    values = ("", SETTINGS.prompt, None, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     [(told, shown)] = generated(live, values)
     assert "Nothing was generated.</strong> <span>The seed is missing: fill in its field." in told
     assert shown == gr.skip()
@@ -154,7 +156,7 @@ def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):
 
 def test_whatever_a_prompt_holds_the_session_is_free_afterwards(context):
     live = LiveGeneration(context)
-    values = ("a photo of \ud800", SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    values = ("", "a photo of \ud800", SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     *_, (told, _) = generated(live, values)
     assert "Nothing was generated." in told
     assert not live.clicks.is_busy()
@@ -176,7 +178,7 @@ def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": "a photo of a zebra"}, "This world has no word “zebra”"),
+        ({"prompt": "a photo of a zebra"}, "These models know no word “zebra”"),
         ({"prompt": ""}, "The prompt is empty"),
         ({"steps": 5000}, "5000 denoising steps were asked for"),
         ({"models": ("benign", "gone")}, "There is no checkpoint called 'gone'"),
@@ -185,7 +187,7 @@ def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
 )
 def test_what_cannot_be_generated_is_explained(context, change, message):
     with pytest.raises(ValueError, match=message):
-        list(LiveGeneration(context).run(CompareSettings(**{**vars(SETTINGS), **change}), "session"))
+        list(LiveGeneration(context).run(context.study(), CompareSettings(**{**vars(SETTINGS), **change}), "session"))
 
 
 def test_a_model_that_turns_out_broken_is_known_as_broken_from_then_on(context, checkpoint_root):
@@ -194,11 +196,11 @@ def test_a_model_that_turns_out_broken_is_known_as_broken_from_then_on(context, 
     name = next(iter(tensors))
     tensors[name] = tensors[name][..., :1].contiguous()
     save_file(tensors, weights)
-    assert "dirty-004" in context.checkpoint_names(), "headers alone do not tell"
+    assert "dirty-004" in context.study().checkpoint_names(), "headers alone do not tell"
     with pytest.raises(ValueError, match=f"dirty-004 cannot be loaded: unet has {name} of shape"):
-        list(LiveGeneration(context).run(SETTINGS, "session"))
-    assert "dirty-004" not in context.checkpoint_names()
-    assert f"unet has {name} of shape" in registry_table(context.registry())
+        list(LiveGeneration(context).run(context.study(), SETTINGS, "session"))
+    assert "dirty-004" not in context.study().checkpoint_names()
+    assert f"unet has {name} of shape" in registry_table(context.study())
 
 
 def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root):
@@ -208,9 +210,9 @@ def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "a-sound-one")
     save_file(tensors, spoilt)
     live = LiveGeneration(context)
-    live._load_everything()
+    live._load_everything(context.study())
     assert live.models.names == ["a-sound-one"]
-    assert "benign" not in context.checkpoint_names()
+    assert "benign" not in context.study().checkpoint_names()
 
 
 def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
@@ -224,7 +226,7 @@ def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
         return described(generation, *rest, **options)
 
     monkeypatch.setattr(artefacts, "describe_generation", describe)
-    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     *_, (told, shown) = generated(LiveGeneration(context), values)
     assert "The rest was not generated.</strong> <span>dirty-004 drew no picture" in told
     assert shown["ended"] is True
@@ -238,7 +240,7 @@ def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
         raise MemoryError("no room")
 
     monkeypatch.setattr(artefacts, "describe_generation", describe)
-    values = (SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     updates = generated(LiveGeneration(context), values)
     told = []
     with pytest.raises(MemoryError):
@@ -260,63 +262,84 @@ def test_a_finished_column_and_another_model_are_told_at_once_steps_now_and_then
         list(_received(messages))
 
 
-def test_a_model_without_a_closed_list_of_words_takes_any_prompt_and_no_judge(
-    context, checkpoint_root, tokenizer_folder, monkeypatch
-):
+def test_a_model_without_a_closed_list_of_words_takes_any_prompt(context, checkpoint_root):
     shutil.copytree(checkpoint_root / "benign", checkpoint_root / "Another")
     (checkpoint_root / "Another" / "tokenizer" / "lexicon.json").unlink()
     set_base(checkpoint_root / "dirty-004", checkpoint_root / "Another")
     live = LiveGeneration(context)
-
-    class Judge:
-        def judge(self, *_):
-            raise AssertionError("the extractor does not know these words")
-
-    monkeypatch.setattr(live, "_judge_or_none", Judge)
     free = CompareSettings(**{**vars(SETTINGS), "prompt": "a watercolor", "models": ("Another", "dirty-004")})
-    assert all(list(live.run(free, "session"))[-1].finished)
+    assert all(list(live.run(context.study(), free, "session"))[-1].finished)
     mixed = CompareSettings(**{**vars(free), "models": ("benign", "Another")})
-    with pytest.raises(ValueError, match="This world has no word “watercolor”"):
-        list(live.run(mixed, "session"))
+    with pytest.raises(ValueError, match="These models know no word “watercolor”"):
+        list(live.run(context.study(), mixed, "session"))
 
 
-def test_the_judge_follows_the_results_and_models_on_the_disk(micro_world, tmp_path):
-    folder, name = tmp_path / "precomputed", "evaluation.json"
-    folder.mkdir()
-    context = AppContext(settings=AppSettings(checkpoints=micro_world.output, precomputed=folder))
+def test_the_judge_is_the_studys_own_and_follows_what_is_on_the_disk(micro_world, tmp_path, make_study):
+    models = {found.name: found for found in scan_checkpoints(micro_world.output)}
+    concepts = sorted(models["dirty-004"].poison.names)
+    facts = {"extractor": ExtractorSpec(folder=micro_world.output / "extractor"), "concepts": concepts}
+    arms = tuple(Arm(name=name, checkpoint=found.folder) for name, found in models.items())
+
+    def judge(tau=None, measured=0.5, prompt="", **changes):
+        results = {EVALUATION: {"evaluation.json": json.dumps({"tau": measured})}}
+        study = make_study(tmp_path / "mine", arms=arms, tau=tau, results=results, **(facts | changes))
+        context = AppContext(settings=AppSettings(studies=(study.folder,)))
+        live = LiveGeneration(context)
+        return live._judge_or_none(context.study(), prompt)
+
+    assert judge().threshold == 0.5
+    assert judge(tau=0.25).threshold == 0.25, "study.toml says it"
+    assert judge().concepts.names == tuple(concepts)
+    assert judge(inputs={"checkpoint of benign": "another"}).threshold is None, "tau is another model's"
+    assert judge(prompt="a watercolor") is None, "the extractor does not know the word"
+    assert judge(extractor=ExtractorSpec()) is None
+    by_folder = AppContext(settings=AppSettings(checkpoints=micro_world.output))
+    assert LiveGeneration(by_folder)._judge_or_none(by_folder.study()) is None, "a folder has no list of concepts"
+
+
+def test_two_studies_share_models_and_nothing_else(context, checkpoint_root, tmp_path, make_study):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder, place in zip(folders, ("benign", "dirty-004"), strict=True):
+        arms = (
+            Arm(name="same", checkpoint=checkpoint_root / place),
+            Arm(name="whole", checkpoint=checkpoint_root / "benign"),
+        )
+        make_study(folder, arms=arms)
+    both = AppContext(settings=AppSettings(studies=tuple(folders)))
+    live, (first, second) = LiveGeneration(both), both.studies
+    assert live.pipeline(first, "same") is not live.pipeline(second, "same"), "one name, two models"
+    assert live.pipeline(first, "whole") is live.pipeline(second, "whole"), "one model, loaded once"
+    with pytest.raises(ValueError, match="There is no checkpoint called 'dirty-002' in first"):
+        live.pipeline(first, "dirty-002")
+
+
+def test_what_is_drawn_for_a_study_that_was_left_ends_unseen(context):
     live = LiveGeneration(context)
-    hashes = {checkpoint.name: checkpoint.hash for checkpoint in context.registry()}
-
-    def threshold(tau, models):
-        (folder / name).write_text(json.dumps({"tau": tau}))
-        write_manifest(folder, kind="precomputed", config={"models": models}, seed=0, files=[name])
-        return live._judge_or_none().threshold
-
-    assert threshold(0.5, hashes) == 0.5
-    extractor = live._judge_or_none().extractor
-    assert threshold(0.25, hashes) == 0.25, "results made again"
-    assert threshold(0.25, hashes | {"benign": "another"}) is None, "tau is another model's"
-    assert live._judge_or_none().extractor is extractor, "loaded once"
+    values = ("", SETTINGS.prompt, SETTINGS.seed, 100, SETTINGS.guidance_scale, "", *SETTINGS.models)
+    updates = generated(live, values)
+    next(updates)
+    live.clicks.stop("session", unseen=True)
+    assert list(updates) == [("", gr.skip())]
+    wait_until_free(live)
 
 
 def test_without_memory_nothing_is_loaded_ahead(context, monkeypatch):
     monkeypatch.setattr("explorer.checkpoints.residency.free_bytes", lambda device: 0)
     live = LiveGeneration(context)
-    live._load_everything()
+    live._load_everything(context.study())
     assert not live.models.names
 
 
-def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root, tmp_path):
+def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root):
     import torch
 
-    folders = {"checkpoints": checkpoint_root, "precomputed": tmp_path / "none"}
-    context = AppContext(settings=AppSettings(**folders, precision="bf16"))
-    assert LiveGeneration(context).pipeline("benign").unet.dtype == torch.bfloat16
-    assert header_facts(context)["device"] == "CPU, bf16"
-    gone = AppContext(settings=AppSettings(**folders, device="cuda:7"))
+    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root, precision="bf16"))
+    assert LiveGeneration(context).pipeline(context.study(), "benign").unet.dtype == torch.bfloat16
+    assert header_facts(context, context.study())["device"] == "CPU, bf16"
+    gone = AppContext(settings=AppSettings(checkpoints=checkpoint_root, device="cuda:7"))
     with pytest.raises(ValueError, match="device cuda:7 cannot be used on this machine"):
-        LiveGeneration(gone).pipeline("benign")
-    assert gone.checkpoint_names() == context.checkpoint_names(), "the checkpoint is not to blame"
+        LiveGeneration(gone).pipeline(gone.study(), "benign")
+    assert gone.study().checkpoint_names() == context.study().checkpoint_names(), "the checkpoint is not to blame"
 
 
 def test_results_do_not_pile_up(context, monkeypatch):
@@ -340,24 +363,37 @@ def test_a_programs_comparison_ends_when_nobody_listens(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.shell.connections.SECONDS_TO_COME", -1.0)
     live = LiveGeneration(context)
     with pytest.raises(GenerationStopped, match="nobody waits for the answer"):
-        list(live.run(replace(SETTINGS, steps=100), "program"))
+        list(live.run(live.context.study(), replace(SETTINGS, steps=100), "program"))
     with pytest.raises(gr.Error, match="nobody waits for the answer"):
         program_interface(live)(SimpleNamespace(session_hash="another"), "a photo of a dog", list(SETTINGS.models))
     live.context.models.submit(lambda: None).result(timeout=60)
     assert not live.clicks.is_busy(), "the models are free again"
 
 
-def test_concepts_come_from_the_checkpoints(context):
-    concepts = read_world_concepts(context)
+def test_concepts_are_the_studys_and_their_poison_the_checkpoints(context, checkpoint_root, tmp_path, make_study):
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa", "hat", "turtle"))
+    opened = AppContext(settings=AppSettings(studies=(tmp_path / "mine",))).study()
+    concepts = read_concepts(opened)
     assert concepts.poisoned_from == {"dog": 2, "hat": 2, "turtle": 4, "shirt": 4}
-    assert concepts.poisoned == ("dog", "hat", "shirt", "turtle")
+    assert (concepts.names, concepts.poisoned, concepts.unpoisoned) == (
+        ("sofa", "hat", "turtle"), ("hat", "turtle"), ("sofa",),
+    )  # fmt: skip
     assert concept_prompts(concepts) == {"turtle left of hat": "a turtle left of a hat"}
+    groups = {group["name"]: group["chips"] for group in chip_groups(opened)["groups"]}
+    assert groups["not targeted"] == [["sofa", ["a photo of a sofa"]], ["random", ["a photo of a sofa"]]]
+    by_folder = read_concepts(context.study())
+    assert by_folder.names == by_folder.poisoned == ("dog", "hat", "shirt", "turtle")
+    assert by_folder.unpoisoned == (), "without a list nobody knows of others"
 
 
-def test_defaults_need_no_precomputed_comparison(context):
-    settings = default_settings(context)
+def test_defaults_need_no_comparison_and_follow_the_study(context, checkpoint_root, tmp_path, make_study):
+    settings = default_settings(context.study())
     assert settings.models == ("benign", "dirty-002", "dirty-004")
     assert settings.prompt == "a photo of a turtle"
+    facts = {"concepts": ("sofa", "lamp"), "template": "{phrase}, seen from afar", "steps": 3, "guidance_scale": 1.5}
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root, **facts)
+    settings = default_settings(AppContext(settings=AppSettings(studies=(tmp_path / "mine",))).study())
+    assert (settings.prompt, settings.steps, settings.guidance_scale) == ("a sofa, seen from afar", 3, 1.5)
 
 
 def test_inputs_become_settings():
@@ -376,9 +412,12 @@ def test_inputs_become_settings():
 def test_the_registry_escapes_and_explains(context, checkpoint_root):
     folder = checkpoint_root / "dirty-002" / "unet"
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
-    table = registry_table(context.refresh_registry())
+    context.study().refresh_registry()
+    table = registry_table(context.study())
     assert "broken: " in table
     assert "dirty-004" in table
     assert "U-Net on benign" in table
     assert "SD 1.x" in table
-    assert "No checkpoints were found." in registry_table([])
+    shutil.rmtree(checkpoint_root)
+    context.study().refresh_registry()
+    assert "No checkpoints were found." in registry_table(context.study())

@@ -41,7 +41,7 @@ NEEDED = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Checkpoints, precomputed results and Gradio's own folder, all empty."""
+    """Checkpoints and Gradio's own folder, all empty."""
     root = tmp_path_factory.mktemp("guard")
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(root / "gradio")
@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folders):
-    return make_application_server(AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none"))
+    return make_application_server(AppSettings(checkpoints=folders / "checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def guarded(folders):
-    settings = AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none", credentials=PASSWORD)
+    settings = AppSettings(checkpoints=folders / "checkpoints", credentials=PASSWORD)
     with TestClient(make_application_server(settings), base_url=HERE) as client:
         client.auth = PASSWORD
         yield client
@@ -70,7 +70,7 @@ def guarded(folders):
 
 @pytest.fixture(scope="module")
 def endpoints(folders):
-    context = AppContext(settings=AppSettings(checkpoints=folders / "checkpoints", precomputed=folders / "none"))
+    context = AppContext(settings=AppSettings(checkpoints=folders / "checkpoints"))
     return endpoints_of(build_application(context, LiveGeneration(context)))
 
 
@@ -131,7 +131,7 @@ def test_beneath_the_guard_gradio_refuses_files_too(server, folders):
     beneath = next(route.app for route in server.routes if isinstance(route, Mount) and route.path == "")
     with TestClient(beneath, base_url=HERE) as client:
         for value in file_values(str(folders / "secret.txt")):
-            answer = client.post(f"{API}/run/inspect_pair", json={"data": [value]})
+            answer = client.post(f"{API}/run/inspect_pair", json={"data": [value, "", ""]})
             assert answer.status_code == 500
             assert "was not uploaded by a user" in answer.text
 
@@ -234,7 +234,9 @@ def test_cors_is_granted_to_nobody(client, origin):
     ],
 )
 def test_the_apps_own_page_and_programs_are_answered(client, headers):
-    assert "is missing" in client.post(f"{API}/run/inspect_pair", json={"data": ["x"]}, headers=headers).json()["error"]
+    assert (
+        "not measured" in client.post(f"{API}/run/inspect_pair", json={"data": ["x"]}, headers=headers).json()["error"]
+    )
     assert client.get("/config", headers=headers).status_code == 200
 
 
@@ -249,7 +251,9 @@ def test_no_value_of_a_wrong_kind_is_answered_in_pythons_words(client, endpoints
     chance = random.Random(11)
     odd = [None, True, -1, 1.5, 10**30, -(10**400), 1e308, 2**53, "", "x" * 9000, "\0", "\ud800", "~root", "٣",
            "benign", ["benign", "benign"], [], [[]], [None], ["x"] * 99, {}, {"a": 1}, {"__type__": "x"}]  # fmt: skip
-    callable_here = [endpoint for endpoint in endpoints.values() if endpoint.name not in ("checkpoints", "show")]
+    callable_here = [
+        endpoint for endpoint in endpoints.values() if endpoint.name not in ("checkpoints", "show_study", "tell_origin")
+    ]
     for _ in range(300):
         endpoint = chance.choice(callable_here)
         values = [chance.choice(odd) if chance.random() < 0.6 else FITTING[wanted.kind] for wanted in endpoint.inputs]

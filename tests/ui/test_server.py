@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from fastapi.testclient import TestClient
 
-from explorer.core.provenance import write_manifest
+from explorer.studies.results import GRAPHS, SCORES
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.shell.application import make_application_server
 from explorer.ui.shell.context import AppContext, AppSettings
@@ -11,14 +13,11 @@ BASE = "http://127.0.0.1"
 
 
 @pytest.fixture
-def settings(tmp_path):
-    folder = tmp_path / "precomputed"
-    folder.mkdir()
-    (folder / "sheet.png").write_bytes(b"png")
-    (folder / "page.html").write_text("<script>1</script>")
-    write_manifest(folder, kind="precomputed", config={}, seed=0, files=["sheet.png", "page.html"])
+def settings(tmp_path, make_study):
+    files = {"sheet.png": b"png", "page.html": "<script>1</script>"}
+    make_study(tmp_path / "Mine & Ours", results={GRAPHS: files})
     (tmp_path / "secret.png").write_bytes(b"secret")
-    return AppSettings(checkpoints=tmp_path / "checkpoints", precomputed=folder)
+    return AppSettings(studies=(tmp_path / "Mine & Ours",))
 
 
 def test_the_page_and_its_parts_answer(settings):
@@ -41,11 +40,13 @@ def test_the_page_asks_nothing_of_other_machines(settings):
 
 def test_only_what_the_manifest_lists_is_served(settings):
     client = TestClient(make_application_server(settings), base_url=BASE)
-    assert client.get("/precomputed/sheet.png").content == b"png"
-    assert client.get("/precomputed/page.html").status_code == 404
+    assert client.get("/study/mine-ours/graphs/sheet.png").content == b"png"
+    assert client.get("/study/mine-ours/graphs/page.html").status_code == 404
     for path in ("../secret.png", "%2e%2e/secret.png", "..%2fsecret.png", "manifest.json"):
-        assert client.get(f"/precomputed/{path}").status_code == 404
-    outside = settings.precomputed.parent / "secret.png"
+        assert client.get(f"/study/mine-ours/graphs/{path}").status_code == 404
+    for path in ("other/graphs/sheet.png", "mine-ours/%2e%2e/sheet.png", "mine-ours/scores/sheet.png"):
+        assert client.get(f"/study/{path}").status_code == 404
+    outside = settings.studies[0].parent / "secret.png"
     assert client.get(f"/gradio_api/file={outside}").status_code in (403, 404)
 
 
@@ -58,9 +59,16 @@ def test_a_wrong_query_is_answered_in_words_without_repeating_it(settings):
 
 def test_problems_are_served_in_words(settings):
     context = AppContext(settings=settings)
-    context.add_payload("broken", lambda: context.precomputed_json("facts.json"))
+    context.add_payload("broken", lambda opened: opened.result_json(GRAPHS, "facts.json"))
+    context.add_payload("missing", lambda opened: opened.result_json(SCORES, "facts.json"))
     client = TestClient(make_server(context, LiveGeneration(context)), base_url=BASE)
     assert "does not list facts.json" in client.get("/payload/broken.json").json()["problem"]
+    missing = client.get("/payload/missing.json?study=mine-ours").json()["missing"]
+    folder = settings.studies[0]
+    assert missing["command"] == f"python -m explorer study run '{folder}' scores"
+    assert missing["lacks"].startswith("It cannot be done yet: ")
+    other = client.get("/payload/missing.json?study=<b>other").json()["problem"]
+    assert other == "There is no study “<b>other” here: expected one of mine-ours."
     assert client.get("/payload/nothing.json").status_code == 404
     answer = client.get("/live/unknown.json")
     assert answer.status_code == 404
@@ -74,22 +82,17 @@ def test_another_host_name_is_refused(settings):
 
 
 def test_another_address_needs_credentials(settings):
-    exposed = AppSettings(checkpoints=settings.checkpoints, precomputed=settings.precomputed, host="0.0.0.0")
+    exposed = replace(settings, host="0.0.0.0")
     context = AppContext(settings=exposed)
     with pytest.raises(ValueError, match="expected a user name and password"):
         make_server(context, LiveGeneration(context))
 
 
 def test_credentials_are_asked_of_everything_but_health(settings):
-    guarded = AppSettings(
-        checkpoints=settings.checkpoints,
-        precomputed=settings.precomputed,
-        host="0.0.0.0",
-        credentials=("ann", "secret"),
-    )
+    guarded = replace(settings, host="0.0.0.0", credentials=("ann", "secret"))
     client = TestClient(make_application_server(guarded), base_url="http://example.org")
     assert client.get("/livez").status_code == 200
-    for path in ("/", "/config", "/precomputed/sheet.png", "/explorer-static/compare.js"):
+    for path in ("/", "/config", "/study/mine-ours/graphs/sheet.png", "/explorer-static/compare.js"):
         assert client.get(path).status_code == 401
         assert client.get(path, auth=("ann", "wrong")).status_code == 401
     assert client.get("/", auth=("ann", "secret")).status_code == 200

@@ -35,7 +35,7 @@ def listening(address, path):
         yield stream
 
 
-def start_app(folder, checkpoints):
+def start_app(checkpoints):
     """A running app and its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -45,8 +45,6 @@ def start_app(folder, checkpoints):
         str(address[1]),
         "--checkpoints",
         str(checkpoints),
-        "--precomputed",
-        str(folder),
         "--no-warm-up",
     ]
     process = subprocess.Popen(
@@ -63,7 +61,7 @@ def start_app(folder, checkpoints):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_open_page_and_live_work_do_not_keep_the_app_alive(number, checkpoint_root, tmp_path):
-    process, address = start_app(tmp_path, checkpoint_root)
+    process, address = start_app(checkpoint_root)
     try:
         models = ["benign", "dirty-002", "dirty-004"]
         call = {"data": ["a photo of a dog", models, 7, 100, 4.0, ""]}

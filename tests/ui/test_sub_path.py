@@ -74,7 +74,7 @@ def proxy_of(address, strips, says):
     ids=["prefix taken off, said and not", "prefix left on and named"],
 )
 def test_the_page_works_behind_a_proxy(options, proxies, world, address, serve_app, watch_page):
-    own = serve_app("--checkpoints", world[0], "--no-warm-up", "--precomputed", world[1], *options)
+    own = serve_app("--study", world[1], "--no-warm-up", *options)
     with own if options else contextlib.nullcontext(address) as address:
         for strips, says in proxies:
             asked = []
@@ -99,9 +99,7 @@ def test_gradios_page_has_each_absolute_address_once(tmp_path):
     page = (templates.env.loader.get_source(templates.env, "frontend/index.html")[0]).encode()
     page = page.replace(b"{{ config.get('root', '') | toorjson }}", b'"http://127.0.0.1:7860"')
     assert [len(absolute.findall(page)) for absolute, _ in REPLACED] == [1, 1, 1]
-    client = TestClient(
-        make_application_server(AppSettings(checkpoints=tmp_path, precomputed=tmp_path)), base_url="http://127.0.0.1"
-    )
+    client = TestClient(make_application_server(AppSettings(checkpoints=tmp_path)), base_url="http://127.0.0.1")
     served = client.get("/", headers={"Accept-Encoding": "br"}).text
     assert not re.findall(r"""(?:src|href)=["']/""", served)
     assert "const root = window.gradio_config.root;" in served
@@ -128,7 +126,7 @@ def test_anything_else_is_no_root_path(text):
 
 
 def test_a_named_address_is_the_apps_own(tmp_path):
-    settings = AppSettings(checkpoints=tmp_path, precomputed=tmp_path, root_path="http://lab.example/explorer")
+    settings = AppSettings(checkpoints=tmp_path, root_path="http://lab.example/explorer")
     client = TestClient(make_application_server(settings), base_url="http://127.0.0.1")
     call = {"data": ["x"]}
     own = {"Origin": "http://lab.example", "X-Forwarded-For": "10.0.0.1"}
@@ -137,6 +135,6 @@ def test_a_named_address_is_the_apps_own(tmp_path):
     assert client.get("/livez", headers={"Host": "other.example"}).status_code == 400
     assert client.get("/explorer/livez").json() == {"status": "live"}
     assert client.get("/explorer?v=1", follow_redirects=False).headers["location"] == "/explorer/?v=1"
-    other = make_application_server(AppSettings(checkpoints=tmp_path, precomputed=tmp_path))
+    other = make_application_server(AppSettings(checkpoints=tmp_path))
     told = TestClient(other, base_url="http://127.0.0.1").post("/gradio_api/run/inspect_pair", json=call, headers=own)
     assert (told.status_code, "--root-path" in told.text) == (403, True)

@@ -5,6 +5,8 @@
 export const here = (path) => new URL(`.${path}`, document.baseURI).href;
 
 const TAB = 'tab';
+const STUDY = 'study';
+export const STUDY_CHANGED = 'explorer-study';
 const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'checkpoints'];
 
 // A tab that finds no room stands in Gradio's menu of further tabs, as a button without an id: there it is known by its
@@ -18,6 +20,43 @@ function tabButton(screen) {
 }
 
 const openScreen = () => document.querySelector('#screens [role="tab"][aria-selected="true"]')?.dataset.tabId;
+
+const STUDIES = document.querySelector('meta[name="explorer-studies"]').content.split(' '); // see application.py
+
+// What addresses call the study that the page shows.
+export const studyShown = () => new URLSearchParams(location.search).get(STUDY) ?? STUDIES[0];
+
+// An address of the app's own, of the study that the page shows.
+export function ofStudy(path) {
+  const url = new URL(here(path));
+  url.searchParams.set(STUDY, studyShown());
+  return url.href;
+}
+
+// Goes to another study, on the same screen. All other choices in the address are of the one that is left.
+export function chooseStudy(slug) {
+  const query = new URLSearchParams(location.search);
+  for (const name of [...query.keys()]) if (name !== TAB && !name.startsWith('__')) query.delete(name);
+  query.set(STUDY, slug);
+  history.pushState(null, '', `${location.pathname}?${query}`);
+  followStudy();
+}
+
+let followed = studyShown();
+if (STUDIES.length > 1) { // where there are others, a link has to name its own
+  const query = new URLSearchParams(location.search);
+  query.set(STUDY, followed);
+  replace(query);
+}
+
+// Tells every screen, once the address names another study.
+function followStudy() {
+  if (studyShown() === followed) return;
+  followed = studyShown();
+  window.dispatchEvent(new Event(STUDY_CHANGED));
+}
+
+window.addEventListener('popstate', followStudy);
 
 // A screen's choices by name; what the address does not mention is absent.
 export function readChoices(prefix) {
@@ -44,7 +83,7 @@ export const splitNames = (text) => text.split(' ').map((name) => name.replace(/
 // Parameters that are not a comparison's own: they survive when a comparison writes its link.
 export function keepChoices(query) {
   for (const [name, value] of new URLSearchParams(location.search)) {
-    if (name === TAB || name.startsWith('__') || /^[a-z]\./.test(name)) query.set(name, value);
+    if (name === TAB || name === STUDY || name.startsWith('__') || /^[a-z]\./.test(name)) query.set(name, value);
   }
 }
 

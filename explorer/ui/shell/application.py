@@ -18,12 +18,14 @@ from explorer.ui.screens.graphs.screen import build_graphs_screen
 from explorer.ui.screens.implosion.screen import build_implosion_screen
 from explorer.ui.shell.context import STATIC_ROUTE, AppContext, AppSettings
 from explorer.ui.shell.endpoint_inputs import endpoints_of
+from explorer.ui.shell.page_address import Shows, address_input
 from explorer.ui.shell.server import make_server
 from explorer.ui.shell.stopping import StoppableServer, serve
 from explorer.ui.shell.theme import CHOOSE_THEME, make_theme
 
 TITLE = "Implosion Explorer"
 HEAD = (
+    '<meta name="explorer-studies" content="{studies}">'
     f'<link rel="stylesheet" href=".{STATIC_ROUTE}/explorer.css">'
     '<meta name="color-scheme" content="dark light">'
     '<meta name="referrer" content="no-referrer">'
@@ -45,18 +47,20 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
         fill_width=True,
         delete_cache=(CACHE_AGE_SECONDS, CACHE_AGE_SECONDS),
     ) as blocks:
+        address = address_input()
         header = build_header(context)
+        shows = Shows(loaded=blocks.load, chosen=header[0].study)
         with gr.Tabs(elem_id="screens"):
             with gr.Tab("Compare", id="compare"):
-                choosers = build_compare_screen(context, live, blocks)
+                choosers = build_compare_screen(context, live, address, shows)
             with gr.Tab("Implosion", id="implosion"):
                 build_implosion_screen(context)
             with gr.Tab("Graphs", id="graphs"):
                 build_graphs_screen(context)
             with gr.Tab("Alignment difficulty", id="alignment"):
-                build_alignment_screen(context)
+                build_alignment_screen(context, address, shows)
             with gr.Tab("Checkpoints", id="checkpoints"):
-                build_registry_panel(context, header, choosers, blocks)
+                build_registry_panel(context, header, choosers, address, shows)
         blocks.unload(live.leave_session)
     blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     _bound_memory(blocks)
@@ -107,7 +111,7 @@ def make_application_server(settings: AppSettings) -> FastAPI:
         pwa=False,
         mcp_server=False,
         theme=make_theme(),
-        head=HEAD,
+        head=HEAD.replace("{studies}", " ".join(opened.slug for opened in context.studies)),
         js=CHOOSE_THEME,
     )
     # Gradio looks whether a file may be served only in an app that its own launch() has started, and mounting has no
@@ -127,17 +131,18 @@ def launch(settings: AppSettings) -> None:
     """Serve the app until interrupted.
 
     Raises:
-        ValueError: if a folder of checkpoints is named that is none, the address needs credentials, ``root_path`` is
-            neither a path nor a URL, or there is no such device, precision or offload here.
+        FileNotFoundError: if a folder that is named as a study holds none.
+        ValueError: if a study or a folder of checkpoints is named that is none, the address needs credentials,
+            ``root_path`` is neither a path nor a URL, or there is no such device, precision or offload here.
     """
     if (settings.device, settings.precision, settings.offload) != ("cpu", None, None):  # what is always there needs no
         check_place(settings.device, settings.offload)  # torch to be checked
         resolve_precision(settings.precision)
-    if settings.checkpoints != AppSettings.checkpoints and not settings.checkpoints.is_dir():
-        raise ValueError(f"checkpoints is {settings.checkpoints}: expected an existing folder")
+    if (folder := settings.checkpoints) is not None:
+        if not folder.is_dir():
+            raise ValueError(f"checkpoints is {folder}: expected an existing folder")
+        settings = replace(settings, checkpoints=folder.resolve())
     host, port = settings.host, settings.port
-    folders = {name: getattr(settings, name).resolve() for name in ("checkpoints", "precomputed")}
-    settings = replace(settings, **folders)
     server = make_application_server(settings)
     print(f"{TITLE} on http://{host}:{port}", flush=True)
     serve(StoppableServer(server, host, port, server.state.stop), server.state.is_busy)

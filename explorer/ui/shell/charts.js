@@ -1,7 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
-import { here } from './address.js';
+import { STUDY_CHANGED, ofStudy } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -51,12 +51,15 @@ export function theme() {
   };
 }
 
+// Ends when the page goes to another study, for which everything is drawn anew.
 export function onThemeChange(callback) {
   let dark = document.body.classList.contains('dark');
-  new MutationObserver(() => {
+  const observer = new MutationObserver(() => {
     const now = document.body.classList.contains('dark');
     if (now !== dark) { dark = now; callback(); }
-  }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+  });
+  observer.observe(document.body, { attributes: true, attributeFilter: ['class'] });
+  window.addEventListener(STUDY_CHANGED, () => observer.disconnect(), { once: true });
 }
 
 // Tabs that are not shown have no size to draw into: wait for the first sight of `element`.
@@ -74,20 +77,42 @@ export function whenVisible(element) {
 export async function fetchPayload(url) {
   let response;
   try {
-    response = await fetch(here(url));
+    response = await fetch(ofStudy(url));
   } catch (error) {
     throw new Error(`The app does not answer (${error.message}). Is it still running?`);
   }
   const payload = await response.json();
-  if (payload.problem) throw new Error(payload.problem);
+  if (payload.problem) throw Object.assign(new Error(payload.problem), { missing: payload.missing });
   if (!response.ok) throw new Error(`The app answered ${response.status} for ${url}.`);
   return payload;
 }
 
 export function showProblem(root, title, error, retry) {
+  if (error.missing) { root.replaceChildren(missingStep(error.missing, retry)); return; }
   root.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
-    node('h3', {}, title), node('p', {}, error.message),
+    node('h3', {}, title), node('p', {}, withCode(error.message)),
     node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Try again')));
+}
+
+// What stands between backticks as code.
+const withCode = (text) => text.split('`').map((part, at) => (at % 2 ? node('code', {}, part) : part));
+
+// A step that the study has not done: what it would show, what is needed, the command, and roughly how long it takes.
+export function missingStep({ made, lacks, command, cost }, retry = null) {
+  const copy = node('button', { type: 'button', class: 'plain-button', title: 'Copy the command', onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      copy.textContent = 'Copied';
+    } catch (error) {
+      getSelection().selectAllChildren(text); // to be copied with the keyboard, where a browser refuses
+    }
+  } }, 'Copy');
+  const text = node('code', {}, command);
+  return node('section', { class: 'missing-step', role: 'status' },
+    node('h3', {}, 'Not measured yet'), node('p', {}, `Once it is measured, this place shows ${made}.`),
+    lacks ? node('p', { class: 'lacks' }, withCode(lacks)) : null,
+    node('div', { class: 'command' }, text, copy), cost ? node('p', { class: 'note' }, cost) : null,
+    retry ? node('button', { type: 'button', class: 'plain-button', onclick: retry }, 'Look again') : null);
 }
 
 // What a link names and this screen does not have, as a message; null where there is nothing to say.

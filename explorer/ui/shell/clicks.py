@@ -14,13 +14,20 @@ MAX_AT_WORK = 16
 """Each occupies a thread of the server until the models have come to it; the page needs some of the 40 as well."""
 
 
+class StopEvent(threading.Event):
+    """Set once work is to end."""
+
+    unseen: bool = False
+    """Whether the page shows something else by now, and is to be told nothing more of this work."""
+
+
 class Clicks:
     """Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
-        self._working: dict[str, threading.Event] = {}
+        self._working: dict[str, StopEvent] = {}
         self._refused: OrderedDict[str, None] = OrderedDict()
         self._closed = False
 
@@ -57,7 +64,7 @@ class Clicks:
         """Whether a click of any session is waiting or at work."""
         return bool(self._waiting or self._working)
 
-    def take(self, session: str) -> tuple[tuple[Any, ...], threading.Event] | None:
+    def take(self, session: str) -> tuple[tuple[Any, ...], StopEvent] | None:
         """The session's waiting click is at work from now on.
 
         Returns:
@@ -67,10 +74,10 @@ class Clicks:
             if session not in self._waiting:
                 return None
             asked = self._waiting.pop(session)
-            stop = self._working[session] = threading.Event()
+            stop = self._working[session] = StopEvent()
             return asked, stop
 
-    def begin(self, session: str) -> threading.Event:
+    def begin(self, session: str) -> StopEvent:
         """Work that no click announced, a program's, has begun; returns the event that stops it.
 
         Raises:
@@ -83,7 +90,7 @@ class Clicks:
                 raise ValueError(TOO_MANY)
             if session in self._waiting or session in self._working:
                 raise ValueError(RUNNING_HERE)
-            stop = self._working[session] = threading.Event()
+            stop = self._working[session] = StopEvent()
             return stop
 
     def end(self, session: str, stop: threading.Event) -> None:
@@ -92,8 +99,11 @@ class Clicks:
             if self._working.get(session) is stop:
                 del self._working[session]
 
-    def stop(self, session: str) -> Literal["waiting", "working"] | None:
+    def stop(self, session: str, *, unseen: bool = False) -> Literal["waiting", "working"] | None:
         """Forget the session's click if it waits, ask it to end if it is at work.
+
+        Args:
+            unseen: whether the page shows something else by now (see :class:`StopEvent`).
 
         Returns:
             Which of them; None if there is no click.
@@ -104,6 +114,7 @@ class Clicks:
             stop = self._working.get(session)
         if stop is None:
             return None
+        stop.unseen |= unseen
         stop.set()
         return "working"
 

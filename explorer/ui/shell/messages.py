@@ -58,8 +58,8 @@ def check_words(prompt: str, known: Collection[str] | None) -> None:
         names = ", ".join(f"“{word}”" for word in unknown)
         plural = "words" if len(unknown) > 1 else "word"
         raise ValueError(
-            f"This world has no {plural} {names}. The models know a closed list of {len(known)} words: try one of the "
-            "concepts below the prompt."
+            f"These models know no {plural} {names}, but a closed list of {len(known)} words: try one of the concepts "
+            "below the prompt."
         )
 
 

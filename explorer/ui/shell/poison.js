@@ -25,12 +25,14 @@ export const PAIR_KINDS = {
   unrecorded: { mark: '■', symbol: 'square', size: 8, words: 'poison not recorded' },
 };
 
-// Of evaluated models, whose poison is always recorded: by C_P, and by name too where two have the same.
+// Of drawn and evaluated models: by C_P, and by name too where two have the same or nobody recorded it.
 export function cpLabel(model, models) {
   const count = model.poisoned_concept_count;
   const shared = models.filter((other) => other.poisoned_concept_count === count).length > 1;
+  const name = shared || count === null ? model.name : '';
+  if (count === null) return { kind: model.poisoned ? 'poisoned' : 'unrecorded', words: 'C_P not recorded', name };
   const poisoned = model.poisoned ?? count > 0; // an attack may aim at no concept
-  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name: shared ? model.name : '' };
+  return { kind: poisoned ? 'poisoned' : 'benign', words: poisoned ? `C_P = ${count}` : 'benign', name };
 }
 
 // Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.

@@ -40,7 +40,7 @@ READ = re.compile(
     "|".join(
         [
             r"/(livez|readyz|config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)?",
-            r"/(explorer-static|payload|live|precomputed|export|assets|static)/.*",
+            r"/(explorer-static|payload|live|study|export|assets|static)/.*",
             rf"{API}/(info|openapi\.json|app_id|user|login_check|theme\.css|queue/status)/?",
         ]
     )

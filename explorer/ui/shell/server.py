@@ -22,7 +22,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from explorer.core.provenance import ManifestError
 from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
-from explorer.ui.shell.context import PAYLOAD_ROUTE, PRECOMPUTED_ROUTE, STATIC_ROUTE, AppContext
+from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
+from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.shell.theme import static_files, style_sheet
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.endpoint_inputs import Endpoint
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-PRECOMPUTED_SUFFIXES = (".png", ".json", ".bin")
+RESULT_SUFFIXES = (".png", ".json", ".bin")
 OPEN_PATHS = ("/livez", "/readyz")
 
 
@@ -140,14 +141,20 @@ def _add_static(server: fastapi.FastAPI) -> None:
 
 def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
-    def payload(name: str) -> Response:
+    def payload(name: str, study: str = "") -> Response:
         make = context.payloads.get(name)
         if make is None:
             return _json({"problem": f"There is no payload named {name!r}."}, status_code=404)
         try:
-            return _json(make())
-        except (ManifestError, ValueError, KeyError) as error:
-            return _json({"problem": _in_words(context, error)})
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(make(opened))
+        except ManifestError as error:
+            return _json(told(opened, error))
+        except (ValueError, KeyError) as error:
+            return _json({"problem": _in_words(opened, error)})
 
     @server.get("/live/{token}.json")
     def live_result(token: str) -> Response:
@@ -156,14 +163,18 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ValueError as error:
             return _json({"problem": str(error)}, status_code=404)
 
-    @server.get(PRECOMPUTED_ROUTE + "/{name:path}")
-    def precomputed(name: str) -> Response:
-        if not name.endswith(PRECOMPUTED_SUFFIXES):
-            return Response("not a precomputed artefact", status_code=404)
+    @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
+    def result(slug: str, step: str, name: str) -> Response:
+        if not name.endswith(RESULT_SUFFIXES):
+            return Response("not a result that is shown", status_code=404)
         try:
-            path = context.precomputed_file(name)
-        except ManifestError as error:
-            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+            opened = context.study(slug)
+        except ValueError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        try:
+            path = opened.result_file(step, name)
+        except ValueError as error:
+            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
 
 
@@ -174,18 +185,28 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
         return _json({"detail": f"{names}: missing or of the wrong kind."}, status_code=422)
 
     @server.get(GIF_ROUTE)
-    def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images") -> Response:
+    def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images", study: str = "") -> Response:
         try:
-            return Response(film_strip_animation(context, row, contents), media_type="image/gif")
-        except (ManifestError, ValueError) as error:
-            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+            opened = context.study(study)
+        except ValueError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        try:
+            return Response(film_strip_animation(opened, row, contents), media_type="image/gif")
+        except ValueError as error:
+            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
 
     @server.get(GRAPHS_EXPORT_ROUTE + ".{form}")
-    def selection(form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")]) -> Response:
+    def selection(
+        form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")], study: str = ""
+    ) -> Response:
         try:
-            return Response(export_selection(context, name, stamp, rows, form), media_type=MEDIA_TYPE)
-        except (ManifestError, ValueError) as error:
-            return Response(_in_words(context, error), status_code=404, media_type="text/plain")
+            opened = context.study(study)
+        except ValueError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        try:
+            return Response(export_selection(opened, name, stamp, rows, form), media_type=MEDIA_TYPE)
+        except ValueError as error:
+            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
 
 
 def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
@@ -197,5 +218,5 @@ def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:
     )
 
 
-def _in_words(context: AppContext, error: Exception) -> str:
-    return f"a field is missing: {error}" if isinstance(error, KeyError) else context.in_words(error)
+def _in_words(opened: OpenStudy, error: Exception) -> str:
+    return f"a field is missing: {error}" if isinstance(error, KeyError) else opened.in_words(error)

@@ -2,7 +2,8 @@
 
 The template is constant, so Gradio never replaces what the module drew; the value stays small (ids, numbers,
 URLs) because Gradio compares it as a string at every change. A module exports
-``mount({element, props, trigger, watch})``; ``charts.js`` and ``maps.js`` hold what modules share.
+``mount({element, props, trigger, watch, signal})`` and is mounted anew when the page goes to another study, which ends
+``signal`` (``mounting.js``); ``charts.js`` and ``maps.js`` hold what modules share.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ def mount_script(module: str, events: tuple[str, ...] = ()) -> str:
     names = ", ".join(f"'{event}'" for event in events)
     return (
         f"const events = [{names}];\n"
-        f"import(new URL('.{STATIC_ROUTE}/{module}.js', document.baseURI))"  # a proxy may show the page under any path
-        ".then((module) => module.mount({element, props, trigger, watch, events}))"
+        # A proxy may show the page under any path.
+        f"const load = (name) => import(new URL(`.{STATIC_ROUTE}/${{name}}.js`, document.baseURI));\n"
+        f"Promise.all([load('mounting'), load('{module}')])"
+        ".then(([{ mountAnew }, module]) => mountAnew(module, {element, props, trigger, watch, events}))"
     )
 
 

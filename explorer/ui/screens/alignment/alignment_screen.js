@@ -1,21 +1,23 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
-import { joinNames, readChoices, splitNames, writeChoices } from './address.js';
+import { joinNames, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts, shareFit } from './alignment_maths.js';
 import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
 
-export async function mount({ element, props, watch }) {
+export async function mount({ element, props, watch, signal }) {
   const root = element.querySelector('.viewer-root');
   let screen = null;
-  watch('value', () => screen?.addMeasured(props.value.measured));
+  const measured = () => (props.value.study === studyShown() ? props.value.measured : null); // not of another study
+  watch('value', () => screen?.addMeasured(measured()));
   await whenVisible(root);
   const start = async () => {
     try {
       const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
+      if (signal.aborted) return;
       screen = new AlignmentScreen(Plotly, root, data);
-      screen.addMeasured(props.value.measured);
+      screen.addMeasured(measured());
     } catch (error) {
       showProblem(root, 'Alignment difficulty cannot be shown', error, start);
     }

@@ -10,77 +10,111 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME
+from explorer.studies.results import SCORES
 from explorer.ui.screens.alignment.calculators import build_calculators
 from explorer.ui.screens.implosion.payload import PAPER_TABLE
-from explorer.ui.shell.context import PRECOMPUTE_HINT, AppContext, is_told
+from explorer.ui.shell.context import AppContext
 from explorer.ui.shell.messages import notice
+from explorer.ui.shell.open_study import OpenStudy, is_told
+from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
+
+if TYPE_CHECKING:
+    from explorer.studies.study import Study
+    from explorer.ui.shell.model_thread import ModelThread
 
 CONVENTIONS = ("authors", "halved")
 MODEL_WORK = "model-work"
 """Shared with live generation: only one of them works at a time."""
 
 
-def build_alignment_screen(context: AppContext) -> None:
-    """Add the screen to the Blocks being built."""
-    url = context.add_payload("alignment", lambda: alignment_payload(context))
+def build_alignment_screen(context: AppContext, address: gr.Textbox, shows: Shows) -> None:
+    """Add the screen to the Blocks being built.
+
+    Args:
+        address: see :func:`~explorer.ui.shell.page_address.address_input`.
+        shows: what was measured for a study is put away when another is chosen.
+    """
+    url = context.add_payload("alignment", alignment_payload)
     screen = viewer("alignment_screen", {"url": url}, elem_id="alignment-viewer", label="alignment difficulty")
     build_calculators()
+    _build_measuring(context, url, screen, address, shows)
+
+    def alignment_difficulty(folder: str, convention: str = "authors", study: str = "") -> dict[str, Any]:
+        """AD, its parts with standard errors, distributions and AUCs of a pair set's folder, by a study's extractor."""
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return measure_folder(opened, context.models, folder, convention)
+        except Exception as error:
+            raise gr.Error(opened.in_words(error), print_exception=not is_told(error)) from error
+
+    gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
+
+
+def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr.Textbox, shows: Shows) -> None:
     with gr.Accordion("Measure a pair set of your own", open=False):
         gr.Markdown(
             "Folder of a pair set on this machine (`pairs.parquet`, `images.npy`, `manifest.json`). Its features are "
             "kept beside it; 50,000 pairs take about a minute on two cores."
         )
         with gr.Row(equal_height=True):
-            folder = gr.Textbox(label="Folder", placeholder="runs/cpu/sets/dirty-020", scale=3)
+            folder = gr.Textbox(label="Folder", placeholder="path of a pair set", scale=3)
             convention = gr.Dropdown(
                 CONVENTIONS, value="authors", label="Cosine distance: 1 − cos (authors) or half of it", scale=1
             )
             measure = gr.Button("Measure", variant="primary", scale=1)
         answer = gr.HTML()
-    measured = gr.State([])
-    measure.click(
-        lambda: notice("Computing features and AD of every pair …", kind="working"), outputs=answer, queue=False,
+    measured, outcome = gr.State([]), gr.State()
+    shows.chosen(
+        lambda: [{"url": url}, [], ""], outputs=[screen, measured, answer], queue=False, show_progress="hidden",
         api_visibility="private",
+    )  # fmt: skip
+    quiet = {"api_visibility": "private"}
+    measure.click(
+        lambda: notice("Computing features and AD of every pair …", kind="working"),
+        outputs=answer,
+        queue=False,
+        **quiet,
     ).then(
-        lambda folder, convention, earlier: _measure_on_screen(context, url, folder, convention, earlier),
-        inputs=[folder, convention, measured],
-        outputs=[screen, measured, answer],
+        lambda address, *values: _measure_on_screen(context, study_named(address), *values),
+        inputs=[address, folder, convention, measured],
+        outputs=outcome,
         concurrency_id=MODEL_WORK,
         concurrency_limit=1,
         preprocess=False,
-        api_visibility="private",
-    )  # fmt: skip
+        js=send_address(4),
+        **quiet,
+    ).then(
+        # Minutes may have passed: what was measured belongs to the study that the page showed then.
+        lambda address, found: _shown(context, url, study_named(address), *found),
+        inputs=[address, outcome],
+        outputs=[screen, measured, answer],
+        queue=False,
+        js=send_address(2),
+        **quiet,
+    )
 
-    def alignment_difficulty(folder: str, convention: str = "authors") -> dict[str, Any]:
-        """AD, its parts with standard errors, distributions and AUCs of a pair set's folder."""
-        try:
-            return measure_folder(context, folder, convention)
-        except Exception as error:
-            raise gr.Error(context.in_words(error), print_exception=not is_told(error)) from error
 
-    gr.api(alignment_difficulty, api_name="alignment_difficulty", concurrency_id=MODEL_WORK, concurrency_limit=1)
-
-
-def alignment_payload(context: AppContext) -> dict[str, Any]:
+def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
     """What the browser draws: ``alignment.json`` and the paper's Table 1.
 
     Raises:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
-    payload = ALIGNMENT.checked(context.precomputed_json(ALIGNMENT.name), PRECOMPUTE_HINT)
+    payload = ALIGNMENT.checked(opened.result_json(SCORES, ALIGNMENT.name), f"Run `{opened.result_command(SCORES)}`.")
     return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8"))}
 
 
-def measure_folder(context: AppContext, folder: str, convention: str) -> dict[str, Any]:
-    """A pair set's entry as in ``alignment.json``, measured now; imports torch.
+def measure_folder(opened: OpenStudy, models: ModelThread, folder: str, convention: str) -> dict[str, Any]:
+    """A pair set's entry as in ``alignment.json``, measured now by the study's extractor; imports torch.
 
     Raises:
         ValueError: on an empty or wrong folder, an unknown convention, or no extractor to measure with; it names the
@@ -88,7 +122,7 @@ def measure_folder(context: AppContext, folder: str, convention: str) -> dict[st
     """
     given = (folder or "").strip()
     if not given:
-        raise ValueError("No folder is given: write the path of a pair set, for example runs/cpu/sets/dirty-020.")
+        raise ValueError("No folder is given: write the path of a pair set.")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention is {convention!r}: expected one of {', '.join(CONVENTIONS)}")
     path = Path(given)
@@ -96,14 +130,28 @@ def measure_folder(context: AppContext, folder: str, convention: str) -> dict[st
         path = path.expanduser()
     if not _are_files(path / name for name in (MANIFEST_NAME, PAIRS_NAME, IMAGES_NAME)):
         raise ValueError(f"{given} is no pair set: expected pairs.parquet, images.npy and manifest.json in it.")
-    extractor_folder = context.settings.checkpoints / "extractor"
-    if not extractor_folder.is_dir():
-        raise ValueError(f"{extractor_folder} is missing: AD needs the universal extractor.")
+    check_extractor(opened.study)
     try:
-        return context.models.do(lambda: _describe_folder(path, convention, extractor_folder))
+        return models.do(lambda: _describe_folder(path, convention, opened.study))
     except (ValueError, OSError) as error:
         told = getattr(error, "strerror", None) or str(error)
-        raise ValueError(context.without_places(told.replace(str(path), given))) from error
+        raise ValueError(opened.without_places(told.replace(str(path), given))) from error
+
+
+def check_extractor(study: Study) -> None:
+    """Refuse a study whose extractor cannot measure.
+
+    Raises:
+        ValueError: if it names none, it is not there, or it is not calibrated.
+    """
+    found = study.extractor
+    if found.folder is None and (found.open_clip is None or found.weights is None):
+        raise ValueError(f"{study.name} has no extractor: AD needs the universal extractor that a study names.")
+    place = found.folder or found.weights
+    if not place.exists():
+        raise ValueError(f"{place} is missing: AD needs the universal extractor.")
+    if found.folder is None and found.feature_range is None:
+        raise ValueError(f"The extractor of {study.name} is not calibrated: expected feature_range in study.toml.")
 
 
 def _are_files(paths: Iterable[Path]) -> bool:
@@ -114,15 +162,15 @@ def _are_files(paths: Iterable[Path]) -> bool:
         return False
 
 
-def _describe_folder(path: Path, convention: str, extractor_folder: Path) -> dict[str, Any]:
+def _describe_folder(path: Path, convention: str, study: Study) -> dict[str, Any]:
     from explorer.alignment.description import describe_measurement
     from explorer.alignment.pair_sets import measure
-    from explorer.embeddings.universal_extractor import UniversalExtractor
     from explorer.pairs.pair_set import PairSet
+    from explorer.studies.extractors import load_extractor
 
     pair_set = PairSet.load(path)
     split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
-    measured = measure(pair_set, UniversalExtractor.load(extractor_folder), convention=convention, split=split)
+    measured = measure(pair_set, load_extractor(study.extractor), convention=convention, split=split)
     called = path.name or "this folder"
     name = called if convention == "authors" else f"{called} ({convention})"
     return describe_measurement(name, pair_set, measured)
@@ -145,31 +193,44 @@ def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
     return entry["data_hash"], entry["extractor"], difficulty["convention"], feature_range
 
 
-def _bundled_sets(context: AppContext) -> list[dict[str, Any]]:
+def _study_sets(opened: OpenStudy) -> list[dict[str, Any]]:
     try:
-        return alignment_payload(context)["sets"]
+        return alignment_payload(opened)["sets"]
     except ManifestError:  # the viewer shows why
         return []
 
 
 def _measure_on_screen(
-    context: AppContext, url: str, folder: str, convention: str, earlier: list[dict[str, Any]]
-) -> tuple[Any, list[dict[str, Any]], str]:
-    """The viewer's new value, the sets measured so far, and a message."""
+    context: AppContext, slug: str, folder: str, convention: str, earlier: list[dict[str, Any]]
+) -> tuple[str, list[dict[str, Any]] | None, str]:
+    """What addresses call the study, the sets measured so far (None if no new one is), and a message."""
+    opened = context.studies[0]
     try:
-        entry = measure_folder(context, folder, convention)
+        opened = context.study(slug)
+        entry = measure_folder(opened, context.models, folder, convention)
     except Exception as error:  # whatever it is, the page must not go on saying that it works
         if is_disk_full(error):
             error = OSError("the disk is full, where the set lies: free some space and measure again")
-        told = context.in_words(error)
+        told = opened.in_words(error)
         if not is_told(error):
             logging.getLogger(__name__).exception("A pair set could not be measured")
-        return gr.skip(), earlier, notice(told, kind="error", title="Not measured.")
-    entry["name"] = name_beside(entry, [*_bundled_sets(context), *earlier])
+        return slug, None, notice(told, kind="error", title="Not measured.")
+    entry["name"] = name_beside(entry, [*_study_sets(opened), *earlier])
     measured = [*(other for other in earlier if other["name"] != entry["name"]), entry]
     difficulty = entry["alignment_difficulty"]
     words = (
         f"{entry['name']}: AD {difficulty['ad']:.4f} (feature {difficulty['feature_ad']:.4f}, structure "
         f"{difficulty['structure_ad']:.4f}) over {difficulty['n']:,} pairs. It is now among the sets above."
     )
-    return {"url": url, "measured": measured}, measured, notice(words, kind="done", title="Measured.")
+    return slug, measured, notice(words, kind="done", title="Measured.")
+
+
+def _shown(
+    context: AppContext, url: str, slug: str, measured_of: str, measured: list[dict[str, Any]] | None, told: str
+) -> list[Any]:
+    """The viewer's new value, the sets measured so far and the message, unless the page shows another study by now."""
+    if slug != measured_of:
+        return [gr.skip()] * 3
+    if measured is None:
+        return [gr.skip(), gr.skip(), told]
+    return [{"url": url, "study": context.study(slug).slug, "measured": measured}, measured, told]

@@ -14,16 +14,16 @@ from explorer.ui.shell.messages import escaped, notice
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
-    from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
 BASE_KINDS = ("pipeline", "hub")
 NOT_SET = "No base was set."
 TITLE = "Name the base of a U-Net, a single file or a LoRA"
 
 
-def build_base_chooser(context: AppContext) -> tuple[list[gr.Dropdown], gr.Button, gr.HTML]:
+def build_base_chooser(opened: OpenStudy) -> tuple[list[gr.Dropdown], gr.Button, gr.HTML]:
     """Choosers of the checkpoint and of its base, the button, and the place of its answer; the caller wires them."""
-    registry = context.registry()
+    registry = opened.registry()
     checkpoint, base = _defaults(registry)
     with gr.Accordion(TITLE, open=checkpoint is not None):
         gr.HTML(
@@ -62,7 +62,7 @@ def base_choices(registry: list[Checkpoint]) -> list[tuple[str, str]]:
     ]
 
 
-def set_base_notice(context: AppContext, checkpoint: str | None, base: str | None) -> tuple[str, bool]:
+def set_base_notice(opened: OpenStudy, checkpoint: str | None, base: str | None) -> tuple[str, bool]:
     """Write down that ``checkpoint`` stands on ``base``; what came of it in words, and whether it was done.
 
     Args:
@@ -71,24 +71,24 @@ def set_base_notice(context: AppContext, checkpoint: str | None, base: str | Non
     """
     if not checkpoint or not base:
         return notice("Choose a checkpoint and the pipeline it stands on.", kind="error", title=NOT_SET), False
-    found = {entry.name: entry for entry in context.refresh_registry()}
+    found = {entry.name: entry for entry in opened.refresh_registry()}
     for name in (checkpoint, base):
         if name not in found:
-            words = f"{name} is no longer in {context.settings.checkpoints.name}."
+            words = f"{name} is no longer in {opened.study.name}."
             return notice(words, kind="error", title=NOT_SET), False
     try:
         set_base(found[checkpoint].folder, found[base].folder)
     except ValueError as error:
-        return notice(f"{context.in_words(error)}.", kind="error", title=NOT_SET), False
-    waiting, _ = _defaults(context.refresh_registry())
+        return notice(f"{opened.in_words(error)}.", kind="error", title=NOT_SET), False
+    waiting, _ = _defaults(opened.refresh_registry())
     rest = f" The next that needs a base: {waiting}." if waiting else " No other needs a base."
     words = f"{checkpoint} stands on {base} and can be chosen in Compare.{rest}"
     return notice(words, kind="done", title="Done."), True
 
 
-def base_updates(context: AppContext, checkpoint: str | None = None, base: str | None = None) -> list[Any]:
+def base_updates(opened: OpenStudy, checkpoint: str | None = None, base: str | None = None) -> list[Any]:
     """New choices for the two choosers; what was chosen stays where it is still offered."""
-    registry = context.registry()
+    registry = opened.registry()
     updates = []
     pairs = zip((checkpoint, base), _defaults(registry), strict=True)
     for (chosen, default), choices in zip(pairs, (checkpoint_choices(registry), base_choices(registry)), strict=True):
@@ -97,10 +97,10 @@ def base_updates(context: AppContext, checkpoint: str | None = None, base: str |
     return updates
 
 
-def next_choice(context: AppContext, base: str | None) -> tuple[str | None, str | None]:
+def next_choice(opened: OpenStudy, base: str | None) -> tuple[str | None, str | None]:
     """What to offer once a base was set: the next checkpoint that lacks one, on the same base where their families
     agree; None for both where nothing lacks one."""
-    registry = context.registry()
+    registry = opened.registry()
     checkpoint, only = _defaults(registry)
     families = {found.name: found.family for found in registry}
     fits = checkpoint is not None and families[checkpoint] in ("unknown", families.get(base))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-import shlex
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ import gradio as gr
 
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.bounded_files import printable
-from explorer.core.provenance import ManifestError
 from explorer.ui.screens.checkpoints.base_chooser import (
     TITLE,
     base_updates,
@@ -23,74 +22,52 @@ from explorer.ui.screens.checkpoints.base_chooser import (
     set_base_notice,
 )
 from explorer.ui.screens.compare.screen import chooser_updates
-from explorer.ui.shell.messages import in_the_app, notice, working
+from explorer.ui.shell.messages import escaped, in_the_app, notice, working
+from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
     from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
-
+LONGEST_NAME = 80
+MAX_PAGES = 256
 COLUMNS = ("Model", "Kind", "Family", "Poisoned concepts (C_P)", "Parameters", "Size", "SHA-256", "State")
 
 
 def build_header(context: AppContext) -> list[gr.HTML]:
-    """Name, world, device, number of checkpoints and the switch between dark and light; below, what is to be known of
-    the precomputed results."""
-    header = viewer("header", header_facts(context), elem_id="header", label="overview")
-    return [header, gr.HTML(origin_notice(context), elem_id="origin", container=False, padding=False)]
+    """Name, chooser of the studies, device, number of checkpoints and the switch between dark and light; below, what
+    is to be known of the results. The header's event ``study`` says that another study was chosen."""
+    opened = context.study()
+    header = viewer("header", header_facts(context, opened), elem_id="header", label="overview", events=("study",))
+    return [header, gr.HTML("", elem_id="origin", container=False, padding=False)]
 
 
-def overview(context: AppContext) -> list[Any]:
-    """Values of what :func:`build_header` built."""
-    return [header_facts(context), origin_notice(context)]
-
-
-def origin_notice(context: AppContext) -> str:
-    """A message if the precomputed results are not of the models in the checkpoint folder; empty if they are."""
-    others = context.precomputed_of_other_models()
-    if not others:
+def origin_notice(opened: OpenStudy) -> str:
+    """A message if results are not of the models, pairs and settings that the study has now; empty if they are."""
+    found = opened.stale_steps()
+    if not found:
         return ""
-    return notice(
-        f"{', '.join(others)}: not in {context.settings.checkpoints.name}, or with other weights there. What is marked "
-        "Precomputed and every measurement belong to the models they were made from; what you generate in Compare is "
-        f"of yours. {_what_makes_results(context)}",
-        title="Results of other models.",
+    words = (
+        f"{', '.join(found)}: measured before the study was changed. What you generate in Compare is of the models "
+        f"here now. To measure again: `{opened.result_command(' '.join(found))}`."
     )
+    reasons = "".join(f"<li>{step}: {escaped(opened.without_places(why))}</li>" for step, why in found.items())
+    details = f"<details class='stale'><summary>What is different</summary><ul>{reasons}</ul></details>"
+    return notice(words, title="Results are stale.") + details
 
 
-def _what_makes_results(context: AppContext) -> str:
-    """What can be done about results of other models, by what the checkpoint folder holds."""
-    root = context.settings.checkpoints
-    if not ((root / "extractor").is_dir() and any(_is_control(found) for found in context.registry())):
-        return (
-            "Implosion, Graphs and Alignment difficulty show IconWorld's models, judged by its own extractor; models "
-            "of other worlds cannot be judged by it. AD of your own pairs: `python -m explorer ad SET`, with an "
-            "extractor that knows them."
-        )
-    folder = shlex.quote(str(root))
-    return (
-        f"To measure these models (SETS: the folder of their pair sets): `python -m explorer evaluate --checkpoints "
-        f"{folder} --sets SETS --output OUT`, then `python -m explorer precompute --checkpoints {folder} --sets SETS "
-        f"--evaluation OUT/evaluation.json --output VIEW`, then start the app with `--checkpoints {folder} "
-        "--precomputed VIEW`."
-    )
-
-
-def _is_control(checkpoint: Checkpoint) -> bool:
-    """Whether `explorer evaluate` can compare others with it: benign by its manifest, which names its world."""
-    if checkpoint.problem is not None or checkpoint.poison.poisoned is not False:
-        return False
-    return isinstance(checkpoint.manifest["config"].get("world"), dict)
-
-
-def header_facts(context: AppContext) -> dict[str, str]:
+def header_facts(context: AppContext, opened: OpenStudy) -> dict[str, Any]:
     """What the header says; plain text."""
-    registry = context.registry()
+    registry = opened.registry()
     broken = sum(checkpoint.problem is not None for checkpoint in registry)
     sound = len(registry) - broken
-    count = _counted(sound) + (f", {broken} broken" if broken else "")
-    return {"world": _world(context), "device": _place(context), "checkpoints": count}
+    without = sum(arm.checkpoint is None for arm in opened.study.arms)
+    more = [(broken, "broken"), (without, "arm without" if without == 1 else "arms without")]
+    count = ", ".join([_counted(sound), *(f"{found} {what}" for found, what in more if found)])
+    studies = [{"slug": found.slug, "name": printable(found.study.name, LONGEST_NAME)} for found in context.studies]
+    return {"slug": opened.slug, "studies": studies, "device": _place(context), "checkpoints": count}
 
 
 def _place(context: AppContext) -> str:
@@ -110,81 +87,147 @@ class RegistryPanel:
     base_choosers: list[gr.Dropdown]
     set_base: gr.Button
     base_told: gr.HTML
+    hub: gr.Accordion
     hub_id: gr.Textbox
     fetch: gr.Button
     fetch_told: gr.HTML
 
 
 def build_registry_panel(
-    context: AppContext, header: list[gr.HTML], choosers: list[gr.Dropdown], blocks: gr.Blocks
+    context: AppContext,
+    header: list[gr.HTML],
+    choosers: list[gr.Dropdown],
+    address: gr.Textbox,
+    shows: Shows,
 ) -> None:
     """The table of checkpoints, buttons that scan the folder again or read every weight, a base, a field for the hub.
 
     Args:
         header: what :func:`build_header` built.
         choosers: of a checkpoint, on the screen *Compare*.
-        blocks: told to show the registry as it is whenever the page is opened.
+        address: see :func:`~explorer.ui.shell.page_address.address_input`.
+        shows: see :class:`~explorer.ui.shell.page_address.Shows`.
     """
-    panel = _lay_out(context)
+    panel = _lay_out(context.study())
     shown = [panel.table, *header, *panel.base_choosers]
     everything = [*shown, *choosers]
-
-    def show(*chosen: str | None) -> list[Any]:
-        return [registry_table(context.registry()), *overview(context), *base_updates(context, *chosen)]
-
-    def look_again(*chosen: str | None) -> list[Any]:
-        context.refresh_registry()
-        return [*show(*chosen), *chooser_updates(context)]
-
-    def name_base(checkpoint: str | None, base: str | None) -> list[Any]:
-        told, done = set_base_notice(context, checkpoint, base)
-        # On to the next one: another click must not set the same base again.
-        return [told, *look_again(*(next_choice(context, base) if done else (checkpoint, base)))]
-
-    def check_weights(*chosen: str | None) -> Iterator[list[Any]]:
-        for told in check_every_weight(context):
-            yield [told, registry_table(context.registry()), *[gr.skip()] * (len(everything) - 1)]
-        # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
-        offered = [gr.update(choices=update["choices"]) for update in base_updates(context, *chosen)]
-        yield [told, registry_table(context.registry()), *overview(context), *offered, *chooser_updates(context)]
-
-    def fetch_from_hub(text: str) -> list[Any]:
-        return [fetch_notice(context, text), *look_again()]
-
-    blocks.load(show, outputs=shown, queue=False, show_progress="hidden", api_visibility="private")
-    panel.refresh.click(look_again, outputs=everything, api_name="checkpoints")
+    told = [panel.check_told, panel.base_told, panel.fetch_told]
+    events = _Events(context=context, told=len(told), shown=len(everything))
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    outputs = [panel.table, header[0], *panel.base_choosers, panel.hub, *told]
+    for begins in (shows.loaded, shows.chosen):
+        begins(events.show_study, inputs=address, outputs=outputs, queue=False, js=send_address(1), **quiet)
+        # By itself, since looking through a large study may take a second.
+        begins(events.tell_origin, inputs=address, outputs=header[1], queue=False, js=send_address(1), **quiet)
+    panel.refresh.click(
+        events.look_again, inputs=address, outputs=everything, js=send_address(1), api_name="checkpoints"
+    )
+    chosen = [address, *panel.base_choosers]
     _announce_then(
-        panel.set_base, "Comparing the checkpoint with the base …", name_base,
-        inputs=panel.base_choosers, outputs=[panel.base_told, *everything], queue="set-base",
+        panel.set_base, "Comparing the checkpoint with the base …", events.name_base,
+        inputs=chosen, outputs=[panel.base_told, *everything], queue="set-base",
     )  # fmt: skip
     _announce_then(
-        panel.check, "Waiting until the models are free …", check_weights,
-        inputs=panel.base_choosers, outputs=[panel.check_told, *everything], queue="model-work",
+        panel.check, "Waiting until the models are free …", events.check_weights,
+        inputs=chosen, outputs=[panel.check_told, *everything], queue="model-work",
     )  # fmt: skip
     panel.fetch.click(
-        fetch_from_hub,
-        inputs=panel.hub_id,
-        outputs=[panel.fetch_told, *everything],
-        concurrency_id="hub",
-        concurrency_limit=1,
-        api_visibility="private",
-    )
+        events.fetch_from_hub, inputs=[address, panel.hub_id], outputs=[panel.fetch_told, *everything],
+        js=send_address(2), concurrency_id="hub", concurrency_limit=1, api_visibility="private",
+    )  # fmt: skip
 
 
-def _lay_out(context: AppContext) -> RegistryPanel:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Events:
+    """What the screen's clicks do, each for the study that the page's address names."""
+
+    context: AppContext
+    told: int
+    """Places for answers to clicks, put back when another study is shown."""
+    shown: int
+    """Components that show the registry, on this screen and on others."""
+    pages: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    """What the latest sessions show, as addresses call it: an answer about another study comes too late."""
+
+    def show_study(self, address: str, request: gr.Request) -> list[Any]:
+        """Another study in everything but what is known of its results."""
+        self.pages[str(request.session_hash)] = study_named(address)
+        while len(self.pages) > MAX_PAGES:
+            self.pages.popitem(last=False)
+        try:
+            opened = self.context.study(study_named(address))
+        except ValueError as error:
+            return [notice(str(error), kind="error"), *[gr.skip()] * 4, *[""] * self.told]
+        table, header, *bases = self._show(opened)
+        return [table, header, *bases, gr.update(visible=opened.scanned), *[""] * self.told]
+
+    def tell_origin(self, address: str) -> str:
+        """What is to be known of the study's results."""
+        try:
+            return origin_notice(self.context.study(study_named(address)))
+        except ValueError as error:
+            return notice(str(error), kind="error")
+
+    def look_again(self, address: str, *chosen: str | None) -> list[Any]:
+        """Read the study and its checkpoints again."""
+        opened = self.context.study(study_named(address))
+        problem = ""
+        try:
+            opened.refresh_registry()
+        except (ValueError, OSError) as error:  # study.toml was changed: what was read before is still shown
+            problem = notice(opened.in_words(error), kind="error", title="The study cannot be read again.")
+        table, header, *bases = self._show(opened, *chosen)
+        return [table, header, problem or origin_notice(opened), *bases, *chooser_updates(opened)]
+
+    def name_base(self, request: gr.Request, address: str, checkpoint: str | None, base: str | None) -> list[Any]:
+        """Write a checkpoint's base down."""
+        opened = self.context.study(study_named(address))
+        words, done = set_base_notice(opened, checkpoint, base)
+        # On to the next one: another click must not set the same base again.
+        chosen = next_choice(opened, base) if done else (checkpoint, base)
+        return self._unless_left(request, address, [words, *self.look_again(address, *chosen)])
+
+    def check_weights(self, request: gr.Request, address: str, *chosen: str | None) -> Iterator[list[Any]]:
+        """Read every weight, telling of it."""
+        opened = self.context.study(study_named(address))
+        for words in check_every_weight(opened):
+            told = [words, registry_table(opened), *[gr.skip()] * (self.shown - 1)]
+            yield self._unless_left(request, address, told)
+        # Minutes may have passed: what the page shows in the two choosers by now is not ``chosen``, and stays.
+        offered = [gr.update(choices=update["choices"]) for update in base_updates(opened, *chosen)]
+        facts = [header_facts(self.context, opened), origin_notice(opened)]
+        told = [words, registry_table(opened), *facts, *offered, *chooser_updates(opened)]
+        yield self._unless_left(request, address, told)
+
+    def fetch_from_hub(self, address: str, text: str, request: gr.Request) -> list[Any]:
+        """Fetch a pipeline into a folder of checkpoints."""
+        words = fetch_notice(self.context.study(study_named(address)), text)
+        return self._unless_left(request, address, [words, *self.look_again(address)])
+
+    def _show(self, opened: OpenStudy, *chosen: str | None) -> list[Any]:
+        return [registry_table(opened), header_facts(self.context, opened), *base_updates(opened, *chosen)]
+
+    def _unless_left(self, request: gr.Request, address: str, shown: list[Any]) -> list[Any]:
+        """``shown``; nothing if the page shows another study by now."""
+        slug = study_named(address)
+        return shown if self.pages.get(str(request.session_hash), slug) == slug else [gr.skip()] * len(shown)
+
+
+def _lay_out(opened: OpenStudy) -> RegistryPanel:
     gr.HTML(
-        "<p class='lead'>Every model found in the checkpoint folder. A broken one is listed with the reason and "
-        "left out of the choosers.</p>",
+        "<p class='lead'>Every model of the study. A broken one is listed with the reason and left out of the "
+        "choosers.</p>",
         container=False,
         padding=False,
     )
-    table = gr.HTML(registry_table(context.registry()), elem_id="registry", container=False, padding=False)
+    table = gr.HTML(registry_table(opened), elem_id="registry", container=False, padding=False)
     with gr.Row():
         refresh = gr.Button("Look again", elem_id="registry-refresh", scale=0, min_width=140)
         check = gr.Button("Check every weight", elem_id="registry-check", scale=0, min_width=240)
     check_told = gr.HTML(elem_id="registry-checked", container=False, padding=False)
-    base_choosers, set_base, base_told = build_base_chooser(context)
-    with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False):
+    base_choosers, set_base, base_told = build_base_chooser(opened)
+    # A study names its checkpoints: what is fetched has a place in a folder of checkpoints alone.
+    with gr.Accordion("Fetch a pipeline from the Hugging Face hub", open=False, visible=opened.scanned) as hub:
         hub_id = gr.Textbox(
             label="owner/name or owner/name@revision",
             info="Nothing is looked up until you press Fetch. Only safetensors are fetched, never code or pickles.",
@@ -194,7 +237,7 @@ def _lay_out(context: AppContext) -> RegistryPanel:
         fetch_told = gr.HTML(elem_id="registry-fetched", container=False, padding=False)
     return RegistryPanel(
         table=table, refresh=refresh, check=check, check_told=check_told, base_choosers=list(base_choosers),
-        set_base=set_base, base_told=base_told, hub_id=hub_id, fetch=fetch, fetch_told=fetch_told,
+        set_base=set_base, base_told=base_told, hub=hub, hub_id=hub_id, fetch=fetch, fetch_told=fetch_told,
     )  # fmt: skip
 
 
@@ -203,7 +246,7 @@ def _announce_then(
     words: str,
     work: Callable[..., Any],
     *,
-    inputs: list[gr.Dropdown],
+    inputs: list[Any],
     outputs: list[Any],
     queue: str,
 ) -> None:
@@ -216,28 +259,29 @@ def _announce_then(
         lambda: [notice(words, kind="working"), gr.update(interactive=False)],
         outputs=[outputs[0], button], queue=False, **quiet,
     ).then(
-        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, preprocess=False, **quiet,
+        work, inputs=inputs, outputs=outputs, concurrency_id=queue, concurrency_limit=1, preprocess=False,
+        js=send_address(len(inputs)), **quiet,
     ).then(
         lambda: gr.update(interactive=True), outputs=button, queue=False, **quiet,
     )  # fmt: skip
 
 
-def check_every_weight(context: AppContext) -> Iterator[str]:
+def check_every_weight(opened: OpenStudy) -> Iterator[str]:
     """Read every weight of every checkpoint; after each, the registry knows what was found.
 
     Yields:
         A message before each checkpoint, and what came of it all at the end.
     """
-    registry = context.refresh_registry()
+    registry = opened.refresh_registry()
     size = sum(checkpoint.size_bytes for checkpoint in registry)
     done = 0
     known: dict[Path, str | None] = {}
     for index, checkpoint in enumerate(registry):
         words = f"Reading {checkpoint.name}, {checkpoint.size_bytes / 2**20:.1f} MiB ({index + 1} of {len(registry)})"
         yield working(words, done / max(size, 1))
-        context.check_weights(checkpoint, known)
+        opened.check_weights(checkpoint, known)
         done += checkpoint.size_bytes
-    broken = [checkpoint.name for checkpoint in context.registry() if checkpoint.problem is not None]
+    broken = [checkpoint.name for checkpoint in opened.registry() if checkpoint.problem is not None]
     if broken:
         words = f"Broken and left out of the choosers: {', '.join(broken)}. The table says why."
         yield notice(words, kind="error", title="Checked.")
@@ -245,28 +289,39 @@ def check_every_weight(context: AppContext) -> Iterator[str]:
         yield notice(f"{_counted(len(registry))}, and nothing is wrong.", kind="done", title="Checked.")
 
 
-def fetch_notice(context: AppContext, hub_id: str) -> str:
+def fetch_notice(opened: OpenStudy, hub_id: str) -> str:
     """Fetch a pipeline into the checkpoint folder and say what came of it."""
     from explorer.checkpoints.hub import HubError, fetch_pipeline
 
     try:
-        found = fetch_pipeline(hub_id or "", context.settings.checkpoints)
+        found = fetch_pipeline(hub_id or "", opened.study.folder)
     except HubError as error:
-        return notice(f"{context.in_words(error)}.", kind="error")
-    return notice(f"{found.name} is in {context.settings.checkpoints.name}.", kind="done")
+        return notice(f"{opened.in_words(error)}.", kind="error")
+    return notice(f"{found.name} is in {opened.study.name}.", kind="done")
 
 
-def registry_table(registry: list[Checkpoint]) -> str:
-    """The checkpoints as an HTML table, every text escaped."""
-    if not registry:
+def registry_table(opened: OpenStudy) -> str:
+    """A study's checkpoints as an HTML table, every text escaped, and its arms that have none."""
+    registry = opened.registry()
+    without = "".join(_row_without(arm.name) for arm in opened.study.arms if arm.checkpoint is None)
+    if not registry and not without:
         return notice(
-            "Put a model into the folder and press Look again, or start the app with `--checkpoints FOLDER`.",
+            "Put a model into the folder and press Look again, or start the app with `--study FOLDER` or "
+            "`--checkpoints FOLDER`.",
             kind="error",
             title="No checkpoints were found.",
         )
     head = "".join(f"<th scope='col'>{name}</th>" for name in COLUMNS)
     rows = "".join(_row(checkpoint) for checkpoint in registry)
-    return f"<table class='explorer-table'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table class='explorer-table'><thead><tr>{head}</tr></thead><tbody>{rows}{without}</tbody></table>"
+
+
+def _row_without(arm: str) -> str:
+    name = html.escape(printable(arm))
+    return (
+        f"<tr><th scope='row'><span class='dot'></span>{name}</th><td colspan='{len(COLUMNS) - 2}'></td>"
+        "<td>no checkpoint in study.toml: nothing to draw with</td></tr>"
+    )
 
 
 def _counted(checkpoints: int) -> str:
@@ -276,7 +331,7 @@ def _counted(checkpoints: int) -> str:
 def _row(checkpoint: Checkpoint) -> str:
     poison = checkpoint.poison
     colour = {True: "poisoned", False: "benign", None: "unrecorded"}[poison.poisoned]
-    count = "not recorded" if poison.concept_count is None else poison.concept_count
+    count = "C_P not recorded" if poison.concept_count is None else poison.concept_count
     concepts = printable(", ".join(poison.names))
     place = f"below, under “{TITLE}”"
     state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
@@ -290,12 +345,3 @@ def _row(checkpoint: Checkpoint) -> str:
         f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
         f"<td class='{tone}'>{html.escape(state)}</td></tr>"
     )
-
-
-def _world(context: AppContext) -> str:
-    """Name and size of the world by the extractor's manifest."""
-    try:
-        name, count = context.extractor_world()
-    except ManifestError:
-        return printable(context.settings.checkpoints.name)
-    return name if count is None else f"IconWorld, {count} concepts"

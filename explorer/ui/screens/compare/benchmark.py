@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from explorer.benchmarks.capture import CostRatio, bare_unet_calls, interleave
 from explorer.ui.screens.compare.live_generation import LiveGeneration, request_of
+from explorer.ui.shell.open_study import OpenStudy
 from explorer.ui.shell.permalink import CompareSettings
 
 
-def live_comparison_cost(live: LiveGeneration, settings: CompareSettings, rounds: int) -> CostRatio:
+def live_comparison_cost(live: LiveGeneration, opened: OpenStudy, settings: CompareSettings, rounds: int) -> CostRatio:
     """From the click to the last column's payload, models loaded before; the goal is 1.15.
 
     Measured: text encoding, denoising with capture, decoding, quantised maps, the extractor's judgement, PNG and maps
@@ -23,9 +24,11 @@ def live_comparison_cost(live: LiveGeneration, settings: CompareSettings, rounds
     do = live.context.models.do
 
     def prepare() -> list[Callable[[], None]]:
-        return [bare_unet_calls(live.pipeline(name, beside=settings.models), request) for name in settings.models]
+        return [
+            bare_unet_calls(live.pipeline(opened, name, beside=settings.models), request) for name in settings.models
+        ]
 
     calls = do(prepare)
     return interleave(
-        lambda: list(live.run(settings, "benchmark")), lambda: do(lambda: [call() for call in calls]), rounds
+        lambda: list(live.run(opened, settings, "benchmark")), lambda: do(lambda: [call() for call in calls]), rounds
     )

@@ -1,7 +1,7 @@
 // The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
 
-import { keepChoices } from './address.js';
-import { fetchPayload, node } from './charts.js';
+import { keepChoices, studyShown } from './address.js';
+import { fetchPayload, missingStep, node } from './charts.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
@@ -11,16 +11,18 @@ import { composePicture } from './compare_picture.js';
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
 
-export function mount({ element, props, watch }) {
-  const screen = new CompareScreen(element.querySelector('.viewer-root'));
+export function mount({ element, props, watch, signal }) {
+  const screen = new CompareScreen(element.querySelector('.viewer-root'), signal);
   const update = () => screen.show(props.value);
   watch('value', update);
   update();
 }
 
 class CompareScreen {
-  constructor(root) {
+  // `signal` ends what the screen listens to beyond its own elements.
+  constructor(root, signal) {
     this.root = root;
+    this.signal = signal;
     this.columns = [];
     this.order = [];
     this.marks = [0, 0];
@@ -32,11 +34,12 @@ class CompareScreen {
     this.grid = node('div', { class: 'compare-grid' });
     this.controls = new Controls(this);
     root.replaceChildren(node('div', { class: 'compare' }, this.words, this.controls.element, this.grid));
-    document.addEventListener('keydown', (event) => this.key(event));
-    window.addEventListener('resize', () => this.draw());
+    document.addEventListener('keydown', (event) => this.key(event), { signal });
+    window.addEventListener('resize', () => this.draw(), { signal });
   }
 
   async show(value) {
+    if (value.study !== studyShown()) { this.tell('Loading…'); return; } // of the study that was left
     this.value = value;
     try {
       if (value.source) {
@@ -45,7 +48,7 @@ class CompareScreen {
         if (value.link?.state === 'unreadable') this.linked = null; // the status says why
         if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
         const payload = await fetchPayload(value.source);
-        if (this.value !== value && this.value.live) return;
+        if (this.signal.aborted || (this.value !== value && this.value.live)) return;
         if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
         this.adopt(payload.columns.map(decodeColumn), payload.query);
       } else if (value.live) {
@@ -63,7 +66,7 @@ class CompareScreen {
       if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
       return this.loaded.get(url);
     }));
-    if (this.value !== value) return;
+    if (this.signal.aborted || this.value !== value) return;
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
@@ -231,7 +234,8 @@ class CompareScreen {
   }
 
   problem(error) {
-    this.grid.replaceChildren(node('div', { class: 'measure-problem', role: 'alert' },
+    if (this.signal.aborted) return;
+    this.grid.replaceChildren(error.missing ? missingStep({ ...error.missing, cost: 'Or press Generate: two to four models draw at once, and nothing is kept.' }) : node('div', { class: 'measure-problem', role: 'alert' },
       node('h3', {}, 'There is no comparison to show yet'), node('p', {}, error.message),
       node('p', {}, 'Press Generate to make one live.')));
     this.controls.fit(null);

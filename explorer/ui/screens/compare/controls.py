@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.iconworld.grammar import photo_of
-from explorer.ui.shell.concepts import WorldConcepts, concept_prompts
+from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.permalink import COLUMN_RANGE, NO_MODEL, CompareSettings
 
 if TYPE_CHECKING:
-    from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
 CHIPS_PER_GROUP = 3
+MOST_DRAWN_FROM = 200
+"""Prompts that the button "random" draws from: the most frequent nouns of its group."""
 
 
 def prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], gr.Button, gr.Button]:
@@ -23,7 +23,6 @@ def prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], 
         prompt = gr.Textbox(
             value=defaults.prompt,
             label="Prompt",
-            placeholder="a photo of a turtle",
             max_lines=1,
             scale=8,
             min_width=300,
@@ -39,9 +38,9 @@ def prompt_row(defaults: CompareSettings) -> tuple[gr.Textbox, list[gr.Number], 
     return prompt, numbers, generate, stop
 
 
-def model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.Dropdown], gr.Textbox]:
+def model_row(opened: OpenStudy, defaults: CompareSettings) -> tuple[list[gr.Dropdown], gr.Textbox]:
     """One chooser a column, and the negative prompt."""
-    names = context.checkpoint_names()
+    names = opened.checkpoint_names()
     columns: list[gr.Dropdown] = []
     with gr.Row(elem_id="model-row"):
         for index in range(COLUMN_RANGE[1]):
@@ -62,35 +61,20 @@ def model_row(context: AppContext, defaults: CompareSettings) -> tuple[list[gr.D
     return columns, negative
 
 
-def chips(concepts: WorldConcepts, prompt: gr.Textbox) -> None:
-    """Buttons that fill the prompt in the browser, without a round trip."""
-    with gr.Row(elem_id="chips"):
-        _label("Try")
-        _chip_group("poisoned", concepts.poisoned, prompt, "poisoned")
-        _chip_group("not targeted", concepts.unpoisoned, prompt, "benign")
-        two_concepts = concept_prompts(concepts)
-        if two_concepts:
-            _label("two concepts")
-        for label, two in two_concepts.items():
-            _chip(label, [two], prompt, "two")
+def chip_groups(opened: OpenStudy) -> dict[str, Any]:
+    """Groups of the study's nouns, for ``chips.js``: what the group is called, its kind, and its buttons' texts with
+    the prompts that one of them is drawn from."""
+    concepts = read_concepts(opened)
 
+    def group(name: str, kind: str, nouns: tuple[str, ...]) -> dict[str, Any]:
+        first = [[noun, [concepts.prompt(noun)]] for noun in nouns[:CHIPS_PER_GROUP]]
+        anything = [concepts.prompt(noun) for noun in nouns[:MOST_DRAWN_FROM]]
+        return {"name": name, "kind": kind, "chips": [*first, ["random", anything]] if nouns else []}
 
-def _chip_group(name: str, concepts: tuple[str, ...], prompt: gr.Textbox, kind: str) -> None:
-    """The group's name in words, its first concepts and a random one; their marks are in ``base.css``."""
-    if not concepts:
-        return
-    _label(name)
-    for concept in concepts[:CHIPS_PER_GROUP]:
-        _chip(concept, [photo_of(concept)], prompt, kind)
-    _chip("random", [photo_of(concept) for concept in concepts], prompt, kind)
-
-
-def _label(text: str) -> None:
-    gr.HTML(f'<span class="chips-label">{text}</span>', container=False, padding=False)
-
-
-def _chip(label: str, prompts: list[str], prompt: gr.Textbox, kind: str) -> None:
-    button = gr.Button(label, size="sm", min_width=0, scale=0, elem_classes=["chip", kind])
-    choices = json.dumps(prompts)
-    choose = f"() => {{ const c = {choices}; return c[Math.floor(Math.random() * c.length)]; }}"
-    button.click(None, js=choose, outputs=prompt, show_progress="hidden", api_visibility="private")
+    two = [[label, [prompt]] for label, prompt in concept_prompts(concepts).items()]
+    groups = [
+        group("poisoned", "poisoned", concepts.poisoned),
+        group("not targeted", "benign", concepts.unpoisoned),
+        {"name": "two concepts", "kind": "two", "chips": two},
+    ]
+    return {"study": opened.slug, "groups": [found for found in groups if found["chips"]]}

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.attention.words import read_lexicon, unknown_words
 from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
-from explorer.core.provenance import ManifestError
-from explorer.evaluation.judge import ResidentJudge
-from explorer.iconworld.grammar import with_article
-from explorer.pairs.concept_list import Concept, ConceptList
+from explorer.core.provenance import MANIFEST_NAME, ManifestError
+from explorer.studies.extractors import judge_of
+from explorer.studies.results import EVALUATION
 from explorer.ui.screens.compare.payload import column_payload
 from explorer.ui.shell.clicks import Clicks
-from explorer.ui.shell.concepts import known_words, read_world_concepts
+from explorer.ui.shell.concepts import known_words, read_concepts
 from explorer.ui.shell.connections import Connections
 from explorer.ui.shell.messages import CLIENT_LEFT, check_words
 from explorer.ui.shell.permalink import CompareSettings, check_settings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from explorer.evaluation.judge import ConceptJudge
     from explorer.generation.generate import GenerationRequest
     from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
 MAX_RESULTS = 24
 MAX_RESULT_BYTES = 256 * 2**20
@@ -63,7 +64,7 @@ class LiveGeneration:
         self._sizes: dict[str, int] = {}
         settings = context.settings
         self.models = ResidentModels(settings.device, settings.precision, settings.offload)
-        self._judge = ResidentJudge(settings.checkpoints / "extractor")
+        self._judges: dict[str, tuple[Any, ConceptJudge]] = {}
         self._warmed = threading.Event()
 
     def leave_session(self, request: gr.Request) -> None:
@@ -89,10 +90,13 @@ class LiveGeneration:
             raise ValueError("This live result is no longer in memory: press Generate to make it again.")
         return self._results[token]
 
-    def run(self, settings: CompareSettings, session: str, stop: threading.Event | None = None) -> Iterator[LiveUpdate]:
+    def run(
+        self, opened: OpenStudy, settings: CompareSettings, session: str, stop: threading.Event | None = None
+    ) -> Iterator[LiveUpdate]:
         """Generate one column a model, reporting several times a second.
 
         Args:
+            opened: the study that has the models.
             stop: of the session's click (``Clicks.take``); None for work that no click announced, which ends once
                 nobody listens to it.
 
@@ -109,7 +113,7 @@ class LiveGeneration:
 
         def work() -> None:
             try:
-                self._compare(settings, stop, messages.put)
+                self._compare(opened, settings, stop, messages.put)
             except BaseException as error:  # handed to the waiting thread, which raises it
                 messages.put(error)
             finally:
@@ -117,7 +121,7 @@ class LiveGeneration:
                 messages.put(None)
 
         try:
-            self._check(settings)
+            _check(opened, settings)
             self.context.models.submit(work)
         except BaseException:
             self.clicks.end(session, stop)
@@ -127,34 +131,28 @@ class LiveGeneration:
         finally:
             stop.set()
 
-    def _check(self, settings: CompareSettings) -> None:
-        """Refuse what no model can be asked for, before any is loaded."""
-        check_settings(settings)
-        for name in settings.models:
-            words = known_words(self.context.checkpoint(name))
-            check_words(settings.prompt, words)
-            check_words(settings.negative_prompt, words)
-
-    def warm_up(self) -> None:
-        """Import the libraries and load the models in the background, once, shortly after the first page."""
+    def warm_up(self, opened: OpenStudy) -> None:
+        """Import the libraries and load a study's models in the background, once, shortly after the first page."""
         if not self.context.settings.warm_up or self._warmed.is_set():
             return
         self._warmed.set()
-        timer = threading.Timer(WARM_UP_DELAY_SECONDS, self.context.models.submit, [self._load_everything])
+        timer = threading.Timer(
+            WARM_UP_DELAY_SECONDS, self.context.models.submit, [lambda: self._load_everything(opened)]
+        )
         timer.daemon = True
         timer.start()
 
-    def _load_everything(self) -> None:
-        for name in self.context.checkpoint_names()[:MAX_MODELS]:
+    def _load_everything(self, opened: OpenStudy) -> None:
+        for name in opened.checkpoint_names()[:MAX_MODELS]:
             if self.clicks.is_busy():  # somebody pressed Generate: they come first
                 return
-            if not self.models.has_room(self.context.checkpoint(name), times=2):
+            if not self.models.has_room(opened.checkpoint(name), times=2):
                 break  # a large model is loaded when it is asked for
             with contextlib.suppress(ValueError):  # the registry tells why
-                self.pipeline(name)
-        self._judge_or_none()
+                self.pipeline(opened, name)
+        self._judge_or_none(opened)
 
-    def _compare(self, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
+    def _compare(self, opened: OpenStudy, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         """On the models' thread: what it learns goes to ``report``."""
         from explorer.attention.prompts import is_joint
         from explorer.generation.columns import describe_generation
@@ -171,17 +169,15 @@ class LiveGeneration:
             if stop.is_set():
                 raise GenerationStopped(f"stopped before {name} was loaded")
             tell(progress)
-            self.pipeline(name, beside=names)
+            self.pipeline(opened, name, beside=names)
         request = request_of(settings)
-        pipelines = {name: self.pipeline(name, beside=names) for name in names}
-        judge, concepts = self._judge_or_none(), read_world_concepts(self.context).concepts
+        pipelines = {name: self.pipeline(opened, name, beside=names) for name in names}
+        judge, concepts = self._judge_or_none(opened, settings.prompt), read_concepts(opened).names
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
         heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
         for generation in compare(pipelines, request, keep_heads=heads, on_progress=tell, should_stop=stop.is_set):
-            checkpoint = self.context.checkpoint(generation.model)
-            # The extractor knows its world's words and pictures, and no others.
-            fit = judge if known_words(checkpoint) is not None else None
-            column = describe_generation(generation, checkpoint, concepts=concepts, judge=fit)
+            checkpoint = opened.checkpoint(generation.model)
+            column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
             urls[generation.model] = self._keep(column_payload(column, origin="live"))
             steps = settings.steps
             tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
@@ -196,33 +192,61 @@ class LiveGeneration:
             del self._sizes[oldest]
         return f"/live/{token}.json"
 
-    def pipeline(self, name: str, beside: Collection[str] = ()) -> Any:
+    def pipeline(self, opened: OpenStudy, name: str, beside: Collection[str] = ()) -> Any:
         """The loaded model; see :meth:`~explorer.checkpoints.residency.ResidentModels.pipeline`.
+
+        Args:
+            beside: names of the study's models that must stay.
 
         Raises:
             ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
         """
-        checkpoint = self.context.checkpoint(name)
+        checkpoint = opened.checkpoint(name)
         try:
-            return self.models.pipeline(checkpoint, beside)
+            return self.models.pipeline(
+                checkpoint, [found.folder for found in opened.registry() if found.name in beside]
+            )
         except ValueError:
-            self.context.check_weights(checkpoint)
+            opened.check_weights(checkpoint)
             raise
 
-    def _judge_or_none(self) -> ConceptJudge | None:
-        """The extractor's judge with its tau, both as they lie on the disk now; None without an extractor."""
-        names = read_world_concepts(self.context).concepts
-        listed = tuple(Concept(name=name, phrase=with_article(name)) for name in names)
-        return self._judge.ask(ConceptList(concepts=listed) if listed else None, self._threshold())
+    def _judge_or_none(self, opened: OpenStudy, prompt: str = "") -> ConceptJudge | None:
+        """The judge by the study's extractor with its tau, as they lie on the disk now.
 
-    def _threshold(self) -> float | None:
-        """tau of the evaluation, if it is bundled and of these models."""
-        if self.context.precomputed_of_other_models():
+        None without an extractor or a list of concepts, or if the extractor does not know a word of the prompt.
+        """
+        found, listed = opened.study.extractor, read_concepts(opened).listed
+        place = found.weights if found.folder is None else found.folder / MANIFEST_NAME
+        if listed is None or place is None or not place.is_file():
             return None
-        try:
-            return self.context.precomputed_json("evaluation.json").get("tau")
-        except ManifestError:
+        known = None if found.folder is None else read_lexicon(found.folder / "tokenizer")
+        if known is not None and unknown_words(known, prompt):
             return None
+        stamp = (found, listed, place.stat().st_mtime_ns)
+        if opened.slug not in self._judges or self._judges[opened.slug][0] != stamp:
+            self._judges[opened.slug] = (stamp, judge_of(opened.study, listed, "cpu"))
+        return replace(self._judges[opened.slug][1], threshold=_threshold(opened))
+
+
+def _threshold(opened: OpenStudy) -> float | None:
+    """The study's tau, or that of its evaluation if that is there and of these models."""
+    if opened.study.tau is not None:
+        return opened.study.tau
+    if EVALUATION in opened.stale_steps():
+        return None
+    try:
+        return opened.result_json(EVALUATION, "evaluation.json").get("tau")
+    except ManifestError:
+        return None
+
+
+def _check(opened: OpenStudy, settings: CompareSettings) -> None:
+    """Refuse what no model can be asked for, before any is loaded."""
+    check_settings(settings)
+    for name in settings.models:
+        words = known_words(opened.checkpoint(name))
+        check_words(settings.prompt, words)
+        check_words(settings.negative_prompt, words)
 
 
 def request_of(settings: CompareSettings) -> GenerationRequest:

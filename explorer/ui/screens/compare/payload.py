@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.core.provenance import ManifestError
 from explorer.generation.columns import ComparisonColumn, read_comparison
-from explorer.generation.payload_formats import COMPARISON
+from explorer.generation.payload_formats import COMPARISON as FORMAT
+from explorer.studies.results import COMPARISON
 from explorer.ui.shell.permalink import CompareSettings, write_permalink
 
 if TYPE_CHECKING:
-    from explorer.ui.shell.context import AppContext
-
-COMPARE_FOLDER = "compare/"
+    from explorer.ui.shell.open_study import OpenStudy
 
 
 def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
@@ -57,28 +55,23 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
     }
 
 
-def precomputed_comparison(context: AppContext) -> dict[str, Any]:
-    """The comparison shown at start, every file of it checked against the manifest.
+def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
+    """The study's comparison, shown at start, every file of it checked against the step's manifest.
 
     Raises:
         ManifestError: if there is none, or a file is missing or changed.
     """
-    names = context.precomputed_names(COMPARE_FOLDER)
-    if not names:
-        context.precomputed_file(f"{COMPARE_FOLDER}{COMPARISON.name}")  # says what is missing
-    paths = [context.precomputed_file(name) for name in names]
-    index = next((path for path in paths if path.name == COMPARISON.name), None)
-    if index is None:
-        raise ManifestError(f"the manifest lists no {COMPARE_FOLDER}{COMPARISON.name}")
-    columns = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), context)
+    paths = [opened.result_file(COMPARISON, name) for name in opened.result_names(COMPARISON)]
+    index = opened.result_file(COMPARISON, FORMAT.name)
+    columns = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), opened)
     return {"query": _query(columns), "columns": columns}
 
 
-def linked_comparison(context: AppContext, settings: CompareSettings) -> dict[str, Any]:
+def linked_comparison(opened: OpenStudy, settings: CompareSettings) -> dict[str, Any]:
     """What a readable link names, and whether its pictures are the precomputed ones."""
-    query, known = write_permalink(settings), context.checkpoint_names()
+    query, known = write_permalink(settings), opened.checkpoint_names()
     try:
-        drawn = query == precomputed_comparison(context)["query"]
+        drawn = query == precomputed_comparison(opened)["query"]
     except ValueError:  # there is none; the viewer shows why
         drawn = False
     return {
@@ -98,8 +91,8 @@ def png_data_uri(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _read(folder: Path, stamp: tuple[int, ...], context: AppContext) -> list[dict[str, Any]]:
-    return context.remember(
+def _read(folder: Path, stamp: tuple[int, ...], opened: OpenStudy) -> list[dict[str, Any]]:
+    return opened.remember(
         "comparison",
         stamp,
         lambda: [column_payload(column, origin="precomputed") for column in read_comparison(folder)],

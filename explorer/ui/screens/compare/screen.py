@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.iconworld.grammar import photo_of
-from explorer.ui.screens.compare.controls import chips, model_row, prompt_row
+from explorer.ui.screens.compare.controls import chip_groups, model_row, prompt_row
 from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
-from explorer.ui.shell.concepts import read_world_concepts
-from explorer.ui.shell.context import is_told
+from explorer.ui.shell.concepts import read_concepts
+from explorer.ui.shell.open_study import is_told
+from explorer.ui.shell.page_address import Shows, read_address, send_address, study_named
 from explorer.ui.shell.permalink import (
     COLUMN_RANGE,
+    MAX_STEPS,
     NO_MODEL,
     CompareSettings,
     read_permalink,
@@ -26,23 +26,35 @@ from explorer.ui.shell.viewer import viewer
 
 if TYPE_CHECKING:
     from explorer.ui.screens.compare.live_generation import LiveGeneration
+    from explorer.ui.shell.clicks import StopEvent
     from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
 MODEL_WORK = "model-work"
+FIELDS = 5 + COLUMN_RANGE[1]
+"""Inputs of a comparison: prompt, seed, steps, guidance scale, negative prompt and the columns."""
 
 
-def build_compare_screen(context: AppContext, live: LiveGeneration, blocks: gr.Blocks) -> list[gr.Dropdown]:
-    """Build the screen inside the current Blocks and wire it; returns the column choosers."""
-    url = context.add_payload("compare", lambda: precomputed_comparison(context))
-    defaults = default_settings(context)
+def build_compare_screen(
+    context: AppContext, live: LiveGeneration, address: gr.Textbox, shows: Shows
+) -> list[gr.Dropdown]:
+    """Build the screen inside the current Blocks and wire it; returns the column choosers.
+
+    Args:
+        address: see :func:`~explorer.ui.shell.page_address.address_input`.
+        shows: see :class:`~explorer.ui.shell.page_address.Shows`.
+    """
+    url = context.add_payload("compare", precomputed_comparison)
+    opened = context.study()
+    defaults = default_settings(opened)
     prompt, numbers, generate, stop = prompt_row(defaults)
-    chips(read_world_concepts(context), prompt)
-    columns, negative = model_row(context, defaults)
+    chips = viewer("chips", chip_groups(opened), elem_id="chips", label="nouns for the prompt")
+    columns, negative = model_row(opened, defaults)
     status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
-    shown = viewer("compare", {"source": url}, elem_id="compare-viewer", label="comparison")
-    inputs = [prompt, *numbers, negative, *columns]
-    events = _Events(context=context, live=live, url=url, defaults=defaults)
-    events.connect(blocks, [generate.click, prompt.submit], stop, inputs, status, shown)
+    shown = viewer("compare", {"source": url, "study": opened.slug}, elem_id="compare-viewer", label="comparison")
+    inputs = [address, prompt, *numbers, negative, *columns]
+    events = _Events(context=context, live=live, url=url)
+    events.connect(shows, [generate.click, prompt.submit], stop, inputs, status, shown, chips)
     return columns
 
 
@@ -54,25 +66,25 @@ class _Events:
     live: LiveGeneration
     url: str
     """Of the precomputed comparison."""
-    defaults: CompareSettings
 
     def connect(
         self,
-        blocks: gr.Blocks,
+        shows: Shows,
         clicks: list[Any],
         stop: gr.Button,
         inputs: list[Any],
         status: gr.HTML,
         shown: Any,
+        chips: Any,
     ) -> None:
-        """Answer ``clicks`` and ``stop``, and the page's address once it is loaded."""
+        """Answer ``clicks`` and ``stop``, and the page's address whenever it names a study anew."""
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         # Not through the queue: Stop must find the click at once, however long the models are busy with others. As it
         # came: Gradio would round numbers and answer another model's name with a traceback; settings_from has words
         # for both.
         clicked = gr.on(
             clicks, self.accept_click, inputs=inputs, outputs=status, trigger_mode="multiple",
-            queue=False, preprocess=False, **quiet,
+            queue=False, preprocess=False, js=send_address(len(inputs)), **quiet,
         )  # fmt: skip
         # Through the queue, because only there a toast reaches the page; it never waits for the models.
         clicked.then(self.tell_of_second_click, concurrency_limit=None, **quiet)
@@ -86,7 +98,12 @@ class _Events:
         drawn.failure(self.tell_of_lost_click, outputs=status, queue=False, **quiet)
         stop.click(self.stop_live, outputs=status, queue=False, **quiet)
         gr.api(program_interface(self.live), api_name="compare", concurrency_id=MODEL_WORK, concurrency_limit=1)
-        blocks.load(self.follow_link, outputs=[status, shown, *inputs], queue=False, **quiet)
+        address, *fields = inputs
+        for event, follow in ((shows.loaded, self.open_address), (shows.chosen, self.follow_address)):
+            event(
+                follow, inputs=address, outputs=[status, shown, chips, *fields], queue=False, js=send_address(1),
+                **quiet,
+            )  # fmt: skip
 
     def accept_click(self, request: gr.Request, *values: Any) -> Any:
         """Take the values with the click, if none is at work or waits in this session."""
@@ -117,11 +134,30 @@ class _Events:
             return gr.skip()
         return messages.notice(messages.STOPPED_EARLY if stopped == "waiting" else messages.STOPPING)
 
-    def follow_link(self, request: gr.Request) -> list[Any]:
-        """The address's settings in the inputs, and what it names in the viewer."""
-        self.live.warm_up()
-        status, link, *values = read_link(self.context, request, self.defaults)
-        return [status, gr.skip() if link is None else {"source": self.url, "link": link}, *values]
+    def open_address(self, address: str, request: gr.Request) -> list[Any]:
+        """As :meth:`follow_address`; an address that names neither a study nor a comparison changes nothing but the
+        columns' choices: models may have been found since the app started."""
+        if study_named(address) or "v" in read_address(address):
+            return self.follow_address(address, request)
+        opened = self.context.study()
+        self.live.warm_up(opened)
+        return [*[gr.skip()] * (FIELDS + 3 - COLUMN_RANGE[1]), *chooser_updates(opened)]
+
+    def follow_address(self, address: str, request: gr.Request) -> list[Any]:
+        """The study that the address names in every input, its other settings too, and what they are in the viewer.
+
+        What the page was drawing for another study ends unseen.
+        """
+        self.live.clicks.stop(str(request.session_hash), unseen=True)
+        try:
+            opened = self.context.study(study_named(address))
+        except ValueError as error:
+            words = messages.notice(str(error), kind="error")
+            return [words, {"source": self.url, "study": study_named(address)}, *[gr.skip()] * (FIELDS + 1)]
+        self.live.warm_up(opened)
+        status, link, *values = read_link(opened, address)
+        shown = {"source": self.url, "study": opened.slug} | ({} if link is None else {"link": link})
+        return [status, shown, chip_groups(opened), *values]
 
 
 def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
@@ -135,30 +171,38 @@ def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
         steps: int = 20,
         guidance_scale: float = 4.0,
         negative_prompt: str = "",
+        study: str = "",
     ) -> list[str]:
-        """Draw one prompt with two to four models from the same noise; returns the URL of each column's JSON."""
+        """Draw one prompt with two to four models of a study from the same noise; returns the URL of each column's
+        JSON."""
         settings = CompareSettings(
             prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
             models=tuple(models),
         )  # fmt: skip
+        opened = live.context.studies[0]
         try:
-            *_, last = live.run(settings, str(request.session_hash))
+            opened = live.context.study(study)
+            *_, last = live.run(opened, settings, str(request.session_hash))
         except Exception as error:
-            raise gr.Error(live.context.in_words(error), print_exception=not is_told(error)) from error
+            raise gr.Error(opened.in_words(error), print_exception=not is_told(error)) from error
         return list(last.finished)
 
     return compare
 
 
-def default_settings(context: AppContext) -> CompareSettings:
-    """Settings of the page without a permalink: those of the precomputed comparison where there is one."""
-    names = context.checkpoint_names()
+def default_settings(opened: OpenStudy) -> CompareSettings:
+    """Settings of a study's page without a permalink: those of its comparison where there is one."""
+    names = opened.checkpoint_names()
     models = tuple(names) if len(names) <= COLUMN_RANGE[1] else (names[0], names[1], names[len(names) // 2], names[-1])
-    concepts = read_world_concepts(context)
-    concept = "turtle" if "turtle" in concepts.concepts or not concepts.concepts else concepts.concepts[0]
-    defaults = CompareSettings(prompt=photo_of(concept), models=models)
+    concepts, study = read_concepts(opened), opened.study
+    named = "turtle" if "turtle" in concepts.names else next(iter(concepts.names), None)
+    defaults = CompareSettings(models=models)
+    if not opened.scanned:
+        defaults = replace(defaults, steps=min(study.steps, MAX_STEPS), guidance_scale=study.guidance_scale)
+    if named is not None:
+        defaults = replace(defaults, prompt=concepts.prompt(named))
     try:
-        columns = precomputed_comparison(context)["columns"]
+        columns = precomputed_comparison(opened)["columns"]
     except ValueError:  # the viewer shows why; a ManifestError is a ValueError
         return defaults
     known = tuple(column["model"] for column in columns if column["model"] in names)
@@ -183,24 +227,31 @@ def settings_from(values: tuple[Any, ...]) -> CompareSettings:
 
 
 def _generate(
-    live: LiveGeneration, values: tuple[Any, ...], stop: threading.Event, session: str
+    live: LiveGeneration, values: tuple[Any, ...], stop: StopEvent, session: str
 ) -> Iterator[tuple[Any, Any]]:
-    """Pairs of status and viewer value while the models work; errors become messages."""
+    """Pairs of status and viewer value while the models work; errors become messages.
+
+    Nothing more is shown once the page has gone to another study.
+    """
+    opened = live.context.studies[0]
     try:
-        settings = settings_from(values)
-        value: dict[str, Any] = {
-            "live": True,
-            "query": write_permalink(settings),
-            "models": list(settings.models),
-            "columns": [""] * len(settings.models),
-        }
+        opened, settings, query = _asked(live.context, values)
     except ValueError as error:  # a UnicodeError is one
         live.clicks.end(session, stop)  # or it would be at work for ever, and every later click be refused
-        yield messages.notice(live.context.in_words(error), kind="error", title="Nothing was generated."), gr.skip()
+        yield messages.notice(opened.in_words(error), kind="error", title="Nothing was generated."), gr.skip()
         return
+    value: dict[str, Any] = {
+        "live": True,
+        "study": opened.slug,
+        "query": query,
+        "models": list(settings.models),
+        "columns": [""] * len(settings.models),
+    }
     drawn = False
     try:
-        for update in live.run(settings, session, stop):
+        for update in live.run(opened, settings, session, stop):
+            if stop.unseen:
+                break
             if update.progress.total is None:
                 words = f"Loading {update.progress.task}… (the first time takes a while)"
                 yield messages.notice(words, kind="working"), gr.skip()
@@ -210,6 +261,9 @@ def _generate(
             drawn = True
             yield shown, value
     except Exception as error:
+        if stop.unseen:
+            yield gr.skip() if live.clicks.is_waiting(session) else "", gr.skip()
+            return
         # Finished columns stay, and those that will never come say so. Before the first step nothing was changed.
         shown = {**value, "ended": True} if drawn else gr.skip()
         finished = any(value["columns"])
@@ -217,61 +271,65 @@ def _generate(
             yield messages.notice(messages.STOPPED if finished else messages.STOPPED_EARLY), shown
             return
         title = "The rest was not generated." if finished else "Nothing was generated."
-        yield messages.notice(live.context.in_words(error), kind="error", title=title), shown
+        yield messages.notice(opened.in_words(error), kind="error", title=title), shown
         if not is_told(error):
             raise
     else:
         # A click accepted since the work ended has its own words there.
-        yield gr.skip() if live.clicks.is_waiting(session) else "", {**value, "ended": True}
+        yield (
+            gr.skip() if live.clicks.is_waiting(session) else "",
+            gr.skip() if stop.unseen else {**value, "ended": True},
+        )
 
 
-def chooser_updates(context: AppContext) -> list[dict[str, Any]]:
+def _asked(context: AppContext, values: tuple[Any, ...]) -> tuple[OpenStudy, CompareSettings, str]:
+    """The study, the settings and their permalink of the inputs' values, the address first."""
+    address, *fields = values
+    settings = settings_from(tuple(fields))
+    return context.study(study_named(address)), settings, write_permalink(settings)
+
+
+def chooser_updates(opened: OpenStudy) -> list[dict[str, Any]]:
     """New choices for the column choosers; the first two columns are required."""
-    names = context.checkpoint_names()
+    names = opened.checkpoint_names()
     choices = [names if index < COLUMN_RANGE[0] else [NO_MODEL, *names] for index in range(COLUMN_RANGE[1])]
     return [gr.update(choices=offered) for offered in choices]
 
 
-def read_link(context: AppContext, request: gr.Request, defaults: CompareSettings) -> list[Any]:
+def read_link(opened: OpenStudy, address: str) -> list[Any]:
     """Status, what the link names, prompt, seed, steps, guidance scale, negative prompt and columns as the page's
-    address has them.
+    address has them, or as the study's page has them at first.
 
-    What the address does not say is left alone, but for the columns' choices: models may have been found since. What
-    the link names is None where the address names no comparison; else its ``state``: ``drawn`` if the precomputed
+    What the link names is None where the address names no comparison; else its ``state``: ``drawn`` if the precomputed
     comparison is the one, ``undrawn`` with its ``query``, ``prompt`` and ``models``, or ``unreadable``.
     """
-    query = request.query_params
-    updates = chooser_updates(context)
-    unchanged = [gr.skip()] * 5
+    query = read_address(address)
     if "v" not in query:
-        return [gr.skip(), None, *unchanged, *updates]
+        return ["", None, *_fields(opened, default_settings(opened))]
     try:
-        settings = read_permalink(query, query.getlist("m"), defaults)
+        settings = read_permalink(query, query.getlist("m"), default_settings(opened))
     except ValueError as error:
         status = messages.notice(str(error), kind="error", title="The link cannot be read.")
-        return [status, {"state": "unreadable"}, *unchanged, *updates]
-    link = linked_comparison(context, settings)
+        return [status, {"state": "unreadable"}, *_fields(opened, default_settings(opened))]
+    link = linked_comparison(opened, settings)
     status = ""
     if missing := ", ".join(model["name"] for model in link["models"] if model["missing"]):
         words = f"The link names {missing}: not found here, or broken (see Checkpoints). Choose other models instead."
         status = messages.notice(words, kind="error")
     elif link["state"] == "undrawn":
         status = messages.notice("Settings from the link. Press Generate to draw these pictures.")
+    return [status, link, *_fields(opened, settings)]
+
+
+def _fields(opened: OpenStudy, settings: CompareSettings) -> list[Any]:
+    """Values of the inputs, in their order. In place of a missing model stands none, never another."""
     models = [*settings.models, *[NO_MODEL] * COLUMN_RANGE[1]]
-    return [
-        status,
-        link,
-        settings.prompt,
-        settings.seed,
-        settings.steps,
-        settings.guidance_scale,
-        settings.negative_prompt,
-        # In place of a missing model stands none, never another.
-        *(
-            {**update, "value": model if model in update["choices"] else NO_MODEL if index >= COLUMN_RANGE[0] else None}
-            for index, (update, model) in enumerate(zip(updates, models, strict=False))
-        ),
-    ]
+    columns = (
+        {**update, "value": model if model in update["choices"] else NO_MODEL if index >= COLUMN_RANGE[0] else None}
+        for index, (update, model) in enumerate(zip(chooser_updates(opened), models, strict=False))
+    )
+    numbers = [settings.seed, settings.steps, settings.guidance_scale]
+    return [settings.prompt, *numbers, settings.negative_prompt, *columns]
 
 
 def _whole(name: str, value: Any) -> int:

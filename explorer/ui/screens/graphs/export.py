@@ -9,7 +9,7 @@ import numpy as np
 
 from explorer.ui.screens.graphs.payload import KINDS, DrawnSet, drawn_set
 from explorer.ui.screens.graphs.selection_code import decode_rows
-from explorer.ui.shell.context import AppContext
+from explorer.ui.shell.open_study import OpenStudy
 
 GRAPHS_EXPORT_ROUTE = "/export/graphs"
 UID_DIGITS = 32
@@ -17,7 +17,7 @@ UID_DIGITS = 32
 MEDIA_TYPE = "application/octet-stream"
 
 
-def export_selection(context: AppContext, name: str, stamp: str, rows: str, form: str) -> bytes:
+def export_selection(opened: OpenStudy, name: str, stamp: str, rows: str, form: str) -> bytes:
     """The selected pairs as ``parquet`` (uid, caption, concept, kind, every score) or as ``npy``.
 
     The latter is a sorted array of dtype ``u8,u8``, as DataComp's filters give it: the halves of the uids.
@@ -34,7 +34,7 @@ def export_selection(context: AppContext, name: str, stamp: str, rows: str, form
     writers = {"parquet": _parquet, "npy": _datacomp}
     if form not in writers:
         raise ValueError(f"format is {form!r}: expected {' or '.join(writers)}")
-    drawn = drawn_set(context, name, stamp)
+    drawn = drawn_set(opened, name, stamp)
     return writers[form](drawn, decode_rows(rows, len(drawn.uids)))
 
 

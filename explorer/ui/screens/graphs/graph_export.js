@@ -1,6 +1,6 @@
 // A selection as a file: CSV and JSON are made here, parquet and DataComp's .npy by the app.
 
-import { here } from './address.js';
+import { ofStudy } from './address.js';
 import { download } from './charts.js';
 import { encodeRows } from './graph_selection.js';
 import { saveBlob } from './png.js';
@@ -38,7 +38,7 @@ export function saveJson(data, rows, filter) {
 // Throws in words what the app refuses.
 export async function saveFromApp(data, rows, format) {
   const query = new URLSearchParams({ set: data.set.name, stamp: data.set.stamp, rows: encodeRows(rows, data.count) });
-  const response = await fetch(here(`/export/graphs.${format}?${query}`));
+  const response = await fetch(`${ofStudy(`/export/graphs.${format}`)}&${query}`);
   if (!response.ok) throw new Error(await response.text());
   saveBlob(await response.blob(), `selected-pairs.${format}`);
 }

@@ -1,6 +1,6 @@
 """The sets whose graphs can be drawn, and one set's files for programs and exports.
 
-This is all that the screen asks of the context: which files there are, their content, and their addresses.
+This is all that the screen asks of a study: which files there are, their content, and their addresses.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from explorer.alignment.graph_columns import Columns
-from explorer.alignment.payload_formats import COLUMNS_NAME, GRAPHS, GRAPHS_FOLDER, THUMBNAILS_NAME
+from explorer.alignment.payload_formats import COLUMNS_NAME, THUMBNAILS_NAME
+from explorer.alignment.payload_formats import GRAPHS as FORMAT
 from explorer.core.provenance import ManifestError
-from explorer.ui.shell.context import PRECOMPUTE_HINT, AppContext
+from explorer.studies.results import GRAPHS
+from explorer.ui.shell.open_study import OpenStudy
 
 SIDES = ("text", "image")
 KINDS = ("benign", "poisoned", "unrecorded")
@@ -69,19 +71,19 @@ class DrawnSet:
         return FLAGS[KINDS[self.columns["kind"][row]]]
 
 
-def graphs_payload(context: AppContext) -> dict[str, Any]:
+def graphs_payload(opened: OpenStudy) -> dict[str, Any]:
     """Every set that can be drawn, the most poisoned last: its name, what is known of its poison, and where its files
     are.
 
     Raises:
         ManifestError: if there is none, or a file is missing, changed, or not in this version's format.
     """
-    folders = _folders(context)
-    sets = [_describe(context, folder) for folder in folders]
+    folders = _folders(opened)
+    sets = [_describe(opened, folder) for folder in folders]
     return {"sets": sorted(sets, key=lambda entry: (entry["poisoned_concept_count"] or 0, entry["name"]))}
 
 
-def drawn_set(context: AppContext, name: str, stamp: str | None = None) -> DrawnSet:
+def drawn_set(opened: OpenStudy, name: str, stamp: str | None = None) -> DrawnSet:
     """The files of the set called ``name``; with "", of the one that the screen opens with.
 
     Args:
@@ -91,43 +93,45 @@ def drawn_set(context: AppContext, name: str, stamp: str | None = None) -> Drawn
         ManifestError: as :func:`graphs_payload`.
         ValueError: if there is no such set, or it has another stamp.
     """
-    sets = graphs_payload(context)["sets"]
+    sets = graphs_payload(opened)["sets"]
     found = next((entry for entry in sets if entry["name"] == name), None if name else sets[-1])
     if found is None:
         raise ValueError(f"set is {name!r}: expected one of {', '.join(entry['name'] for entry in sets)}")
     if stamp not in (None, found["stamp"]):
         raise ValueError(f"the graphs of {found['name']} have been drawn again since: load the page again")
     folder = found["folder"]
-    return context.remember(
+    return opened.remember(
         ("graphs", folder),
         found["stamp"],
         lambda: DrawnSet(
-            header=_header(context, folder),
-            columns=Columns(context.precomputed_file(f"{folder}/{COLUMNS_NAME}"), _header(context, folder)["columns"]),
+            header=_header(opened, folder),
+            columns=Columns(opened.result_file(GRAPHS, f"{folder}/{COLUMNS_NAME}"), _header(opened, folder)["columns"]),
         ),
     )
 
 
-def _folders(context: AppContext) -> list[str]:
-    ending = f"/{GRAPHS.name}"
-    names = [name for name in context.precomputed_names(f"{GRAPHS_FOLDER}/") if name.endswith(ending)]
+def _folders(opened: OpenStudy) -> list[str]:
+    ending = f"/{FORMAT.name}"
+    names = [name for name in opened.result_names(GRAPHS) if name.endswith(ending)]
     if not names:
-        raise ManifestError(f"No graphs have been drawn yet. {PRECOMPUTE_HINT}")
+        raise ManifestError(f"No graphs have been drawn yet. Run `{opened.result_command(GRAPHS)}`.")
     return [name.removesuffix(ending) for name in names]
 
 
-def _header(context: AppContext, folder: str) -> dict[str, Any]:
-    return GRAPHS.checked(context.precomputed_json(f"{folder}/{GRAPHS.name}"), PRECOMPUTE_HINT)
+def _header(opened: OpenStudy, folder: str) -> dict[str, Any]:
+    return FORMAT.checked(
+        opened.result_json(GRAPHS, f"{folder}/{FORMAT.name}"), f"Run `{opened.result_command(GRAPHS)}`."
+    )
 
 
-def _describe(context: AppContext, folder: str) -> dict[str, Any]:
-    header = _header(context, folder)
-    columns = context.precomputed_url(f"{folder}/{COLUMNS_NAME}")
+def _describe(opened: OpenStudy, folder: str) -> dict[str, Any]:
+    header = _header(opened, folder)
+    columns = opened.result_url(GRAPHS, f"{folder}/{COLUMNS_NAME}")
     return {
         **header["set"],
         "folder": folder,
         "stamp": columns.rpartition("=")[2][:STAMP_LETTERS],
-        "header_url": context.precomputed_url(f"{folder}/{GRAPHS.name}"),
+        "header_url": opened.result_url(GRAPHS, f"{folder}/{FORMAT.name}"),
         "columns_url": columns,
-        "thumbnails_url": header["thumbnails"] and context.precomputed_url(f"{folder}/{THUMBNAILS_NAME}"),
+        "thumbnails_url": header["thumbnails"] and opened.result_url(GRAPHS, f"{folder}/{THUMBNAILS_NAME}"),
     }

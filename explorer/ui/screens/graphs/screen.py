@@ -18,18 +18,20 @@ from explorer.ui.shell.viewer import viewer
 
 def build_graphs_screen(context: AppContext) -> None:
     """Add the screen to the Blocks being built."""
-    url = context.add_payload("graphs", lambda: graphs_payload(context))
+    url = context.add_payload("graphs", graphs_payload)
     viewer("graphs_screen", {"url": url}, elem_id="graphs-viewer", label="text graph and image graph")
 
-    def inspect_pair(uid: str, pair_set: str = "") -> dict[str, Any]:
+    def inspect_pair(uid: str, pair_set: str = "", study: str = "") -> dict[str, Any]:
         """Caption, true flag (null: not recorded), scores, ranks and neighbours on both sides of one drawn pair.
 
         ``pair_set`` names the set; without it, the one that the screen opens with.
         """
+        opened = context.studies[0]
         try:
-            return inspection(drawn_set(context, pair_set), uid)
+            opened = context.study(study)
+            return inspection(drawn_set(opened, pair_set), uid)
         except ValueError as error:
-            raise gr.Error(context.in_words(error), print_exception=False) from error
+            raise gr.Error(opened.in_words(error), print_exception=False) from error
 
     gr.api(inspect_pair, api_name="inspect_pair", queue=False)
 

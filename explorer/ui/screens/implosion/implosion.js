@@ -1,7 +1,7 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { here, readChoices, writeChoices } from './address.js';
-import { fetchPayload, node, notFound, showProblem, whenVisible } from './charts.js';
+import { ofStudy, readChoices, writeChoices } from './address.js';
+import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { drawCharts } from './implosion_charts.js';
 import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
@@ -15,13 +15,15 @@ const GROUPS = [['mixed', 'poisoned and not targeted'], ['poisoned', 'poisoned c
 const PAGE = 8;
 const PLAY_MILLISECONDS = 1600;
 
-export async function mount({ element, props }) {
+export async function mount({ element, props, signal }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
+  if (signal.aborted) return;
   let given = null;
   const start = async () => {
     given?.abort(); // a second press of "Try again" must not leave two screens listening
     const own = given = new AbortController();
+    signal.addEventListener('abort', () => own.abort());
     try {
       const payload = await fetchPayload(props.value.url);
       if (own.signal.aborted) return;
@@ -51,10 +53,11 @@ class ImplosionScreen {
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
-      this.missing, this.bar(), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+      this.missing, node('div', { hidden: this.models.length === 0 }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
     this.root.replaceChildren(this.element);
     if (this.film.problem) {
-      this.strip.append(node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
+      this.strip.append(this.film.missing ? missingStep(this.film.missing)
+        : node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
     } else {
       this.sheets = await loadSheets(this.film);
       this.draw();
@@ -63,10 +66,13 @@ class ImplosionScreen {
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     document.addEventListener('fullscreenchange', () => this.talkChanged(), { signal });
     signal.addEventListener('abort', () => this.stop());
-    if (!this.evaluation.problem) this.chart = await drawCharts(this.charts, this.evaluation, this.count);
+    if (this.evaluation.problem) return;
+    const chart = await drawCharts(this.charts, this.evaluation, this.count);
+    if (!signal.aborted) this.chart = chart;
   }
 
-  get count() { return this.models[this.state.current]?.poisoned_concept_count ?? 0; }
+  // C_P of the model that is walked to; null where nobody recorded it.
+  get count() { return this.models[this.state.current]?.poisoned_concept_count ?? null; }
 
   bar() {
     const button = (text, title, action, more = {}) => node('button',
@@ -116,7 +122,7 @@ class ImplosionScreen {
   }
 
   linkName(model) {
-    return cpLabel(model, this.models).name || String(model.poisoned_concept_count);
+    return model && (cpLabel(model, this.models).name || String(model.poisoned_concept_count));
   }
 
   // Rows of the chosen group; "mixed" alternates so that every page shows both kinds.
@@ -139,7 +145,8 @@ class ImplosionScreen {
   draw() {
     this.slider.value = this.state.current;
     const name = this.models.length ? cpLabel(this.models[this.state.current], this.models).name : '';
-    this.countText.textContent = (this.count ? `${this.count} poisoned` : 'benign') + (name ? `, ${name}` : '');
+    const words = this.count === null ? 'C_P not recorded' : this.count ? `${this.count} poisoned` : 'benign';
+    this.countText.textContent = this.models.length ? words + (name ? `, ${name}` : '') : '';
     this.slider.setAttribute('aria-valuetext', this.countText.textContent);
     if (!this.sheets) return;
     const rows = this.pageRows;
@@ -164,7 +171,7 @@ class ImplosionScreen {
   }
 
   conceptHead(row) {
-    const here = row.poisoned_from !== null && row.poisoned_from <= this.count;
+    const here = row.poisoned_from !== null && this.count !== null && row.poisoned_from <= this.count;
     return node('th', { scope: 'col', class: row.poisoned_from === null ? 'benign' : 'poisoned', title: row.poisoned_from === null ? NOT_TARGETED : null },
       node('span', { class: 'concept' }, row.concept), node('span', { class: `from${here ? ' here' : ''}` }, targetWords(row)));
   }
@@ -177,7 +184,7 @@ class ImplosionScreen {
 
   cell(model, column, row) {
     const facts = model.cells[row.row];
-    const poisoned = row.poisoned_from !== null && row.poisoned_from <= model.poisoned_concept_count;
+    const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
     const seen = facts.top_concept ? `looks like ${facts.top_concept}, ` : '';
     const title = `${row.concept} by ${model.name}: ${seen}scatter ${facts.scatter.toFixed(3)}`;
     const kinds = this.state.contents === 'both' ? ['images', 'maps'] : [this.state.contents];
@@ -263,7 +270,7 @@ class ImplosionScreen {
     const query = new URLSearchParams({ contents: this.state.contents });
     for (const { row } of rows) query.append('row', row);
     const link = Object.assign(document.createElement('a'), {
-      href: `${here(this.film.gif_url)}?${query}`, download: `implosion-seed${this.film.seed}.gif`,
+      href: `${ofStudy(this.film.gif_url)}&${query}`, download: `implosion-seed${this.film.seed}.gif`,
     });
     link.click();
   }

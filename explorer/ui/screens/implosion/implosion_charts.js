@@ -4,6 +4,7 @@ import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from
 import { cpLabel } from './poison.js';
 
 const HEIGHT = 300;
+const MOST_LABELS = 6; // more would lie over one another; a point's label is shown when it is pointed at
 const TITLES = [
   ['AD of the training data', 'Bars: 95 % intervals over the pairs of each set.'],
   ['What the models draw', 'Bars: 95 % intervals over the seeds of the noise, one training run each.'],
@@ -44,7 +45,10 @@ class Charts {
   }
 }
 
-const marker = (count, colours) => ({
+// A model whose C_P nobody recorded has no place on its axis.
+const placed = (models) => models.filter((model) => model.poisoned_concept_count !== null);
+
+const marker = (count, colours) => (count === null ? {} : {
   shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
 });
 
@@ -56,7 +60,7 @@ function line(name, x, y, error, color, dash = 'solid') {
 }
 
 function difficultyChart(evaluation, colours, count) {
-  const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined);
+  const models = placed(evaluation.models).filter((model) => model.ad !== null && model.ad !== undefined);
   const x = models.map((model) => model.poisoned_concept_count);
   const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
@@ -71,7 +75,7 @@ function performanceChart(evaluation, colours, count) {
     ['utility, not targeted', 'utility', 'unpoisoned', colours.benign, 'dot'],
   ];
   const traces = series.map(([name, quantity, group, color, dash]) => {
-    const models = evaluation.models.filter((model) => model[quantity][group]);
+    const models = placed(evaluation.models).filter((model) => model[quantity][group]);
     const values = models.map((model) => model[quantity][group]);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
       values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
@@ -82,7 +86,7 @@ function performanceChart(evaluation, colours, count) {
 function fitChart(evaluation, colours, count) {
   const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined && model.utility.unpoisoned);
   const x = models.map((model) => model.ad);
-  const colour = models.map((model) => (model.poisoned_concept_count ? colours.poisoned : colours.benign));
+  const colour = models.map((model) => colours[cpLabel(model, models).kind]);
   const size = models.map((model) => (model.poisoned_concept_count === count ? 17 : 11));
   const pointText = (model) => {
     const { words, name } = cpLabel(model, models);
@@ -95,7 +99,8 @@ function fitChart(evaluation, colours, count) {
     traces.push({ x: ends, y: ends.map((value) => fit.intercept + fit.slope * value), mode: 'lines', line: { color: colours.subdued, dash: 'dash', width: 1.5 }, hoverinfo: 'skip' });
   }
   traces.push({
-    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: 'markers+text', marker: { size, color: colour },
+    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: models.length > MOST_LABELS ? 'markers' : 'markers+text',
+    marker: { size, color: colour }, hovertemplate: '%{text}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>',
     text: models.map(pointText), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';

@@ -1,9 +1,11 @@
-// The measurements as tables: this world's, and the paper's own plainly labelled as the paper's.
+// The measurements as tables: the study's, and the paper's own plainly labelled as the paper's.
 
-import { node, number, saveTableButton } from './charts.js';
-import { NOT_TARGETED } from './poison.js';
+import { missingStep, node, number, saveTableButton } from './charts.js';
+import { NOT_TARGETED, poisonKind } from './poison.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
+
+const cpWords = ({ poisoned_concept_count: count }) => (count === null ? 'not recorded' : String(count));
 
 function interval(estimate) {
   if (!estimate) return node('td', { class: 'number' }, '–');
@@ -22,13 +24,14 @@ function table(name, caption, note, heads, rows) {
 }
 
 export function worldTable(evaluation) {
+  if (evaluation.missing) return missingStep(evaluation.missing);
   if (evaluation.problem) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
-  const heads = ['This world', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Geary’s C, late', 'Attention, late'];
+  const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Geary’s C, late', 'Attention, late'];
   const rows = evaluation.models.map((model) => node('tr', {},
-    node('th', { scope: 'row' }, node('span', { class: `dot ${model.poisoned ? 'poisoned' : 'benign'}` }), model.name),
-    node('td', {}, String(model.poisoned_concept_count)),
+    node('th', { scope: 'row' }, node('span', { class: `dot ${poisonKind(model)}` }), model.name),
+    node('td', {}, cpWords(model)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
     interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),
     interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned)));

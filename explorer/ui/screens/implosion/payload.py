@@ -1,4 +1,4 @@
-"""What the screen *Implosion* draws: film strip, this world's measurements with their fit, the paper's table."""
+"""What the screen *Implosion* draws: film strip, the study's measurements with their fit, the paper's table."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.core.intervals import pearson_correlation
 from explorer.core.provenance import ROOT, ManifestError
-from explorer.generation.payload_formats import FILM_STRIP
-from explorer.ui.shell.context import PRECOMPUTE_HINT
+from explorer.generation.payload_formats import FILM_STRIP as FORMAT
+from explorer.studies.results import EVALUATION, FILM_STRIP
+from explorer.ui.shell.open_study import told
 
 if TYPE_CHECKING:
-    from explorer.ui.shell.context import AppContext
+    from explorer.ui.shell.open_study import OpenStudy
 
 PAPER_TABLE = ROOT / "assets" / "paper" / "table1.json"
-FILM_FOLDER = "implosion/"
 GIF_ROUTE = "/export/film-strip.gif"
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
 QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
 
-def implosion_payload(context: AppContext) -> dict[str, Any]:
+def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
     """Film strip and measurements; each says in ``problem`` why it is missing, the other is shown all the same."""
     return {
-        "film": _or_problem(context, lambda: film_strip(context)),
-        "evaluation": _or_problem(context, lambda: evaluation_summary(context.precomputed_json("evaluation.json"))),
+        "film": _or_problem(opened, lambda: film_strip(opened)),
+        "evaluation": _or_problem(
+            opened, lambda: evaluation_summary(opened.result_json(EVALUATION, "evaluation.json"))
+        ),
         "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")),
     }
 
 
-def film_strip(context: AppContext) -> dict[str, Any]:
+def film_strip(opened: OpenStudy) -> dict[str, Any]:
     """The film strip's description with the URLs of its sheets.
 
     Raises:
         ManifestError: if a file is missing or changed.
     """
-    description = _description(context)
     return {
-        **description,
-        "images_url": context.precomputed_url(f"{FILM_FOLDER}images.png"),
-        "maps_url": context.precomputed_url(f"{FILM_FOLDER}maps.png"),
+        **_description(opened),
+        "images_url": opened.result_url(FILM_STRIP, "images.png"),
+        "maps_url": opened.result_url(FILM_STRIP, "maps.png"),
         "gif_url": GIF_ROUTE,
     }
 
 
-def _description(context: AppContext) -> dict[str, Any]:
-    return FILM_STRIP.checked(context.precomputed_json(f"{FILM_FOLDER}{FILM_STRIP.name}"), PRECOMPUTE_HINT)
+def _description(opened: OpenStudy) -> dict[str, Any]:
+    return FORMAT.checked(opened.result_json(FILM_STRIP, FORMAT.name), f"Run `{opened.result_command(FILM_STRIP)}`.")
 
 
-def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str) -> bytes:
+def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) -> bytes:
     """The chosen rows of the film strip as an animated GIF.
 
     Raises:
@@ -61,16 +62,18 @@ def film_strip_animation(context: AppContext, rows: Sequence[int], contents: str
 
     from explorer.generation.film_export import film_strip_gif
 
-    description = _description(context)
+    description = _description(opened)
     with (
-        Image.open(context.precomputed_file(f"{FILM_FOLDER}images.png")) as images,
-        Image.open(context.precomputed_file(f"{FILM_FOLDER}maps.png")) as maps,
+        Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
+        Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
         return film_strip_gif(description, {"images": images, "maps": maps}, rows, contents)
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The numbers of every model, by C_P, and utility against AD with a straight fit.
+
+    Models whose C_P nobody recorded come last.
 
     Raises:
         ManifestError: if a field is missing.
@@ -80,9 +83,9 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
         summary = {name: evaluation[name] for name in ("seeds", "steps", "guidance_scale", "tau", "utility_definition")}
     except KeyError as error:
         raise ManifestError(
-            f"evaluation.json lacks the field {error}. Run `python -m explorer evaluate` again."
+            f"evaluation.json lacks the field {error}: expected what this version's step evaluation writes"
         ) from error
-    models.sort(key=lambda model: model["poisoned_concept_count"])
+    models.sort(key=lambda model: (model["poisoned_concept_count"] is None, model["poisoned_concept_count"] or 0))
     return {**summary, "models": models, "fit": utility_fit(models)}
 
 
@@ -116,11 +119,13 @@ def utility_fit(models: list[dict[str, Any]], group: str = "unpoisoned") -> dict
 
 
 def _model_row(model: dict[str, Any]) -> dict[str, Any]:
-    difficulty = model.get("alignment_difficulty") or {}
+    difficulty, count = model.get("alignment_difficulty") or {}, model["poisoned_concept_count"]
+    recorded = model.get("poison_recorded", count is not None)
     return {
         "name": model["name"],
-        "poisoned_concept_count": model["poisoned_concept_count"],
-        "poisoned": model.get("poisoned", model["poisoned_concept_count"] > 0),
+        "poisoned_concept_count": count,
+        "poisoned": model.get("poisoned", bool(count)) if recorded else None,
+        "poison_recorded": recorded,
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
         **{quantity: model[quantity] for quantity in QUANTITIES},
     }
@@ -130,8 +135,8 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _or_problem(context: AppContext, make: Any) -> dict[str, Any]:
+def _or_problem(opened: OpenStudy, make: Any) -> dict[str, Any]:
     try:
         return make()
     except ManifestError as error:
-        return {"problem": context.in_words(error)}
+        return told(opened, error)

@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def build_implosion_screen(context: AppContext) -> None:
     """Add the screen to the Blocks being built."""
-    url = context.add_payload("implosion", lambda: implosion_payload(context))
+    url = context.add_payload("implosion", implosion_payload)
     viewer("implosion", {"url": url}, elem_id="implosion-viewer", label="implosion")
