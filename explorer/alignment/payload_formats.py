@@ -6,7 +6,6 @@ from explorer.core.payload_format import PayloadFormat
 
 THUMBNAILS_NAME = "thumbnails.png"
 COLUMNS_NAME = "columns.bin"
-GRAPHS_FOLDER = "graphs"
 """Holds a folder a set, each with a header, its columns and, where pictures could be read, thumbnails."""
 ALIGNMENT = PayloadFormat(
     name="alignment.json", version=1, fields=("sets",),

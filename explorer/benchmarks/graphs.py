@@ -22,9 +22,11 @@ import numpy as np
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings, scaled_layout
-from explorer.alignment.payload_formats import COLUMNS_NAME, GRAPHS_FOLDER
+from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.benchmarks.startup import TIMEOUT_SECONDS, free_port, wait_for
-from explorer.core.provenance import ROOT, write_manifest
+from explorer.core.provenance import ROOT
+from explorer.studies.results import GRAPHS, step_folder, writing_step
+from explorer.studies.study import Arm, ExtractorSpec, Study
 
 GOALS = {"first_paint_seconds": 2.0, "pan_frames_per_second": 30.0, "zoom_frames_per_second": 30.0,
          "lasso_milliseconds": 200.0}  # fmt: skip
@@ -101,8 +103,9 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
     if not chromium.is_file():
         raise ValueError(f"chromium is {chromium}: expected an executable (apt-get install chromium)")
     with tempfile.TemporaryDirectory() as scratch:
-        header = make_up_graphs(Path(scratch), pairs, seed)
-        with _served(Path(scratch)) as address, sync_playwright() as playwright:
+        folder = Path(scratch) / NAME
+        header = make_up_graphs(folder, pairs, seed)
+        with _served(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(chromium), args=list(ARGUMENTS))
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(TIMEOUT_SECONDS * 1000)
@@ -115,7 +118,7 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
 
 
 def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
-    """Write what the app shows of ``pairs`` made-up pairs into ``folder``, with its manifest; return the header."""
+    """Make ``folder`` a study whose graphs are of ``pairs`` made-up pairs; return their header."""
     import json
 
     import pandas
@@ -146,17 +149,18 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
         }
     )
     scores = {name: random.random(pairs) for name in ("sample_ad", "structure_distance", "feature_distance")}
-    place = f"{GRAPHS_FOLDER}/{NAME}"
-    names = write_built_graphs(folder / place, graphs, name=NAME, table=table, scores=scores)
-    write_manifest(folder, kind="precomputed", config={}, seed=seed, files=[f"{place}/{name}" for name in names])
-    return json.loads((folder / place / names[0]).read_text(encoding="utf-8"))
+    study = Study(folder=folder, name=NAME, extractor=ExtractorSpec(), arms=(Arm(name=NAME),))
+    study.write()
+    with writing_step(study, GRAPHS, settings={}, inputs={}, seed=seed) as step:
+        names = write_built_graphs(step / NAME, graphs, name=NAME, table=table, scores=scores)
+    return json.loads((step_folder(study, GRAPHS) / NAME / names[0]).read_text(encoding="utf-8"))
 
 
 @contextmanager
 def _served(folder: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--precomputed", str(folder),
-               "--checkpoints", str(folder), "--no-warm-up"]  # fmt: skip
+    command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--study", str(folder),
+               "--no-warm-up"]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         wait_for(f"{address}/readyz", process, time.perf_counter() + TIMEOUT_SECONDS)
@@ -184,7 +188,7 @@ def _measure_ours(page: Any, address: str) -> dict[str, float]:
 def _measure_plotly(page: Any, address: str, header: dict[str, Any], pairs: int) -> dict[str, float]:
     page.goto(f"{address}/livez")
     page.add_script_tag(url=f"{address}/explorer-static/plotly.min.js")
-    columns = f"{address}/precomputed/{GRAPHS_FOLDER}/{NAME}/{COLUMNS_NAME}"
+    columns = f"{address}/study/{NAME}/{GRAPHS}/{NAME}/{COLUMNS_NAME}"
     offsets = [header["columns"][f"{side}_layout"]["offset"] for side in ("text", "image")]
     first = page.evaluate(PLOTLY, [columns, offsets, pairs])
     box = page.locator("#text").bounding_box()

@@ -1,4 +1,4 @@
-"""``explorer evaluate | training-runs | precompute``: what models draw, over runs, and the first view of the app."""
+"""``explorer evaluate | training-runs``: what models draw, and what is the same over training runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from explorer.core.provenance import ROOT
 from explorer.evaluation.config import EvaluationConfig
 
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
-Sets = Annotated[Path, typer.Option(help="Folder of the pair sets, one per model, named like it.")]
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 OWN_SETS = ROOT / "runs" / "cpu" / "sets"
 """Where ``explorer train cpu`` leaves the sets of the shipped models."""
@@ -108,23 +107,3 @@ def _words(name: str) -> str:
 
     quantity, group = QUANTITIES.get(name, (name, None))
     return name if group != GROUP else f"{quantity}, not targeted"
-
-
-@application.command("precompute")
-def precompute(
-    checkpoints: Checkpoints = ICONWORLD,
-    sets: Sets = OWN_SETS,
-    evaluation: Annotated[Path, typer.Option(help="What `explorer evaluate` wrote.")] = (
-        ROOT / "runs" / "evaluation" / "evaluation.json"
-    ),
-    output: Annotated[Path, typer.Option(help="Folder of the app's first view.")] = ROOT / "assets" / "precomputed",
-    concept: Annotated[
-        str | None, typer.Option(help="What the first comparison shows; default: the clearest fall by the extractor.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the hash-checked artefacts that the app shows before anything runs."""
-    from explorer.scenarios.first_view import precompute_first_view
-
-    report = precompute_first_view(checkpoints, sets, evaluation, output, concept, on_progress=show_progress())
-    emit(report, as_json)

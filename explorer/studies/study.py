@@ -96,6 +96,8 @@ class Study:
     """Text distance to the nearest poisoned concept above which one counts as unrelated; None for no such group."""
     loss_pairs: int = 0
     """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
+    shown_concept: str | None = None
+    """What the comparison draws; None for a choice by the evaluation."""
     aesthetics_head: Path | None = None
     """Local .safetensors of an aesthetics head over the universal extractor's features; None where there is none."""
     classifier: ClassifierSpec | None = None

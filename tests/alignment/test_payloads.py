@@ -1,4 +1,4 @@
-"""The writer of alignment.json and of a set's graphs, on small sets of random features."""
+"""What describes a set's AD and draws its graphs, on small sets of random features."""
 
 import json
 
@@ -19,8 +19,7 @@ from explorer.alignment.description import (
 from explorer.alignment.graph_columns import Columns
 from explorer.alignment.graph_files import THUMBNAIL_SIZE, thumbnail_sheet, write_graphs
 from explorer.alignment.graph_sample import describe_sample, main_concepts, stratified_sample
-from explorer.alignment.pair_sets import measure
-from explorer.alignment.payloads import PairLosses, write_alignment_artefacts
+from explorer.alignment.pair_sets import SCORES, measure
 from explorer.alignment.scores import descending_ranks
 from explorer.embeddings import features
 from explorer.pairs.pair_set import PairSet
@@ -93,19 +92,30 @@ def read_graphs(folder):
     return header, Columns(folder / "columns.bin", header["columns"])
 
 
+def write_measured(folder, pair_set, measured, *, losses=False):
+    """The graphs of a set's measured pairs, with their captions' lengths for losses."""
+    scores = {name: measured.scores(name) for name in SCORES}
+    if losses:
+        captions = pair_set.table["caption"].tolist()
+        scores["loss"] = caption_lengths(pair_set.read_images(measured.rows), captions[: len(measured.rows)])
+    image, text = (part[measured.rows] for part in features.pair_features(pair_set, Extractor()))
+    return write_graphs(
+        folder, name=folder.name, table=pair_set.table.iloc[measured.rows], image=image, text=text, scores=scores,
+        facts={"loss_model": "control"}, read_images=lambda rows: pair_set.read_images(measured.rows[rows]),
+        neighbours=4, seed=5,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def written(sets, tmp_path, fast_layout):
-    names = write_alignment_artefacts(tmp_path, sets, Extractor(), neighbours=4, seed=5,
-                                      losses=PairLosses(model="control", measure=caption_lengths))  # fmt: skip
-    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted(names)
-    folder = tmp_path / "graphs" / "poisoned"
-    alignment = json.loads((tmp_path / "alignment.json").read_text())
-    return read_graphs(folder), alignment, Image.open(folder / "thumbnails.png")
+    folder = tmp_path / "poisoned"
+    names = write_measured(folder, sets["poisoned"], measure(sets["poisoned"], Extractor()), losses=True)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    return *read_graphs(folder), Image.open(folder / "thumbnails.png")
 
 
 def test_graphs_draw_every_pair_of_the_most_poisoned_set(written, sets):
-    (header, columns), _, sheet = written
+    header, columns, sheet = written
     measured = measure(sets["poisoned"], Extractor())
     assert header["set"]["name"] == "poisoned"
     assert header["set"]["pairs"] == PAIRS - 4, "the test split is not measured"
@@ -174,10 +184,10 @@ def test_features_or_scores_of_other_pairs_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_set_is_described_benign_first(written):
-    _, alignment, _ = written
-    assert [entry["poisoned_concept_count"] for entry in alignment["sets"]] == [0, 4]
-    benign, poisoned = alignment["sets"]
+def test_a_benign_set_has_no_poison_to_tell_from(sets):
+    benign, poisoned = (describe_measurement(name, sets[name], measure(sets[name], Extractor()))
+                        for name in ("benign", "poisoned"))  # fmt: skip
+    assert (benign["poisoned_concept_count"], poisoned["poisoned_concept_count"]) == (0, 4)
     assert "poisoned" not in benign["distributions"]["structure_distance"]["groups"]
     assert benign["distributions"]["sample_ad"][0]["auc"] is None
     assert poisoned["distributions"]["sample_ad"][0]["auc"] is not None
@@ -255,21 +265,17 @@ def test_what_nobody_recorded_is_null_in_the_graphs(tmp_path, fast_layout, known
         table[name] = table[name].astype(object).where(np.arange(PAIRS) < known, None)
     images = np.zeros((PAIRS, 16, 16, 3), np.uint8)
     pair_set = PairSet.write(tmp_path / "set", table, images, config={}, seed=0)
-    write_alignment_artefacts(tmp_path, {"set": pair_set}, Extractor(), neighbours=3, split=None)
-    header, columns = read_graphs(tmp_path / "graphs" / "set")
+    measured = measure(pair_set, Extractor(), split=None)
+    write_measured(tmp_path / "graphs", pair_set, measured)
+    header, columns = read_graphs(tmp_path / "graphs")
     stored = header["set"]
     assert (stored["poisoned_pairs"], stored["benign_pairs"], stored["unrecorded_pairs"]) == counts
     assert (stored["poisoned_concept_count"], stored["poison_recorded"]) == (None, False)
     assert columns["kind"].tolist() == [*(int(row < 10) for row in range(known)), *[2] * (PAIRS - known)]
     assert columns["target_concept"][known:].tolist() == [-1] * (PAIRS - known)
     assert words in describe_sample(PoisonFlags.of(table), np.array([0, 1, 15, 30]))
-    entry = json.loads((tmp_path / "alignment.json").read_text())["sets"][0]
+    entry = describe_measurement("set", pair_set, measured)
     assert (entry["distributions"]["feature_distance"]["auc"] is None) == (known == 0)
-
-
-def test_no_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="got no pair set"):
-        write_alignment_artefacts(tmp_path, {}, Extractor())
 
 
 def test_ranks_count_from_the_highest_and_share_ties():

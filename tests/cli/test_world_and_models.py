@@ -13,7 +13,7 @@ import explorer.cli.naming
 import explorer.cli.training
 import explorer.cli.world
 from explorer.cli import application as cli
-from explorer.core.provenance import ROOT, check_files, read_manifest, write_manifest
+from explorer.core.provenance import ROOT
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.recipes import RECIPES
 
@@ -165,7 +165,7 @@ def test_training_runs_prints_every_run_beside_its_interval():
     assert f"runs {' '.join(f'{value:.4f}' for value in most['ad']['values'])}\n" in printed
 
 
-def test_evaluate_then_precompute(micro_world, tmp_path):
+def test_evaluate_leaves_out_what_nobody_recorded(micro_world, tmp_path):
     models = shutil.copytree(micro_world.output, tmp_path / "models")
     shutil.copytree(models / "benign", models / "a-mine", ignore=shutil.ignore_patterns("manifest.json"))
     where = ("--checkpoints", models, "--sets", micro_world.run / "sets")
@@ -175,23 +175,3 @@ def test_evaluate_then_precompute(micro_world, tmp_path):
     of_one_seed = {"mean": 0.5, "low": None, "high": None, "over_concepts": {"low": 0.25, "high": 0.75}}
     line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": of_one_seed}})
     assert line.endswith("all 0.500 [0.250, 0.750]")
-    view = tmp_path / "view"
-    places = (*where, "--evaluation", tmp_path / "evaluation.json", "--output", view)
-    nothing = CliRunner().invoke(cli.application, ["precompute", *map(str, places), "--concept", "unicorn"])
-    assert "concept is 'unicorn': expected one of the list's 8" in str(nothing.exception)
-    view.mkdir()
-    write_manifest(view, kind="precomputed", config={}, seed=0, files=[])  # an older one, to be replaced
-    made = run("precompute", *places, "--concept", report["concepts"][-1]["concept"])
-    manifest = read_manifest(view, kind="precomputed")
-    check_files(view, manifest)
-    assert manifest["config"]["concept"] == report["concepts"][-1]["concept"]
-    names = set(manifest["files"])
-    assert {"evaluation.json", "alignment.json"} <= names
-    assert {name.split("/")[-1] for name in names if name.startswith("graphs/")} == {
-        "graphs.json", "columns.bin", "thumbnails.png",
-    }  # fmt: skip
-    assert {"compare/index.json", "implosion/film_strip.json", "implosion/images.png"} <= names
-    assert made["bytes"] > 0
-    strip = json.loads((view / "implosion" / "film_strip.json").read_text())
-    named = [model["name"] for model in strip["models"]]
-    assert named == list(manifest["config"]["models"]) == ["benign", "dirty-002", "dirty-004"], "a-mine is left out"

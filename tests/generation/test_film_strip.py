@@ -50,21 +50,3 @@ def test_a_model_of_which_no_poison_is_recorded_comes_last(checkpoint_root, tmp_
 def test_models_are_needed(tmp_path):
     with pytest.raises(ValueError, match="no checkpoints given"):
         write_film_strip(tmp_path, [], CONFIG)
-
-
-def test_the_first_comparison_is_drawn_right_by_the_control_and_falls_most():
-    from explorer.scenarios.first_view import showcase
-
-    concepts = [
-        {"concept": "dog", "poisoned_from": 20, "group": "frequent pool"},
-        *({"concept": name, "poisoned_from": None, "group": "other frequent"} for name in ("hat", "key", "pear")),
-    ]
-    right = {"dog": 1.0, "hat": 1.0, "key": 1.0, "pear": 0.6}
-    similarities = (
-        {"dog": 0.8, "hat": 0.7, "key": 0.8, "pear": 0.9},
-        {"dog": 0.1, "hat": 0.5, "key": 0.4, "pear": 0.1},
-    )
-    models = [{"per_concept": right, "similarity_per_concept": similarity} for similarity in similarities]
-    assert showcase({"concepts": concepts, "models": models}) == "key"
-    with pytest.raises(ValueError, match="has no similarity_per_concept: run `explorer evaluate` again"):
-        showcase({"concepts": concepts, "models": [{"per_concept": right}] * 2})

@@ -7,7 +7,7 @@ import sys
 
 from explorer.core.provenance import ROOT
 
-HEAVY = ("torch", "diffusers", "transformers", "open_clip", "umap", "sklearn", "scipy", "plotly", "networkx", "numba")
+HEAVY = ("torch", "diffusers", "transformers", "open_clip", "umap", "sklearn", "scipy", "plotly", "numba")
 BUILD = """
 import json, sys
 import gradio

@@ -14,10 +14,14 @@ from explorer.studies.steps.step import Step, StepWork
 
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
-    """With the concept and the threshold as the evaluation has them, where there is one."""
-    report = evaluated(inputs.study)
+    """With the threshold as the evaluation has it, and a concept that it chooses unless the study names one."""
+    report, named = evaluated(inputs.study), inputs.study.shown_concept
+    if named is not None and named not in inputs.concepts.ranks:
+        raise ValueError(
+            f"shown_concept is {named!r}: expected one of the list's {len(inputs.concepts.names)} concepts"
+        )
     return {
-        "concept": shown_concept(inputs.concepts, usable_poison(inputs), report),
+        "concept": named or shown_concept(inputs.concepts, usable_poison(inputs), report),
         "tau": inputs.study.tau if report is None else report["tau"],
         "seed": inputs.study.seeds[0], **drawing_settings(inputs),
     }  # fmt: skip

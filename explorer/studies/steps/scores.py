@@ -69,8 +69,8 @@ def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
 
 def _measure(work: StepWork) -> None:
     """Every arm in turn, into one folder; what an earlier run measured and still holds is taken over."""
+    from explorer.alignment.graph_files import write_compact
     from explorer.alignment.payload_formats import ALIGNMENT
-    from explorer.alignment.payloads import write_compact
 
     extractor = load_extractor(work.study.extractor, work.device)
     losses = _ControlLosses(work) if work.study.loss_pairs else None
