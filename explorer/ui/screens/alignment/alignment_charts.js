@@ -86,7 +86,15 @@ export function renderGrowth(Plotly, root, sets, alpha) {
     marker: { symbol, size: 10, color: measured.map(({ set }) => (set.poisoned_concept_count ? colours.poisoned : colours.benign)),
       line: { color: colours.surface, width: 1 } },
   }));
-  return drawPlot(Plotly, root, traces, growthLayout(colours), 'ad-growth');
+  const settings = growthLayout(colours);
+  if (!sets.length) emptyChart(settings, 'C_P is not recorded of these sets:<br>none has a place on this axis.');
+  return drawPlot(Plotly, root, traces, settings, 'ad-growth');
+}
+
+// Words where axes without a point would stand.
+function emptyChart(settings, words) {
+  settings.xaxis.visible = settings.yaxis.visible = settings.showlegend = false;
+  settings.annotations = [{ text: words, showarrow: false, xref: 'paper', yref: 'paper', x: 0.5, y: 0.5 }];
 }
 
 export function renderPaperGrowth(Plotly, root, paper) {
