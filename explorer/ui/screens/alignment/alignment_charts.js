@@ -2,7 +2,7 @@
 
 import { drawPlot, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
-import { PAIR_KINDS, poisonKind } from './poison.js';
+import { PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -87,6 +87,7 @@ export function renderGrowth(Plotly, root, sets, alpha) {
       line: { color: colours.surface, width: 1 } },
   }));
   const settings = growthLayout(colours);
+  Object.assign(settings.xaxis, conceptTicks(sets.map((set) => set.poisoned_concept_count)));
   if (!sets.length) emptyChart(settings, 'C_P is not recorded of these sets:<br>none has a place on this axis.');
   return drawPlot(Plotly, root, traces, settings, 'ad-growth');
 }
