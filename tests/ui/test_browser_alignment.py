@@ -122,6 +122,7 @@ def drawn(tmp_path_factory, make_study):
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
+    sets.insert(1, {**describe_set("apart", 0, poisoned & False, recorded=False), "extractor": "another"})
     results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})}, GRAPHS: write}
     study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
     return study, kept["graphs"], kept["scores"]
@@ -207,10 +208,11 @@ def first_movers(drawn, count=3):
 
 
 def test_without_a_comparison_resizing_and_the_swap_key_do_nothing(page):
-    page.get_by_role("alert").get_by_text("There is no comparison to show yet").wait_for()
+    missing = page.get_by_role("status").get_by_text("this place shows one prompt drawn by several models")
+    missing.wait_for()
     page.set_viewport_size({"width": 1000, "height": 700})
     page.keyboard.press("b")
-    page.get_by_role("alert").get_by_text("There is no comparison to show yet").wait_for()
+    missing.wait_for()
     assert page.locator(".compare-column").count() == 0
 
 
@@ -334,6 +336,13 @@ def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_to
     page.locator(".graph-search").fill("turtle")
     page.locator(".pair-rows .pair-row").first.click()
     expect(page.locator(".inspector-scores")).to_contain_text("1–8 (tied)")
+
+
+def test_where_no_set_has_a_place_on_the_axis_of_poison_the_chart_says_so(app, page):
+    page.goto(f"{app[0]}/?tab=alignment&a.sets=apart&a.shown=apart")
+    growth = page.locator(".alignment-screen .two-charts .measure-chart").first
+    growth.get_by_text("C_P is not recorded of these sets:").wait_for()
+    assert growth.locator(".xaxislayer-above text").count() == 0
 
 
 def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):

@@ -4,9 +4,12 @@ Runs on random models of the shipped ones' shape.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+from explorer.studies.results import FILM_STRIP
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -94,3 +97,15 @@ def test_trying_again_after_a_failed_chart_leaves_one_listener(page):
     expect(page.locator(".implosion-charts .main-svg").first).to_be_visible()
     assert sorted(implosion_keyboard_listeners(page)) == ["fullscreenchange", "keydown"]
     assert page.complaints == []
+
+
+def test_without_a_film_strip_there_is_nothing_to_walk_over(own_page, own_world):
+    expect = playwright_api.expect
+    shutil.rmtree(own_world[1] / "results" / FILM_STRIP)
+    own_page.goto("/?tab=implosion")
+    expect(own_page.locator(".missing-step .command code")).to_contain_text("film-strip")
+    expect(own_page.locator(".implosion-charts .main-svg").first).to_be_visible()
+    expect(own_page.locator(".implosion-bar")).to_be_hidden()
+    ticks = own_page.locator(".implosion-charts .js-plotly-plot").first.locator(".xtick text").all_text_contents()
+    assert ticks
+    assert all(re.fullmatch(r"−?\d+", tick) for tick in ticks), "C_P counts concepts"

@@ -98,6 +98,14 @@ def test_the_shipped_sets_biggest_mover_is_inspected(page):
     playwright_api.expect(inspector.locator(".neighbour")).to_have_count(16)
 
 
+def test_a_pair_without_a_thumbnail_says_so(page):
+    open_screen(page, "graphs&g.pair=poison0-004837")
+    page.wait_for_function(MAPS_DRAWN)
+    expect, inspector = playwright_api.expect, page.locator(".graph-inspector")
+    expect(inspector.locator(".no-thumbnail")).to_contain_text("of the 9,000 pairs drawn have one")
+    expect(inspector.locator(".inspector-head .graph-thumbnail")).to_have_text("◆")
+
+
 def test_selected_pairs_without_a_line_are_told(page):
     open_screen(page, "graphs")
     page.wait_for_function(MAPS_DRAWN)

@@ -25,6 +25,9 @@ export const PAIR_KINDS = {
   unrecorded: { mark: '■', symbol: 'square', size: 8, words: 'poison not recorded' },
 };
 
+// An axis of C_P counts concepts: no ticks between them.
+export const conceptTicks = (counts) => (Math.max(0, ...counts) <= 6 ? { dtick: 1 } : {});
+
 // Of drawn and evaluated models: by C_P, and by name too where two have the same or nobody recorded it.
 export function cpLabel(model, models) {
   const count = model.poisoned_concept_count;

@@ -2,7 +2,7 @@
 
 import { drawPlot, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
-import { PAIR_KINDS, poisonKind } from './poison.js';
+import { PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -86,7 +86,16 @@ export function renderGrowth(Plotly, root, sets, alpha) {
     marker: { symbol, size: 10, color: measured.map(({ set }) => (set.poisoned_concept_count ? colours.poisoned : colours.benign)),
       line: { color: colours.surface, width: 1 } },
   }));
-  return drawPlot(Plotly, root, traces, growthLayout(colours), 'ad-growth');
+  const settings = growthLayout(colours);
+  Object.assign(settings.xaxis, conceptTicks(sets.map((set) => set.poisoned_concept_count)));
+  if (!sets.length) emptyChart(settings, 'C_P is not recorded of these sets:<br>none has a place on this axis.');
+  return drawPlot(Plotly, root, traces, settings, 'ad-growth');
+}
+
+// Words where axes without a point would stand.
+function emptyChart(settings, words) {
+  settings.xaxis.visible = settings.yaxis.visible = settings.showlegend = false;
+  settings.annotations = [{ text: words, showarrow: false, xref: 'paper', yref: 'paper', x: 0.5, y: 0.5 }];
 }
 
 export function renderPaperGrowth(Plotly, root, paper) {

@@ -65,7 +65,7 @@ def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr
             "Folder of a pair set on this machine (`pairs.parquet`, `images.npy`, `manifest.json`). Its features are "
             "kept beside it; 50,000 pairs take about a minute on two cores."
         )
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_id="measure-row"):
             folder = gr.Textbox(label="Folder", placeholder="path of a pair set", scale=3)
             convention = gr.Dropdown(
                 CONVENTIONS, value="authors", label="Cosine distance: 1 − cos (authors) or half of it", scale=1

@@ -117,7 +117,7 @@ function numbers(column, rows, { first, state }) {
   if (values.clip_similarity !== undefined) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;
-    const verdict = threshold === null ? '' : ` ${above ? 'above' : 'below'} τ ${number(threshold)}`;
+    const verdict = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
     entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
     const asked = column.concept_words.map((index) => column.words[index].toLowerCase());

@@ -5,10 +5,16 @@ import { SCORE_WORDS, scoreLabel } from './graph_data.js';
 import { here } from './address.js';
 import { PAIR_KINDS } from './poison.js';
 
+const hasThumbnail = (data, row) => (data.thumbnail?.[row] ?? -1) >= 0;
+
+// The mark of the pair's kind stands where no thumbnail is kept.
 export function thumbnail(data, row, side) {
   const kind = data.kind(row);
-  const cell = data.thumbnail?.[row] ?? -1;
-  if (cell < 0) return node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' });
+  if (!hasThumbnail(data, row)) {
+    return node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' },
+      PAIR_KINDS[kind].mark);
+  }
+  const cell = data.thumbnail[row];
   const { size, columns } = data.header.thumbnails;
   const scale = side / size;
   const style = [
@@ -49,7 +55,8 @@ export function renderInspector(root, data, row, inspect) {
   root.replaceChildren(
     node('div', { class: 'inspector-head' }, thumbnail(data, row, 92),
       node('div', {}, badge(data, row), node('p', { class: 'inspector-caption' }, `“${data.caption(row)}”`),
-        node('p', { class: 'note' }, data.uids(row)))),
+        node('p', { class: 'note' }, data.uids(row)),
+        hasThumbnail(data, row) ? null : node('p', { class: 'note no-thumbnail' }, thumbnailsKept(data)))),
     scoreTable(data, row),
     node('p', { class: 'inspector-agreement' }, `The two graphs agree on ${shared.size || 'none'} of its ${text.length} neighbours.`),
     neighbourList('Nearest by caption', data, 'text', row, shared, inspect),
@@ -57,6 +64,12 @@ export function renderInspector(root, data, row, inspect) {
     node('p', { class: 'note' }, 'A tick: neighbours on both sides. Numbers: cosine of a neighbour on this side only. '
       + `Among all ${count(data.header.set.pairs)} pairs of the set.`),
   );
+}
+
+function thumbnailsKept(data) {
+  if (!data.thumbnail) return 'No thumbnails were kept of this set.';
+  const kept = data.thumbnail.reduce((sum, cell) => sum + (cell >= 0), 0);
+  return `No thumbnail: ${count(kept)} of the ${count(data.thumbnail.length)} pairs drawn have one, the biggest movers and a sample.`;
 }
 
 function scoreTable(data, row) {

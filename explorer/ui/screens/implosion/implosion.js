@@ -53,7 +53,7 @@ class ImplosionScreen {
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
-      this.missing, node('div', { hidden: this.models.length === 0 }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+      this.missing, node('div', { hidden: !this.film.models?.length }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
     this.root.replaceChildren(this.element);
     if (this.film.problem) {
       this.strip.append(this.film.missing ? missingStep(this.film.missing)

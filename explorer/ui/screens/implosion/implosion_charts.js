@@ -1,7 +1,7 @@
 // Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
 
 import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
-import { cpLabel } from './poison.js';
+import { conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
 const MOST_LABELS = 6; // more would lie over one another; a point's label is shown when it is pointed at
@@ -48,6 +48,9 @@ class Charts {
 // A model whose C_P nobody recorded has no place on its axis.
 const placed = (models) => models.filter((model) => model.poisoned_concept_count !== null);
 
+const conceptAxis = ({ models }) => (
+  { title: 'poisoned concepts C_P', ...conceptTicks(placed(models).map((model) => model.poisoned_concept_count)) });
+
 const marker = (count, colours) => (count === null ? {} : {
   shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
 });
@@ -65,7 +68,7 @@ function difficultyChart(evaluation, colours, count) {
   const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
     models.map((model) => { const e = 1.96 * (model[`${key}_standard_error`] ?? 0); return [e, e]; }), color, dash));
-  return { traces, changes: { xaxis: { title: 'poisoned concepts C_P' }, yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
+  return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
 }
 
 function performanceChart(evaluation, colours, count) {
@@ -80,7 +83,7 @@ function performanceChart(evaluation, colours, count) {
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
       values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
   });
-  return { traces, changes: { xaxis: { title: 'poisoned concepts C_P' }, yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
+  return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
 }
 
 function fitChart(evaluation, colours, count) {
