@@ -37,8 +37,10 @@ def alignment_reports(study: Study) -> dict[str, dict[str, Any]]:
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
-        raise ValueError("the extractor has no feature range: expected feature_range in study.toml, which `explorer "
-                         "calibrate` finds")  # fmt: skip
+        raise ValueError(
+            "the extractor has no feature range: `python -m explorer study calibrate "
+            f"{inputs.study.folder}` finds it on the control's pairs"
+        )
     return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": inputs.study.loss_pairs}
 
 
