@@ -98,7 +98,9 @@ def edit(folder):
         arms[name]["poison"] = {"kind": "dirty-label", "concepts": concepts}
     document.add(tomlkit.comment("written by hand"))
     (folder / "study.toml").write_text(tomlkit.dumps(document))
-    (folder / "concepts.csv").write_text("concept,group\ndog,pool\ncar,pool\ncat,other\njet,other\n")
+    (folder / "concepts.csv").write_text(
+        "concept,group,phrase\ndog,pool,\ncar,pool,car\ncat,other,cat\njet,other,jet\n"
+    )
 
 
 def steps_of(folder):
