@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from explorer.alignment.difficulty import (
 from explorer.embeddings.features import pair_features
 from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
+from explorer.pairs.poison_flags import PoisonFlags
+
+if TYPE_CHECKING:
+    import torch
 
 
 def calibrate(pair_set: PairSet, extractor: UniversalExtractor, split: str = "train") -> dict[str, Any]:
@@ -35,13 +39,28 @@ def calibrate(pair_set: PairSet, extractor: UniversalExtractor, split: str = "tr
     if not benign.any():
         raise ValueError(f"{pair_set.folder} has no benign pairs of the split {split!r}: expected at least two")
     image, text = pair_features(pair_set, extractor)
+    return {"extractor": extractor.name, "split": split, **calibrate_features(image, text, flags, benign)}
+
+
+def calibrate_features(
+    image: torch.Tensor, text: torch.Tensor, flags: PoisonFlags, benign: np.ndarray
+) -> dict[str, Any]:
+    """The same, of features.
+
+    Args:
+        image: of N pairs, unit rows `[N, d]`.
+        text: their captions', `[N, d]`.
+        flags: what is known of the N pairs.
+        benign: bool `[N]`, the pairs to use.
+
+    Raises:
+        ValueError: if these pairs are fewer than two, or all alike.
+    """
     rows = np.flatnonzero(benign)
     cosines = paired_cosines(image[rows], text[rows])
     feature_range = calibrate_feature_range(cosines)
     return {
         "feature_range": list(feature_range),
-        "extractor": extractor.name,
-        "split": split,
         "pairs": len(rows),
         "benign_pairs": int(flags.benign[rows].sum()),
         "pairs_taken_for_benign": int(flags.unrecorded[rows].sum()),

@@ -1,4 +1,4 @@
-"""``explorer study new | status | run | export | import-results``: a study from its models and data to its results."""
+"""``explorer study new | status | calibrate | run | export | import-results``: from models and data to results."""
 
 from __future__ import annotations
 
@@ -74,6 +74,17 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     _print_states(states, found.steps)
 
 
+@study.command("calibrate")
+def calibrate(
+    folder: Folder, device: Annotated[str, typer.Option(help="Torch device.")] = "cpu", as_json: AsJson = False
+) -> None:
+    """Find the feature range of the study's open_clip model on the control's pairs, and write it into study.toml."""
+    from explorer.studies.calibration import calibrate_study
+    from explorer.studies.study import Study
+
+    emit(calibrate_study(Study.load(folder), device, on_progress=show_progress()), as_json)
+
+
 @command("run", study)
 def run(
     folder: Folder,
@@ -131,16 +142,19 @@ def import_results(
 
 
 def _print_states(states: Iterable[StepState], denoising: int) -> None:
-    """A step in a line, and below it the arms that are not all alike."""
+    """A step in a line, and below it the arms, in groups of those that are alike."""
     from explorer.studies.state import MISSING, STALE
 
     for state in states:
-        alike = len({(arm.state, arm.why) for arm in state.arms}) == 1
-        why = state.why or (state.arms[0].why if alike else "")
-        _print_line(f"{state.step:<11} {state.state:<9}", why, _cost(state, state.amount, state.seconds, denoising))
-        for arm in () if alike else state.arms:
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for arm in state.arms:
             left = _cost(state, arm.amount or 0, arm.seconds, denoising)
-            _print_line(f"  {arm.arm:<20} {arm.state:<9}", arm.why, left)
+            groups.setdefault((arm.state, arm.why, left), []).append(arm.arm)
+        why = state.why or (state.arms[0].why if len(groups) == 1 else "")
+        _print_line(f"{state.step:<11} {state.state:<9}", why, _cost(state, state.amount, state.seconds, denoising))
+        for (condition, reason, left), arms in groups.items() if len(groups) > 1 else ():
+            each = f"{left} each" if left and len(arms) > 1 else left
+            _print_line(f"  {condition:<9}  {', '.join(arms)}", reason, each)
         if state.state in (STALE, MISSING):
             typer.echo(f"  {state.command}")
 

@@ -28,7 +28,7 @@ TIMESTEPS = (200, 500, 800)
 MASK_STREAM = 401
 
 
-NO_WORLD = "the concepts are not those of a world whose scenes can be painted"
+NO_WORLD = "it takes the true outlines of concepts in pictures, which painted scenes alone have"
 
 
 def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None, concepts: ConceptList) -> str:

@@ -141,7 +141,8 @@ def _write(
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    top = float(np.quantile(np.stack([column.maps for column in columns]), SCALE_QUANTILE))
+    # Models of other sizes have maps of other sizes; each holds probabilities, which need no scaling by area.
+    top = float(np.quantile(np.concatenate([column.maps.ravel() for column in columns]), SCALE_QUANTILE))
     images = [column.images for column in columns]
     maps = [np.clip(column.maps / top, 0, 1) * 255 for column in columns]
     Image.fromarray(_sheet(images, "RGB")).save(folder / IMAGES_NAME, optimize=True)

@@ -20,6 +20,9 @@ from explorer.studies.study import CONCEPTS_NAME, STUDY_NAME, Arm, ExtractorSpec
 
 CONTROL_NAMES = ("benign", "control", "clean")
 """What a control is called, where several arms are recorded as unpoisoned."""
+NO_POISON_WRITTEN = 'poison = { kind = "none" }'
+POISON_WRITTEN = 'poison = { kind = "dirty-label", concepts = ["dog", "hat"] }'
+"""Two examples of what a person writes by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewSt
     check_new_folder(folder)
     assumed: list[str] = []
     left_open: list[str] = []
-    checkpoints = _find_checkpoints(request.checkpoints, assumed)
+    checkpoints = _find_checkpoints(request.checkpoints, assumed, left_open)
     pairs, told = find_pairs(list(request.pairs))
     assumed += told
     arms = _arms(checkpoints, pairs, assumed, left_open)
@@ -78,7 +81,7 @@ def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewSt
         raise ValueError("found neither checkpoints nor pairs: expected some with --checkpoint or --pairs")
     _tell_equal_weights(checkpoints, assumed, on_progress)
     arms = _with_control(arms, assumed, left_open)
-    left_open += _what_extractor_lacks(request.extractor)
+    left_open += _what_extractor_lacks(request.extractor, request.folder)
     study = Study(
         folder=folder, name=request.name or folder.name, extractor=request.extractor, arms=tuple(arms)
     )  # fmt: skip
@@ -89,7 +92,7 @@ def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewSt
     return NewStudy(study=study, assumed=tuple(assumed), left_open=tuple(left_open))
 
 
-def _find_checkpoints(patterns: tuple[str, ...], assumed: list[str]) -> list[Checkpoint]:
+def _find_checkpoints(patterns: tuple[str, ...], assumed: list[str], left_open: list[str]) -> list[Checkpoint]:
     """Usable ones, each once, in the order of C_P; the others are told with the reason."""
     found: dict[Path, Checkpoint] = {}
     for pattern in patterns:
@@ -101,7 +104,11 @@ def _find_checkpoints(patterns: tuple[str, ...], assumed: list[str]) -> list[Che
             inside = scan_checkpoints(place if place.is_dir() else place.parent)
             found |= {each.folder: each for each in inside if place.is_dir() or each.folder == place}
     usable = [each for each in found.values() if each.problem is None]
-    assumed += [f"{each.folder} is left out: {each.problem}" for each in found.values() if each.problem is not None]
+    left_open += [
+        f"{each.folder} is left out: {each.problem}; once that is mended, make the study anew or add an arm by hand"
+        for each in found.values()
+        if each.problem is not None
+    ]
     starts = [each for each in usable if each.config.get("start", "unknown") is None]
     if len(starts) < len(usable):  # the others were fine-tuned from it and are compared with one another
         assumed += [f"{each.folder} is left out: it was trained from scratch, the others were not" for each in starts]
@@ -114,7 +121,7 @@ def _arms(
 ) -> list[Arm]:
     found = [(each, *_pairs_of(each, pairs)) for each in checkpoints]
     taken = {own.path for _, own, _ in found if own is not None}
-    why = "none names its data hash or has its name" if checkpoints else "none was given"
+    why = "none that can be used names their data hash or has their name" if checkpoints else "none was given"
     found += [(None, each, why) for each in pairs if each.path not in taken]
     names = _unique_names([own.path if checkpoint is None else checkpoint.folder for checkpoint, own, _ in found])
     arms = []
@@ -124,12 +131,17 @@ def _arms(
         elif checkpoint is None:
             left_open.append(f"arm {name} has no checkpoint: {why}")
         else:
-            assumed.append(f"arm {name} was trained on {own.path}: {why}")
+            assumed.append(f"arm {name} is taken to be trained on {own.path}: {why}")
         arm = Arm(
             name=name, checkpoint=None if checkpoint is None else checkpoint.folder,
             pairs=None if own is None else own.path,
         )  # fmt: skip
-        arms.append(_with_flagged_poison(arm, checkpoint, own, left_open))
+        arms.append(_with_flagged_poison(arm, checkpoint, own))
+    if unknown := [arm.name for arm in arms if not _record(arm).recorded]:
+        left_open.append(
+            f"poison is recorded of neither model nor pairs of {', '.join(unknown)}: where it is known, write into the "
+            f"arm's table in {STUDY_NAME}, as an example, {NO_POISON_WRITTEN} or {POISON_WRITTEN}"
+        )
     return arms
 
 
@@ -150,16 +162,10 @@ def _pairs_of(checkpoint: Checkpoint, pairs: list[FoundPairs]) -> tuple[FoundPai
     return named[0], "they have its name"
 
 
-def _with_flagged_poison(
-    arm: Arm, checkpoint: Checkpoint | None, pairs: FoundPairs | None, left_open: list[str]
-) -> Arm:
+def _with_flagged_poison(arm: Arm, checkpoint: Checkpoint | None, pairs: FoundPairs | None) -> Arm:
     """With what the flags of a pair set say of its poison, where no manifest says it."""
-    known = arm_poison(arm, checkpoint)
-    if not known.recorded and pairs is not None and pairs.pair_set is not None:
-        arm = replace(arm, poison=pairs.pair_set.poison)
-        known = arm.poison
-    if not known.recorded:
-        left_open.append(f"poison of arm {arm.name} is not recorded: write it into {STUDY_NAME}, where it is known")
+    if not arm_poison(arm, checkpoint).recorded and pairs is not None and pairs.pair_set is not None:
+        return replace(arm, poison=pairs.pair_set.poison)
     return arm
 
 
@@ -209,11 +215,14 @@ def _record(arm: Arm) -> PoisonRecord:
     return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
-def _what_extractor_lacks(extractor: ExtractorSpec) -> list[str]:
+def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
     if extractor == ExtractorSpec():
         return [f"no universal extractor: without one in {STUDY_NAME} there are no scores, graphs or evaluation"]
     if extractor.open_clip is not None and extractor.feature_range is None:
-        return ["the extractor has no feature range, which scores need: find it with `explorer calibrate`"]
+        return [
+            "the extractor has no feature range, which scores need: `python -m explorer study calibrate "
+            f"{folder}` finds it on the control's pairs"
+        ]
     return []
 
 

@@ -218,6 +218,8 @@ def _as_tables(study: Study) -> dict[str, Any]:
 
     arms = [plain(arm, tuple(name for name in _ARM_FIELDS if name != "poison")) for arm in study.arms]
     for table, arm in zip(arms, study.arms, strict=True):
+        if not arm.control:
+            del table["control"]
         if arm.poison.recorded:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}

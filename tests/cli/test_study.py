@@ -66,3 +66,13 @@ def test_an_extractor_without_weights_is_refused(tmp_path, checkpoint_root):
     result = run("new", tmp_path / "study", "--checkpoint", checkpoint_root, "--open-clip", "ViT-B-32")
     assert "expected --weights FILE, too" in str(result.exception)
     assert not (tmp_path / "study").exists()
+
+
+def test_calibrate_says_what_it_lacks(made, tmp_path, checkpoint_root):
+    assert "none of open_clip's" in str(run("calibrate", made[0]).exception)
+    result = run(
+        "new", tmp_path / "other", "--checkpoint", checkpoint_root, "--open-clip", "ViT-B-32", "--weights", "w",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert f"study calibrate {tmp_path / 'other'}" in result.output
+    assert "no arm with pairs is the control" in str(run("calibrate", tmp_path / "other").exception)

@@ -21,7 +21,7 @@ CONCEPTS = ConceptList(
               Concept(name="turtle", phrase="turtle"), Concept(name="photo dog")),
     template="of {phrase}",
 )  # fmt: skip
-SCENES = "the concepts are not those of a world whose scenes can be painted"
+SCENES = "it takes the true outlines of concepts in pictures, which painted scenes alone have"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.registry import scan_checkpoints
+from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints
 from explorer.core.poison_record import NOT_RECORDED
 from explorer.generation.film_strip import CELL, FilmStripConfig, film_column, write_film_strip
 from explorer.pairs.concept_list import Concept, ConceptList
@@ -45,6 +45,16 @@ def test_a_model_of_which_no_poison_is_recorded_comes_last(checkpoint_root, tmp_
     assert [(each["name"], each["poisoned_concept_count"]) for each in models] == [
         ("dirty-002", 2), ("dirty-004", 4), ("mine", None),
     ]  # fmt: skip
+
+
+def test_models_of_several_sizes_share_a_strip(checkpoint_root, make_xl_pipeline, tmp_path):
+    make_xl_pipeline().save_pretrained(checkpoint_root / "xl")
+    benign, xl = (read_checkpoint(checkpoint_root / name) for name in ("benign", "xl"))
+    write_film_strip(tmp_path / "strip", [benign, xl], CONFIG)
+    columns = [film_column(load_pipeline(each), CONFIG) for each in (benign, xl)]
+    assert columns[0].maps.shape != columns[1].maps.shape
+    with Image.open(tmp_path / "strip" / "maps.png") as maps:
+        assert maps.size == (2 * CELL, 2 * CELL)
 
 
 def test_models_are_needed(tmp_path):

@@ -76,7 +76,7 @@ def test_poison_is_written_down_where_only_flags_say_it(tmp_path, sets):
     one, two = Study.load(tmp_path / "study").arms
     assert one.poison.names == ("hat",)
     assert not two.poison.recorded
-    assert told(made.left_open, "poison of arm two is not recorded")
+    assert told(made.left_open, "poison is recorded of neither model nor pairs of two", "poison = { kind")
     assert told(made.left_open, "no arm is recorded as unpoisoned")
 
 
@@ -100,7 +100,7 @@ def test_a_broken_checkpoint_is_left_out_with_the_reason(tmp_path, checkpoint_ro
     (checkpoint_root / "dirty-004" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
     made = make(tmp_path, checkpoints=(str(checkpoint_root),))
     assert "dirty-004" not in [arm.name for arm in made.study.arms]
-    assert told(made.assumed, "dirty-004 is left out")
+    assert told(made.left_open, "dirty-004 is left out", "make the study anew")
 
 
 def test_concepts_are_the_nouns_of_the_controls_captions(tmp_path, sets):

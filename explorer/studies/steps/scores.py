@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.checkpoints.families import FAMILY_NAMES
-from explorer.core.provenance import ManifestError
+from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
+from explorer.core.provenance import ManifestError, hash_json
+from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import named
 from explorer.studies.results import SCORES, result_file, writing_step
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Study
+from explorer.studies.study import Arm, Study
 
 if TYPE_CHECKING:
     from explorer.studies.arm_pairs import ArmPairs
@@ -37,8 +40,10 @@ def alignment_reports(study: Study) -> dict[str, dict[str, Any]]:
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
-        raise ValueError("the extractor has no feature range: expected feature_range in study.toml, which `explorer "
-                         "calibrate` finds")  # fmt: skip
+        raise ValueError(
+            "the extractor has no feature range: `python -m explorer study calibrate "
+            f"{inputs.study.folder}` finds it on the control's pairs"
+        )
     return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": inputs.study.loss_pairs}
 
 
@@ -65,6 +70,22 @@ def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
         work.arm(name), extractor, work.inputs.concept_names, work.study.folder / FEATURES_FOLDER,
         on_progress=work.on_progress,
     )  # fmt: skip
+
+
+def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
+    """Its pairs and, where no manifest of theirs says it, what is known of their poison."""
+    told = _told_poison(inputs, arm)
+    return inputs.of_pairs(arm) | ({named("poison", arm.name): hash_json(told.as_json())} if told.recorded else {})
+
+
+def _told_poison(inputs: StudyInputs, arm: Arm) -> PoisonRecord:
+    """What study.toml or the checkpoint says of the pairs' poison; nothing where the pairs say it themselves."""
+    if pairs_poison(arm.pairs).recorded:
+        return NOT_RECORDED
+    try:
+        return arm_poison(arm, inputs.checkpoint(arm))
+    except (ValueError, OSError):
+        return arm_poison(arm, None)
 
 
 def _measure(work: StepWork) -> None:
@@ -136,7 +157,11 @@ def _measure_arm(
         columns["loss"] = losses.of(name, pairs, measured.rows)
     report = measured.report()
     write_scores(folder / table_name(name), measured.difficulty, measured.rows, report, **columns)
-    return describe_measurement(name, pairs, measured), report
+    entry = describe_measurement(name, pairs, measured)
+    told = _told_poison(work.inputs, work.arm(name))
+    if entry["poisoned_concept_count"] is None and (told.poisoned is False or told.concept_count):
+        entry["poisoned_concept_count"] = told.concept_count  # an attack that aims at no concept is not C_P = 0
+    return entry, report
 
 
 class _ControlLosses:
@@ -171,7 +196,7 @@ STEP = Step(
     unit="pair",
     settings=_settings,
     shared=_shared,
-    of_arm=lambda inputs, arm: inputs.of_pairs(arm),
+    of_arm=_of_arm,
     amount=lambda inputs, arm: inputs.pair_count(arm),
     make=_measure,
     by_arm=True,

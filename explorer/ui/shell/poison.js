@@ -2,7 +2,7 @@
 
 export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisoned_pairs: pairs, poison_recorded: recorded }) {
   if (poisoned || concepts || pairs) return 'poisoned';
-  return recorded ? 'benign' : 'unrecorded';
+  return recorded || concepts === 0 ? 'benign' : 'unrecorded';
 }
 
 export function poisonWords(found, benign = 'benign') {

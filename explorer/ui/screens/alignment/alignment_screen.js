@@ -145,11 +145,11 @@ class AlignmentScreen {
     // Distances of another convention or extractor have another scale: they never share a plot.
     const comparable = this.sets.filter((candidate) => scale(candidate) === scale(set));
     const benign = comparable.find((candidate) => poisonKind(candidate) === 'benign' && candidate !== set);
-    const recordedSets = comparable.filter((candidate) => candidate.poison_recorded);
-    this.parts.growthNote.textContent = growthWords(recordedSets, this.paper, alpha);
+    const placed = comparable.filter((candidate) => candidate.poisoned_concept_count !== null);
+    this.parts.growthNote.textContent = growthWords(placed, this.paper, alpha);
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, recordedSets.filter((candidate) => candidate.poisoned_concept_count !== null), alpha),
+      renderGrowth(this.Plotly, this.parts.growth, placed, alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }
@@ -161,7 +161,7 @@ const setLabel = (set) => `${set.name} (${poisonWords(set, 'C_P = 0')})`;
 
 const scale = ({ extractor, alignment_difficulty: { convention, feature_range: range } }) => JSON.stringify([extractor, convention, range]);
 
-const recorded = (set, value) => (set.poison_recorded && value !== null ? value : 'not recorded');
+const recorded = (value) => value ?? 'not recorded';
 
 // Artefacts of earlier releases do not say it.
 const clipped = ({ clipped_below: below, clipped_above: above }) => (below === undefined ? ''
@@ -170,9 +170,10 @@ const clipped = ({ clipped_below: below, clipped_above: above }) => (below === u
 // What the two charts of growth show, and no more.
 function growthWords(sets, paper, alpha) {
   const words = [];
-  const fit = shareFit(sets, alpha);
+  const flagged = sets.filter((set) => set.poison_recorded); // of others the share of poisoned pairs is not known
+  const fit = shareFit(flagged, alpha);
   if (fit !== null) {
-    words.push(`Over these ${sets.length} sets a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
+    words.push(`Over the ${flagged.length} sets whose pairs are flagged a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
       + 'AD tracks that share here; it is not shown to predict anything beyond it.');
   }
   const ends = (values) => [values[0], values[values.length - 1]];
@@ -229,7 +230,7 @@ function difficultyTable(sets, alpha) {
     const measured = parts(set, alpha);
     const auc = (stored) => (stored.auc === null ? '–' : number(stored.auc));
     const { feature_distance, structure_distance, sample_ad } = set.distributions;
-    return [set.name, recorded(set, set.poisoned_concept_count), count(set.pairs), set.poison_recorded ? count(set.poisoned_pairs) : poisonedPairs(set).replace('poison not', 'not'), plus(measured.feature), plus(measured.structure),
+    return [set.name, recorded(set.poisoned_concept_count), count(set.pairs), set.poison_recorded ? count(set.poisoned_pairs) : poisonedPairs(set).replace('poison not', 'not'), plus(measured.feature), plus(measured.structure),
       plus(measured.ad), auc(feature_distance), auc(structure_distance), auc(sample_ad[stop])];
   });
   return table('alignment-difficulty', ['Set (± standard error)', 'C_P', 'Pairs', 'Poisoned', 'Feature AD', 'Structure AD', `AD (α = ${alpha.toFixed(2)})`,
