@@ -201,7 +201,7 @@ def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
     benign, _, worst = report["models"]
     assert benign["accuracy"]["poisoned"] is None
     assert worst["poisoned_concept_count"] == 4
-    assert {item["group"] for item in report["concepts"]} >= {"frequent pool", "other frequent"}
+    assert {item["group"] for item in report["concepts"]} >= {"pool", "other"}
     for model in report["models"]:
         for quantity in ("accuracy", "utility", "scatter", "mask_mass", "word_mass", "late_word_mass"):
             share = model[quantity]["all"]
