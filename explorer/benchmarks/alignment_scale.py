@@ -245,8 +245,8 @@ def _watched(child: subprocess.Popen[bytes]) -> tuple[int, int]:
                 if "VmHWM" in fields:
                     peak = max(peak, int(fields["VmHWM"].split()[0]) * 1024)
                     anonymous = max(anonymous, int(fields["RssAnon"].split()[0]) * 1024)
-        except (OSError, psutil.NoSuchProcess):
-            pass  # it ended meanwhile
+        except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+            continue  # one ended while it was looked at; what the others held is asked at once
         time.sleep(_POLL_SECONDS)
     return peak, anonymous
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,3 +99,15 @@ def _fill(stream: io.RawIOBase, buffer: memoryview, name: str) -> None:
         if not count:
             raise ValueError(f"{name} ends before its last row: expected a whole .npy file")
         buffer = buffer[count:]
+
+
+def memory_mapped(path: Path) -> np.ndarray:
+    """The array of a .npy file, which stays on disk.
+
+    Raises:
+        ValueError: if it is no such file, or holds Python objects.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is no readable .npy file: {error}") from error

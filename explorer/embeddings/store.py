@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
-from explorer.embeddings.embedding_rows import EmbeddingRows
+from explorer.embeddings.embedding_rows import EmbeddingRows, memory_mapped
 from explorer.embeddings.thumbnails import ThumbnailRows
 
 if TYPE_CHECKING:
@@ -245,10 +245,7 @@ def _partition_files(folder: Path, part: str) -> dict[int, Path]:
 
 
 def _memory_mapped(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no readable .npy file: {error}") from error
+    array = memory_mapped(path)
     if array.ndim != 2 or array.dtype not in DTYPES:
         raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected float16 or float32 [n, d]")
     return array

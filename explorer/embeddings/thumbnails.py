@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer.embeddings.embedding_rows import memory_mapped
+
 
 class ThumbnailRows:
     """The thumbnails ``[N, side, side, 3]`` of all partitions, which stay on disk."""
@@ -34,10 +36,7 @@ class ThumbnailRows:
 
 
 def _memory_mapped(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no readable .npy file: {error}") from error
+    array = memory_mapped(path)
     if array.ndim != 4:
         raise ValueError(f"{path} is {array.dtype} {list(array.shape)}: expected uint8 [n, side, side, 3]")
     return array

@@ -22,7 +22,6 @@ DEFAULT_SAMPLES = 1000
 """Rows drawn where no time budget says how many."""
 MEMORY_SHARE = 0.8
 """Of the memory at hand that ``auto`` uses where no budget is given."""
-
 TWIN_ESTIMATORS = ("rows", "stratified")
 """Estimators that need every sample's squared twin."""
 
