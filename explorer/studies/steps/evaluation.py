@@ -47,8 +47,9 @@ def _evaluate(work: StepWork) -> None:
     ) as folder:  # fmt: skip
         extractor = load_extractor(work.study.extractor, work.device)
         report = evaluate(
-            models_of(work), extractor, concepts, evaluation_config(work), readers=_readers(work, extractor),
-            drawings=drawings, difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
+            models_of(work), extractor, concepts, evaluation_config(work.inputs, work.device),
+            readers=_readers(work, extractor), drawings=drawings,
+            difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
             on_progress=work.on_progress,
         )  # fmt: skip
         write_json(folder / EVALUATION_NAME, report)
