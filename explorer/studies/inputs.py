@@ -102,8 +102,9 @@ class StudyInputs:
     def of_readers(self) -> dict[str, str]:
         """Aesthetics head and classifier as inputs, where the study has them."""
         study, found = self.study, {}
-        if study.aesthetics_head is not None:
-            found["aesthetics head"] = file_fingerprint(study.aesthetics_head)
+        if (head := study.aesthetics) is not None:
+            own = [] if head.extractor is None else [extractor_fingerprint(head.extractor)]
+            found["aesthetics head"] = hash_json([file_fingerprint(head.head), head.threshold, *own])
         if (spec := study.classifier) is not None:
             files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
             found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])

@@ -53,6 +53,29 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AestheticsSpec:
+    """A published aesthetics head, and the CLIP whose features it reads."""
+
+    head: Path
+    """Local .safetensors file."""
+    threshold: float = 6.5
+    """Score above which a picture counts as pleasing; 6.5 is that of Ding et al. (2024), section 5.1."""
+    folder: Path | None = None
+    """As the study's extractor has it, and so are the next three; without any, the head reads that extractor."""
+    open_clip: str | None = None
+    weights: Path | None = None
+    pretrained_tag: str | None = None
+
+    @property
+    def extractor(self) -> ExtractorSpec | None:
+        """The head's own CLIP; None where it reads the study's."""
+        own = ExtractorSpec(
+            folder=self.folder, open_clip=self.open_clip, weights=self.weights, pretrained_tag=self.pretrained_tag
+        )
+        return None if own == ExtractorSpec() else own
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -104,8 +127,8 @@ class Study:
     """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
     shown_concept: str | None = None
     """What the comparison draws; None for a choice by the evaluation."""
-    aesthetics_head: Path | None = None
-    """Local .safetensors of an aesthetics head over the universal extractor's features; None where there is none."""
+    aesthetics: AestheticsSpec | None = None
+    """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
 
@@ -181,12 +204,12 @@ class Study:
             temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "class_names")
+PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names")
 _ARM_FIELDS = tuple(each.name for each in fields(Arm))
 _READ_FROM_TABLES = ("reading", "poison_fields", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_CLASSIFIER_FIELDS = tuple(each.name for each in fields(ClassifierSpec))
-_TABLES = ("extractor", "classifier", "arm")
+_READERS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec}
+_TABLES = ("extractor", *_READERS, "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
@@ -194,9 +217,8 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     own = {name: value for name, value in found.items() if name not in _TABLES}
     _check_known(own, _OWN_FIELDS, "the study")
     extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
-    classifier = None
-    if "classifier" in found:
-        classifier = ClassifierSpec(**_settings(found["classifier"], _CLASSIFIER_FIELDS, "classifier", folder))
+    readers = {name: kind(**_settings(found[name], tuple(each.name for each in fields(kind)), name, folder))
+               for name, kind in _READERS.items() if name in found}  # fmt: skip
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
@@ -208,7 +230,7 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
         }
         arms.append(Arm(**settings | read))
     own = _settings(own, _OWN_FIELDS, "", folder)
-    return Study(folder=folder, extractor=extractor, classifier=classifier, arms=tuple(arms), **own)
+    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **readers, **own)
 
 
 def _reading(found: dict[str, Any], number: int) -> Reading:
@@ -260,8 +282,9 @@ def _as_tables(study: Study) -> dict[str, Any]:
         if arm.poison.recorded:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
-    if study.classifier is not None:
-        tables["classifier"] = plain(study.classifier, _CLASSIFIER_FIELDS)
+    for name, kind in _READERS.items():
+        if (reader := getattr(study, name)) is not None:
+            tables[name] = plain(reader, tuple(each.name for each in fields(kind)))
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
 

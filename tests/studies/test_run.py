@@ -7,13 +7,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from explorer.core.provenance import ROOT, ManifestError
+from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import (
     COMPARISON,
@@ -28,7 +32,9 @@ from explorer.studies.results import (
 )
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.steps.evaluation import _readers
+from explorer.studies.steps.step import StepWork
+from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
 
 
 def edit(manifest, **changes):
@@ -132,6 +138,18 @@ def test_processes_of_a_launcher_share_the_drawing(made, study):
     for path in drawn:
         assert (alone / path).read_bytes() == (together / path).read_bytes()
     assert of(study, PICTURES).state == DONE
+
+
+def test_an_aesthetics_head_may_read_another_clip(study):
+    head = study.folder / "head.safetensors"
+    width = UniversalExtractor.load(study.extractor.folder).encode_texts(["a"]).shape[1]
+    save_file({"weight": torch.zeros(1, width), "bias": torch.full((1,), 7.0)}, head)
+    inputs = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head, folder=study.extractor.folder)))
+    work = StepWork(inputs=inputs, settings={}, shared={}, arms={}, kept={})
+    (reader,) = _readers(work, extractor=None)
+    assert reader.read(np.zeros((1, 8, 8, 3), np.uint8))["aesthetic_scores"].tolist() == [7.0]
+    own = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head)))
+    assert inputs.of_readers != own.of_readers
 
 
 def test_a_new_threshold_makes_the_evaluation_stale_and_nothing_else(study):

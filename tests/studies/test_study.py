@@ -7,7 +7,7 @@ import pytest
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading
-from explorer.studies.study import Arm, ClassifierSpec, ExtractorSpec, Study
+from explorer.studies.study import AestheticsSpec, Arm, ClassifierSpec, ExtractorSpec, Study
 
 
 @pytest.fixture
@@ -26,6 +26,9 @@ def study(tmp_path):
                 reading=Reading(split="train", fields=Fields(caption="TEXT"))),
         ),
         seeds=(3, 1), size=64, tau=0.236, unrelated_distance=0.9,
+        aesthetics=AestheticsSpec(
+            head=tmp_path / "head.safetensors", open_clip="ViT-L-14-quickgelu", weights=tmp_path / "l14.safetensors",
+        ),
         classifier=ClassifierSpec(
             architecture="resnet18", weights=tmp_path / "resnet.safetensors", class_names=tmp_path / "names.txt",
         ),

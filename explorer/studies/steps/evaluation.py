@@ -63,8 +63,9 @@ def _readers(work: StepWork, extractor: UniversalExtractor) -> list[PictureReade
     from explorer.evaluation.classifier import PictureClassifier
 
     readers, study = [], work.study
-    if study.aesthetics_head is not None:
-        readers.append(AestheticsHead.load(study.aesthetics_head, extractor))
+    if (head := study.aesthetics) is not None:
+        clip = extractor if head.extractor is None else load_extractor(head.extractor, work.device)
+        readers.append(AestheticsHead.load(head.head, clip, head.threshold))
     if (spec := study.classifier) is not None:
         readers.append(
             PictureClassifier.load(
