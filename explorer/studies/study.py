@@ -76,6 +76,26 @@ class AestheticsSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FiltersSpec:
+    """What pairs can be filtered by beside what their features say."""
+
+    loss_arms: tuple[str, ...] = ()
+    """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
+    loss_pairs: int = 0
+    """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
+    scores: Path | None = None
+    """A .parquet file with a column ``uid`` and further scores; None where there is none."""
+    columns: tuple[str, ...] = ()
+    """Its columns that are scores, high where a pair is suspicious."""
+
+    def __post_init__(self) -> None:
+        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
+            raise ValueError(f"loss_pairs of filters is {self.loss_pairs!r}: expected a whole number from 0")
+        if (self.scores is None) != (not self.columns):
+            raise ValueError("filters name scores without columns, or columns without scores: expected both or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -131,12 +151,14 @@ class Study:
     """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
+    filters: FiltersSpec = FiltersSpec()
+    """Further scores that pairs can be filtered by."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"arms {', '.join(twice)} stand twice: expected each name once")
-        if bad := [name for name in names if not _is_file_name(name)]:
+        if bad := [name for name in names if not is_file_name(name)]:
             raise ValueError(f"arm is called {bad[0]!r}: expected a name that a folder can have")
         if len(controls := [arm.name for arm in self.arms if arm.control]) > 1:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
@@ -144,6 +166,8 @@ class Study:
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if type(self.loss_pairs) is not int or self.loss_pairs < 0:
             raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
+        if unknown := [name for name in self.filters.loss_arms if name not in names]:
+            raise ValueError(f"loss_arms of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -204,12 +228,12 @@ class Study:
             temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names")
+PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names", "scores")
 _ARM_FIELDS = tuple(each.name for each in fields(Arm))
 _READ_FROM_TABLES = ("reading", "poison_fields", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_READERS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec}
-_TABLES = ("extractor", *_READERS, "arm")
+_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec}
+_TABLES = ("extractor", *_SPECS, "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
@@ -217,8 +241,8 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     own = {name: value for name, value in found.items() if name not in _TABLES}
     _check_known(own, _OWN_FIELDS, "the study")
     extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
-    readers = {name: kind(**_settings(found[name], tuple(each.name for each in fields(kind)), name, folder))
-               for name, kind in _READERS.items() if name in found}  # fmt: skip
+    specs = {name: kind(**_settings(found[name], tuple(each.name for each in fields(kind)), name, folder))
+             for name, kind in _SPECS.items() if name in found}  # fmt: skip
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
@@ -230,7 +254,7 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
         }
         arms.append(Arm(**settings | read))
     own = _settings(own, _OWN_FIELDS, "", folder)
-    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **readers, **own)
+    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **specs, **own)
 
 
 def _reading(found: dict[str, Any], number: int) -> Reading:
@@ -282,9 +306,9 @@ def _as_tables(study: Study) -> dict[str, Any]:
         if arm.poison.recorded:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
-    for name, kind in _READERS.items():
-        if (reader := getattr(study, name)) is not None:
-            tables[name] = plain(reader, tuple(each.name for each in fields(kind)))
+    for name, kind in _SPECS.items():
+        if (spec := getattr(study, name)) is not None and spec != FiltersSpec():
+            tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
 
@@ -303,5 +327,6 @@ def _plain(value: Any, folder: Path) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """Whether a file or folder can be called so, anywhere."""
     return bool(name) and name == Path(name).name and name not in (".", "..") and name.isprintable()
