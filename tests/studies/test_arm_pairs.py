@@ -192,6 +192,20 @@ def test_pairs_at_an_address_are_those_of_a_path(opened, tmp_path):
         memory.rm(f"/{tmp_path.name}", recursive=True)
 
 
+def test_a_store_at_an_address_is_the_store(opened, tmp_path):
+    opened(write_source("webdataset", tmp_path / "source"), FIELDS)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "work" / "arm"), f"/{tmp_path.name}", recursive=True)
+    try:
+        far = opened(f"memory://{tmp_path.name}", name="far")
+        near = opened(tmp_path / "work" / "arm", name="near")
+        assert (far.kind, far.data_hash, far.told) == ("store", near.data_hash, near.told)
+        pandas.testing.assert_frame_equal(far.table, near.table)
+        assert (far.thumbnails(np.array([3, 0, 3])) == near.thumbnails(np.array([3, 0, 3]))).all()
+    finally:
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
 def test_how_a_source_is_read_is_refused_where_it_has_no_effect(opened, pair_set, tmp_path):
     with pytest.raises(ValueError, match="arm has reading and poison_fields, and its pairs are of kind pair-set"):
         opened(pair_set.folder, FIELDS, reading=Reading(split="train"))
