@@ -56,6 +56,8 @@ class FiltersSpec:
 
     loss_arms: tuple[str, ...] = ()
     """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
+    losses_of: tuple[str, ...] = ()
+    """Arms whose pairs' losses are measured; none for all."""
     loss_pairs: int = 0
     """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
     scores: Path | None = None
@@ -137,8 +139,9 @@ class Study:
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if type(self.loss_pairs) is not int or self.loss_pairs < 0:
             raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
-        if unknown := [name for name in self.filters.loss_arms if name not in names]:
-            raise ValueError(f"loss_arms of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
+        for setting in ("loss_arms", "losses_of"):
+            if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
+                raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
