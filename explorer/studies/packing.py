@@ -97,7 +97,7 @@ def _without_places(study: Study, folder: Path) -> Study:
         pretrained_tag=spec.pretrained_tag, feature_range=spec.feature_range,
     )  # fmt: skip
     arms = tuple(Arm(name=arm.name, control=arm.control, poison=_poison(arm)) for arm in study.arms)
-    return replace(study, folder=folder, extractor=extractor, arms=arms, aesthetics_head=None, classifier=None)
+    return replace(study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None)
 
 
 def _poison(arm: Arm) -> PoisonRecord:

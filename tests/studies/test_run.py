@@ -1,16 +1,23 @@
 """A study from its models and pairs to its results: every step and arm, what becomes stale, what is lost by nothing."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from explorer.core.provenance import ManifestError
+from explorer.core.provenance import ROOT, ManifestError
+from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import (
     COMPARISON,
@@ -25,7 +32,9 @@ from explorer.studies.results import (
 )
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.steps.evaluation import _readers
+from explorer.studies.steps.step import StepWork
+from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
 
 
 def edit(manifest, **changes):
@@ -111,6 +120,36 @@ def test_pairs_have_their_scores_and_some_a_loss(study):
     table = pandas.read_parquet(result_file(study, SCORES, "dirty-002.parquet"))
     assert {"uid", "sample_ad", "structure_distance", "feature_distance"} <= set(table)
     assert table["loss"].notna().sum() == study.loss_pairs
+
+
+def test_processes_of_a_launcher_share_the_drawing(made, study):
+    """Nothing is drawn that one process would not have drawn, to the bit."""
+    shutil.rmtree(step_folder(study, PICTURES))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "explorer", "study", "run"]
+    done = subprocess.run(
+        [sys.executable, *command, str(study.folder), PICTURES, "--json"], capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["made"] == {PICTURES: ["benign", "dirty-002", "no-pairs"]}
+    alone, together = (step_folder(Study.load(home), PICTURES) for home in (made[0] / "study", study.folder))
+    drawn = sorted(path.relative_to(alone) for path in alone.glob("*/seed-*/drawing.safetensors"))
+    assert len(drawn) == 6
+    for path in drawn:
+        assert (alone / path).read_bytes() == (together / path).read_bytes()
+    assert of(study, PICTURES).state == DONE
+
+
+def test_an_aesthetics_head_may_read_another_clip(study):
+    head = study.folder / "head.safetensors"
+    width = UniversalExtractor.load(study.extractor.folder).encode_texts(["a"]).shape[1]
+    save_file({"weight": torch.zeros(1, width), "bias": torch.full((1,), 7.0)}, head)
+    inputs = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head, folder=study.extractor.folder)))
+    work = StepWork(inputs=inputs, settings={}, shared={}, arms={}, kept={})
+    (reader,) = _readers(work, extractor=None)
+    assert reader.read(np.zeros((1, 8, 8, 3), np.uint8))["aesthetic_scores"].tolist() == [7.0]
+    own = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head)))
+    assert inputs.of_readers != own.of_readers
 
 
 def test_a_new_threshold_makes_the_evaluation_stale_and_nothing_else(study):
