@@ -5,7 +5,7 @@ import pandas
 import pytest
 import torch
 
-from explorer.defence.collateral import collateral, main_script
+from explorer.defence.collateral import CaptionGroups, collateral, main_script
 from explorer.defence.held_out import first_half, threshold_on
 from explorer.defence.measured_scores import measured_scores
 from explorer.defence.neighbourhoods import label_disagreement, neighbourhood_disagreement
@@ -80,7 +80,7 @@ def test_truth_is_asked_for_where_a_criterion_needs_it():
 
 def test_collateral_lists_what_is_nearly_erased_and_who_is_hit_unevenly():
     concepts = np.repeat([0, 1, -1], [10, 4, 186])
-    captions = ["кот"] * 60 + ["a cat that sits on a mat"] * 140
+    captions = CaptionGroups.of(["кот"] * 60 + ["a cat that sits on a mat"] * 140)
     removed = np.zeros(200, bool)
     removed[:2], removed[10:14], removed[14:60] = True, True, True
     found = collateral(removed, np.ones(200, bool), main_concept=concepts, concepts=["cat", "dog"], captions=captions)
