@@ -17,6 +17,7 @@ from explorer.studies.arm_pairs import open_arm_pairs
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
 from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs
+from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import FILTERS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.state import study_state
@@ -164,6 +165,14 @@ def test_kept_and_removed_pairs_are_the_set(study):
     assert [line.split(",")[0] for line in lines[1:]] == removed["uids"]
     with pytest.raises(ValueError, match="which is 'all'"):
         filtered_pairs(pairs, recipe, "json", "all")
+
+
+def test_a_pack_answers_for_its_cuts_and_names_no_place(study, tmp_path):
+    export_study(study, tmp_path / "pack.zip")
+    packed = import_results(tmp_path / "pack.zip", tmp_path / "elsewhere")
+    assert (packed.filters.scores, packed.filters.loss_arms) == (None, study.filters.loss_arms)
+    here, there = (report_filter(each, ARM, read_recipe(CLIP)) for each in (study, packed))
+    assert here == there
 
 
 def test_an_arm_without_the_step_names_the_command(study):
