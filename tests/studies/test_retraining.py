@@ -1,4 +1,4 @@
-"""Models that were trained again: on what a filter leaves, on a random draw, from the poisoned model; and their step."""
+"""Models trained again: on what a filter leaves, on a random draw, from the poisoned model; and their step."""
 
 import json
 import shutil
@@ -67,7 +67,8 @@ def state_of(study):
 
 def test_without_a_model_the_step_names_the_command(micro_world, study):
     state = state_of(study).of("benign")
-    assert state.state == CANNOT and "study retrain" in state.why
+    assert state.state == CANNOT
+    assert "study retrain" in state.why
 
 
 def test_a_model_is_trained_on_what_the_filter_leaves_from_the_recorded_base(study, models, micro_world):
@@ -144,7 +145,7 @@ def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
     assert run_study(edited, RunRequest(steps=(RETRAINED,))).failed == {}
     assert state_of(edited).of(ARM).state == DONE
     again = json.loads(result_file(edited, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
-    assert (again["seeds"], len(again["drawn"])) == ([1], 4)
+    assert (again["seeds"], len(again["drawn"])) == ([1], 3)
     assert again["arms"][ARM]["unfiltered"]["metrics"]["top1"]["poisoned"] is None
     assert not (own / "seed-1").exists()
 
