@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import explorer.cli.retraining  # noqa: F401 - registers the commands
+from explorer.cli.application import application
 from explorer.core.provenance import ManifestError, read_manifest
 from explorer.defence.recipe import read_recipe
 from explorer.defence.training_sets import KnownPoison, RandomDraw
@@ -166,3 +169,16 @@ def test_the_recorded_training_is_what_a_checkpoint_was_fine_tuned_by(study, rec
     assert as_recorded(replace(recipe, training=replace(recipe.training, steps=99)), config) == recipe
     with pytest.raises(ValueError, match="records the training None"):
         as_recorded(recipe, {})
+
+
+def test_the_command_prints_every_model_and_the_papers_recovery(study, measured):
+    result = CliRunner().invoke(application, ["study", "retrained", str(study.folder)])
+    assert result.exit_code == 0, (result.exception, result.output)
+    lines = result.stdout.splitlines()
+    clip = next(line for line in lines if line.startswith(f"{ARM} clip"))
+    assert "removed 10, poison" in clip
+    assert "  less random: all " in result.stdout
+    assert "recovery-20, 20 benign pairs, 1 steps" in result.stdout
+    assert "  recovered, 30000 benign pairs: all 0.733, clean 0.718, poisoned 0.748" in lines
+    told = json.loads(CliRunner().invoke(application, ["study", "retrained", str(study.folder), "--json"]).stdout)
+    assert told["arms"].keys() == {ARM}
