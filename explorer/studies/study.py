@@ -98,6 +98,16 @@ class FiltersSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrainedSpec:
+    """What models are asked that were trained again."""
+
+    seeds: tuple[int, ...] = ()
+    """Of the noise; none for the study's own."""
+    unpoisoned_only: bool = False
+    """Whether concepts alone are drawn that are outside the pool and that no record poisons."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -155,6 +165,8 @@ class Study:
     """Classifier of pictures; None where the study has none."""
     filters: FiltersSpec = FiltersSpec()
     """Further scores that pairs can be filtered by."""
+    retrained: RetrainedSpec = RetrainedSpec()
+    """What models are asked that were trained again."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -235,7 +247,8 @@ PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names", "sco
 _ARM_FIELDS = tuple(each.name for each in fields(Arm))
 _READ_FROM_TABLES = ("reading", "poison_fields", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec}
+_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec,
+          "retrained": RetrainedSpec}  # fmt: skip
 _TABLES = ("extractor", *_SPECS, "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
@@ -310,7 +323,7 @@ def _as_tables(study: Study) -> dict[str, Any]:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
     for name, kind in _SPECS.items():
-        if (spec := getattr(study, name)) is not None and spec != FiltersSpec():
+        if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
             tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
