@@ -81,6 +81,8 @@ class FiltersSpec:
 
     loss_arms: tuple[str, ...] = ()
     """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
+    losses_of: tuple[str, ...] = ()
+    """Arms whose pairs' losses are measured; none for all."""
     loss_pairs: int = 0
     """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
     scores: Path | None = None
@@ -93,6 +95,16 @@ class FiltersSpec:
             raise ValueError(f"loss_pairs of filters is {self.loss_pairs!r}: expected a whole number from 0")
         if (self.scores is None) != (not self.columns):
             raise ValueError("filters name scores without columns, or columns without scores: expected both or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainedSpec:
+    """What models are asked that were trained again."""
+
+    seeds: tuple[int, ...] = ()
+    """Of the noise; none for the study's own."""
+    unpoisoned_only: bool = False
+    """Whether concepts alone are drawn that are outside the pool and that no record poisons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +165,8 @@ class Study:
     """Classifier of pictures; None where the study has none."""
     filters: FiltersSpec = FiltersSpec()
     """Further scores that pairs can be filtered by."""
+    retrained: RetrainedSpec = RetrainedSpec()
+    """What models are asked that were trained again."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -166,8 +180,9 @@ class Study:
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if type(self.loss_pairs) is not int or self.loss_pairs < 0:
             raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
-        if unknown := [name for name in self.filters.loss_arms if name not in names]:
-            raise ValueError(f"loss_arms of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
+        for setting in ("loss_arms", "losses_of"):
+            if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
+                raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -232,7 +247,8 @@ PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names", "sco
 _ARM_FIELDS = tuple(each.name for each in fields(Arm))
 _READ_FROM_TABLES = ("reading", "poison_fields", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec}
+_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec,
+          "retrained": RetrainedSpec}  # fmt: skip
 _TABLES = ("extractor", *_SPECS, "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
@@ -307,7 +323,7 @@ def _as_tables(study: Study) -> dict[str, Any]:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
     for name, kind in _SPECS.items():
-        if (spec := getattr(study, name)) is not None and spec != FiltersSpec():
+        if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
             tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 

@@ -101,8 +101,7 @@ def fine_tune(
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
         rank=accelerator.process_index, processes=accelerator.num_processes, on_progress=on_progress,
-    )  # fmt: skip
-    encoded = encoded.subset(kept)
+    ).subset(kept)  # fmt: skip
     unet, scheduler = pipeline.unet, pipeline.scheduler
     del pipeline  # Text encoders and autoencoder are not needed again.
     on_progress(note(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}"))
@@ -203,8 +202,8 @@ def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
     uids = pairs.table["uid"].to_numpy()[pairs.training_rows]
     if unknown := set(left_out).difference(uids):
         raise ValueError(
-            f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training pairs "
-            f"of {pairs.folder}: expected uids of these"
+            f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training "
+            f"pairs of {pairs.folder}: expected uids of these"
         )
     kept = np.flatnonzero(~np.isin(uids, list(left_out)))
     if not len(kept):

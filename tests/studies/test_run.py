@@ -25,6 +25,7 @@ from explorer.studies.results import (
     FILM_STRIP,
     GRAPHS,
     PICTURES,
+    RETRAINED,
     SCORES,
     STEPS,
     result_file,
@@ -35,6 +36,9 @@ from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, stud
 from explorer.studies.steps.evaluation import _readers
 from explorer.studies.steps.step import StepWork
 from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
+
+ALL_DONE = dict.fromkeys(STEPS, DONE) | {RETRAINED: CANNOT}
+"""No model was trained again."""
 
 
 def edit(manifest, **changes):
@@ -93,7 +97,7 @@ def of(study, step):
 def test_everything_that_can_be_done_is_done(made, study):
     _, report = made
     assert report.failed == {}
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
     assert states(study, SCORES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "photographs": DONE}
     assert states(study, PICTURES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": DONE, "photographs": CANNOT}
     assert run_study(study, RunRequest()).made == {}
@@ -156,7 +160,7 @@ def test_a_new_threshold_makes_the_evaluation_stale_and_nothing_else(study):
     replace(study, tau=0.2).write()
     study = Study.load(study.folder)
     found = {state.step: state.state for state in study_state(study)}
-    assert found == dict.fromkeys(STEPS, DONE) | {EVALUATION: STALE}
+    assert found == ALL_DONE | {EVALUATION: STALE}
     assert "tau" in of(study, EVALUATION).of("benign").why
     report = run_study(study, RunRequest(steps=(EVALUATION,)))
     assert report.made == {EVALUATION: ("benign", "dirty-002", "no-pairs")}
@@ -244,7 +248,7 @@ def test_an_arm_that_is_gone_makes_its_results_stale(study):
     assert of(study, EVALUATION).state == STALE
     assert "no-pairs" in of(study, EVALUATION).why
     run_study(study, RunRequest())
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
 
 
 def test_another_precision_makes_pictures_stale_where_it_is_asked_for(study):
@@ -270,7 +274,7 @@ def test_a_step_by_another_name_is_refused():
 def test_a_pack_holds_results_and_no_place(study, tmp_path):
     pack = tmp_path / "out" / "results.zip"
     steps = export_study(study, pack)
-    assert steps == [step for step in STEPS if step != PICTURES]
+    assert steps == [step for step in STEPS if step not in (PICTURES, RETRAINED)]
     (tmp_path / "other").mkdir()
     other = import_results(pack, tmp_path / "other")
     assert str(study.folder.parent) not in (other.folder / "study.toml").read_text()
@@ -291,7 +295,7 @@ def test_a_pack_fills_a_study_of_the_same_arms_and_overwrites_nothing(study, tmp
         import_results(tmp_path / "results.zip", study.folder)
     shutil.rmtree(study.results)
     import_results(tmp_path / "results.zip", study.folder)
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
     assert run_study(study, RunRequest()).made == {}
     replace(study, arms=study.arms[:2]).write()
     shutil.rmtree(study.results)
