@@ -2,10 +2,10 @@
 
 import { here } from './address.js';
 import { fetchPayload } from './charts.js';
+import { Columns, fetchBytes } from './columns.js';
 import { PAIR_KINDS } from './poison.js';
 import { PointGrid } from './point_grid.js';
 
-const ARRAYS = { float32: Float32Array, int32: Int32Array, uint32: Uint32Array, uint8: Uint8Array };
 const KINDS = ['benign', 'poisoned', 'unrecorded'];
 export const SIDES = ['text', 'image'];
 export const SCORE_WORDS = {
@@ -23,12 +23,6 @@ export async function loadPairs(set) {
   return new Pairs(set, header, bytes, sheet);
 }
 
-async function fetchBytes(url) {
-  const response = await fetch(here(url));
-  if (!response.ok) throw new Error(await response.text());
-  return response.arrayBuffer();
-}
-
 function loadImage(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -38,10 +32,10 @@ function loadImage(url) {
   });
 }
 
-export class Pairs {
+export class Pairs extends Columns {
   constructor(set, header, bytes, sheet) {
-    Object.assign(this, { set, header, bytes, sheet });
-    this.views = new Map();
+    super(header.columns, bytes, (name) => `The columns of ${set.name} lack ${name}: draw its graphs again.`);
+    Object.assign(this, { set, header, sheet });
     this.count = header.sampling.pairs;
     this.scoreNames = header.scores;
     this.scores = Object.fromEntries(header.scores.map((name) => [name, this.column(name)]));
@@ -58,24 +52,6 @@ export class Pairs {
     }));
     this.kindCounts = [0, 0, 0];
     for (const kind of this.kindOf) this.kindCounts[kind] += 1;
-  }
-
-  column(name) {
-    if (!this.views.has(name)) {
-      const found = this.header.columns[name];
-      if (!found) throw new Error(`The columns of ${this.set.name} lack ${name}: draw its graphs again.`);
-      const size = found.shape.reduce((product, length) => product * length, 1);
-      this.views.set(name, new ARRAYS[found.dtype](this.bytes, found.offset, size));
-    }
-    return this.views.get(name);
-  }
-
-  // A function row -> text; a text is decoded when it is first asked for.
-  texts(name) {
-    const [bytes, ends] = [this.column(name), this.column(`${name}_ends`)];
-    const decoder = new TextDecoder();
-    const kept = new Array(this.count);
-    return (row) => (kept[row] ??= decoder.decode(bytes.subarray(row ? ends[row - 1] : 0, ends[row])));
   }
 
   kind(row) { return KINDS[this.kindOf[row]]; }

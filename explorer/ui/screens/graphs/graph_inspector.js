@@ -90,7 +90,7 @@ function scoreTable(data, row) {
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }
 
-function neighbourList(title, data, side, row, shared, inspect) {
+export function neighbourList(title, data, side, row, shared, inspect) {
   const items = Array.from(data.neighbours(side, row), (other, at) => {
     const agreed = shared.has(other);
     const cosine = number(data.similarity(side, row, at), 2);

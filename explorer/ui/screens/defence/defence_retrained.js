@@ -1,0 +1,80 @@
+// What a model draws that was really trained on what a filter left: points on the slider, and the pictures of the nearest.
+
+import { here } from './address.js';
+import { count, missingStep, node } from './charts.js';
+import { percent } from './defence_charts.js';
+
+const SHOWN = 56; // pixels of a picture
+
+export class DefenceRetrained {
+  constructor(screen) {
+    Object.assign(this, { screen, found: screen.retrained });
+    this.words = node('p', { class: 'retrained-words' });
+    this.strip = node('div', { class: 'retrained-strip' });
+    this.element = node('section', { class: 'defence-retrained', 'aria-label': 'Trained on what a filter left' }, node('h3', {}, 'Does it help? Models trained on what a filter left'), this.words, this.strip);
+    this.arm = this.found.arms?.[screen.set.arm.name];
+    if (this.found.missing) this.strip.replaceChildren(missingStep(this.found.missing));
+    else if (this.found.problem) this.words.textContent = this.found.problem;
+    else if (!this.arm?.models.length) this.words.replaceChildren(`No model has been trained on what a filter leaves of ${screen.set.arm.name}. `, node('code', {}, this.found.command));
+  }
+
+  get models() { return this.arm?.models ?? []; }
+
+  // Models by the score that is moved, or all where there is none by it.
+  near() {
+    const { active } = this.screen.state;
+    const own = this.models.filter(({ recipe }) => recipe?.score && recipe.score === active.score && recipe.remove === active.remove);
+    return own.length ? own : this.models;
+  }
+
+  nearest() {
+    const { removed } = this.screen.result;
+    const far = (model) => Math.abs(model.removed - removed);
+    return this.near().reduce((best, model) => (best === null || far(model) < far(best) ? model : best), null);
+  }
+
+  // The points under the slider.
+  drawMarks(root, length) {
+    const own = new Set(this.near());
+    root.replaceChildren(...this.models.map((model) => node('button', {
+      type: 'button', class: `slider-mark ${own.has(model) ? 'own' : ''}`, style: `left:calc(8px + (100% - 16px) * ${Math.min(1, model.removed / (length || 1))})`, title: this.told(model),
+      'aria-label': `Go to the model that was ${this.told(model)}`, onclick: () => this.screen.cutAtRank(model.removed, true),
+    })));
+  }
+
+  told(model) { return `trained after dropping ${count(model.removed)} by ${model.recipe?.score ? this.screen.set.scores.get(model.recipe.score)?.title ?? model.recipe.score : model.name}`; }
+
+  show() {
+    const model = this.nearest();
+    if (!model || model === this.shown) { if (model) this.describe(model); return; }
+    this.shown = model;
+    this.describe(model);
+    const { concepts, control } = this.found;
+    const lines = [[`dropped ${count(model.removed)}`, model], ['no filter', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
+    this.strip.replaceChildren(node('table', { class: 'retrained-table' },
+      node('thead', {}, node('tr', {}, node('td'), ...concepts.map(({ concept, group }) => node('th', { scope: 'col', class: group, title: groupWords(group) }, concept)))),
+      node('tbody', {}, lines.map(([title, entry]) => node('tr', {}, node('th', { scope: 'row' }, title, node('span', { class: 'note' }, accuracyWords(entry))),
+        ...concepts.map(({ concept }, column) => node('td', {}, this.picture(entry.strip_row, column, `${concept}, ${title}`))))))));
+  }
+
+  describe(model) {
+    const { removed } = this.screen.result;
+    const others = this.near() === this.models && this.screen.state.active.score ? ' No model was trained by this score.' : '';
+    this.words.textContent = `The model in the first row was ${this.told(model)}; the slider is at ${count(removed)}.${others}`;
+  }
+
+  picture(row, column, label) {
+    const { tile, strip_url: address, concepts } = this.found;
+    const side = Math.min(SHOWN, tile);
+    return node('span', { role: 'img', 'aria-label': label, class: 'retrained-picture', style: `width:${side}px;height:${side}px;background-image:url("${here(address)}");background-size:${concepts.length * side}px auto;background-position:-${column * side}px -${row * side}px` });
+  }
+}
+
+const groupWords = (group) => ({ poisoned: 'poison aims at this noun', unpoisoned: 'no poison aims at this noun' }[group] ?? group);
+
+function accuracyWords({ metrics }) {
+  const top = metrics?.top1;
+  if (!top) return '';
+  const part = (name, words) => (top[name] ? `${words} ${percent(top[name].mean)} (${percent(top[name].low)} to ${percent(top[name].high)})` : '');
+  return [part('unpoisoned', 'not targeted'), part('poisoned', 'poisoned')].filter(Boolean).join(', ');
+}
