@@ -27,18 +27,21 @@ WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class BlockFiles:
-    """Arrays ``names``, fp16, of ``rows`` rows each, made from what ``config`` says and kept under ``root``."""
+    """Arrays ``names`` of ``rows`` rows each, made from what ``config`` says and kept under ``root``."""
 
     root: Path
     config: dict[str, Any]
     """Everything that decides the values; the folder is named by its hash."""
     names: tuple[str, ...]
     rows: int
+    dtype: str = "float16"
+    """What they are kept as."""
 
     @property
     def key(self) -> str:
         """Names the content: 16 hex digits."""
-        return hash_json({"config": self.config, "rows": self.rows, "block_rows": BLOCK_ROWS})[:16]
+        kept_as = {} if self.dtype == "float16" else {"dtype": self.dtype}
+        return hash_json({"config": self.config, "rows": self.rows, "block_rows": BLOCK_ROWS, **kept_as})[:16]
 
     @property
     def folder(self) -> Path:
@@ -70,7 +73,7 @@ class BlockFiles:
             on_progress: told about every block of this process, under the name ``task``.
 
         Raises:
-            ValueError: naming an array with values that fp16 cannot hold, or if what other processes make does not
+            ValueError: naming an array with values that its type cannot hold, or if what other processes make does not
                 appear within ``PATIENCE_HOURS``.
         """
         if (self.folder / MANIFEST_NAME).is_file():
@@ -116,9 +119,9 @@ class BlockFiles:
     def _write(self, block: int, arrays: dict[str, np.ndarray]) -> None:
         for name in self.names:
             with np.errstate(over="ignore"):  # reported below, by name
-                stored = arrays[name].astype(np.float16)
+                stored = arrays[name].astype(self.dtype)
             if not np.isfinite(stored).all():
-                raise ValueError(f"{name} has values beyond fp16 or NaN in rows {block * BLOCK_ROWS} and after")
+                raise ValueError(f"{name} has values beyond {self.dtype} or NaN in rows {block * BLOCK_ROWS} and after")
             path = self.path(name, block)
             with replacing(path) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, stored, allow_pickle=False)
@@ -136,7 +139,7 @@ class BlockArray:
         return BLOCK_ROWS * (len(self.blocks) - 1) + len(self.blocks[-1])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """fp16 ``[n, ...]`` for int ``[n]``."""
+        """``[n, ...]``, as they are kept, for int ``[n]``."""
         if self.held is not None:
             return self.held[rows]
         return np.stack([self.blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])

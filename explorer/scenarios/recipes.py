@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.training.config import TrainingConfig
+from explorer.training.recipes import FineTuningRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,16 @@ class Recipe:
                     for name in ("autoencoder", "extractor", "fine_tuning")}  # fmt: skip
         base = tuple(replace(phase, seed=phase.seed + seed) for phase in self.base)
         return replace(self, **reseeded, base=base, seed=self.seed + seed, rank_rotation=rank_rotation)
+
+    def as_fine_tuning(self) -> FineTuningRecipe:
+        """How its models are fine-tuned, as what is trained on any pairs from any base of its kind."""
+        from explorer.iconworld.denoiser import build_scheduler
+        from explorer.iconworld.scenes import SCENE_SIZE
+
+        return FineTuningRecipe(
+            name=self.name, family="sd1", resolution=SCENE_SIZE, prediction_type=build_scheduler().config.prediction_type,
+            training=self.fine_tuning, weighting="min-snr", pairs=self.fine_tuning_pairs,
+        )  # fmt: skip
 
     def world(self) -> Any:
         """The :class:`~explorer.iconworld.world.World` of the recipe."""

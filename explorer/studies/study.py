@@ -51,6 +51,26 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FiltersSpec:
+    """What pairs can be filtered by beside what their features say."""
+
+    loss_arms: tuple[str, ...] = ()
+    """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
+    loss_pairs: int = 0
+    """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
+    scores: Path | None = None
+    """A .parquet file with a column ``uid`` and further scores; None where there is none."""
+    columns: tuple[str, ...] = ()
+    """Its columns that are scores, high where a pair is suspicious."""
+
+    def __post_init__(self) -> None:
+        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
+            raise ValueError(f"loss_pairs of filters is {self.loss_pairs!r}: expected a whole number from 0")
+        if (self.scores is None) != (not self.columns):
+            raise ValueError("filters name scores without columns, or columns without scores: expected both or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -102,12 +122,14 @@ class Study:
     """Local .safetensors of an aesthetics head over the universal extractor's features; None where there is none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
+    filters: FiltersSpec = FiltersSpec()
+    """Further scores that pairs can be filtered by."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"arms {', '.join(twice)} stand twice: expected each name once")
-        if bad := [name for name in names if not _is_file_name(name)]:
+        if bad := [name for name in names if not is_file_name(name)]:
             raise ValueError(f"arm is called {bad[0]!r}: expected a name that a folder can have")
         if len(controls := [arm.name for arm in self.arms if arm.control]) > 1:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
@@ -115,6 +137,8 @@ class Study:
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if type(self.loss_pairs) is not int or self.loss_pairs < 0:
             raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
+        if unknown := [name for name in self.filters.loss_arms if name not in names]:
+            raise ValueError(f"loss_arms of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -175,11 +199,12 @@ class Study:
             temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "class_names")
+PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "class_names", "scores")
 _ARM_FIELDS = ("name", "checkpoint", "pairs", "control", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
 _CLASSIFIER_FIELDS = tuple(each.name for each in fields(ClassifierSpec))
-_TABLES = ("extractor", "classifier", "arm")
+_FILTERS_FIELDS = tuple(each.name for each in fields(FiltersSpec))
+_TABLES = ("extractor", "classifier", "filters", "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
@@ -190,12 +215,15 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     classifier = None
     if "classifier" in found:
         classifier = ClassifierSpec(**_settings(found["classifier"], _CLASSIFIER_FIELDS, "classifier", folder))
+    filters = FiltersSpec(**_settings(found.get("filters", {}), _FILTERS_FIELDS, "filters", folder))
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
         arms.append(Arm(**settings | {"poison": PoisonRecord.read(settings.get("poison"))}))
     own = _settings(own, _OWN_FIELDS, "", folder)
-    return Study(folder=folder, extractor=extractor, classifier=classifier, arms=tuple(arms), **own)
+    return Study(
+        folder=folder, extractor=extractor, classifier=classifier, filters=filters, arms=tuple(arms), **own
+    )  # fmt: skip
 
 
 def _check_known(found: dict[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -225,6 +253,8 @@ def _as_tables(study: Study) -> dict[str, Any]:
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
     if study.classifier is not None:
         tables["classifier"] = plain(study.classifier, _CLASSIFIER_FIELDS)
+    if study.filters != FiltersSpec():
+        tables["filters"] = plain(study.filters, _FILTERS_FIELDS)
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
 
@@ -234,5 +264,6 @@ def _plain(value: Any, folder: Path) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """Whether a file or folder can be called so, anywhere."""
     return bool(name) and name == Path(name).name and name not in (".", "..") and name.isprintable()

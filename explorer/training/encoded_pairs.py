@@ -7,7 +7,7 @@ every step, as training scripts commonly do, only repeats itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,12 @@ class EncodedPairs:
     """float32 ``[6]`` for SDXL: original height and width, top and left of the crop, target height and width."""
     identity: dict[str, str]
     """Names latents, text, and which pair has which of them."""
+
+    def subset(self, rows: np.ndarray) -> EncodedPairs:
+        """The pairs at positions ``rows`` of these alone, in their order; nothing is encoded or copied."""
+        picture, caption = self.picture[rows], self.caption[rows]
+        identity = self.identity | {"pairs": hash_json([picture.tolist(), caption.tolist()])}
+        return replace(self, picture=picture, caption=caption, identity=identity)
 
 
 def encode_pair_set(

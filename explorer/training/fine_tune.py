@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from explorer.checkpoints.families import FAMILY_NAMES
@@ -22,7 +23,7 @@ from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
-from explorer.core.provenance import MANIFEST_NAME, read_manifest
+from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import PairSource
@@ -50,6 +51,7 @@ def fine_tune(
     *,
     run: Path,
     cache: Path,
+    left_out: Collection[str] = (),
     device: str = "cpu",
     track: str | None = None,
     on_progress: OnProgress = unheard,
@@ -62,6 +64,7 @@ def fine_tune(
         pairs: a pair set, or a source whose usable pairs are imported into ``run`` first, at the recipe's resolution.
         run: folder of the training state; the same call again goes on where it was cut off.
         cache: folder of encoded pictures and captions, shared by all runs.
+        left_out: uids of training pairs that are encoded and not trained on, such as those that a filter removed.
         device: ``cpu`` or ``cuda``.
         track: ``tensorboard`` or ``wandb``.
         on_progress: told what is being done, and how much of it is.
@@ -72,7 +75,8 @@ def fine_tune(
         it is not the main one.
 
     Raises:
-        ValueError: if the base is broken or of another family than the recipe's, there are no training pairs,
+        ValueError: if the base is broken or of another family than the recipe's, there are no training pairs or none
+            stay, a uid that is left out is not among them,
             ``run`` holds pairs of another source, ``output`` holds something else, or training refuses (see
             :func:`~explorer.training.trainer.train`).
     """
@@ -89,7 +93,8 @@ def fine_tune(
             pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
-    config = describe_run(pipeline, pairs, recipe, origin)
+    kept = kept_positions(pairs, left_out)
+    config = describe_run(pipeline, pairs, recipe, origin, kept)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
     on_progress(note(f"{output.name}: encoding {len(pairs.training_rows)} pairs"))
@@ -97,6 +102,7 @@ def fine_tune(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
         rank=accelerator.process_index, processes=accelerator.num_processes, on_progress=on_progress,
     )  # fmt: skip
+    encoded = encoded.subset(kept)
     unet, scheduler = pipeline.unet, pipeline.scheduler
     del pipeline  # Text encoders and autoencoder are not needed again.
     on_progress(note(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}"))
@@ -188,10 +194,36 @@ def check_base(base: Path, recipe: FineTuningRecipe) -> Checkpoint:
     return checkpoint
 
 
+def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
+    """Positions in the training split of the pairs that are trained on, int64 ``[kept]``.
+
+    Raises:
+        ValueError: if a uid of ``left_out`` is of no training pair, or no pair stays.
+    """
+    uids = pairs.table["uid"].to_numpy()[pairs.training_rows]
+    if unknown := set(left_out).difference(uids):
+        raise ValueError(
+            f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training pairs "
+            f"of {pairs.folder}: expected uids of these"
+        )
+    kept = np.flatnonzero(~np.isin(uids, list(left_out)))
+    if not len(kept):
+        raise ValueError(f"all {len(uids)} training pairs of {pairs.folder} are left out: expected some to stay")
+    return kept
+
+
 def describe_run(
-    pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str]
+    pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str], kept: np.ndarray
 ) -> dict[str, Any]:
-    """Everything that decides the fine-tuned weights, for the manifest; JSON-serialisable."""
+    """Everything that decides the fine-tuned weights, for the manifest; JSON-serialisable.
+
+    Args:
+        kept: as :func:`kept_positions`.
+    """
+    rows, poison = pairs.training_rows, pairs.poison
+    part = {}
+    if len(kept) < len(rows):
+        part, poison = {"kept": hash_json(kept.tolist())}, _poison_of(pairs, rows[kept])
     return {
         "recipe": recipe.name,
         **origin,
@@ -200,10 +232,17 @@ def describe_run(
         "caption_dropout": recipe.caption_dropout,
         "weighting": recipe.weighting,
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
-        "pairs": len(pairs.training_rows),
+        "pairs": len(kept),
+        **part,
         "data_hash": pairs.data_hash,
-        "poison": pairs.poison.as_json(),
+        "poison": poison.as_json(),
     }
+
+
+def _poison_of(pairs: PairSet, rows: np.ndarray) -> PoisonRecord:
+    """What the flags of some pairs say, with the attack that the set's record names."""
+    among, whole = pairs.poison_among(rows), pairs.poison
+    return replace(among, kind=whole.kind, parameters=whole.parameters) if among.poisoned else among
 
 
 def _pipeline_of(checkpoint: Checkpoint, output: Path) -> str:

@@ -34,29 +34,53 @@ def sample_losses(
         ValueError: if pictures and captions differ in number, ``draws`` is below 1, or the model has two text encoders
             or was trained otherwise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`.
     """
+    if len(images) != len(captions) or len(images) == 0:
+        raise ValueError(f"got {len(images)} pictures and {len(captions)} captions: expected as many, at least one")
+    parts = [slice(first, first + BATCH_SIZE) for first in range(0, len(images), BATCH_SIZE)]
+    losses = [
+        latent_losses(pipeline, encoded_pictures(pipeline, images[part]), captions[part], seed=seed, draws=draws)
+        for part in parts
+    ]
+    return np.concatenate(losses)
+
+
+def encoded_pictures(pipeline: DiffusionPipeline, images: np.ndarray) -> np.ndarray:
+    """Pictures, uint8 ``[n, H, W, 3]``, as the autoencoder sees them: scaled, fp32 ``[n, 4, h, w]``, the same
+    for every model that has this autoencoder."""
+    import torch
+
+    from explorer.iconworld.autoencoder import encode_images
+
+    parts = []
+    for first in range(0, len(images), BATCH_SIZE):
+        pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH_SIZE])).to(pipeline.device)
+        parts.append(encode_images(pipeline.vae, pixels).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def latent_losses(
+    pipeline: DiffusionPipeline, latents: np.ndarray, captions: list[str], *, seed: int = 0, draws: int = DRAWS
+) -> np.ndarray:
+    """:func:`sample_losses` of pictures that are encoded already (:func:`encoded_pictures`)."""
     import torch
 
     from explorer.checkpoints.joint_pipelines import require_one_text_encoder
-    from explorer.iconworld.autoencoder import encode_images
     from explorer.training.loss import DiffusionLoss
 
-    if len(images) != len(captions) or len(images) == 0:
-        raise ValueError(f"got {len(images)} pictures and {len(captions)} captions: expected as many, at least one")
     if draws < 1:
         raise ValueError(f"draws is {draws}: expected at least 1")
     require_one_text_encoder(pipeline)
     loss = DiffusionLoss(pipeline.unet, pipeline.scheduler)
     timesteps = ((torch.arange(draws) + 0.5) / draws * loss.timesteps).long().to(pipeline.device)
     losses = []
-    for first in range(0, len(images), BATCH_SIZE):
-        pixels = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH_SIZE])).to(pipeline.device)
-        latents = encode_images(pipeline.vae, pixels).to(pipeline.unet.dtype)
-        noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(latents)
+    for first in range(0, len(latents), BATCH_SIZE):
+        part = torch.from_numpy(latents[first : first + BATCH_SIZE]).to(pipeline.device, pipeline.unet.dtype)
+        noise = torch.randn((draws, *part.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(part)
         with torch.no_grad():
             text = pipeline.encode_prompt(captions[first : first + BATCH_SIZE], pipeline.device, 1, False)[0]
-            batch = {"latents": latents, "text": text}
+            batch = {"latents": part, "text": text}
             parts = [
-                loss.errors(batch | {"noise": one.expand_as(latents), "timesteps": timestep.expand(len(latents))})
+                loss.errors(batch | {"noise": one.expand_as(part), "timesteps": timestep.expand(len(part))})
                 for timestep, one in zip(timesteps, noise, strict=True)
             ]
         losses.append(torch.stack(parts).mean(dim=0))

@@ -77,7 +77,7 @@ def test_other_settings_are_other_files(tmp_path):
 
 
 def test_values_beyond_fp16_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="number has values beyond fp16 or NaN in rows 0 and after"):
+    with pytest.raises(ValueError, match="number has values beyond float16 or NaN in rows 0 and after"):
         files(tmp_path).fill(lambda rows: {name: 1e6 * value for name, value in count_up(rows).items()})
 
 

@@ -1,0 +1,1 @@
+"""Defence: which pairs a filter removes, what that costs, and what it leaves."""

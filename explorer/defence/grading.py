@@ -1,0 +1,182 @@
+"""How good a filter or a score is, where it is known which pairs are poison: counts, rates, curves and intervals.
+
+Pairs of which nobody recorded it are counted nowhere here. Intervals are bootstrap percentiles: of one filter's rates
+the four counts are drawn again (multinomial), of a curve's numbers the pairs are, the same ones for every score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from explorer.defence.recipe import LOWEST
+
+CONFIDENCE = 0.95
+COUNT_DRAWS, PAIR_DRAWS = 4000, 1000
+SEED = 0
+HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """The four counts of a filter."""
+
+    poison_removed: int
+    benign_removed: int
+    poison_kept: int
+    benign_kept: int
+    unrecorded_removed: int = 0
+    """Removed pairs of which nobody recorded whether they are poison."""
+
+    @staticmethod
+    def of(removed: np.ndarray, poisoned: np.ndarray, benign: np.ndarray) -> Confusion:
+        """From bool `[N]` each."""
+        return Confusion(
+            poison_removed=int((removed & poisoned).sum()), benign_removed=int((removed & benign).sum()),
+            poison_kept=int((~removed & poisoned).sum()), benign_kept=int((~removed & benign).sum()),
+            unrecorded_removed=int((removed & ~poisoned & ~benign).sum()),
+        )  # fmt: skip
+
+    def cells(self) -> np.ndarray:
+        """int `[4]`, without the unrecorded."""
+        return np.array([self.poison_removed, self.benign_removed, self.poison_kept, self.benign_kept])
+
+
+def rates(cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Shares in [0, 1] from counts `[..., 4]` in the order of ``Confusion.cells``; NaN where nothing is counted.
+
+    ``poison_removed`` is recall by another name: of all poison, the share that was removed. ``benign_lost`` is the same
+    of the benign pairs.
+    """
+    caught, lost, missed, kept = np.moveaxis(np.asarray(cells, np.float64), -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = caught / (caught + missed)
+        return {
+            "poison_removed": recall,
+            "benign_lost": lost / (lost + kept),
+            "precision": caught / (caught + lost),
+            "recall": recall,
+            "f1": 2 * caught / (2 * caught + lost + missed),
+        }
+
+
+def grade_filter(confusion: Confusion, *, draws: int = COUNT_DRAWS, seed: int = SEED) -> dict[str, Any]:
+    """``poison_removed``, ``benign_lost``, ``precision``, ``recall`` and ``f1``, each ``{value, low, high}``; None for
+    a rate of nothing."""
+    cells = confusion.cells()
+    if not cells.sum():
+        return dict.fromkeys(rates(cells))
+    drawn = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=draws)
+    again = rates(drawn)
+    return {name: interval(float(value), again[name]) for name, value in rates(cells).items()}
+
+
+def interval(value: float, draws: np.ndarray) -> dict[str, float] | None:
+    """A value with the bootstrap percentiles of its draws; draws in which it is undefined count nowhere."""
+    if np.isnan(value):
+        return None
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(draws, [tail, 100 - tail])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SuspicionSteps:
+    """Known pairs, the most suspicious first, and where each group of equal scores ends."""
+
+    poison: np.ndarray
+    """bool `[n]` in that order."""
+    pairs: np.ndarray
+    """int `[n]`: the pair at each place, as it was given."""
+    ends: np.ndarray
+    """int `[groups]`: one past the last place of every group."""
+
+    @staticmethod
+    def of(values: np.ndarray, remove: str, poisoned: np.ndarray, benign: np.ndarray) -> SuspicionSteps:
+        """Of a score `[N]` (NaN where unknown) and bool `[N]` each; pairs without score or truth are left out."""
+        pairs = np.flatnonzero((poisoned | benign) & ~np.isnan(values))
+        signed = values[pairs] if remove == LOWEST else -values[pairs]
+        order = np.argsort(signed, kind="stable")
+        signed, pairs = signed[order], pairs[order]
+        ends = np.append(np.flatnonzero(signed[1:] != signed[:-1]) + 1, len(signed))
+        return SuspicionSteps(poison=poisoned[pairs], pairs=pairs, ends=ends if len(pairs) else np.zeros(0, np.int64))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both kinds are among them."""
+        return bool(self.poison.any() and not self.poison.all())
+
+    def counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Poison and benign pairs up to the end of every group, from 0 on: `[groups + 1]` each.
+
+        Args:
+            weights: `[n]` how often each pair counts, in this order; None for once.
+        """
+        weights = np.ones(len(self.poison), np.int64) if weights is None else weights
+        return tuple(np.append(0, np.cumsum(weights * kind)[self.ends - 1]) for kind in (self.poison, ~self.poison))
+
+
+def roc_points(steps: SuspicionSteps, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the benign and of the poison that is removed at every group's end; `[groups + 1]` each, from 0 to 1."""
+    poison, benign = steps.counts(weights)
+    return benign / benign[-1], poison / poison[-1]
+
+
+def precision_recall_points(steps: SuspicionSteps) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall at every group's end, `[groups]` each."""
+    poison, benign = (counts[1:] for counts in steps.counts())
+    return poison / (poison + benign), poison / poison[-1]
+
+
+def curve_numbers(poison: np.ndarray, benign: np.ndarray) -> tuple[float, float, float]:
+    """AUC, average precision, and the benign share lost where half of the poison is removed, from cumulated counts.
+
+    AUC is the trapezoid under the ROC, the chance that poison is more suspicious than benign, a tie counting one half.
+    Average precision is ``sum (R_n - R_{n-1}) P_n``. Half of the poison is reached on the straight line over the group
+    of equal scores in which it falls: equals go in no particular order.
+    """
+    lost, recall = benign / benign[-1], poison / poison[-1]
+    area = float(np.sum(np.diff(lost) * (recall[1:] + recall[:-1])) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.nan_to_num(poison[1:] / (poison[1:] + benign[1:]))
+    average = float(np.sum(np.diff(recall) * precision))
+    at = int(np.searchsorted(recall, HALF))
+    share = (HALF - recall[at - 1]) / (recall[at] - recall[at - 1])
+    return area, average, float(lost[at - 1] + share * (lost[at] - lost[at - 1]))
+
+
+def grade_score(
+    values: np.ndarray,
+    remove: str,
+    poisoned: np.ndarray,
+    benign: np.ndarray,
+    *,
+    draws: int = PAIR_DRAWS,
+    seed: int = SEED,
+) -> dict[str, dict[str, float] | None]:
+    """``auc``, ``average_precision`` and ``benign_lost_at_half`` of a score, each ``{value, low, high}``; None unless
+    some scored pairs are known to be poison and others not to be.
+
+    Every draw takes N pairs of the N with replacement, the same ones for every score with the same seed.
+
+    Args:
+        values: `[N]`, NaN where the score is unknown.
+        remove: which end is suspicious.
+        poisoned: bool `[N]`.
+        benign: bool `[N]`.
+    """
+    names = ("auc", "average_precision", "benign_lost_at_half")
+    steps = SuspicionSteps.of(values, remove, poisoned, benign)
+    if not steps.comparable:
+        return dict.fromkeys(names)
+    random, n, drawn = np.random.default_rng(seed), len(values), []
+    for _ in range(draws):
+        weights = np.bincount(random.integers(0, n, n), minlength=n)[steps.pairs]
+        poison, good = steps.counts(weights)
+        if poison[-1] and good[-1]:
+            drawn.append(curve_numbers(poison, good))
+    again = np.array(drawn or [(np.nan,) * 3])
+    found = curve_numbers(*steps.counts())
+    return {name: interval(value, column) for name, value, column in zip(names, found, again.T, strict=True)}

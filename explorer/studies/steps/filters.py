@@ -1,0 +1,168 @@
+"""What every arm's training pairs can be filtered by: all scores, and AD of what each leaves at every rank."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.progress import note
+from explorer.core.provenance import hash_json
+from explorer.defence.scores import DESCRIPTIONS, USER, ScoreDescription
+from explorer.studies.extractors import load_extractor
+from explorer.studies.fingerprints import file_fingerprint
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.pair_losses import SEED as LOSS_SEED
+from explorer.studies.pair_losses import PairLosses, check_loss_models, loss_differences
+from explorer.studies.recorded import Recorded, named
+from explorer.studies.results import FILTERS, SCORES, step_folder, writing_step
+from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, SEED, opened_pairs
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Arm
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+    from explorer.defence.filter_files import Score
+    from explorer.studies.arm_pairs import ArmPairs
+
+Found = tuple[str, np.ndarray, ScoreDescription, str]
+"""Name, values, description and provenance of a score."""
+_FEATURES = "the pairs' features by the study's universal extractor"
+
+
+def _settings(inputs: StudyInputs) -> dict[str, Any]:
+    spec = inputs.study.filters
+    return {"alpha": ALPHA, "convention": CONVENTION, "loss_arms": list(spec.loss_arms), "loss_pairs": spec.loss_pairs,
+            "columns": list(spec.columns)}  # fmt: skip
+
+
+def _shared(inputs: StudyInputs) -> dict[str, str]:
+    """The extractor, what is looked for in captions, the models that measure losses, and the user's own scores."""
+    found = inputs.of_extractor | {"concept names": hash_json(inputs.concept_names)} | check_loss_models(inputs)
+    if inputs.study.filters.scores is not None:
+        found["scores file"] = file_fingerprint(inputs.study.filters.scores)
+    return found
+
+
+def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
+    """Its pairs and their scores."""
+    scores = Recorded.read(inputs.study, SCORES)
+    made = hash_json([scores.of_arm(arm.name), scores.settings, scores.shared])
+    return inputs.of_pairs(arm) | {named(SCORES, arm.name): made}
+
+
+def _make(work: StepWork) -> None:
+    """Every arm in turn, a folder each; those that still hold are taken over."""
+    extractor = load_extractor(work.study.extractor, work.device)
+    losses = PairLosses(work, work.study.folder / FEATURES_FOLDER) if work.study.filters.loss_arms else None
+    with writing_step(
+        work.study, FILTERS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {})
+    ) as folder:  # fmt: skip
+        done, units = [], 0
+        for name in work.kept:
+            shutil.copytree(step_folder(work.study, FILTERS) / name, folder / name)
+            done.append(name)
+        for name in work.arms:
+            try:
+                units += _make_arm(work, name, extractor, losses, folder / name)
+                done.append(name)
+            except (ValueError, OSError) as error:
+                work.fails(name, error)
+        if not done:
+            raise ValueError("no arm's scores could be made")
+        inputs |= work.inputs_of(done)
+        cost |= work.cost(units)
+
+
+def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | None, folder: Path) -> int:
+    """One arm's files; returns how many pairs they are of."""
+    from explorer.defence.filter_files import first_concepts, write_filters
+    from explorer.defence.measured_scores import measured_scores
+
+    pairs = opened_pairs(work, name, extractor)
+    rows = np.arange(len(pairs)) if pairs.split is None else np.flatnonzero(pairs.table["split"] == pairs.split)
+    table = pairs.table.iloc[rows].reset_index(drop=True)
+    image, text = (features[rows].float() for features in pairs.features())
+    concepts = np.array(first_concepts(table), dtype=object).astype(str)
+    labels = np.where(concepts == "", -1, np.unique(concepts, return_inverse=True)[1])
+    measured = measured_scores(
+        image, text, labels, feature_range=extractor.feature_range, alpha=ALPHA, convention=CONVENTION,
+        on_progress=work.on_progress,
+    )  # fmt: skip
+    found = [
+        *((score, values, DESCRIPTIONS[score], _FEATURES) for score, values in measured.scores.items()),
+        *_losses(work, name, pairs, rows, losses), *_users(work, table),
+    ]  # fmt: skip
+    alignment = {part: getattr(measured, part) for part in ("feature_ad", "structure_ad", "ad")}
+    write_filters(
+        folder, name=name, table=table, rows=rows, scores=_with_curves(found, image, text, work),
+        data_hash=pairs.data_hash, alignment={"alpha": ALPHA, "convention": CONVENTION, **alignment},
+    )  # fmt: skip
+    return len(rows)
+
+
+def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses: PairLosses | None) -> Iterator[Found]:
+    """Denoising losses and their differences; none, which is told, where the pictures cannot be read."""
+    from explorer.defence.scores import describe_loss, loss_name
+    from explorer.training.sample_loss import DRAWS
+
+    if losses is None:
+        return
+    try:
+        measured = losses.of(name, pairs, rows)
+    except ValueError as error:
+        work.on_progress(note(f"{name} has no losses: {error}"))
+        return
+    told = f"mean squared error at {DRAWS} timesteps, noise of seed {LOSS_SEED}"
+    for arm, values in measured.items():
+        yield loss_name(arm), values, describe_loss(arm), f"{told}, by the model of arm {arm}"
+    for first, second in loss_differences(work.study):
+        values = measured[first] - measured[second]
+        yield loss_name(first, second), values, describe_loss(first, second), f"{told}: {first} less {second}"
+
+
+def _users(work: StepWork, table: pandas.DataFrame) -> Iterator[Found]:
+    """The user's own scores, joined by uid."""
+    from explorer.defence.scores import describe_users
+    from explorer.defence.users_scores import joined_scores
+
+    spec = work.study.filters
+    if spec.scores is None:
+        return
+    for column, values in joined_scores(spec.scores, spec.columns, table["uid"].astype(str)).items():
+        known = int((~np.isnan(values)).sum())
+        work.on_progress(note(f"{column} of {spec.scores.name} is known of {known:,} of {len(values):,} pairs"))
+        yield f"{USER}{column}", values, describe_users(column), f"column {column} of {spec.scores.name}"
+
+
+def _with_curves(found: list[Found], image: torch.Tensor, text: torch.Tensor, work: StepWork) -> dict[str, Score]:
+    """Scores by name, in float32, each with AD of what it leaves."""
+    from explorer.defence.filter_files import Score
+    from explorer.defence.recipe import order_of_suspicion
+    from explorer.defence.remaining import kept_structure_curves
+
+    stored = {name: np.asarray(values, np.float32) for name, values, *_ in found}
+    orders = {name: order_of_suspicion(stored[name], described.remove) for name, _, described, _ in found}
+    curves = kept_structure_curves(image, text, orders, convention=CONVENTION, on_progress=work.on_progress)
+    return {
+        name: Score(values=stored[name], description=described, provenance=told, kept_structure_ad=curves[name])
+        for name, _, described, told in found
+    }
+
+
+STEP = Step(
+    name=FILTERS,
+    unit="scored pair",
+    settings=_settings,
+    shared=_shared,
+    of_arm=_of_arm,
+    amount=lambda inputs, arm: inputs.pair_count(arm),
+    make=_make,
+    by_arm=True,
+    after=SCORES,
+)
