@@ -36,15 +36,15 @@ export class ArmScores extends Columns {
   values(score) { return this.column(score); }
 
   // A score's order of suspicion, with AD's structure part of what remains after each rank; sorted once. The structure
-  // part is only there in the direction that the score is usually read in.
+  // part is only kept in the direction that the score is usually read in, and not of every score.
   ranking(score, remove) {
     const key = `${score} ${remove}`;
     if (!this.rankings.has(key)) {
       const values = this.values(score);
       const order = suspicionOrder(values, remove);
       const unscored = Int32Array.from(values.keys()).filter((row) => Number.isNaN(values[row]));
-      const usual = this.scores.get(score).remove === remove;
-      const structure = usual ? this.column(`${score}:kept_structure_ad`) : null;
+      const name = `${score}:kept_structure_ad`;
+      const structure = this.scores.get(score).remove === remove && this.columns[name] ? this.column(name) : null;
       this.rankings.set(key, { order, values, remove, count: this.count, unscored, structure });
     }
     return this.rankings.get(key);

@@ -116,7 +116,7 @@ export function keptMean(mask, values) {
 }
 
 // Along a ranking, at `MOST_POINTS` ranks at most: what has gone by then, and AD of what remains with its parts.
-export function filterCurve({ order, structure }, { kindOf, feature, count, alpha }) {
+export function filterCurve({ order, values, structure }, { kindOf, feature, count, alpha }) {
   const totals = [0, 0, 0];
   let featureLeft = 0;
   for (let row = 0; row < count; row += 1) {
@@ -126,12 +126,16 @@ export function filterCurve({ order, structure }, { kindOf, feature, count, alph
   const removed = [0, 0, 0];
   const step = Math.max(1, Math.floor(order.length / MOST_POINTS));
   const points = [];
+  let due = true;
   for (let rank = 0; rank <= order.length; rank += 1) {
     if (rank) {
       removed[kindOf[order[rank - 1]]] += 1;
       featureLeft -= feature[order[rank - 1]];
     }
-    if (rank % step && rank !== order.length) continue;
+    due ||= rank % step === 0;
+    // Equal scores are in no particular order: a curve has no point within them.
+    if (rank !== order.length && (!due || (rank && values[order[rank]] === values[order[rank - 1]]))) continue;
+    due = false;
     const featureAd = rank < count ? featureLeft / (count - rank) : NaN;
     points.push({
       rank, removed: rank / count, lost: share(removed[BENIGN], totals[BENIGN]), caught: share(removed[POISONED], totals[POISONED]),
@@ -159,10 +163,17 @@ export function borderlineFirst({ order, unscored }, rank) {
   return rows;
 }
 
-// Per main concept: its pairs, and how many of them go; by the share that goes, then by size.
-export function collateral(mask, mainConcept, sizes) {
-  const lost = new Int32Array(sizes.length);
-  for (let row = 0; row < mask.length; row += 1) if (mask[row] && mainConcept[row] >= 0) lost[mainConcept[row]] += 1;
+// Per main concept: those of its pairs that `counts` (a function of the kind) counts, and how many of them go; by the share
+// that goes, then by size.
+export function collateral(mask, { mainConcept, kindOf, concepts }, counts) {
+  const sizes = new Int32Array(concepts.length);
+  const lost = new Int32Array(concepts.length);
+  const counted = [0, 1, 2].map(counts);
+  for (let row = 0; row < mask.length; row += 1) {
+    if (mainConcept[row] < 0 || !counted[kindOf[row]]) continue;
+    sizes[mainConcept[row]] += 1;
+    lost[mainConcept[row]] += mask[row];
+  }
   return Array.from(sizes, (size, concept) => ({ concept, size, lost: lost[concept], share: lost[concept] / size }))
     .filter(({ size }) => size)
     .sort((first, second) => second.share - first.share || second.size - first.size || first.concept - second.concept);

@@ -216,19 +216,29 @@ class DefenceScreen {
     this.settle();
   }
 
-  // AD of what remains for filters along which it is not stored: measured by the app.
-  async measure() {
+  // What the library says of the filter; null, and told, where it cannot, or the slider has gone on meanwhile.
+  async answer(title, again) {
+    const { mask } = this.result;
+    const { name, stamp } = this.set.arm;
+    this.problem.replaceChildren();
     try {
-      const { mask } = this.result;
-      const query = new URLSearchParams({ arm: this.set.arm.name, stamp: this.set.arm.stamp, recipe: JSON.stringify(this.state.recipe) });
-      const answer = await fetchPayload(`/export/filter-answer.json?${query}`);
-      if (mask !== this.result.mask) return; // the slider has gone on
-      this.result.alignment = answer.alignment;
-      this.numbers.show();
-      this.charts.move();
+      const answer = await fetchPayload(`/export/filter-answer.json?${new URLSearchParams({ arm: name, stamp, recipe: JSON.stringify(this.state.recipe) })}`);
+      return mask === this.result.mask ? answer : null;
     } catch (error) {
-      showProblem(this.problem, 'AD of what remains was not measured', error, () => this.measure());
+      showProblem(this.problem, title, error, again);
+      return null;
     }
+  }
+
+  // AD of what remains after filters along which it is not kept.
+  async measure() {
+    const title = 'AD of what remains was not measured';
+    const answer = await this.answer(title, () => this.measure());
+    if (!answer) return;
+    if (answer.alignment.ad === null) { showProblem(this.problem, title, new Error(answer.alignment.structure_from), () => this.measure()); return; }
+    this.result.alignment = answer.alignment;
+    this.numbers.show();
+    this.charts.move();
   }
 
   // What goes, as a selection there.

@@ -1,6 +1,6 @@
 """The arms whose training pairs can be filtered, and where the files of each are.
 
-What a filter removes is worked out in the browser; :mod:`explorer.ui.screens.defence.answers` asks the library the same.
+What a filter removes is worked out in the browser; :mod:`explorer.ui.screens.defence.answers` asks the library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
 from explorer.defence.recipe import recipe_json
-from explorer.studies.filtering import saved_filters
 from explorer.studies.results import FILTERS, GRAPHS, RETRAINED
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
@@ -22,36 +21,34 @@ RETRAINED_NAME, STRIP_NAME = "retrained.json", "strip.png"
 
 
 def defence_payload(opened: OpenStudy) -> dict[str, Any]:
-    """Every arm whose training pairs are scored, the most poisoned last; filters saved with the study; retrained models.
+    """Every arm whose training pairs are scored, the most poisoned last; saved filters; and retrained models.
 
     Raises:
         ManifestError: if no arm is scored, or a file is missing, changed, or not in this version's format.
     """
     graphs = _drawn_sets(opened)
-    arms = [describe_arm(opened, name) | {"graphs": graphs.get(name)} for name in arm_names(opened)]
     return {
-        "arms": sorted(arms, key=lambda arm: (arm["poisoned"], arm["name"])),
+        "arms": [arm | {"graphs": graphs.get(arm["name"])} for arm in _arms(opened)],
         "saved": _saved_filters(opened),
         "retrained": _retrained(opened),
         "graphs_command": opened.result_command(GRAPHS),
     }
 
 
-def arm_names(opened: OpenStudy) -> list[str]:
-    """Arms whose training pairs are scored.
+def opening_arm(opened: OpenStudy) -> str:
+    """The arm that the screen opens with, the most poisoned one.
 
     Raises:
-        ManifestError: if the step is not done.
+        ManifestError: as :func:`defence_payload`.
     """
-    ending = f"/{FORMAT.name}"
-    return [name.removesuffix(ending) for name in opened.result_names(FILTERS) if name.endswith(ending)]
+    return _arms(opened)[-1]["name"]
 
 
 def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
     """What is known of an arm's pairs, where its files are, and the command that trains on what a filter leaves.
 
     Raises:
-        ManifestError: as :func:`defence_payload`.
+        ManifestError: if it is not scored, or a file is missing, changed, or not in this version's format.
     """
     header = FORMAT.checked(
         opened.result_json(FILTERS, f"{name}/{FORMAT.name}"), f"Run `{opened.result_command(FILTERS)}`."
@@ -68,12 +65,20 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
     }
 
 
+def _arms(opened: OpenStudy) -> list[dict[str, Any]]:
+    ending = f"/{FORMAT.name}"
+    names = [name.removesuffix(ending) for name in opened.result_names(FILTERS) if name.endswith(ending)]
+    return sorted((describe_arm(opened, name) for name in names), key=lambda arm: (arm["poisoned"], arm["name"]))
+
+
 def _saved_filters(opened: OpenStudy) -> list[dict[str, Any]]:
     """Name and recipe of every filter saved with the study.
 
     Raises:
         ValueError: naming a file that is no recipe.
     """
+    from explorer.studies.filtering import saved_filters
+
     return [{"name": name, "recipe": recipe_json(recipe)} for name, recipe in saved_filters(opened.study).items()]
 
 
