@@ -31,6 +31,9 @@ def fine_tune(
     recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
     reading: AsRead,
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
+    without: Annotated[
+        Path | None, typer.Option(help="Training pairs to leave out: uids as .parquet, .json or DataComp's .npy.")
+    ] = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels. Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
@@ -44,6 +47,7 @@ def fine_tune(
 ) -> None:
     """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
+    from explorer.pairs.uid_files import read_uids
     from explorer.training import fine_tune as experiment
     from explorer.training.pairs import pair_set_or_source
     from explorer.training.recipes import find_fine_tuning_recipe, override
@@ -52,7 +56,8 @@ def fine_tune(
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,
-        cache=cache or ROOT / "runs" / "encoded", device=device, track=track, on_progress=show_progress(),
+        cache=cache or ROOT / "runs" / "encoded", left_out=() if without is None else read_uids(without),
+        device=device, track=track, on_progress=show_progress(),
     )  # fmt: skip
     if manifest is not None:
         config, metrics = manifest["config"], manifest["metrics"]

@@ -7,7 +7,7 @@ numbers and remove the same ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from explorer.core.bounded_files import parse_json
 from explorer.defence.grading import grade_score
 from explorer.defence.payload_formats import FILTERS
 from explorer.defence.recipe import Filter, Removal, apply_recipe
-from explorer.defence.scores import ScoreDescription
+from explorer.defence.scores import USER, ScoreDescription, describe_users
 from explorer.pairs.poison_flags import PoisonFlags
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = ":kept_structure_ad"
 """After a score's name: structure AD of what remains, by rank."""
+BROUGHT = "a file that was brought along"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,24 +89,29 @@ def write_filters(
         columns[f"{score}{KEPT}"] = held.kept_structure_ad.astype(np.float32)
     counts = flags.counts()
     folder.mkdir(parents=True, exist_ok=True)
+    described = [
+        _described(score, held.values.astype(np.float32), held.description, held.provenance, flags)
+        for score, held in scores.items()
+    ]
     header = FILTERS.written(
         set={"name": name, "pairs": len(table), "benign": counts["benign_pairs"], "poisoned": counts["poisoned_pairs"],
              "unrecorded": counts["unrecorded_pairs"], "data_hash": data_hash},
-        concepts=concepts, alignment=dict(alignment), scores=[_described(*each, flags) for each in scores.items()],
+        concepts=concepts, alignment=dict(alignment), scores=described,
         columns=write_columns(folder / COLUMNS_NAME, columns),
     )  # fmt: skip
     write_compact(folder / FILTERS.name, header)
 
 
-def _described(name: str, score: Score, flags: PoisonFlags) -> dict[str, Any]:
-    described = score.description
-    graded = grade_score(score.values, described.remove, flags.poisoned, flags.benign)
+def _described(
+    name: str, values: np.ndarray, described: ScoreDescription, provenance: str, flags: PoisonFlags
+) -> dict[str, Any]:
+    graded = grade_score(values, described.remove, flags.poisoned, flags.benign)
     half = graded["benign_lost_at_half"]
     return {
         "name": name, "title": described.title, "words": described.words, "remove": described.remove,
-        "unscored": int(np.isnan(score.values).sum()), "auc": graded["auc"],
+        "unscored": int(np.isnan(values).sum()), "auc": graded["auc"],
         "average_precision": graded["average_precision"],
-        "at_half_the_poison": None if half is None else {"benign_lost_share": half}, "provenance": score.provenance,
+        "at_half_the_poison": None if half is None else {"benign_lost_share": half}, "provenance": provenance,
     }  # fmt: skip
 
 
@@ -116,6 +122,8 @@ class ScoredPairs:
     header: dict[str, Any]
     """``filters.json``."""
     columns: Columns
+    brought: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further scores, name to float32 `[N]`, that were brought along and are not among the columns."""
 
     @staticmethod
     def read(header: Path, columns: Path) -> ScoredPairs:
@@ -154,11 +162,26 @@ class ScoredPairs:
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
         """Name to float32 `[N]`."""
-        return {each["name"]: self.columns[each["name"]] for each in self.header["scores"]}
+        return {each["name"]: self.columns[each["name"]] for each in self.header["scores"]} | dict(self.brought)
 
-    def kept_structure_ad(self, score: str) -> np.ndarray:
-        """float32 `[n_scored + 1]`: structure AD of what remains after the k first in the order of suspicion."""
-        return self.columns[f"{score}{KEPT}"]
+    def kept_structure_ad(self, score: str) -> np.ndarray | None:
+        """float32 `[n_scored + 1]`: structure AD of what remains after the k first in the order of suspicion; None for
+        a score that was brought along."""
+        return None if score in self.brought else self.columns[f"{score}{KEPT}"]
+
+    def describe(self, score: str) -> dict[str, Any]:
+        """What ``filters.json`` says of a score.
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        for each in self.header["scores"]:
+            if each["name"] == score:
+                return each
+        if score in self.brought:
+            column, values = score.removeprefix(USER), self.brought[score]
+            return _described(score, values, describe_users(column), BROUGHT, self.flags)
+        raise ValueError(f"score is {score!r}: expected one of {', '.join(self.scores)}")
 
     def removal(self, recipe: Filter) -> Removal:
         """What ``recipe`` removes, as :func:`~explorer.defence.recipe.apply_recipe`."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.bounded_files import load_json
+from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import write_json
 from explorer.defence.filter_files import ScoredPairs
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.defence.recipe import Filter, read_recipe, recipe_json
-from explorer.studies.results import FILTERS, result_file
+from explorer.defence.report import filter_report
+from explorer.defence.scores import STRUCTURE
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.results import FILTERS, result_file, step_command
+from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.studies.study import Study, is_file_name
 
 SAVED_FOLDER = "filters"
@@ -79,3 +89,47 @@ def read_recipe_file(path: Path) -> Filter:
         raise
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def remaining_structure(
+    study: Study, arm: str, pairs: ScoredPairs, on_progress: OnProgress = unheard
+) -> Callable[[np.ndarray], float]:
+    """Structure AD of any kept pairs of an arm, exact, from their features, which are opened on the first call.
+
+    The function raises ValueError or OSError, which say what is needed, where the pairs are not on this machine.
+    """
+
+    def structure_ad(kept: np.ndarray) -> float:
+        import torch
+
+        from explorer.defence.remaining import kept_structure_ad
+        from explorer.studies.arm_pairs import open_arm_pairs
+
+        inputs = StudyInputs(study)
+        inputs.of_pairs(study.arm(arm))
+        extractor = load_extractor(study.extractor)
+        opened = open_arm_pairs(
+            study.arm(arm), extractor, inputs.concept_names, study.folder / FEATURES_FOLDER, on_progress=on_progress
+        )  # fmt: skip
+        if opened.data_hash != (expected := pairs.header["set"]["data_hash"]):
+            raise ValueError(
+                f"the pairs of {arm} are others than those that were scored ({opened.data_hash}, not {expected}): run "
+                f"`{step_command(study, FILTERS)}`"
+            )
+        rows = pairs.columns["row"].astype(np.int64)
+        image, text = (features[rows].float() for features in opened.features())
+        sums = torch.from_numpy(pairs.scores[STRUCTURE].astype(np.float64)) * len(pairs)
+        return kept_structure_ad(image, text, sums, kept, pairs.header["alignment"]["convention"])
+
+    return structure_ad
+
+
+def report_filter(study: Study, arm: str, recipe: Filter, on_progress: OnProgress = unheard) -> dict[str, Any]:
+    """What a recipe does to an arm's training pairs: :func:`~explorer.defence.report.filter_report`.
+
+    Raises:
+        ManifestError: if the step ``filters`` is not done for the arm.
+        ValueError: if the study has no such arm, or on what the recipe names and the arm does not have.
+    """
+    pairs = scored_pairs(study, arm)
+    return filter_report(pairs, recipe, remaining_structure(study, arm, pairs, on_progress))
