@@ -33,8 +33,10 @@ export async function mount({ element, props }) {
       const asked = name ?? readChoices('d').arm;
       const arm = arms.find((known) => known.name === asked) ?? arms.at(-1);
       const set = await loadArm(arm);
+      performance.mark('defence-there'); // these two for whoever measures
       const screen = new DefenceScreen(root, payload, set, start);
       await screen.start(asked && arm.name !== asked ? [asked] : []);
+      performance.mark('defence-shown');
     } catch (error) {
       showProblem(root, 'The filters cannot be shown', error, () => start(name));
     }
@@ -137,7 +139,6 @@ class DefenceScreen {
 
   // A move of the slider: figures and marks at once, pictures and the address when it rests.
   move() {
-    const began = performance.now();
     this.problem.replaceChildren();
     this.evaluate();
     this.controls.show();
@@ -148,8 +149,6 @@ class DefenceScreen {
     this.collateral.show();
     this.trained.show();
     this.settle(true);
-    this.element.dataset.moves = String(Number(this.element.dataset.moves ?? 0) + 1); // for whoever measures
-    this.element.dataset.milliseconds = (performance.now() - began).toFixed(1);
   }
 
   redraw() {
