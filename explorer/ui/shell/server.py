@@ -30,6 +30,7 @@ from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, e
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
+from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.shell.theme import static_files, style_sheet
@@ -101,6 +102,7 @@ def make_server(
         server.add_middleware(SubPath, prefix=prefix)
     _add_health(server)
     _add_static(server)
+    _add_pictures(server, context)
     _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
@@ -182,6 +184,21 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ValueError as error:
             return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:
+    @server.get(STUDY_ROUTE + "/{slug}/thumbnails/{arm}")
+    def pictures(
+        slug: str, arm: str, rows: Annotated[str, fastapi.Query(pattern=f"^{ROWS}$")], data: str = ""
+    ) -> Response:
+        try:
+            opened = context.study(slug)
+            sheet = pair_pictures(opened, arm, [int(row) for row in rows.split(",")], data)
+        except NoPicturesError as error:
+            return _json({"problem": f"{error}.", "command": error.command}, status_code=404)
+        except ValueError as error:
+            return _json({"problem": str(error), "command": ""}, status_code=404)
+        return Response(sheet, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
 
 def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
