@@ -79,7 +79,7 @@ export class DefenceGallery {
   // Rows of the open gallery in its order.
   rows() {
     const { ranking, result } = this.screen;
-    const all = this.view.order === 'borderline' ? borderlineFirst(ranking, result.rank) : Int32Array.of(...ranking.order, ...ranking.unscored);
+    const all = borderlineFirst(ranking, this.view.order === 'borderline' ? result.rank : 0);
     const rows = all.filter(this.holds(this.chosen));
     return this.view.order === 'trusted' ? rows.reverse() : rows;
   }

@@ -45,12 +45,14 @@ export class Pictures {
   }
 
   async fetchSheet(asked) {
-    const response = await fetch(here(`/study/${studyShown()}/thumbnails/${encodeURIComponent(this.set.arm.name)}?rows=${asked}`));
+    const response = await fetch(here(`/study/${studyShown()}/thumbnails/${encodeURIComponent(this.set.arm.name)}?rows=${asked}&data=${encodeURIComponent(this.set.header.set.data_hash)}`));
     if (response.ok) return URL.createObjectURL(await response.blob());
     const text = await response.text();
-    let told;
-    try { told = JSON.parse(text); } catch { told = { problem: text }; }
-    this.tell(told);
+    try {
+      this.tell(JSON.parse(text));
+    } catch {
+      this.tell({ problem: text });
+    }
     return null;
   }
 
@@ -58,7 +60,7 @@ export class Pictures {
     if (this.problem) return;
     this.problem = told;
     const kept = this.set.arm.graphs?.thumbnails_url ? 'Shown are those that were kept for Graphs, and of other pairs the mark of their kind.' : 'The mark of its kind stands for each pair.';
-    this.notice.replaceChildren(node('p', { class: 'note' }, `The pictures of these pairs cannot be read: ${told.problem ?? told.detail ?? 'no reason is given'}. ${kept}`,
+    this.notice.replaceChildren(node('p', { class: 'note' }, `${String(told.problem ?? told.detail ?? 'The pictures of these pairs cannot be read').replace(/\.\s*$/, '')}. ${kept}`,
       told.command ? [' This brings them back: ', node('code', {}, told.command)] : null));
   }
 

@@ -20,11 +20,11 @@ export class DefenceRetrained {
 
   get models() { return this.arm?.models ?? []; }
 
-  // Models by the score that is moved, or all where there is none by it.
+  // Models by the score that is moved, and the one from which nothing was dropped; all where there is none by it.
   near() {
     const { active } = this.screen.state;
-    const own = this.models.filter(({ recipe }) => recipe?.score && recipe.score === active.score && recipe.remove === active.remove);
-    return own.length ? own : this.models;
+    const own = this.models.filter(({ recipe }) => recipe.score && recipe.score === active.score && recipe.remove === active.remove);
+    return own.length ? [...new Set([...this.models.filter(({ removed }) => removed === 0), ...own])] : this.models;
   }
 
   nearest() {
@@ -42,7 +42,12 @@ export class DefenceRetrained {
     })));
   }
 
-  told(model) { return `trained after dropping ${count(model.removed)} by ${model.recipe?.score ? this.screen.set.scores.get(model.recipe.score)?.title ?? model.recipe.score : model.name}`; }
+  told(model) {
+    const { recipe, removed, name } = model;
+    if (removed === 0) return 'trained on all pairs';
+    const how = recipe.random !== undefined ? 'at random' : recipe.known_poison ? 'that are known to be poison' : `by ${this.screen.set.scores.get(recipe.score)?.title ?? name}`;
+    return `trained after dropping ${count(removed)} ${how}`;
+  }
 
   show() {
     const model = this.nearest();
@@ -50,7 +55,8 @@ export class DefenceRetrained {
     this.shown = model;
     this.describe(model);
     const { concepts, control } = this.found;
-    const lines = [[`dropped ${count(model.removed)}`, model], ['no filter', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
+    const all = this.models.find(({ removed }) => removed === 0);
+    const lines = [[`dropped ${count(model.removed)}`, model], ['dropped nothing', all === model ? null : all], ['the arm’s own model', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
     this.strip.replaceChildren(node('table', { class: 'retrained-table' },
       node('thead', {}, node('tr', {}, node('td'), ...concepts.map(({ concept, group }) => node('th', { scope: 'col', class: group, title: groupWords(group) }, concept)))),
       node('tbody', {}, lines.map(([title, entry]) => node('tr', {}, node('th', { scope: 'row' }, title, node('span', { class: 'note' }, accuracyWords(entry))),
@@ -60,7 +66,7 @@ export class DefenceRetrained {
   describe(model) {
     const { removed } = this.screen.result;
     const others = this.near() === this.models && this.screen.state.active.score ? ' No model was trained by this score.' : '';
-    this.words.textContent = `The model in the first row was ${this.told(model)}; the slider is at ${count(removed)}.${others}`;
+    this.words.textContent = `The model in the first row was ${this.told(model)}; the slider is at ${count(removed)}.${others}${randomWords(model.against_random)}`;
   }
 
   picture(row, column, label) {
@@ -73,8 +79,18 @@ export class DefenceRetrained {
 const groupWords = (group) => ({ poisoned: 'poison aims at this noun', unpoisoned: 'no poison aims at this noun' }[group] ?? group);
 
 function accuracyWords({ metrics }) {
-  const top = metrics?.top1;
-  if (!top) return '';
-  const part = (name, words) => (top[name] ? `${words} ${percent(top[name].mean)} (${percent(top[name].low)} to ${percent(top[name].high)})` : '');
-  return [part('unpoisoned', 'not targeted'), part('poisoned', 'poisoned')].filter(Boolean).join(', ');
+  const top = metrics?.top1 ?? {};
+  const part = (name, words) => (top[name] ? `${words} ${percent(top[name].mean)}${rangeWords(top[name])}` : '');
+  const found = [part('unpoisoned', 'not targeted'), part('poisoned', 'poisoned')].filter(Boolean);
+  return found.length ? `drawn right: ${found.join(', ')}` : '';
+}
+
+const rangeWords = ({ low, high }) => (low === null ? '' : ` (${percent(low)} to ${percent(high)})`);
+
+function randomWords(against) {
+  const difference = against?.top1.unpoisoned ?? against?.top1.all;
+  if (!difference) return '';
+  const points = (share) => (100 * share).toFixed(0);
+  const range = difference.low === null ? '' : ` (95 % ${points(difference.low)} to ${points(difference.high)})`;
+  return ` Against dropping as many at random it draws ${points(difference.mean)} points${range} more of the nouns right that poison does not aim at.`;
 }
