@@ -1,4 +1,4 @@
-"""The file that the screen *Defence* draws; whoever reads it need not load torch."""
+"""The files that the screen *Defence* draws; whoever reads them need not load torch."""
 
 from __future__ import annotations
 
@@ -8,4 +8,9 @@ FILTERS = PayloadFormat(
     name="filters.json", version=1, fields=("set", "concepts", "columns", "alignment", "scores"),
     entries={"scores": ("name", "title", "words", "remove", "unscored", "auc", "average_precision",
                         "at_half_the_poison", "provenance")},
+)  # fmt: skip
+RETRAINED = PayloadFormat(
+    name="retrained.json", version=1,
+    fields=("concepts", "drawn", "seeds", "tile", "control", "arms", "interval"),
+    entries={"concepts": ("concept", "group")},
 )  # fmt: skip

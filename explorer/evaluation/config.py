@@ -30,7 +30,9 @@ class EvaluationConfig:
     """CLIP similarity above which a picture shows what its prompt says; without it the control's tau_quantile."""
     tau_quantile: float = 0.10
     """Of the control's CLIP similarities, in (0, 1), where tau is not given."""
-
+    maps: bool = True
+    """Whether attention maps are kept; without them pictures of single concepts alone are drawn, which is all that
+    metrics of pictures need."""
     unrelated_distance: float | None = None
     """Text distance to the nearest poisoned concept above which one counts as unrelated; without it no such group."""
 

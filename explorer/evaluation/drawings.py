@@ -5,6 +5,7 @@ A folder for each model and seed holds one safetensors file and its manifest, wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from explorer.core.provenance import (
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.painted_scenes import scene_maps, scenes_obstacle
 from explorer.evaluation.prompts import Prompts, paired_prompts, single_prompts
-from explorer.generation.batch import generate_batch
+from explorer.generation.batch import generate_batch, generate_pictures
 from explorer.generation.generate import GenerationRequest, check_request
 from explorer.iconworld.world import World
 from explorer.pairs.concept_list import ConceptList
@@ -43,6 +44,10 @@ LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
 PIXELS_AT_ONCE = 16 * 512**2
 NO_PAIRS = "the concept list has fewer than two concepts of the groups other and less popular"
+WITHOUT_MAPS = dict.fromkeys(
+    ("maps", "late_maps", "pair_maps", "scene_maps", "scene_masks"), "it was drawn without attention maps"
+)
+"""What a drawing without maps leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +56,9 @@ class Drawing:
 
     images: torch.Tensor
     """uint8 ``[concepts, H, W, 3]`` of the concepts' prompts."""
-    maps: torch.Tensor
-    """``[concepts, h, w]`` of the concept's words, means over all steps."""
-    late_maps: torch.Tensor
+    maps: torch.Tensor | None = None
+    """``[concepts, h, w]`` of the concept's words, means over all steps; None where maps were not asked for."""
+    late_maps: torch.Tensor | None = None
     """The same over the last steps alone (``LATE_SHARE``, at least one)."""
     pair_images: torch.Tensor | None = None
     """uint8 ``[pairs, H, W, 3]`` of :func:`~explorer.evaluation.prompts.paired_prompts`; None where there are none."""
@@ -107,34 +112,46 @@ def draw_missing(
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn anew, since {obstacle}"))
     if missing := [seed for seed, obstacle in obstacles.items() if obstacle]:
         pipeline = load_pipeline(checkpoint, config.device, config.precision)
-        single, paired = single_prompts(concepts), paired_prompts(concepts)
+        single, paired = _prompts(concepts, config)
         for prompt, _ in (*single, *paired):  # now, not after an hour
             check_request(pipeline, _request(prompt, missing[0], config))
         pictures = Tally(on_progress, checkpoint.name, len(missing) * (len(single) + len(paired)), "picture")
         for seed in missing:
             drawn = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
-            _store(places[seed], pipeline, drawn, concepts, world, asked=asked, seed=seed, device=config.device)
+            left_out = _add_scenes(drawn[0], pipeline, concepts, world, seed) if config.maps else WITHOUT_MAPS
+            _store(places[seed], drawn, asked=asked, seed=seed, device=config.device, left_out=left_out)
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn"))
     return list(places.values())
 
 
-def _store(
-    place: Path, pipeline: DiffusionPipeline, drawn: tuple[dict[str, torch.Tensor], list[str]],
-    concepts: ConceptList, world: World | None, *, asked: dict[str, Any], seed: int, device: str,
-) -> None:  # fmt: skip
-    """Add the painted scenes, and write all to the folder of the seed."""
-    tensors, layers = drawn
+def _add_scenes(
+    tensors: dict[str, torch.Tensor], pipeline: DiffusionPipeline, concepts: ConceptList, world: World | None, seed: int
+) -> dict[str, str]:
+    """Add the painted scenes to a drawing's tensors; returns what is left out of it, and why."""
     left_out = {} if "pair_maps" in tensors else {"pair_maps": NO_PAIRS}
     if obstacle := scenes_obstacle(pipeline, world, concepts):
-        left_out |= dict.fromkeys(("scene_maps", "scene_masks"), obstacle)
-    else:
-        tensors["scene_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)
+        return left_out | dict.fromkeys(("scene_maps", "scene_masks"), obstacle)
+    tensors["scene_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)
+    return left_out
+
+
+def _store(
+    place: Path, drawn: tuple[dict[str, torch.Tensor], list[str]], *, asked: dict[str, Any], seed: int, device: str,
+    left_out: dict[str, str],
+) -> None:  # fmt: skip
+    """Write the tensors to the folder of the seed."""
+    tensors, layers = drawn
     place.mkdir(parents=True, exist_ok=True)
     save_file({name: values.contiguous() for name, values in tensors.items()}, place / FILE_NAME)
     write_manifest(
         place, kind=KIND, config=asked, seed=seed, files=[FILE_NAME], device=device_name(device),
         attention_layers=layers, left_out=left_out,
     )  # fmt: skip
+
+
+def _prompts(concepts: ConceptList, config: EvaluationConfig) -> tuple[Prompts, Prompts]:
+    """Of single concepts and, with maps, of two."""
+    return single_prompts(concepts), paired_prompts(concepts) if config.maps else []
 
 
 def _what_decides(
@@ -147,7 +164,8 @@ def _what_decides(
     sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"
     return {
         "version": VERSION,
-        "prompts": [[prompt, *words] for prompt, words in (*single_prompts(concepts), *paired_prompts(concepts))],
+        "prompts": [[prompt, *words] for each in _prompts(concepts, config) for prompt, words in each],
+        **({} if config.maps else {"maps": False}),  # drawings of before there was a choice have them
         "world": None if world is None else world.config(),
         "weights": weights_hash(checkpoint),
         "weights of the base": None if checkpoint.base is None else weights_hash(read_checkpoint(checkpoint.base)),
@@ -188,6 +206,8 @@ def _draw_seed(
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The drawing's tensors but those of scenes, and the attention modules whose mean its maps are."""
     single, paired = prompts
+    if not config.maps:
+        return {"images": torch.from_numpy(_draw_pictures(pipeline, model, single, seed, config, pictures))}, []
     images, maps, late_maps, layers = draw(pipeline, model, single, seed, config, pictures)
     tensors = {"images": torch.from_numpy(images), "maps": maps[:, 0], "late_maps": late_maps[:, 0]}
     if paired:
@@ -207,13 +227,9 @@ def draw(
     Returns:
         uint8 ``[n, H, W, 3]``; maps ``[n, nouns, h, w]`` over all steps and over the last; the layers they are of.
     """
-    from explorer.checkpoints.joint_pipelines import latent_shape
-
-    _, height, width = latent_shape(pipeline, config.size, config.size)
-    at_once = max(1, min(config.batch_size, PIXELS_AT_ONCE // (height * width * pipeline.vae_scale_factor**2)))
     images, maps, late_maps = [], [], []
-    for start in range(0, len(prompts), at_once):
-        texts, words = zip(*prompts[start : start + at_once], strict=True)
+    for part in _batches(pipeline, prompts, config):
+        texts, words = zip(*part, strict=True)
         drawn, cube = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
         late = slice(cube.steps - max(1, round(LATE_SHARE * cube.steps)), cube.steps)
         images.append(drawn)
@@ -222,3 +238,25 @@ def draw(
         pictures.add(len(texts))
     layers = [name for name, size in cube.layers.items() if size == cube.default_resolution]
     return np.concatenate(images), torch.stack(maps), torch.stack(late_maps), layers
+
+
+def _draw_pictures(
+    pipeline: DiffusionPipeline, model: str, prompts: Prompts, seed: int, config: EvaluationConfig, pictures: Tally
+) -> np.ndarray:
+    """:func:`draw` without maps, uint8 ``[n, H, W, 3]``."""
+    images = []
+    for part in _batches(pipeline, prompts, config):
+        texts = [prompt for prompt, _ in part]
+        images.append(generate_pictures(pipeline, _request(texts[0], seed, config), texts, model))
+        pictures.add(len(texts))
+    return np.concatenate(images)
+
+
+def _batches(pipeline: DiffusionPipeline, prompts: Prompts, config: EvaluationConfig) -> Iterator[Prompts]:
+    """As many prompts at a time as are drawn at once."""
+    from explorer.checkpoints.joint_pipelines import latent_shape
+
+    _, height, width = latent_shape(pipeline, config.size, config.size)
+    at_once = max(1, min(config.batch_size, PIXELS_AT_ONCE // (height * width * pipeline.vae_scale_factor**2)))
+    for start in range(0, len(prompts), at_once):
+        yield prompts[start : start + at_once]

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     from explorer.attention.maps import AttentionCube
 
 
+def generate_pictures(
+    pipeline: DiffusionPipeline, request: GenerationRequest, prompts: list[str], model: str = ""
+) -> np.ndarray:
+    """The pictures of :func:`generate_batch` alone, uint8 ``[n, H, W, 3]`` RGB: nothing is captured.
+
+    Raises:
+        ValueError: for a prompt the model cannot read, or if the model cannot draw or gives non-finite pixels.
+    """
+    for prompt in prompts:
+        check_request(pipeline, replace(request, prompt=prompt))
+    with torch.inference_mode(), cannot_draw(model):
+        images = run_pipeline(pipeline, request, encode_prompts(pipeline, request, prompts), Progress(task=model))
+    return to_pixels(images, model)
+
+
 def generate_batch(
     pipeline: DiffusionPipeline,
     request: GenerationRequest,

@@ -68,8 +68,9 @@ class Recipe:
         from explorer.iconworld.denoiser import build_scheduler
         from explorer.iconworld.scenes import SCENE_SIZE
 
+        prediction_type = build_scheduler().config.prediction_type
         return FineTuningRecipe(
-            name=self.name, family="sd1", resolution=SCENE_SIZE, prediction_type=build_scheduler().config.prediction_type,
+            name=self.name, family="sd1", resolution=SCENE_SIZE, prediction_type=prediction_type,
             training=self.fine_tuning, weighting="min-snr", pairs=self.fine_tuning_pairs,
         )  # fmt: skip
 

@@ -22,10 +22,10 @@ from explorer.core.provenance import (
 from explorer.studies.study import Study
 
 KIND = "study-step"
-SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON = (
-    "scores", "graphs", "filters", "pictures", "evaluation", "film-strip", "comparison",
+SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED = (
+    "scores", "graphs", "filters", "pictures", "evaluation", "film-strip", "comparison", "retrained",
 )  # fmt: skip
-STEPS = (SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON)
+STEPS = (SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED)
 """In the order in which they are made."""
 
 

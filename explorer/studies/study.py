@@ -71,6 +71,16 @@ class FiltersSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrainedSpec:
+    """What models are asked that were trained again."""
+
+    seeds: tuple[int, ...] = ()
+    """Of the noise; none for the study's own."""
+    unpoisoned_only: bool = False
+    """Whether concepts alone are drawn that are outside the pool and that no record poisons."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One model and the pairs it was trained on; either may be missing."""
 
@@ -124,6 +134,8 @@ class Study:
     """Classifier of pictures; None where the study has none."""
     filters: FiltersSpec = FiltersSpec()
     """Further scores that pairs can be filtered by."""
+    retrained: RetrainedSpec = RetrainedSpec()
+    """What models are asked that were trained again."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -204,7 +216,8 @@ _ARM_FIELDS = ("name", "checkpoint", "pairs", "control", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
 _CLASSIFIER_FIELDS = tuple(each.name for each in fields(ClassifierSpec))
 _FILTERS_FIELDS = tuple(each.name for each in fields(FiltersSpec))
-_TABLES = ("extractor", "classifier", "filters", "arm")
+_RETRAINED_FIELDS = tuple(each.name for each in fields(RetrainedSpec))
+_TABLES = ("extractor", "classifier", "filters", "retrained", "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
@@ -216,13 +229,15 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     if "classifier" in found:
         classifier = ClassifierSpec(**_settings(found["classifier"], _CLASSIFIER_FIELDS, "classifier", folder))
     filters = FiltersSpec(**_settings(found.get("filters", {}), _FILTERS_FIELDS, "filters", folder))
+    retrained = RetrainedSpec(**_settings(found.get("retrained", {}), _RETRAINED_FIELDS, "retrained", folder))
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
         arms.append(Arm(**settings | {"poison": PoisonRecord.read(settings.get("poison"))}))
     own = _settings(own, _OWN_FIELDS, "", folder)
     return Study(
-        folder=folder, extractor=extractor, classifier=classifier, filters=filters, arms=tuple(arms), **own
+        folder=folder, extractor=extractor, classifier=classifier, filters=filters, retrained=retrained,
+        arms=tuple(arms), **own
     )  # fmt: skip
 
 
@@ -255,6 +270,8 @@ def _as_tables(study: Study) -> dict[str, Any]:
         tables["classifier"] = plain(study.classifier, _CLASSIFIER_FIELDS)
     if study.filters != FiltersSpec():
         tables["filters"] = plain(study.filters, _FILTERS_FIELDS)
+    if study.retrained != RetrainedSpec():
+        tables["retrained"] = plain(study.retrained, _RETRAINED_FIELDS)
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
 
 

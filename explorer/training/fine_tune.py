@@ -203,8 +203,8 @@ def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
     uids = pairs.table["uid"].to_numpy()[pairs.training_rows]
     if unknown := set(left_out).difference(uids):
         raise ValueError(
-            f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training pairs "
-            f"of {pairs.folder}: expected uids of these"
+            f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training "
+            f"pairs of {pairs.folder}: expected uids of these"
         )
     kept = np.flatnonzero(~np.isin(uids, list(left_out)))
     if not len(kept):

@@ -7,7 +7,7 @@ does not say how many steps, which batch size, precision, or whether weights wer
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from explorer.checkpoints.families import Family
@@ -86,6 +86,25 @@ def find_fine_tuning_recipe(name: str) -> FineTuningRecipe:
     if name not in FINE_TUNING_RECIPES:
         raise ValueError(f"recipe {name!r} is unknown: expected one of {sorted(FINE_TUNING_RECIPES)}")
     return FINE_TUNING_RECIPES[name]
+
+
+def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningRecipe:
+    """``recipe`` with the settings that a fine-tuned checkpoint's manifest records under ``config``.
+
+    Raises:
+        ValueError: if it records no training, or settings that are none.
+    """
+    phases = config.get("training")
+    if not (isinstance(phases, list) and phases and isinstance(phases[-1], dict)):
+        raise ValueError(f"the manifest records the training {phases!r}: expected a list of settings")
+    known = {each.name for each in fields(TrainingConfig)}
+    settings = {name: value for name, value in phases[-1].items() if name in known}
+    own = {name: config[name] for name in ("resolution", "caption_dropout", "weighting") if name in config}
+    try:
+        training = TrainingConfig(**settings | {"betas": tuple(settings["betas"])})
+        return replace(recipe, training=training, **own)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the manifest records a training without, or with another, {error}") from error
 
 
 def override(recipe: FineTuningRecipe, **changes: Any) -> FineTuningRecipe:

@@ -19,7 +19,7 @@ MADE = {
     EVALUATION: "how well the arms' models draw every concept",
     FILM_STRIP: "the same concepts drawn by the models of all arms",
     COMPARISON: "one prompt drawn by several models",
-    RETRAINED: "what models draw that were trained on what a filter left",
+    RETRAINED: "what models draw that were trained on what a filter leaves",
 }
 """What a screen shows of each step."""
 MINUTE = 60

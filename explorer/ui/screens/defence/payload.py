@@ -11,13 +11,14 @@ from typing import Any
 from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
+from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.recipe import recipe_json
 from explorer.studies.results import FILTERS, GRAPHS, RETRAINED
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import OpenStudy, told
 
-RETRAINED_NAME, STRIP_NAME = "retrained.json", "strip.png"
+STRIP_NAME = "strip.png"
 
 
 def defence_payload(opened: OpenStudy) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def _drawn_sets(opened: OpenStudy) -> dict[str, dict[str, Any]]:
 def _retrained(opened: OpenStudy) -> dict[str, Any]:
     """Models trained on what filters left, with the address of their pictures; or why there are none."""
     try:
-        found = opened.result_json(RETRAINED, RETRAINED_NAME)
+        found = RETRAINED_FORMAT.checked(
+            opened.result_json(RETRAINED, RETRAINED_FORMAT.name), f"Run `{opened.result_command(RETRAINED)}`."
+        )
         return {
             **found,
             "strip_url": opened.result_url(RETRAINED, STRIP_NAME),

@@ -1,0 +1,148 @@
+"""``explorer study retrain | recover``: train again on what a filter leaves, or on benign pairs alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.cli.application import AsJson, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Changes, command
+from explorer.cli.study import Folder, study
+from explorer.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.defence.training_sets import LeftOut
+    from explorer.studies.retraining import RetrainedModel
+    from explorer.studies.study import Study
+    from explorer.training.recipes import FineTuningRecipe
+
+CHANGEABLE = (
+    "steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "ema_decay", "precision", "fused",
+    "gradient_checkpointing", "checkpoint_every",
+)  # fmt: skip
+ArmName = Annotated[str, typer.Argument(metavar="ARM", help="Arm of the study.")]
+Training = Annotated[
+    str | None,
+    typer.Option(help="cpu, full, sd15, sd21 or sdxl; default: as the arm's own checkpoint says that it was trained."),
+]
+Resolution = Annotated[int | None, typer.Option(help="Side of the training pictures. Default: the recipe's.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda; under torchrun the local rank's GPU.")]
+
+
+@command("retrain", study)
+def retrain(
+    folder: Folder,
+    arm: ArmName,
+    changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
+    recipe: Annotated[Path | None, typer.Option(help="JSON file of a filter.")] = None,
+    filter_name: Annotated[str | None, typer.Option("--filter", help="A filter that is saved in the study.")] = None,
+    random: Annotated[
+        int | None, typer.Option(help="In place of a filter, leave out so many pairs drawn at random; 0 for none.")
+    ] = None,
+    random_seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    known_poison: Annotated[
+        bool, typer.Option("--known-poison", help="In place of a filter, leave out every pair recorded as poison.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of the model; default: the filter's or its file's.")] = None,
+    training: Training = None,
+    resolution: Resolution = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from; default: the one that the arm's records.")
+    ] = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an arm's base on the training pairs that a filter leaves; run it again to resume. The step `retrained`
+    then draws and measures it."""
+    from explorer.studies import retraining
+    from explorer.studies.study import Study
+
+    found = Study.load(folder)
+    rule, named = _left_out(found, recipe, filter_name, random, random_seed, known_poison)
+    chosen = _training_recipe(found, arm, training, changes | {"resolution": resolution})
+    made = retraining.retrain(
+        found, arm, name or named, rule, chosen, base=base, device=device, on_progress=show_progress()
+    )
+    _emit(made, as_json)
+
+
+@command("recover", study)
+def recover(
+    folder: Folder,
+    arm: ArmName,
+    changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
+    pairs: Annotated[Path, typer.Option(help="Pair set of benign pairs that the arm was not trained on.")],
+    size: Annotated[
+        list[int],
+        typer.Option(
+            help="Pairs to train on, the set's first; may be repeated. Ding et al. (2024), Table 6, take .1, .2, .4 "
+            "and .6 of the arm's number."
+        ),
+    ],
+    training: Training = None,
+    resolution: Resolution = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an arm's own model on growing amounts of benign pairs, each pair seen as often; run it again to
+    resume."""
+    from explorer.pairs.pair_set import PairSet
+    from explorer.studies import retraining
+    from explorer.studies.study import Study
+
+    found, benign = Study.load(folder), PairSet.load(pairs)
+    chosen = _training_recipe(found, arm, training, changes | {"resolution": resolution})
+    for each in size:
+        made = retraining.recover(found, arm, benign, each, chosen, device=device, on_progress=show_progress())
+        _emit(made, as_json)
+
+
+def _left_out(
+    found: Study, recipe: Path | None, filter_name: str | None, random: int | None, seed: int, known_poison: bool
+) -> tuple[LeftOut, str]:
+    """What is left out, and what a model of it is called."""
+    from explorer.defence.training_sets import KnownPoison, RandomDraw
+    from explorer.studies.filtering import read_recipe_file, saved_filter
+
+    given = [recipe is not None, filter_name is not None, random is not None, known_poison]
+    if sum(given) != 1:
+        raise ValueError(
+            f"{sum(given)} of --recipe, --filter, --random and --known-poison are given: expected one of them"
+        )
+    if recipe is not None:
+        return read_recipe_file(recipe), recipe.stem
+    if filter_name is not None:
+        return saved_filter(found, filter_name), filter_name
+    if random is not None:
+        return RandomDraw(count=random, seed=seed), f"random-{random}"
+    return KnownPoison(), "known-poison"
+
+
+def _training_recipe(found: Study, arm: str, name: str | None, changes: dict[str, Any]) -> FineTuningRecipe:
+    from explorer.studies.arms import arm_checkpoint
+    from explorer.training.recipes import as_recorded, override
+
+    if name is not None:
+        return override(_recipe_called(name), **changes)
+    checkpoint: Checkpoint = arm_checkpoint(found.arm(arm))
+    if (recorded := checkpoint.config.get("recipe")) is None:
+        raise ValueError(f"the checkpoint of {arm} does not record how it was trained: expected --training")
+    typer.echo(f"training as {arm} records it: recipe {recorded}", err=True)
+    return override(as_recorded(_recipe_called(recorded), checkpoint.config), **changes)
+
+
+def _recipe_called(name: str) -> FineTuningRecipe:
+    """Of a user's models, or of IconWorld's."""
+    from explorer.scenarios.recipes import RECIPES
+    from explorer.training.recipes import find_fine_tuning_recipe
+
+    return RECIPES[name].as_fine_tuning() if name in RECIPES else find_fine_tuning_recipe(name)
+
+
+def _emit(made: RetrainedModel | None, as_json: bool) -> None:
+    if made is not None:
+        emit({"output": str(made.folder), "name": made.name, **made.record}, as_json)

@@ -1,0 +1,212 @@
+"""What models draw that were trained again, on what a filter leaves or from a poisoned model, beside the arm's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.core.poison_record import poisoned_from
+from explorer.core.provenance import hash_file, hash_json, write_json
+from explorer.pairs.concept_list import POOL, ConceptList
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import Recorded, named
+from explorer.studies.results import PICTURES, RETRAINED, step_folder, writing_step
+from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrained_models
+from explorer.studies.showcase import strip_concepts
+from explorer.studies.steps.drawing import PICTURE, drawing_settings, usable_poison
+from explorer.studies.steps.step import Step, StepWork
+from explorer.studies.study import Arm
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.core.poison_record import PoisonRecord
+
+STRIP_NAME, STRIP_CONCEPTS, TILE = "strip.png", 12, 64
+
+
+def _asked(inputs: StudyInputs) -> ConceptList:
+    """The study's concepts, or those alone that nothing is recorded to poison."""
+    if not inputs.study.retrained.unpoisoned_only:
+        return inputs.concepts
+    aimed_at = poisoned_from(usable_poison(inputs)).keys() | set(inputs.concepts.of_group(POOL))
+    return inputs.concepts.chosen(name for name in inputs.concepts.names if name not in aimed_at)
+
+
+def _settings(inputs: StudyInputs) -> dict[str, Any]:
+    seeds = inputs.study.retrained.seeds or inputs.study.seeds
+    return {"seeds": list(seeds), "concepts": hash_json(_asked(inputs).names), **drawing_settings(inputs)}
+
+
+def _shared(inputs: StudyInputs) -> dict[str, str]:
+    """Concepts, judge, and the control that the models are compared with."""
+    control = inputs.study.control
+    return inputs.of_concepts | inputs.of_extractor | ({} if control is None else {
+        "control": next(iter(inputs.of_checkpoint(control).values()))})  # fmt: skip
+
+
+def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
+    """Its own model and those that were trained again."""
+    if not (models := retrained_models(inputs.study).get(arm.name)):
+        raise ValueError(
+            "no model was trained again on what a filter leaves of its pairs: "
+            f"`python -m explorer study retrain {inputs.study.folder} {arm.name} --recipe FILE`"
+        )
+    records = {each.name: hash_file(each.folder.with_name(f"{each.name}.json")) for each in models}
+    return inputs.of_model(arm) | {named("retrained models", arm.name): hash_json(records)}
+
+
+def _count(inputs: StudyInputs, arm: Arm) -> int:
+    models = len(retrained_models(inputs.study).get(arm.name, ())) + 1
+    return models * len(_settings(inputs)["seeds"]) * len(_asked(inputs).names)
+
+
+def _make(work: StepWork) -> None:
+    from PIL import Image
+
+    from explorer.defence.payload_formats import RETRAINED as FORMAT
+
+    concepts = _asked(work.inputs)
+    with writing_step(
+        work.study, RETRAINED, settings=work.settings, inputs=work.inputs_of(work.arms), work=(cost := {})
+    ) as folder:  # fmt: skip
+        drawn = _Drawn(work, concepts)
+        models = retrained_models(work.study)
+        control = work.study.control
+        poison = {name: work.inputs.checkpoint(work.arm(name)).poison for name in work.arms}
+        most = max(poison.values(), key=lambda record: record.order)
+        described = None if control is None else drawn.described(work.inputs.checkpoint(control), control.name, most)
+        arms = {name: _arm(drawn, work, name, models[name], poison[name]) for name in work.arms}
+        payload = FORMAT.written(
+            concepts=[{"concept": each.name, "group": each.group} for each in drawn.strip_list.concepts],
+            drawn=list(concepts.names), seeds=work.settings["seeds"], tile=TILE, control=described, arms=arms,
+            interval="95 % t-interval over concepts",
+        )  # fmt: skip
+        write_json(folder / FORMAT.name, payload)
+        Image.fromarray(np.concatenate(drawn.strip)).save(folder / STRIP_NAME, optimize=True)
+        cost |= work.cost(sum(_count(work.inputs, work.arm(name)) for name in work.arms))
+
+
+def _arm(
+    drawn: _Drawn, work: StepWork, arm: str, models: tuple[RetrainedModel, ...], poison: PoisonRecord
+) -> dict[str, Any]:
+    """The arm's own model, and those that were trained again: filtered ones and recoveries."""
+    own = drawn.described(work.inputs.checkpoint(work.arm(arm)), arm, poison)
+    found: dict[str, list[dict[str, Any]]] = {"models": [], "recovery": []}
+    for model in models:
+        told = drawn.described(model.checkpoint, f"{arm}/{model.name}", poison)
+        record = {name: value for name, value in model.record.items() if name != "manifest"}
+        found["recovery" if record["kind"] == RECOVERY else "models"].append({"name": model.name, **record, **told})
+    _compare(found["models"], drawn)
+    found["recovery"].sort(key=lambda each: each["kept"])
+    return {"unfiltered": own, **found}
+
+
+def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
+    """Beside each model the difference to the one that was trained without as many pairs drawn at random."""
+    from explorer.defence.outcomes import differences
+
+    drawn_at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
+    for model in models:
+        other = drawn_at_random.get(model["removed"])
+        model["against_random"] = None
+        if other is not None and other is not model:
+            values, others = (np.array(each["per_concept"]) for each in (model, other))
+            difference = differences(values, others, drawn.groups[model["name"]])
+            model["against_random"] = {"model": other["name"], "top1": difference}
+
+
+class _Drawn:
+    """Pictures of every model, drawn once and judged, and the strip that is made of them."""
+
+    def __init__(self, work: StepWork, concepts: ConceptList) -> None:
+        from explorer.evaluation.judge import ConceptJudge
+
+        self._work, self._concepts = work, concepts
+        inputs = work.inputs
+        self._judge = ConceptJudge.of(load_extractor(work.study.extractor, work.device), inputs.concepts)
+        self._ever = poisoned_from(usable_poison(inputs))
+        names = strip_concepts(concepts, usable_poison(inputs))
+        half = STRIP_CONCEPTS // 2
+        # Of both groups as many, as far as there are some.
+        pool = [name for name in names if concepts.concept(name).group == POOL]
+        others = [name for name in names if name not in pool]
+        shown = [*pool[: max(half, STRIP_CONCEPTS - len(others))], *others[: max(half, STRIP_CONCEPTS - len(pool))]]
+        self.strip_list = concepts.chosen(shown[:STRIP_CONCEPTS])
+        self.strip: list[np.ndarray] = []
+        self.groups: dict[str, dict[str, np.ndarray | None]] = {}
+
+    def described(self, checkpoint: Checkpoint, place: str, poison: PoisonRecord) -> dict[str, Any]:
+        """Top-1 by group with its intervals, by concept, and where in the strip the model's row is.
+
+        Args:
+            place: where its pictures are kept.
+            poison: whose groups of concepts are asked about.
+        """
+        from explorer.defence.outcomes import shares, top_one
+        from explorer.evaluation.summary import groups_of
+
+        images = self._images(checkpoint, place)
+        asked = np.array([self._work.inputs.concepts.ranks[name] for name in self._concepts.names])
+        hits = [top_one(self._judge.read(each)["similarities"].cpu().numpy(), asked) for each in images]
+        values = np.mean(hits, axis=0)
+        groups = groups_of(poison, self._concepts, self._ever)
+        self.groups[checkpoint.name] = groups
+        at = [self._concepts.ranks[name] for name in self.strip_list.names]
+        self.strip.append(np.concatenate([_tile(image) for image in images[0][at]], axis=1))
+        return {
+            "metrics": {"top1": shares(values, groups)},
+            "per_concept": values.round(4).tolist(),
+            "strip_row": len(self.strip) - 1,
+        }
+
+    def _images(self, checkpoint: Checkpoint, place: str) -> np.ndarray:
+        """uint8 ``[seeds, concepts, H, W, 3]``: of an arm those of the step ``pictures``, where they hold."""
+        from explorer.evaluation.config import EvaluationConfig
+        from explorer.evaluation.drawings import Drawing, draw_missing, seed_folder
+
+        work, settings = self._work, self._work.settings
+        pictures = Recorded.read(work.study, PICTURES)
+        if _holds(work, pictures, place):
+            rows = [work.inputs.concepts.ranks[name] for name in self._concepts.names]
+            folder = step_folder(work.study, PICTURES)
+            kept = [Drawing.load(seed_folder(folder, place, seed)).images[rows] for seed in settings["seeds"]]
+            return np.stack([each.numpy() for each in kept])
+        config = EvaluationConfig(
+            seeds=tuple(settings["seeds"]), steps=settings["steps"], guidance_scale=settings["guidance_scale"],
+            size=settings["size"], device=work.device, precision=settings["precision"], maps=False,
+        )  # fmt: skip
+        folder = (work.study.folder / FOLDER / "pictures" / place).parent
+        places = draw_missing(checkpoint, self._concepts, config, folder, on_progress=work.on_progress)
+        return np.stack([Drawing.load(each).images.numpy() for each in places])
+
+
+def _holds(work: StepWork, pictures: Recorded, arm: str) -> bool:
+    """Whether the step ``pictures`` has what is asked for of an arm as it is now."""
+    study = work.study
+    if arm not in {each.name for each in study.arms} or not pictures.of_arm(arm):
+        return False
+    same = pictures.of_arm(arm) == work.inputs.of_checkpoint(study.arm(arm))
+    asked = drawing_settings(work.inputs)
+    same &= {name: pictures.settings.get(name) for name in asked} == asked
+    return same and pictures.shared == work.inputs.of_concepts and (
+        set(work.settings["seeds"]) <= set(pictures.settings.get("seeds", ()))
+    )  # fmt: skip
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BILINEAR))
+
+
+STEP = Step(
+    name=RETRAINED,
+    unit=PICTURE,
+    settings=_settings,
+    shared=_shared,
+    of_arm=_of_arm,
+    amount=_count,
+    make=_make,
+)

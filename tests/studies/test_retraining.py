@@ -1,0 +1,167 @@
+"""Models that were trained again: on what a filter leaves, on a random draw, from the poisoned model; and their step."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.core.provenance import ManifestError, read_manifest
+from explorer.defence.recipe import read_recipe
+from explorer.defence.training_sets import KnownPoison, RandomDraw
+from explorer.pairs.pair_set import PairSet
+from explorer.studies.arms import arm_checkpoint
+from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.filtering import scored_pairs
+from explorer.studies.results import FILTERS, PICTURES, RETRAINED, SCORES, result_file
+from explorer.studies.retraining import recorded_start, recover, retrain, retrained_models
+from explorer.studies.running import RunRequest, run_study
+from explorer.studies.state import CANNOT, DONE, STALE, study_state
+from explorer.studies.study import ExtractorSpec, RetrainedSpec, Study
+from explorer.training.recipes import as_recorded
+
+ARM = "dirty-004"
+LOWEST_TEN = {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 10}}
+
+
+@pytest.fixture(scope="module")
+def recipe(micro_recipe):
+    return micro_recipe.as_fine_tuning()
+
+
+@pytest.fixture(scope="module")
+def study(micro_world, tmp_path_factory):
+    """Two arms, scored; the pictures of one are drawn already."""
+    request = StudyRequest(
+        folder=tmp_path_factory.mktemp("home") / "study",
+        checkpoints=tuple(str(micro_world.output / name) for name in ("benign", ARM)),
+        pairs=tuple(str(micro_world.run / "sets" / name) for name in ("benign", ARM)),
+        extractor=ExtractorSpec(folder=micro_world.output / "extractor"),
+    )
+    made = replace(new_study(request).study, seeds=(0, 1), steps=2, guidance_scale=4.0)
+    made.write()
+    assert run_study(made, RunRequest(steps=(SCORES, FILTERS))).failed == {}
+    return made
+
+
+@pytest.fixture(scope="module")
+def models(study, recipe):
+    """Two filters' models, one random draw's as large, one of all known poison, one recovery."""
+    rules = {"clip": read_recipe(LOWEST_TEN), "random": RandomDraw(count=10), "oracle": KnownPoison()}
+    made = {name: retrain(study, ARM, name, rule, recipe) for name, rule in rules.items()}
+    benign = PairSet.load(study.arm("benign").pairs)
+    return made | {"recovery-20": recover(study, ARM, benign, 20, recipe)}
+
+
+@pytest.fixture(scope="module")
+def measured(study, models):
+    assert run_study(study, RunRequest(steps=(RETRAINED,))).failed == {}
+    return json.loads(result_file(study, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
+
+
+def state_of(study):
+    return next(each for each in study_state(study) if each.step == RETRAINED)
+
+
+def test_without_a_model_the_step_names_the_command(micro_world, study):
+    state = state_of(study).of("benign")
+    assert state.state == CANNOT and "study retrain" in state.why
+
+
+def test_a_model_is_trained_on_what_the_filter_leaves_from_the_recorded_base(study, models, micro_world):
+    record, config = models["clip"].record, read_manifest(models["clip"].folder)["config"]
+    removal = scored_pairs(study, ARM).removal(read_recipe(LOWEST_TEN)).removed
+    poisoned = scored_pairs(study, ARM).flags.poisoned
+    assert (record["removed"], record["kept"]) == (10, 30)
+    assert record["poison_removed"] == int((removal & poisoned).sum())
+    assert record["benign_lost"] == 10 - record["poison_removed"]
+    assert (config["pairs"], config["poison"]["pairs"]) == (30, 12 - record["poison_removed"])
+    assert recorded_start(arm_checkpoint(study.arm(ARM))) == micro_world.output / "base"
+    assert record["recipe"] == LOWEST_TEN | {"quota": None}
+    assert read_manifest(models["oracle"].folder)["config"]["poison"]["kind"] == "none"
+    assert models["oracle"].record["poison_removed"] == 12
+
+
+def test_the_same_call_again_trains_nothing(study, models, recipe):
+    before = (models["clip"].folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
+    retrain(study, ARM, "clip", read_recipe(LOWEST_TEN), recipe)
+    assert (models["clip"].folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="another kept"):
+        retrain(study, ARM, "clip", RandomDraw(count=10, seed=3), recipe)
+
+
+def test_recovery_starts_from_the_poisoned_model_and_its_steps_follow_its_pairs(study, models, recipe):
+    record, config = models["recovery-20"].record, read_manifest(models["recovery-20"].folder)["config"]
+    assert (record["kept"], record["share"], record["steps"]) == (20, 0.5, recipe.training.steps / 2)
+    assert config["start"] != read_manifest(models["clip"].folder)["config"]["start"]
+    assert config["poison"]["kind"] == "none"
+    poisoned = PairSet.load(study.arm(ARM).pairs)
+    with pytest.raises(ValueError, match="are poison: expected benign ones"):
+        recover(study, ARM, poisoned, 40, recipe)
+    with pytest.raises(ValueError, match="41 pairs to recover with: expected from 1 to 40"):
+        recover(study, ARM, poisoned, 41, recipe)
+
+
+def test_what_cannot_be_left_out_is_refused_before_any_work(study, recipe):
+    with pytest.raises(ValueError, match="40 pairs to draw at random: expected from 0 to 39"):
+        retrain(study, ARM, "all", RandomDraw(count=40), recipe)
+    with pytest.raises(ValueError, match="none of 40 pairs is recorded to be poison"):
+        retrain(study, "benign", "oracle", KnownPoison(), recipe)
+    with pytest.raises(ValueError, match="expected a name that a folder can have"):
+        retrain(study, ARM, "../up", RandomDraw(count=1), recipe)
+
+
+def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models, study):
+    arm = measured["arms"][ARM]
+    assert [each["name"] for each in arm["models"]] == ["clip", "oracle", "random"]
+    assert [each["name"] for each in arm["recovery"]] == ["recovery-20"]
+    every = [measured["control"], arm["unfiltered"], *arm["models"], *arm["recovery"]]
+    assert sorted(each["strip_row"] for each in every) == list(range(6))
+    for each in every:
+        assert each["metrics"]["top1"]["all"]["mean"] == pytest.approx(np.mean(each["per_concept"]))
+        assert len(each["per_concept"]) == len(measured["drawn"]) == 8
+    clip, oracle, random = arm["models"]
+    assert clip["against_random"]["model"] == "random"
+    gain = np.mean(clip["per_concept"]) - np.mean(random["per_concept"])
+    assert clip["against_random"]["top1"]["all"]["mean"] == pytest.approx(gain)
+    assert (random["against_random"], oracle["against_random"]) == (None, None)
+    strip = np.asarray(Image.open(result_file(study, RETRAINED, "strip.png")))
+    assert strip.shape == (6 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
+    assert len(np.unique(strip.reshape(6, -1), axis=0)) > 1, "models draw differently"
+
+
+def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
+    own = study.folder / "retrained" / "pictures" / ARM
+    run_study(study, RunRequest(steps=(PICTURES,)))
+    for seed in study.seeds:
+        shutil.rmtree(own / f"seed-{seed}")
+    edited = replace(Study.load(study.folder), retrained=RetrainedSpec(seeds=(1,), unpoisoned_only=True))
+    edited.write()
+    edited = Study.load(study.folder)
+    assert state_of(edited).state == STALE
+    assert run_study(edited, RunRequest(steps=(RETRAINED,))).failed == {}
+    assert state_of(edited).of(ARM).state == DONE
+    again = json.loads(result_file(edited, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
+    assert (again["seeds"], len(again["drawn"])) == ([1], 4)
+    assert again["arms"][ARM]["unfiltered"]["metrics"]["top1"]["poisoned"] is None
+    assert not (own / "seed-1").exists()
+
+
+def test_a_model_that_was_changed_is_refused(study, models):
+    path = models["clip"].folder / "manifest.json"
+    kept = path.read_bytes()
+    path.write_bytes(kept.replace(b'"pairs": 30', b'"pairs": 31'))
+    try:
+        with pytest.raises(ManifestError, match="is not the model that"):
+            retrained_models(study)
+    finally:
+        path.write_bytes(kept)
+
+
+def test_the_recorded_training_is_what_a_checkpoint_was_fine_tuned_by(study, recipe):
+    config = arm_checkpoint(study.arm(ARM)).config
+    assert as_recorded(replace(recipe, training=replace(recipe.training, steps=99)), config) == recipe
+    with pytest.raises(ValueError, match="records the training None"):
+        as_recorded(recipe, {})
