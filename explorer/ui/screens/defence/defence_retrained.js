@@ -15,7 +15,7 @@ export class DefenceRetrained {
     this.arm = this.found.arms?.[screen.set.arm.name];
     if (this.found.missing) this.strip.replaceChildren(missingStep(this.found.missing));
     else if (this.found.problem) this.words.textContent = this.found.problem;
-    else if (!this.arm?.models.length) this.words.replaceChildren(`No model has been trained on what a filter leaves of ${screen.set.arm.name}. `, node('code', {}, this.found.command));
+    else if (!this.arm?.models.length) this.words.replaceChildren(`No model has been trained on what a filter leaves of ${screen.set.arm.name}. `, node('code', {}, screen.set.arm.command));
   }
 
   get models() { return this.arm?.models ?? []; }

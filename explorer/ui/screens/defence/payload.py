@@ -97,10 +97,6 @@ def _retrained(opened: OpenStudy) -> dict[str, Any]:
         found = RETRAINED_FORMAT.checked(
             opened.result_json(RETRAINED, RETRAINED_FORMAT.name), f"Run `{opened.result_command(RETRAINED)}`."
         )
-        return {
-            **found,
-            "strip_url": opened.result_url(RETRAINED, STRIP_NAME),
-            "command": opened.result_command(RETRAINED),
-        }
+        return {**found, "strip_url": opened.result_url(RETRAINED, STRIP_NAME)}
     except ManifestError as error:
         return told(opened, error)
