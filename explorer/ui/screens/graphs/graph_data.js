@@ -2,6 +2,7 @@
 
 import { here } from './address.js';
 import { fetchPayload } from './charts.js';
+import { PairPictures } from './pair_pictures.js';
 import { PAIR_KINDS } from './poison.js';
 import { PointGrid } from './point_grid.js';
 
@@ -49,6 +50,8 @@ export class Pairs {
     this.kindOf = this.column('kind');
     this.mainConcept = this.column('main_concept');
     this.thumbnail = sheet ? this.column('thumbnail') : null;
+    this.armRow = header.columns.row ? this.column('row') : null; // graphs of earlier releases have none
+    this.pictures = this.armRow ? new PairPictures(set.pictures_url, header.facts.data_hash ?? '') : null;
     this.captions = this.texts('caption');
     this.uids = this.texts('uid');
     this.sides = Object.fromEntries(SIDES.map((side) => {
@@ -76,6 +79,17 @@ export class Pairs {
     const decoder = new TextDecoder();
     const kept = new Array(this.count);
     return (row) => (kept[row] ??= decoder.decode(bytes.subarray(row ? ends[row - 1] : 0, ends[row])));
+  }
+
+  // A pair's square in an image, {image, left, top, side}; null while there is none.
+  picture(row) {
+    const cell = this.thumbnail?.[row] ?? -1;
+    if (cell < 0) {
+      const found = this.pictures?.of(this.armRow[row]);
+      return found ? { ...found, top: 0 } : null;
+    }
+    const { size, columns } = this.header.thumbnails;
+    return { image: this.sheet, left: (cell % columns) * size, top: Math.floor(cell / columns) * size, side: size };
   }
 
   kind(row) { return KINDS[this.kindOf[row]]; }
