@@ -28,6 +28,7 @@ TITLE = "Implosion Explorer"
 HEAD = (
     '<meta name="explorer-studies" content="{studies}">'
     f'<link rel="stylesheet" href=".{STATIC_ROUTE}/explorer.css">'
+    f'<script src=".{STATIC_ROUTE}/event_stream.js"></script>'
     '<meta name="color-scheme" content="dark light">'
     '<meta name="referrer" content="no-referrer">'
 )

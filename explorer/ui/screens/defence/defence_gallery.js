@@ -95,7 +95,6 @@ export class DefenceGallery {
     const turn = (label, page, title) => node('button', { type: 'button', class: 'plain-button', disabled: page < 0 || page > last, onclick: () => this.turn(page), title, 'aria-label': title }, label);
     this.pager.replaceChildren(turn('‹', this.view.page - 1, 'Page before'),
       node('span', { class: 'note' }, this.listed.length ? `${count(first + 1)} to ${count(first + shown.length)} of ${count(this.listed.length)}` : ''), turn('›', this.view.page + 1, 'Next page'));
-    this.screen.pictures.fill([...this.grid.querySelectorAll('.graph-thumbnail')]);
   }
 
   card(row) {
@@ -128,7 +127,6 @@ export class DefenceGallery {
         return node('button', { type: 'button', class: 'strip-pair', 'data-place': place, title: `${this.set.caption(row)} (${this.words(row)})`, 'aria-label': `${this.set.caption(row)}; ${this.words(row)}; place ${count(place + 1)}`,
           onclick: () => this.screen.openPair(row) }, this.screen.pictures.square(row, 44), node('span', { class: 'note figure' }, number(ranking.values[row], 2)));
       })));
-      this.screen.pictures.fill([...this.strip.querySelectorAll('.graph-thumbnail')]);
     }
     this.markStrip();
   }

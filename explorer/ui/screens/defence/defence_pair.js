@@ -49,7 +49,6 @@ export class PairView {
         set.arm.graphs ? node('a', { class: 'plain-button', href: this.graphsLink() }, 'Open in Graphs') : null),
       node('button', { type: 'button', class: 'plain-button close', autofocus: true, onclick: () => this.element.close() }, 'Close')),
       this.scoreTable(), near);
-    pictures.fill([picture]);
     pictures.graphs().then((data) => { if (this.row === row) this.renderNeighbours(near, data); }, (error) => { near.replaceChildren(node('p', { class: 'note' }, error.message)); });
   }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from typing import Any
+from urllib.parse import quote
 
 from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.provenance import ManifestError
@@ -16,7 +17,7 @@ from explorer.defence.recipe import recipe_json
 from explorer.studies.results import FILTERS, GRAPHS, RETRAINED
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
-from explorer.ui.shell.open_study import OpenStudy, told
+from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 
 STRIP_NAME = "strip.png"
 
@@ -62,6 +63,7 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
         "stamp": columns.rpartition("=")[2][:STAMP_LETTERS],
         "header_url": opened.result_url(FILTERS, f"{name}/{FORMAT.name}"),
         "columns_url": columns,
+        "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(name, safe='')}",
         "command": f"python -m explorer study retrain {study} {shlex.quote(name)} --recipe filter.json",
     }
 

@@ -3,6 +3,7 @@
 import { here } from './address.js';
 import { fetchPayload } from './charts.js';
 import { Columns, fetchBytes } from './columns.js';
+import { PairPictures } from './pair_pictures.js';
 import { PAIR_KINDS } from './poison.js';
 import { PointGrid } from './point_grid.js';
 
@@ -43,6 +44,8 @@ export class Pairs extends Columns {
     this.kindOf = this.column('kind');
     this.mainConcept = this.column('main_concept');
     this.thumbnail = sheet ? this.column('thumbnail') : null;
+    this.armRow = header.columns.row ? this.column('row') : null; // graphs of earlier releases have none
+    this.pictures = this.armRow ? new PairPictures(set.pictures_url, header.facts.data_hash ?? '') : null;
     this.captions = this.texts('caption');
     this.uids = this.texts('uid');
     this.sides = Object.fromEntries(SIDES.map((side) => {
@@ -52,6 +55,17 @@ export class Pairs extends Columns {
     }));
     this.kindCounts = [0, 0, 0];
     for (const kind of this.kindOf) this.kindCounts[kind] += 1;
+  }
+
+  // A pair's square in an image, {image, left, top, side}; null while there is none.
+  picture(row) {
+    const cell = this.thumbnail?.[row] ?? -1;
+    if (cell < 0) {
+      const found = this.pictures?.of(this.armRow[row]);
+      return found ? { ...found, top: 0 } : null;
+    }
+    const { size, columns } = this.header.thumbnails;
+    return { image: this.sheet, left: (cell % columns) * size, top: Math.floor(cell / columns) * size, side: size };
   }
 
   kind(row) { return KINDS[this.kindOf[row]]; }
