@@ -28,7 +28,7 @@ export class Pictures {
 
   arrived() {
     const { problem } = this.fetched;
-    for (const entry of this.waiting) if (!entry[0].classList.contains('none')) this.waiting.delete(entry);
+    for (const entry of this.waiting) if (!entry[0].classList.contains('none') || !entry[0].isConnected) this.waiting.delete(entry);
     if (!problem) return;
     if (!this.notice.hasChildNodes()) this.notice.append(node('p', { class: 'note' }, `${problem.problem} ${this.keptWords()}`, problem.command ? [' This brings them back: ', node('code', {}, problem.command)] : null));
     this.fillFromGraphs();

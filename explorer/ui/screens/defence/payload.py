@@ -71,7 +71,7 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
 def _arms(opened: OpenStudy) -> list[dict[str, Any]]:
     ending = f"/{FORMAT.name}"
     names = [name.removesuffix(ending) for name in opened.result_names(FILTERS) if name.endswith(ending)]
-    return sorted((describe_arm(opened, name) for name in names), key=lambda arm: (arm["poisoned"], arm["name"]))
+    return sorted((describe_arm(opened, name) for name in names), key=lambda arm: (arm["poisoned"] or 0, arm["name"]))
 
 
 def _saved_filters(opened: OpenStudy) -> list[dict[str, Any]]:
