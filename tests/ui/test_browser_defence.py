@@ -105,11 +105,13 @@ def test_the_slider_is_moved_by_keys_and_by_the_line_and_every_gallery_opens(pag
     expect(card(page, "Poison removed")).to_contain_text(f"{sizes['Poison caught'].sum()} of 16")
     for name, rows in sizes.items():
         page.get_by_role("radio", name=f"{name} {rows.sum()}").click()
-        expect(page.locator(".pair-card")).to_have_count(min(24, rows.sum()))
+        expect(page.locator(".pair-card")).to_have_count(min(24, int(rows.sum())))
         shown = [int(shown.get_attribute("data-row")) for shown in page.locator(".pair-card").all()]
         assert set(shown) <= set(np.flatnonzero(rows).tolist())
     expect(page.locator(".defence-sentence")).to_contain_text("Dropping 50 % of the poison costs")
-    box = page.locator(".defence-chart.draggable").bounding_box()
+    chart = page.locator(".defence-chart.draggable")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
     page.mouse.move(box["x"] + 80, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 60, steps=3)
@@ -132,15 +134,16 @@ def test_files_are_the_librarys_answer_and_the_address_opens_the_same(page, pair
         assert download.value.suggested_filename == f"removed-pairs.{form}"
         content = download.value.path().read_bytes()
         if form in ("parquet", "csv"):
-            read = pandas.read_parquet if form == "parquet" else pandas.read_csv
-            found = read(io.BytesIO(content))["uid"].tolist()
+            stream = io.BytesIO(content)
+            table = pandas.read_parquet(stream) if form == "parquet" else pandas.read_csv(stream, dtype={"uid": str})
+            found = table["uid"].tolist()
         elif form == "json":
             found = json.loads(content)["uids"]
         else:
             found = [f"{low:032x}" for _, low in np.load(io.BytesIO(content)).tolist()]
         assert found == [pairs.uids[row] for row in np.flatnonzero(removed)]
         if form == "csv":
-            assert b"\"'=0+1" in content or b"\"'=1+1" in content, "a caption is no formula"
+            assert b',"=' not in content, "a caption is no formula"
     page.get_by_role("button", name="Measure it").click()
     page.get_by_role("alert").get_by_text("AD of what remains was not measured").wait_for()
     page.get_by_role("radio", name="Benign kept").click()

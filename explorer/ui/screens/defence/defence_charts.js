@@ -60,6 +60,7 @@ export class DefenceCharts {
 
   describe() {
     const { set, part } = this;
+    if (!part.score) return;
     const score = set.scores.get(part.score);
     const ties = this.screen.result.tied;
     this.words.distribution.textContent = [part.remove === 'lowest' ? 'Everything left of the line goes.' : 'Everything right of the line goes.',
@@ -109,6 +110,7 @@ export class DefenceCharts {
     const drag = (event) => this.screen.cutAtValue(this.distribution.valueAt(event.clientX));
     element.addEventListener('pointerdown', (event) => {
       element.setPointerCapture(event.pointerId);
+      this.screen.state.begin();
       drag(event);
     });
     element.addEventListener('pointermove', (event) => { if (element.hasPointerCapture(event.pointerId)) drag(event); });

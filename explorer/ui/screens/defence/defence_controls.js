@@ -22,7 +22,7 @@ export class DefenceControls {
     this.undo = button('Undo', () => screen.step('undo'), 'Undo the last change of the filter (Ctrl+Z)');
     this.redo = button('Redo', () => screen.step('redo'), 'Ctrl+Shift+Z');
     this.words = node('p', { class: 'note score-words' });
-    this.slider = node('input', { type: 'range', min: 0, step: 1, class: 'defence-slider', 'aria-label': 'How many pairs go', oninput: (event) => screen.cutAtRank(Number(event.target.value)) });
+    this.slider = node('input', { type: 'range', min: 0, step: 1, class: 'defence-slider', 'aria-label': 'How many pairs go', onpointerdown: () => screen.state.begin(), oninput: (event) => screen.cutAtRank(Number(event.target.value)) });
     this.marks = node('div', { class: 'slider-marks' });
     this.kind = new RadioGroup('Cut', CUTS, 'rank', (kind) => this.chooseKind(kind));
     this.typed = node('input', { class: 'plain-input', type: 'number', step: 'any', 'aria-label': 'Cut', onchange: () => this.type() });

@@ -39,6 +39,9 @@ export class FilterState {
     this.filter = { ...this.filter, ...part };
   }
 
+  // The next change is a step of its own.
+  begin() { this.last = ''; }
+
   edit(part, what = '') {
     this.change({ parts: this.filter.parts.map((old, at) => (at === this.filter.active ? { ...old, ...part } : old)) }, what);
   }
