@@ -96,16 +96,11 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
     Raises:
         ValueError: if there is no chromium or no playwright here.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise ValueError("playwright is not installed: expected it (pip install -r requirements-dev.txt)") from error
-    if not chromium.is_file():
-        raise ValueError(f"chromium is {chromium}: expected an executable (apt-get install chromium)")
+    sync_playwright = playwright_with(chromium)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME
         header = make_up_graphs(folder, pairs, seed)
-        with _served(folder) as address, sync_playwright() as playwright:
+        with served(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(chromium), args=list(ARGUMENTS))
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(TIMEOUT_SECONDS * 1000)
@@ -115,6 +110,21 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
             browser.close()
     return {"pairs": pairs, "cores": os.cpu_count(), "load_before": load, "goals": GOALS, "ours": ours,
             "plotly_scattergl": theirs}  # fmt: skip
+
+
+def playwright_with(chromium: Path) -> Any:
+    """Playwright's entry, once there is something to drive.
+
+    Raises:
+        ValueError: if there is no chromium or no playwright here.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise ValueError("playwright is not installed: expected it (pip install -r requirements-dev.txt)") from error
+    if not chromium.is_file():
+        raise ValueError(f"chromium is {chromium}: expected an executable (apt-get install chromium)")
+    return sync_playwright
 
 
 def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
@@ -157,7 +167,8 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """The address of the app, which shows the study in ``folder``."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--study", str(folder),
                "--no-warm-up"]  # fmt: skip

@@ -14,11 +14,11 @@ from explorer.studies.study import Study
 MADE = {
     SCORES: "Alignment Difficulty of every arm's training pairs, and each pair's own share of it",
     GRAPHS: "which captions and which pictures of the training pairs are near one another",
+    FILTERS: "which training pairs a filter would remove, and what that costs",
     PICTURES: "what every arm's model draws of every concept",
     EVALUATION: "how well the arms' models draw every concept",
     FILM_STRIP: "the same concepts drawn by the models of all arms",
     COMPARISON: "one prompt drawn by several models",
-    FILTERS: "which training pairs a filter would remove, and what that costs",
     RETRAINED: "what models draw that were trained on what a filter leaves",
 }
 """What a screen shows of each step."""

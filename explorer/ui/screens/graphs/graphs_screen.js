@@ -89,6 +89,10 @@ class GraphsScreen {
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
     onThemeChange(() => this.pair.isConnected && this.recolour());
+    data.pictures?.addEventListener('arrived', () => {
+      this.plots.forEach((plot) => plot.request());
+      if (data.pictures.problem) this.showSelection(); // which says so, once
+    });
     this.selection.changed = () => this.update();
     this.recolour();
     this.showSelection();
@@ -113,7 +117,7 @@ class GraphsScreen {
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Table of pairs', onkeydown: (event) => this.bar.onKey(event) },
         this.bar.element, this.parts.summary, this.parts.table), this.parts.spoken));
-    if (data.sheet === null) this.toolbar.hideThumbnails();
+    if (!data.sheet && !data.pictures) this.toolbar.hideThumbnails();
   }
 
   intro() {
