@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 from explorer.core.provenance import ManifestError
-from explorer.scenarios.pair_set_command import pair_set_command
 from explorer.studies.results import SCORES
 from explorer.ui.shell.open_study import OpenStudy
 
@@ -50,6 +49,7 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
 
 
 def _kept(opened: OpenStudy, arm_name: str) -> Any:
+    from explorer.scenarios.pair_set_command import pair_set_command
     from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures, pictures_stamp
     from explorer.studies.steps.scores import FEATURES_FOLDER
 
