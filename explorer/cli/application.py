@@ -21,7 +21,7 @@ application = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "commands_page", "embeddings", "evaluation",
-                   "features", "fine_tuning", "generation", "gpu_kit", "naming", "pair_import", "study",
+                   "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming", "pair_import", "study",
                    "training", "world")  # fmt: skip
 
 WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}

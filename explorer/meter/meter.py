@@ -1,0 +1,56 @@
+"""Several checkpoints measured one after the other, one model in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.meter.request import MeterRequest
+from explorer.pairs.concept_list import ConceptList
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.meter.shown import Shown
+
+
+def measure_checkpoints(
+    checkpoints: Sequence[Checkpoint], concepts: ConceptList, shown: Shown, request: MeterRequest, *,
+    reference: str | None = None, on_progress: OnProgress = unheard,
+) -> dict[str, Any]:  # fmt: skip
+    """What ``meter.json`` says of checkpoints; what it will cost is told before the first is loaded.
+
+    Args:
+        reference: name of the checkpoint that the others are compared with; None for no ratios.
+
+    Raises:
+        ValueError: if two have one name or none has the reference's, or as
+            :func:`~explorer.meter.measurement.read_model`.
+    """
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.meter.measurement import read_model
+    from explorer.meter.report import MeasuredModel, meter_report
+
+    names = [checkpoint.name for checkpoint in checkpoints]
+    if len(set(names)) < len(names):
+        raise ValueError(f"checkpoints are called {names}: expected each name once")
+    if reference is not None and reference not in names:
+        raise ValueError(f"the reference is {reference!r}: expected one of {names}")
+    on_progress(note(told_cost(len(names), len(concepts.names), shown, request)))
+    measured = []
+    for checkpoint in checkpoints:
+        pipeline = load_pipeline(checkpoint, request.device, request.precision)
+        reading = read_model(pipeline, concepts, shown, request, model=checkpoint.name, on_progress=on_progress)
+        measured.append(MeasuredModel(name=checkpoint.name, poison=checkpoint.poison, reading=reading))
+        del pipeline
+    return meter_report(measured, concepts, request, shown, reference)
+
+
+def told_cost(models: int, concepts: int, shown: Shown, request: MeterRequest) -> str:
+    """What a measurement takes, in words: network calls of one picture, of which a batch makes many at once."""
+    calls, before = models * request.calls(concepts), models * concepts * shown.calls_a_picture
+    drawing = f", and {before:,} for the pictures that they are shown" if before else ""
+    return (
+        f"{models} models, {concepts} concepts, t = {', '.join(map(str, request.timesteps))}, {request.draws} draws, "
+        f"on {shown.words}: at most {calls:,} network calls of one picture{drawing}"
+    )
