@@ -13,7 +13,7 @@ LONGEST_FUNCTION = 50
 
 ROOMS = (
     "core", "attention", "checkpoints", "pairs", "iconworld", "embeddings", "training", "alignment", "poisoning",
-    "generation", "evaluation", "studies", "scenarios", "benchmarks", "ui",
+    "generation", "evaluation", "meter", "studies", "scenarios", "benchmarks", "ui",
     "cli",
 )  # fmt: skip
 """A room imports itself and rooms before it, in functions and for type checking too; docs/architecture.md says why."""
@@ -26,6 +26,7 @@ PURE = (
     "alignment/structure/fixed_point.py", "alignment/structure/columns.py",
     "alignment/structure/controls.py", "alignment/structure/set_statistics.py", "alignment/streamed_difficulty.py",
     "alignment/structure/tiles.py", "alignment/structure/estimators.py", "alignment/structure/check.py",
+    "meter/amplitudes.py",
 )  # fmt: skip
 """Mathematics: of what is installed these import torch and numpy only, and of ours one another."""
 STANDARD = {"__future__", "collections", "dataclasses", "math", "typing", "importlib", "contextlib", "functools",

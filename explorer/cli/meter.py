@@ -88,7 +88,7 @@ def _shown(on: str | None, checkpoints: list[Checkpoint], concepts: ConceptList,
     if on in (None, OWN):
         return own_pictures(concepts, request)
     if on != SCENES and Path(on).is_dir():
-        return given_pictures(Path(on), concepts)
+        return given_pictures(Path(on), concepts, request.size)
     if on == SCENES:
         raise ValueError("--on is scenes: no checkpoint records a painted world that has all the concepts")
     raise ValueError(f"--on is {on!r}: expected scenes, own, noise or a folder of pictures")

@@ -11,6 +11,7 @@ from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
+    from explorer.meter.report import MeasuredModel
     from explorer.meter.shown import Shown
 
 
@@ -27,9 +28,7 @@ def measure_checkpoints(
         ValueError: if two have one name or none has the reference's, or as
             :func:`~explorer.meter.measurement.read_model`.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.meter.measurement import read_model
-    from explorer.meter.report import MeasuredModel, meter_report
+    from explorer.meter.report import meter_report
 
     names = [checkpoint.name for checkpoint in checkpoints]
     if len(set(names)) < len(names):
@@ -37,13 +36,29 @@ def measure_checkpoints(
     if reference is not None and reference not in names:
         raise ValueError(f"the reference is {reference!r}: expected one of {names}")
     on_progress(note(told_cost(len(names), len(concepts.names), shown, request)))
-    measured = []
-    for checkpoint in checkpoints:
-        pipeline = load_pipeline(checkpoint, request.device, request.precision)
-        reading = read_model(pipeline, concepts, shown, request, model=checkpoint.name, on_progress=on_progress)
-        measured.append(MeasuredModel(name=checkpoint.name, poison=checkpoint.poison, reading=reading))
-        del pipeline
+    measured = [measure_checkpoint(each, concepts, shown, request, on_progress) for each in checkpoints]
     return meter_report(measured, concepts, request, shown, reference)
+
+
+def measure_checkpoint(
+    checkpoint: Checkpoint,
+    concepts: ConceptList,
+    shown: Shown,
+    request: MeterRequest,
+    on_progress: OnProgress = unheard,
+) -> MeasuredModel:
+    """Load one checkpoint, measure it, and let go of it.
+
+    Raises:
+        ValueError: if it cannot be loaded, or as :func:`~explorer.meter.measurement.read_model`.
+    """
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.meter.measurement import read_model
+    from explorer.meter.report import MeasuredModel
+
+    pipeline = load_pipeline(checkpoint, request.device, request.precision)
+    reading = read_model(pipeline, concepts, shown, request, model=checkpoint.name, on_progress=on_progress)
+    return MeasuredModel(name=checkpoint.name, poison=checkpoint.poison, reading=reading)
 
 
 def told_cost(models: int, concepts: int, shown: Shown, request: MeterRequest) -> str:

@@ -91,12 +91,18 @@ def replaced(pipeline: DiffusionPipeline, replacements: dict[str, Replacement]) 
     handles = []
     try:
         for name, replacement in replacements.items():
-            embedding = getattr(pipeline, name).get_input_embeddings()
-            handles.append(embedding.register_forward_hook(_hook(replacement)))
+            for embedding in _dictionaries(getattr(pipeline, name)):
+                handles.append(embedding.register_forward_hook(_hook(replacement)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _dictionaries(encoder: torch.nn.Module) -> list[torch.nn.Embedding]:
+    """The token dictionary, under every name: T5 has two modules for one, and reads through the second."""
+    weight = encoder.get_input_embeddings().weight
+    return [each for each in encoder.modules() if isinstance(each, torch.nn.Embedding) and each.weight is weight]
 
 
 def _hook(replacement: Replacement) -> Any:

@@ -26,7 +26,7 @@ class MeterRequest:
     batch_size: int = 20
     """Pictures that the network is shown at once, at most."""
     size: int | None = None
-    """Pixels a side of what is shown; without it what each model was made for."""
+    """Pixels a side of own and given pictures and of noise; without it what each model was made for."""
     steps: int = 20
     """Denoising steps of a model's own pictures."""
     guidance_scale: float = 4.0

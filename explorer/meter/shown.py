@@ -74,8 +74,9 @@ def own_pictures(concepts: ConceptList, request: MeterRequest) -> Shown:
     return Shown(words=words, same_for_all=False, pictures=pictures, calls_a_picture=2 * request.steps)
 
 
-def given_pictures(folder: Path, concepts: ConceptList) -> Shown:
-    """Pictures of a folder, one a concept, called like it (``turtle.png``), brought to each model's own size.
+def given_pictures(folder: Path, concepts: ConceptList, size: int | None = None) -> Shown:
+    """Pictures of a folder, one a concept, called like it (``turtle.png``): their middle square, brought to ``size``
+    pixels or each model's own size.
 
     Raises:
         ValueError: naming a concept without a picture, or with several.
@@ -83,7 +84,7 @@ def given_pictures(folder: Path, concepts: ConceptList) -> Shown:
     files = [_picture_of(folder, name) for name in concepts.names]
     return Shown(
         words=f"the pictures in {folder.name}", same_for_all=True,
-        pictures=lambda pipeline, model: _read_pictures(files, pipeline),
+        pictures=lambda pipeline, model: _read_pictures(files, pipeline, size),
     )  # fmt: skip
 
 
@@ -101,12 +102,12 @@ def _picture_of(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _read_pictures(files: list[Path], pipeline: DiffusionPipeline) -> np.ndarray:
+def _read_pictures(files: list[Path], pipeline: DiffusionPipeline, size: int | None) -> np.ndarray:
     from PIL import Image
 
     from explorer.checkpoints.joint_pipelines import latent_shape
     from explorer.training.encoded_pairs import fit_pictures
 
-    side = min(latent_shape(pipeline, None, None)[1:]) * pipeline.vae_scale_factor
+    side = min(latent_shape(pipeline, size, size)[1:]) * pipeline.vae_scale_factor
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in files)
     return np.concatenate([fit_pictures(picture[None], side) for picture in pictures])

@@ -22,10 +22,10 @@ from explorer.core.provenance import (
 from explorer.studies.study import Study
 
 KIND = "study-step"
-SCORES, GRAPHS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON = (
-    "scores", "graphs", "pictures", "evaluation", "film-strip", "comparison",
+SCORES, GRAPHS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, METER = (
+    "scores", "graphs", "pictures", "evaluation", "film-strip", "comparison", "meter",
 )  # fmt: skip
-STEPS = (SCORES, GRAPHS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON)
+STEPS = (SCORES, GRAPHS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, METER)
 """In the order in which they are made."""
 
 

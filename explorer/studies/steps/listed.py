@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from explorer.studies.steps import comparison, evaluation, film_strip, graphs, pictures, scores
+from explorer.studies.steps import comparison, evaluation, film_strip, graphs, meter, pictures, scores
 from explorer.studies.steps.step import Step
 
 STEPS_BY_NAME: dict[str, Step] = {
-    module.STEP.name: module.STEP for module in (scores, graphs, pictures, evaluation, film_strip, comparison)
+    module.STEP.name: module.STEP for module in (scores, graphs, pictures, evaluation, film_strip, comparison, meter)
 }

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from explorer.core.provenance import ManifestError
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, GRAPHS, PICTURES, SCORES
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, GRAPHS, METER, PICTURES, SCORES
 from explorer.studies.state import CANNOT, STALE, StepState
 from explorer.studies.study import Study
 
@@ -18,6 +18,7 @@ MADE = {
     EVALUATION: "how well the arms' models draw every concept",
     FILM_STRIP: "the same concepts drawn by the models of all arms",
     COMPARISON: "one prompt drawn by several models",
+    METER: "how much every arm's model still listens to the words of its prompt",
 }
 """What a screen shows of each step."""
 MINUTE = 60
