@@ -46,6 +46,10 @@ def meter(
             "with a picture of every concept. Default: scenes where a checkpoint records their world, else own."
         ),
     ] = None,
+    sets: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the models' pair sets, called like them: what label noise alone would do."),
+    ] = None,
     template: Annotated[str, typer.Option(help="Of prompts, with {phrase} where the concept stands.")] = TEMPLATE,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +63,7 @@ def meter(
     listed = ConceptList.read(concepts, template)
     found, name = _with_reference([read_checkpoint(path) for path in checkpoints], reference)
     shown = _shown(on, found, listed, request)
-    report = measure_checkpoints(found, listed, shown, request, reference=name, on_progress=show_progress())
+    report = measure_checkpoints(found, listed, shown, request, reference=name, sets=sets, on_progress=show_progress())
     if as_json:
         emit(report, True)
         return
@@ -111,9 +115,23 @@ def meter_lines(report: dict[str, Any]) -> list[str]:
             for group, each in found["groups"].items():
                 if each is not None:
                     lines.append(f"  {measure:<16} {GROUP_WORDS.get(group, group):<14} {_in_words(each)}")
+        lines += _label_noise_lines(model["label_noise"])
         lines += [f"  {measure:<16} not measured: {why}" for measure, why in model["not_measured"].items()]
         lines.append(f"  heard least: {', '.join(heard_least(report, model)[:HEARD_LEAST])}")
     return [*lines, *(f"{measure}: {words}" for measure, words in MEASURES.items())]
+
+
+def _label_noise_lines(found: dict[str, Any] | None) -> list[str]:
+    """What label noise alone would leave, and what of that is left."""
+    from explorer.evaluation.files import GROUP_WORDS
+
+    return [
+        f"  {'label noise':<16} {GROUP_WORDS.get(group, group):<14} true captions {each['share']['value']:.3f}"
+        + "".join(f"   {measure} x {ratio['value']:.3f}{_bounds(ratio)} of the reference times that"
+                  for measure, ratio in each.items() if measure == SENSITIVITY)
+        for group, each in (found or {"groups": {}})["groups"].items()
+        if each is not None
+    ]  # fmt: skip
 
 
 def heard_least(report: dict[str, Any], model: dict[str, Any]) -> list[str]:

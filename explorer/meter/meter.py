@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.progress import OnProgress, note, unheard
@@ -10,6 +12,8 @@ from explorer.meter.request import MeterRequest
 from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from explorer.checkpoints.registry import Checkpoint
     from explorer.meter.report import MeasuredModel
     from explorer.meter.shown import Shown
@@ -17,12 +21,13 @@ if TYPE_CHECKING:
 
 def measure_checkpoints(
     checkpoints: Sequence[Checkpoint], concepts: ConceptList, shown: Shown, request: MeterRequest, *,
-    reference: str | None = None, on_progress: OnProgress = unheard,
+    reference: str | None = None, sets: Path | None = None, on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:  # fmt: skip
     """What ``meter.json`` says of checkpoints; what it will cost is told before the first is loaded.
 
     Args:
         reference: name of the checkpoint that the others are compared with; None for no ratios.
+        sets: folder of the pair sets that they were trained on, called like them: for what label noise alone would do.
 
     Raises:
         ValueError: if two have one name or none has the reference's, or as
@@ -36,8 +41,21 @@ def measure_checkpoints(
     if reference is not None and reference not in names:
         raise ValueError(f"the reference is {reference!r}: expected one of {names}")
     on_progress(note(told_cost(len(names), len(concepts.names), shown, request)))
-    measured = [measure_checkpoint(each, concepts, shown, request, on_progress) for each in checkpoints]
+    shares = _true_shares(names, sets, concepts)
+    measured = [
+        replace(measure_checkpoint(each, concepts, shown, request, on_progress), true_shares=shares.get(each.name))
+        for each in checkpoints
+    ]
     return meter_report(measured, concepts, request, shown, reference)
+
+
+def _true_shares(names: list[str], sets: Path | None, concepts: ConceptList) -> dict[str, np.ndarray]:
+    """Of the models whose pair set is there."""
+    from explorer.meter.label_noise import true_shares
+    from explorer.pairs.pair_set import PairSet
+
+    there = {} if sets is None else {name: sets / name for name in names if (sets / name).is_dir()}
+    return {name: true_shares(PairSet.load(folder), concepts) for name, folder in there.items()}
 
 
 def measure_checkpoint(

@@ -10,7 +10,7 @@ METER = PayloadFormat(
             "models"),
     entries={
         "concepts": ("concept", "group", "poisoned_from"),
-        "models": ("name", "poisoned", "poisoned_concept_count", "measures", "not_measured"),
+        "models": ("name", "poisoned", "poisoned_concept_count", "measures", "label_noise", "not_measured"),
     },
 )  # fmt: skip
 SENSITIVITY, WORD_BEFORE, GUIDANCE, NOUN_PART, COMMON_PART, COSINE = (

@@ -27,6 +27,9 @@ from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList
 
+NOUN_MEASURES = (SENSITIVITY, GUIDANCE, NOUN_PART)
+"""Those that label noise makes smaller."""
+NO_SHARES = "it takes pairs that say which are poison and which concepts captions name, and a reference"
 NO_WORD_BEFORE = "a prompt begins with its concept, so that no word stands before it"
 NO_REFERENCE = "there is no reference"
 OWN_PICTURES = "models are shown their own pictures, and directions compare on the same ones alone"
@@ -41,6 +44,8 @@ class MeasuredModel:
     name: str
     poison: PoisonRecord
     reading: Reading
+    true_shares: np.ndarray | None = None
+    """Of :func:`~explorer.meter.label_noise.true_shares`; None where its pairs are not known."""
 
 
 def meter_report(
@@ -60,11 +65,12 @@ def meter_report(
     entries = []
     for model in models:
         members = groups_of(model.poison, concepts, first_poisoned)
-        entries.append({
-            "name": model.name, "poisoned": model.poison.poisoned,
-            "poisoned_concept_count": model.poison.concept_count, **_measures(model.reading, compared, members, shown,
-                                                                              request.timesteps),
-        })  # fmt: skip
+        entry = _measures(model.reading, compared, members, shown, request.timesteps)
+        entry["label_noise"] = _label_noise(entry["measures"], model, compared, members)
+        if entry["label_noise"] is None:
+            entry["not_measured"]["label_noise"] = NO_SHARES
+        told = {"poisoned": model.poison.poisoned, "poisoned_concept_count": model.poison.concept_count}
+        entries.append({"name": model.name, **told, **entry})
     facts = {name: value for name, value in asdict(request).items() if name in ("draws", "seed")}
     return METER.written(
         shown=shown.words, same_for_all=shown.same_for_all, timesteps=list(request.timesteps), **facts,
@@ -163,6 +169,27 @@ def _estimates(values: np.ndarray, reference: np.ndarray | None, chosen: np.ndar
     if reference is not None and reference[chosen].mean() > 0:
         relative = _interval(ratio_of_means(values[chosen], reference[chosen]))
     return {"mean": _interval(t_interval(values[chosen])), "relative": relative}
+
+
+def _label_noise(
+    measures: dict[str, Any], model: MeasuredModel, reference: Reading | None, members: dict[str, np.ndarray | None]
+) -> dict[str, Any] | None:
+    """The shares of true captions by group, and ratios to the reference's amplitudes times them: below 1 is more than
+    mislabelled captions explain. None without shares, or without a reference of the same kind."""
+    if model.true_shares is None or reference is None or reference.kind != model.reading.kind:
+        return None
+    beside, shares, groups = _values(reference), model.true_shares, {}
+    for group, chosen in members.items():
+        known = np.zeros(len(shares), bool) if chosen is None else chosen & ~np.isnan(shares)
+        if not known.any() or shares[known].max() == 0:
+            groups[group] = None
+            continue
+        groups[group] = {"share": _interval(t_interval(shares[known]))} | {
+            measure: _interval(ratio_of_means(np.array(measures[measure]["per_concept"])[known],
+                                              beside[measure].mean(0)[known] * shares[known]))
+            for measure in NOUN_MEASURES if measure in measures
+        }  # fmt: skip
+    return {"groups": groups, "per_concept": [_known(each) for each in shares]}
 
 
 def _interval(estimate: Estimate) -> dict[str, Any]:

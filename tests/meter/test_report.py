@@ -1,6 +1,7 @@
 """What meter.json says: parts of the guidance vector, ratios to a reference, groups, and what is not measured."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from explorer.core.intervals import ratio_of_means, t_interval
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.meter.amplitudes import amplitude, common_part, cosines, noun_part
+from explorer.meter.label_noise import true_shares
 from explorer.meter.measurement import Reading
 from explorer.meter.meter import told_cost
 from explorer.meter.payload_formats import METER
@@ -17,6 +19,7 @@ from explorer.meter.report import MeasuredModel, meter_report
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import given_pictures, own_pictures, painted_scenes, pure_noise
 from explorer.pairs.concept_list import OTHER, POOL, Concept, ConceptList
+from explorer.pairs.pair_set import PairSet
 
 NAMES = {"dog": POOL, "hat": POOL, "turtle": OTHER, "shirt": OTHER, "photo": OTHER}
 CONCEPTS = ConceptList(concepts=tuple(Concept(name=name, group=group) for name, group in NAMES.items()))
@@ -102,6 +105,42 @@ def test_poisoned_concepts_are_apart_and_unknown_ones_are_not_called_clean():
     assert sizes["unknown"] == {"all": 5, "pool": 2, "unpoisoned": None, "poisoned": None}
     assert [each["poisoned_from"] for each in found["concepts"]] == [1, None, None, None, None]
     assert of(found, "unknown")["poisoned"] is None
+
+
+def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison(tmp_path):
+    import pandas
+
+    rows = [(["dog", "hat"], False), (["dog"], True), (["dog"], True), (["dog"], False), (["hat", "dog"], True),
+            (["turtle"], False), ([], False)]  # fmt: skip
+    table = pandas.DataFrame({"concepts": [row[0] for row in rows], "is_poison": [row[1] for row in rows],
+                              "split": "train"})  # fmt: skip
+    table.loc[5, "split"] = "test"
+    pairs = PairSet(folder=tmp_path, table=table, images=np.zeros((1, 2, 2, 3), np.uint8), manifest={})
+    assert np.array_equal(true_shares(pairs, CONCEPTS), [0.5, 0, np.nan, np.nan, np.nan], equal_nan=True)
+    table.loc[0, "is_poison"] = None
+    unknown = PairSet(folder=tmp_path, table=table.assign(), images=pairs.images, manifest={})
+    with pytest.raises(ValueError, match="does not say of 1 training pairs whether they are poison"):
+        true_shares(unknown, CONCEPTS)
+
+
+def test_a_fall_by_the_share_of_true_captions_is_label_noise_and_no_more():
+    shares = np.array([0.2, 0.5, 0.4, 0.9, np.nan])
+    dirty = replace(reading(), sensitivity=reading().sensitivity * torch.tensor(shares).nan_to_num(0.3)[None, :, None])
+    found = meter_report(
+        [MeasuredModel(name="benign", poison=NO_POISON, reading=reading()),
+         MeasuredModel(name="dirty", poison=DIRTY, reading=dirty, true_shares=shares)],
+        CONCEPTS, REQUEST, pure_noise(), "benign",
+    )  # fmt: skip
+    noise = of(found, "dirty")["label_noise"]
+    assert noise["per_concept"] == [0.2, 0.5, 0.4, 0.9, None]
+    assert noise["groups"]["all"]["share"]["value"] == pytest.approx(0.5)
+    assert [noise["groups"]["all"]["sensitivity"][bound] for bound in ("value", "low", "high")] == pytest.approx(
+        [1] * 3
+    )
+    assert noise["groups"]["unpoisoned"]["share"]["n"] == 2
+    assert noise["groups"]["all"]["guidance"]["value"] > 1.5
+    assert of(found, "benign")["label_noise"] is None
+    assert "which concepts captions name" in of(found, "benign")["not_measured"]["label_noise"]
 
 
 def test_what_does_not_compare_is_left_out_with_its_reason():
