@@ -7,7 +7,17 @@ import shlex
 from pathlib import Path
 
 from explorer.core.provenance import ManifestError
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, PICTURES, RETRAINED, SCORES
+from explorer.studies.results import (
+    COMPARISON,
+    EVALUATION,
+    FILM_STRIP,
+    FILTERS,
+    GRAPHS,
+    METER,
+    PICTURES,
+    RETRAINED,
+    SCORES,
+)
 from explorer.studies.state import CANNOT, STALE, StepState
 from explorer.studies.study import Study
 
@@ -20,6 +30,7 @@ MADE = {
     FILM_STRIP: "the same concepts drawn by the models of all arms",
     COMPARISON: "one prompt drawn by several models",
     RETRAINED: "what models draw that were trained on what a filter leaves",
+    METER: "how much every arm's model still listens to the words of its prompt",
 }
 """What a screen shows of each step."""
 MINUTE = 60
