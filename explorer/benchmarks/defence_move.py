@@ -17,7 +17,8 @@ from explorer.benchmarks.graphs import ARGUMENTS, CLUSTERS, NAME, playwright_wit
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
 from explorer.defence.scores import FEATURE
 from explorer.studies.results import FILTERS, writing_step
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 GOALS = {"move_milliseconds": 50.0, "move_milliseconds_95": 50.0}
 """At most: the median, and what 95 % of the moves keep to."""

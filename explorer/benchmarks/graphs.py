@@ -26,7 +26,8 @@ from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.benchmarks.startup import TIMEOUT_SECONDS, free_port, wait_for
 from explorer.core.provenance import ROOT
 from explorer.studies.results import GRAPHS, step_folder, writing_step
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 GOALS = {"first_paint_seconds": 2.0, "pan_frames_per_second": 30.0, "zoom_frames_per_second": 30.0,
          "lasso_milliseconds": 200.0}  # fmt: skip

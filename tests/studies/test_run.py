@@ -33,10 +33,11 @@ from explorer.studies.results import (
     step_folder,
 )
 from explorer.studies.running import RunRequest, run_study
+from explorer.studies.specs import AestheticsSpec, ExtractorSpec
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
 from explorer.studies.steps.evaluation import _readers
 from explorer.studies.steps.step import StepWork
-from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
+from explorer.studies.study import Study
 
 ALL_DONE = dict.fromkeys(STEPS, DONE) | {RETRAINED: CANNOT}
 """No model was trained again."""

@@ -35,7 +35,8 @@ from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, writing_step
-from explorer.studies.study import CONCEPTS_NAME, Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 from explorer.ui.screens.implosion.payload import QUANTITIES
 from explorer.ui.shell.context import AppContext, AppSettings
 
