@@ -18,7 +18,7 @@ def pair_set_command(arm: Arm) -> str | None:
 
     None where no recipe made the model, as its manifest says, or its pairs are not in the ``sets`` of a build.
     """
-    if arm.checkpoint is None or arm.pairs is None or arm.pairs.parent.name != SETS:
+    if arm.checkpoint is None or not isinstance(arm.pairs, Path) or arm.pairs.parent.name != SETS:
         return None
     try:
         manifest = read_manifest(arm.checkpoint)

@@ -45,7 +45,7 @@ class KeptPictures:
 
 def pictures_stamp(arm: Arm, work: Path) -> list[int]:
     """Changes whenever what :func:`open_kept_pictures` reads is made anew."""
-    manifests = [place / MANIFEST_NAME for place in (arm.pairs, work / arm.name) if place is not None]
+    manifests = [place / MANIFEST_NAME for place in (arm.pairs, work / arm.name) if isinstance(place, Path)]
     return [path.stat().st_mtime_ns for path in manifests if path.is_file()]
 
 
@@ -73,7 +73,8 @@ def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
         store = EmbeddingStore.open(arm.pairs)
         return _of_store(store, None if store.manifest is None else hash_json(store.manifest["files"]))
     if not is_store(work / arm.name):
-        source_files(arm.pairs)  # raises where there are none to embed
+        if isinstance(arm.pairs, Path):
+            source_files(arm.pairs)  # raises where there are none to embed
         raise NotEmbeddedError(f"the pairs of {arm.name} have not been embedded yet, which is when pictures are kept")
     store = EmbeddingStore.open(work / arm.name)
     return _of_store(store, store.manifest["data_hash"])
