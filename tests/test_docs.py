@@ -154,6 +154,23 @@ def test_the_tables_of_results_are_what_was_measured():
             assert f"| {model['name']} | {' | '.join(cells)} |" in TEXTS["docs/results.md"]
 
 
+def test_the_table_of_scores_is_what_was_measured():
+    place = ROOT / "assets" / "studies" / "iconworld" / "results" / "filters"
+    arms = [json.loads((place / arm / "filters.json").read_text())["scores"] for arm in ("dirty-020", "dirty-060")]
+    measured = [{score["name"]: score for score in scores} for scores in arms]
+
+    def cell(value, digits, factor, unit=""):
+        shown = {name: f"{factor * number:.{digits}f}" for name, number in value.items()}
+        return "{value} ({low} to {high})".format(**shown) + unit
+
+    for name in measured[1]:
+        found = [scores.get(name) for scores in measured]
+        areas = [cell(score["auc"], 3, 1) if score else "not measured" for score in found]
+        lost = [cell(score["at_half_the_poison"]["benign_lost_share"], 1, 100, " %") if score else "not measured"
+                for score in found]  # fmt: skip
+        assert f"| `{name}` | {' | '.join([*areas, *lost])} |" in TEXTS["docs/defence.md"]
+
+
 def examples():
     """Of every page: its fenced Python, and the fenced text behind it, which is what that prints."""
     for page, text in TEXTS.items():

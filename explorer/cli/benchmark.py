@@ -203,6 +203,29 @@ def defence_move_command(
         typer.echo(markdown(report))
 
 
+@benchmark.command("filters")
+def filters_command(
+    pairs: Annotated[int, typer.Option(min=100, help="Made-up pairs.")] = 50_000,
+    scores: Annotated[int, typer.Option(min=2, help="Scores of every pair.")] = 12,
+    d: Annotated[int, typer.Option(min=2, help="Width of the features.")] = 512,
+    rounds: Annotated[int, typer.Option(min=1, help="Moves of the cut; median and quartiles are reported.")] = 9,
+    peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Measure a pass over the tiles for one score.")] = True,
+    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """A filter's answer while its cut moves, its memory, and AD of what remains at every rank of every score; prints a
+    Markdown table."""
+    from explorer.benchmarks.filters import benchmark_filters, markdown
+
+    report = benchmark_filters(
+        pairs, scores=scores, d=d, rounds=rounds, peer=peer, seed=seed, on_progress=show_progress()
+    )
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
 def _whole_number(text: str) -> int:
     if not text.strip().isdigit():
         raise ValueError(f"sizes hold {text!r}: expected whole numbers separated by commas")

@@ -47,9 +47,10 @@ class FilterOptions:
         """``pairs`` with the scores that were brought along.
 
         Raises:
-            ValueError: if a file is given without columns, or as
+            ValueError: if a file is given without columns, a score is known of no pair, or as
                 :func:`~explorer.defence.users_scores.joined_scores`.
         """
+        import numpy as np
         import pandas
 
         from explorer.defence.scores import USER
@@ -60,6 +61,11 @@ class FilterOptions:
         if self.scores is None:
             return pairs
         brought = joined_scores(self.scores, self.column, pandas.Series(pairs.uids))
+        if unknown := [name for name, values in brought.items() if np.isnan(values).all()]:
+            raise ValueError(
+                f"{self.scores} gives {unknown[0]} of none of the {len(pairs)} pairs: expected uids such as "
+                f"{pairs.uids[0]!r}"
+            )
         return replace(pairs, brought={f"{USER}{name}": values for name, values in brought.items()})
 
     def chosen(self, study: Study, pairs: ScoredPairs) -> Filter | None:

@@ -146,3 +146,57 @@ def _recipe_called(name: str) -> FineTuningRecipe:
 def _emit(made: RetrainedModel | None, as_json: bool) -> None:
     if made is not None:
         emit({"output": str(made.folder), "name": made.name, **made.record}, as_json)
+
+
+@study.command("retrained")
+def retrained(folder: Folder, as_json: AsJson = False) -> None:
+    """What models draw that were trained again: top-1 by group of concepts, and the difference to the model that was
+    trained without as many pairs drawn at random; recovery with the paper's numbers."""
+    from explorer.studies.retrained_results import retrained_results
+    from explorer.studies.study import Study
+
+    found = retrained_results(Study.load(folder))
+    if as_json:
+        emit(found, True)
+        return
+    typer.echo(f"top-1 of {len(found['drawn'])} concepts, seeds {found['seeds']}, with the {found['interval']}")
+    if found["control"] is not None:
+        _print_model("control", found["control"])
+    for arm, models in found["arms"].items():
+        _print_model(arm, models["unfiltered"])
+        for model in sorted(models["models"], key=lambda each: (each["removed"], each["name"])):
+            lost = f"removed {model['removed']}, poison {_known(model['poison_removed'])}"
+            _print_model(f"{arm} {model['name']}", model, lost, f"benign {_known(model['benign_lost'])}")
+            if (other := model["against_random"]) is not None:
+                typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
+        for model in models["recovery"]:
+            cost = f"{model['kept']} benign pairs, {model['steps']} steps"
+            _print_model(f"{arm} {model['name']}", model, cost, f"{model['seconds']:.0f} s")
+        if models["recovery"]:
+            _print_paper(found["paper_recovery"])
+
+
+def _print_model(name: str, model: dict[str, Any], *facts: str) -> None:
+    typer.echo(f"{', '.join((name, *facts))}: {_groups(model['metrics']['top1'])}")
+
+
+def _print_paper(paper: dict[str, Any]) -> None:
+    typer.echo(f"{paper['label']}: {paper['definitions']['accuracy']}")
+    for row in paper["rows"]:
+        pairs = "" if row["benign_pairs"] is None else f", {row['benign_pairs']} benign pairs"
+        told = ", ".join(f"{group} {value}" for group, value in row["accuracy"].items() if value is not None)
+        typer.echo(f"  {row['model']}{pairs}: {told}")
+
+
+def _groups(shares: dict[str, Any]) -> str:
+    """Every group that is known and was drawn."""
+    return ", ".join(f"{group} {_interval(each)}" for group, each in shares.items() if each is not None)
+
+
+def _interval(share: dict[str, Any]) -> str:
+    bounds = "" if share["low"] is None else f" [{share['low']:.3f}, {share['high']:.3f}]"
+    return f"{share['mean']:.3f}{bounds}"
+
+
+def _known(count: int | None) -> str:
+    return "not recorded" if count is None else str(count)

@@ -95,15 +95,23 @@ def run(
     precision: Annotated[
         str | None, typer.Option(help="Of every network that draws: fp32, fp16 or bf16; default: fp32.")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that embed pairs, each with its own extractor.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Do what is missing or stale; what was cut off goes on where it was, and an arm that fails loses no other."""
+    """Do what is missing or stale; what was cut off goes on where it was, and an arm that fails loses no other.
+
+    K processes or GPUs that draw: torchrun --nproc-per-node K -m explorer study run STUDY
+    """
+    from explorer.core.workers import worker_group
     from explorer.studies.running import RunRequest, report_as_json, run_study
     from explorer.studies.study import Study
 
-    request = RunRequest(steps=tuple(steps or ()), device=device, precision=precision)
     found = Study.load(folder)
-    report = run_study(found, request, on_progress=show_progress())
+    with worker_group(device, show_progress()) as workers:
+        request = RunRequest(steps=tuple(steps or ()), device=workers.device, precision=precision, processes=processes)
+        report = run_study(found, request, workers.on_progress, workers)
+    if report is None:
+        return
     if as_json:
         emit(report_as_json(report), True)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,26 @@ CONFIDENCE = 0.95
 LENGTHS = ((1, "up to 15 characters"), (16, "16 to 31 characters"), (32, "32 to 63 characters"),
            (64, "64 to 127 characters"), (128, "128 characters and more"))  # fmt: skip
 """Least length and name of each group of captions."""
+LATIN, NO_LETTERS = "Latin", "none"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CaptionGroups:
+    """Of N captions, names of the groups they belong to."""
+
+    lengths: np.ndarray
+    """str `[N]`, one of ``LENGTHS``."""
+    scripts: np.ndarray
+    """str `[N]` of :func:`main_script`."""
+
+    @staticmethod
+    def of(captions: Sequence[str]) -> CaptionGroups:
+        """From N texts."""
+        least, names = zip(*LENGTHS, strict=True)
+        lengths = np.searchsorted(least, [max(len(text), 1) for text in captions], side="right") - 1
+        return CaptionGroups(
+            lengths=np.array(names)[lengths], scripts=np.array([main_script(text) for text in captions])
+        )
 
 
 def collateral(
@@ -25,7 +46,7 @@ def collateral(
     *,
     main_concept: np.ndarray,
     concepts: Sequence[str],
-    captions: Sequence[str],
+    captions: CaptionGroups,
 ) -> dict[str, Any]:
     """What a filter costs, by concept and by caption; JSON-serialisable.
 
@@ -34,22 +55,19 @@ def collateral(
         counted: bool `[N]`, the pairs whose loss is a cost: the benign ones where that is known.
         main_concept: int `[N]`, -1 for none.
         concepts: names of these numbers.
-        captions: N texts.
+        captions: of which length and script each caption is.
 
     Returns:
         ``pairs`` and ``lost`` in all; ``concepts``, those that lost most, as ``{concept, pairs, removed, lost_share}``;
         ``lengths`` and ``scripts``, each ``{uneven, groups}``, where uneven says that some group lost more or less than
         chance allows (Wilson intervals, Bonferroni's correction).
     """
-    lengths = np.searchsorted([least for least, _ in LENGTHS], [max(len(text), 1) for text in captions], side="right")
-    named = np.array([name for _, name in LENGTHS])[lengths - 1]
-    scripts = np.array([main_script(text) for text in captions])
     return {
         "pairs": int(counted.sum()),
         "lost": int((removed & counted).sum()),
         "concepts": _erased(removed[counted], main_concept[counted], concepts),
-        "lengths": _groups(removed[counted], named[counted], [name for _, name in LENGTHS]),
-        "scripts": _groups(removed[counted], scripts[counted], sorted(set(scripts[counted].tolist()))),
+        "lengths": _groups(removed[counted], captions.lengths[counted], [name for _, name in LENGTHS]),
+        "scripts": _groups(removed[counted], captions.scripts[counted], sorted(set(captions.scripts.tolist()))),
     }
 
 
@@ -63,8 +81,10 @@ def lost_by_concept(removed: np.ndarray, main_concept: np.ndarray, count: int) -
 def main_script(text: str) -> str:
     """The script that most letters of a text are of, as Unicode's names of characters begin: ``Latin``, ``Cjk``,
     ``Cyrillic``; ``none`` for a text without letters."""
+    if text.isascii():  # nearly all captions of most sets, and a hundred times as fast
+        return LATIN if any(map(str.isalpha, text)) else NO_LETTERS
     found = Counter(unicodedata.name(letter, "unknown").split()[0] for letter in text if letter.isalpha())
-    return found.most_common(1)[0][0].capitalize() if found else "none"
+    return found.most_common(1)[0][0].capitalize() if found else NO_LETTERS
 
 
 def _erased(removed: np.ndarray, main_concept: np.ndarray, concepts: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from explorer.alignment.graph_files import BENIGN, POISONED, UNRECORDED, write_c
 from explorer.alignment.graph_sample import texts
 from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.bounded_files import parse_json
+from explorer.defence.collateral import CaptionGroups
 from explorer.defence.grading import grade_score
 from explorer.defence.payload_formats import FILTERS
 from explorer.defence.recipe import Filter, Removal, apply_recipe
@@ -147,6 +148,11 @@ class ScoredPairs:
     def captions(self) -> list[str]:
         """N captions, "" where there is none."""
         return self.columns.texts("caption")
+
+    @cached_property
+    def caption_groups(self) -> CaptionGroups:
+        """Length and script of each caption."""
+        return CaptionGroups.of(self.captions)
 
     @cached_property
     def flags(self) -> PoisonFlags:

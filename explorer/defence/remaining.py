@@ -79,36 +79,44 @@ def kept_structure_curves(
     n, scale = len(image), convention_scale(convention)
     block = choose_block(image.device, n) if block is None else block
     # Whoever is not in an order stands behind it, at places of its own.
-    places = torch.stack([_places(order, n) for order in orders.values()]).int()
+    places = [_places(order, n) for order in orders.values()]
     later = torch.zeros(len(orders), n, dtype=torch.float64)
     with exact_products(image.device):
         tiles = TorchTiles(image, text, precision=choose_precision(image, text, None), block=block)
+        behind = torch.empty_like(tiles.buffers[0])
         for rows, columns in counted(upper_tiles(n, block), on_progress, "alignment of what remains", "tile"):
             tile = tiles.product(rows, columns).abs_()
             if rows == columns:
                 tile.fill_diagonal_(0)
-            _add_tile(tile, places, later, rows, columns)
+            _add_tile(tile, behind[: tile.numel()].view(tile.shape), places, later, rows, columns)
     curves = {}
     for name, order, place, sums in zip(orders, orders.values(), places, later, strict=True):
-        curves[name] = _curve(sums.numpy()[np.argsort(place.numpy())], len(order)) * scale
+        curves[name] = _curve(sums.numpy()[np.argsort(place)], len(order)) * scale
     return curves
 
 
-def _add_tile(tile: torch.Tensor, places: torch.Tensor, later: torch.Tensor, rows: slice, columns: slice) -> None:
-    """Give every pair its disparities to pairs of a later place, order by order."""
+def _add_tile(
+    tile: torch.Tensor, behind: torch.Tensor, places: list[np.ndarray], later: torch.Tensor, rows: slice, columns: slice
+) -> None:
+    """Give every pair its disparities to pairs of a later place, order by order; ``behind`` is written over."""
+    ones = tile.new_ones(max(tile.shape))
     column_sums = tile.sum(dim=0).double()
     for place, sums in zip(places, later, strict=True):
-        behind = tile * (place[rows, None] < place[None, columns])
-        sums[rows] += behind.sum(dim=1)
+        # Places as numbers of the tile's own type, into a buffer, and sums as products: ten times as fast as a mask.
+        own, other = (torch.from_numpy(place[part]).to(tile) for part in (rows, columns))
+        torch.lt(own[:, None], other, out=behind)
+        behind.mul_(tile)
+        sums[rows] += behind @ ones[: tile.shape[1]]
         if rows != columns:
-            sums[columns] += column_sums - behind.sum(dim=0)
+            sums[columns] += column_sums - ones[: tile.shape[0]] @ behind
 
 
-def _places(order: np.ndarray, n: int) -> torch.Tensor:
+def _places(order: np.ndarray, n: int) -> np.ndarray:
+    """Where each of N pairs stands in an order; exact in fp32 up to 2^24 pairs."""
     whole = np.concatenate([order, np.setdiff1d(np.arange(n), order)])
     places = np.empty(n, np.int64)
     places[whole] = np.arange(n)
-    return torch.from_numpy(places)
+    return places
 
 
 def _curve(later: np.ndarray, removable: int) -> np.ndarray:

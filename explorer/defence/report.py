@@ -37,7 +37,7 @@ def filter_report(pairs: ScoredPairs, recipe: Filter, remaining: RemainingStruct
     costs = flags.benign if flags.benign.any() else ~flags.poisoned
     lost = collateral(
         removal.removed, costs, main_concept=pairs.columns["main_concept"], concepts=pairs.concepts,
-        captions=pairs.captions,
+        captions=pairs.caption_groups,
     )  # fmt: skip
     return {
         "arm": pairs.header["set"]["name"], "recipe": recipe_json(recipe), "pairs": len(pairs), "removed": removed,

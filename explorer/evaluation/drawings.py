@@ -165,7 +165,7 @@ def _what_decides(
     return {
         "version": VERSION,
         "prompts": [[prompt, *words] for each in _prompts(concepts, config) for prompt, words in each],
-        **({} if config.maps else {"maps": False}),  # drawings of before there was a choice have them
+        "maps": None if config.maps else False,  # drawings of before there was a choice have them, and say nothing
         "world": None if world is None else world.config(),
         "weights": weights_hash(checkpoint),
         "weights of the base": None if checkpoint.base is None else weights_hash(read_checkpoint(checkpoint.base)),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.training.config import TrainingConfig
-from explorer.training.recipes import FineTuningRecipe
+
+if TYPE_CHECKING:
+    from explorer.training.recipes import FineTuningRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Recipe:
         """How its models are fine-tuned, as what is trained on any pairs from any base of its kind."""
         from explorer.iconworld.denoiser import build_scheduler
         from explorer.iconworld.scenes import SCENE_SIZE
+        from explorer.training.recipes import FineTuningRecipe  # loads torch
 
         prediction_type = build_scheduler().config.prediction_type
         return FineTuningRecipe(

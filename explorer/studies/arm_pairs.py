@@ -16,13 +16,12 @@ import numpy as np
 
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
-from explorer.core.provenance import MANIFEST_NAME, read_manifest
 from explorer.core.workers import ALONE, Workers
 from explorer.pairs.pair_import import mentioned_concepts, square_thumbnail
-from explorer.pairs.pair_set import KIND as PAIR_SET
 from explorer.pairs.pair_set import PairSet
-from explorer.pairs.poison_flags import PoisonFields, PoisonFlags, recorded_by_flags
+from explorer.pairs.poison_flags import PoisonFlags, recorded_by_flags
 from explorer.pairs.sources.base import Reading
+from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm
 
 if TYPE_CHECKING:
@@ -147,8 +146,6 @@ def open_arm_pairs(
     concept_names: tuple[str, ...],
     work: Path,
     *,
-    reading: Reading | None = None,
-    poison: PoisonFields | None = None,
     workers: int = 2,
     processes: Processes | None = None,
     on_progress: OnProgress = unheard,
@@ -158,9 +155,6 @@ def open_arm_pairs(
     Args:
         concept_names: nouns to look for in the captions of pairs that name no concepts.
         work: where a source's embeddings and thumbnails are kept, in a folder called by the arm.
-        reading: how a source is read; None finds out.
-        poison: fields of a source, or of a store's metadata, that say which pairs are poison; None is what a store of
-            ours was embedded with, or else nothing: then it is recorded of none.
         workers: threads that decode.
         processes: further processes that embed.
         on_progress: told about the embedding, what was set aside, and what was assumed.
@@ -172,20 +166,24 @@ def open_arm_pairs(
     """
     from explorer.embeddings.extract import extract_embeddings
     from explorer.embeddings.extraction_settings import ExtractionSettings
-    from explorer.embeddings.store import EmbeddingStore, is_store
+    from explorer.embeddings.store import EmbeddingStore
     from explorer.pairs.sources.detection import open_source
     from explorer.studies.stored_pairs import SourcePairs, StoredPairs
 
     if arm.pairs is None:
         raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
-    if (arm.pairs / MANIFEST_NAME).is_file() and read_manifest(arm.pairs).get("kind") == PAIR_SET:
+    kind = pairs_kind(arm.pairs)
+    if kind == PAIR_SET:
+        _refuse(arm, reading=arm.reading != Reading(), poison_fields=bool(arm.poison_fields.named()))
         return PairSetPairs(PairSet.load(arm.pairs), extractor, concept_names, on_progress)
-    if is_store(arm.pairs):
-        stored = StoredPairs(EmbeddingStore.open(arm.pairs), extractor, concept_names, poison)
+    if kind == STORE:
+        _refuse(arm, reading=arm.reading != Reading())
+        fields = arm.poison_fields if arm.poison_fields.named() else None  # a store of ours has its own
+        stored = StoredPairs(EmbeddingStore.open(arm.pairs), extractor, concept_names, fields)
         on_progress(note(f"{arm.name}: {stored.told}"))
         return stored
-    source = open_source(str(arm.pairs), **vars(reading or Reading()))
-    settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=poison or PoisonFields())
+    source = open_source(arm.pairs, **vars(arm.reading))
+    settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=arm.poison_fields)
     # A feature range that is calibrated later changes no feature.
     embedded = extract_embeddings(
         source, work / arm.name, replace(extractor, feature_range=None), settings, workers=workers, processes=processes,
@@ -194,6 +192,15 @@ def open_arm_pairs(
     pairs = SourcePairs(source, embedded, extractor, concept_names)
     on_progress(note(f"{arm.name}: {pairs.told}"))
     return pairs
+
+
+def _refuse(arm: Arm, **given: bool) -> None:
+    """Settings of a source that are written for pairs which are none would have no effect."""
+    if named := [setting for setting, is_given in given.items() if is_given]:
+        raise ValueError(
+            f"arm {arm.name} has {' and '.join(named)}, and its pairs are of kind {pairs_kind(arm.pairs)}: "
+            "expected it for a source of pairs alone"
+        )
 
 
 def measure_arm(

@@ -47,9 +47,9 @@ def arm_poison(arm: Arm, checkpoint: Checkpoint | None) -> PoisonRecord:
     return next((each for each in records if each.recorded), NO_POISON if arm.control else NOT_RECORDED)
 
 
-def pairs_poison(pairs: Path | None) -> PoisonRecord:
+def pairs_poison(pairs: Path | str | None) -> PoisonRecord:
     """What the manifest of a pair set says of its poison; nothing where it has none that is readable."""
-    if pairs is None or not (pairs / MANIFEST_NAME).is_file():
+    if not isinstance(pairs, Path) or not (pairs / MANIFEST_NAME).is_file():
         return NOT_RECORDED
     try:
         config = read_manifest(pairs).get("config")

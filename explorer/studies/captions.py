@@ -10,27 +10,29 @@ from explorer.core.progress import OnProgress, Tally
 from explorer.pairs.concept_list import Concept
 from explorer.studies.concepts import concepts_of_captions, concepts_of_mentions
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
+from explorer.studies.study import Arm
 
 MOST_CAPTIONS = 200_000
 """Of one set, from its beginning: more do not change which nouns are frequent."""
 
 
-def concepts_in(pairs: Path, on_progress: OnProgress) -> tuple[list[Concept], str]:
+def concepts_in(arm: Arm, on_progress: OnProgress) -> tuple[list[Concept], str]:
     """The concepts of a set's captions by frequency, and where they come from, in words.
 
     Raises:
         ValueError: if no caption names any.
     """
+    pairs = arm.pairs
     if pairs_kind(pairs) == PAIR_SET:
         from explorer.pairs.pair_set import PairSet
 
         mentions = PairSet.load(pairs).table["concepts"]
         if any(len(mentioned) for mentioned in mentions):
             return concepts_of_mentions(mentions), f"the concepts that {pairs} lists for its captions"
-    read = Tally(on_progress, f"captions of {pairs.name}", None, "caption")
+    read = Tally(on_progress, f"captions of {Path(pairs).name}", None, "caption")
 
     def told() -> Iterator[str]:
-        for caption in islice(_captions(pairs), MOST_CAPTIONS):
+        for caption in islice(_captions(arm), MOST_CAPTIONS):
             read.add()
             yield caption
 
@@ -40,7 +42,8 @@ def concepts_in(pairs: Path, on_progress: OnProgress) -> tuple[list[Concept], st
     return concepts, f"the nouns in the captions of {pairs} (its first {MOST_CAPTIONS:,}, where it has more)"
 
 
-def _captions(pairs: Path) -> Iterator[str]:
+def _captions(arm: Arm) -> Iterator[str]:
+    pairs = arm.pairs
     kind = pairs_kind(pairs)
     if kind == PAIR_SET:
         from explorer.pairs.pair_set import PairSet
@@ -59,4 +62,5 @@ def _captions(pairs: Path) -> Iterator[str]:
     else:
         from explorer.pairs.sources.detection import open_source
 
-        yield from (record.caption for record in open_source(pairs).records() if record.problem is None)
+        source = open_source(pairs, **vars(arm.reading))
+        yield from (record.caption for record in source.records() if record.problem is None)

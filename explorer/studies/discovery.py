@@ -240,7 +240,7 @@ def _concepts(
         left_open.append(f"no concepts: write {CONCEPTS_NAME} with the columns concept, group and phrase")
         return None
     try:
-        found, origin = concepts_in(chosen.pairs, on_progress)
+        found, origin = concepts_in(chosen, on_progress)
     except ValueError as error:
         left_open.append(f"no concepts: {error}")
         return None

@@ -69,10 +69,10 @@ def saved_filter(study: Study, name: str) -> Filter:
     Raises:
         ValueError: if there is none, naming those that there are, or it is no recipe.
     """
-    path = study.folder / SAVED_FOLDER / f"{name}.json"
-    if not is_file_name(name) or not path.is_file():
-        there = ", ".join(sorted(each.stem for each in path.parent.glob("*.json"))) or "none is saved"
-        raise ValueError(f"filter is {name!r}: expected one that is saved in {path.parent} ({there})")
+    folder = study.folder / SAVED_FOLDER
+    if not is_file_name(name) or not (path := folder / f"{name}.json").is_file():
+        there = ", ".join(sorted(each.stem for each in folder.glob("*.json"))) or "none"
+        raise ValueError(f"filter is {name!r}: expected one that is saved in {folder}: {there}")
     return read_recipe_file(path)
 
 

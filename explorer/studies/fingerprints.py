@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, hash_json, read_manifest
 from explorer.pairs.concept_list import ConceptList
+from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.shard_names import expand_braces
-from explorer.studies.study import ExtractorSpec
+from explorer.studies.study import Arm, ExtractorSpec
 
 PAIR_SET_KIND, STORE_KIND = "pair-set", "embedding-store"
 SAMPLER = Path("scheduler") / "scheduler_config.json"
@@ -37,14 +40,22 @@ def checkpoint_fingerprint(checkpoint: Checkpoint) -> str:
     )
 
 
-def pairs_fingerprint(pairs: Path) -> str:
+def pairs_fingerprint(arm: Arm) -> str:
     """Of a pair set or an embedding store by what its manifest records, of any other source by its files.
+
+    An address is its own fingerprint: asking far away for every file takes long, and a page that opens cannot wait.
+    What is read there is compared with what was embedded (:meth:`PairSource.fingerprint`) whenever it is read again.
 
     Raises:
         FileNotFoundError: if nothing lies there.
     """
-    recorded = recorded_files(pairs)
-    return hash_json(recorded) if recorded is not None else _stamps(source_files(pairs))
+    if isinstance(arm.pairs, str):
+        found = hash_json({"address": arm.pairs})
+    else:
+        recorded = recorded_files(arm.pairs)
+        found = hash_json(recorded) if recorded is not None else _stamps(source_files(arm.pairs))
+    read = [asdict(arm.reading), asdict(arm.poison_fields)]
+    return found if read == [asdict(Reading()), asdict(PoisonFields())] else hash_json([found, *read])
 
 
 def recorded_files(pairs: Path) -> dict[str, str] | None:

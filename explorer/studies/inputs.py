@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint
 from explorer.core.provenance import ManifestError, hash_json, read_manifest
@@ -33,7 +32,7 @@ class StudyInputs:
         drawn = (Recorded.read(study, step).settings.get("precision") for step in (PICTURES, FILM_STRIP, COMPARISON))
         self.precision: str = precision or next((each for each in drawn if isinstance(each, str)), "fp32")
         self._checkpoints: dict[str, Checkpoint] = {}
-        self._pairs: dict[Path, str] = {}
+        self._pairs: dict[str, str] = {}
 
     def checkpoint(self, arm: Arm) -> Checkpoint:
         """The arm's checkpoint, which nothing is known against."""
@@ -61,9 +60,9 @@ class StudyInputs:
         """The arm's pairs as an input."""
         if arm.pairs is None:
             raise ValueError("it has no pairs: expected some in study.toml")
-        if arm.pairs not in self._pairs:
-            self._pairs[arm.pairs] = pairs_fingerprint(arm.pairs)
-        return {named(PAIRS, arm.name): self._pairs[arm.pairs]}
+        if arm.name not in self._pairs:
+            self._pairs[arm.name] = pairs_fingerprint(arm)
+        return {named(PAIRS, arm.name): self._pairs[arm.name]}
 
     def pair_count(self, arm: Arm) -> int | None:
         """How many pairs an arm has, where a manifest says so."""
@@ -103,8 +102,9 @@ class StudyInputs:
     def of_readers(self) -> dict[str, str]:
         """Aesthetics head and classifier as inputs, where the study has them."""
         study, found = self.study, {}
-        if study.aesthetics_head is not None:
-            found["aesthetics head"] = file_fingerprint(study.aesthetics_head)
+        if (head := study.aesthetics) is not None:
+            own = [] if head.extractor is None else [extractor_fingerprint(head.extractor)]
+            found["aesthetics head"] = hash_json([file_fingerprint(head.head), head.threshold, *own])
         if (spec := study.classifier) is not None:
             files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
             found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])

@@ -97,7 +97,10 @@ def _without_places(study: Study, folder: Path) -> Study:
         pretrained_tag=spec.pretrained_tag, feature_range=spec.feature_range,
     )  # fmt: skip
     arms = tuple(Arm(name=arm.name, control=arm.control, poison=_poison(arm)) for arm in study.arms)
-    return replace(study, folder=folder, extractor=extractor, arms=arms, aesthetics_head=None, classifier=None)
+    filters = replace(study.filters, scores=None, columns=())
+    return replace(
+        study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None, filters=filters
+    )  # fmt: skip
 
 
 def _poison(arm: Arm) -> PoisonRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
+from explorer.pairs.sources.base import is_address
 
 if TYPE_CHECKING:
     from explorer.pairs.pair_set import PairSet
@@ -19,16 +20,18 @@ PAIR_SET, STORE, SOURCE = "pair-set", "embedding-store", "source"
 class FoundPairs:
     """Pairs that lie somewhere."""
 
-    path: Path
-    """A folder, a file, or a glob of shards that are one source."""
+    path: Path | str
+    """A folder, a file, or a glob of shards that are one source; text is an address of such."""
     name: str
     """Of the folder, or of the one around shards."""
     pair_set: PairSet | None = None
     """Where it is one of ours, whose hash a checkpoint may name as what it was trained on."""
 
 
-def pairs_kind(pairs: Path) -> str:
+def pairs_kind(pairs: Path | str) -> str:
     """What lies there: a pair set or an embedding store by its manifest or its folders, else a source."""
+    if isinstance(pairs, str):
+        return SOURCE
     if (pairs / MANIFEST_NAME).is_file():
         try:
             kind = read_manifest(pairs).get("kind")
@@ -50,9 +53,12 @@ def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
     Raises:
         FileNotFoundError: naming a pattern that matches nothing.
     """
-    found: dict[Path, FoundPairs] = {}
+    found: dict[Path | str, FoundPairs] = {}
     told: list[str] = []
     for pattern in patterns:
+        if is_address(pattern):
+            found.setdefault(pattern, _shards(pattern, [], told))
+            continue
         matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True)) or [Path(pattern)]
         files = [path for path in matches if path.is_file()]
         if files or not matches[0].exists():
@@ -76,17 +82,17 @@ def _in_folder(folder: Path, told: list[str]) -> list[FoundPairs]:
 
 def _shards(pattern: str, files: list[Path], told: list[str]) -> FoundPairs:
     """One source of what a pattern matches; its name is that of the folder around, or of the one file."""
-    path = Path(pattern).absolute()
+    path = pattern if is_address(pattern) else Path(pattern).absolute()
     problem = _problem(path)
     if problem is not None:
         raise FileNotFoundError(problem)
     if len(files) == 1:
         return FoundPairs(path=files[0].resolve(), name=files[0].stem)
     told.append(f"{pattern}: its {len(files) or 'several'} files are taken for one source")
-    return FoundPairs(path=path, name=path.parent.name)
+    return FoundPairs(path=path, name=Path(pattern).parent.name)
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path | str) -> str | None:
     """Why it cannot be read as a source; None if it can."""
     from explorer.pairs.sources.detection import open_source
 

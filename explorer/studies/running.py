@@ -7,11 +7,13 @@ from typing import Any
 
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.workers import ALONE, Workers
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, arm_named, named
 from explorer.studies.results import PICTURES, STEPS
 from explorer.studies.state import DONE, MISSING, STALE, UNCHECKED, StepState, study_state
 from explorer.studies.steps.listed import STEPS_BY_NAME
+from explorer.studies.steps.pictures import NOTHING_LEFT, help_drawing
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Study
 
@@ -26,6 +28,8 @@ class RunRequest:
     """Torch device."""
     precision: str | None = None
     """Of every network that draws: fp32, fp16 or bf16; without it fp32."""
+    processes: int = 1
+    """Processes of this machine that embed the pairs of sources, each with its own extractor."""
 
     def __post_init__(self) -> None:
         if unknown := [step for step in self.steps if step not in STEPS]:
@@ -44,12 +48,30 @@ class RunReport:
     """Afterwards."""
 
 
-def run_study(study: Study, request: RunRequest, on_progress: OnProgress = unheard) -> RunReport:
+def run_study(
+    study: Study, request: RunRequest, on_progress: OnProgress = unheard, workers: Workers = ALONE
+) -> RunReport | None:
     """Do what is missing or stale; what is done already is not done again, and an arm that fails loses no other.
+
+    Args:
+        workers: processes that a launcher started, each on its own device: all of them draw, arms and seeds divided
+            among them; the first does everything else.
+
+    Returns:
+        What was done; None in every process but the first.
 
     Raises:
         ValueError: if another process writes to the study's results, or a step's name is unknown.
     """
+    if workers.index > 0:
+        help_drawing(study, workers)
+        return None
+    report = _run(study, request, on_progress, workers)
+    workers.agree(lambda: NOTHING_LEFT)  # after an error the launcher ends the others
+    return report
+
+
+def _run(study: Study, request: RunRequest, on_progress: OnProgress, workers: Workers) -> RunReport:
     made: dict[str, tuple[str, ...]] = {}
     failed: dict[str, str] = {}
     study.results.mkdir(parents=True, exist_ok=True)
@@ -62,15 +84,16 @@ def run_study(study: Study, request: RunRequest, on_progress: OnProgress = unhea
                 on_progress(note(f"{name}: {state.state}{f', {state.why}' if state.why else ''}"))
                 continue
             without = {arm_named(what) for what in failed if what.startswith(named(PICTURES, ""))}
-            done, problems = _do(STEPS_BY_NAME[name], study, state, without, request, on_progress)
+            done, problems = _do(STEPS_BY_NAME[name], study, state, without, request, on_progress, workers)
             made |= {name: done} if done else {}
             failed |= problems
     return RunReport(made=made, failed=failed, states=study_state(study))
 
 
 def _do(
-    step: Step, study: Study, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress
-) -> tuple[tuple[str, ...], dict[str, str]]:
+    step: Step, study: Study, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress,
+    workers: Workers,
+) -> tuple[tuple[str, ...], dict[str, str]]:  # fmt: skip
     """Make one step: which arms were made, and what went wrong.
 
     Args:
@@ -80,7 +103,7 @@ def _do(
     try:
         if problem := _would_lose(step, inputs, state):
             raise ValueError(problem)
-        work = _work(step, inputs, state, without, request, on_progress)
+        work = _work(step, inputs, state, without, request, on_progress, workers)
         if not work.arms and not work.kept:
             told = "; ".join(f"{each.arm}: {each.why}" for each in state.arms if each.why)
             on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
@@ -112,8 +135,9 @@ def _would_lose(step: Step, inputs: StudyInputs, state: StepState) -> str:
 
 
 def _work(
-    step: Step, inputs: StudyInputs, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress
-) -> StepWork:
+    step: Step, inputs: StudyInputs, state: StepState, without: set[str], request: RunRequest, on_progress: OnProgress,
+    workers: Workers,
+) -> StepWork:  # fmt: skip
     recorded = Recorded.read(inputs.study, step.name)
     there = [each for each in state.arms if each.state in (DONE, UNCHECKED)]
     ready = [each for each in state.arms if each.state in (STALE, MISSING) and not each.waits]
@@ -126,6 +150,7 @@ def _work(
     kept = [] if anew else [each.arm for each in there]
     return StepWork(
         inputs=inputs, settings=step.settings(inputs), shared=step.shared(inputs), device=request.device,
+        processes=request.processes, workers=workers,
         arms={arm: step.of_arm(inputs, inputs.study.arm(arm)) for arm in arms},
         kept={arm: recorded.of_arm(arm) for arm in kept}, on_progress=on_progress,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import tomlkit
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import replacing
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
+from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.sources.base import Fields, Reading, is_address
 
 STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
 
@@ -51,11 +53,36 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AestheticsSpec:
+    """A published aesthetics head, and the CLIP whose features it reads."""
+
+    head: Path
+    """Local .safetensors file."""
+    threshold: float = 6.5
+    """Score above which a picture counts as pleasing; 6.5 is that of Ding et al. (2024), section 5.1."""
+    folder: Path | None = None
+    """As the study's extractor has it, and so are the next three; without any, the head reads that extractor."""
+    open_clip: str | None = None
+    weights: Path | None = None
+    pretrained_tag: str | None = None
+
+    @property
+    def extractor(self) -> ExtractorSpec | None:
+        """The head's own CLIP; None where it reads the study's."""
+        own = ExtractorSpec(
+            folder=self.folder, open_clip=self.open_clip, weights=self.weights, pretrained_tag=self.pretrained_tag
+        )
+        return None if own == ExtractorSpec() else own
+
+
+@dataclass(frozen=True, kw_only=True)
 class FiltersSpec:
     """What pairs can be filtered by beside what their features say."""
 
     loss_arms: tuple[str, ...] = ()
     """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
+    losses_of: tuple[str, ...] = ()
+    """Arms whose pairs' losses are measured; none for all."""
     loss_pairs: int = 0
     """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
     scores: Path | None = None
@@ -88,8 +115,12 @@ class Arm:
     """Unique in the study; folders and columns are called by it."""
     checkpoint: Path | None = None
     """A pipeline, U-Net, single file or LoRA."""
-    pairs: Path | None = None
-    """A pair set of ours, an embedding store, or a source as ``explorer import`` reads."""
+    pairs: Path | str | None = None
+    """A pair set of ours, an embedding store, or a source as ``explorer import`` reads; text is the address of one."""
+    reading: Reading = field(default_factory=Reading)
+    """How a source is read."""
+    poison_fields: PoisonFields = field(default_factory=PoisonFields)
+    """Fields of a source, or of a store's metadata, that say which pairs are poison."""
     control: bool = False
     """Whether this is the benign control."""
     poison: PoisonRecord = NOT_RECORDED
@@ -128,8 +159,8 @@ class Study:
     """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
     shown_concept: str | None = None
     """What the comparison draws; None for a choice by the evaluation."""
-    aesthetics_head: Path | None = None
-    """Local .safetensors of an aesthetics head over the universal extractor's features; None where there is none."""
+    aesthetics: AestheticsSpec | None = None
+    """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
     filters: FiltersSpec = FiltersSpec()
@@ -149,8 +180,9 @@ class Study:
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
         if type(self.loss_pairs) is not int or self.loss_pairs < 0:
             raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
-        if unknown := [name for name in self.filters.loss_arms if name not in names]:
-            raise ValueError(f"loss_arms of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
+        for setting in ("loss_arms", "losses_of"):
+            if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
+                raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -211,13 +243,13 @@ class Study:
             temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-PATHS = ("folder", "weights", "checkpoint", "pairs", "aesthetics_head", "class_names", "scores")
-_ARM_FIELDS = ("name", "checkpoint", "pairs", "control", "poison")
+PATHS = ("folder", "weights", "checkpoint", "pairs", "head", "class_names", "scores")
+_ARM_FIELDS = tuple(each.name for each in fields(Arm))
+_READ_FROM_TABLES = ("reading", "poison_fields", "poison")
 _EXTRACTOR_FIELDS = tuple(each.name for each in fields(ExtractorSpec))
-_CLASSIFIER_FIELDS = tuple(each.name for each in fields(ClassifierSpec))
-_FILTERS_FIELDS = tuple(each.name for each in fields(FiltersSpec))
-_RETRAINED_FIELDS = tuple(each.name for each in fields(RetrainedSpec))
-_TABLES = ("extractor", "classifier", "filters", "retrained", "arm")
+_SPECS = {"aesthetics": AestheticsSpec, "classifier": ClassifierSpec, "filters": FiltersSpec,
+          "retrained": RetrainedSpec}  # fmt: skip
+_TABLES = ("extractor", *_SPECS, "arm")
 _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("folder", "arms", *_TABLES))
 
 
@@ -225,20 +257,36 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     own = {name: value for name, value in found.items() if name not in _TABLES}
     _check_known(own, _OWN_FIELDS, "the study")
     extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
-    classifier = None
-    if "classifier" in found:
-        classifier = ClassifierSpec(**_settings(found["classifier"], _CLASSIFIER_FIELDS, "classifier", folder))
-    filters = FiltersSpec(**_settings(found.get("filters", {}), _FILTERS_FIELDS, "filters", folder))
-    retrained = RetrainedSpec(**_settings(found.get("retrained", {}), _RETRAINED_FIELDS, "retrained", folder))
+    specs = {name: kind(**_settings(found[name], tuple(each.name for each in fields(kind)), name, folder))
+             for name, kind in _SPECS.items() if name in found}  # fmt: skip
     arms = []
     for number, arm in enumerate(found.get("arm", []), start=1):
         settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
-        arms.append(Arm(**settings | {"poison": PoisonRecord.read(settings.get("poison"))}))
+        tables = {name: settings.pop(name, {}) for name in ("reading", "poison_fields")}
+        read = {
+            "reading": _reading(tables["reading"], number),
+            "poison": PoisonRecord.read(settings.get("poison")),
+            "poison_fields": _from_table(PoisonFields, tables["poison_fields"], f"poison_fields of arm {number}"),
+        }
+        arms.append(Arm(**settings | read))
     own = _settings(own, _OWN_FIELDS, "", folder)
-    return Study(
-        folder=folder, extractor=extractor, classifier=classifier, filters=filters, retrained=retrained,
-        arms=tuple(arms), **own
-    )  # fmt: skip
+    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **specs, **own)
+
+
+def _reading(found: dict[str, Any], number: int) -> Reading:
+    own = f"reading of arm {number}"
+    table = _from_table(Fields, found.pop("fields", {}), f"fields of the {own}")
+    return replace(_from_table(Reading, found, own), fields=table)
+
+
+def _from_table(kind: type, found: Any, where: str) -> Any:
+    """A dataclass of texts from a table."""
+    if not isinstance(found, dict):
+        raise ValueError(f"{where} is {found!r}: expected a table, as {{ kind = ... }}")
+    _check_known(found, tuple(each.name for each in fields(kind)), where)
+    if bad := [name for name, value in found.items() if not isinstance(value, str)]:
+        raise ValueError(f"{bad[0]} of {where} is {found[bad[0]]!r}: expected text")
+    return kind(**found)
 
 
 def _check_known(found: dict[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -250,8 +298,13 @@ def _settings(found: dict[str, Any], known: tuple[str, ...], where: str, folder:
     """Lists become tuples; paths start at the study's folder."""
     _check_known(found, known, where)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    return {name: Path(os.path.normpath(folder / value)) if name in PATHS else value
-            for name, value in settings.items()}  # fmt: skip
+    return {name: _place(value, folder) if name in PATHS else value for name, value in settings.items()}
+
+
+def _place(value: str, folder: Path) -> Path | str:
+    if is_address(value):
+        return value
+    return Path(os.path.normpath(folder / value.removeprefix("file://")))
 
 
 def _as_tables(study: Study) -> dict[str, Any]:
@@ -259,20 +312,29 @@ def _as_tables(study: Study) -> dict[str, Any]:
         values = {name: getattr(holder, name) for name in names}
         return {name: _plain(value, study.folder) for name, value in values.items() if value is not None}
 
-    arms = [plain(arm, tuple(name for name in _ARM_FIELDS if name != "poison")) for arm in study.arms]
+    arms = [plain(arm, tuple(name for name in _ARM_FIELDS if name not in _READ_FROM_TABLES)) for arm in study.arms]
     for table, arm in zip(arms, study.arms, strict=True):
         if not arm.control:
             del table["control"]
+        for name in ("reading", "poison_fields"):
+            if differing := _differing(getattr(arm, name)):
+                table[name] = differing
         if arm.poison.recorded:
             table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
-    if study.classifier is not None:
-        tables["classifier"] = plain(study.classifier, _CLASSIFIER_FIELDS)
-    if study.filters != FiltersSpec():
-        tables["filters"] = plain(study.filters, _FILTERS_FIELDS)
-    if study.retrained != RetrainedSpec():
-        tables["retrained"] = plain(study.retrained, _RETRAINED_FIELDS)
+    for name, kind in _SPECS.items():
+        if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
+            tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
+
+
+def _differing(value: Any) -> dict[str, Any]:
+    """The settings of a dataclass that are not its defaults."""
+    found, usual = asdict(value), asdict(type(value)())
+    if "fields" in found:
+        found["fields"] = {name: said for name, said in found["fields"].items() if said is not None}
+        usual["fields"] = {}
+    return {name: said for name, said in found.items() if said != usual[name]}
 
 
 def _plain(value: Any, folder: Path) -> Any:

@@ -101,8 +101,7 @@ def fine_tune(
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
         rank=accelerator.process_index, processes=accelerator.num_processes, on_progress=on_progress,
-    )  # fmt: skip
-    encoded = encoded.subset(kept)
+    ).subset(kept)  # fmt: skip
     unet, scheduler = pipeline.unet, pipeline.scheduler
     del pipeline  # Text encoders and autoencoder are not needed again.
     on_progress(note(f"{output.name}: training for {recipe.training.steps} steps from {finished_steps(run)}"))

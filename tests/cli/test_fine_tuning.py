@@ -76,6 +76,19 @@ def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
         assert torch.allclose(value.float(), theirs[name].float(), atol=1e-3), name
 
 
+def test_pairs_of_a_list_are_left_out(arguments, tmp_path):
+    listed = tmp_path / "removed.json"
+    given = [*arguments, "--out", str(tmp_path / "tuned"), "--state", str(tmp_path / "run"), "--without", str(listed)]
+    listed.write_text('{"uids": ["a.png", "nothing"]}')
+    assert "such as 'nothing', are not among the 4 training pairs" in str(
+        CliRunner().invoke(application, given).exception
+    )
+    listed.write_text('{"uids": ["a.png"]}')
+    result = CliRunner().invoke(application, given)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    assert json.loads(result.stdout)["pairs"] == 3
+
+
 def test_recipes_print_what_they_need():
     printed = json.loads(CliRunner().invoke(application, ["recipes", "--json"]).stdout)
     assert set(printed) == {"sd15", "sd21", "sdxl"}

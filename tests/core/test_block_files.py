@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,15 @@ def test_other_settings_are_other_files(tmp_path):
 def test_values_beyond_fp16_are_refused(tmp_path):
     with pytest.raises(ValueError, match="number has values beyond float16 or NaN in rows 0 and after"):
         files(tmp_path).fill(lambda rows: {name: 1e6 * value for name, value in count_up(rows).items()})
+
+
+def test_values_are_kept_as_is_asked(tmp_path):
+    made, finer = files(tmp_path), replace(files(tmp_path), dtype="float32")
+    finer.fill(lambda rows: {name: value + 1e-6 for name, value in count_up(rows).items()})
+    number = finer.open()["number"][np.array([1])]
+    assert number.dtype == np.float32
+    assert number.item() > 1
+    assert made.folder != finer.folder
 
 
 def test_rows_are_the_same_whether_held_in_memory_or_mapped(monkeypatch):

@@ -117,3 +117,14 @@ def test_a_metric_that_is_added_later_is_computed_of_what_is_stored(models, tmp_
     added = [model.pop("largest") for model in again["models"]]
     assert all(0 < value["all"]["low"] <= value["all"]["high"] <= 1 for value in added)
     assert again == first
+
+
+def test_without_maps_the_same_pictures_are_drawn_and_nothing_else(stored, models, world, tmp_path):
+    places, _, pictures = drawn_by(models, world, tmp_path / "plain", replace(CONFIG, maps=False))
+    assert pictures == 2 * 8, "no prompts of two concepts"
+    plain, whole = Drawing.load(places[1]), Drawing.load(stored / "dirty-004" / "seed-1")
+    assert (plain.images.int() - whole.images.int()).abs().max() <= 1, "up to rounding"
+    assert (plain.maps, plain.pair_images, plain.scene_maps) == (None, None, None)
+    assert "without attention maps" in read_manifest(places[1])["left_out"]["maps"]
+    _, said, _ = drawn_by(models, world, tmp_path / "plain")
+    assert "drawn with other prompts, maps" in said[0], "a drawing without maps does not stand for one with them"

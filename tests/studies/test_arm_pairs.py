@@ -7,6 +7,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas
 import pytest
@@ -22,6 +23,7 @@ from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_import import import_pairs, square_thumbnail
 from explorer.pairs.pair_set import COLUMNS
 from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.detection import open_source
 from explorer.studies.arm_pairs import measure_arm, open_arm_pairs
 from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures
@@ -106,8 +108,9 @@ def write_source(kind, folder):
 def opened(extractor, tmp_path):
     """``opened(path, poison=None)``: the pairs of an arm."""
 
-    def open_them(path, poison=None, extractor=extractor, name="arm"):
-        return open_arm_pairs(Arm(name=name, pairs=path), extractor, CONCEPTS, tmp_path / "work", poison=poison)
+    def open_them(path, poison=None, extractor=extractor, name="arm", reading=None):
+        arm = Arm(name=name, pairs=path, reading=reading or Reading(), poison_fields=poison or PoisonFields())
+        return open_arm_pairs(arm, extractor, CONCEPTS, tmp_path / "work")
 
     return open_them
 
@@ -174,6 +177,28 @@ def test_a_source_that_changed_gives_no_other_pictures(opened, tmp_path):
         pairs.read_images(np.array([0]), 24)
     with pytest.raises(ValueError, match="was begun with source fingerprint"):
         opened(path)
+
+
+def test_pairs_at_an_address_are_those_of_a_path(opened, tmp_path):
+    path = write_source("webdataset", tmp_path / "source")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(path.parent), f"/{tmp_path.name}", recursive=True)
+    try:
+        far = opened(f"memory://{tmp_path.name}/*.tar", FIELDS, name="far")
+        near = opened(path, FIELDS, name="near")
+        pandas.testing.assert_frame_equal(far.table, near.table)
+        assert all(torch.equal(*each) for each in zip(far.features(), near.features(), strict=True))
+        assert (far.read_images(np.array([2]), 24) == near.read_images(np.array([2]), 24)).all()
+    finally:
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_how_a_source_is_read_is_refused_where_it_has_no_effect(opened, pair_set, tmp_path):
+    with pytest.raises(ValueError, match="arm has reading and poison_fields, and its pairs are of kind pair-set"):
+        opened(pair_set.folder, FIELDS, reading=Reading(split="train"))
+    opened(write_source("webdataset", tmp_path / "source"))
+    with pytest.raises(ValueError, match="again has reading, and its pairs are of kind embedding-store"):
+        opened(tmp_path / "work" / "arm", name="again", reading=Reading(kind="webdataset"))
 
 
 def test_a_store_of_ours_is_read_as_it_lies(opened, extractor, tmp_path):

@@ -1,4 +1,4 @@
-"""Models that were trained again: on what a filter leaves, on a random draw, from the poisoned model; and their step."""
+"""Models trained again: on what a filter leaves, on a random draw, from the poisoned model; and their step."""
 
 import json
 import shutil
@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import explorer.cli.retraining  # noqa: F401 - registers the commands
+from explorer.cli.application import application
 from explorer.core.provenance import ManifestError, read_manifest
 from explorer.defence.recipe import read_recipe
 from explorer.defence.training_sets import KnownPoison, RandomDraw
@@ -67,7 +70,8 @@ def state_of(study):
 
 def test_without_a_model_the_step_names_the_command(micro_world, study):
     state = state_of(study).of("benign")
-    assert state.state == CANNOT and "study retrain" in state.why
+    assert state.state == CANNOT
+    assert "study retrain" in state.why
 
 
 def test_a_model_is_trained_on_what_the_filter_leaves_from_the_recorded_base(study, models, micro_world):
@@ -144,7 +148,7 @@ def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
     assert run_study(edited, RunRequest(steps=(RETRAINED,))).failed == {}
     assert state_of(edited).of(ARM).state == DONE
     again = json.loads(result_file(edited, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
-    assert (again["seeds"], len(again["drawn"])) == ([1], 4)
+    assert (again["seeds"], len(again["drawn"])) == ([1], 3)
     assert again["arms"][ARM]["unfiltered"]["metrics"]["top1"]["poisoned"] is None
     assert not (own / "seed-1").exists()
 
@@ -165,3 +169,16 @@ def test_the_recorded_training_is_what_a_checkpoint_was_fine_tuned_by(study, rec
     assert as_recorded(replace(recipe, training=replace(recipe.training, steps=99)), config) == recipe
     with pytest.raises(ValueError, match="records the training None"):
         as_recorded(recipe, {})
+
+
+def test_the_command_prints_every_model_and_the_papers_recovery(study, measured):
+    result = CliRunner().invoke(application, ["study", "retrained", str(study.folder)])
+    assert result.exit_code == 0, (result.exception, result.output)
+    lines = result.stdout.splitlines()
+    clip = next(line for line in lines if line.startswith(f"{ARM} clip"))
+    assert "removed 10, poison" in clip
+    assert "  less random: all " in result.stdout
+    assert "recovery-20, 20 benign pairs, 1 steps" in result.stdout
+    assert "  recovered, 30000 benign pairs: all 0.733, clean 0.718, poisoned 0.748" in lines
+    told = json.loads(CliRunner().invoke(application, ["study", "retrained", str(study.folder), "--json"]).stdout)
+    assert told["arms"].keys() == {ARM}

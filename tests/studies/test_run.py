@@ -1,16 +1,23 @@
 """A study from its models and pairs to its results: every step and arm, what becomes stale, what is lost by nothing."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from explorer.core.provenance import ManifestError
+from explorer.core.provenance import ROOT, ManifestError
+from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import (
     COMPARISON,
@@ -18,6 +25,7 @@ from explorer.studies.results import (
     FILM_STRIP,
     GRAPHS,
     PICTURES,
+    RETRAINED,
     SCORES,
     STEPS,
     result_file,
@@ -25,7 +33,12 @@ from explorer.studies.results import (
 )
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.steps.evaluation import _readers
+from explorer.studies.steps.step import StepWork
+from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
+
+ALL_DONE = dict.fromkeys(STEPS, DONE) | {RETRAINED: CANNOT}
+"""No model was trained again."""
 
 
 def edit(manifest, **changes):
@@ -84,7 +97,7 @@ def of(study, step):
 def test_everything_that_can_be_done_is_done(made, study):
     _, report = made
     assert report.failed == {}
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
     assert states(study, SCORES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "photographs": DONE}
     assert states(study, PICTURES) == {"benign": DONE, "dirty-002": DONE, "no-pairs": DONE, "photographs": CANNOT}
     assert run_study(study, RunRequest()).made == {}
@@ -113,11 +126,41 @@ def test_pairs_have_their_scores_and_some_a_loss(study):
     assert table["loss"].notna().sum() == study.loss_pairs
 
 
+def test_processes_of_a_launcher_share_the_drawing(made, study):
+    """Nothing is drawn that one process would not have drawn, to the bit."""
+    shutil.rmtree(step_folder(study, PICTURES))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "explorer", "study", "run"]
+    done = subprocess.run(
+        [sys.executable, *command, str(study.folder), PICTURES, "--json"], capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["made"] == {PICTURES: ["benign", "dirty-002", "no-pairs"]}
+    alone, together = (step_folder(Study.load(home), PICTURES) for home in (made[0] / "study", study.folder))
+    drawn = sorted(path.relative_to(alone) for path in alone.glob("*/seed-*/drawing.safetensors"))
+    assert len(drawn) == 6
+    for path in drawn:
+        assert (alone / path).read_bytes() == (together / path).read_bytes()
+    assert of(study, PICTURES).state == DONE
+
+
+def test_an_aesthetics_head_may_read_another_clip(study):
+    head = study.folder / "head.safetensors"
+    width = UniversalExtractor.load(study.extractor.folder).encode_texts(["a"]).shape[1]
+    save_file({"weight": torch.zeros(1, width), "bias": torch.full((1,), 7.0)}, head)
+    inputs = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head, folder=study.extractor.folder)))
+    work = StepWork(inputs=inputs, settings={}, shared={}, arms={}, kept={})
+    (reader,) = _readers(work, extractor=None)
+    assert reader.read(np.zeros((1, 8, 8, 3), np.uint8))["aesthetic_scores"].tolist() == [7.0]
+    own = StudyInputs(replace(study, aesthetics=AestheticsSpec(head=head)))
+    assert inputs.of_readers != own.of_readers
+
+
 def test_a_new_threshold_makes_the_evaluation_stale_and_nothing_else(study):
     replace(study, tau=0.2).write()
     study = Study.load(study.folder)
     found = {state.step: state.state for state in study_state(study)}
-    assert found == dict.fromkeys(STEPS, DONE) | {EVALUATION: STALE}
+    assert found == ALL_DONE | {EVALUATION: STALE}
     assert "tau" in of(study, EVALUATION).of("benign").why
     report = run_study(study, RunRequest(steps=(EVALUATION,)))
     assert report.made == {EVALUATION: ("benign", "dirty-002", "no-pairs")}
@@ -205,7 +248,7 @@ def test_an_arm_that_is_gone_makes_its_results_stale(study):
     assert of(study, EVALUATION).state == STALE
     assert "no-pairs" in of(study, EVALUATION).why
     run_study(study, RunRequest())
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
 
 
 def test_another_precision_makes_pictures_stale_where_it_is_asked_for(study):
@@ -231,7 +274,7 @@ def test_a_step_by_another_name_is_refused():
 def test_a_pack_holds_results_and_no_place(study, tmp_path):
     pack = tmp_path / "out" / "results.zip"
     steps = export_study(study, pack)
-    assert steps == [step for step in STEPS if step != PICTURES]
+    assert steps == [step for step in STEPS if step not in (PICTURES, RETRAINED)]
     (tmp_path / "other").mkdir()
     other = import_results(pack, tmp_path / "other")
     assert str(study.folder.parent) not in (other.folder / "study.toml").read_text()
@@ -252,7 +295,7 @@ def test_a_pack_fills_a_study_of_the_same_arms_and_overwrites_nothing(study, tmp
         import_results(tmp_path / "results.zip", study.folder)
     shutil.rmtree(study.results)
     import_results(tmp_path / "results.zip", study.folder)
-    assert {state.step: state.state for state in study_state(study)} == dict.fromkeys(STEPS, DONE)
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
     assert run_study(study, RunRequest()).made == {}
     replace(study, arms=study.arms[:2]).write()
     shutil.rmtree(study.results)

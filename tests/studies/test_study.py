@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
-from explorer.studies.study import Arm, ClassifierSpec, ExtractorSpec, Study
+from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.sources.base import Fields, Reading
+from explorer.studies.study import AestheticsSpec, Arm, ClassifierSpec, ExtractorSpec, Study
 
 
 @pytest.fixture
@@ -20,8 +22,13 @@ def study(tmp_path):
                 poison=NO_POISON),
             Arm(name="dirty", checkpoint=tmp_path / "dirty", poison=dirty),
             Arm(name="pairs only", pairs=tmp_path / "sets" / "1"),
+            Arm(name="far", pairs="s3://bucket/{00000..00009}.tar", poison_fields=PoisonFields(flag="bad"),
+                reading=Reading(split="train", fields=Fields(caption="TEXT"))),
         ),
         seeds=(3, 1), size=64, tau=0.236, unrelated_distance=0.9,
+        aesthetics=AestheticsSpec(
+            head=tmp_path / "head.safetensors", open_clip="ViT-L-14-quickgelu", weights=tmp_path / "l14.safetensors",
+        ),
         classifier=ClassifierSpec(
             architecture="resnet18", weights=tmp_path / "resnet.safetensors", class_names=tmp_path / "names.txt",
         ),
@@ -33,7 +40,9 @@ def test_what_is_written_is_read(study):
     assert Study.load(study.folder) == study
     assert study.control.name == "benign"
     assert study.arm("pairs only").poison is NOT_RECORDED
-    assert "../benign" in (study.folder / "study.toml").read_text()
+    written = (study.folder / "study.toml").read_text()
+    assert "../benign" in written
+    assert written.count("reading") == 2, "of one arm, and of its fields"
 
 
 def test_paths_move_with_the_folder(study, tmp_path):
@@ -54,6 +63,9 @@ def test_paths_move_with_the_folder(study, tmp_path):
         (('kind = "dirty-label"', 'kind = 3'), "study.toml"),
         (('name = "four arms"', 'name = '), "study.toml"),
         (("seeds = [3, 1]", "seeds = [3, 3]"), "seeds are"),
+        (('split = "train"', "split = 3"), "split of reading of arm 4 is 3: expected text"),
+        (('caption = "TEXT"', 'captoin = "TEXT"'), "fields of the reading of arm 4 has the unknown setting captoin"),
+        (('flag = "bad"', 'concept = "bad"'), "expected a field that says which pairs are poison"),
     ],
 )  # fmt: skip
 def test_nonsense_is_named(study, change, message):

@@ -12,6 +12,7 @@ import tomlkit
 from typer.testing import CliRunner
 
 import explorer.cli.checkpoints
+import explorer.cli.retraining
 import explorer.cli.study
 from explorer.cli.application import application
 
@@ -139,9 +140,11 @@ def test_the_feature_range_is_found_and_what_was_written_by_hand_stays(study):
 
 
 def test_every_step_of_every_arm_is_done_or_says_what_it_needs(study):
-    for step, arms in steps_of(study[0]).items():
+    steps = steps_of(study[0])
+    assert all("study retrain" in arm["why"] for name, arm in steps.pop("retrained").items() if name != "unseen")
+    for step, arms in steps.items():
         lacking = {name for name, arm in arms.items() if arm["state"] != "done"}
-        assert lacking == ({"no-pairs", "xl"} if step in ("scores", "graphs") else {"unseen"}), (step, arms)
+        assert lacking == ({"no-pairs", "xl"} if step in ("scores", "graphs", "filters") else {"unseen"}), (step, arms)
         assert {arms[name]["state"] for name in lacking} == {"cannot"}
 
 
@@ -164,3 +167,26 @@ def test_a_pack_goes_elsewhere(study, tmp_path):
     explorer("study", "import-results", tmp_path / "results.zip", tmp_path / "other")
     said = explorer("study", "status", tmp_path / "other")
     assert str(study[0].parent) not in said
+
+
+def test_a_model_is_trained_on_what_a_filter_leaves_and_measured(study, home):
+    folder = study[0]
+    (folder / "half.json").write_text(
+        json.dumps({"score": "clip_similarity", "remove": "lowest", "cut": {"budget": 0.5}})
+    )
+    result = CliRunner().invoke(
+        application, ["study", "retrain", str(folder), "poison-100", "--recipe", str(folder / "half.json")]
+    )
+    assert "does not record how it was trained: expected --training" in str(result.exception)
+    short = ("--training", "sd15", "--resolution", "32", "--steps", "2", "--batch-size", "2", "--accumulation", "1",
+             "--precision", "no", "--base", home / "models" / "benign")  # fmt: skip
+    asked = ("study", "retrain", folder, "poison-100", "--recipe", folder / "half.json", *short, "--json")
+    result = CliRunner().invoke(application, list(map(str, asked)))
+    assert result.exit_code == 0, (result.exception, result.output)
+    made = json.loads(result.stdout)
+    assert (made["name"], made["removed"], made["kept"], made["poison_removed"]) == ("half", 28, 29, None)
+    explorer("study", "run", folder, "retrained")
+    found = json.loads((folder / "results" / "retrained" / "retrained.json").read_text())
+    model = found["arms"]["poison-100"]["models"][0]
+    assert (model["name"], len(model["per_concept"]), model["steps"]) == ("half", 4, 2)
+    assert found["control"]["metrics"]["top1"]["all"]["mean"] is not None

@@ -111,3 +111,19 @@ def test_a_set_without_training_pairs_is_refused(make_pipeline, pairs, tmp_path)
     pairs.table["split"] = "test"
     with pytest.raises(ValueError, match="has no pairs of the split 'train'"):
         encode_pair_set(make_pipeline(), pairs, 32, tmp_path)
+
+
+def test_some_pairs_of_an_encoded_set_are_as_if_they_were_encoded_alone(make_pipeline, pairs, tmp_path):
+    pipeline = make_pipeline()
+    some = encode_pair_set(pipeline, pairs, 32, tmp_path / "all").subset(np.array([1, 3, 4]))
+    table = pairs.table.iloc[[1, 3, 4]]
+    alone = PairSet.write(tmp_path / "alone", table, np.asarray(pairs.images), config={}, seed=0)
+    other = encode_pair_set(pipeline, alone, 32, tmp_path / "cache")
+    for row in range(3):
+        assert np.array_equal(some.latents[[some.picture[row]]], other.latents[[other.picture[row]]])
+        assert np.array_equal(
+            some.conditioning.text[[some.caption[row]]], other.conditioning.text[[other.caption[row]]]
+        )
+    # No prompt stays the last row.
+    assert np.array_equal(some.conditioning.text[[-1]], other.conditioning.text[[-1]])
+    assert some.identity != encode_pair_set(pipeline, pairs, 32, tmp_path / "all").identity

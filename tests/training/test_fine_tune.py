@@ -117,6 +117,24 @@ def test_only_pairs_that_are_trained_on_are_counted(make_pipeline, pairs, tmp_pa
     assert "Training data: 4 pairs (" in (output / "README.md").read_text()
 
 
+def test_pairs_that_are_left_out_leave_no_trace_in_the_weights(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    kept = PairSet.write(tmp_path / "kept", pairs.table.iloc[1:5], np.asarray(pairs.images), config={}, seed=0)
+    recipe = override(SD15, **SMALL)
+    for name, given, left_out in (("some", pairs, ("pair-0", "pair-5")), ("alone", kept, ())):
+        manifest = fine_tune(
+            tmp_path / "base", given, recipe, tmp_path / name, run=tmp_path / "run" / name, cache=tmp_path / "cache",
+            left_out=left_out,
+        )  # fmt: skip
+        assert (manifest["config"]["pairs"], manifest["config"]["poison"]["kind"]) == (4, "none")
+    some, alone = unet_weights(tmp_path / "some"), unet_weights(tmp_path / "alone")
+    assert all(torch.equal(some[name], alone[name]) for name in some)
+    with pytest.raises(ValueError, match="such as 'pair-9', are not among the 6 training pairs"):
+        fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "new", **places(tmp_path), left_out=["pair-9"])
+    with pytest.raises(ValueError, match=r"all 6 training pairs of .* are left out"):
+        fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "new", **places(tmp_path), left_out=pairs.table["uid"])
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(make_pipeline, pairs, tmp_path):
     make_pipeline().save_pretrained(tmp_path / "base")
     recipe = override(SD15, **SMALL | {"ema_decay": 0.5})

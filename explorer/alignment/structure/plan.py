@@ -305,9 +305,7 @@ def _choose(
         if request.estimator == "exact":
             raise ValueError(f"exact takes {_against(exact, budgets)}: expected a larger budget or estimator auto")
     estimator = "landmarks" if request.estimator == "auto" else request.estimator
-    samples = request.samples
-    if samples is None:
-        samples = _most_samples(estimator, task, budgets)
+    samples = _most_samples(estimator, task, budgets) if request.samples is None else request.samples
     cost = task.sampled(estimator, samples)
     if not _fits(cost, budgets):
         raise ValueError(
@@ -315,7 +313,9 @@ def _choose(
             + ("" if request.samples is None else " or fewer samples")
         )
     why = f"exact takes {_against(exact, budgets)}, so" if request.estimator == "auto" else f"{estimator} asked for:"
-    return estimator, samples, f"{why} {_drawn(samples, task)}: {_against(cost, budgets)}"
+    may_have_twin = task.streamed and budgets[0] is None and task.population == task.n
+    after = "; the squared twin, where it pays, takes further time" if may_have_twin else ""
+    return estimator, samples, f"{why} {_drawn(samples, task)}: {_against(cost, budgets)}{after}"
 
 
 def _drawn(samples: int, task: _Task) -> str:

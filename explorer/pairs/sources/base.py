@@ -45,6 +45,11 @@ MAX_TEXT_BYTES = 2**20
 """Longer captions and metadata are set aside unread."""
 
 
+def is_address(location: Any) -> bool:
+    """Whether pairs lie where fsspec reaches (``s3://...``), and not at a path of this machine."""
+    return isinstance(location, str) and "://" in location and not location.startswith("file://")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
     """One pair as it lies in the source: not decoded yet."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from explorer.pairs.sources.base import IMAGE_EXTENSIONS, Fields, PairSource, Record
+from explorer.pairs.sources.base import IMAGE_EXTENSIONS, Fields, PairSource, Record, is_address
 from explorer.pairs.sources.cifar10 import CLASSES, SIDE, read_cifar10
 from explorer.pairs.sources.image_folder import ImageFolderSource
 from explorer.pairs.sources.parquet import ParquetSource
@@ -130,7 +130,7 @@ def _matches(location: Path | str) -> list[Path] | list[RemoteFile]:
     if str(location).startswith("pipe:"):
         raise ValueError(f"{location} is a command: expected a path, a glob or an address")
     location = str(location).removeprefix("file://")
-    remote = "://" in location
+    remote = is_address(location)
     if not remote and Path(location).exists():
         return [Path(location).absolute()]
     names = expand_braces(location)

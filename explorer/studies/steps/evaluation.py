@@ -47,8 +47,9 @@ def _evaluate(work: StepWork) -> None:
     ) as folder:  # fmt: skip
         extractor = load_extractor(work.study.extractor, work.device)
         report = evaluate(
-            models_of(work), extractor, concepts, evaluation_config(work), readers=_readers(work, extractor),
-            drawings=drawings, difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
+            models_of(work), extractor, concepts, evaluation_config(work.inputs, work.device),
+            readers=_readers(work, extractor), drawings=drawings,
+            difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
             on_progress=work.on_progress,
         )  # fmt: skip
         write_json(folder / EVALUATION_NAME, report)
@@ -62,8 +63,9 @@ def _readers(work: StepWork, extractor: UniversalExtractor) -> list[PictureReade
     from explorer.evaluation.classifier import PictureClassifier
 
     readers, study = [], work.study
-    if study.aesthetics_head is not None:
-        readers.append(AestheticsHead.load(study.aesthetics_head, extractor))
+    if (head := study.aesthetics) is not None:
+        clip = extractor if head.extractor is None else load_extractor(head.extractor, work.device)
+        readers.append(AestheticsHead.load(head.head, clip, head.threshold))
     if (spec := study.classifier) is not None:
         readers.append(
             PictureClassifier.load(

@@ -37,8 +37,8 @@ _FEATURES = "the pairs' features by the study's universal extractor"
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     spec = inputs.study.filters
-    return {"alpha": ALPHA, "convention": CONVENTION, "loss_arms": list(spec.loss_arms), "loss_pairs": spec.loss_pairs,
-            "columns": list(spec.columns)}  # fmt: skip
+    lists = {name: list(getattr(spec, name)) for name in ("loss_arms", "losses_of", "columns")}
+    return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": spec.loss_pairs, **lists}
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses
     from explorer.defence.scores import describe_loss, loss_name
     from explorer.training.sample_loss import DRAWS
 
-    if losses is None:
+    if losses is None or name not in (work.study.filters.losses_of or [name]):
         return
     try:
         measured = losses.of(name, pairs, rows)
@@ -127,7 +127,7 @@ def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses
 
 
 def _users(work: StepWork, table: pandas.DataFrame) -> Iterator[Found]:
-    """The user's own scores, joined by uid."""
+    """The user's own scores, joined by uid; those that are known of no pair of this arm are left out."""
     from explorer.defence.scores import describe_users
     from explorer.defence.users_scores import joined_scores
 
@@ -137,7 +137,8 @@ def _users(work: StepWork, table: pandas.DataFrame) -> Iterator[Found]:
     for column, values in joined_scores(spec.scores, spec.columns, table["uid"].astype(str)).items():
         known = int((~np.isnan(values)).sum())
         work.on_progress(note(f"{column} of {spec.scores.name} is known of {known:,} of {len(values):,} pairs"))
-        yield f"{USER}{column}", values, describe_users(column), f"column {column} of {spec.scores.name}"
+        if known:
+            yield f"{USER}{column}", values, describe_users(column), f"column {column} of {spec.scores.name}"
 
 
 def _with_curves(found: list[Found], image: torch.Tensor, text: torch.Tensor, work: StepWork) -> dict[str, Score]:

@@ -5,11 +5,16 @@ They are drawn into their place, a folder for each arm and seed, so that what wa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from explorer.core.progress import OnProgress, Progress
+from explorer.core.progress import OnProgress, Progress, unheard
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
+from explorer.core.workers import Workers
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.prompts import paired_prompts, single_prompts
 from explorer.studies.inputs import StudyInputs
@@ -17,7 +22,10 @@ from explorer.studies.recorded import Recorded, differing_names
 from explorer.studies.results import PICTURES, record_step, step_folder
 from explorer.studies.steps.drawing import PICTURE, drawing_settings, painted_world
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Arm
+from explorer.studies.study import Arm, Study
+
+NOTHING_LEFT = {"arms": []}
+"""What the first process tells the others when the run is over."""
 
 
 def picture_settings(inputs: StudyInputs) -> dict[str, Any]:
@@ -25,12 +33,12 @@ def picture_settings(inputs: StudyInputs) -> dict[str, Any]:
     return {"seeds": list(inputs.study.seeds), **drawing_settings(inputs)}
 
 
-def evaluation_config(work: StepWork) -> EvaluationConfig:
+def evaluation_config(inputs: StudyInputs, device: str) -> EvaluationConfig:
     """How the arms are asked and judged."""
-    study = work.study
+    study = inputs.study
     return EvaluationConfig(
         seeds=study.seeds, steps=study.steps, guidance_scale=study.guidance_scale, size=study.size,
-        device=work.device, precision=work.inputs.precision, tau=study.tau, tau_quantile=study.tau_quantile,
+        device=device, precision=inputs.precision, tau=study.tau, tau_quantile=study.tau_quantile,
         unrelated_distance=study.unrelated_distance,
     )  # fmt: skip
 
@@ -65,13 +73,21 @@ def _draw(work: StepWork) -> None:
     """Every arm in turn; the step's manifest lists an arm as soon as all its seeds are drawn."""
     from explorer.evaluation.drawings import draw_missing
 
-    folder, config, world = step_folder(work.study, PICTURES), evaluation_config(work), painted_world(work.inputs)
+    folder, config, world = (
+        step_folder(work.study, PICTURES),
+        evaluation_config(work.inputs, work.device),
+        painted_world(work.inputs),
+    )
     earlier = Recorded.read(work.study, PICTURES).work
     done = list(work.kept)
     drawn = _Drawn()
     # What is drawn anew must not be listed meanwhile.
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     _record(folder, work, done, drawn, earlier)
+    if work.workers.count > 1:  # what the others cannot draw fails below, too, where it is told
+        heard = drawn.heard_by(work.on_progress)
+        work.workers.agree(lambda: {"arms": list(work.arms), "precision": work.inputs.precision})
+        draw_share(work.inputs, work.arms, config, work.workers, heard)
     for name in work.arms:
         try:
             checkpoint = work.inputs.checkpoint(work.arm(name))
@@ -81,6 +97,34 @@ def _draw(work: StepWork) -> None:
             continue
         done.append(name)
         _record(folder, work, done, drawn, earlier)
+
+
+def help_drawing(study: Study, workers: Workers) -> None:
+    """Draw a process's share of whatever the first process draws, until it says that nothing is left."""
+    while (asked := workers.agree(dict)) != NOTHING_LEFT:
+        inputs = StudyInputs(study, asked["precision"])
+        draw_share(inputs, asked["arms"], evaluation_config(inputs, workers.device), workers, unheard)
+
+
+def draw_share(
+    inputs: StudyInputs, arms: Iterable[str], config: EvaluationConfig, workers: Workers, on_progress: OnProgress
+) -> None:
+    """Every n-th seed of all arms' seeds, for n processes; returns when all have drawn theirs.
+
+    An arm that cannot be drawn is passed over: the first process tries every arm that is not whole again, and tells.
+    """
+    from explorer.evaluation.drawings import draw_missing
+
+    folder, world = step_folder(inputs.study, PICTURES), painted_world(inputs)
+    seeds: dict[str, list[int]] = {}
+    for number, (arm, seed) in enumerate(product(arms, config.seeds)):
+        if number % workers.count == workers.index:
+            seeds.setdefault(arm, []).append(seed)
+    for arm, own in seeds.items():
+        with suppress(ValueError, OSError):
+            checkpoint = inputs.checkpoint(inputs.study.arm(arm))
+            draw_missing(checkpoint, inputs.concepts, replace(config, seeds=tuple(own)), folder, world, on_progress)
+    workers.wait()
 
 
 def _record(folder: Path, work: StepWork, done: list[str], drawn: _Drawn, earlier: dict[str, Any]) -> None:

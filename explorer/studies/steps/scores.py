@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
 
 if TYPE_CHECKING:
+    from explorer.embeddings.processes import Processes
     from explorer.studies.arm_pairs import ArmPairs
 
 ALPHA, CONVENTION, SEED = 0.8, "authors", 0
@@ -68,8 +70,17 @@ def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
 
     return open_arm_pairs(
         work.arm(name), extractor, work.inputs.concept_names, work.study.folder / FEATURES_FOLDER,
-        on_progress=work.on_progress,
+        processes=_processes(work), on_progress=work.on_progress,
     )  # fmt: skip
+
+
+def _processes(work: StepWork) -> Processes | None:
+    """The further processes that embed; None for this one alone."""
+    if work.processes == 1:
+        return None
+    from explorer.embeddings.processes import Processes
+
+    return Processes(count=work.processes, load=partial(load_extractor, work.study.extractor, work.device))
 
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:

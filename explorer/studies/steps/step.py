@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.workers import ALONE, Workers
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.study import Arm, Study
 
@@ -28,6 +29,10 @@ class StepWork:
     """Arm to its recorded inputs: those whose results are there and still hold; only of a step ``by_arm``."""
     device: str = "cpu"
     """Torch device."""
+    processes: int = 1
+    """Processes that embed the pairs of sources."""
+    workers: Workers = ALONE
+    """Processes that a launcher started: they draw."""
     on_progress: OnProgress = unheard
     failed: dict[str, str] = field(default_factory=dict)
     """Arm to what went wrong; filled in."""

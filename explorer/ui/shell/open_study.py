@@ -229,7 +229,7 @@ class OpenStudy:
 
     def _names_of_places(self) -> dict[Path, str]:
         study = self.study
-        parts = [path.parent for arm in study.arms for path in (arm.checkpoint, arm.pairs) if path is not None]
+        parts = [path.parent for arm in study.arms for path in (arm.checkpoint, arm.pairs) if isinstance(path, Path)]
         parts += [path.parent for path in (study.extractor.folder, study.extractor.weights) if path is not None]
         places = [(place, part.name) for part in parts for place in (part, part.resolve())]
         names = {place: name for place, name in places if place not in (ROOT, place.parent)}

@@ -116,6 +116,9 @@ def test_landmarks_are_drawn_from_the_trusted_rows():
     plan = plan_structure(request, 10**6, 512, 512, **arguments, trusted=200)
     assert plan.samples == 200, "time would allow more"
     assert plan.reason.startswith("landmarks asked for: 200 of 200 trusted of 1000000 rows are drawn")
+    unhurried = StructureRequest(estimator="landmarks")
+    said = [plan_structure(unhurried, 10**6, 512, 512, **arguments, streamed=streamed).reason for streamed in (1, 0)]
+    assert ["squared twin" in reason for reason in said] == [True, False], "only a stream may use it"
     image, text = unit_rows(60, 0), unit_rows(60, 1)
     trusted = np.arange(0, 60, 3)
     done = compute_structure(image, text, StructureRequest(estimator="landmarks"), trusted=trusted)

@@ -1,0 +1,201 @@
+"""The step filters: scores of every arm, their losses, what a filter removes, and what is left where pairs are gone."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+
+from explorer.core.provenance import ManifestError
+from explorer.defence.exports import filtered_pairs
+from explorer.defence.recipe import read_recipe, recipe_json
+from explorer.defence.report import compared, held_out_report
+from explorer.pairs.pair_set import PairSet
+from explorer.studies.arm_pairs import open_arm_pairs
+from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.extractors import load_extractor
+from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs
+from explorer.studies.packing import export_study, import_results
+from explorer.studies.results import FILTERS
+from explorer.studies.running import RunRequest, run_study
+from explorer.studies.state import study_state
+from explorer.studies.study import ExtractorSpec, FiltersSpec, Study
+
+ARM = "dirty-004"
+CLIP = {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 3}}
+
+
+@pytest.fixture(scope="module")
+def made(micro_world, tmp_path_factory):
+    """A study of two arms whose models measure losses, with a score of the user's own."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("base", "benign", ARM, "extractor"):
+        shutil.copytree(micro_world.output / name, home / "models" / name)
+    for name in ("benign", ARM):
+        shutil.copytree(micro_world.run / "sets" / name, home / "sets" / name)
+    study = new_study(
+        StudyRequest(
+            folder=home / "study",
+            checkpoints=(str(home / "models" / "*"),),
+            pairs=(str(home / "sets"),),
+            extractor=ExtractorSpec(folder=home / "models" / "extractor"),
+            name="two arms",
+        )
+    ).study
+    uids = PairSet.load(home / "sets" / ARM).table["uid"]
+    pandas.DataFrame({"uid": uids, "place": np.arange(len(uids))}).to_parquet(home / "own.parquet")
+    spec = FiltersSpec(
+        loss_arms=("benign", ARM), losses_of=(ARM,), loss_pairs=5, scores=home / "own.parquet", columns=("place",)
+    )
+    study = replace(study, filters=spec)
+    study.write()
+    report = run_study(Study.load(study.folder), RunRequest(steps=("scores", FILTERS)))
+    assert report.failed == {}
+    return home
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    return Study.load(shutil.copytree(made, tmp_path / "home", symlinks=True) / "study")
+
+
+def test_every_score_is_there_and_its_grade_where_poison_is_known(study):
+    pairs, control = scored_pairs(study, ARM), scored_pairs(study, "benign")
+    losses = {"loss:benign", f"loss:{ARM}", f"loss:benign-{ARM}"}
+    assert set(pairs.scores) - set(control.scores) == losses
+    assert {"clip_similarity", "user:place"} <= set(control.scores)
+    assert all(np.isfinite(pairs.scores[name]).sum() == 5 for name in losses)
+    assert pairs.describe("loss:benign")["unscored"] == len(pairs) - 5
+    assert pairs.describe("clip_similarity")["auc"]["value"] >= 0
+    assert control.describe("clip_similarity")["auc"] is None
+    table = PairSet.load(study.arm(ARM).pairs).table
+    training = table[table["split"] == "train"]
+    assert pairs.uids == training["uid"].tolist()
+    assert pairs.flags.poisoned.tolist() == training["is_poison"].tolist()
+    first = [pairs.concepts[number] for number in pairs.columns["main_concept"]]
+    assert first == [concepts[0] for concepts in training["concepts"]]
+
+
+def test_losses_and_their_latents_are_kept(study, monkeypatch):
+    from explorer.training import sample_loss
+
+    shutil.rmtree(study.results / FILTERS)
+    for name in ("latent_losses", "encoded_pictures"):
+        monkeypatch.setattr(sample_loss, name, lambda *arguments, **options: pytest.fail("measured again"))
+    assert run_study(study, RunRequest(steps=(FILTERS,))).made == {FILTERS: ("benign", ARM)}
+
+
+def test_another_score_file_makes_the_step_stale(study):
+    pandas.DataFrame({"uid": ["none"], "place": [1.0]}).to_parquet(study.filters.scores)
+    state = next(each for each in study_state(study) if each.step == FILTERS)
+    assert (state.state, state.arms[0].why) == ("stale", "changed: scores file")
+
+
+def test_alignment_of_what_remains_is_that_of_its_pairs(study):
+    pairs = scored_pairs(study, ARM)
+    inputs = study.folder / "features"
+    opened = open_arm_pairs(study.arm(ARM), load_extractor(study.extractor), (), inputs)
+    image, text = (features[pairs.columns["row"].astype(int)].double() for features in opened.features())
+    disparity = (image @ image.T - text @ text.T).abs().fill_diagonal_(0).numpy()
+    for recipe in (CLIP, CLIP | {"quota": 0.2}, {"any": [CLIP, {"uids": [pairs.uids[0]]}]}):
+        kept = ~pairs.removal(read_recipe(recipe)).removed
+        report = report_filter(study, ARM, read_recipe(recipe))
+        assert report["alignment"]["structure_ad"] == pytest.approx(disparity[np.ix_(kept, kept)].mean(), rel=1e-5)
+        distance = pairs.scores["feature_distance"][kept].mean()
+        assert report["alignment"]["feature_ad"] == pytest.approx(distance, rel=1e-5)
+        assert report["counts"]["poison_removed"] == (~kept & pairs.flags.poisoned).sum()
+    assert report_filter(study, ARM, read_recipe(CLIP))["alignment"]["structure_from"] == "the score's curve"
+
+
+def test_where_the_pairs_are_gone_what_is_stored_is_still_told(study):
+    shutil.rmtree(study.arm(ARM).pairs)
+    assert report_filter(study, ARM, read_recipe(CLIP))["alignment"]["ad"] > 0
+    combined = report_filter(study, ARM, read_recipe({"all": [CLIP]}))["alignment"]
+    assert combined["ad"] is None
+    assert combined["structure_from"].startswith("unknown: ")
+    assert combined["feature_ad"] > 0
+
+
+def test_everything_removed_leaves_nothing_to_measure(study):
+    everything = {"uids": scored_pairs(study, ARM).uids}
+    report = report_filter(study, ARM, read_recipe(everything))
+    assert (report["kept"], report["alignment"]["ad"]) == (0, None)
+
+
+def test_a_chosen_threshold_is_graded_on_the_other_half(study):
+    pairs = scored_pairs(study, ARM)
+    found, told = held_out_report(pairs, read_recipe(CLIP), "half-the-poison", 0)
+    assert recipe_json(found)["cut"] == {"threshold": told["threshold"]}
+    assert told["chosen_on"]["pairs"] + told["graded_on"]["pairs"] == len(pairs)
+    assert told["chosen_on"]["grade"]["recall"]["value"] >= 0.5
+
+
+def test_two_filters_are_compared(study):
+    pairs = scored_pairs(study, ARM)
+    fewer, more = (read_recipe(CLIP | {"cut": {"rank": rank}}) for rank in (2, 5))
+    told = compared(pairs, more, fewer)
+    assert [told[part]["pairs"] for part in ("both", "only_this", "only_against")] == [2, 3, 0]
+    assert told["jaccard"] == pytest.approx(0.4)
+
+
+def test_filters_are_saved_by_name(study):
+    assert saved_filters(study) == {}
+    recipe = read_recipe(CLIP)
+    save_filter(study, "strict", recipe)
+    assert saved_filters(study) == {"strict": recipe}
+    assert saved_filter(study, "strict") == recipe
+    with pytest.raises(ValueError, match=r"expected one that is saved in .*filters: strict$"):
+        saved_filter(study, "../strict")
+    with pytest.raises(ValueError, match="expected a name that a file can have"):
+        save_filter(study, "a/b", recipe)
+    (study.folder / "filters" / "bad.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"bad\.json: a filter recipe has nothing"):
+        saved_filters(study)
+
+
+def test_kept_and_removed_pairs_are_the_set(study):
+    pairs, recipe = scored_pairs(study, ARM), read_recipe(CLIP)
+    kept, removed = (json.loads(filtered_pairs(pairs, recipe, "json", which)) for which in ("kept", "removed"))
+    assert sorted(kept["uids"] + removed["uids"]) == sorted(pairs.uids)
+    assert (len(removed["uids"]), removed["recipe"], removed["which"]) == (3, CLIP | {"quota": None}, "removed")
+    lines = filtered_pairs(pairs, recipe, "csv", "removed").decode("utf-8-sig").splitlines()
+    assert lines[0].startswith("uid,caption,concept,kind,clip_similarity")
+    assert [line.split(",")[0] for line in lines[1:]] == removed["uids"]
+    with pytest.raises(ValueError, match="which is 'all'"):
+        filtered_pairs(pairs, recipe, "json", "all")
+
+
+def test_a_pack_answers_for_its_cuts_and_names_no_place(study, tmp_path):
+    export_study(study, tmp_path / "pack.zip")
+    packed = import_results(tmp_path / "pack.zip", tmp_path / "elsewhere")
+    assert (packed.filters.scores, packed.filters.loss_arms) == (None, study.filters.loss_arms)
+    here, there = (report_filter(each, ARM, read_recipe(CLIP)) for each in (study, packed))
+    assert here == there
+
+
+def test_an_arm_without_the_step_names_the_command(study):
+    shutil.rmtree(study.results / FILTERS)
+    with pytest.raises(ManifestError, match=r"study run .* filters"):
+        scored_pairs(study, ARM)
+    with pytest.raises(ValueError, match="arm is 'none'"):
+        scored_pairs(study, "none")
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"loss_pairs": -1}, "loss_pairs of filters is -1"),
+        ({"columns": ("a",)}, "expected both or neither"),
+    ],
+)
+def test_settings_of_filters_are_checked(spec, problem):
+    with pytest.raises(ValueError, match=problem):
+        FiltersSpec(**spec)
+
+
+def test_loss_arms_must_be_arms(study):
+    with pytest.raises(ValueError, match="loss_arms of filters name 'none'"):
+        replace(study, filters=FiltersSpec(loss_arms=("none",)))
+    assert Study.load(study.folder).filters == study.filters
