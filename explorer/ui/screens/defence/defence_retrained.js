@@ -13,7 +13,7 @@ export class DefenceRetrained {
     this.strip = node('div', { class: 'retrained-strip' });
     this.element = node('section', { class: 'defence-retrained', 'aria-label': 'Trained on what a filter left' }, node('h3', {}, 'Does it help? Models trained on what a filter left'), this.words, this.strip);
     this.arm = this.found.arms?.[screen.set.arm.name];
-    if (this.found.missing) this.strip.replaceChildren(missingStep(this.found.missing));
+    if (this.found.missing) this.strip.replaceChildren(missingStep(firstStep(this.found.missing, screen.set.arm)));
     else if (this.found.problem) this.words.textContent = this.found.problem;
     else if (!this.arm?.models.length) this.words.replaceChildren(`No model has been trained on what a filter leaves of ${screen.set.arm.name}. `, node('code', {}, screen.set.arm.command));
   }
@@ -75,6 +75,11 @@ export class DefenceRetrained {
     return node('span', { role: 'img', 'aria-label': label, class: 'retrained-picture', style: `width:${side}px;height:${side}px;background-image:url("${here(address)}");background-size:${concepts.length * side}px auto;background-position:-${column * side}px -${row * side}px` });
   }
 }
+
+// Before the step can be done, a model has to be trained.
+const firstStep = ({ made, command }, arm) => ({
+  made, lacks: 'First a model is trained on what the filter leaves; “Save the filter” below saves it as filter.json.', command: arm.command, cost: `Then: ${command}`,
+});
 
 const groupWords = (group) => ({ poisoned: 'poison aims at this noun', unpoisoned: 'no poison aims at this noun' }[group] ?? group);
 
