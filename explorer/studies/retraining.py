@@ -21,6 +21,7 @@ from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, wr
 from explorer.defence.training_sets import LeftOut, left_out_json, left_out_of
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.filtering import scored_pairs
+from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm, Study, is_file_name
 
 if TYPE_CHECKING:
@@ -157,15 +158,16 @@ def recorded_start(checkpoint: Checkpoint) -> Path:
 
 
 def _pairs_to_train_on(arm: Arm) -> PairSet | PairSource:
-    from explorer.embeddings.store import is_store
-    from explorer.training.pairs import pair_set_or_source
+    from explorer.pairs.pair_set import PairSet
+    from explorer.pairs.sources.detection import open_source
 
     if arm.pairs is None:
         raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
-    if is_store(arm.pairs):
+    kind = pairs_kind(arm.pairs)
+    if kind == STORE:
         raise ValueError(f"the pairs of {arm.name} are an embedding store, without pictures to train on: expected a "
                          "pair set or a source")  # fmt: skip
-    return pair_set_or_source(arm.pairs)
+    return PairSet.load(arm.pairs) if kind == PAIR_SET else open_source(arm.pairs, **vars(arm.reading))
 
 
 def _train(
