@@ -128,8 +128,7 @@ def recover(
     steps = max(1, round(recipe.training.steps * size / of_arm))
     recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     uids = pairs.table["uid"].to_numpy()[rows[size:]].tolist()
-    facts = {"kind": RECOVERY, "pairs": str(pairs.data_hash), "kept": size, "share": size / of_arm, "steps": steps,
-             "unrecorded": unrecorded}  # fmt: skip
+    facts = {"kind": RECOVERY, "kept": size, "share": size / of_arm, "unrecorded": unrecorded}
     start = study.arm(arm).checkpoint
     name = f"{RECOVERY}-{size}"
     return _train(study, arm, name, facts, start, pairs, recipe, uids, device, on_progress, should_stop)

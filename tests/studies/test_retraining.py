@@ -137,7 +137,7 @@ def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models
 
 
 def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
-    own = study.folder / "retrained" / "pictures" / ARM
+    own = study.folder / "retrained" / "pictures" / "arms" / ARM
     run_study(study, RunRequest(steps=(PICTURES,)))
     for seed in study.seeds:
         shutil.rmtree(own / f"seed-{seed}")
