@@ -16,6 +16,7 @@ from explorer.defence.recipe import read_recipe
 from explorer.defence.training_sets import KnownPoison, RandomDraw
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arms import arm_checkpoint
+from explorer.studies.blame import blame
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.filtering import scored_pairs
 from explorer.studies.results import FILTERS, PICTURES, RETRAINED, SCORES, result_file
@@ -182,3 +183,27 @@ def test_the_command_prints_every_model_and_the_papers_recovery(study, measured)
     assert "  recovered, 30000 benign pairs: all 0.733, clean 0.718, poisoned 0.748" in lines
     told = json.loads(CliRunner().invoke(application, ["study", "retrained", str(study.folder), "--json"]).stdout)
     assert told["arms"].keys() == {ARM}
+
+
+def test_pairs_are_blamed_by_captions_and_by_gradients(study):
+    concept = study.concept_list().names[0]
+    asked = ["study", "blame", str(study.folder), ARM, concept, "--pairs", "12", "--shown", "3"]
+    result = CliRunner().invoke(application, [*asked, "--json"])
+    assert result.exit_code == 0, (result.exception, result.output)
+    found = json.loads(result.stdout)
+    assert [(each["name"], each["measured"]) for each in found["scores"]] == [
+        ("co_mention", 40), ("neighbourhood", 40), ("gradient", 12),
+    ]  # fmt: skip
+    for score in found["scores"]:
+        values = [pair["score"] for pair in score["pairs"]]
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 3
+        assert 0 <= score["poison_auc"] <= 1
+    mentioned = found["scores"][0]["pairs"][0]
+    table = PairSet.load(study.arm(ARM).pairs).table
+    assert concept in table["concepts"].iloc[mentioned["row"]]
+    assert table["uid"].iloc[mentioned["row"]] == mentioned["uid"]
+    assert found == json.loads(CliRunner().invoke(application, [*asked, "--json"]).stdout)
+    assert "is not known" in CliRunner().invoke(application, asked).stdout
+    with pytest.raises(ValueError, match="concept is 'unicorn'"):
+        blame(study, ARM, "unicorn")
