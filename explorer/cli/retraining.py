@@ -167,8 +167,9 @@ def retrained(folder: Folder, as_json: AsJson = False) -> None:
         for model in sorted(models["models"], key=lambda each: (each["removed"], each["name"])):
             lost = f"removed {model['removed']}, poison {_known(model['poison_removed'])}"
             _print_model(f"{arm} {model['name']}", model, lost, f"benign {_known(model['benign_lost'])}")
-            if (other := model["against_random"]) is not None:
-                typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
+            for other in (model["against_random"], model["against_unfiltered"]):
+                if other is not None:
+                    typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
         for model in models["recovery"]:
             cost = f"{model['kept']} benign pairs, {model['steps']} steps"
             _print_model(f"{arm} {model['name']}", model, cost, f"{model['seconds']:.0f} s")

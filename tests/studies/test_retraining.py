@@ -53,7 +53,8 @@ def study(micro_world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(study, recipe):
     """Two filters' models, one random draw's as large, one of all known poison, one recovery."""
-    rules = {"clip": read_recipe(LOWEST_TEN), "random": RandomDraw(count=10), "oracle": KnownPoison()}
+    rules = {"clip": read_recipe(LOWEST_TEN), "random": RandomDraw(count=10), "oracle": KnownPoison(),
+             "unfiltered": RandomDraw(count=0)}  # fmt: skip
     made = {name: retrain(study, ARM, name, rule, recipe) for name, rule in rules.items()}
     benign = PairSet.load(study.arm("benign").pairs)
     return made | {"recovery-20": recover(study, ARM, benign, 20, recipe)}
@@ -120,21 +121,22 @@ def test_what_cannot_be_left_out_is_refused_before_any_work(study, recipe):
 
 def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models, study):
     arm = measured["arms"][ARM]
-    assert [each["name"] for each in arm["models"]] == ["clip", "oracle", "random"]
+    assert [each["name"] for each in arm["models"]] == ["clip", "oracle", "random", "unfiltered"]
     assert [each["name"] for each in arm["recovery"]] == ["recovery-20"]
     every = [measured["control"], arm["unfiltered"], *arm["models"], *arm["recovery"]]
-    assert sorted(each["strip_row"] for each in every) == list(range(6))
+    assert sorted(each["strip_row"] for each in every) == list(range(7))
     for each in every:
         assert each["metrics"]["top1"]["all"]["mean"] == pytest.approx(np.mean(each["per_concept"]))
         assert len(each["per_concept"]) == len(measured["drawn"]) == 8
-    clip, oracle, random = arm["models"]
+    clip, oracle, random, unfiltered = arm["models"]
     assert clip["against_random"]["model"] == "random"
     gain = np.mean(clip["per_concept"]) - np.mean(random["per_concept"])
     assert clip["against_random"]["top1"]["all"]["mean"] == pytest.approx(gain)
     assert (random["against_random"], oracle["against_random"]) == (None, None)
+    assert (oracle["against_unfiltered"]["model"], unfiltered["against_unfiltered"]) == ("unfiltered", None)
     strip = np.asarray(Image.open(result_file(study, RETRAINED, "strip.png")))
-    assert strip.shape == (6 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
-    assert len(np.unique(strip.reshape(6, -1), axis=0)) > 1, "models draw differently"
+    assert strip.shape == (7 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
+    assert len(np.unique(strip.reshape(7, -1), axis=0)) > 1, "models draw differently"
 
 
 def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):

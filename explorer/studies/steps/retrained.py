@@ -106,17 +106,21 @@ def _arm(
 
 
 def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
-    """Beside each model the difference to the one that was trained without as many pairs drawn at random."""
+    """Beside each model the difference to the one that was trained without as many pairs drawn at random, and to the
+    one that was trained alike on all pairs."""
+    at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
+    for model in models:
+        model["against_random"] = _difference(model, at_random.get(model["removed"]), drawn)
+        model["against_unfiltered"] = _difference(model, at_random.get(0), drawn)
+
+
+def _difference(model: dict[str, Any], other: dict[str, Any] | None, drawn: _Drawn) -> dict[str, Any] | None:
     from explorer.defence.outcomes import differences
 
-    drawn_at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
-    for model in models:
-        other = drawn_at_random.get(model["removed"])
-        model["against_random"] = None
-        if other is not None and other is not model:
-            values, others = (np.array(each["per_concept"]) for each in (model, other))
-            difference = differences(values, others, drawn.groups[model["name"]])
-            model["against_random"] = {"model": other["name"], "top1": difference}
+    if other is None or other is model:
+        return None
+    values, others = (np.array(each["per_concept"]) for each in (model, other))
+    return {"model": other["name"], "top1": differences(values, others, drawn.groups[model["name"]])}
 
 
 class _Drawn:
