@@ -303,7 +303,7 @@ def _write_retrained(place):
                 **described(0.7, 4)}  # fmt: skip
     arms = {"dirty": {"unfiltered": described(0.3, 1), "models": models, "recovery": [recovery]}}
     payload = RETRAINED_FORMAT.written(
-        concepts=[{"concept": "hat", "group": "unpoisoned"}], drawn=["hat"], seeds=[0], tile=8, interval="-",
+        concepts=[{"concept": "hat", "group": "other"}], drawn=["hat"], seeds=[0], tile=8, interval="-",
         control=described(0.9, 0), arms=arms,
     )  # fmt: skip
     write_json(place / RETRAINED_FORMAT.name, payload)

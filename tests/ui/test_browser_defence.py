@@ -204,7 +204,7 @@ def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
     open_defence(page, filter={**LOWEST, "cut": {"rank": 7}})
     words = page.locator(".retrained-words")
     expect(words).to_contain_text("was trained after dropping 8 by Title lowest; the slider is at 7.")
-    expect(words).to_contain_text("20 points (95 % 10 to 30) more")
+    expect(words).to_contain_text("it draws 20 points (95 % 10 to 30) more than after dropping as many at random.")
     page.get_by_role("button", name="trained on all pairs").click()
     expect(words).to_contain_text("was trained on all pairs; the slider is at 0.")
     expect(page.locator(".retrained-table tbody tr")).to_have_count(3)
