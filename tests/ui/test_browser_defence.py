@@ -162,6 +162,7 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(card(page, "Poison removed")).to_have_count(0)
     expect(page.locator(".graph-thumbnail.benign")).to_have_count(0)
     page.get_by_label("Arm").select_option("dirty")
+    expect(page.get_by_label("show what is poison")).to_be_checked()
     page.get_by_label("show what is poison").uncheck()
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
 
