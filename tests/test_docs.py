@@ -171,6 +171,29 @@ def test_the_table_of_scores_is_what_was_measured():
         assert f"| `{name}` | {' | '.join([*areas, *lost])} |" in TEXTS["docs/defence.md"]
 
 
+def share(value):
+    """A share with its interval, as a cell of a table."""
+    return "none" if value is None else "{mean:.2f} ({low:.2f} to {high:.2f})".format(**value)
+
+
+def test_the_tables_of_retrained_models_are_what_was_measured():
+    place = ROOT / "assets" / "studies" / "iconworld" / "results" / "retrained"
+    found = json.loads((place / "retrained.json").read_text())
+    text = TEXTS["docs/defence.md"]
+    assert f"the control {share(found['control']['metrics']['top1']['unpoisoned'])}" in text
+    assert (
+        f"the shipped model {share(found['arms']['dirty-060']['unfiltered']['metrics']['top1']['unpoisoned'])}" in text
+    )
+    for model in found["arms"]["dirty-060"]["models"]:
+        less = [each and each["top1"]["unpoisoned"] for each in (model["against_random"], model["against_unfiltered"])]
+        cells = [model["poison_removed"], model["benign_lost"], share(model["metrics"]["top1"]["unpoisoned"]),
+                 *map(share, less)]  # fmt: skip
+        assert f"| `{model['name']}` | {' | '.join(map(str, cells))} |" in text
+    for model in found["arms"]["dirty-060"]["recovery"]:
+        cells = [model["share"], model["steps"], share(model["metrics"]["top1"]["unpoisoned"])]
+        assert f"| {model['kept']:,} | {' | '.join(map(str, cells))} |" in text
+
+
 def examples():
     """Of every page: its fenced Python, and the fenced text behind it, which is what that prints."""
     for page, text in TEXTS.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.benchmarks.graphs import ARGUMENTS, CLUSTERS, NAME, playwright_with, served
+from explorer.benchmarks.graphs import ARGUMENTS, CLUSTERS, NAME, browser_seconds, playwright_with, served
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
 from explorer.defence.scores import FEATURE
 from explorer.studies.results import FILTERS, writing_step
@@ -60,14 +60,16 @@ def benchmark_moves(pairs: int, scores: int, moves: int, chromium: Path, *, seed
             page.set_default_timeout(TIMEOUT_SECONDS * 1000)
             page.goto(f"{address}/?tab=defence")
             page.wait_for_function(FIRST_SHOWN)
-            load, first = os.getloadavg()[0], page.evaluate(FIRST_SHOWN)
+            load, first, busy = os.getloadavg()[0], page.evaluate(FIRST_SHOWN), browser_seconds()
             worked, painted = np.array(page.evaluate(MOVES, moves)).T
+            computed = 1000 * (browser_seconds() - busy) / moves
             browser.close()
     figures = {
         "first_shown_seconds": first,
         "move_milliseconds": float(np.median(painted)),
         "move_milliseconds_95": float(np.percentile(painted, 95)),
         "script_milliseconds": float(np.median(worked)),
+        "cpu_milliseconds_a_move": computed,
     }
     return {"pairs": pairs, "scores": scores, "moves": moves, "cores": os.cpu_count(), "load_before": load,
             "goals": GOALS, "figures": figures}  # fmt: skip

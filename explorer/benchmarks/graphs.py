@@ -225,17 +225,17 @@ def _movement(page: Any, box: dict[str, float], frames: Any) -> dict[str, float]
 
 def _rate(name: str, frames: Any, act: Any) -> dict[str, float]:
     """Frames per second, and how long all of the browser's processes computed for one."""
-    before, began, busy, step = frames(), time.perf_counter(), _browser_seconds(), 0
+    before, began, busy, step = frames(), time.perf_counter(), browser_seconds(), 0
     while time.perf_counter() - began < MOVING_SECONDS:
         act(step)
         step += 1
     drawn = frames() - before
-    computed = 1000 * (_browser_seconds() - busy) / max(drawn, 1)
+    computed = 1000 * (browser_seconds() - busy) / max(drawn, 1)
     rate = drawn / (time.perf_counter() - began)
     return {f"{name}_frames_per_second": rate, f"{name}_cpu_milliseconds_a_frame": computed}
 
 
-def _browser_seconds() -> float:
+def browser_seconds() -> float:
     """CPU seconds that our chromium has taken so far; unlike frames per second, other work on the machine does not
     change them much."""
     import psutil

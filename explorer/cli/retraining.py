@@ -167,8 +167,9 @@ def retrained(folder: Folder, as_json: AsJson = False) -> None:
         for model in sorted(models["models"], key=lambda each: (each["removed"], each["name"])):
             lost = f"removed {model['removed']}, poison {_known(model['poison_removed'])}"
             _print_model(f"{arm} {model['name']}", model, lost, f"benign {_known(model['benign_lost'])}")
-            if (other := model["against_random"]) is not None:
-                typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
+            for other in (model["against_random"], model["against_unfiltered"]):
+                if other is not None:
+                    typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
         for model in models["recovery"]:
             cost = f"{model['kept']} benign pairs, {model['steps']} steps"
             _print_model(f"{arm} {model['name']}", model, cost, f"{model['seconds']:.0f} s")
@@ -200,3 +201,39 @@ def _interval(share: dict[str, Any]) -> str:
 
 def _known(count: int | None) -> str:
     return "not recorded" if count is None else str(count)
+
+
+@command("blame", study)
+def blame(
+    folder: Folder,
+    arm: ArmName,
+    concept: Annotated[str, typer.Argument(metavar="CONCEPT", help="That the arm's model no longer draws.")],
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Training pairs whose gradients are taken, a stratified sample; 0 for all.")
+    ] = 1000,
+    shown: Annotated[int, typer.Option(min=1, help="Pairs that are listed of each score.")] = 20,
+    base: Annotated[
+        Path | None, typer.Option(help="What the arm was fine-tuned from; default: what its checkpoint records.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """The training pairs that are blamed for a concept, by co-mention, by the neighbourhood of its prompt and by
+    gradients. None of the three is proven to predict harm."""
+    from explorer.studies import blame as blaming
+    from explorer.studies.study import Study
+
+    found = blaming.blame(
+        Study.load(folder), arm, concept, pairs=pairs, shown=shown, base=base, device=device,
+        on_progress=show_progress(),
+    )  # fmt: skip
+    if as_json:
+        emit(found, True)
+        return
+    typer.echo(f"{found['prompt']}: mentioned in {found['mentioned_in']} captions; {found['unproven']}")
+    for score in found["scores"]:
+        auc = "not recorded" if score["poison_auc"] is None else f"{score['poison_auc']:.3f}"
+        typer.echo(f"{score['name']} of {score['measured']} pairs, AUC for poison {auc}: {score['words']}")
+        for pair in score["pairs"]:
+            kind = {True: "poison", False: "benign", None: "not recorded"}[pair["is_poison"]]
+            typer.echo(f"  {pair['uid']}  {pair['score']:.4g}  {kind}  {pair['caption']}")

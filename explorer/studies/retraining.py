@@ -21,6 +21,7 @@ from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, wr
 from explorer.defence.training_sets import LeftOut, left_out_json, left_out_of
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.filtering import scored_pairs
+from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm, Study, is_file_name
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def recover(
     steps = max(1, round(recipe.training.steps * size / of_arm))
     recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     uids = pairs.table["uid"].to_numpy()[rows[size:]].tolist()
-    facts = {"kind": RECOVERY, "pairs": str(pairs.data_hash), "kept": size, "share": size / of_arm, "steps": steps,
-             "unrecorded": unrecorded}  # fmt: skip
+    facts = {"kind": RECOVERY, "kept": size, "share": size / of_arm, "unrecorded": unrecorded}
     start = study.arm(arm).checkpoint
     name = f"{RECOVERY}-{size}"
     return _train(study, arm, name, facts, start, pairs, recipe, uids, device, on_progress, should_stop)
@@ -157,15 +157,16 @@ def recorded_start(checkpoint: Checkpoint) -> Path:
 
 
 def _pairs_to_train_on(arm: Arm) -> PairSet | PairSource:
-    from explorer.embeddings.store import is_store
-    from explorer.training.pairs import pair_set_or_source
+    from explorer.pairs.pair_set import PairSet
+    from explorer.pairs.sources.detection import open_source
 
     if arm.pairs is None:
         raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
-    if is_store(arm.pairs):
+    kind = pairs_kind(arm.pairs)
+    if kind == STORE:
         raise ValueError(f"the pairs of {arm.name} are an embedding store, without pictures to train on: expected a "
                          "pair set or a source")  # fmt: skip
-    return pair_set_or_source(arm.pairs)
+    return PairSet.load(arm.pairs) if kind == PAIR_SET else open_source(arm.pairs, **vars(arm.reading))
 
 
 def _train(

@@ -16,6 +16,7 @@ from explorer.defence.recipe import read_recipe
 from explorer.defence.training_sets import KnownPoison, RandomDraw
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arms import arm_checkpoint
+from explorer.studies.blame import blame
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.filtering import scored_pairs
 from explorer.studies.results import FILTERS, PICTURES, RETRAINED, SCORES, result_file
@@ -53,7 +54,8 @@ def study(micro_world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(study, recipe):
     """Two filters' models, one random draw's as large, one of all known poison, one recovery."""
-    rules = {"clip": read_recipe(LOWEST_TEN), "random": RandomDraw(count=10), "oracle": KnownPoison()}
+    rules = {"clip": read_recipe(LOWEST_TEN), "random": RandomDraw(count=10), "oracle": KnownPoison(),
+             "unfiltered": RandomDraw(count=0)}  # fmt: skip
     made = {name: retrain(study, ARM, name, rule, recipe) for name, rule in rules.items()}
     benign = PairSet.load(study.arm("benign").pairs)
     return made | {"recovery-20": recover(study, ARM, benign, 20, recipe)}
@@ -120,25 +122,26 @@ def test_what_cannot_be_left_out_is_refused_before_any_work(study, recipe):
 
 def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models, study):
     arm = measured["arms"][ARM]
-    assert [each["name"] for each in arm["models"]] == ["clip", "oracle", "random"]
+    assert [each["name"] for each in arm["models"]] == ["clip", "oracle", "random", "unfiltered"]
     assert [each["name"] for each in arm["recovery"]] == ["recovery-20"]
     every = [measured["control"], arm["unfiltered"], *arm["models"], *arm["recovery"]]
-    assert sorted(each["strip_row"] for each in every) == list(range(6))
+    assert sorted(each["strip_row"] for each in every) == list(range(7))
     for each in every:
         assert each["metrics"]["top1"]["all"]["mean"] == pytest.approx(np.mean(each["per_concept"]))
         assert len(each["per_concept"]) == len(measured["drawn"]) == 8
-    clip, oracle, random = arm["models"]
+    clip, oracle, random, unfiltered = arm["models"]
     assert clip["against_random"]["model"] == "random"
     gain = np.mean(clip["per_concept"]) - np.mean(random["per_concept"])
     assert clip["against_random"]["top1"]["all"]["mean"] == pytest.approx(gain)
     assert (random["against_random"], oracle["against_random"]) == (None, None)
+    assert (oracle["against_unfiltered"]["model"], unfiltered["against_unfiltered"]) == ("unfiltered", None)
     strip = np.asarray(Image.open(result_file(study, RETRAINED, "strip.png")))
-    assert strip.shape == (6 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
-    assert len(np.unique(strip.reshape(6, -1), axis=0)) > 1, "models draw differently"
+    assert strip.shape == (7 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
+    assert len(np.unique(strip.reshape(7, -1), axis=0)) > 1, "models draw differently"
 
 
 def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
-    own = study.folder / "retrained" / "pictures" / ARM
+    own = study.folder / "retrained" / "pictures" / "arms" / ARM
     run_study(study, RunRequest(steps=(PICTURES,)))
     for seed in study.seeds:
         shutil.rmtree(own / f"seed-{seed}")
@@ -183,3 +186,27 @@ def test_the_command_prints_every_model_and_the_papers_recovery(study, measured)
     assert "  recovered, 30000 benign pairs: all 0.733, clean 0.718, poisoned 0.748" in lines
     told = json.loads(CliRunner().invoke(application, ["study", "retrained", str(study.folder), "--json"]).stdout)
     assert told["arms"].keys() == {ARM}
+
+
+def test_pairs_are_blamed_by_captions_and_by_gradients(study):
+    concept = study.concept_list().names[0]
+    asked = ["study", "blame", str(study.folder), ARM, concept, "--pairs", "12", "--shown", "3"]
+    result = CliRunner().invoke(application, [*asked, "--json"])
+    assert result.exit_code == 0, (result.exception, result.output)
+    found = json.loads(result.stdout)
+    assert [(each["name"], each["measured"]) for each in found["scores"]] == [
+        ("co_mention", 40), ("neighbourhood", 40), ("gradient", 12),
+    ]  # fmt: skip
+    for score in found["scores"]:
+        values = [pair["score"] for pair in score["pairs"]]
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 3
+        assert 0 <= score["poison_auc"] <= 1
+    mentioned = found["scores"][0]["pairs"][0]
+    table = PairSet.load(study.arm(ARM).pairs).table
+    assert concept in table["concepts"].iloc[mentioned["row"]]
+    assert table["uid"].iloc[mentioned["row"]] == mentioned["uid"]
+    assert found == json.loads(CliRunner().invoke(application, [*asked, "--json"]).stdout)
+    assert "is not known" in CliRunner().invoke(application, asked).stdout
+    with pytest.raises(ValueError, match="concept is 'unicorn'"):
+        blame(study, ARM, "unicorn")

@@ -22,6 +22,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
@@ -29,12 +30,13 @@ from explorer.alignment.layouts import LayoutQuality, LayoutSettings
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.provenance import ROOT, write_json
 from explorer.defence.filter_files import Score, write_filters
+from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.scores import ScoreDescription
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, writing_step
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, RETRAINED, writing_step
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 from explorer.ui.screens.implosion.payload import QUANTITIES
@@ -284,12 +286,38 @@ def _write_drawn(place):
     write_built_graphs(place / "dirty", graphs, name="dirty", table=table, scores={"structure_distance": turn})
 
 
+def _write_retrained(place):
+    def described(share, row):
+        group = {"mean": share, "low": share - 0.1, "high": share + 0.1}
+        groups = {"all": None, "pool": None, "unpoisoned": group, "poisoned": None}
+        return {"metrics": {"top1": groups}, "per_concept": [share], "strip_row": row}
+
+    def model(name, recipe, removed, row, against=None):
+        return {"name": name, "kind": "filter", "recipe": recipe, "removed": removed, "kept": PAIRS - removed,
+                "against_random": against, **described(0.5, row)}  # fmt: skip
+
+    clip = {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 8}, "quota": None}
+    against = {"model": "random-8", "top1": {"unpoisoned": {"mean": 0.2, "low": 0.1, "high": 0.3}}}
+    models = [model("none-0", {"random": 0, "seed": 0}, 0, 1), model("clip-8", clip, 8, 2, against),
+              model("random-8", {"random": 8, "seed": 0}, 8, 3)]  # fmt: skip
+    recovery = {"name": "recovery-4", "kind": "recovery", "kept": 4, "share": 0.1, "steps": 20, "seconds": 3.0,
+                **described(0.7, 4)}  # fmt: skip
+    arms = {"dirty": {"unfiltered": described(0.3, 1), "models": models, "recovery": [recovery]}}
+    payload = RETRAINED_FORMAT.written(
+        concepts=[{"concept": "hat", "group": "other"}], drawn=["hat"], seeds=[0], tile=8, interval="-",
+        control=described(0.9, 0), arms=arms,
+    )  # fmt: skip
+    write_json(place / RETRAINED_FORMAT.name, payload)
+    Image.new("RGB", (8, 40)).save(place / "strip.png")
+
+
 @pytest.fixture(scope="session")
 def scored(tmp_path_factory):
     """A study of two arms that can be filtered, ``dirty`` and ``theirs``, of whose pairs nobody recorded the poison."""
     arms = (Arm(name="dirty"), Arm(name="theirs"))
     folder = tmp_path_factory.mktemp("scored") / "scored"
-    study = make_study(folder, arms=arms, results={FILTERS: _write_scored, GRAPHS: _write_drawn})
+    results = {FILTERS: _write_scored, GRAPHS: _write_drawn, RETRAINED: _write_retrained}
+    study = make_study(folder, arms=arms, results=results)
     (folder / "filters").mkdir()
     write_json(folder / "filters" / "kept.json", {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 5}})
     return study

@@ -162,6 +162,7 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(card(page, "Poison removed")).to_have_count(0)
     expect(page.locator(".graph-thumbnail.benign")).to_have_count(0)
     page.get_by_label("Arm").select_option("dirty")
+    expect(page.get_by_label("show what is poison")).to_be_checked()
     page.get_by_label("show what is poison").uncheck()
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
 
@@ -197,6 +198,25 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
     expect(page.locator(".pair-card")).to_have_count(1)
     page.goto("/?tab=defence&d.filter={}")
     page.get_by_role("alert").get_by_text("not found here").wait_for()
+
+
+def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
+    expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"rank": 7}})
+    words = page.locator(".retrained-words")
+    expect(words).to_contain_text("was trained after dropping 8 by Title lowest; the slider is at 7.")
+    expect(words).to_contain_text("it draws 20 points (95 % 10 to 30) more than after dropping as many at random.")
+    page.get_by_role("button", name="trained on all pairs").click()
+    expect(words).to_contain_text("was trained on all pairs; the slider is at 0.")
+    expect(page.locator(".retrained-table tbody tr")).to_have_count(3)
+    expect(page.locator(".defence-recovery tbody tr").nth(1)).to_contain_text(
+        "4 (10 % of its pairs)20370 % (60 % to 80 %)"
+    )
+    page.get_by_label("Score", exact=True).select_option("feature_distance")
+    expect(words).to_contain_text("No model was trained by this score.")
+    open_defence(page, arm="theirs")
+    expect(words).to_contain_text("No model has been trained on what a filter leaves of theirs")
+    expect(words.locator("code")).to_contain_text("study retrain")
 
 
 def test_what_is_not_measured_names_its_command(world, serve_app, watch_page):

@@ -70,7 +70,7 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     expect(alignment).to_contain_text("with C_P it rises (0.133 to 0.348) here, and falls (0.149 to 0.144) there.")
     checkpoints = open_screen(page, "checkpoints")
     expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models))
-    for tab in ("compare", "implosion", "graphs", "alignment", "checkpoints"):
+    for tab in ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints"):
         screen = open_screen(page, tab)
         expect(screen.locator(".notice.error")).to_have_count(0)
         expect(page.locator("#origin .notice")).to_have_count(0)

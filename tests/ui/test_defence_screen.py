@@ -29,7 +29,7 @@ def test_arms_saved_filters_and_what_is_missing_are_told(opened):
     assert payload["arms"][0]["graphs"] is None
     assert dirty["command"].endswith("scored dirty --recipe filter.json")
     assert [saved["name"] for saved in payload["saved"]] == ["kept"]
-    assert "study run" in payload["retrained"]["missing"]["command"]
+    assert payload["retrained"]["strip_url"].startswith("/study/scored/retrained/strip.png?v=")
     assert opening_arm(opened) == "dirty"
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from explorer.core.poison_record import PoisonRecord
 
 STRIP_NAME, STRIP_CONCEPTS, TILE = "strip.png", 12, 64
+OF_ARMS = "arms"
+"""Folder of the pictures by the arms' own models, beside one for each arm's retrained ones."""
 
 
 def _asked(inputs: StudyInputs) -> ConceptList:
@@ -76,7 +78,7 @@ def _make(work: StepWork) -> None:
         control = work.study.control
         poison = {name: work.inputs.checkpoint(work.arm(name)).poison for name in work.arms}
         most = max(poison.values(), key=lambda record: record.order)
-        described = None if control is None else drawn.described(work.inputs.checkpoint(control), control.name, most)
+        described = None if control is None else drawn.described(work.inputs.checkpoint(control), OF_ARMS, most)
         arms = {name: _arm(drawn, work, name, models[name], poison[name]) for name in work.arms}
         payload = FORMAT.written(
             concepts=[{"concept": each.name, "group": each.group} for each in drawn.strip_list.concepts],
@@ -92,10 +94,10 @@ def _arm(
     drawn: _Drawn, work: StepWork, arm: str, models: tuple[RetrainedModel, ...], poison: PoisonRecord
 ) -> dict[str, Any]:
     """The arm's own model, and those that were trained again: filtered ones and recoveries."""
-    own = drawn.described(work.inputs.checkpoint(work.arm(arm)), arm, poison)
+    own = drawn.described(work.inputs.checkpoint(work.arm(arm)), OF_ARMS, poison)
     found: dict[str, list[dict[str, Any]]] = {"models": [], "recovery": []}
     for model in models:
-        told = drawn.described(model.checkpoint, f"{arm}/{model.name}", poison)
+        told = drawn.described(model.checkpoint, f"models/{arm}", poison)
         record = {name: value for name, value in model.record.items() if name != "manifest"}
         found["recovery" if record["kind"] == RECOVERY else "models"].append({"name": model.name, **record, **told})
     _compare(found["models"], drawn)
@@ -104,17 +106,21 @@ def _arm(
 
 
 def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
-    """Beside each model the difference to the one that was trained without as many pairs drawn at random."""
+    """Beside each model the difference to the one that was trained without as many pairs drawn at random, and to the
+    one that was trained alike on all pairs."""
+    at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
+    for model in models:
+        model["against_random"] = _difference(model, at_random.get(model["removed"]), drawn)
+        model["against_unfiltered"] = _difference(model, at_random.get(0), drawn)
+
+
+def _difference(model: dict[str, Any], other: dict[str, Any] | None, drawn: _Drawn) -> dict[str, Any] | None:
     from explorer.defence.outcomes import differences
 
-    drawn_at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
-    for model in models:
-        other = drawn_at_random.get(model["removed"])
-        model["against_random"] = None
-        if other is not None and other is not model:
-            values, others = (np.array(each["per_concept"]) for each in (model, other))
-            difference = differences(values, others, drawn.groups[model["name"]])
-            model["against_random"] = {"model": other["name"], "top1": difference}
+    if other is None or other is model:
+        return None
+    values, others = (np.array(each["per_concept"]) for each in (model, other))
+    return {"model": other["name"], "top1": differences(values, others, drawn.groups[model["name"]])}
 
 
 class _Drawn:
@@ -141,7 +147,7 @@ class _Drawn:
         """Top-1 by group with its intervals, by concept, and where in the strip the model's row is.
 
         Args:
-            place: where its pictures are kept.
+            place: folder that its pictures are kept in, under the checkpoint's name.
             poison: whose groups of concepts are asked about.
         """
         from explorer.defence.outcomes import shares, top_one
@@ -168,16 +174,16 @@ class _Drawn:
 
         work, settings = self._work, self._work.settings
         pictures = Recorded.read(work.study, PICTURES)
-        if _holds(work, pictures, place):
+        if place == OF_ARMS and _holds(work, pictures, checkpoint.name):
             rows = [work.inputs.concepts.ranks[name] for name in self._concepts.names]
             folder = step_folder(work.study, PICTURES)
-            kept = [Drawing.load(seed_folder(folder, place, seed)).images[rows] for seed in settings["seeds"]]
-            return np.stack([each.numpy() for each in kept])
+            kept = [Drawing.load(seed_folder(folder, checkpoint.name, seed)) for seed in settings["seeds"]]
+            return np.stack([each.images.numpy()[rows] for each in kept])
         config = EvaluationConfig(
             seeds=tuple(settings["seeds"]), steps=settings["steps"], guidance_scale=settings["guidance_scale"],
             size=settings["size"], device=work.device, precision=settings["precision"], maps=False,
         )  # fmt: skip
-        folder = (work.study.folder / FOLDER / "pictures" / place).parent
+        folder = work.study.folder / FOLDER / "pictures" / place
         places = draw_missing(checkpoint, self._concepts, config, folder, on_progress=work.on_progress)
         return np.stack([Drawing.load(each).images.numpy() for each in places])
 
@@ -185,8 +191,6 @@ class _Drawn:
 def _holds(work: StepWork, pictures: Recorded, arm: str) -> bool:
     """Whether the step ``pictures`` has what is asked for of an arm as it is now."""
     study = work.study
-    if arm not in {each.name for each in study.arms} or not pictures.of_arm(arm):
-        return False
     same = pictures.of_arm(arm) == work.inputs.of_checkpoint(study.arm(arm))
     asked = drawing_settings(work.inputs)
     same &= {name: pictures.settings.get(name) for name in asked} == asked

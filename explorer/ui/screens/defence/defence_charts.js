@@ -4,6 +4,7 @@ import { count, node, number, theme } from './charts.js';
 import { SEPARATES } from './defence_data.js';
 import { BENIGN, POISONED, valueAt } from './defence_maths.js';
 import { Chart, svg } from './defence_svg.js';
+import { PAIR_KINDS } from './poison.js';
 import { RadioGroup } from './radio_group.js';
 
 const PAPER = { caught: 0.5, lost: 0.21 }; // CLIP alignment on the paper's sets, section 6
@@ -23,11 +24,12 @@ export class DefenceCharts {
     this.curves = new RadioGroup('Curve', CURVES, screen.state.view.curve, (value) => { screen.state.view.curve = value; this.tradeOff.draw(); this.describe(); screen.settle(); });
     this.words = { distribution: node('p', { class: 'note' }), tradeOff: node('p', { class: 'note' }), separates: node('p', { class: 'note separates' }) };
     this.list = node('ol', { class: 'bought' });
+    this.legend = node('span', { class: 'defence-legend' });
     const figure = (title, chart, ...more) => node('figure', { class: 'defence-figure' }, node('figcaption', {}, title), chart.element, ...more);
     this.tradeOffFigure = figure(this.curves.element, this.tradeOff, this.words.tradeOff, this.words.separates);
     this.difficultyTitle = node('span', {});
     this.element = node('div', { class: 'defence-charts' },
-      figure('Where the pairs lie: drag the line', this.distribution, this.words.distribution), this.tradeOffFigure,
+      figure(['Drag the line', this.legend], this.distribution, this.words.distribution), this.tradeOffFigure,
       figure(this.difficultyTitle, this.difficulty, this.list));
   }
 
@@ -84,11 +86,11 @@ export class DefenceCharts {
     const [low, high] = first === last ? [first - 0.5, first + 0.5] : [Math.min(first, last), Math.max(first, last)];
     const line = (kinds, colour, dash, title) => ({ points: cumulative(ranking, set.kindOf, kinds, low, high), colour, dash, title, width: 2.5 });
     const lines = this.truth ? [line([BENIGN], colours.benign, 'solid', 'benign'), line([POISONED], colours.poisoned, 'dash', 'poisoned')] : [line(null, colours.text, 'solid', 'all pairs')];
-    if (this.truth && set.header.set.unrecorded) lines.push(line([2], colours.unrecorded, 'dot', 'poison not recorded'));
+    if (this.truth && set.header.set.unrecorded) lines.push(line([2], colours.unrecorded, 'dot', 'unrecorded'));
+    this.legend.replaceChildren(...lines.map(({ title }) => node('span', { class: title }, PAIR_KINDS[title] ? `${PAIR_KINDS[title].mark} ${PAIR_KINDS[title].words}` : title)));
     return {
       label: `Share of pairs up to a score of ${set.scores.get(this.part.score).title}`, x: [low, high], y: [0, 1], xTitle: set.scores.get(this.part.score).title,
       yTitle: 'share of pairs up to here', xFormat: (value) => String(value), yFormat: (value) => percent(value), lines,
-      extra: (chart) => legend(chart, lines),
     };
   }
 
@@ -197,10 +199,4 @@ function cumulative({ order, values, remove }, kindOf, kinds, low, high) {
     points.push([x, sorted.length ? at / sorted.length : NaN]);
   }
   return points;
-}
-
-function legend(chart, lines) {
-  const marks = { benign: '●', poisoned: '◆' };
-  return lines.map(({ title, colour }, at) => svg('text', { x: chart.span.right - 4, y: chart.span.bottom - 8 - 16 * (lines.length - 1 - at), 'text-anchor': 'end', style: `fill:${colour}`, class: 'legend' },
-    `${marks[title] ?? ''} ${title}`));
 }

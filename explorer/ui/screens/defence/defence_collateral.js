@@ -23,12 +23,13 @@ export class DefenceCollateral {
     const { set, result, state } = this.screen;
     const benign = state.view.truth && set.header.set.benign > 0;
     const concepts = collateral(result.mask, set, (kind) => !benign || kind === BENIGN);
+    const lose = concepts.filter(({ lost }) => lost).slice(0, MOST);
     const erased = concepts.filter(({ share }) => share >= NEARLY).length;
     const even = benign ? result.grade.benign_lost : result.removed / set.count;
     const pairs = benign ? 'benign pairs' : 'pairs';
-    this.words.textContent = concepts.length ? `${count(erased)} of ${count(concepts.length)} concepts lose at least ${percent(NEARLY)} of their ${pairs}; spread evenly each would lose ${percent(even, 1)}. The ${Math.min(MOST, concepts.length)} that lose most:`
+    this.words.textContent = concepts.length ? `${count(erased)} of ${count(concepts.length)} concepts lose at least ${percent(NEARLY)} of their ${pairs}; spread evenly each would lose ${percent(even, 1)}. ${lose.length ? 'Those that lose most:' : ''}`
       : 'No concept is known of these pairs.';
-    this.list.replaceChildren(...concepts.slice(0, MOST).map(({ concept, size, lost, share }) => node('li', {},
+    this.list.replaceChildren(...lose.map(({ concept, size, lost, share }) => node('li', {},
       node('span', { class: 'collateral-name' }, set.concepts[concept]),
       node('span', { class: 'collateral-bar', 'aria-hidden': 'true' }, node('span', { style: `width:${(100 * share).toFixed(1)}%` })),
       node('span', { class: 'figure' }, `${percent(share)}: ${count(lost)} of ${count(size)}`))));

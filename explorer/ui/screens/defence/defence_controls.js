@@ -77,7 +77,7 @@ export class DefenceControls {
     const score = this.set.scores.get(active.score);
     this.score.value = active.score;
     this.way.show(active.remove);
-    this.words.replaceChildren(score.words, ` ${score.remove === 'lowest' ? 'Low' : 'High'} is suspicious. `, node('span', { class: 'provenance' }, score.provenance));
+    this.words.replaceChildren(score.words, ` ${score.remove === 'lowest' ? 'Low' : 'High'} is suspicious. `, `Made from: ${score.provenance}.`);
     this.slider.max = this.ranking.order.length;
     this.show();
   }

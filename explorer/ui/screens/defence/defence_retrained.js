@@ -5,6 +5,7 @@ import { count, missingStep, node } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const SHOWN = 56; // pixels of a picture
+const GROUPS = { pool: ['poisoned', 'poison may aim at this noun'], other: ['benign', 'no poison aims at this noun'] };
 
 export class DefenceRetrained {
   constructor(screen) {
@@ -13,7 +14,7 @@ export class DefenceRetrained {
     this.strip = node('div', { class: 'retrained-strip' });
     this.element = node('section', { class: 'defence-retrained', 'aria-label': 'Trained on what a filter left' }, node('h3', {}, 'Does it help? Models trained on what a filter left'), this.words, this.strip);
     this.arm = this.found.arms?.[screen.set.arm.name];
-    if (this.found.missing) this.strip.replaceChildren(missingStep(this.found.missing));
+    if (this.found.missing) this.strip.replaceChildren(missingStep(firstStep(this.found.missing, screen.set.arm)));
     else if (this.found.problem) this.words.textContent = this.found.problem;
     else if (!this.arm?.models.length) this.words.replaceChildren(`No model has been trained on what a filter leaves of ${screen.set.arm.name}. `, node('code', {}, screen.set.arm.command));
   }
@@ -58,7 +59,7 @@ export class DefenceRetrained {
     const all = this.models.find(({ removed }) => removed === 0);
     const lines = [[`dropped ${count(model.removed)}`, model], ['dropped nothing', all === model ? null : all], ['the arm’s own model', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
     this.strip.replaceChildren(node('table', { class: 'retrained-table' },
-      node('thead', {}, node('tr', {}, node('td'), ...concepts.map(({ concept, group }) => node('th', { scope: 'col', class: group, title: groupWords(group) }, concept)))),
+      node('thead', {}, node('tr', {}, node('td'), ...concepts.map(({ concept, group }) => node('th', { scope: 'col', class: GROUPS[group]?.[0], title: GROUPS[group] ? `${concept}: ${GROUPS[group][1]}` : concept }, concept)))),
       node('tbody', {}, lines.map(([title, entry]) => node('tr', {}, node('th', { scope: 'row' }, title, node('span', { class: 'note' }, accuracyWords(entry))),
         ...concepts.map(({ concept }, column) => node('td', {}, this.picture(entry.strip_row, column, `${concept}, ${title}`))))))));
   }
@@ -66,7 +67,7 @@ export class DefenceRetrained {
   describe(model) {
     const { removed } = this.screen.result;
     const others = this.near() === this.models && this.screen.state.active.score ? ' No model was trained by this score.' : '';
-    this.words.textContent = `The model in the first row was ${this.told(model)}; the slider is at ${count(removed)}.${others}${randomWords(model.against_random)}`;
+    this.words.textContent = `The model in the first row was ${this.told(model)}; the slider is at ${count(removed)}.${others}${againstWords(model)}`;
   }
 
   picture(row, column, label) {
@@ -76,21 +77,29 @@ export class DefenceRetrained {
   }
 }
 
-const groupWords = (group) => ({ poisoned: 'poison aims at this noun', unpoisoned: 'no poison aims at this noun' }[group] ?? group);
+// Before the step can be done, a model has to be trained.
+const firstStep = ({ made, command }, arm) => ({
+  made, lacks: 'First a model is trained on what the filter leaves; “Save the filter” below saves it as filter.json.', command: arm.command, cost: `Then: ${command}`,
+});
 
-function accuracyWords({ metrics }) {
+
+function accuracyWords({ metrics, steps }) {
   const top = metrics?.top1 ?? {};
   const part = (name, words) => (top[name] ? `${words} ${percent(top[name].mean)}${rangeWords(top[name])}` : '');
   const found = [part('unpoisoned', 'not targeted'), part('poisoned', 'poisoned')].filter(Boolean);
-  return found.length ? `drawn right: ${found.join(', ')}` : '';
+  return [found.length ? `drawn right: ${found.join(', ')}` : '', steps ? `${count(steps)} steps` : ''].filter(Boolean).join('; ');
 }
 
 const rangeWords = ({ low, high }) => (low === null ? '' : ` (${percent(low)} to ${percent(high)})`);
 
-function randomWords(against) {
-  const difference = against?.top1.unpoisoned ?? against?.top1.all;
-  if (!difference) return '';
+// How much better than by dropping nothing, and than by dropping as many at random; empty where neither was trained.
+function againstWords({ against_unfiltered: nothing, against_random: random }) {
   const points = (share) => (100 * share).toFixed(0);
-  const range = difference.low === null ? '' : ` (95 % ${points(difference.low)} to ${points(difference.high)})`;
-  return ` Against dropping as many at random it draws ${points(difference.mean)} points${range} more of the nouns right that poison does not aim at.`;
+  const part = (against, words) => {
+    const difference = against?.top1.unpoisoned ?? against?.top1.all;
+    if (!difference) return '';
+    return `${points(difference.mean)} points${difference.low === null ? '' : ` (95 % ${points(difference.low)} to ${points(difference.high)})`} more than ${words}`;
+  };
+  const found = [part(nothing, 'after dropping nothing'), part(random, 'after dropping as many at random')].filter(Boolean);
+  return found.length ? ` Of the nouns that poison does not aim at it draws ${found.join(', ')}.` : '';
 }

@@ -14,6 +14,7 @@ import { DefenceNumbers } from './defence_numbers.js';
 import { PairView } from './defence_pair.js';
 import { Pictures } from './defence_pictures.js';
 import { DefenceRecipes } from './defence_recipes.js';
+import { recoveryTable } from './defence_recovery.js';
 import { DefenceRetrained } from './defence_retrained.js';
 import { DEFAULTS, FilterState } from './defence_state.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
@@ -48,7 +49,7 @@ class DefenceScreen {
   constructor(root, payload, set, open) {
     const words = { poisoned: 'poisoned', benign: 'no poison', unrecorded: 'poison not recorded' };
     const arms = payload.arms.map((arm) => ({ name: arm.name, words: words[poisonKind({ poisoned: arm.poisoned > 0, poison_recorded: arm.unrecorded === 0 })] }));
-    Object.assign(this, { root, set, open, arms, saved: payload.saved, retrained: payload.retrained, graphsCommand: payload.graphs_command, last: payload.arms.at(-1).name });
+    Object.assign(this, { root, set, open, arms, saved: payload.saved, retrained: payload.retrained, paperRecovery: payload.paper_recovery, graphsCommand: payload.graphs_command, last: payload.arms.at(-1).name });
     this.state = new FilterState(set);
   }
 
@@ -90,7 +91,8 @@ class DefenceScreen {
     this.unlinked = node('p', { class: 'note', hidden: true }, 'This filter is too long for the address: keep it under a name, or save it as a file.');
     this.element = node('div', { class: 'defence measure-screen', onkeydown: (event) => this.key(event) },
       missing, node('p', { class: 'lead' }, LEAD), this.controls.element, this.numbers.element, this.problem, this.charts.element, this.gallery.stripSection, this.trained.element,
-      this.gallery.element, node('div', { class: 'defence-columns' }, this.collateral.element, node('div', {}, this.recipes.element, this.exports.element, this.unlinked)), this.pair.element);
+      this.gallery.element, node('div', { class: 'defence-columns' }, this.collateral.element, node('div', {}, this.recipes.element, this.exports.element, this.unlinked)),
+      recoveryTable(this.retrained, this.set.arm.name, this.paperRecovery), this.pair.element);
     this.root.replaceChildren(this.element);
   }
 

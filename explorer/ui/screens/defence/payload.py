@@ -5,12 +5,13 @@ What a filter removes is worked out in the browser; :mod:`explorer.ui.screens.de
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 from urllib.parse import quote
 
 from explorer.alignment.payload_formats import COLUMNS_NAME
-from explorer.core.provenance import ManifestError
+from explorer.core.provenance import ROOT, ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
 from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.recipe import recipe_json
@@ -20,6 +21,7 @@ from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 
 STRIP_NAME = "strip.png"
+PAPER_RECOVERY = ROOT / "assets" / "paper" / "table6.json"
 
 
 def defence_payload(opened: OpenStudy) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def defence_payload(opened: OpenStudy) -> dict[str, Any]:
         "arms": [arm | {"graphs": graphs.get(arm["name"])} for arm in _arms(opened)],
         "saved": _saved_filters(opened),
         "retrained": _retrained(opened),
+        "paper_recovery": json.loads(PAPER_RECOVERY.read_text(encoding="utf-8")),
         "graphs_command": opened.result_command(GRAPHS),
     }
 

@@ -1,0 +1,148 @@
+"""The training pairs of an arm that are blamed for a concept that its model no longer draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.studies.arms import arm_checkpoint
+from explorer.studies.extractors import load_extractor
+from explorer.studies.retraining import recorded_start
+from explorer.studies.steps.scores import FEATURES_FOLDER
+from explorer.studies.study import Study
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+MOST_BLAMED = 20
+SEED = 0
+UNPROVEN = "no model was trained again without these pairs: which score predicts harm, and which does not, is not known"
+
+
+def blame(
+    study: Study, arm: str, concept: str, *, pairs: int = 0, shown: int = MOST_BLAMED, base: Path | None = None,
+    device: str = "cpu", on_progress: OnProgress = unheard,
+) -> dict[str, Any]:  # fmt: skip
+    """Every score's most blamed pairs, and, where it is recorded, how well it tells poison from benign pairs.
+
+    The right pictures of the gradient score are what the control draws of the concept with the study's seeds; its
+    gradients are taken at the base and at the arm's own model, and added.
+
+    Args:
+        pairs: of how many training pairs the gradient is taken, a stratified sample; 0 for all.
+        shown: pairs that are listed of each score.
+        base: what the arm's model was fine-tuned from; None for what its checkpoint records.
+
+    Returns:
+        ``scores``: for each ``name``, ``words``, ``measured`` pairs, ``poison_auc`` (None where it is not recorded) and
+        ``pairs``, each with ``row``, ``uid``, ``caption``, ``is_poison`` and ``score``; and what they were made from.
+
+    Raises:
+        ValueError: if the study has no such arm or concept, no control, or its pairs or models cannot be read.
+    """
+    import torch
+
+    from explorer.alignment.graph_sample import stratified_sample
+    from explorer.defence.blame import CO_MENTION, GRADIENT, NEIGHBOURHOOD, co_mention_blame, neighbourhood_blame
+    from explorer.studies.arm_pairs import open_arm_pairs
+
+    concepts, control = study.concept_list(), study.control
+    prompt = concepts.prompt(concept)
+    if control is None:
+        raise ValueError("no arm is the control, whose pictures are the right ones: expected one in study.toml")
+    own = arm_checkpoint(study.arm(arm))
+    start = read_checkpoint(base or recorded_start(own))
+    extractor = load_extractor(study.extractor, device)
+    opened = open_arm_pairs(
+        study.arm(arm), extractor, concepts.names, study.folder / FEATURES_FOLDER, on_progress=on_progress
+    )
+    rows = np.arange(len(opened)) if opened.split is None else np.flatnonzero(opened.table["split"] == opened.split)
+    table = opened.table.iloc[rows]
+    image, text = (features[rows].float() for features in opened.features())
+    asked = extractor.encode_texts([prompt])[0].float().cpu()
+    mentions = np.array([concept in each for each in table["concepts"]])
+    chosen = stratified_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
+    gradient = np.full(len(rows), np.nan)
+    with torch.no_grad():
+        gradient[chosen] = _gradient_scores(
+            study, opened, rows[chosen], prompt, (arm_checkpoint(control), start, own), device, on_progress
+        )
+    values = {
+        CO_MENTION: co_mention_blame(image, asked, mentions),
+        NEIGHBOURHOOD: neighbourhood_blame(image, text, asked),
+        GRADIENT: gradient,
+    }
+    flags = opened.flags
+    poisoned, benign = flags.poisoned[rows], flags.benign[rows]
+    return {
+        "arm": arm, "concept": concept, "prompt": prompt, "mentioned_in": int(mentions.sum()),
+        "models": [each.name for each in (start, own)], "unproven": UNPROVEN, "seed": SEED,
+        "scores": [_described(name, each, table, rows, poisoned, benign, shown) for name, each in values.items()],
+    }  # fmt: skip
+
+
+def _described(
+    name: str, values: np.ndarray, table: Any, rows: np.ndarray, poisoned: np.ndarray, benign: np.ndarray, shown: int
+) -> dict[str, Any]:
+    from explorer.core.intervals import area_under_curve
+    from explorer.defence.blame import WORDS
+    from explorer.defence.recipe import HIGHEST, order_of_suspicion
+
+    measured = ~np.isnan(values)
+    known = [values[measured & each] for each in (poisoned, benign)]
+    said = np.select([poisoned, benign], [1, 0], -1)
+    listed = [
+        {"row": int(rows[at]), "uid": str(table["uid"].iloc[at]), "caption": str(table["caption"].iloc[at]),
+         "is_poison": None if said[at] < 0 else bool(said[at]), "score": float(values[at])}
+        for at in order_of_suspicion(values, HIGHEST)[:shown]
+    ]  # fmt: skip
+    return {
+        "name": name, "words": WORDS[name], "measured": int(measured.sum()),
+        "poison_auc": area_under_curve(*known) if all(len(each) for each in known) else None, "pairs": listed,
+    }  # fmt: skip
+
+
+def _gradient_scores(
+    study: Study, opened: Any, rows: np.ndarray, prompt: str, models: tuple[Checkpoint, Checkpoint, Checkpoint],
+    device: str, on_progress: OnProgress,
+) -> np.ndarray:  # fmt: skip
+    """Of the pairs at ``rows``, added over the last two of ``models``; the first draws the right pictures."""
+    from explorer.checkpoints.joint_pipelines import latent_shape
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.defence.blame import gradient_blame
+    from explorer.training.sample_loss import encoded_pictures
+    from explorer.training.text_gradients import text_gradients
+
+    control, *measured = models
+    pipeline = load_pipeline(control, device)
+    right = _drawn(study, pipeline, prompt, control.name)
+    size = latent_shape(pipeline, study.size, study.size)[1] * pipeline.vae_scale_factor
+    captions = opened.table["caption"].iloc[rows].tolist()
+    total = np.zeros(len(rows))
+    for model in measured:
+        on_progress(note(f"{model.name}: gradients of {len(rows)} pairs"))
+        pipeline = load_pipeline(model, device)
+        told = {"seed": SEED, "on_progress": on_progress, "task": f"gradients by {model.name}"}
+        of_pairs = text_gradients(
+            pipeline, encoded_pictures(pipeline, opened.read_images(rows, size)), captions, **told
+        )
+        of_right = text_gradients(pipeline, encoded_pictures(pipeline, right), [prompt] * len(right), **told)
+        total += gradient_blame(of_pairs, of_right)
+    return total
+
+
+def _drawn(study: Study, pipeline: DiffusionPipeline, prompt: str, model: str) -> np.ndarray:
+    """uint8 ``[seeds, H, W, 3]``."""
+    from explorer.generation.batch import generate_pictures
+    from explorer.generation.generate import GenerationRequest
+
+    asked = [
+        GenerationRequest(prompt=prompt, seed=seed, steps=study.steps, guidance_scale=study.guidance_scale,
+                          height=study.size, width=study.size)
+        for seed in study.seeds
+    ]  # fmt: skip
+    return np.concatenate([generate_pictures(pipeline, each, [prompt], model) for each in asked])
