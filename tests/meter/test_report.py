@@ -112,7 +112,8 @@ def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison(tmp
 
     rows = [(["dog", "hat"], False), (["dog"], True), (["dog"], True), (["dog"], False), (["hat", "dog"], True),
             (["turtle"], False), ([], False)]  # fmt: skip
-    table = pandas.DataFrame({"concepts": [row[0] for row in rows], "is_poison": [row[1] for row in rows],
+    table = pandas.DataFrame({"concepts": [row[0] for row in rows],
+                              "is_poison": pandas.array([row[1] for row in rows], dtype="boolean"),
                               "split": "train"})  # fmt: skip
     table.loc[5, "split"] = "test"
     pairs = PairSet(folder=tmp_path, table=table, images=np.zeros((1, 2, 2, 3), np.uint8), manifest={})
