@@ -138,7 +138,7 @@ def heard_least(report: dict[str, Any], model: dict[str, Any]) -> list[str]:
     """Concepts and how much the model's prediction owes to them, the least first: beside the reference, if there is
     one."""
     found = model["measures"][SENSITIVITY]
-    values = found["relative"] or found["per_concept"] or []
+    values = found["relative"] or found["per_concept"]
     known = [(value, each["concept"]) for value, each in zip(values, report["concepts"], strict=True)
              if value is not None]  # fmt: skip
     return [f"{name} {value:.2f}" for value, name in sorted(known)]

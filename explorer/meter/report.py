@@ -102,12 +102,13 @@ def _measures(
     if not comparable:
         without["relative"] = NO_REFERENCE if reference is None else OTHER_KIND
     draws = {SENSITIVITY: reading.sensitivity.numpy(), WORD_BEFORE: reading.word_before.numpy()}
-    one = {"all": np.ones(1, bool)}
     found = {
-        measure: _summary(each, beside.get(measure), one if measure == COMMON_PART else members, timesteps,
-                          draws.get(measure))
-        for measure, each in values.items()
+        measure: _summary(each, beside.get(measure), members, timesteps, draws.get(measure))
+        for measure, each in values.items() if measure != COMMON_PART
     }  # fmt: skip
+    if (common := values.get(COMMON_PART)) is not None:
+        whole = _summary(common, beside.get(COMMON_PART), {"all": np.ones(1, bool)}, timesteps, None)
+        found[COMMON_PART] = whole | {"per_concept": None, "relative": None}
     return {"measures": found, "not_measured": without}
 
 
@@ -155,12 +156,11 @@ def _summary(
         total, *by_timestep = (_estimates(one, other, chosen) for one, other in rows)
         steps = [{"timestep": step, **each} for step, each in zip(timesteps, by_timestep, strict=True)]
         groups[group] = total | {"over_draws": _over_draws(errors, chosen), "by_timestep": steps}
-    by_concept = len(members["all"]) == len(mean) > 1
     return {
         "groups": groups,
-        "per_concept": mean.tolist() if by_concept else None,
+        "per_concept": mean.tolist(),
         "standard_error": None if errors is None else [_known(each) for each in errors],
-        "relative": _ratios(mean, beside) if by_concept and beside is not None else None,
+        "relative": None if beside is None else _ratios(mean, beside),
     }
 
 

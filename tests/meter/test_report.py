@@ -162,6 +162,18 @@ def test_what_does_not_compare_is_left_out_with_its_reason():
     ]  # fmt: skip
 
 
+def test_one_concept_has_numbers_and_no_interval():
+    one = ConceptList(concepts=CONCEPTS.concepts[:1])
+    part = Reading(kind=("P",), sensitivity=reading().sensitivity[:, :1], word_before=reading().word_before[:, :1],
+                   guidance=reading().guidance[:, :1])  # fmt: skip
+    models = [MeasuredModel(name="benign", poison=NO_POISON, reading=part, true_shares=np.array([1.0]))]
+    found = of(meter_report(models, one, REQUEST, pure_noise(), "benign"), "benign")
+    sensitivity = found["measures"]["sensitivity"]
+    assert len(sensitivity["per_concept"]) == 1
+    assert sensitivity["groups"]["all"]["mean"]["low"] is None
+    assert found["label_noise"]["groups"]["all"]["sensitivity"]["value"] == pytest.approx(1)
+
+
 def test_a_file_of_another_version_is_refused():
     found = report(("benign", NO_POISON, reading()))
     assert METER.checked(found) is found
