@@ -128,7 +128,7 @@ def _label_noise_lines(found: dict[str, Any] | None) -> list[str]:
     return [
         f"  {'label noise':<16} {GROUP_WORDS.get(group, group):<14} true captions {each['share']['value']:.3f}"
         + "".join(f"   {measure} x {ratio['value']:.3f}{_bounds(ratio)} of the reference times that"
-                  for measure, ratio in each.items() if measure == SENSITIVITY)
+                  for measure, ratio in each.items() if measure == SENSITIVITY and ratio is not None)
         for group, each in (found or {"groups": {}})["groups"].items()
         if each is not None
     ]  # fmt: skip

@@ -165,10 +165,13 @@ def _summary(
 
 
 def _estimates(values: np.ndarray, reference: np.ndarray | None, chosen: np.ndarray) -> dict[str, Any]:
-    relative = None
-    if reference is not None and reference[chosen].mean() > 0:
-        relative = _interval(ratio_of_means(values[chosen], reference[chosen]))
+    relative = None if reference is None else _ratio(values[chosen], reference[chosen])
     return {"mean": _interval(t_interval(values[chosen])), "relative": relative}
+
+
+def _ratio(values: np.ndarray, reference: np.ndarray) -> dict[str, Any] | None:
+    """None where the reference is 0, as the noun's part of a single concept's guidance vector is."""
+    return _interval(ratio_of_means(values, reference)) if reference.mean() > 0 else None
 
 
 def _label_noise(
@@ -181,12 +184,12 @@ def _label_noise(
     beside, shares, groups = _values(reference), model.true_shares, {}
     for group, chosen in members.items():
         known = np.zeros(len(shares), bool) if chosen is None else chosen & ~np.isnan(shares)
-        if not known.any() or shares[known].max() == 0:
+        if not known.any():
             groups[group] = None
             continue
         groups[group] = {"share": _interval(t_interval(shares[known]))} | {
-            measure: _interval(ratio_of_means(np.array(measures[measure]["per_concept"])[known],
-                                              beside[measure].mean(0)[known] * shares[known]))
+            measure: _ratio(np.array(measures[measure]["per_concept"])[known],
+                            beside[measure].mean(0)[known] * shares[known])
             for measure in NOUN_MEASURES if measure in measures
         }  # fmt: skip
     return {"groups": groups, "per_concept": [_known(each) for each in shares]}
