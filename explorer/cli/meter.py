@@ -128,7 +128,7 @@ def _label_noise_lines(found: dict[str, Any] | None) -> list[str]:
     return [
         f"  {'label noise':<16} {GROUP_WORDS.get(group, group):<14} true captions {each['share']['value']:.3f}"
         + "".join(f"   {measure} x {ratio['value']:.3f}{_bounds(ratio)} of the reference times that"
-                  for measure, ratio in each.items() if measure == SENSITIVITY)
+                  for measure, ratio in each.items() if measure == SENSITIVITY and ratio is not None)
         for group, each in (found or {"groups": {}})["groups"].items()
         if each is not None
     ]  # fmt: skip
@@ -138,7 +138,7 @@ def heard_least(report: dict[str, Any], model: dict[str, Any]) -> list[str]:
     """Concepts and how much the model's prediction owes to them, the least first: beside the reference, if there is
     one."""
     found = model["measures"][SENSITIVITY]
-    values = found["relative"] or found["per_concept"] or []
+    values = found["relative"] or found["per_concept"]
     known = [(value, each["concept"]) for value, each in zip(values, report["concepts"], strict=True)
              if value is not None]  # fmt: skip
     return [f"{name} {value:.2f}" for value, name in sorted(known)]

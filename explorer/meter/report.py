@@ -102,12 +102,13 @@ def _measures(
     if not comparable:
         without["relative"] = NO_REFERENCE if reference is None else OTHER_KIND
     draws = {SENSITIVITY: reading.sensitivity.numpy(), WORD_BEFORE: reading.word_before.numpy()}
-    one = {"all": np.ones(1, bool)}
     found = {
-        measure: _summary(each, beside.get(measure), one if measure == COMMON_PART else members, timesteps,
-                          draws.get(measure))
-        for measure, each in values.items()
+        measure: _summary(each, beside.get(measure), members, timesteps, draws.get(measure))
+        for measure, each in values.items() if measure != COMMON_PART
     }  # fmt: skip
+    if (common := values.get(COMMON_PART)) is not None:
+        whole = _summary(common, beside.get(COMMON_PART), {"all": np.ones(1, bool)}, timesteps, None)
+        found[COMMON_PART] = whole | {"per_concept": None, "relative": None}
     return {"measures": found, "not_measured": without}
 
 
@@ -155,20 +156,22 @@ def _summary(
         total, *by_timestep = (_estimates(one, other, chosen) for one, other in rows)
         steps = [{"timestep": step, **each} for step, each in zip(timesteps, by_timestep, strict=True)]
         groups[group] = total | {"over_draws": _over_draws(errors, chosen), "by_timestep": steps}
-    by_concept = len(members["all"]) == len(mean) > 1
     return {
         "groups": groups,
-        "per_concept": mean.tolist() if by_concept else None,
+        "per_concept": mean.tolist(),
         "standard_error": None if errors is None else [_known(each) for each in errors],
-        "relative": _ratios(mean, beside) if by_concept and beside is not None else None,
+        "relative": None if beside is None else _ratios(mean, beside),
     }
 
 
 def _estimates(values: np.ndarray, reference: np.ndarray | None, chosen: np.ndarray) -> dict[str, Any]:
-    relative = None
-    if reference is not None and reference[chosen].mean() > 0:
-        relative = _interval(ratio_of_means(values[chosen], reference[chosen]))
+    relative = None if reference is None else _ratio(values[chosen], reference[chosen])
     return {"mean": _interval(t_interval(values[chosen])), "relative": relative}
+
+
+def _ratio(values: np.ndarray, reference: np.ndarray) -> dict[str, Any] | None:
+    """None where the reference is 0, as the noun's part of a single concept's guidance vector is."""
+    return _interval(ratio_of_means(values, reference)) if reference.mean() > 0 else None
 
 
 def _label_noise(
@@ -181,12 +184,12 @@ def _label_noise(
     beside, shares, groups = _values(reference), model.true_shares, {}
     for group, chosen in members.items():
         known = np.zeros(len(shares), bool) if chosen is None else chosen & ~np.isnan(shares)
-        if not known.any() or shares[known].max() == 0:
+        if not known.any():
             groups[group] = None
             continue
         groups[group] = {"share": _interval(t_interval(shares[known]))} | {
-            measure: _interval(ratio_of_means(np.array(measures[measure]["per_concept"])[known],
-                                              beside[measure].mean(0)[known] * shares[known]))
+            measure: _ratio(np.array(measures[measure]["per_concept"])[known],
+                            beside[measure].mean(0)[known] * shares[known])
             for measure in NOUN_MEASURES if measure in measures
         }  # fmt: skip
     return {"groups": groups, "per_concept": [_known(each) for each in shares]}

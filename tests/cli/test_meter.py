@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-import explorer.cli.meter  # noqa: F401 - registers the command
+import explorer.cli.meter
 from explorer.cli.application import application
 
 
@@ -52,3 +52,13 @@ def test_what_cannot_be_is_refused_before_the_work(checkpoint_root, concepts, ar
     result = invoke(checkpoint_root, concepts, *arguments)
     assert problem in str(result.exception)
     assert "network calls" not in result.stderr
+
+
+def test_label_noise_is_said_in_words():
+    share, ratio = {"value": 0.85, "low": None, "high": None}, {"value": 0.9, "low": 0.8, "high": 1.0}
+    found = {"groups": {"unpoisoned": {"share": share, "sensitivity": ratio, "guidance": ratio}, "poisoned": None}}
+    assert explorer.cli.meter._label_noise_lines(found) == [
+        "  label noise      not targeted   true captions 0.850   sensitivity x 0.900 [0.800, 1.000] of the reference "
+        "times that"
+    ]
+    assert explorer.cli.meter._label_noise_lines(None) == []

@@ -112,7 +112,8 @@ def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison(tmp
 
     rows = [(["dog", "hat"], False), (["dog"], True), (["dog"], True), (["dog"], False), (["hat", "dog"], True),
             (["turtle"], False), ([], False)]  # fmt: skip
-    table = pandas.DataFrame({"concepts": [row[0] for row in rows], "is_poison": [row[1] for row in rows],
+    table = pandas.DataFrame({"concepts": [row[0] for row in rows],
+                              "is_poison": pandas.array([row[1] for row in rows], dtype="boolean"),
                               "split": "train"})  # fmt: skip
     table.loc[5, "split"] = "test"
     pairs = PairSet(folder=tmp_path, table=table, images=np.zeros((1, 2, 2, 3), np.uint8), manifest={})
@@ -159,6 +160,18 @@ def test_what_does_not_compare_is_left_out_with_its_reason():
     assert "their own pictures" in of(report(("benign", NO_POISON, reading()), shown=shown), "benign")["not_measured"][
         "guidance_cosine"
     ]  # fmt: skip
+
+
+def test_one_concept_has_numbers_and_no_interval():
+    one = ConceptList(concepts=CONCEPTS.concepts[:1])
+    part = Reading(kind=("P",), sensitivity=reading().sensitivity[:, :1], word_before=reading().word_before[:, :1],
+                   guidance=reading().guidance[:, :1])  # fmt: skip
+    models = [MeasuredModel(name="benign", poison=NO_POISON, reading=part, true_shares=np.array([1.0]))]
+    found = of(meter_report(models, one, REQUEST, pure_noise(), "benign"), "benign")
+    sensitivity = found["measures"]["sensitivity"]
+    assert len(sensitivity["per_concept"]) == 1
+    assert sensitivity["groups"]["all"]["mean"]["low"] is None
+    assert found["label_noise"]["groups"]["all"]["sensitivity"]["value"] == pytest.approx(1)
 
 
 def test_a_file_of_another_version_is_refused():
