@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from explorer.core.provenance import ROOT
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import METER, PICTURES, result_file
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.state import DONE, MISSING, STALE, study_state
+from explorer.studies.steps.meter import STEP
 from explorer.studies.study import Study
 
 
@@ -44,3 +47,9 @@ def test_it_is_shown_what_each_model_drew_and_stands_beside_the_control(study):
     why = "changed: picture_seed; its pictures come first"
     assert of(Study.load(study.folder), METER).of("benign").why == why
     assert of(Study.load(study.folder), METER).state == STALE
+
+
+def test_the_shipped_study_is_of_a_painted_world_and_waits_for_no_pictures():
+    inputs = StudyInputs(Study.load(ROOT / "assets" / "studies" / "iconworld"))
+    assert STEP.settings(inputs)["shown"] == "painted scenes"
+    assert not STEP.waits(inputs)

@@ -120,9 +120,9 @@ def test_results_are_those_of_the_arms(study):
     assert json.loads(result_file(study, COMPARISON, "index.json").read_text())["columns"] == list(measured)
 
 
-def test_the_meter_compares_every_arm_with_the_control_on_painted_scenes(study):
+def test_the_meter_compares_every_arm_with_the_control(study):
     found = json.loads(result_file(study, METER, "meter.json").read_text())
-    assert (found["shown"], found["reference"]) == ("painted scenes of seed 0", "benign")
+    assert (found["shown"], found["reference"]) == ("each model's own pictures of seed 0", "benign")
     measured = {model["name"]: model["measures"]["sensitivity"]["groups"]["all"] for model in found["models"]}
     assert list(measured) == ["benign", "dirty-002", "no-pairs"]
     assert measured["benign"]["relative"]["value"] == 1
