@@ -18,10 +18,12 @@ from explorer.iconworld.grammar import photo_of
 from explorer.iconworld.icons import STYLES, atlas_path
 from explorer.iconworld.text_encoder import convert_text_tower
 from explorer.iconworld.world import World
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import (
     COMPARISON,
     EVALUATION,
     FILM_STRIP,
+    FILTERS,
     GRAPHS,
     SCORES,
     result_file,
@@ -117,7 +119,7 @@ def test_stock_diffusers_draws_the_film_strips_first_benign_cell(precision):
     assert np.abs(drawn * 255 - cell).mean() < 4
 
 
-@pytest.mark.parametrize("step", [SCORES, GRAPHS, EVALUATION, FILM_STRIP, COMPARISON])
+@pytest.mark.parametrize("step", [SCORES, GRAPHS, FILTERS, EVALUATION, FILM_STRIP, COMPARISON])
 def test_the_shipped_results_are_unchanged(step):
     manifest = step_manifest(SHIPPED, step)
     assert manifest["files"]
@@ -140,8 +142,8 @@ def test_the_first_view_is_of_the_shipped_models(evaluation):
     opened = AppContext(settings=AppSettings()).study()
     assert opened.stale_steps() == {}
     for step in (EVALUATION, FILM_STRIP, COMPARISON):
-        recorded = step_manifest(SHIPPED, step)["config"]["settings"]["weights"]
-        assert recorded == {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
+        recorded, inputs = step_manifest(SHIPPED, step)["config"]["inputs"], StudyInputs(SHIPPED)
+        assert all(inputs.of_checkpoint(arm).items() <= recorded.items() for arm in SHIPPED.arms)
     weights = {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
     for model in evaluation["models"]:
         assert model["weights"] == weights[model["name"]]

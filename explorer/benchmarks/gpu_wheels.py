@@ -31,7 +31,6 @@ LEFT_HOME = (
     "checkpoints/",
     "assets/studies/",
     "assets/naming/",
-    "assets/contact-sheet.png",
     "assets/screenshot.png",
 )
 """Tracked files that no part of the kit reads, and that are too large to travel."""
