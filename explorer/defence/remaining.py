@@ -100,7 +100,6 @@ def _add_tile(
 ) -> None:
     """Give every pair its disparities to pairs of a later place, order by order; ``behind`` is written over."""
     ones = tile.new_ones(max(tile.shape))
-    column_sums = tile.sum(dim=0).double()
     for place, sums in zip(places, later, strict=True):
         # Places as numbers of the tile's own type, into a buffer, and sums as products: ten times as fast as a mask.
         own, other = (torch.from_numpy(place[part]).to(tile) for part in (rows, columns))
@@ -108,7 +107,8 @@ def _add_tile(
         behind.mul_(tile)
         sums[rows] += behind @ ones[: tile.shape[1]]
         if rows != columns:
-            sums[columns] += column_sums - ones[: tile.shape[0]] @ behind
+            # The others, and not the column's sum less these: what is left of nearly all is little.
+            sums[columns] += ones[: tile.shape[0]] @ torch.sub(tile, behind, out=behind)
 
 
 def _places(order: np.ndarray, n: int) -> np.ndarray:

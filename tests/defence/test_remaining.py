@@ -49,6 +49,15 @@ def test_every_rank_of_every_order_from_one_pass(features, block):
     assert not np.isnan(curves["gaps"]).any()  # what has no score is never removed
 
 
+def test_what_is_left_of_nearly_all_is_exact_in_fp32_too(features):
+    order = np.random.default_rng(2).permutation(90)
+    curve = kept_structure_curves(*(part.float() for part in features), {"a": order}, block=64)["a"]
+    for rank in range(80, 89):
+        kept = np.ones(90, bool)
+        kept[order[:rank]] = False
+        assert curve[rank] == pytest.approx(definition(features, kept), rel=2e-6)
+
+
 def test_the_convention_scales_the_curve(features):
     order = {"a": np.arange(90)}
     authors, halved = (kept_structure_curves(*features, order, convention=name)["a"] for name in ("authors", "halved"))
