@@ -64,7 +64,8 @@ def test_every_command_and_option_that_a_page_names_exists(page, command_line):
             continue
         command, name = resolved(command_line, words)
         assert command is not None, f"{page} names `explorer {name}`"
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        known |= {"--help"}
         asked = {word.split("=")[0] for word in words if word.startswith("--")}
         assert asked <= known, f"{page} gives `explorer {name}` {sorted(asked - known)}"
 
@@ -181,7 +182,9 @@ def test_the_tables_of_retrained_models_are_what_was_measured():
     found = json.loads((place / "retrained.json").read_text())
     text = TEXTS["docs/defence.md"]
     assert f"the control {share(found['control']['metrics']['top1']['unpoisoned'])}" in text
-    assert f"the shipped model {share(found['arms']['dirty-060']['unfiltered']['metrics']['top1']['unpoisoned'])}" in text
+    assert (
+        f"the shipped model {share(found['arms']['dirty-060']['unfiltered']['metrics']['top1']['unpoisoned'])}" in text
+    )
     for model in found["arms"]["dirty-060"]["models"]:
         less = [each and each["top1"]["unpoisoned"] for each in (model["against_random"], model["against_unfiltered"])]
         cells = [model["poison_removed"], model["benign_lost"], share(model["metrics"]["top1"]["unpoisoned"]),
