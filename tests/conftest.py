@@ -6,6 +6,7 @@ Fixtures only, so that tests of any room use them without importing one another:
 a world of eight concepts built by the real code in seconds, and ``micro_evaluation`` of it.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,10 @@ from explorer.core.provenance import write_manifest
 MAX_TOKENS = 16
 TEXT_WIDTH = 32
 T5_WIDTH = 72
+LONGEST = ("test_gpu_kit.py", "test_browser.py", "test_browser_shipped.py", "test_browser_alignment.py",
+           "test_browser_implosion.py", "test_run.py", "test_users_study.py", "test_fine_tuning.py")  # fmt: skip
+"""Where several processes share the files, the last file that runs decides when all are done. Those with a browser
+stand together, so that one process has most of them, and starts the app that they share."""
 LEXICON = ["a", "photo", "of", "dog", "hat", "turtle", "and", "left", "shirt", "t"]
 
 
@@ -37,7 +42,9 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``cuda`` are skipped where there is no such GPU."""
+    """Files that take longest come first; tests marked ``cuda`` are skipped where there is no such GPU."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("cuda"):
@@ -376,22 +383,44 @@ def micro_recipe():
 
 
 @pytest.fixture(scope="session")
-def micro_world(micro_recipe, tmp_path_factory):
-    """A finished ``WorldBuild``: extractor, base, benign control and two poisoned models, and their pair sets."""
-    from explorer.scenarios.build import WorldBuild
+def made_once(tmp_path_factory):
+    """``made_once(name, make)``: a folder that ``make(folder)`` fills, in one of the processes that run tests; each has
+    a copy of its own."""
 
-    folder = tmp_path_factory.mktemp("world")
-    made = WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
-    made.everything()
-    return made
+    def own_copy(name, make):
+        several = "PYTEST_XDIST_WORKER" in os.environ
+        common = tmp_path_factory.getbasetemp().parent if several else tmp_path_factory.getbasetemp()
+        made, making = common / f"made-{name}", common / f"making-{name}"
+        with open(common / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(making, ignore_errors=True)
+                making.mkdir()
+                make(making)
+                making.rename(made)
+        return shutil.copytree(made, tmp_path_factory.mktemp(name) / name)
+
+    return own_copy
 
 
 @pytest.fixture(scope="session")
-def micro_evaluation(micro_world, tmp_path_factory):
+def micro_world(micro_recipe, made_once):
+    """A finished ``WorldBuild``: extractor, base, benign control and two poisoned models, and their pair sets."""
+    from explorer.scenarios.build import WorldBuild
+
+    def build(folder):
+        return WorldBuild(recipe=micro_recipe, run=folder / "run", output=folder / "models")
+
+    return build(made_once("micro-world", lambda folder: build(folder).everything()))
+
+
+@pytest.fixture(scope="session")
+def micro_evaluation(micro_world, made_once):
     """Folder and report of the evaluation of ``micro_world``: every concept at two seeds."""
     from explorer.evaluation.config import EvaluationConfig
-    from explorer.evaluation.files import evaluate_folder
+    from explorer.evaluation.files import EVALUATION_NAME, evaluate_folder
 
-    folder = tmp_path_factory.mktemp("evaluation")
     config = EvaluationConfig(seeds=(0, 1), steps=2, batch_size=5)
-    return folder, evaluate_folder(micro_world.output, micro_world.run / "sets", folder, config)
+    folder = made_once("micro-evaluation", lambda folder: evaluate_folder(
+        micro_world.output, micro_world.run / "sets", folder, config))  # fmt: skip
+    return folder, json.loads((folder / EVALUATION_NAME).read_text(encoding="utf-8"))

@@ -49,6 +49,7 @@ def write_graphs(
     scores: Mapping[str, np.ndarray],
     facts: Mapping[str, Any] | None = None,
     read_images: Callable[[np.ndarray], np.ndarray] | None = None,
+    arm_rows: np.ndarray | None = None,
     most_drawn: int = MOST_DRAWN,
     neighbours: int = 8,
     settings: LayoutSettings | None = None,
@@ -67,6 +68,8 @@ def write_graphs(
         facts: JSON-serialisable, shown beside the graphs: ``data_hash``, ``extractor``, ``alpha``, ``convention``,
             ``feature_range``, ``loss_model``.
         read_images: rows of the table to uint8 pictures ``[n, H, W, 3]``; None draws without thumbnails.
+        arm_rows: int `[N]`, where each pair stands in its arm's own table, by which further pictures are asked for;
+            None for pairs that are no arm's.
         most_drawn: of a larger set, a stratified sample of this size is drawn.
         neighbours: k of the drawn graphs.
         settings: of the layouts; None for the usual ones.
@@ -81,7 +84,7 @@ def write_graphs(
     graphs = build_graphs(image, text, rows=drawn, neighbours=neighbours, settings=settings, seed=seed,
                           on_progress=on_progress)  # fmt: skip
     return write_built_graphs(
-        folder, graphs, name=name, table=table, scores=scores, facts=facts, read_images=read_images
+        folder, graphs, name=name, table=table, scores=scores, facts=facts, read_images=read_images, arm_rows=arm_rows
     )
 
 
@@ -94,6 +97,7 @@ def write_built_graphs(
     scores: Mapping[str, np.ndarray],
     facts: Mapping[str, Any] | None = None,
     read_images: Callable[[np.ndarray], np.ndarray] | None = None,
+    arm_rows: np.ndarray | None = None,
 ) -> list[str]:
     """Write graphs that are there already; arguments and result as of :func:`write_graphs`."""
     table, drawn = _completed(table), graphs.rows
@@ -105,6 +109,8 @@ def write_built_graphs(
         **_side_columns("text", graphs.text, drawn),
         **_side_columns("image", graphs.image, drawn),
     }
+    if arm_rows is not None:
+        columns["row"] = np.asarray(arm_rows)[drawn].astype(np.uint32)
     folder.mkdir(parents=True, exist_ok=True)
     if read_images is not None:
         pictured = _pictured(shown, np.asarray(scores["structure_distance"])[drawn], graphs.seed)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 T5_POSITIONS = {"StableDiffusion3Pipeline": 256, "FluxPipeline": 512}
 """``max_sequence_length`` of each pipeline by default: T5 tokens that the transformer reads, padding included."""
 FLUX = "FluxPipeline"
+T5_ENCODERS = (("StableDiffusion3Pipeline", "text_encoder_3"), (FLUX, "text_encoder_2"))
+"""Which of a pipeline's text encoders is T5; the others are CLIP's."""
 
 
 def is_joint(pipeline: DiffusionPipeline) -> bool:
@@ -40,6 +42,24 @@ def text_ranges(pipeline: DiffusionPipeline) -> tuple[TextRange, ...]:
         return (positions,)
     third = None if pipeline.text_encoder_3 is None else pipeline.tokenizer_3
     return positions, TextRange(tokenizer=third, length=T5_POSITIONS[kind], starts=False, expands=False)
+
+
+def encoder_ranges(pipeline: DiffusionPipeline) -> dict[str, TextRange]:
+    """For every text encoder that there is, by the pipeline's name for it, the positions that it reads itself.
+
+    That holds for encoders of which the denoiser sees a pooled vector alone, too (Flux's CLIP).
+    """
+    kind, found = type(pipeline).__name__, {}
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        if getattr(pipeline, name, None) is None:
+            continue
+        tokenizer = getattr(pipeline, name.replace("text_encoder", "tokenizer"))
+        reads_t5 = (kind, name) in T5_ENCODERS
+        found[name] = TextRange(
+            tokenizer=tokenizer, length=T5_POSITIONS[kind] if reads_t5 else tokenizer.model_max_length,
+            starts=not reads_t5, expands=kind != "StableDiffusion3Pipeline",
+        )  # fmt: skip
+    return found
 
 
 def prompt_words(pipeline: DiffusionPipeline, prompt: str) -> PromptWords:

@@ -26,7 +26,8 @@ from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.benchmarks.startup import TIMEOUT_SECONDS, free_port, wait_for
 from explorer.core.provenance import ROOT
 from explorer.studies.results import GRAPHS, step_folder, writing_step
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 GOALS = {"first_paint_seconds": 2.0, "pan_frames_per_second": 30.0, "zoom_frames_per_second": 30.0,
          "lasso_milliseconds": 200.0}  # fmt: skip
@@ -96,16 +97,11 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
     Raises:
         ValueError: if there is no chromium or no playwright here.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise ValueError("playwright is not installed: expected it (pip install -r requirements-dev.txt)") from error
-    if not chromium.is_file():
-        raise ValueError(f"chromium is {chromium}: expected an executable (apt-get install chromium)")
+    sync_playwright = playwright_with(chromium)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME
         header = make_up_graphs(folder, pairs, seed)
-        with _served(folder) as address, sync_playwright() as playwright:
+        with served(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(chromium), args=list(ARGUMENTS))
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(TIMEOUT_SECONDS * 1000)
@@ -115,6 +111,21 @@ def benchmark_graphs(pairs: int, chromium: Path, *, peer: bool = True, seed: int
             browser.close()
     return {"pairs": pairs, "cores": os.cpu_count(), "load_before": load, "goals": GOALS, "ours": ours,
             "plotly_scattergl": theirs}  # fmt: skip
+
+
+def playwright_with(chromium: Path) -> Any:
+    """Playwright's entry, once there is something to drive.
+
+    Raises:
+        ValueError: if there is no chromium or no playwright here.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise ValueError("playwright is not installed: expected it (pip install -r requirements-dev.txt)") from error
+    if not chromium.is_file():
+        raise ValueError(f"chromium is {chromium}: expected an executable (apt-get install chromium)")
+    return sync_playwright
 
 
 def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
@@ -157,7 +168,8 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """The address of the app, which shows the study in ``folder``."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--study", str(folder),
                "--no-warm-up"]  # fmt: skip
@@ -213,17 +225,17 @@ def _movement(page: Any, box: dict[str, float], frames: Any) -> dict[str, float]
 
 def _rate(name: str, frames: Any, act: Any) -> dict[str, float]:
     """Frames per second, and how long all of the browser's processes computed for one."""
-    before, began, busy, step = frames(), time.perf_counter(), _browser_seconds(), 0
+    before, began, busy, step = frames(), time.perf_counter(), browser_seconds(), 0
     while time.perf_counter() - began < MOVING_SECONDS:
         act(step)
         step += 1
     drawn = frames() - before
-    computed = 1000 * (_browser_seconds() - busy) / max(drawn, 1)
+    computed = 1000 * (browser_seconds() - busy) / max(drawn, 1)
     rate = drawn / (time.perf_counter() - began)
     return {f"{name}_frames_per_second": rate, f"{name}_cpu_milliseconds_a_frame": computed}
 
 
-def _browser_seconds() -> float:
+def browser_seconds() -> float:
     """CPU seconds that our chromium has taken so far; unlike frames per second, other work on the machine does not
     change them much."""
     import psutil

@@ -206,6 +206,26 @@ def filters_command(
         typer.echo(markdown(report))
 
 
+@benchmark.command("defence-move")
+def defence_move_command(
+    pairs: Annotated[int, typer.Option(min=100, max=1_000_000, help="Made-up pairs that are filtered.")] = 50_000,
+    scores: Annotated[int, typer.Option(min=1, help="Scores of each.")] = 12,
+    moves: Annotated[int, typer.Option(min=2, help="Moves of the slider.")] = 60,
+    chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
+    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Moves of the slider of the screen Defence in headless chromium without a GPU, until they are painted; prints a
+    Markdown table. Needs playwright."""
+    from explorer.benchmarks.defence_move import benchmark_moves, markdown
+
+    report = benchmark_moves(pairs, scores, moves, chromium, seed=seed)
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
 def _whole_number(text: str) -> int:
     if not text.strip().isdigit():
         raise ValueError(f"sizes hold {text!r}: expected whole numbers separated by commas")

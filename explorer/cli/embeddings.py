@@ -80,7 +80,7 @@ def _divide_threads(processes: int) -> None:
 @command("ad-store")
 def ad_store(
     store: Annotated[
-        Path, typer.Argument(help="Folder of img_emb, text_emb and perhaps metadata: ours, LAION's, any.")
+        str, typer.Argument(help="Folder or address of img_emb, text_emb and perhaps metadata: ours, LAION's, any.")
     ],
     options: AlignmentOptions,
     feature_range: Annotated[

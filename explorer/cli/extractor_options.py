@@ -11,7 +11,7 @@ import typer
 
 from explorer.cli.requests import Spelling
 from explorer.core.provenance import ROOT
-from explorer.studies.study import ExtractorSpec
+from explorer.studies.specs import ExtractorSpec
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor

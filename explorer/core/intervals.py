@@ -66,6 +66,27 @@ def t_interval(values: Any, *, confidence: float = 0.95) -> Estimate:
     return Estimate(value=mean, low=mean - reach, high=mean + reach, n=len(values), confidence=confidence)
 
 
+def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> Estimate:
+    """mean(values) / mean(reference) of two `[n]` series that are paired; bounds are NaN for n = 1.
+
+    The interval is Student's over the residuals ``values - ratio * reference``, the linearised variance of a ratio
+    (Cochran 1977, *Sampling Techniques*, section 6.4): what moves both series of a pair alike does not widen it.
+
+    Raises:
+        ValueError: on lengths that differ, NaN, or a reference whose mean is not above 0.
+    """
+    values, reference = _finite("values", values), _finite("reference", reference)
+    if len(values) != len(reference):
+        raise ValueError(f"series have {len(values)} and {len(reference)} values: expected the same number")
+    if (below := float(reference.mean())) <= 0:
+        raise ValueError(f"the reference's mean is {below:g}: expected one above 0")
+    ratio = float(values.mean()) / below
+    spread = t_interval((values - ratio * reference) / below, confidence=confidence)
+    return Estimate(
+        value=ratio, low=ratio + spread.low, high=ratio + spread.high, n=len(values), confidence=confidence
+    )  # fmt: skip
+
+
 def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
     """Pearson's r of two `[n]` series with Fisher's z interval; bounds are NaN for n <= 3.
 

@@ -12,17 +12,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from explorer.core.bounded_files import parse_json
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
 from explorer.embeddings.embedding_rows import EmbeddingRows, memory_mapped
 from explorer.embeddings.thumbnails import ThumbnailRows
+from explorer.pairs.sources.base import is_address
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+    from upath import UPath
 
 KIND = "embedding-store"
 PLAN_NAME = "extraction.json"
@@ -70,7 +73,7 @@ class EmbeddingStore:
 
         if not self.metadata_files:
             raise ValueError(f"{self.folder} has no metadata: expected {', '.join(FOLDERS['metadata'][0])} in it")
-        return pandas.concat([pandas.read_parquet(path, columns=columns) for path in self.metadata_files],
+        return pandas.concat([pandas.read_parquet(opened(path), columns=columns) for path in self.metadata_files],
                              ignore_index=True)  # fmt: skip
 
     def metadata_columns(self) -> list[str]:
@@ -79,7 +82,7 @@ class EmbeddingStore:
 
         if not self.metadata_files:
             return []
-        return parquet.read_schema(self.metadata_files[0]).names
+        return parquet.read_schema(opened(self.metadata_files[0])).names
 
     def column(self, name: str) -> Iterator[list[Any]]:
         """One column of the metadata, a partition at a time.
@@ -92,10 +95,10 @@ class EmbeddingStore:
         if not self.metadata_files:
             raise ValueError(f"{self.folder} has no metadata: expected {name!r} in it")
         for path in self.metadata_files:
-            names = parquet.read_schema(path).names
+            names = parquet.read_schema(opened(path)).names
             if name not in names:
                 raise ValueError(f"{path} has the columns {', '.join(names)}: expected {name!r}, too")
-            yield parquet.read_table(path, columns=[name])[name].to_pylist()
+            yield parquet.read_table(opened(path), columns=[name])[name].to_pylist()
 
     def strings(self, name: str, first: int = 0) -> Iterator[pyarrow.Array]:
         """One column of the metadata as text from row ``first`` on, some ten thousand rows at a time.
@@ -106,7 +109,7 @@ class EmbeddingStore:
         from pyarrow import parquet
 
         for path in self.metadata_files:
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(opened(path)) as file:
                 rows = file.metadata.num_rows
                 if first >= rows:
                     first -= rows
@@ -131,16 +134,19 @@ class EmbeddingStore:
 
     @staticmethod
     def open(folder: Path | str) -> EmbeddingStore:
-        """Open a store of ours, of clip-retrieval's, or of LAION's; embeddings stay on disk until read.
+        """Open a store of ours, of clip-retrieval's, or of LAION's; embeddings stay where they lie until read.
+
+        Args:
+            folder: its path, or an address that fsspec opens (``s3://bucket/store``).
 
         Raises:
             FileNotFoundError: if ``folder`` lacks image or text embeddings.
             ValueError: if the store is unfinished, or naming the partition whose parts do not match.
         """
-        folder = Path(folder)
+        folder = place_of(folder)
         manifest = None
         if (folder / MANIFEST_NAME).is_file():
-            manifest = read_manifest(folder, kind=KIND)
+            manifest = _manifest(folder)
         elif (folder / PLAN_NAME).is_file():
             raise ManifestError(f"{folder} is unfinished: run the same extraction again to complete it")
         files = {part: _partition_files(folder, part) for part in FOLDERS}
@@ -163,8 +169,32 @@ class EmbeddingStore:
         )
 
 
-def is_store(folder: Path) -> bool:
+def place_of(location: Path | str) -> Path | UPath:
+    """What an address names, with a path's methods, or a path of this machine."""
+    if not is_address(location):
+        return Path(location)
+    from upath import UPath
+
+    return UPath(location)
+
+
+def opened(path: Path | UPath) -> Path | BinaryIO:
+    """As pyarrow takes it."""
+    return path if isinstance(path, Path) else path.open("rb")
+
+
+def _manifest(folder: Path | UPath) -> dict[str, Any]:
+    if isinstance(folder, Path):
+        return read_manifest(folder, kind=KIND)
+    manifest = parse_json((folder / MANIFEST_NAME).read_bytes())
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise ManifestError(f"{folder / MANIFEST_NAME} is of another kind: expected {KIND!r}")
+    return manifest
+
+
+def is_store(location: Path | str) -> bool:
     """Whether a folder holds image embeddings, or an extraction that was begun there."""
+    folder = place_of(location)
     names, pattern = FOLDERS["image"]
     found = (path.name for name in names for path in (folder / name).glob("*.npy"))
     return (folder / PLAN_NAME).is_file() or any(re.fullmatch(pattern, name) for name in found)
@@ -274,7 +304,7 @@ def _check_rows(
     for index, number in enumerate(numbers):
         image, text = arrays["image"][index], arrays["text"][index]
         try:
-            rows = parquet.read_metadata(metadata[number]).num_rows if metadata else len(image)
+            rows = parquet.read_metadata(opened(metadata[number])).num_rows if metadata else len(image)
         except (ArrowException, OSError) as error:
             raise ValueError(f"{metadata[number]} is no readable parquet file: {error}") from error
         if not len(image) == len(text) == rows:

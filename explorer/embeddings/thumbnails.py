@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.embeddings.embedding_rows import memory_mapped
+from explorer.embeddings.embedding_rows import memory_mapped, read_rows
 
 
 class ThumbnailRows:
@@ -31,7 +31,8 @@ class ThumbnailRows:
         numbers = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(numbers).tolist():
             part, chosen = self._partitions[number], numbers == number
-            found[chosen] = part[rows[chosen] - (self._ends[number] - len(part))]
+            wanted, places = np.unique(rows[chosen] - (self._ends[number] - len(part)), return_inverse=True)
+            found[chosen] = read_rows(part, wanted)[places]
         return found
 
 

@@ -42,6 +42,18 @@ def scenes_obstacle(pipeline: DiffusionPipeline, world: World | None, concepts: 
     return "" if world.concepts == concepts.names else NO_WORLD
 
 
+def paint_singles(world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One scene of every concept of a world, with nothing else in it.
+
+    Returns:
+        Pictures uint8 ``[concepts, 64, 64, 3]``, and bool ``[concepts, 64, 64]``: which pixels are the object.
+    """
+    generator = np.random.default_rng([seed, MASK_STREAM])
+    scenes = [draw_single(world, concept, generator) for concept in world.concepts]
+    covered = np.stack([masks(scene, world.atlas, world.atlas_rows)[0] for scene in scenes])
+    return paint_all(world, scenes), covered
+
+
 @torch.no_grad()
 def scene_maps(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps of the concept's word and masks of the object, for one scene of every concept.
@@ -58,10 +70,7 @@ def scene_maps(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[to
             (:func:`~explorer.checkpoints.noise_schedule.training_noise`).
     """
     signal = training_noise(pipeline.scheduler, pipeline.unet.config).signal.to(pipeline.device)
-    generator = np.random.default_rng([seed, MASK_STREAM])
-    scenes = [draw_single(world, concept, generator) for concept in world.concepts]
-    images = torch.from_numpy(paint_all(world, scenes))
-    covered = torch.from_numpy(np.stack([masks(scene, world.atlas, world.atlas_rows)[0] for scene in scenes]))
+    images, covered = (torch.from_numpy(each) for each in paint_singles(world, seed))
     latents = encode_images(pipeline.vae, images)
     prompts = [photo_of(concept) for concept in world.concepts]
     groups = torch.stack(

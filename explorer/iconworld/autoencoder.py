@@ -89,13 +89,13 @@ def decode_latents(autoencoder: Any, latents: torch.Tensor, batch_size: int = 64
 
 
 def _latent_scale(autoencoder: Any, latents: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-    """What is taken from latents, and what they are multiplied by then: as SDXL's pipeline undoes it.
+    """What is taken from latents, and what they are multiplied by then: as the pipelines of SDXL, SD3 and Flux undo it.
 
-    Whether a pipeline follows mean and standard deviation, ``noise_schedule.check_noise`` says.
+    Whether a pipeline follows shift, mean and standard deviation, ``noise_schedule.check_noise`` says.
     """
     factor, mean = autoencoder.config.scaling_factor, getattr(autoencoder.config, "latents_mean", None)
     if mean is None:
-        return 0.0, factor
+        return getattr(autoencoder.config, "shift_factor", None) or 0.0, factor
     mean, deviation = (
         torch.tensor(values, dtype=latents.dtype, device=latents.device)[:, None, None]
         for values in (mean, autoencoder.config.latents_std)

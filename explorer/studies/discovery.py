@@ -16,7 +16,8 @@ from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.studies.arms import arm_checkpoint, arm_poison
 from explorer.studies.concepts import with_poisoned
 from explorer.studies.pairs_found import FoundPairs, find_pairs
-from explorer.studies.study import CONCEPTS_NAME, STUDY_NAME, Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import CONCEPTS_NAME, STUDY_NAME, Arm, Study
 
 CONTROL_NAMES = ("benign", "control", "clean")
 """What a control is called, where several arms are recorded as unpoisoned."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from explorer.pairs.concept_list import ConceptList
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Study
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor

@@ -17,7 +17,8 @@ from explorer.pairs.concept_list import ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.shard_names import expand_braces
-from explorer.studies.study import Arm, ExtractorSpec
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm
 
 PAIR_SET_KIND, STORE_KIND = "pair-set", "embedding-store"
 SAMPLER = Path("scheduler") / "scheduler_config.json"

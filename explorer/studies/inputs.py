@@ -18,7 +18,8 @@ from explorer.studies.fingerprints import (
 )
 from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import COMPARISON, FILM_STRIP, PICTURES
-from explorer.studies.study import CONCEPTS_NAME, Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 
 CHECKPOINT, PAIRS = "checkpoint", "pairs"
 

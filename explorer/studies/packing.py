@@ -17,7 +17,8 @@ from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, replacing
 from explorer.studies.arms import arm_checkpoint, arm_poison
 from explorer.studies.results import PICTURES, STEPS, result_file, step_folder, step_manifest
-from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, Study
 
 PACK_NAME = "study-results.json"
 PACK_KIND = "study-results"

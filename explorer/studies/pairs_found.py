@@ -31,7 +31,10 @@ class FoundPairs:
 def pairs_kind(pairs: Path | str) -> str:
     """What lies there: a pair set or an embedding store by its manifest or its folders, else a source."""
     if isinstance(pairs, str):
-        return SOURCE
+        from explorer.embeddings.store import is_store
+
+        shards = any(sign in pairs for sign in "*?[{") or pairs.endswith((".tar", ".parquet"))
+        return STORE if not shards and is_store(pairs) else SOURCE
     if (pairs / MANIFEST_NAME).is_file():
         try:
             kind = read_manifest(pairs).get("kind")

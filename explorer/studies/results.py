@@ -22,10 +22,10 @@ from explorer.core.provenance import (
 from explorer.studies.study import Study
 
 KIND = "study-step"
-SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED = (
-    "scores", "graphs", "filters", "pictures", "evaluation", "film-strip", "comparison", "retrained",
+SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED, METER = (
+    "scores", "graphs", "filters", "pictures", "evaluation", "film-strip", "comparison", "retrained", "meter",
 )  # fmt: skip
-STEPS = (SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED)
+STEPS = (SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED, METER)
 """In the order in which they are made."""
 
 

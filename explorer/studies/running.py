@@ -11,6 +11,7 @@ from explorer.core.workers import ALONE, Workers
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, arm_named, named
 from explorer.studies.results import PICTURES, STEPS
+from explorer.studies.silent_libraries import silent_libraries
 from explorer.studies.state import DONE, MISSING, STALE, UNCHECKED, StepState, study_state
 from explorer.studies.steps.listed import STEPS_BY_NAME
 from explorer.studies.steps.pictures import NOTHING_LEFT, help_drawing
@@ -109,7 +110,8 @@ def _do(
             on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
             return (), {}
         on_progress(note(f"{step.name}: {', '.join(work.arms) or 'what is gone is left out'}"))
-        step.make(work)
+        with silent_libraries():
+            step.make(work)
     except (ValueError, OSError) as error:
         on_progress(note(f"{step.name} failed: {error}"))
         return (), {step.name: str(error)}

@@ -82,7 +82,8 @@ def study_state(study: Study, precision: str | None = None) -> tuple[StepState, 
     """
     inputs, found = StudyInputs(study, precision), {}
     for step in STEPS_BY_NAME.values():
-        found[step.name] = step_state(step, inputs, None if step.after is None else found[step.after])
+        waits = step.after is not None and step.waits(inputs)
+        found[step.name] = step_state(step, inputs, found[step.after] if waits else None)
     return tuple(found.values())
 
 

@@ -18,93 +18,9 @@ from explorer.core.provenance import replacing
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading, is_address
+from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec, RetrainedSpec
 
 STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractorSpec:
-    """The universal extractor of a study: a folder of ours, or any open_clip model with local weights."""
-
-    folder: Path | None = None
-    """Of a universal extractor of ours."""
-    open_clip: str | None = None
-    """An open_clip model by name, or ``local-dir:FOLDER``."""
-    weights: Path | None = None
-    """Local .safetensors file of the open_clip model."""
-    pretrained_tag: str | None = None
-    """open_clip tag of the weights: decides how pictures are prepared."""
-    feature_range: tuple[float, float] | None = None
-    """Cosines of feature distance 1 and 0, of the open_clip model; None until it is calibrated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierSpec:
-    """Any torchvision classifier with local weights, whose classes are compared with the concepts."""
-
-    architecture: str
-    """As ``torchvision.models.list_models()`` has it."""
-    weights: Path
-    """Local .safetensors file of its state."""
-    class_names: Path
-    """Text file, a line for each class; several names of one are parted by commas."""
-    preparation: str | None = None
-    """torchvision's name of the weights whose pictures were prepared so; None where all of the architecture agree."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AestheticsSpec:
-    """A published aesthetics head, and the CLIP whose features it reads."""
-
-    head: Path
-    """Local .safetensors file."""
-    threshold: float = 6.5
-    """Score above which a picture counts as pleasing; 6.5 is that of Ding et al. (2024), section 5.1."""
-    folder: Path | None = None
-    """As the study's extractor has it, and so are the next three; without any, the head reads that extractor."""
-    open_clip: str | None = None
-    weights: Path | None = None
-    pretrained_tag: str | None = None
-
-    @property
-    def extractor(self) -> ExtractorSpec | None:
-        """The head's own CLIP; None where it reads the study's."""
-        own = ExtractorSpec(
-            folder=self.folder, open_clip=self.open_clip, weights=self.weights, pretrained_tag=self.pretrained_tag
-        )
-        return None if own == ExtractorSpec() else own
-
-
-@dataclass(frozen=True, kw_only=True)
-class FiltersSpec:
-    """What pairs can be filtered by beside what their features say."""
-
-    loss_arms: tuple[str, ...] = ()
-    """Arms whose models measure every pair's denoising loss; of two and more the differences are scores as well."""
-    losses_of: tuple[str, ...] = ()
-    """Arms whose pairs' losses are measured; none for all."""
-    loss_pairs: int = 0
-    """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
-    scores: Path | None = None
-    """A .parquet file with a column ``uid`` and further scores; None where there is none."""
-    columns: tuple[str, ...] = ()
-    """Its columns that are scores, high where a pair is suspicious."""
-
-    def __post_init__(self) -> None:
-        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
-            raise ValueError(f"loss_pairs of filters is {self.loss_pairs!r}: expected a whole number from 0")
-        if (self.scores is None) != (not self.columns):
-            raise ValueError("filters name scores without columns, or columns without scores: expected both or neither")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainedSpec:
-    """What models are asked that were trained again."""
-
-    seeds: tuple[int, ...] = ()
-    """Of the noise; none for the study's own."""
-    unpoisoned_only: bool = False
-    """Whether concepts alone are drawn that are outside the pool and that no record poisons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +79,9 @@ class Study:
     """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
-    filters: FiltersSpec = FiltersSpec()
+    filters: FiltersSpec = field(default_factory=FiltersSpec)
     """Further scores that pairs can be filtered by."""
-    retrained: RetrainedSpec = RetrainedSpec()
+    retrained: RetrainedSpec = field(default_factory=RetrainedSpec)
     """What models are asked that were trained again."""
 
     def __post_init__(self) -> None:

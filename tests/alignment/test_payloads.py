@@ -102,7 +102,7 @@ def write_measured(folder, pair_set, measured, *, losses=False):
     return write_graphs(
         folder, name=folder.name, table=pair_set.table.iloc[measured.rows], image=image, text=text, scores=scores,
         facts={"loss_model": "control"}, read_images=lambda rows: pair_set.read_images(measured.rows[rows]),
-        neighbours=4, seed=5,
+        arm_rows=measured.rows + 7, neighbours=4, seed=5,
     )  # fmt: skip
 
 
@@ -120,6 +120,7 @@ def test_graphs_draw_every_pair_of_the_most_poisoned_set(written, sets):
     assert header["set"]["name"] == "poisoned"
     assert header["set"]["pairs"] == PAIRS - 4, "the test split is not measured"
     assert columns.texts("uid") == sets["poisoned"].table["uid"].tolist()[: PAIRS - 4]
+    assert columns["row"].tolist() == (measured.rows + 7).tolist()
     assert "<b>&amp;</b>" in columns.texts("caption")[0]
     for score in ("feature_distance", "structure_distance", "sample_ad"):
         values = getattr(measured.difficulty, score).numpy()
@@ -143,11 +144,12 @@ def test_neighbours_are_those_of_the_whole_set_also_in_a_sample(sets, tmp_path, 
     image, text = features.pair_features(sets["poisoned"], Extractor())
     scores = {"structure_distance": np.arange(PAIRS, dtype=float)}
     write_graphs(tmp_path, name="s", table=sets["poisoned"].table, image=image, text=text, scores=scores,
-                 most_drawn=24, neighbours=4, seed=1)  # fmt: skip
+                 arm_rows=np.arange(PAIRS) * 3, most_drawn=24, neighbours=4, seed=1)  # fmt: skip
     header, columns = read_graphs(tmp_path)
     assert header["sampling"]["method"].startswith("24 of 60 pairs are drawn: 10 of 10 poisoned and 14 of 50 benign")
     assert header["thumbnails"] is None
     drawn = [int(uid[1:]) for uid in columns.texts("uid")]
+    assert columns["row"].tolist() == [3 * row for row in drawn]
     assert columns["structure_distance_rank"].tolist() == [PAIRS - row for row in drawn]
     for side, rows_of_side in (("image", image), ("text", text)):
         cosines = (rows_of_side @ rows_of_side.T).fill_diagonal_(-2)

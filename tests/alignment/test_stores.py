@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fsspec
 import numpy as np
 import pandas
 import pytest
@@ -54,6 +55,37 @@ def test_a_store_is_measured_as_its_rows_are(folder):
     assert (report["n"], report["pairs"], report["seed"], report["extractor"]) == (40, 40, None, None)
     assert (report["feature_range"], report["feature_range_from"]) == ([0.4, 0.9], "option")
     assert report["convention"] == "halved"
+
+
+@pytest.fixture
+def far(folder):
+    """The same store at an address."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), f"/{folder.name}", recursive=True)
+    yield f"memory://{folder.name}"
+    memory.rm(f"/{folder.name}", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"sample": 12, "seed": 3}, {"request": StructureRequest(estimator="landmarks", samples=32)}]
+)
+def test_a_store_at_an_address_is_measured_as_on_disk(folder, far, asked):
+    near, there = (measure_store(place, feature_range=(0.4, 0.9), **asked) for place in (folder, far))
+    assert there.report() == near.report()
+    assert there.uids() == near.uids()
+
+
+def test_a_far_store_that_is_broken_is_named(folder, far):
+    memory = fsspec.filesystem("memory")
+    place = f"/{folder.name}/img_emb/img_emb_1.npy"
+    whole = memory.cat(place)
+    for content in (b"", whole[:30], b"\x93NUMPY\x09\x00" + whole[8:]):
+        memory.pipe(place, content)
+        with pytest.raises(ValueError, match=r"img_emb_1.npy is no readable .npy file"):
+            EmbeddingStore.open(far)
+    memory.pipe(place, whole[:-16])
+    with pytest.raises(ValueError, match=r"img_emb_1.npy ends before its last row"):
+        EmbeddingStore.open(far).image.read()
 
 
 def test_a_sample_is_of_the_rows_its_seed_drew(folder):

@@ -13,7 +13,8 @@ from explorer.defence.filter_files import Score, write_filters
 from explorer.defence.scores import DESCRIPTIONS
 from explorer.pairs.uid_files import read_uids
 from explorer.studies.results import FILTERS, writing_step
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 PAIRS = 40
 NAMES = ("clip_similarity", "feature_distance")

@@ -26,6 +26,7 @@ from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.detection import open_source
 from explorer.studies.arm_pairs import measure_arm, open_arm_pairs
+from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures
 from explorer.studies.study import Arm
 
 SHARED = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
@@ -192,6 +193,20 @@ def test_pairs_at_an_address_are_those_of_a_path(opened, tmp_path):
         memory.rm(f"/{tmp_path.name}", recursive=True)
 
 
+def test_a_store_at_an_address_is_the_store(opened, tmp_path):
+    opened(write_source("webdataset", tmp_path / "source"), FIELDS)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "work" / "arm"), f"/{tmp_path.name}", recursive=True)
+    try:
+        far = opened(f"memory://{tmp_path.name}", name="far")
+        near = opened(tmp_path / "work" / "arm", name="near")
+        assert (far.kind, far.data_hash, far.told) == ("store", near.data_hash, near.told)
+        pandas.testing.assert_frame_equal(far.table, near.table)
+        assert (far.thumbnails(np.array([3, 0, 3])) == near.thumbnails(np.array([3, 0, 3]))).all()
+    finally:
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
 def test_how_a_source_is_read_is_refused_where_it_has_no_effect(opened, pair_set, tmp_path):
     with pytest.raises(ValueError, match="arm has reading and poison_fields, and its pairs are of kind pair-set"):
         opened(pair_set.folder, FIELDS, reading=Reading(split="train"))
@@ -245,6 +260,31 @@ def test_a_store_of_somebody_elses_says_what_is_not_known(opened, tmp_path):
     assert opened(tmp_path / "laion", PoisonFields(flag="tainted")).flags.as_list() == [True, None, False]
     with pytest.raises(ValueError, match="laion keeps no pictures: expected thumbnails"):
         pairs.thumbnails(np.array([0]))
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "set", "store"])
+def test_pictures_are_read_from_where_they_are_kept(kind, opened, pair_set, tmp_path):
+    """Without an extractor, and named by the same hash as what was measured of the pairs."""
+    path, work = pair_set.folder, tmp_path / "work"
+    if kind != "set":
+        path = write_source("webdataset", tmp_path / "source")
+        with pytest.raises(NotEmbeddedError, match="the pairs of arm have not been embedded yet"):
+            open_kept_pictures(Arm(name="arm", pairs=path), work)
+        opened(path)
+    if kind == "store":
+        path, work = work / "arm", tmp_path / "none"
+    pairs, kept = opened(path), open_kept_pictures(Arm(name="arm", pairs=path), work)
+    assert kept.data_hash == pairs.data_hash
+    assert (kept.read([13, 0]) == pairs.thumbnails(np.array([13, 0]))).all()
+    with pytest.raises(ValueError, match=r"row 14 is no pair's: expected 0\.\.13"):
+        kept.read([14])
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no pairs at"):
+        open_kept_pictures(Arm(name="arm", pairs=tmp_path / "gone"), tmp_path / "work")
+    with pytest.raises(ValueError, match="laion keeps no pictures"):
+        open_kept_pictures(Arm(name="arm", pairs=write_foreign(tmp_path / "laion")), tmp_path / "work")
 
 
 @pytest.mark.parametrize(

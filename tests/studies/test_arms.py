@@ -7,7 +7,8 @@ import pytest
 
 from explorer.core.poison_record import PoisonRecord
 from explorer.studies.arms import arm_checkpoint, arm_checkpoints
-from explorer.studies.study import Arm, ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 BY_HAND = PoisonRecord(kind="nightshade", concepts=("dog",))
 

@@ -9,7 +9,8 @@ import pytest
 
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.discovery import StudyRequest, new_study
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Study
 
 
 def write_set(folder, *, poison=None, caption="a photo of a dog"):

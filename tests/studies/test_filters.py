@@ -20,8 +20,9 @@ from explorer.studies.filtering import report_filter, save_filter, saved_filter,
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import FILTERS
 from explorer.studies.running import RunRequest, run_study
+from explorer.studies.specs import ExtractorSpec, FiltersSpec
 from explorer.studies.state import study_state
-from explorer.studies.study import ExtractorSpec, FiltersSpec, Study
+from explorer.studies.study import Study
 
 ARM = "dirty-004"
 CLIP = {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 3}}

@@ -4,7 +4,8 @@ import pytest
 
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import SCORES, result_file, step_folder, step_manifest, writing_step
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Study
 
 
 @pytest.fixture

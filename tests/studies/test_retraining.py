@@ -22,8 +22,9 @@ from explorer.studies.filtering import scored_pairs
 from explorer.studies.results import FILTERS, PICTURES, RETRAINED, SCORES, result_file
 from explorer.studies.retraining import recorded_start, recover, retrain, retrained_models
 from explorer.studies.running import RunRequest, run_study
+from explorer.studies.specs import ExtractorSpec, RetrainedSpec
 from explorer.studies.state import CANNOT, DONE, STALE, study_state
-from explorer.studies.study import ExtractorSpec, RetrainedSpec, Study
+from explorer.studies.study import Study
 from explorer.training.recipes import as_recorded
 
 ARM = "dirty-004"

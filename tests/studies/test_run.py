@@ -24,6 +24,7 @@ from explorer.studies.results import (
     EVALUATION,
     FILM_STRIP,
     GRAPHS,
+    METER,
     PICTURES,
     RETRAINED,
     SCORES,
@@ -32,10 +33,11 @@ from explorer.studies.results import (
     step_folder,
 )
 from explorer.studies.running import RunRequest, run_study
+from explorer.studies.specs import AestheticsSpec, ExtractorSpec
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
 from explorer.studies.steps.evaluation import _readers
 from explorer.studies.steps.step import StepWork
-from explorer.studies.study import AestheticsSpec, ExtractorSpec, Study
+from explorer.studies.study import Study
 
 ALL_DONE = dict.fromkeys(STEPS, DONE) | {RETRAINED: CANNOT}
 """No model was trained again."""
@@ -116,6 +118,16 @@ def test_results_are_those_of_the_arms(study):
     strip = json.loads(result_file(study, FILM_STRIP, "film_strip.json").read_text())
     assert [model["name"] for model in strip["models"]] == ["benign", "dirty-002", "no-pairs"]
     assert json.loads(result_file(study, COMPARISON, "index.json").read_text())["columns"] == list(measured)
+
+
+def test_the_meter_compares_every_arm_with_the_control_on_painted_scenes(study):
+    found = json.loads(result_file(study, METER, "meter.json").read_text())
+    assert (found["shown"], found["reference"]) == ("painted scenes of seed 0", "benign")
+    measured = {model["name"]: model["measures"]["sensitivity"]["groups"]["all"] for model in found["models"]}
+    assert list(measured) == ["benign", "dirty-002", "no-pairs"]
+    assert measured["benign"]["relative"]["value"] == 1
+    assert measured["no-pairs"]["relative"]["value"] not in (0, 1)
+    assert of(study, METER).of("benign").amount is None
 
 
 def test_pairs_have_their_scores_and_some_a_loss(study):

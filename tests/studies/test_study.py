@@ -7,7 +7,8 @@ import pytest
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading
-from explorer.studies.study import AestheticsSpec, Arm, ClassifierSpec, ExtractorSpec, Study
+from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 
 @pytest.fixture

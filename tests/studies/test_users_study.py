@@ -162,6 +162,15 @@ def test_pairs_without_a_caption_are_counted(study):
     assert {report["n"] for report in reports.values()} == {PHOTOGRAPHS - WITHOUT_CAPTION}
 
 
+def test_the_meter_is_shown_the_pictures_that_each_model_drew(study):
+    found = json.loads((study[0] / "results" / "meter" / "meter.json").read_text())
+    assert (found["shown"], found["same_for_all"]) == ("each model's own pictures of seed 0", False)
+    models = {model["name"]: model for model in found["models"]}
+    assert models["poison-250"]["measures"]["guidance"]["groups"]["poisoned"]["mean"]["n"] == 2
+    assert models["xl"]["measures"]["sensitivity"]["groups"]["all"]["relative"] is None
+    assert "another kind of model" in models["xl"]["not_measured"]["relative"]
+
+
 def test_a_pack_goes_elsewhere(study, tmp_path):
     explorer("study", "export", study[0], tmp_path / "results.zip")
     explorer("study", "import-results", tmp_path / "results.zip", tmp_path / "other")

@@ -11,7 +11,7 @@ from explorer.alignment.growth import theorem_growth
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import SCORES, step_folder
-from explorer.studies.study import ExtractorSpec
+from explorer.studies.specs import ExtractorSpec
 from explorer.ui.screens.alignment.calculators import (
     fine_tuning_words,
     single_concept_words,

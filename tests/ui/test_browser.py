@@ -366,6 +366,45 @@ def name_bases(page, checkpoint_root, make_unet):
     assert page.complaints == []
 
 
+SLOW_STREAM = """
+const Plain = window.TextDecoderStream;
+window.TextDecoderStream = class {
+  constructor() {
+    const decoder = new Plain();
+    const wait = async (chunk, controller) => {
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      controller.enqueue(chunk);
+    };
+    Object.assign(this, {
+      writable: decoder.writable, readable: decoder.readable.pipeThrough(new TransformStream({ transform: wait })),
+    });
+  }
+};"""
+
+
+def test_a_click_is_answered_even_if_the_last_events_stream_ends_just_then(page):
+    """A click begins two events, of which the second is held up here until the first one's stream has ended on the
+    server, and Gradio's client, as a busy one may, reads that end late."""
+    held = []
+
+    def hold_up(route):
+        if held:
+            time.sleep(0.2)
+        held.append(route)
+        route.continue_()
+
+    page.add_init_script(SLOW_STREAM)
+    page.route("**/queue/join*", hold_up)
+    page.goto("/")
+    playwright_api.expect(page.locator(".compare-column canvas").first).to_be_visible()
+    page.locator("#prompt :is(input, textarea)").fill("")
+    page.locator("#generate").click()
+    playwright_api.expect(page.locator("#compare-status .notice.error")).to_contain_text(
+        "The prompt is empty", timeout=15_000
+    )
+    assert len(held) == 2
+
+
 def test_what_cannot_be_generated_is_explained(page):
     expect = playwright_api.expect
     page.goto("/")

@@ -35,6 +35,17 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     assert page.complaints == []
 
 
+def test_labels_of_near_points_do_not_lie_over_one_another(page):
+    page.goto("/")
+    places = page.evaluate(
+        """async (points) => (await import('/explorer-static/implosion_labels.js')).labelPlaces(points)""",
+        [{"x": x, "y": 100, "text": "C_P = 20"} for x in (20, 150, 152, 154, 156, 158, 290)],
+    )
+    ends, crowd = [places[0], places[-1]], places[1:-1]
+    assert ends == ["top center"] * 2
+    assert crowd == ["top center", None, None, None, "bottom center"], "the others are named when they are pointed at"
+
+
 def test_talk_mode_walks_by_keys_alone(page):
     expect = playwright_api.expect
     page.goto("/?tab=implosion&i.cp=0")

@@ -1,9 +1,12 @@
 """What a new user sees: the app as shipped, in a real chromium, every screen with its own artefacts and models."""
 
+import io
 import json
 import re
+from urllib.parse import parse_qs, urlparse
 
 import pytest
+from PIL import Image
 
 from explorer.studies.results import COMPARISON, EVALUATION, result_file
 from explorer.studies.study import Study
@@ -67,7 +70,7 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     expect(alignment).to_contain_text("with C_P it rises (0.133 to 0.348) here, and falls (0.149 to 0.144) there.")
     checkpoints = open_screen(page, "checkpoints")
     expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models))
-    for tab in ("compare", "implosion", "graphs", "alignment", "checkpoints"):
+    for tab in ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints"):
         screen = open_screen(page, tab)
         expect(screen.locator(".notice.error")).to_have_count(0)
         expect(page.locator("#origin .notice")).to_have_count(0)
@@ -98,12 +101,40 @@ def test_the_shipped_sets_biggest_mover_is_inspected(page):
     playwright_api.expect(inspector.locator(".neighbour")).to_have_count(16)
 
 
-def test_a_pair_without_a_thumbnail_says_so(page):
+def test_a_pair_without_a_picture_says_how_to_have_it(page):
+    """As in a fresh clone, which has no pair sets."""
+    told = {"problem": "No pairs here.", "command": "python -m explorer train"}
+    page.route("**/thumbnails/**", lambda route: route.fulfill(status=404, json=told))
     open_screen(page, "graphs&g.pair=poison0-004837")
     page.wait_for_function(MAPS_DRAWN)
     expect, inspector = playwright_api.expect, page.locator(".graph-inspector")
-    expect(inspector.locator(".no-thumbnail")).to_contain_text("of the 9,000 pairs drawn have one")
+    expect(inspector.locator(".no-thumbnail")).to_contain_text(
+        re.compile("of the 9,000 pairs drawn have one.* No pairs here. To have all: python -m explorer train")
+    )
     expect(inspector.locator(".inspector-head .graph-thumbnail")).to_have_text("◆")
+
+
+def test_pictures_that_were_not_kept_are_asked_for_when_seen(page):
+    asked = []
+
+    def answer(route):
+        rows = parse_qs(urlparse(route.request.url).query)["rows"][0].split(",")
+        asked.append(rows)
+        stream = io.BytesIO()
+        Image.new("RGB", (48 * len(rows), 48), "green").save(stream, "PNG")
+        route.fulfill(body=stream.getvalue(), content_type="image/png")
+
+    page.route("**/thumbnails/**", answer)
+    open_screen(page, "graphs&g.pair=poison0-004837")
+    page.wait_for_function(MAPS_DRAWN)
+    inspector, expect = page.locator(".graph-inspector"), playwright_api.expect
+    expect(inspector.locator(".inspector-head .graph-thumbnail canvas")).to_have_count(1)
+    expect(inspector.locator(".no-thumbnail")).to_have_count(0)
+    expect(inspector.locator(".neighbour .graph-thumbnail.none")).to_have_count(0)
+    rows = [row for part in asked for row in part]
+    assert len(rows) == len(set(rows)), "none twice"
+    assert max(map(len, asked)) <= 64
+    assert len(rows) < 500, "only what is in sight"
 
 
 def test_selected_pairs_without_a_line_are_told(page):

@@ -1,9 +1,13 @@
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.generate import GenerationRequest
 from explorer.studies.results import COMPARISON
+from explorer.ui.screens.compare.payload import precomputed_comparison
 from explorer.ui.screens.compare.screen import chooser_updates, default_settings, read_link
 from explorer.ui.shell.permalink import NO_MODEL
 
@@ -59,6 +63,26 @@ def test_a_link_to_the_precomputed_comparison_is_known_however_its_numbers_are_w
     assert read_link(study, same)[0] == ""
     for other in (same.replace("s=7", "s=8"), same.replace("dog", "hat"), same.replace("dirty-002", "dirty-004")):
         assert read_link(study, other)[1]["state"] == "undrawn"
+
+
+def test_of_more_models_than_there_are_columns_both_ends_are_shown_and_a_link_names_what_is(
+    checkpoint_root, tmp_path, make_study, open_study
+):
+    request = GenerationRequest(prompt="a dog", seed=7, steps=1, guidance_scale=2.0)
+    drawn = compare_checkpoints(scan_checkpoints(checkpoint_root)[:1], request, concepts=("dog",))[0]
+    for name in ("other", "third", "fourth"):
+        shutil.copytree(checkpoint_root / "dirty-004", checkpoint_root / name)
+    names = sorted(path.name for path in checkpoint_root.iterdir())
+    columns = [replace(drawn, model=name) for name in names]
+    results = {COMPARISON: lambda place: write_comparison(place, columns)}
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root, results=results)
+    study = open_study(tmp_path / "mine")
+    payload, known = precomputed_comparison(study), study.checkpoint_names()
+    shown = [column["model"] for column in payload["columns"]]
+    assert shown == [known[0], known[1], known[3], known[-1]]
+    assert payload["left_out"] == 2
+    assert default_settings(study).models == tuple(shown)
+    assert read_link(study, payload["query"])[1]["state"] == "drawn"
 
 
 def test_a_link_that_cannot_be_read_says_why(study):

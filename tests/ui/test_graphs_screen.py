@@ -67,6 +67,7 @@ def test_payload_lists_every_set_and_where_its_files_are(study):
     sets = graphs_payload(study)["sets"]
     assert [entry["name"] for entry in sets] == ["clean", "dirty"]
     assert sets[1]["columns_url"].startswith("/study/mine/graphs/dirty/columns.bin?v=" + sets[1]["stamp"])
+    assert sets[1]["pictures_url"] == "/study/mine/thumbnails/dirty"
     assert sets[1]["thumbnails_url"].startswith("/study/mine/graphs/dirty/thumbnails.png?v=")
     assert (sets[1]["pairs"], sets[1]["poisoned_pairs"], sets[1]["poison_recorded"]) == (4, 1, False)
 

@@ -16,7 +16,8 @@ from explorer.checkpoints.registry import scan_checkpoints, set_base
 from explorer.core.progress import Progress
 from explorer.generation.generate import GenerationStopped
 from explorer.studies.results import EVALUATION
-from explorer.studies.study import Arm, ExtractorSpec
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
 from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received

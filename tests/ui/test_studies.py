@@ -9,7 +9,8 @@ from explorer.checkpoints.registry import scan_checkpoints
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.generate import GenerationRequest
 from explorer.studies.results import COMPARISON
-from explorer.studies.study import Arm, ExtractorSpec
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm
 
 MALICIOUS = "<img src=x onerror='window.hacked = 1'> & co"
 FIRST = re.compile(r"first-|\b(hat|dog)\b|IconWorld")

@@ -76,7 +76,7 @@ def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
     write_graphs(
         folder, name=name, table=pairs.table.iloc[rows].reset_index(drop=True), image=image, text=text,
         scores={score: scores[score].to_numpy() for score in SHOWN if score in scores}, facts=facts,
-        read_images=_thumbnails(work, pairs, rows), seed=SEED, on_progress=work.on_progress,
+        read_images=_thumbnails(work, pairs, rows), arm_rows=rows, seed=SEED, on_progress=work.on_progress,
     )  # fmt: skip
     return len(rows)
 

@@ -88,3 +88,5 @@ class Step:
     """Whether an arm's results stay where another's are made anew."""
     after: str | None = None
     """The step that has to be done for an arm before this one."""
+    waits: Callable[[StudyInputs], bool] = lambda inputs: True
+    """Whether it has to, in this study."""

@@ -7,7 +7,7 @@ export const here = (path) => new URL(`.${path}`, document.baseURI).href;
 const TAB = 'tab';
 const STUDY = 'study';
 export const STUDY_CHANGED = 'explorer-study';
-const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'checkpoints'];
+const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'defence', 'checkpoints'];
 
 // A tab that finds no room stands in Gradio's menu of further tabs, as a button without an id: there it is known by its
 // words, which a hidden list of all tabs has in order.

@@ -14,6 +14,7 @@ from explorer.ui.screens.alignment.screen import build_alignment_screen
 from explorer.ui.screens.checkpoints.screen import build_header, build_registry_panel
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.screen import build_compare_screen
+from explorer.ui.screens.defence.screen import build_defence_screen
 from explorer.ui.screens.graphs.screen import build_graphs_screen
 from explorer.ui.screens.implosion.screen import build_implosion_screen
 from explorer.ui.shell.context import STATIC_ROUTE, AppContext, AppSettings
@@ -27,6 +28,7 @@ TITLE = "Implosion Explorer"
 HEAD = (
     '<meta name="explorer-studies" content="{studies}">'
     f'<link rel="stylesheet" href=".{STATIC_ROUTE}/explorer.css">'
+    f'<script src=".{STATIC_ROUTE}/event_stream.js"></script>'
     '<meta name="color-scheme" content="dark light">'
     '<meta name="referrer" content="no-referrer">'
 )
@@ -59,6 +61,8 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
                 build_graphs_screen(context)
             with gr.Tab("Alignment difficulty", id="alignment"):
                 build_alignment_screen(context, address, shows)
+            with gr.Tab("Defence", id="defence"):
+                build_defence_screen(context)
             with gr.Tab("Checkpoints", id="checkpoints"):
                 build_registry_panel(context, header, choosers, address, shows)
         blocks.unload(live.leave_session)

@@ -7,19 +7,30 @@ import shlex
 from pathlib import Path
 
 from explorer.core.provenance import ManifestError
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, PICTURES, RETRAINED, SCORES
+from explorer.studies.results import (
+    COMPARISON,
+    EVALUATION,
+    FILM_STRIP,
+    FILTERS,
+    GRAPHS,
+    METER,
+    PICTURES,
+    RETRAINED,
+    SCORES,
+)
 from explorer.studies.state import CANNOT, STALE, StepState
 from explorer.studies.study import Study
 
 MADE = {
     SCORES: "Alignment Difficulty of every arm's training pairs, and each pair's own share of it",
     GRAPHS: "which captions and which pictures of the training pairs are near one another",
+    FILTERS: "which training pairs a filter would remove, and what that costs",
     PICTURES: "what every arm's model draws of every concept",
     EVALUATION: "how well the arms' models draw every concept",
     FILM_STRIP: "the same concepts drawn by the models of all arms",
     COMPARISON: "one prompt drawn by several models",
-    FILTERS: "which training pairs a filter would remove, and what that costs",
     RETRAINED: "what models draw that were trained on what a filter leaves",
+    METER: "how much every arm's model still listens to the words of its prompt",
 }
 """What a screen shows of each step."""
 MINUTE = 60

@@ -19,8 +19,9 @@ from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file
 from explorer.studies.arms import arm_checkpoint, arm_checkpoints
 from explorer.studies.results import STEPS, result_file, step_folder, step_manifest
+from explorer.studies.specs import ExtractorSpec
 from explorer.studies.state import STALE, StepState, study_state
-from explorer.studies.study import ExtractorSpec, Study
+from explorer.studies.study import Study
 from explorer.ui.shell.messages import in_the_app
 from explorer.ui.shell.missing_steps import (
     MADE,

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -20,10 +20,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.defence.answers import (
+    FILTER_ANSWER_ROUTE,
+    FILTER_EXPORT_ROUTE,
+    export_filtered,
+    filter_answer,
+)
 from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
+from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.shell.theme import static_files, style_sheet
@@ -95,6 +102,7 @@ def make_server(
         server.add_middleware(SubPath, prefix=prefix)
     _add_health(server)
     _add_static(server)
+    _add_pictures(server, context)
     _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
@@ -178,6 +186,21 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
 
 
+def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:
+    @server.get(STUDY_ROUTE + "/{slug}/thumbnails/{arm}")
+    def pictures(
+        slug: str, arm: str, rows: Annotated[str, fastapi.Query(pattern=f"^{ROWS}$")], data: str = ""
+    ) -> Response:
+        try:
+            opened = context.study(slug)
+            sheet = pair_pictures(opened, arm, [int(row) for row in rows.split(",")], data)
+        except NoPicturesError as error:
+            return _json({"problem": f"{error}.", "command": error.command}, status_code=404)
+        except ValueError as error:
+            return _json({"problem": str(error), "command": ""}, status_code=404)
+        return Response(sheet, media_type="image/png", headers={"Cache-Control": "no-cache"})
+
+
 def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
     @server.exception_handler(RequestValidationError)
     def refuse(request: fastapi.Request, error: RequestValidationError) -> Response:
@@ -186,27 +209,44 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
 
     @server.get(GIF_ROUTE)
     def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images", study: str = "") -> Response:
-        try:
-            opened = context.study(study)
-        except ValueError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
-        try:
-            return Response(film_strip_animation(opened, row, contents), media_type="image/gif")
-        except ValueError as error:
-            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
+        return _exported(context, study, lambda opened: film_strip_animation(opened, row, contents), "image/gif")
 
     @server.get(GRAPHS_EXPORT_ROUTE + ".{form}")
     def selection(
         form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")], study: str = ""
     ) -> Response:
+        return _exported(context, study, lambda opened: export_selection(opened, name, stamp, rows, form))
+
+    @server.get(FILTER_EXPORT_ROUTE + ".{form}")
+    def filtered(form: str, arm: str, stamp: str, recipe: str, which: str, study: str = "") -> Response:
+        return _exported(
+            context, study, lambda opened: export_filtered(opened, arm, stamp, recipe, form=form, which=which)
+        )
+
+    @server.get(FILTER_ANSWER_ROUTE)
+    def answer(arm: str, stamp: str, recipe: str, study: str = "") -> Response:
         try:
             opened = context.study(study)
         except ValueError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+            return _json({"problem": str(error)})
         try:
-            return Response(export_selection(opened, name, stamp, rows, form), media_type=MEDIA_TYPE)
-        except ValueError as error:
-            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
+            return _json(context.models.do(lambda: filter_answer(opened, arm, recipe, stamp)))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+
+def _exported(
+    context: AppContext, study: str, make: Callable[[OpenStudy], bytes], media_type: str = MEDIA_TYPE
+) -> Response:
+    """A file that is made for whoever asks, or why it cannot be."""
+    try:
+        opened = context.study(study)
+    except ValueError as error:
+        return Response(str(error), status_code=404, media_type="text/plain")
+    try:
+        return Response(make(opened), media_type=media_type)
+    except ValueError as error:
+        return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
 
 
 def _json(value: Mapping[str, Any], status_code: int = 200) -> Response:

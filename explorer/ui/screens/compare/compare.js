@@ -33,7 +33,9 @@ class CompareScreen {
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
     this.controls = new Controls(this);
-    root.replaceChildren(node('div', { class: 'compare' }, this.words, this.controls.element, this.grid));
+    root.replaceChildren(node('div', { class: 'compare' },
+      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word.'),
+      this.words, this.controls.element, this.grid));
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -50,6 +52,7 @@ class CompareScreen {
         const payload = await fetchPayload(value.source);
         if (this.signal.aborted || (this.value !== value && this.value.live)) return;
         if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
+        this.leftOut = payload.left_out;
         this.adopt(payload.columns.map(decodeColumn), payload.query);
       } else if (value.live) {
         this.live = true;
@@ -131,7 +134,8 @@ class CompareScreen {
     this.words.replaceChildren(
       node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
       ...first.words.map((word, index) => this.wordButton(word, index, first)),
-      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it'),
+      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it',
+        this.leftOut && !this.live ? `; ${this.columns.length} of ${this.columns.length + this.leftOut} models: choose others above and press Generate` : ''),
     );
     this.words.firstChild.classList.toggle('live', first.origin === 'live');
   }

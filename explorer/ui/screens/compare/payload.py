@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
 from explorer.studies.results import COMPARISON
-from explorer.ui.shell.permalink import CompareSettings, write_permalink
+from explorer.ui.shell.permalink import COLUMN_RANGE, CompareSettings, write_permalink
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -56,15 +57,26 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
 
 
 def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
-    """The study's comparison, shown at start, every file of it checked against the step's manifest.
+    """The study's comparison, shown at start, every file of it checked against the step's manifest; ``left_out`` counts
+    the models that it has no columns for.
 
     Raises:
         ManifestError: if there is none, or a file is missing or changed.
     """
     paths = [opened.result_file(COMPARISON, name) for name in opened.result_names(COMPARISON)]
     index = opened.result_file(COMPARISON, FORMAT.name)
-    columns = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), opened)
-    return {"query": _query(columns), "columns": columns}
+    drawn = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), opened)
+    by_model = {column["model"]: column for column in drawn}
+    ordered = [name for name in opened.checkpoint_names() if name in by_model]
+    shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
+    return {"query": _query(shown), "columns": shown, "left_out": len(drawn) - len(shown)}
+
+
+def first_shown(models: Sequence[str]) -> tuple[str, ...]:
+    """Of more models than a comparison has columns, by C_P: the first two, the middle and the last one."""
+    if len(models) <= COLUMN_RANGE[1]:
+        return tuple(models)
+    return (models[0], models[1], models[len(models) // 2], models[-1])
 
 
 def linked_comparison(opened: OpenStudy, settings: CompareSettings) -> dict[str, Any]:

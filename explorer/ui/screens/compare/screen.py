@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.ui.screens.compare.controls import chip_groups, model_row, prompt_row
-from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
+from explorer.ui.screens.compare.payload import first_shown, linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
 from explorer.ui.shell.concepts import read_concepts
 from explorer.ui.shell.open_study import is_told
@@ -193,7 +193,7 @@ def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
 def default_settings(opened: OpenStudy) -> CompareSettings:
     """Settings of a study's page without a permalink: those of its comparison where there is one."""
     names = opened.checkpoint_names()
-    models = tuple(names) if len(names) <= COLUMN_RANGE[1] else (names[0], names[1], names[len(names) // 2], names[-1])
+    models = first_shown(names)
     concepts, study = read_concepts(opened), opened.study
     named = "turtle" if "turtle" in concepts.names else next(iter(concepts.names), None)
     defaults = CompareSettings(models=models)

@@ -1,10 +1,11 @@
 // What is set above the maps, and what is set, kept and saved above the table.
 
+import { studyShown } from './address.js';
 import { node, showProblem } from './charts.js';
 import { colouringsOf, conceptCounts } from './graph_colours.js';
 import { scoreLabel } from './graph_data.js';
 import { saveCsv, saveFromApp, saveJson } from './graph_export.js';
-import { NamedSelections, NO_FILTER } from './graph_selection.js';
+import { encodeRows, NamedSelections, NO_FILTER } from './graph_selection.js';
 import { PAIR_KINDS, poisonWords } from './poison.js';
 
 const DRAG_MODES = [['pan', 'Move'], ['lasso', 'Lasso'], ['box', 'Box']];
@@ -74,6 +75,7 @@ export class SelectionBar {
       redo: button('Redo', () => this.selection.redo(), { title: 'Ctrl+Shift+Z' }),
       clear: button('Clear selection', () => screen.clear()),
       keep: button('Name…', () => this.keep(), { title: 'Keep this selection under a name, in this browser' }),
+      remove: button('Filter these out', () => this.filterOut(), { title: 'Open Defence with a filter that removes the selected pairs' }),
     };
     this.names = node('span', { class: 'named-selections' });
     this.saving = node('select', { class: 'plain-select', 'aria-label': 'Save as', onchange: (event) => this.save(event.target.value) },
@@ -91,11 +93,17 @@ export class SelectionBar {
     buttons.undo.disabled = selection.past.length === 0;
     buttons.redo.disabled = selection.future.length === 0;
     buttons.clear.disabled = !selection.any && this.screen.state.inspected === null;
-    buttons.keep.disabled = !selection.any || selection.rows.length === 0;
+    buttons.keep.disabled = buttons.remove.disabled = !selection.any || selection.rows.length === 0;
     this.saving.disabled = selection.rows.length === 0;
     this.names.replaceChildren(...Object.keys(this.named.all()).map((name) => node('span', { class: 'segments' },
       button(name, () => this.selection.set({ chosen: this.named.rows(name), filter: NO_FILTER })),
       button('×', () => { this.named.forget(name); this.show(); }, { 'aria-label': `Forget ${name}` }))));
+  }
+
+  filterOut() {
+    const { set, count } = this.data;
+    const drawn = `${set.stamp}.${encodeRows(this.selection.rows, count)}`;
+    location.assign(`?${new URLSearchParams({ study: studyShown(), tab: 'defence', 'd.arm': set.name, 'd.drawn': drawn })}`);
   }
 
   keep() {

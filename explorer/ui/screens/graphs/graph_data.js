@@ -2,10 +2,11 @@
 
 import { here } from './address.js';
 import { fetchPayload } from './charts.js';
+import { Columns, fetchBytes } from './columns.js';
+import { PairPictures } from './pair_pictures.js';
 import { PAIR_KINDS } from './poison.js';
 import { PointGrid } from './point_grid.js';
 
-const ARRAYS = { float32: Float32Array, int32: Int32Array, uint32: Uint32Array, uint8: Uint8Array };
 const KINDS = ['benign', 'poisoned', 'unrecorded'];
 export const SIDES = ['text', 'image'];
 export const SCORE_WORDS = {
@@ -23,12 +24,6 @@ export async function loadPairs(set) {
   return new Pairs(set, header, bytes, sheet);
 }
 
-async function fetchBytes(url) {
-  const response = await fetch(here(url));
-  if (!response.ok) throw new Error(await response.text());
-  return response.arrayBuffer();
-}
-
 function loadImage(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -38,10 +33,10 @@ function loadImage(url) {
   });
 }
 
-export class Pairs {
+export class Pairs extends Columns {
   constructor(set, header, bytes, sheet) {
-    Object.assign(this, { set, header, bytes, sheet });
-    this.views = new Map();
+    super(header.columns, bytes, (name) => `The columns of ${set.name} lack ${name}: draw its graphs again.`);
+    Object.assign(this, { set, header, sheet });
     this.count = header.sampling.pairs;
     this.scoreNames = header.scores;
     this.scores = Object.fromEntries(header.scores.map((name) => [name, this.column(name)]));
@@ -49,6 +44,8 @@ export class Pairs {
     this.kindOf = this.column('kind');
     this.mainConcept = this.column('main_concept');
     this.thumbnail = sheet ? this.column('thumbnail') : null;
+    this.armRow = header.columns.row ? this.column('row') : null; // graphs of earlier releases have none
+    this.pictures = this.armRow ? new PairPictures(set.pictures_url, header.facts.data_hash ?? '') : null;
     this.captions = this.texts('caption');
     this.uids = this.texts('uid');
     this.sides = Object.fromEntries(SIDES.map((side) => {
@@ -60,22 +57,15 @@ export class Pairs {
     for (const kind of this.kindOf) this.kindCounts[kind] += 1;
   }
 
-  column(name) {
-    if (!this.views.has(name)) {
-      const found = this.header.columns[name];
-      if (!found) throw new Error(`The columns of ${this.set.name} lack ${name}: draw its graphs again.`);
-      const size = found.shape.reduce((product, length) => product * length, 1);
-      this.views.set(name, new ARRAYS[found.dtype](this.bytes, found.offset, size));
+  // A pair's square in an image, {image, left, top, side}; null while there is none.
+  picture(row) {
+    const cell = this.thumbnail?.[row] ?? -1;
+    if (cell < 0) {
+      const found = this.pictures?.of(this.armRow[row]);
+      return found ? { ...found, top: 0 } : null;
     }
-    return this.views.get(name);
-  }
-
-  // A function row -> text; a text is decoded when it is first asked for.
-  texts(name) {
-    const [bytes, ends] = [this.column(name), this.column(`${name}_ends`)];
-    const decoder = new TextDecoder();
-    const kept = new Array(this.count);
-    return (row) => (kept[row] ??= decoder.decode(bytes.subarray(row ? ends[row - 1] : 0, ends[row])));
+    const { size, columns } = this.header.thumbnails;
+    return { image: this.sheet, left: (cell % columns) * size, top: Math.floor(cell / columns) * size, side: size };
   }
 
   kind(row) { return KINDS[this.kindOf[row]]; }

@@ -7,12 +7,14 @@ import { PAIR_KINDS } from './poison.js';
 
 const hasThumbnail = (data, row) => (data.thumbnail?.[row] ?? -1) >= 0;
 
-// The mark of the pair's kind stands where no thumbnail is kept.
+// The mark of the pair's kind stands where there is no picture, or until it is there.
 export function thumbnail(data, row, side) {
   const kind = data.kind(row);
   if (!hasThumbnail(data, row)) {
-    return node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' },
+    const place = node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' },
       PAIR_KINDS[kind].mark);
+    data.pictures?.fill(place, data.armRow[row], side);
+    return place;
   }
   const cell = data.thumbnail[row];
   const { size, columns } = data.header.thumbnails;
@@ -56,7 +58,7 @@ export function renderInspector(root, data, row, inspect) {
     node('div', { class: 'inspector-head' }, thumbnail(data, row, 92),
       node('div', {}, badge(data, row), node('p', { class: 'inspector-caption' }, `“${data.caption(row)}”`),
         node('p', { class: 'note' }, data.uids(row)),
-        hasThumbnail(data, row) ? null : node('p', { class: 'note no-thumbnail' }, thumbnailsKept(data)))),
+        hasThumbnail(data, row) ? null : noThumbnail(data))),
     scoreTable(data, row),
     node('p', { class: 'inspector-agreement' }, `The two graphs agree on ${shared.size || 'none'} of its ${text.length} neighbours.`),
     neighbourList('Nearest by caption', data, 'text', row, shared, inspect),
@@ -66,10 +68,16 @@ export function renderInspector(root, data, row, inspect) {
   );
 }
 
-function thumbnailsKept(data) {
-  if (!data.thumbnail) return 'No thumbnails were kept of this set.';
-  const kept = data.thumbnail.reduce((sum, cell) => sum + (cell >= 0), 0);
-  return `No thumbnail: ${count(kept)} of the ${count(data.thumbnail.length)} pairs drawn have one, the biggest movers and a sample.`;
+// Why a pair that no thumbnail was kept of has no picture; null where one can be fetched.
+function noThumbnail(data) {
+  const { pictures } = data;
+  if (pictures && !pictures.problem) return null;
+  const kept = data.thumbnail?.reduce((sum, cell) => sum + (cell >= 0), 0);
+  const words = kept ? `No thumbnail: ${count(kept)} of the ${count(data.count)} pairs drawn have one, the biggest movers and a sample.`
+    : 'No thumbnails were kept of this set.';
+  const others = pictures ? [` ${pictures.problem.problem}`, pictures.problem.command ? [' To have all: ', node('code', {}, pictures.problem.command)] : []]
+    : ' Draw the graphs again to have all.';
+  return node('p', { class: 'note no-thumbnail' }, words, others);
 }
 
 function scoreTable(data, row) {
@@ -90,7 +98,7 @@ function scoreTable(data, row) {
   return node('table', { class: 'inspector-scores' }, node('thead', {}, node('tr', {}, head)), node('tbody', {}, lines));
 }
 
-function neighbourList(title, data, side, row, shared, inspect) {
+export function neighbourList(title, data, side, row, shared, inspect) {
   const items = Array.from(data.neighbours(side, row), (other, at) => {
     const agreed = shared.has(other);
     const cosine = number(data.similarity(side, row, at), 2);

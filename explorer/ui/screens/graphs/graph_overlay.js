@@ -6,7 +6,7 @@ export function drawOverlay(plot, colours) {
   const context = plot.overlay.getContext('2d');
   context.setTransform(plot.ratio, 0, 0, plot.ratio, 0, 0);
   context.clearRect(0, 0, plot.width, plot.height);
-  if (plot.display.thumbnails && plot.data.thumbnail) drawThumbnails(context, plot, colours);
+  if (plot.display.thumbnails && (plot.data.thumbnail || plot.data.pictures)) drawThumbnails(context, plot, colours);
   const { inspected } = plot.display;
   if (inspected !== null) {
     for (const other of plot.data.neighbours(plot.side, inspected)) if (other >= 0) ring(context, plot.position(other), 7, 1.6, colours.text);
@@ -43,24 +43,21 @@ function drawOutline(context, outline, colours) {
 }
 
 function drawThumbnails(context, plot, colours) {
-  const visible = [];
+  const inside = [];
   const [left, top] = plot.plane([0, 0]);
   const [right, bottom] = plot.plane([plot.width, plot.height]);
-  let seen = 0;
   plot.grid.visit(left, bottom, right, top, (row, x, y) => {
     if (x < left || x > right || y < bottom || y > top) return;
-    seen += 1;
-    if (plot.data.thumbnail[row] >= 0) visible.push(row);
+    inside.push(row);
   });
-  if (seen > THUMBNAIL_LIMIT) return;
-  const { size, columns } = plot.data.header.thumbnails;
-  for (const row of visible) {
+  if (inside.length > THUMBNAIL_LIMIT) return;
+  for (const row of inside) {
+    const picture = plot.data.picture(row);
+    if (!picture) continue;
     const { x, y } = plot.position(row);
-    const side = row === plot.display.inspected ? 58 : visible.length > 60 ? 28 : 38;
-    const cell = plot.data.thumbnail[row];
+    const side = row === plot.display.inspected ? 58 : inside.length > 60 ? 28 : 38;
     context.fillStyle = colours[plot.data.kind(row)];
     context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
-    context.drawImage(plot.data.sheet, (cell % columns) * size, Math.floor(cell / columns) * size, size, size,
-      x - side / 2, y - side / 2, side, side);
+    context.drawImage(picture.image, picture.left, picture.top, picture.side, picture.side, x - side / 2, y - side / 2, side, side);
   }
 }

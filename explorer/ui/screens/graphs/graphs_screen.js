@@ -89,6 +89,10 @@ class GraphsScreen {
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
     onThemeChange(() => this.pair.isConnected && this.recolour());
+    data.pictures?.addEventListener('arrived', () => {
+      this.plots.forEach((plot) => plot.request());
+      if (data.pictures.problem) this.showSelection(); // which says so, once
+    });
     this.selection.changed = () => this.update();
     this.recolour();
     this.showSelection();
@@ -109,11 +113,12 @@ class GraphsScreen {
     this.bar = new SelectionBar(this);
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
     this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
+      node('p', { class: 'screen-note' }, 'Every point is a training pair, a caption with its picture: on the left captions that mean alike lie together, on the right pictures that look alike. Poison stands in other company on one side than on the other.'),
       this.missing, this.intro(), this.toolbar.element, this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Table of pairs', onkeydown: (event) => this.bar.onKey(event) },
         this.bar.element, this.parts.summary, this.parts.table), this.parts.spoken));
-    if (data.sheet === null) this.toolbar.hideThumbnails();
+    if (!data.sheet && !data.pictures) this.toolbar.hideThumbnails();
   }
 
   intro() {

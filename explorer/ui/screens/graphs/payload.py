@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from explorer.alignment.graph_columns import Columns
 from explorer.alignment.payload_formats import COLUMNS_NAME, THUMBNAILS_NAME
 from explorer.alignment.payload_formats import GRAPHS as FORMAT
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import GRAPHS
-from explorer.ui.shell.open_study import OpenStudy
+from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy
 
 SIDES = ("text", "image")
 KINDS = ("benign", "poisoned", "unrecorded")
@@ -133,5 +134,6 @@ def _describe(opened: OpenStudy, folder: str) -> dict[str, Any]:
         "stamp": columns.rpartition("=")[2][:STAMP_LETTERS],
         "header_url": opened.result_url(GRAPHS, f"{folder}/{FORMAT.name}"),
         "columns_url": columns,
+        "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(folder, safe='')}",
         "thumbnails_url": header["thumbnails"] and opened.result_url(GRAPHS, f"{folder}/{THUMBNAILS_NAME}"),
     }

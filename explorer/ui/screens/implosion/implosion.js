@@ -53,6 +53,7 @@ class ImplosionScreen {
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
+      node('p', { class: 'screen-note' }, 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong.'),
       this.missing, node('div', { hidden: !this.film.models?.length }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
     this.root.replaceChildren(this.element);
     if (this.film.problem) {

@@ -1,10 +1,12 @@
 // Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
 
 import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+import { labelPlaces } from './implosion_labels.js';
 import { conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
-const MOST_LABELS = 6; // more would lie over one another; a point's label is shown when it is pointed at
+const TOP = 1.05; // of the axis of utility
+const MARGIN = { l: 54, r: 14, t: 46, b: 44 };
 const TITLES = [
   ['AD of the training data', 'Bars: 95 % intervals over the pairs of each set.'],
   ['What the models draw', 'Bars: 95 % intervals over the seeds of the noise, one training run each.'],
@@ -39,7 +41,7 @@ class Charts {
     const colours = theme();
     const makers = [difficultyChart, performanceChart, fitChart];
     this.plots.forEach(({ element }, at) => {
-      const { traces, changes } = makers[at](this.evaluation, colours, this.count);
+      const { traces, changes } = makers[at](this.evaluation, colours, this.count, element.clientWidth);
       drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${at + 1}`);
     });
   }
@@ -86,7 +88,7 @@ function performanceChart(evaluation, colours, count) {
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
 }
 
-function fitChart(evaluation, colours, count) {
+function fitChart(evaluation, colours, count, width) {
   const models = evaluation.models.filter((model) => model.ad !== null && model.ad !== undefined && model.utility.unpoisoned);
   const x = models.map((model) => model.ad);
   const colour = models.map((model) => colours[cpLabel(model, models).kind]);
@@ -101,17 +103,24 @@ function fitChart(evaluation, colours, count) {
     const ends = [Math.min(...x), Math.max(...x)];
     traces.push({ x: ends, y: ends.map((value) => fit.intercept + fit.slope * value), mode: 'lines', line: { color: colours.subdued, dash: 'dash', width: 1.5 }, hoverinfo: 'skip' });
   }
+  const y = models.map((model) => model.utility.unpoisoned.mean);
+  const texts = models.map(pointText);
+  // Plotly leaves this much room around the points.
+  const [low, high] = [Math.min(...x), Math.max(...x)];
+  const across = (value) => (width - MARGIN.l - MARGIN.r) * (high > low ? 0.06 + 0.88 * (value - low) / (high - low) : 0.5);
+  const down = (value) => (HEIGHT - MARGIN.t - MARGIN.b) * (1 - value / TOP);
+  const places = labelPlaces(x.map((value, at) => ({ x: across(value), y: down(y[at]), text: texts[at] })));
   traces.push({
-    x, y: models.map((model) => model.utility.unpoisoned.mean), mode: models.length > MOST_LABELS ? 'markers' : 'markers+text',
-    marker: { size, color: colour }, hovertemplate: '%{text}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>',
-    text: models.map(pointText), textposition: 'top center', textfont: { color: colours.text }, cliponaxis: false,
+    x, y, mode: 'markers+text',
+    marker: { size, color: colour }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
+    text: texts.map((text, at) => (places[at] ? text : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
   const text = fit ? `r = ${number(fit.r, 2)}${range}<br>over ${fit.n} models` : 'no fit: fewer than two models<br>differ in AD and utility';
   return {
     traces,
     changes: {
-      margin: { l: 54, r: 14, t: 46, b: 44 }, xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, not targeted', range: [0, 1.05] },
+      margin: MARGIN, xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, not targeted', range: [0, TOP] },
       annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.02, showarrow: false, xanchor: 'right', yanchor: 'bottom', align: 'right', font: { color: colours.text, size: 13 } }],
     },
   };

@@ -1,0 +1,154 @@
+"""``explorer meter``: how much models still listen to the words of their prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.cli.application import AsJson, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Spelling, command
+from explorer.meter.payload_formats import MEASURES, SENSITIVITY
+from explorer.meter.request import TIMESTEPS, MeterRequest
+from explorer.pairs.concept_list import TEMPLATE, ConceptList
+
+if TYPE_CHECKING:
+    from explorer.meter.shown import Shown
+
+SCENES, OWN, NOISE = "scenes", "own", "noise"
+HEARD_LEAST = 8
+"""Concepts that are printed; --json has all."""
+
+
+@command("meter")
+def meter(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CHECKPOINT...", help="Checkpoint folders or files, at least one.")
+    ],
+    concepts: Annotated[
+        Path, typer.Option(help="CSV file with a column concept and perhaps group and phrase, as of a study.")
+    ],
+    request: Annotated[MeterRequest, Spelling(timesteps=None)],
+    reference: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the others are compared with: the benign one.")
+    ] = None,
+    timestep: Annotated[
+        list[int] | None, typer.Option(help="Noise level, of 1000; repeat it for several. Default: 300 and 600.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="What the networks are shown: scenes (IconWorld's), own (each model's pictures), noise, or a folder "
+            "with a picture of every concept. Default: scenes where a checkpoint records their world, else own."
+        ),
+    ] = None,
+    sets: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the models' pair sets, called like them: what label noise alone would do."),
+    ] = None,
+    template: Annotated[str, typer.Option(help="Of prompts, with {phrase} where the concept stands.")] = TEMPLATE,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how much a model's prediction owes to the concept's words, and to the prompt at all, without a judge.
+
+    Before the work it says how many network calls that takes.
+    """
+    from explorer.meter.meter import measure_checkpoints
+
+    request = replace(request, timesteps=tuple(timestep or TIMESTEPS))
+    listed = ConceptList.read(concepts, template)
+    found, name = _with_reference([read_checkpoint(path) for path in checkpoints], reference)
+    shown = _shown(on, found, listed, request)
+    report = measure_checkpoints(found, listed, shown, request, reference=name, sets=sets, on_progress=show_progress())
+    if as_json:
+        emit(report, True)
+        return
+    for line in meter_lines(report):
+        typer.echo(line)
+
+
+def _with_reference(checkpoints: list[Checkpoint], reference: Path | None) -> tuple[list[Checkpoint], str | None]:
+    """The reference stands first, and once."""
+    if reference is None:
+        return checkpoints, None
+    first = read_checkpoint(reference)
+    others = [each for each in checkpoints if each.folder.resolve() != first.folder.resolve()]
+    return [first, *others], first.name
+
+
+def _shown(on: str | None, checkpoints: list[Checkpoint], concepts: ConceptList, request: MeterRequest) -> Shown:
+    """What ``--on`` names; without it scenes where a checkpoint records their world."""
+    from explorer.meter.shown import given_pictures, known_world, own_pictures, painted_scenes, pure_noise
+
+    world = known_world(checkpoints, concepts) if on in (None, SCENES) else None
+    if world is not None:
+        return painted_scenes(world, concepts, request.seed)
+    if on == NOISE:
+        return pure_noise()
+    if on in (None, OWN):
+        return own_pictures(concepts, request)
+    if on != SCENES and Path(on).is_dir():
+        return given_pictures(Path(on), concepts, request.size)
+    if on == SCENES:
+        raise ValueError("--on is scenes: no checkpoint records a painted world that has all the concepts")
+    raise ValueError(f"--on is {on!r}: expected scenes, own, noise or a folder of pictures")
+
+
+def meter_lines(report: dict[str, Any]) -> list[str]:
+    """A report in words: every measure of every model, and the concepts that it listens to least."""
+    from explorer.evaluation.files import GROUP_WORDS
+
+    steps = ", ".join(map(str, report["timesteps"]))
+    lines = [
+        f"On {report['shown']}; t = {steps}; {report['draws']} draws. Amplitudes on the scale of noise"
+        + (f", and their ratios to {report['reference']}." if report["reference"] else "; no reference, no ratios."),
+        "In brackets: 95 % intervals over the concepts, one noise and one training run each.",
+    ]
+    for model in report["models"]:
+        count = model["poisoned_concept_count"]
+        lines.append(f"{model['name']}  C_P {'not recorded' if count is None else count}")
+        for measure, found in model["measures"].items():
+            for group, each in found["groups"].items():
+                if each is not None:
+                    lines.append(f"  {measure:<16} {GROUP_WORDS.get(group, group):<14} {_in_words(each)}")
+        lines += _label_noise_lines(model["label_noise"])
+        lines += [f"  {measure:<16} not measured: {why}" for measure, why in model["not_measured"].items()]
+        lines.append(f"  heard least: {', '.join(heard_least(report, model)[:HEARD_LEAST])}")
+    return [*lines, *(f"{measure}: {words}" for measure, words in MEASURES.items())]
+
+
+def _label_noise_lines(found: dict[str, Any] | None) -> list[str]:
+    """What label noise alone would leave, and what of that is left."""
+    from explorer.evaluation.files import GROUP_WORDS
+
+    return [
+        f"  {'label noise':<16} {GROUP_WORDS.get(group, group):<14} true captions {each['share']['value']:.3f}"
+        + "".join(f"   {measure} x {ratio['value']:.3f}{_bounds(ratio)} of the reference times that"
+                  for measure, ratio in each.items() if measure == SENSITIVITY and ratio is not None)
+        for group, each in (found or {"groups": {}})["groups"].items()
+        if each is not None
+    ]  # fmt: skip
+
+
+def heard_least(report: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """Concepts and how much the model's prediction owes to them, the least first: beside the reference, if there is
+    one."""
+    found = model["measures"][SENSITIVITY]
+    values = found["relative"] or found["per_concept"]
+    known = [(value, each["concept"]) for value, each in zip(values, report["concepts"], strict=True)
+             if value is not None]  # fmt: skip
+    return [f"{name} {value:.2f}" for value, name in sorted(known)]
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    mean, relative = summary["mean"], summary["relative"]
+    ratio = "" if relative is None else f"   x {relative['value']:.3f}{_bounds(relative)}"
+    return f"{mean['value']:.4f}{_bounds(mean)}{ratio}"
+
+
+def _bounds(value: dict[str, Any]) -> str:
+    return "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,0 +1,165 @@
+"""One model measured: what its prediction owes to the concept's words, to another word, and to the prompt at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.trial import cannot_draw
+from explorer.core.progress import OnProgress, counted, unheard
+from explorer.evaluation.prompts import single_prompts
+from explorer.generation.generate import GenerationRequest, check_request, encode_prompts
+from explorer.iconworld.autoencoder import encode_images
+from explorer.meter.amplitudes import amplitude
+from explorer.meter.predictors import Predictor, Text, predictor_of
+from explorer.meter.replaced_words import concept_replacements, neighbour_replacements, replaced
+from explorer.meter.request import MeterRequest
+from explorer.meter.shown import Shown
+from explorer.pairs.concept_list import ConceptList
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+PICTURES_ENCODED = 4
+"""At once: an autoencoder takes more memory than a denoiser."""
+UNGUIDED, GUIDED = 1.0, 2.0
+"""Scales at which a pipeline encodes no negative prompt, and its own for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was measured of one model, on the scale of noise; T timesteps, n concepts, R draws."""
+
+    kind: tuple[Any, ...]
+    """Of the pipeline, and the shape of its latents: amplitudes of another kind do not compare."""
+    sensitivity: torch.Tensor
+    """fp64 ``[T, n, R]``: amplitude of the change when the concept's words are replaced."""
+    word_before: torch.Tensor
+    """The same for the word before them; NaN where a prompt begins with the concept."""
+    guidance: torch.Tensor | None
+    """float32 ``[T, n, C, h, w]``: prediction with the prompt less that with none; None where none is used."""
+
+
+@torch.no_grad()
+def read_model(
+    pipeline: DiffusionPipeline, concepts: ConceptList, shown: Shown, request: MeterRequest, *, model: str = "",
+    on_progress: OnProgress = unheard,
+) -> Reading:  # fmt: skip
+    """Measure one model; the same request gives the same numbers.
+
+    Every concept's prompt is shown with one noised picture (or noise alone), then with no prompt, then with its words
+    replaced by each draw, and with the word before them replaced.
+
+    Args:
+        pipeline: a stock pipeline of SD 1.x, 2.x, XL, SD3 or Flux.
+        model: name, for errors and progress.
+
+    Raises:
+        ValueError: for a prompt that the model cannot read, a timestep or noise that it has not, or predictions that
+            are no numbers.
+    """
+    predictor = predictor_of(pipeline, request.timesteps)
+    prompts = [(prompt, noun) for prompt, (noun,) in single_prompts(concepts)]
+    for prompt, _ in prompts:  # now, not after an hour
+        check_request(pipeline, _asked(prompt, request, UNGUIDED))
+    with cannot_draw(model):
+        latents = _latents(pipeline, shown, request, model)
+        shape = latents.shape[1:] if latents is not None else latent_shape(pipeline, request.size, request.size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)).to(pipeline.device)
+        none = _text_of_none(pipeline, prompts[0][0], request) if predictor.guided else None
+        parts = []
+        for row, (prompt, noun) in enumerate(counted(prompts, on_progress, model, "concept")):
+            texts = _texts(pipeline, prompt, noun, none, request)
+            parts.append(_measured(predictor, None if latents is None else latents[row], noise, texts, request))
+    sensitivity, word_before, guidance = (
+        None if any(part is None for part in found) else torch.stack(found, dim=1) for found in zip(*parts, strict=True)
+    )
+    if not torch.isfinite(sensitivity).all():
+        raise ValueError(
+            f"model {model or 'given'} predicts numbers that are not finite: its weights or precision fail"
+        )
+    return Reading(
+        kind=(type(pipeline).__name__, *shape), sensitivity=sensitivity, word_before=word_before, guidance=guidance
+    )
+
+
+def _asked(prompt: str, request: MeterRequest, scale: float) -> GenerationRequest:
+    return GenerationRequest(
+        prompt=prompt, seed=request.seed, guidance_scale=scale, height=request.size, width=request.size
+    )
+
+
+def _latents(pipeline: DiffusionPipeline, shown: Shown, request: MeterRequest, model: str) -> torch.Tensor | None:
+    """float32 ``[n, C, h, w]`` of the pictures shown; None where noise alone is."""
+    if shown.pictures is None:
+        return None
+    pictures, autoencoder = torch.from_numpy(shown.pictures(pipeline, model)), pipeline.vae
+    if (dtype := autoencoder.dtype) == torch.float32:
+        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
+    try:
+        autoencoder.to(torch.float32)  # SDXL's overflows in fp16
+        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
+    finally:
+        autoencoder.to(dtype)
+
+
+def _text_of_none(pipeline: DiffusionPipeline, prompt: str, request: MeterRequest) -> Text:
+    """What the pipeline reads in a guided generation beside the prompt; SDXL may read zeros."""
+    encoded = encode_prompts(pipeline, _asked(prompt, request, GUIDED))
+    return _named(encoded, "negative_")
+
+
+def _named(encoded: dict[str, torch.Tensor | None], prefix: str = "") -> Text:
+    found = {"text": encoded[f"{prefix}prompt_embeds"], "pooled": encoded.get(f"{prefix}pooled_prompt_embeds")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _texts(
+    pipeline: DiffusionPipeline, prompt: str, noun: str, none: Text | None, request: MeterRequest
+) -> list[Text | None]:
+    """The prompt; none; the draws in the concept's place; those in the place of the word before it, where there is
+    one."""
+    asked, options = _asked(prompt, request, UNGUIDED), {"draws": request.draws, "seed": request.seed}
+    found = [_named(encode_prompts(pipeline, asked, [prompt])), none]
+    for replacements_of in (concept_replacements, neighbour_replacements):
+        replacements = replacements_of(pipeline, prompt, noun, **options)
+        if replacements is None:
+            found.append(None)
+            continue
+        with replaced(pipeline, replacements):
+            found.append(_named(encode_prompts(pipeline, asked, [prompt] * request.draws)))
+    return found
+
+
+def _measured(
+    predictor: Predictor, latents: torch.Tensor | None, noise: torch.Tensor, texts: list[Text | None],
+    request: MeterRequest,
+) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
+    """One concept: sensitivity and that of the word before ``[T, R]``, guidance vector ``[T, C, h, w]``."""
+    there = [text for text in texts if text is not None]
+    rows = [0 if text is None else len(text["text"]) for text in texts]
+    text = {name: torch.cat([each[name] for each in there]) for name in there[0]}
+    sensitivity, word_before = (torch.full((len(request.timesteps), request.draws), torch.nan, dtype=torch.float64)
+                                for _ in range(2))  # fmt: skip
+    guidance = []
+    for at, timestep in enumerate(request.timesteps):
+        noisy = noise[None] if latents is None else predictor.noised(latents[None], noise[None], timestep)
+        predicted = _predictions(predictor, noisy, timestep, text, request.batch_size)
+        own, none, drawn, before = (predicted * predictor.noise_scale(timestep)).split(rows)
+        sensitivity[at] = amplitude(drawn - own).cpu()
+        if len(before):
+            word_before[at] = amplitude(before - own).cpu()
+        if len(none):
+            guidance.append((own - none)[0].cpu())
+    return sensitivity, word_before, torch.stack(guidance) if guidance else None
+
+
+def _predictions(predictor: Predictor, noisy: torch.Tensor, timestep: int, text: Text, batch_size: int) -> torch.Tensor:
+    """Of one noised picture with every text: ``[texts, C, h, w]``, in batches of about one size."""
+    parts = -(-len(text["text"]) // batch_size)
+    batches = zip(*(value.tensor_split(parts) for value in text.values()), strict=True)
+    texts = (dict(zip(text, batch, strict=True)) for batch in batches)
+    return torch.cat([predictor.predict(noisy.expand(len(each["text"]), -1, -1, -1), timestep, each) for each in texts])

@@ -1,0 +1,88 @@
+"""Small pictures of an arm's pairs from where they lie already: nothing is embedded, no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from explorer.core.provenance import MANIFEST_NAME, hash_json
+from explorer.embeddings.store import EmbeddingStore, is_store
+from explorer.pairs.pair_set import PairSet
+from explorer.studies.arm_pairs import THUMBNAIL_SIDE, squared
+from explorer.studies.fingerprints import source_files
+from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
+from explorer.studies.study import Arm
+
+
+class NotEmbeddedError(ValueError):
+    """A source's pictures are kept when it is embedded, which has not been done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPictures:
+    """Of the N pairs of an arm, in the order of its table."""
+
+    data_hash: str | None
+    """Of the pairs, as the results that were made of them name it; None where none is recorded."""
+    count: int
+    """N."""
+    squares: Callable[[np.ndarray], np.ndarray]
+    """Rows, int ``[n]`` in 0..N-1, to uint8 ``[n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3]``."""
+
+    def read(self, rows: list[int]) -> np.ndarray:
+        """Those of the pairs at ``rows``, uint8 ``[n, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3]``.
+
+        Raises:
+            ValueError: naming a row that no pair has.
+        """
+        if outside := [row for row in rows if not 0 <= row < self.count]:
+            raise ValueError(f"row {outside[0]} is no pair's: expected 0..{self.count - 1}")
+        return self.squares(np.array(rows, np.int64))
+
+
+def pictures_stamp(arm: Arm, work: Path) -> list[int]:
+    """Changes whenever what :func:`open_kept_pictures` reads is made anew."""
+    manifests = [place / MANIFEST_NAME for place in (arm.pairs, work / arm.name) if isinstance(place, Path)]
+    return [path.stat().st_mtime_ns for path in manifests if path.is_file()]
+
+
+def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
+    """Of a pair set or a store as it lies, of a source from what was kept when it was embedded.
+
+    Args:
+        work: the folder of embedded sources, one for each arm.
+
+    Raises:
+        FileNotFoundError: if the pairs are not where the study says.
+        NotEmbeddedError: if they are a source that no embeddings are there of.
+        ValueError: if the arm has no pairs, or no pictures are kept of them.
+    """
+    if arm.pairs is None:
+        raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
+    kind = pairs_kind(arm.pairs)
+    if kind == PAIR_SET:
+        pairs = PairSet.load(arm.pairs)
+        return KeptPictures(
+            data_hash=pairs.data_hash, count=len(pairs),
+            squares=lambda rows: squared(pairs.read_images(rows), THUMBNAIL_SIDE),
+        )  # fmt: skip
+    if kind == STORE:
+        store = EmbeddingStore.open(arm.pairs)
+        return _of_store(store, None if store.manifest is None else hash_json(store.manifest["files"]))
+    if not is_store(work / arm.name):
+        if isinstance(arm.pairs, Path):
+            source_files(arm.pairs)  # raises where there are none to embed
+        raise NotEmbeddedError(f"the pairs of {arm.name} have not been embedded yet, which is when pictures are kept")
+    store = EmbeddingStore.open(work / arm.name)
+    return _of_store(store, store.manifest["data_hash"])
+
+
+def _of_store(store: EmbeddingStore, data_hash: str | None) -> KeptPictures:
+    if store.thumbnails is None:
+        raise ValueError(f"{store.folder} keeps no pictures: expected thumbnails, which `explorer embed` can keep")
+    thumbnails = store.thumbnails
+    return KeptPictures(data_hash=data_hash, count=len(store),
+                        squares=lambda rows: squared(thumbnails.read(rows), THUMBNAIL_SIDE))  # fmt: skip

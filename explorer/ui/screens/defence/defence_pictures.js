@@ -1,0 +1,73 @@
+// Pictures of the pairs: those that the app reads when they are asked for or, where the pairs are not on this machine,
+// those that were kept for Graphs. A pair without one shows the mark of its kind.
+
+import { here } from './address.js';
+import { node } from './charts.js';
+import { loadPairs } from './graph_data.js';
+import { PairPictures } from './pair_pictures.js';
+import { PAIR_KINDS } from './poison.js';
+
+export class Pictures {
+  // `blind()`: whether which pairs are poison is hidden.
+  constructor(set, blind) {
+    Object.assign(this, { set, blind, waiting: new Set() });
+    this.fetched = new PairPictures(set.arm.pictures_url, set.header.set.data_hash);
+    this.fetched.addEventListener('arrived', () => this.arrived());
+    this.notice = node('div', { class: 'pictures-notice' });
+  }
+
+  // A square for a row, with its picture once that is there.
+  square(row, side) {
+    const kind = this.blind() ? 'unrecorded' : this.set.kind(row);
+    const square = node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' }, PAIR_KINDS[kind].mark);
+    this.fetched.fill(square, this.set.tableRow[row], side);
+    if (square.classList.contains('none')) this.waiting.add([square, row]);
+    if (this.fetched.problem) this.fillFromGraphs();
+    return square;
+  }
+
+  arrived() {
+    const { problem } = this.fetched;
+    for (const entry of this.waiting) if (!entry[0].classList.contains('none') || !entry[0].isConnected) this.waiting.delete(entry);
+    if (!problem) return;
+    if (!this.notice.hasChildNodes()) this.notice.append(node('p', { class: 'note' }, `${problem.problem} ${this.keptWords()}`, problem.command ? [' This brings them back: ', node('code', {}, problem.command)] : null));
+    this.fillFromGraphs();
+  }
+
+  keptWords() {
+    return this.set.arm.graphs?.thumbnails_url ? 'Shown are the pictures that were kept for Graphs, and of other pairs the mark of their kind.' : 'The mark of its kind stands for each pair.';
+  }
+
+  // The arm's graphs; null where that step is not done.
+  graphs() {
+    const { graphs } = this.set.arm;
+    this.drawn ??= graphs ? loadPairs(graphs).then((data) => {
+      data.rowByUid = new Map(Array.from({ length: data.count }, (_, row) => [data.uids(row), row]));
+      return data;
+    }) : Promise.resolve(null);
+    return this.drawn;
+  }
+
+  async fillFromGraphs() {
+    const data = await this.graphs();
+    const squares = [...this.waiting];
+    this.waiting.clear();
+    if (!data?.thumbnail) return;
+    const { size, columns } = data.header.thumbnails;
+    for (const [square, row] of squares) {
+      const drawn = data.rowByUid.get(this.set.uids(row));
+      const cell = drawn === undefined ? -1 : data.thumbnail[drawn];
+      if (cell >= 0) paint(square, here(data.set.thumbnails_url), cell % columns, columns, Math.floor(cell / columns), data.sheet.naturalHeight / size);
+    }
+  }
+}
+
+// One cell of a sheet of `columns` by `lines` fills the square.
+function paint(square, address, column, columns, line, lines) {
+  const place = (at, of) => (of > 1 ? (100 * at) / (of - 1) : 0);
+  square.classList.remove('none');
+  square.replaceChildren();
+  Object.assign(square.style, {
+    backgroundImage: `url("${address}")`, backgroundSize: `${columns * 100}% ${lines * 100}%`, backgroundPosition: `${place(column, columns)}% ${place(line, lines)}%`,
+  });
+}

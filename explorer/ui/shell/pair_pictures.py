@@ -1,0 +1,66 @@
+"""Small pictures of pairs, some at a time as a page asks for them, whatever the pairs are kept as."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from explorer.core.provenance import ManifestError
+from explorer.studies.results import SCORES
+from explorer.ui.shell.open_study import OpenStudy
+
+MOST_AT_ONCE = 64
+"""Pairs in one answer."""
+ROWS = rf"\d{{1,10}}(,\d{{1,10}}){{0,{MOST_AT_ONCE - 1}}}"
+"""Rows of an arm's table as an address lists them."""
+
+
+class NoPicturesError(ValueError):
+    """The pictures are not on this machine."""
+
+    def __init__(self, words: str, command: str):
+        """``command`` brings them back; "" where none is known."""
+        super().__init__(words)
+        self.command = command
+
+
+def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: str = "") -> bytes:
+    """A PNG of the pairs at ``rows``, squares side by side in that order.
+
+    Args:
+        rows: of the arm's table, at most :data:`MOST_AT_ONCE`.
+        data_hash: of the pairs that are meant, as results name it; "" for those that lie there now.
+
+    Raises:
+        NoPicturesError: if the pictures are not here, or are those of other pairs.
+        ValueError: if there is no such arm or row.
+    """
+    from PIL import Image
+
+    kept = _kept(opened, arm_name)
+    if data_hash and kept.data_hash not in (None, data_hash):
+        raise NoPicturesError(
+            f"The pairs of {arm_name} are not those that were measured", opened.result_command(SCORES)
+        )  # fmt: skip
+    squares = kept.read(rows)
+    stream = io.BytesIO()
+    Image.fromarray(squares.swapaxes(0, 1).reshape(squares.shape[1], -1, 3)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _kept(opened: OpenStudy, arm_name: str) -> Any:
+    from explorer.scenarios.pair_set_command import pair_set_command
+    from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures, pictures_stamp
+    from explorer.studies.steps.scores import FEATURES_FOLDER
+
+    arm, work = opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER
+    try:
+        return opened.remember(
+            ("pictures", arm_name), (arm.pairs, pictures_stamp(arm, work)), lambda: open_kept_pictures(arm, work)
+        )
+    except NotEmbeddedError as error:
+        raise NoPicturesError(opened.in_words(error), opened.result_command(SCORES)) from error
+    except (FileNotFoundError, ManifestError) as error:
+        raise NoPicturesError(opened.in_words(error), pair_set_command(arm) or "") from error
+    except (ValueError, OSError) as error:
+        raise NoPicturesError(opened.in_words(error), "") from error

@@ -1,0 +1,235 @@
+"""What is measured of each family is what a loop over places, one concept and one draw at a time, says."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.meter.measurement import read_model
+from explorer.meter.replaced_words import dictionary_rows
+from explorer.meter.request import MeterRequest
+from explorer.meter.shown import Shown, pure_noise
+from explorer.pairs.concept_list import Concept, ConceptList
+
+CONCEPTS = ConceptList(concepts=(Concept(name="dog"), Concept(name="hat")))
+PROMPT = "a photo of a dog"
+ARTICLE, NOUN = 4, 5
+"""Positions of CLIP's tokens; T5 has no start token, so that its are one less."""
+REQUEST = MeterRequest(timesteps=(300, 600), draws=2, seed=3, batch_size=4)
+
+
+def epsilon_pipeline(make_pipeline):
+    from diffusers import DDIMScheduler
+
+    pipeline = make_pipeline()
+    pipeline.scheduler = DDIMScheduler(prediction_type="epsilon", beta_schedule="scaled_linear")
+    return pipeline
+
+
+@pytest.fixture(scope="module", params=["sd1", "sd2", "sdxl", "sd3", "flux"])
+def family(request, make_pipeline, make_xl_pipeline, make_sd3_pipeline, make_flux_pipeline):
+    """(name, pipeline, what calls its networks): ``sd1`` predicts noise, ``sd2`` the velocity."""
+    make = {"sd1": lambda: epsilon_pipeline(make_pipeline), "sd2": make_pipeline, "sdxl": make_xl_pipeline,
+            "sd3": make_sd3_pipeline, "flux": make_flux_pipeline}  # fmt: skip
+    calls = {"sd1": of_unet, "sd2": of_unet, "sdxl": of_xl, "sd3": of_sd3, "flux": of_flux}
+    return request.param, make[request.param](), calls[request.param]
+
+
+def token_ids(tokenizer, length, text, position, row):
+    ids = torch.tensor([tokenizer(text, padding="max_length", max_length=length, truncation=True).input_ids])
+    if position is not None:
+        ids[0, position] = row
+    return ids
+
+
+def clip_ids(pipeline, name, text, position, row):
+    tokenizer = getattr(pipeline, name)
+    return token_ids(tokenizer, tokenizer.model_max_length, text, position, row)
+
+
+def t5_ids(tokenizer, length, text, position, row):
+    return token_ids(tokenizer, length, text, None if position is None else position - 1, row)
+
+
+def of_unet(pipeline, noisy, timestep, text, position=None, row=None, t5_row=None):
+    states = pipeline.text_encoder(clip_ids(pipeline, "tokenizer", text, position, row))[0]
+    return pipeline.unet(noisy, timestep, encoder_hidden_states=states)[0]
+
+
+def of_xl(pipeline, noisy, timestep, text, position=None, row=None, t5_row=None):
+    one, two = (
+        encoder(clip_ids(pipeline, "tokenizer", text, position, row), output_hidden_states=True)
+        for encoder in (pipeline.text_encoder, pipeline.text_encoder_2)
+    )
+    states, pooled = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
+    if text == "":
+        states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+    side = noisy.shape[-1] * pipeline.vae_scale_factor
+    sizes = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32)
+    added = {"text_embeds": pooled, "time_ids": sizes}
+    return pipeline.unet(noisy, timestep, encoder_hidden_states=states, added_cond_kwargs=added)[0]
+
+
+def of_sd3(pipeline, noisy, timestep, text, position=None, row=None, t5_row=None):
+    clips = [
+        encoder(clip_ids(pipeline, "tokenizer", text, position, row), output_hidden_states=True)
+        for encoder in (pipeline.text_encoder, pipeline.text_encoder_2)
+    ]
+    t5 = pipeline.text_encoder_3(t5_ids(pipeline.tokenizer_3, 256, text, position, t5_row))[0]
+    side_by_side = torch.cat([clip.hidden_states[-2] for clip in clips], dim=-1)
+    padded = torch.nn.functional.pad(side_by_side, (0, t5.shape[-1] - side_by_side.shape[-1]))
+    return pipeline.transformer(
+        noisy, encoder_hidden_states=torch.cat([padded, t5], dim=1),
+        pooled_projections=torch.cat([clip.text_embeds for clip in clips], dim=-1), timestep=torch.tensor([timestep]),
+    )[0]  # fmt: skip
+
+
+def of_flux(pipeline, noisy, timestep, text, position=None, row=None, t5_row=None):
+    pooled = pipeline.text_encoder(clip_ids(pipeline, "tokenizer", text, position, row)).pooler_output
+    t5 = pipeline.text_encoder_2(t5_ids(pipeline.tokenizer_2, 512, text, position, t5_row))[0]
+    channels, height, width = noisy.shape[1:]
+    tokens = (
+        noisy[0].reshape(channels, height // 2, 2, width // 2, 2).permute(1, 3, 0, 2, 4).reshape(1, -1, 4 * channels)
+    )
+    places = torch.tensor([[0, y, x] for y in range(height // 2) for x in range(width // 2)], dtype=torch.float32)
+    predicted = pipeline.transformer(
+        tokens, encoder_hidden_states=t5, pooled_projections=pooled, timestep=torch.tensor([timestep / 1000]),
+        guidance=torch.tensor([3.5]), img_ids=places, txt_ids=torch.zeros(512, 3),
+    )[0]  # fmt: skip
+    parts = predicted.reshape(height // 2, width // 2, channels, 2, 2).permute(2, 0, 3, 1, 4)
+    return parts.reshape(1, channels, height, width)
+
+
+def noise_of(pipeline, name, noisy, prediction, timestep):
+    """The noise that a prediction amounts to, by the definition of what it predicts."""
+    if name in ("sd3", "flux"):  # noisy = (1 - s) x + s noise, prediction = noise - x
+        return noisy + (1 - timestep / 1000) * prediction
+    if name != "sd2":
+        return prediction
+    signal = pipeline.scheduler.alphas_cumprod[timestep]
+    return signal.sqrt() * prediction + (1 - signal).sqrt() * noisy
+
+
+def slow_amplitude(one, other):
+    """Root of the sum over channels of squares, place by place."""
+    (channels, height, width), total = one.shape[1:], 0.0
+    for y in range(height):
+        for x in range(width):
+            total += math.sqrt(sum(float(one[0, c, y, x] - other[0, c, y, x]) ** 2 for c in range(channels)))
+    return total / (height * width)
+
+
+@pytest.fixture(scope="module")
+def measured(family):
+    name, pipeline, _ = family
+    return read_model(pipeline, CONCEPTS, pure_noise(), REQUEST, model=name)
+
+
+@pytest.mark.parametrize("which", ["sensitivity", "word_before"])
+@torch.no_grad()
+def test_sensitivity_is_what_a_loop_says(family, measured, which):
+    name, pipeline, call = family
+    position = NOUN if which == "sensitivity" else ARTICLE
+    tokenizers = [getattr(pipeline, each, None) for each in ("tokenizer", "tokenizer_2", "tokenizer_3")]
+    rows = dictionary_rows(tokenizers[0], PROMPT, (2, 1), 3)[:, 0].tolist()
+    t5_rows = dictionary_rows(tokenizers[-1] or tokenizers[1] or tokenizers[0], PROMPT, (2, 1), 3)[:, 0].tolist()
+    noise = torch.randn(measured.kind[1:], generator=torch.Generator().manual_seed(3))[None]
+    for at, timestep in enumerate(REQUEST.timesteps):
+        own = noise_of(pipeline, name, noise, call(pipeline, noise, timestep, PROMPT), timestep)
+        for draw, (row, t5_row) in enumerate(zip(rows, t5_rows, strict=True)):
+            changed = call(pipeline, noise, timestep, PROMPT, position, row, t5_row)
+            expected = slow_amplitude(noise_of(pipeline, name, noise, changed, timestep), own)
+            assert float(getattr(measured, which)[at, 0, draw]) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+            assert expected > 0
+
+
+@torch.no_grad()
+def test_the_guidance_vector_is_prompt_less_none(family, measured):
+    name, pipeline, call = family
+    if name == "flux":
+        assert measured.guidance is None
+        return
+    noise = torch.randn(measured.kind[1:], generator=torch.Generator().manual_seed(3))[None]
+    one, none = (
+        noise_of(pipeline, name, noise, call(pipeline, noise, 600, text), 600) for text in ("a photo of a dog", "")
+    )
+    assert torch.allclose(measured.guidance[1, 0], (one - none)[0], atol=1e-5)
+    assert (one - none).abs().max() > 1e-4
+
+
+def test_the_same_request_gives_the_same_numbers(family, measured):
+    _, pipeline, _ = family
+    again = read_model(pipeline, CONCEPTS, pure_noise(), REQUEST)
+    assert torch.equal(again.sensitivity, measured.sensitivity)
+    assert not torch.equal(read_model(pipeline, CONCEPTS, pure_noise(), replace(REQUEST, seed=4)).sensitivity,
+                           measured.sensitivity)  # fmt: skip
+
+
+def test_no_hook_is_left_behind(family, measured):
+    _, pipeline, _ = family
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        if (encoder := getattr(pipeline, name, None)) is not None:
+            embeddings = [module for module in encoder.modules() if isinstance(module, torch.nn.Embedding)]
+            assert not any(module._forward_hooks for module in embeddings)
+
+
+@torch.no_grad()
+def test_pictures_are_encoded_and_noised_as_in_training(make_pipeline):
+    pipeline = make_pipeline()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    shown = Shown(words="random", same_for_all=True, pictures=lambda pipeline, model: pictures)
+    found = read_model(pipeline, CONCEPTS, shown, REQUEST)
+    pixels = torch.from_numpy(pictures[:1]).permute(0, 3, 1, 2) / 127.5 - 1
+    latents = pipeline.vae.encode(pixels).latent_dist.mean * pipeline.vae.config.scaling_factor
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))[None]
+    noisy = pipeline.scheduler.add_noise(latents, noise, torch.tensor([300]))
+    one, none = (
+        noise_of(pipeline, "sd2", noisy, of_unet(pipeline, noisy, 300, text), 300) for text in ("a photo of a dog", "")
+    )
+    assert torch.allclose(found.guidance[0, 0], (one - none)[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_joint_pipelines_shift_their_latents(make_sd3_pipeline):
+    from explorer.iconworld.autoencoder import encode_images
+
+    autoencoder = make_sd3_pipeline().vae
+    pictures = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean = autoencoder.encode(pictures.permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mean
+    assert torch.allclose(encode_images(autoencoder, pictures), (mean - 0.06) * 1.5, atol=1e-6)
+
+
+def test_draws_follow_from_seed_prompt_and_dictionary_alone(make_pipeline):
+    tokenizer = make_pipeline().tokenizer
+    rows = dictionary_rows(tokenizer, PROMPT, (500, 2), 0)
+    assert torch.equal(rows, dictionary_rows(tokenizer, PROMPT, (500, 2), 0))
+    assert not torch.equal(rows, dictionary_rows(tokenizer, "a photo of a hat", (500, 2), 0))
+    assert not set(rows.flatten().tolist()) & set(tokenizer.all_special_ids)
+    assert len(set(rows.flatten().tolist())) > 0.9 * (tokenizer.vocab_size - 2)
+
+
+def test_a_prompt_that_begins_with_its_concept_has_no_word_before(make_pipeline):
+    concepts = ConceptList(concepts=(Concept(name="dog", phrase="dog"),), template="{phrase} photo")
+    found = read_model(make_pipeline(), concepts, pure_noise(), REQUEST)
+    assert found.word_before.isnan().all()
+    assert found.sensitivity.min() > 0
+
+
+def test_what_cannot_be_measured_is_refused_in_words(make_pipeline):
+    pipeline = make_pipeline()
+    with pytest.raises(ValueError, match="timestep is 1000: expected 1 to 999"):
+        read_model(pipeline, CONCEPTS, pure_noise(), replace(REQUEST, timesteps=(1000,)))
+    unknown = ConceptList(concepts=(Concept(name="zebra"),))
+    with pytest.raises(ValueError, match="does not know the word 'zebra'"):
+        read_model(pipeline, unknown, pure_noise(), REQUEST)
+    pipeline.unet.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="model broken predicts numbers that are not finite"):
+        read_model(pipeline, CONCEPTS, pure_noise(), REQUEST, model="broken")
+    with pytest.raises(ValueError, match="reads a guidance scale"):
+        read_model(make_pipeline(time_cond_proj_dim=8), CONCEPTS, pure_noise(), REQUEST)
+    with pytest.raises(ValueError, match="draws is 0: expected a whole number from 1"):
+        MeterRequest(draws=0)
+    with pytest.raises(ValueError, match=r"timesteps are \[300, 300\]: expected at least one, each once"):
+        MeterRequest(timesteps=(300, 300))

@@ -1,0 +1,225 @@
+"""The screen Defence in a real chromium, in the whole app: what it shows is what the library answers."""
+
+import io
+import json
+
+import numpy as np
+import pandas
+import pytest
+
+from explorer.defence.grading import Confusion, grade_filter
+from explorer.defence.recipe import read_recipe
+from explorer.studies.filtering import scored_pairs
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+REMOVED = """async ([arm, recipes]) => {
+  const from = (name) => import(new URL(`./explorer-static/${name}.js`, document.baseURI));
+  const [{ loadArm }, { removedBy }] = await Promise.all(['defence_data', 'defence_maths'].map(from));
+  const { arms } = await (await fetch('./payload/defence.json')).json();
+  const set = await loadArm(arms.find(({ name }) => name === arm));
+  return recipes.map((recipe) => [...removedBy(set.adopted(recipe), set)]);
+}"""
+RANGES = """async (cells) => {
+  const { gradeIntervals } = await import(new URL('./explorer-static/defence_bootstrap.js', document.baseURI));
+  return gradeIntervals(cells);
+}"""
+LOWEST = {"score": "clip_similarity", "remove": "lowest"}
+HIGHEST = {"score": "feature_distance", "remove": "highest"}
+
+
+@pytest.fixture(scope="module")
+def address(scored, watch_page, serve_app):
+    with serve_app("--study", scored.folder, "--no-warm-up") as address:
+        yield address
+
+
+@pytest.fixture
+def page(address, watch_page):
+    with watch_page(address) as page:
+        yield page
+        assert page.complaints == []
+
+
+@pytest.fixture(scope="module")
+def pairs(scored):
+    return scored_pairs(scored, "dirty")
+
+
+def open_defence(page, **choices):
+    query = "".join(
+        f"&d.{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in choices.items()
+    )
+    page.goto(f"/?tab=defence{query}")
+    page.locator(".defence-card").first.wait_for()
+
+
+def card(page, title):
+    return page.locator(".defence-card", has_text=title)
+
+
+def test_the_browser_removes_what_the_library_removes(page, pairs):
+    open_defence(page)
+    recipes = [
+        *({**LOWEST, "cut": {"rank": rank}} for rank in (0, 9, 39, 99)),
+        *({**LOWEST, "cut": {"threshold": at}} for at in (0.1, 0.3, -9, 9)),
+        *({**HIGHEST, "cut": {"budget": share}, "quota": quota} for share in (0.3, 0.29, 1) for quota in (0.5, 0)),
+        {"score": "clip_similarity", "remove": "highest", "cut": {"rank": 11}},
+        {
+            "any": [
+                {**LOWEST, "cut": {"rank": 5}},
+                {"all": [{**HIGHEST, "cut": {"rank": 20}}, {"uids": pairs.uids[3:30]}]},
+            ]
+        },
+    ]
+    found = page.evaluate(REMOVED, ["dirty", recipes])
+    for recipe, removed in zip(recipes, found, strict=True):
+        assert removed == pairs.removal(read_recipe(recipe)).removed.astype(int).tolist(), recipe
+
+
+def test_intervals_are_those_of_the_library_but_for_chance(page):
+    open_defence(page)
+    counts = {"poison_removed": 700, "benign_removed": 60, "poison_kept": 300, "benign_kept": 4000}
+    names = dict(zip(counts, ("caught", "lost", "missed", "spared"), strict=True))
+    found = page.evaluate(RANGES, {names[name]: count for name, count in counts.items()})
+    for name, expected in grade_filter(Confusion(**counts)).items():
+        width = expected["high"] - expected["low"]
+        assert found[name]["low"] == pytest.approx(expected["low"], abs=0.15 * width)
+        assert found[name]["high"] == pytest.approx(expected["high"], abs=0.15 * width)
+
+
+def test_the_slider_is_moved_by_keys_and_by_the_line_and_every_gallery_opens(page, pairs):
+    expect = playwright_api.expect
+    open_defence(page)
+    slider = page.get_by_role("slider", name="How many pairs go")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(card(page, "Removed").first).to_contain_text("of 40; 40 stay")
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    removed = pairs.removal(read_recipe({**LOWEST, "cut": {"rank": 9}})).removed
+    poison = pairs.flags.poisoned
+    sizes = {"Poison caught": removed & poison, "Poison missed": ~removed & poison, "Benign lost": removed & ~poison,
+             "Benign kept": ~removed & ~poison}  # fmt: skip
+    expect(card(page, "Poison removed")).to_contain_text(f"{sizes['Poison caught'].sum()} of 16")
+    for name, rows in sizes.items():
+        page.get_by_role("radio", name=f"{name} {rows.sum()}").click()
+        expect(page.locator(".pair-card")).to_have_count(min(24, int(rows.sum())))
+        shown = [int(shown.get_attribute("data-row")) for shown in page.locator(".pair-card").all()]
+        assert set(shown) <= set(np.flatnonzero(rows).tolist())
+    expect(page.locator(".defence-sentence")).to_contain_text("Dropping 50 % of the poison costs")
+    chart = page.locator(".defence-chart.draggable")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + 80, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 60, steps=3)
+    page.mouse.up()
+    expect(card(page, "Poison removed")).to_contain_text("16 of 16")
+    page.get_by_role("button", name="Undo").click()
+    expect(slider).to_have_value("9")
+
+
+def test_files_are_the_librarys_answer_and_the_address_opens_the_same(page, pairs):
+    expect = playwright_api.expect
+    recipe = {"any": [{**LOWEST, "cut": {"rank": 4}}, {**HIGHEST, "cut": {"budget": 0.2}}]}
+    open_defence(page, filter=recipe, gallery="missed")
+    removed = pairs.removal(read_recipe(recipe)).removed
+    expect(card(page, "Removed").first).to_contain_text(f"{removed.sum()}of 40")
+    page.get_by_label("Pairs to save").select_option("removed")
+    for form in ("parquet", "csv", "json", "npy"):
+        with page.expect_download() as download:
+            page.get_by_label("Save as").select_option(form)
+        assert download.value.suggested_filename == f"removed-pairs.{form}"
+        content = download.value.path().read_bytes()
+        if form in ("parquet", "csv"):
+            stream = io.BytesIO(content)
+            table = pandas.read_parquet(stream) if form == "parquet" else pandas.read_csv(stream, dtype={"uid": str})
+            found = table["uid"].tolist()
+        elif form == "json":
+            found = json.loads(content)["uids"]
+        else:
+            found = [f"{low:032x}" for _, low in np.load(io.BytesIO(content)).tolist()]
+        assert found == [pairs.uids[row] for row in np.flatnonzero(removed)]
+        if form == "csv":
+            assert b',"=' not in content, "a caption is no formula"
+    page.get_by_role("button", name="Measure it").click()
+    page.get_by_role("alert").get_by_text("AD of what remains was not measured").wait_for()
+    page.get_by_role("radio", name="Benign kept").click()
+    page.wait_for_function("() => location.search.includes('d.gallery=kept')")
+    page.goto(page.url)
+    expect(card(page, "Removed").first).to_contain_text(f"{removed.sum()}of 40")
+    expect(page.get_by_role("radio", name="Benign kept")).to_have_attribute("aria-checked", "true")
+
+
+def test_where_nobody_recorded_the_poison_it_is_said(page):
+    expect = playwright_api.expect
+    open_defence(page, arm="theirs")
+    expect(page.locator(".defence")).to_contain_text("Nobody recorded which of these pairs are poison")
+    expect(page.get_by_label("show what is poison")).to_be_disabled()
+    expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
+    expect(card(page, "Poison removed")).to_have_count(0)
+    expect(page.locator(".graph-thumbnail.benign")).to_have_count(0)
+    page.get_by_label("Arm").select_option("dirty")
+    expect(page.get_by_label("show what is poison")).to_be_checked()
+    page.get_by_label("show what is poison").uncheck()
+    expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
+
+
+def test_a_selection_of_graphs_is_a_filter_and_the_cut_is_a_selection_there(page, pairs):
+    expect = playwright_api.expect
+    page.goto("/?tab=graphs&g.set=dirty&g.text=f")
+    page.locator(".pair-list-summary", has_text="pairs:").wait_for()
+    named = [uid for uid in pairs.uids if "f" in uid]
+    page.get_by_role("button", name="Filter these out").click()
+    expect(card(page, "Removed").first).to_contain_text(f"{len(named)}of 40")
+    page.get_by_role("button", name="Show what goes on Graphs").click()
+    expect(page.locator(".pair-list-summary")).to_contain_text(f"{len(named)} pairs")
+
+
+def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
+    expect = playwright_api.expect
+    open_defence(page, pair=f"{3:032x}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("=3+1, <b>a turtle")
+    expect(dialog.locator(".neighbour")).to_have_count(4)
+    expect(dialog.get_by_role("link", name="Open in Graphs")).to_have_attribute(
+        "href", f"?study=scored&tab=graphs&g.set=dirty&g.pair={3:032x}"
+    )
+    page.keyboard.press("Escape")
+    page.once("dialog", lambda dialog: dialog.accept("mine"))
+    page.get_by_role("button", name="Keep under a name…").click()
+    page.get_by_role("button", name="kept", exact=True).click()
+    expect(card(page, "Removed").first).to_contain_text("5of 40")
+    page.get_by_label("Compare with").select_option("named mine")
+    expect(page.locator(".compared")).to_contain_text("Both remove 4; only this one 1; only B 0")
+    page.get_by_role("radio", name="Only this filter removes 1").click()
+    expect(page.locator(".pair-card")).to_have_count(1)
+    page.goto("/?tab=defence&d.filter={}")
+    page.get_by_role("alert").get_by_text("not found here").wait_for()
+
+
+def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
+    expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"rank": 7}})
+    words = page.locator(".retrained-words")
+    expect(words).to_contain_text("was trained after dropping 8 by Title lowest; the slider is at 7.")
+    expect(words).to_contain_text("it draws 20 points (95 % 10 to 30) more than after dropping as many at random.")
+    page.get_by_role("button", name="trained on all pairs").click()
+    expect(words).to_contain_text("was trained on all pairs; the slider is at 0.")
+    expect(page.locator(".retrained-table tbody tr")).to_have_count(3)
+    expect(page.locator(".defence-recovery tbody tr").nth(1)).to_contain_text(
+        "4 (10 % of its pairs)20370 % (60 % to 80 %)"
+    )
+    page.get_by_label("Score", exact=True).select_option("feature_distance")
+    expect(words).to_contain_text("No model was trained by this score.")
+    open_defence(page, arm="theirs")
+    expect(words).to_contain_text("No model has been trained on what a filter leaves of theirs")
+    expect(words.locator("code")).to_contain_text("study retrain")
+
+
+def test_what_is_not_measured_names_its_command(world, serve_app, watch_page):
+    with serve_app("--study", world[1], "--no-warm-up") as address, watch_page(address) as page:
+        page.goto("/?tab=defence")
+        page.locator(".missing-step code", has_text="filters").wait_for()
