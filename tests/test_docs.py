@@ -64,7 +64,8 @@ def test_every_command_and_option_that_a_page_names_exists(page, command_line):
             continue
         command, name = resolved(command_line, words)
         assert command is not None, f"{page} names `explorer {name}`"
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        known |= {"--help"}
         asked = {word.split("=")[0] for word in words if word.startswith("--")}
         assert asked <= known, f"{page} gives `explorer {name}` {sorted(asked - known)}"
 
