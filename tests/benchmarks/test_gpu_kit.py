@@ -47,6 +47,7 @@ def smoke(tmp_path_factory):
         return folder, kit.run()
 
 
+@pytest.mark.slow
 def test_every_part_of_the_smoke_run_is_done(smoke):
     _, report = smoke
     ended = {name: (part["status"], part["log_end"][-1000:]) for name, part in report["parts"].items()}
@@ -54,6 +55,7 @@ def test_every_part_of_the_smoke_run_is_done(smoke):
     assert set(report["parts"]) == set(PART_NAMES)
 
 
+@pytest.mark.slow
 def test_every_figure_says_what_gave_it(smoke):
     _, report = smoke
     assert set(report["reports"]) == set(PART_NAMES)
@@ -62,6 +64,7 @@ def test_every_figure_says_what_gave_it(smoke):
         assert report["reports"][name]["device"] == "cpu", name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_row_has_its_figures(smoke, name):
     report = smoke[1]["reports"][name]
@@ -69,6 +72,7 @@ def test_a_row_has_its_figures(smoke, name):
     assert "errors" not in report
 
 
+@pytest.mark.slow
 def test_alignment_says_how_near_the_limit_each_peer_is(smoke):
     report = smoke[1]["reports"]["alignment"]
     measured = [row for row in report["results"] if row["seconds"] is not None]
@@ -80,6 +84,7 @@ def test_alignment_says_how_near_the_limit_each_peer_is(smoke):
     assert max(found) < report["agreement_goal"]
 
 
+@pytest.mark.slow
 def test_capture_stands_beside_others(smoke):
     captures = smoke[1]["reports"]["capture"]["captures"]
     assert set(captures) == {"fp32", "fp32, beside others", "bf16"}
@@ -87,6 +92,7 @@ def test_capture_stands_beside_others(smoke):
     assert set(captures["fp32, beside others"]) == {"ours", "DAAM-style", "prompt-to-prompt-style"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["training_sd15", "training_sdxl"])
 def test_both_training_loops_are_timed(smoke, name):
     rates = {loop: found["median"] for loop, found in smoke[1]["reports"][name]["samples_per_second"].items()}
@@ -94,6 +100,7 @@ def test_both_training_loops_are_timed(smoke, name):
     assert min(rates.values()) > 0
 
 
+@pytest.mark.slow
 def test_the_worlds_models_come_back_and_the_page_shows_the_figures(smoke, tmp_path):
     folder, report = smoke
     real = folder / "real"
@@ -118,6 +125,7 @@ def test_the_worlds_models_come_back_and_the_page_shows_the_figures(smoke, tmp_p
         take_in([real], **places)
 
 
+@pytest.mark.slow
 def test_a_smoke_run_is_not_taken_in(smoke, tmp_path):
     with pytest.raises(ValueError, match="holds a smoke run"):
         take_in([smoke[0] / "out"], page=tmp_path / "page.md", models=tmp_path / "models")
@@ -138,6 +146,7 @@ def test_of_a_part_that_several_runs_made_the_last_counts(tmp_path):
     assert found["machine"] == {"status": "done", "code_version": "v0", "device": "card 0"}
 
 
+@pytest.mark.slow
 def test_figures_of_earlier_runs_stay_on_the_page(smoke, tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures"
     page.write_text(f"{BEGIN}\n{END}\n")
@@ -152,6 +161,7 @@ def test_figures_of_earlier_runs_stay_on_the_page(smoke, tmp_path):
     assert "| prompt-to-prompt-style |" in tables
 
 
+@pytest.mark.slow
 def test_the_section_says_what_was_not_measured(smoke):
     alignment = smoke[1]["reports"]["alignment"] | {"status": "out of time"}
     section = gpu_section({"alignment": alignment, "capture": {"status": "failed", "code_version": "v0"}})

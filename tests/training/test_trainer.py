@@ -158,6 +158,7 @@ def test_the_denoiser_goes_on_bit_identically(tmp_path, micro_world, micro_recip
 @pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler: none found"
 )
+@pytest.mark.slow
 def test_a_compiled_run_trains_and_goes_on(tmp_path):
     compiled = config(steps=20, fused=True)
     whole = train(LineTask(), compiled, tmp_path / "whole", identity={})

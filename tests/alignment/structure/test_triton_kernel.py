@@ -44,6 +44,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.slow
 def test_the_kernel_compiles_for_every_gpu_generation_and_fits_its_shared_memory(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(

@@ -72,7 +72,8 @@ def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr
             )
             measure = gr.Button("Measure", variant="primary", scale=1)
         answer = gr.HTML()
-    measured, outcome = gr.State([]), gr.State()
+    measured = gr.State([])
+    outcome = gr.State((None, None, ""))  # of no study: whoever asks for it before anything is measured gets nothing
     shows.chosen(
         lambda: [{"url": url}, [], ""], outputs=[screen, measured, answer], queue=False, show_progress="hidden",
         api_visibility="private",
@@ -226,7 +227,7 @@ def _measure_on_screen(
 
 
 def _shown(
-    context: AppContext, url: str, slug: str, measured_of: str, measured: list[dict[str, Any]] | None, told: str
+    context: AppContext, url: str, slug: str, measured_of: str | None, measured: list[dict[str, Any]] | None, told: str
 ) -> list[Any]:
     """The viewer's new value, the sets measured so far and the message, unless the page shows another study by now."""
     if slug != measured_of:
