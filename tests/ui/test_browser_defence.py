@@ -212,6 +212,8 @@ def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
     expect(page.locator(".defence-recovery tbody tr").nth(1)).to_contain_text(
         "4 (10 % of its pairs)20370 % (60 % to 80 %)"
     )
+    # The paper has no accuracy of poisoned concepts for its benign model: that is no zero.
+    expect(page.locator(".defence-recovery tbody tr").last.locator("td").last).to_have_text("–")
     page.get_by_label("Score", exact=True).select_option("feature_distance")
     expect(words).to_contain_text("No model was trained by this score.")
     open_defence(page, arm="theirs")

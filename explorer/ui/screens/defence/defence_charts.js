@@ -9,7 +9,7 @@ import { RadioGroup } from './radio_group.js';
 
 const PAPER = { caught: 0.5, lost: 0.21 }; // CLIP alignment on the paper's sets, section 6
 const STEPS = 240;
-export const percent = (share, digits = 0) => (Number.isNaN(share) ? '–' : `${(100 * share).toFixed(digits)} %`);
+export const percent = (share, digits = 0) => (share === null || Number.isNaN(share) ? '–' : `${(100 * share).toFixed(digits)} %`);
 const CURVES = [['roc', 'Poison against benign', 'What a cut takes of the poison, against what it takes of the benign (ROC)'],
   ['pr', 'Precision and recall', 'How much of what goes is poison, against how much of the poison goes']];
 
