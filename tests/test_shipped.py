@@ -25,6 +25,8 @@ from explorer.studies.results import (
     FILM_STRIP,
     FILTERS,
     GRAPHS,
+    METER,
+    RETRAINED,
     SCORES,
     result_file,
     step_folder,
@@ -119,7 +121,7 @@ def test_stock_diffusers_draws_the_film_strips_first_benign_cell(precision):
     assert np.abs(drawn * 255 - cell).mean() < 4
 
 
-@pytest.mark.parametrize("step", [SCORES, GRAPHS, FILTERS, EVALUATION, FILM_STRIP, COMPARISON])
+@pytest.mark.parametrize("step", [SCORES, GRAPHS, FILTERS, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED, METER])
 def test_the_shipped_results_are_unchanged(step):
     manifest = step_manifest(SHIPPED, step)
     assert manifest["files"]
