@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from explorer.benchmarks.graphs import ARGUMENTS, CLUSTERS, NAME, browser_seconds, playwright_with, served
+from explorer.benchmarks.graphs import (
+    ARGUMENTS,
+    CLUSTERS,
+    NAME,
+    browser_seconds,
+    made_up_pairs,
+    playwright_with,
+    served,
+)
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
 from explorer.defence.scores import FEATURE
 from explorer.studies.results import FILTERS, writing_step
@@ -77,24 +85,13 @@ def benchmark_moves(pairs: int, scores: int, moves: int, chromium: Path, *, seed
 
 def make_up_filters(folder: Path, pairs: int, scores: int, seed: int = 0) -> None:
     """Make ``folder`` a study of one arm, whose ``pairs`` made-up pairs have ``scores`` scores."""
-    import pandas
-
     from explorer.defence.filter_files import Score, write_filters
     from explorer.defence.recipe import HIGHEST
     from explorer.defence.scores import ScoreDescription
 
     random = np.random.default_rng(seed)
     poison, cluster = random.random(pairs) < POISONED, random.integers(0, CLUSTERS, pairs)
-    table = pandas.DataFrame(
-        {
-            "uid": [f"{row:032x}" for row in range(pairs)],
-            "caption": [f"a made-up caption of concept {number}, pair {row}" for row, number in enumerate(cluster)],
-            "concepts": [[f"concept {number}"] for number in cluster],
-            "is_poison": poison,
-            "poisoned_concept": np.where(poison, np.char.add("concept ", cluster.astype(str)), ""),
-            "target_concept": np.where(poison, "concept 0", ""),
-        }
-    )
+    table = made_up_pairs(cluster, poison)
 
     def score(name: str) -> Score:
         values = np.clip(random.normal(0.4 + 0.2 * poison, 0.1), 0, 1).astype(np.float32)

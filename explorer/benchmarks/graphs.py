@@ -15,9 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
@@ -132,8 +135,6 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
     """Make ``folder`` a study whose graphs are of ``pairs`` made-up pairs; return their header."""
     import json
 
-    import pandas
-
     random = np.random.default_rng(seed)
     cluster = random.integers(0, CLUSTERS, pairs)
     poison = random.random(pairs) < 0.2
@@ -149,9 +150,27 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
         return FeatureGraph(neighbours=near, similarities=similarities, layout=layout, quality=quality)
 
     graphs = PairGraphs(image=side(), text=side(), rows=np.arange(pairs), settings=LayoutSettings(), seed=seed)
-    table = pandas.DataFrame(
+    table = made_up_pairs(cluster, poison)
+    scores = {name: random.random(pairs) for name in ("sample_ad", "structure_distance", "feature_distance")}
+    study = Study(folder=folder, name=NAME, extractor=ExtractorSpec(), arms=(Arm(name=NAME),))
+    study.write()
+    with writing_step(study, GRAPHS, settings={}, inputs={}, seed=seed) as step:
+        names = write_built_graphs(step / NAME, graphs, name=NAME, table=table, scores=scores)
+    return json.loads((step_folder(study, GRAPHS) / NAME / names[0]).read_text(encoding="utf-8"))
+
+
+def made_up_pairs(cluster: np.ndarray, poison: np.ndarray) -> pandas.DataFrame:
+    """A set's table of pairs that nobody took.
+
+    Args:
+        cluster: int ``[pairs]``: the number of each pair's concept.
+        poison: bool ``[pairs]``.
+    """
+    import pandas
+
+    return pandas.DataFrame(
         {
-            "uid": [f"{row:032x}" for row in range(pairs)],
+            "uid": [f"{row:032x}" for row in range(len(cluster))],
             "caption": [f"a made-up caption of concept {number}, pair {row}" for row, number in enumerate(cluster)],
             "concepts": [[f"concept {number}"] for number in cluster],
             "is_poison": poison,
@@ -159,12 +178,6 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
             "target_concept": np.where(poison, "concept 0", ""),
         }
     )
-    scores = {name: random.random(pairs) for name in ("sample_ad", "structure_distance", "feature_distance")}
-    study = Study(folder=folder, name=NAME, extractor=ExtractorSpec(), arms=(Arm(name=NAME),))
-    study.write()
-    with writing_step(study, GRAPHS, settings={}, inputs={}, seed=seed) as step:
-        names = write_built_graphs(step / NAME, graphs, name=NAME, table=table, scores=scores)
-    return json.loads((step_folder(study, GRAPHS) / NAME / names[0]).read_text(encoding="utf-8"))
 
 
 @contextmanager
