@@ -12,6 +12,7 @@ from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
 
 ICONS = ROOT / "assets" / "iconworld"
+CONCEPTS = 120
 
 
 @application.command("render-icons")
@@ -33,9 +34,12 @@ def iconworld(
     folder: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
     pairs: Annotated[int, typer.Option(help="Training pairs.")] = 50_000,
     test_pairs: Annotated[int, typer.Option(help="Held-out pairs.")] = 0,
-    concepts: Annotated[int | None, typer.Option(help="Most frequent concepts to use. Default: 120.")] = None,
+    concepts: Annotated[int, typer.Option(help="Most frequent concepts to use.")] = CONCEPTS,
     like: Annotated[
-        str | None, typer.Option(help="cpu or full: nouns and captions as in the fine-tuning sets of this recipe.")
+        str | None,
+        typer.Option(
+            help="cpu or full: as many concepts, as frequent, and captions as in the recipe's fine-tuning sets."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides every bit of the set.")] = 0,
     as_json: AsJson = False,
@@ -46,11 +50,11 @@ def iconworld(
     from explorer.iconworld.world import World, generate_pair_set
     from explorer.scenarios.recipes import find_recipe
 
-    if like is not None and concepts is not None:
+    if like is not None and concepts != CONCEPTS:
         raise ValueError(
             f"--concepts {concepts} beside --like {like}, whose recipe says how many: expected one of them"
         )
-    world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts or 120)
+    world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts)
     started = time.perf_counter()
     made = generate_pair_set(world, folder, train=pairs, test=test_pairs, seed=seed, on_progress=show_progress())
     seconds = round(time.perf_counter() - started, 2)
