@@ -202,6 +202,23 @@ class _ControlLosses:
 
     def of(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         """fp64 `[n]` of the pairs at ``rows``; NaN of those that are not among the ``loss_pairs`` sampled."""
+        earlier = self._measured_before(name)
+        return self._measured(name, pairs, rows) if earlier is None else earlier
+
+    def _measured_before(self, name: str) -> np.ndarray | None:
+        """The arm's losses by an earlier run of the step, where what decides them is as it was; None otherwise."""
+        from pyarrow import parquet
+
+        work, recorded = self._work, Recorded.read(self._work.study, SCORES)
+        same = recorded.of_arm(name) == work.arms[name] and recorded.shared == work.shared
+        if not same or recorded.settings.get("loss_pairs") != work.study.loss_pairs:
+            return None
+        try:
+            return parquet.read_table(result_file(work.study, SCORES, table_name(name)))["loss"].to_numpy()
+        except ManifestError:  # the table is not what was written
+            return None
+
+    def _measured(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         from explorer.alignment.graph_sample import stratified_sample
         from explorer.core.progress import counted
         from explorer.training.sample_loss import BATCH_SIZE, sample_losses
