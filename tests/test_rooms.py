@@ -22,7 +22,8 @@ STARTS_THE_APP = "cli/app.py"
 """The one file of cli that imports ui, and in functions only, so that no other command waits for gradio."""
 PURE = (
     "core/intervals.py", "core/sampling_design.py", "core/share.py", "attention/statistics.py",
-    "alignment/difficulty.py", "alignment/updates.py", "alignment/growth.py", "alignment/structure/distance.py",
+    "alignment/difficulty.py", "alignment/local_difficulty.py", "alignment/updates.py", "alignment/growth.py",
+    "alignment/structure/distance.py",
     "alignment/structure/fixed_point.py", "alignment/structure/columns.py",
     "alignment/structure/controls.py", "alignment/structure/set_statistics.py", "alignment/streamed_difficulty.py",
     "alignment/structure/tiles.py", "alignment/structure/estimators.py", "alignment/structure/check.py",

@@ -45,8 +45,14 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         if value is None:
             shown = WITHOUT_VALUE.get(key, "null") if not key.endswith("_auc") else WITHOUT_AUC
         elif isinstance(value, float):
-            shown = f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
+            shown = _rounded(value)
+        elif isinstance(value, list) and value and all(isinstance(entry, float) for entry in value):
+            shown = ", ".join(map(_rounded, value))
         typer.echo(f"{key:<{width}}  {shown}")
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
 
 
 def main() -> None:
