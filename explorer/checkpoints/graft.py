@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 GRAFT_NAME = "graft.json"
 Direction = Literal["donor", "random"]
 DIRECTIONS = ("donor", "random")
+MAX_PARTS = 200
+"""Each looks through all names of tensors."""
 FIELDS = ("recipient", "donor", "parts")
 
 
@@ -115,8 +117,8 @@ def read_graft(place: ModelFolder) -> Graft:
             raise WeightError(f"{GRAFT_NAME} names {value!r:.100} as {name}: expected the path of a checkpoint folder")
         paths[name] = place.path / value
     parts = found.get("parts")
-    if not isinstance(parts, list) or not parts:
-        raise WeightError(f"{GRAFT_NAME} has the parts {parts!r:.100}: expected a list of at least one")
+    if not isinstance(parts, list) or not 1 <= len(parts) <= MAX_PARTS:
+        raise WeightError(f"{GRAFT_NAME} has the parts {parts!r:.100}: expected a list of 1 to {MAX_PARTS}")
     return Graft(**paths, parts=tuple(_part(number, entry) for number, entry in enumerate(parts, start=1)))
 
 
