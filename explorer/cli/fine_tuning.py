@@ -35,6 +35,11 @@ def fine_tune(
         Path | None, typer.Option(help="Training pairs to leave out: uids as .parquet, .json or DataComp's .npy.")
     ] = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels. Default: the recipe's.")] = None,
+    trained_group: Annotated[
+        str | None,
+        typer.Option(help="Modules to train alone, such as cross-attention (docs/checkpoints.md). Default: all."),
+    ] = None,
+    frozen_group: Annotated[str | None, typer.Option(help="Modules that stay as they are. Default: none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
@@ -53,7 +58,8 @@ def fine_tune(
     from explorer.training.pairs import pair_set_or_source
     from explorer.training.recipes import override
 
-    chosen = override(fine_tuning_recipe(recipe), **changes, resolution=resolution, seed=seed)
+    groups = {"trained_group": trained_group, "frozen_group": frozen_group}
+    chosen = override(fine_tuning_recipe(recipe), **changes, **groups, resolution=resolution, seed=seed)
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,
