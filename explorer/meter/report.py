@@ -22,7 +22,7 @@ from explorer.meter.payload_formats import (
     SENSITIVITY,
     WORD_BEFORE,
 )
-from explorer.meter.predictors import NO_GUIDANCE
+from explorer.generation.predictors import NO_GUIDANCE
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList
