@@ -201,15 +201,15 @@ def generate(
     import torch
 
     from explorer.attention.record import record
-    from explorer.generation.recorded_steps import record_steps
+    from explorer.generation.recorded_steps import record_steps, recorded_steps
 
     words = check_request(pipeline, request)
     started = time.perf_counter()
-    maps = steps = None
+    maps = calls = None
     with torch.inference_mode(), cannot_draw(model, GenerationStopped), ExitStack() as blocks:
         if capture:
             maps = blocks.enter_context(record(pipeline, words, keep_heads=keep_heads, text_share=True))
-            steps = blocks.enter_context(record_steps(pipeline, request))
+            calls = blocks.enter_context(record_steps(pipeline, request))
         embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
         images = run_pipeline(pipeline, request, embeddings, Progress(task=model), on_progress, should_stop)
     return Generation(
@@ -218,7 +218,7 @@ def generate(
         images=to_pixels(images, model),
         words=words,
         cube=None if maps is None else maps.cube,
-        steps=None if steps is None else steps.result(),
+        steps=None if calls is None else recorded_steps(pipeline, request, calls),
         seconds=time.perf_counter() - started,
     )
 

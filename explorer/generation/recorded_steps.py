@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from explorer.attention.hooks import argument
-from explorer.attention.prompts import FLUX, denoiser_of, is_joint
+from explorer.attention.joint import is_joint_transformer
+from explorer.attention.prompts import FLUX, denoiser_of
 from explorer.checkpoints.joint_pipelines import latent_shape, takes_guidance
 from explorer.generation.amplitudes import amplitude_map
 from explorer.generation.predictors import FLOW_TIMESTEPS, NO_GUIDANCE, predictor_of
@@ -60,86 +61,82 @@ class RecordedSteps:
     """Why there is none; empty where there is."""
 
 
-class StepRecorder:
-    """Keeps what passes the denoiser of a pipeline while it is attached; see :func:`record_steps`."""
+class DenoiserCalls:
+    """Keeps what passes a denoiser while it is attached."""
 
-    def __init__(self, pipeline: DiffusionPipeline, request: GenerationRequest) -> None:
-        self._pipeline, self._request = pipeline, request
-        self._guided = request.guided and takes_guidance(pipeline)
-        self._samples: list[torch.Tensor] = []
-        self._timesteps: list[torch.Tensor] = []
-        self._amplitudes: list[torch.Tensor] = []
+    def __init__(self, denoiser: torch.nn.Module, *, guided: bool) -> None:
+        """``guided``: whether its rows are ``[negative, positive]``."""
+        self._denoiser, self._guided = denoiser, guided
+        self.samples: list[torch.Tensor] = []
+        """The prompt's latents of every call."""
+        self.timesteps: list[torch.Tensor] = []
+        """One number of every call."""
+        self.amplitudes: list[torch.Tensor] = []
+        """``[images, h, w]`` of every guided call, in the prediction's own terms."""
 
     @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> Iterator[Self]:
         """The hook is on inside the block."""
-        handle = denoiser_of(self._pipeline).register_forward_hook(self._keep, with_kwargs=True)
+        handle = self._denoiser.register_forward_hook(self._keep, with_kwargs=True)
         try:
-            yield
+            yield self
         finally:
             handle.remove()
 
     def _keep(self, denoiser: torch.nn.Module, inputs: tuple, keywords: dict[str, Any], output: Any) -> None:
-        joint = is_joint(self._pipeline)
+        joint = is_joint_transformer(denoiser)
         sample = argument(inputs, keywords, 0, "hidden_states" if joint else "sample")
         timestep = keywords["timestep"] if joint else argument(inputs, keywords, 1, "timestep")
-        self._timesteps.append(timestep.reshape(-1)[0])  # stays where it is: a GPU is not waited for
+        self.timesteps.append(timestep.reshape(-1)[0])  # stays where it is: a GPU is not waited for
         if self._guided:
             negative, positive = output[0].chunk(2)
-            self._amplitudes.append(amplitude_map(positive.float() - negative.float()))
+            self.amplitudes.append(amplitude_map(positive.float() - negative.float()))
             sample = sample.chunk(2)[1]
-        self._samples.append(sample.clone())
-
-    def result(self) -> RecordedSteps:
-        """What was kept so far.
-
-        Raises:
-            ValueError: if nothing was.
-        """
-        if not self._samples:
-            raise ValueError("nothing was recorded: the denoiser was not called")
-        timesteps = torch.stack(self._timesteps).float().cpu()
-        samples = torch.stack(self._samples).cpu()
-        if type(self._pipeline).__name__ == FLUX:  # which is told sigma, and latents in patches
-            timesteps, samples = timesteps * FLOW_TIMESTEPS, self._unpacked(samples)
-        guidance, why = self._guidance(timesteps)
-        return RecordedSteps(
-            trajectory=Trajectory(samples=samples, timesteps=timesteps), guidance=guidance, no_guidance=why
-        )
-
-    def _unpacked(self, samples: torch.Tensor) -> torch.Tensor:
-        factor = self._pipeline.vae_scale_factor
-        _, height, width = latent_shape(self._pipeline, self._request.height, self._request.width)
-        flat = self._pipeline._unpack_latents(samples.flatten(0, 1), height * factor, width * factor, factor)
-        return flat.unflatten(0, samples.shape[:2])
-
-    def _guidance(self, timesteps: torch.Tensor) -> tuple[torch.Tensor | None, str]:
-        if not takes_guidance(self._pipeline):
-            return None, NO_GUIDANCE
-        if not self._guided:
-            return None, (
-                f"the guidance scale is {self._request.guidance_scale:g}, and up to 1 a generation predicts nothing "
-                "without the prompt"
-            )
-        try:
-            predictor = predictor_of(self._pipeline)
-        except ValueError as error:  # it draws all the same
-            return None, str(error)
-        scales = torch.tensor([predictor.noise_scale(float(timestep)) for timestep in timesteps])
-        return torch.stack(self._amplitudes).cpu() * scales[:, None, None, None], ""
+        self.samples.append(sample.clone())
 
 
 @contextmanager
-def record_steps(pipeline: DiffusionPipeline, request: GenerationRequest) -> Iterator[StepRecorder]:
-    """Record the denoiser calls of a generation with ``request`` inside the ``with`` block.
+def record_steps(pipeline: DiffusionPipeline, request: GenerationRequest) -> Iterator[DenoiserCalls]:
+    """Record the denoiser calls of a generation with ``request`` inside the ``with`` block; see :func:`recorded_steps`.
 
     Args:
         pipeline: a stock pipeline of SD 1.x, 2.x, XL, SD3 or Flux.
-        request: what it draws: of it come guidance scale and size.
-
-    Yields:
-        The recorder; its ``result`` has what was recorded.
     """
-    recorder = StepRecorder(pipeline, request)
-    with recorder.attached():
-        yield recorder
+    guided = request.guided and takes_guidance(pipeline)
+    with DenoiserCalls(denoiser_of(pipeline), guided=guided).attached() as calls:
+        yield calls
+
+
+def recorded_steps(pipeline: DiffusionPipeline, request: GenerationRequest, calls: DenoiserCalls) -> RecordedSteps:
+    """What was recorded of a generation, on the CPU."""
+    timesteps = torch.stack(calls.timesteps).float().cpu()
+    samples = torch.stack(calls.samples).cpu()
+    if type(pipeline).__name__ == FLUX:  # which is told sigma, and latents in patches
+        timesteps, samples = timesteps * FLOW_TIMESTEPS, _unpacked(pipeline, request, samples)
+    guidance, why = _guidance(pipeline, request, calls, timesteps)
+    trajectory = Trajectory(samples=samples, timesteps=timesteps)
+    return RecordedSteps(trajectory=trajectory, guidance=guidance, no_guidance=why)
+
+
+def _unpacked(pipeline: DiffusionPipeline, request: GenerationRequest, samples: torch.Tensor) -> torch.Tensor:
+    factor = pipeline.vae_scale_factor
+    _, height, width = latent_shape(pipeline, request.height, request.width)
+    flat = pipeline._unpack_latents(samples.flatten(0, 1), height * factor, width * factor, factor)
+    return flat.unflatten(0, samples.shape[:2])
+
+
+def _guidance(
+    pipeline: DiffusionPipeline, request: GenerationRequest, calls: DenoiserCalls, timesteps: torch.Tensor
+) -> tuple[torch.Tensor | None, str]:
+    """The maps, or why there are none."""
+    if not takes_guidance(pipeline):
+        return None, NO_GUIDANCE
+    if not request.guided:
+        scale = request.guidance_scale
+        return None, f"the guidance scale is {scale:g}, and up to 1 a generation predicts nothing without the prompt"
+    try:
+        predictor = predictor_of(pipeline)
+    except ValueError as error:  # it draws all the same
+        return None, str(error)
+    scales = torch.tensor([predictor.noise_scale(float(timestep)) for timestep in timesteps])
+    return torch.stack(calls.amplitudes).cpu() * scales[:, None, None, None], ""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explorer.attention.replaced_words import concept_replacements, neighbour_replacements, replaced
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.trial import cannot_draw
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.evaluation.prompts import single_prompts
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts
+from explorer.generation.predictors import Predictor, Text, named_text, predict_texts, predictor_of
 from explorer.iconworld.autoencoder import encode_images
 from explorer.meter.amplitudes import amplitude
-from explorer.generation.predictors import Predictor, Text, named_text, predict_texts, predictor_of
-from explorer.attention.replaced_words import concept_replacements, neighbour_replacements, replaced
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList

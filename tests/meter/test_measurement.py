@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.meter.measurement import read_model
 from explorer.attention.replaced_words import dictionary_rows
+from explorer.meter.measurement import read_model
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown, pure_noise
 from explorer.pairs.concept_list import Concept, ConceptList
