@@ -59,6 +59,8 @@ class RecordedSteps:
     None where there is no guidance."""
     no_guidance: str
     """Why there is none; empty where there is."""
+    no_sensitivity: str
+    """Why no sensitivity can be measured on the trajectory; empty where it can."""
 
 
 class DenoiserCalls:
@@ -113,9 +115,19 @@ def recorded_steps(pipeline: DiffusionPipeline, request: GenerationRequest, call
     samples = torch.stack(calls.samples).cpu()
     if type(pipeline).__name__ == FLUX:  # which is told sigma, and latents in patches
         timesteps, samples = timesteps * FLOW_TIMESTEPS, _unpacked(pipeline, request, samples)
-    guidance, why = _guidance(pipeline, request, calls, timesteps)
-    trajectory = Trajectory(samples=samples, timesteps=timesteps)
-    return RecordedSteps(trajectory=trajectory, guidance=guidance, no_guidance=why)
+    try:
+        predictor, refused = predictor_of(pipeline), ""
+    except ValueError as error:  # it draws all the same
+        predictor, refused = None, str(error)
+    no_guidance = _why_unguided(pipeline, request) or refused
+    guidance = None
+    if not no_guidance:
+        scales = torch.tensor([predictor.noise_scale(float(timestep)) for timestep in timesteps])
+        guidance = torch.stack(calls.amplitudes).cpu() * scales[:, None, None, None]
+    return RecordedSteps(
+        trajectory=Trajectory(samples=samples, timesteps=timesteps), guidance=guidance, no_guidance=no_guidance,
+        no_sensitivity=refused,
+    )  # fmt: skip
 
 
 def _unpacked(pipeline: DiffusionPipeline, request: GenerationRequest, samples: torch.Tensor) -> torch.Tensor:
@@ -125,18 +137,9 @@ def _unpacked(pipeline: DiffusionPipeline, request: GenerationRequest, samples: 
     return flat.unflatten(0, samples.shape[:2])
 
 
-def _guidance(
-    pipeline: DiffusionPipeline, request: GenerationRequest, calls: DenoiserCalls, timesteps: torch.Tensor
-) -> tuple[torch.Tensor | None, str]:
-    """The maps, or why there are none."""
+def _why_unguided(pipeline: DiffusionPipeline, request: GenerationRequest) -> str:
     if not takes_guidance(pipeline):
-        return None, NO_GUIDANCE
-    if not request.guided:
-        scale = request.guidance_scale
-        return None, f"the guidance scale is {scale:g}, and up to 1 a generation predicts nothing without the prompt"
-    try:
-        predictor = predictor_of(pipeline)
-    except ValueError as error:  # it draws all the same
-        return None, str(error)
-    scales = torch.tensor([predictor.noise_scale(float(timestep)) for timestep in timesteps])
-    return torch.stack(calls.amplitudes).cpu() * scales[:, None, None, None], ""
+        return NO_GUIDANCE
+    scale = request.guidance_scale
+    unguided = f"the guidance scale is {scale:g}, and up to 1 a generation predicts nothing without the prompt"
+    return "" if request.guided else unguided

@@ -8,6 +8,7 @@ the same for every model that has the same tokenizer, whatever word is replaced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,28 +18,13 @@ from explorer.attention.replaced_words import concept_replacements, replaced
 from explorer.generation.amplitudes import amplitude_map
 from explorer.generation.generate import GenerationRequest, encode_prompts
 from explorer.generation.predictors import named_text, predict_texts, predictor_of
+from explorer.generation.recorded_steps import Trajectory
+from explorer.generation.step_maps import DRAWS, OWN, KeptLatents, WordSensitivity, spread_steps, word_sensitivity
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from explorer.generation.recorded_steps import Trajectory
-
-DRAWS = 8
-"""Random words put in a word's place, one after the other; so many had the first measurements of this."""
-STEPS = 5
-"""Steps of a generation that are measured, where nobody says which."""
-OWN = 1
-"""Prediction with the prompt as it is."""
-
-
-def spread_steps(steps: int, count: int = STEPS) -> tuple[int, ...]:
-    """``count`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
-    return tuple(range(steps)) if steps <= count else tuple(int((at + 0.5) * steps / count) for at in range(count))
-
-
-def sensitivity_calls(steps: int, draws: int = DRAWS) -> int:
-    """Network calls of one picture that one word takes of one model."""
-    return steps * (draws + OWN)
+    from explorer.generation.columns import ComparisonColumn
 
 
 @torch.inference_mode()
@@ -85,3 +71,38 @@ def sensitivity_maps(
         change = (predicted[OWN:] - predicted[:OWN]) * predictor.noise_scale(timestep)
         maps.append(amplitude_map(change).cpu())
     return torch.stack(maps)
+
+
+def kept_latents(trajectory: Trajectory, image: int = 0) -> KeptLatents:
+    """Those of an image at the steps that :func:`spread_steps` chooses."""
+    steps = spread_steps(len(trajectory.timesteps))
+    chosen = trajectory.at(steps)
+    return KeptLatents(
+        steps=steps, samples=chosen.samples[:, image].float().numpy(), timesteps=chosen.timesteps.numpy()
+    )
+
+
+def column_sensitivity(
+    pipeline: DiffusionPipeline, column: ComparisonColumn, word: int, steps: Sequence[int] | None = None
+) -> WordSensitivity:
+    """What a word changes in a comparison's column.
+
+    Args:
+        pipeline: the column's model.
+        word: index among the column's words; all places are replaced where the word stands several times.
+        steps: some of those whose latents the column keeps; None for all of them.
+
+    Raises:
+        ValueError: naming a word or a step that cannot be measured, or as :func:`sensitivity_maps`.
+    """
+    kept, names = column.latents, column.words[:-2]
+    if not 0 <= word < len(names):
+        raise ValueError(f"word {word} does not exist: expected 0 to {len(names) - 1}, the words of the prompt")
+    steps = kept.steps if steps is None else tuple(steps)
+    if wrong := [step for step in steps if step not in kept.steps]:
+        raise ValueError(f"step {wrong[0]} has no latents kept: expected some of {list(kept.steps)}")
+    trajectory = Trajectory(
+        samples=torch.from_numpy(kept.samples)[:, None], timesteps=torch.from_numpy(kept.timesteps)
+    ).at([kept.steps.index(step) for step in steps])
+    asked = GenerationRequest(**column.settings)
+    return word_sensitivity(steps, sensitivity_maps(pipeline, asked, names[word], trajectory))

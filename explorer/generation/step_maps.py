@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,14 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+
+DRAWS = 8
+"""Random words put in a word's place, one after the other; so many had the first measurements of this."""
+STEPS = 5
+"""Steps of a generation that are measured, where nobody says which."""
+OWN = 1
+"""Prediction with the prompt as it is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,8 +43,30 @@ class WordSensitivity:
     """fp32 ``[steps, draws]``: amplitude of every draw, averaged over places; their scatter is the mean's error."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeptLatents:
+    """Latents of some steps of a generation, from which sensitivity can still be measured."""
+
+    steps: tuple[int, ...]
+    """Which, from 0."""
+    samples: np.ndarray
+    """fp32 ``[steps, C, h, w]``, as :class:`~explorer.generation.recorded_steps.Trajectory` has them."""
+    timesteps: np.ndarray
+    """fp32 ``[steps]``."""
+
+
+def spread_steps(steps: int, count: int = STEPS) -> tuple[int, ...]:
+    """``count`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
+    return tuple(range(steps)) if steps <= count else tuple(int((at + 0.5) * steps / count) for at in range(count))
+
+
+def sensitivity_calls(steps: int, draws: int = DRAWS) -> int:
+    """Network calls of one picture that one word takes of one model."""
+    return steps * (draws + OWN)
+
+
 def guidance_steps(guidance: torch.Tensor, image: int = 0) -> StepMaps:
-    """Guidance maps ``[steps, images, h, w]`` of one image; index 0 is their mean, index ``i + 1`` step ``i``."""
+    """Guidance maps ``[steps, images, h, w]``, those of one image: index 0 is their mean, ``i + 1`` step ``i``."""
     maps = guidance[:, image].float().numpy()
     return quantise_maps(np.concatenate([maps.mean(0, keepdims=True), maps]))
 
@@ -60,7 +91,7 @@ def quantise_maps(maps: np.ndarray) -> StepMaps:
     return StepMaps(values=(maps / units).round().clip(0, 255).astype(np.uint8), scales=scales)
 
 
-def sensitivity_tensors(words: dict[int, WordSensitivity]) -> dict[str, np.ndarray]:
+def sensitivity_tensors(words: Mapping[int, WordSensitivity]) -> dict[str, np.ndarray]:
     """As a comparison's file holds them; :func:`read_sensitivity` reads them."""
     tensors = {}
     for word, measured in words.items():

@@ -10,7 +10,8 @@ from diffusers import EulerDiscreteScheduler
 
 from explorer.attention.replaced_words import dictionary_rows
 from explorer.generation.generate import GenerationRequest, generate, initial_noise
-from explorer.generation.sensitivity import sensitivity_calls, sensitivity_maps, spread_steps
+from explorer.generation.sensitivity import sensitivity_maps
+from explorer.generation.step_maps import sensitivity_calls, spread_steps
 
 PROMPT = "a photo of a dog"
 NOUN = 5
@@ -90,6 +91,7 @@ def test_without_guidance_there_is_no_map_and_it_says_why(make_pipeline):
     unguided = generate(make_pipeline(), dataclasses.replace(REQUEST, guidance_scale=1.0)).steps
     assert unguided.guidance is None
     assert "the guidance scale is 1, and up to 1" in unguided.no_guidance
+    assert unguided.no_sensitivity == ""
     assert unguided.trajectory.samples.shape[:2] == (3, 1)
 
 
@@ -99,6 +101,7 @@ def test_noise_of_another_kind_draws_without_guidance_maps(make_pipeline):
     steps = generate(pipeline, REQUEST).steps
     assert steps.guidance is None
     assert "another noise parameterisation than betas" in steps.no_guidance
+    assert steps.no_sensitivity == steps.no_guidance
 
 
 def test_what_cannot_be_measured_is_refused(make_pipeline):

@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
 from explorer.ui.screens.defence.answers import (
     FILTER_ANSWER_ROUTE,
     FILTER_EXPORT_ROUTE,
@@ -170,6 +171,15 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
             return _json(live.result(token))
         except ValueError as error:
             return _json({"problem": str(error)}, status_code=404)
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
 
     @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
     def result(slug: str, step: str, name: str) -> Response:
