@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 MAX_MAP_BYTES = 12 << 20
 """A resolution's maps beyond this are kept as the mean over heads, and say so."""
 
+MADE_AGAIN = "Remove its folder, then: `python -m explorer study run STUDY comparison`."
+
 
 class Judge(Protocol):
     """Whatever tells what a picture shows, such as :class:`~explorer.evaluation.judge.ConceptJudge`."""
@@ -247,7 +249,7 @@ def read_comparison(folder: Path | str) -> list[ComparisonColumn]:
         FileNotFoundError: naming a missing file.
     """
     folder = Path(folder)
-    index = COMPARISON.checked(json.loads((folder / COMPARISON.name).read_text(encoding="utf-8")))
+    index = COMPARISON.checked(json.loads((folder / COMPARISON.name).read_text(encoding="utf-8")), MADE_AGAIN)
     return [_read_column(folder, name) for name in index["columns"]]
 
 

@@ -356,15 +356,15 @@ def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
     token = last.finished[1].split("/")[-1].removesuffix(".json")
     client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
     asked = {"token": token, "word": 4, "step": 1}
-    answer = client.get("/sensitivity.json", params=asked).json()
+    answer = client.get("/live/sensitivity.json", params=asked).json()
     assert (answer["steps"], answer["shape"][0], len(answer["draws"][0])) == ([1], 1, 8)
     assert max(answer["draws"][0]) > 0
-    assert client.get("/sensitivity.json", params=asked).json() == answer, "draws follow from the seed"
-    refused = client.get("/sensitivity.json", params={**asked, "word": 5}).json()["problem"]
+    assert client.get("/live/sensitivity.json", params=asked).json() == answer, "draws follow from the seed"
+    refused = client.get("/live/sensitivity.json", params={**asked, "word": 5}).json()["problem"]
     assert refused == "word 5 does not exist: expected 0 to 4, the words of the prompt"
-    lost = client.get("/sensitivity.json", params={**asked, "token": "x"}).json()["problem"]
+    lost = client.get("/live/sensitivity.json", params={**asked, "token": "x"}).json()["problem"]
     assert "no longer in memory" in lost
-    assert client.get("/sensitivity.json", params={**asked, "word": "dog"}).status_code == 422
+    assert client.get("/live/sensitivity.json", params={**asked, "word": "dog"}).status_code == 422
 
 
 def test_results_do_not_pile_up(context, monkeypatch):

@@ -1,4 +1,4 @@
-// Attention maps in the browser: decoding the 8-bit cube, the numbers of a map, and drawing it.
+// Maps in the browser: decoding what is kept in 8 bits, the numbers of a map, and drawing it.
 // Index 0 of steps, layers and heads is the mean over that axis.
 
 const SEQUENTIAL = [ // perceptually even, dark to bright, told apart by colour-blind people (inferno)
@@ -18,7 +18,23 @@ export function decodeColumn(payload) {
     shape: stack.shape, layers: stack.layers, values: bytes(stack.values),
     scales: new Float32Array(bytes(stack.scales).buffer),
   }));
-  return { ...payload, stacks };
+  const sensitivity = new Map(Object.entries(payload.sensitivity).map(([word, measured]) => [Number(word), decodeSensitivity(measured)]));
+  return { ...payload, stacks, guidance: payload.guidance && decodeSteps(payload.guidance), sensitivity };
+}
+
+// Maps over steps, as `readMap` gives one.
+function decodeSteps({ shape: [count, height, width], values, scales }) {
+  const [units, tops] = [bytes(values), new Float32Array(bytes(scales).buffer)];
+  return Array.from({ length: count }, (_, at) => {
+    const map = Float32Array.from(units.subarray(at * height * width, (at + 1) * height * width), (unit) => unit * tops[at]);
+    return Object.assign(map, { height, width });
+  });
+}
+
+// What one word changes, by step (from 0): the map, and every draw's amplitude.
+export function decodeSensitivity(measured) {
+  const maps = decodeSteps(measured);
+  return new Map(measured.steps.map((step, at) => [step, { step, map: maps[at], draws: measured.draws[at] }]));
 }
 
 // Where `column` keeps the maps that `state` chooses in `first`: the same size, layer and head, found by their names, not
@@ -107,6 +123,13 @@ function colourAt(palette, share) {
 
 export const gradient = (signed) => `linear-gradient(90deg, ${(signed ? DIVERGING : SEQUENTIAL)
   .map((colour) => `rgb(${colour.join(',')})`).join(',')})`;
+
+// The same on a canvas: `fill` is a CanvasGradient.
+export function addColours(fill, signed) {
+  const palette = signed ? DIVERGING : SEQUENTIAL;
+  palette.forEach((colour, at) => fill.addColorStop(at / (palette.length - 1), `rgb(${colour.join(',')})`));
+  return fill;
+}
 
 // Bilinear enlargement of the numbers (not of the colours), then colour. `limit` is the top of the scale.
 export function paintMap(map, size, limit, { signed = false, alpha = false } = {}) {

@@ -165,13 +165,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except (ValueError, KeyError) as error:
             return _json({"problem": _in_words(opened, error)})
 
-    @server.get("/live/{token}.json")
-    def live_result(token: str) -> Response:
-        try:
-            return _json(live.result(token))
-        except ValueError as error:
-            return _json({"problem": str(error)}, status_code=404)
-
     @server.get(SENSITIVITY_ROUTE)
     def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
         opened = context.studies[0]
@@ -180,6 +173,13 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
             return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
         except (ValueError, OSError) as error:
             return _json({"problem": _in_words(opened, error)})
+
+    @server.get("/live/{token}.json")
+    def live_result(token: str) -> Response:
+        try:
+            return _json(live.result(token))
+        except ValueError as error:
+            return _json({"problem": str(error)}, status_code=404)
 
     @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
     def result(slug: str, step: str, name: str) -> Response:

@@ -1,6 +1,7 @@
 // The bar above the columns: what of the stored attention is shown, and how.
 
 import { node } from './charts.js';
+import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
 import { gradient } from './maps.js';
 import { RadioGroup } from './radio_group.js';
 
@@ -18,6 +19,7 @@ export class Controls {
     this.layer = node('select', { class: 'plain-select', id: 'layer-select', onchange: (event) => this.layerChanged(event) });
     this.head = node('select', { class: 'plain-select', id: 'head-select', onchange: set('head') });
     const choose = (name) => (value) => { screen.state[name] = value; this.changed(); };
+    this.kinds = new RadioGroup('Kind of map', KINDS, screen.state.kind, (kind) => { screen.state.kind = kind; screen.kindChanged(); });
     this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
     this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
     this.bar = node('span', { class: 'legend-bar' });
@@ -25,11 +27,11 @@ export class Controls {
     this.high = node('span', {});
     const button = (text, title, action, label) => node('button', { type: 'button', class: 'plain-button', title, 'aria-label': label, onclick: action }, text);
     this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
+    this.attentionOnly = [node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head)];
     this.element = node('div', { class: 'compare-controls' },
-      node('label', { class: 'field' }, 'Denoising step', this.step, this.stepText),
-      node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head),
-      this.views.element, this.scales.element,
-      node('span', { class: 'legend', 'aria-hidden': 'true', title: 'Attention of a place to the word: 0 to 1, summing to 1 over all words' }, this.low, this.bar, this.high),
+      this.kinds.element, node('label', { class: 'field' }, 'Denoising step', this.step, this.stepText),
+      ...this.attentionOnly, this.views.element, this.scales.element,
+      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
@@ -74,6 +76,8 @@ export class Controls {
     this.step.setAttribute('aria-valuetext', this.stepText.textContent);
     this.layer.value = `${state.stack}.${state.layer}`;
     this.head.value = state.head;
+    this.kinds.show(state.kind);
+    for (const label of this.attentionOnly) label.hidden = state.kind !== ATTENTION; // no other map has layers and heads
     this.views.show(state.view);
     this.scales.show(state.scale);
   }
@@ -81,7 +85,7 @@ export class Controls {
   legend(limit, visible) {
     const { state } = this.screen;
     const signed = state.view === 'difference';
-    this.bar.parentElement.hidden = !visible;
+    Object.assign(this.bar.parentElement, { hidden: !visible, title: UNITS[state.kind] });
     this.bar.style.background = gradient(signed);
     const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
     this.low.textContent = signed ? `−${top}` : '0';
