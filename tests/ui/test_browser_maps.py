@@ -29,7 +29,7 @@ def test_every_kind_says_what_it_is_and_has_its_own_rows_and_numbers(page):
         expect(page.locator("#layer-select")).to_be_visible(visible=kind == "Attention")
         expect(figures).to_have_count(3 if kind == "Guidance" else 6)
     assert len(set(sentences)) == 3
-    expect(figures.first.locator("figcaption")).to_contain_text(re.compile(r"“dog”.*strength .+ ± .+ 2 steps, 8 random"))
+    expect(figures.first.locator("figcaption")).to_contain_text(re.compile(r"“dog”.*strength .+ ± .+over 2 steps"))
     choose(page, "Guidance")
     expect(figures.first.locator("figcaption")).to_contain_text(re.compile("the whole prompt.*strength 0"))
     page.locator("#step-slider").fill("1")

@@ -16,7 +16,7 @@ export const isKind = (name) => KINDS.some(([kind]) => kind === name);
 // What a map of each kind is, and what implosion does to it, in a sentence each.
 export const SENTENCES = {
   [ATTENTION]: ['Attention is where the picture reads a word.', 'In an imploded model a word is read less, and its map is more scattered.'],
-  [GUIDANCE]: ['Guidance is what the whole text changes: the prediction with the prompt less the one without.', 'In an imploded model it is weaker, whatever the prompt.'],
+  [GUIDANCE]: ['Guidance is what the whole text changes: the prediction with the prompt less the one without.', 'In an imploded model it is weaker.'],
   [SENSITIVITY]: ['Sensitivity is what one word changes: the prediction with it less the one with random words in its place.', 'An imploded model hardly notices which word stands there.'],
 };
 export const UNITS = {
@@ -87,9 +87,9 @@ export function numbersOf(column, row, map, state) {
   if (state.kind === ATTENTION) return [...shape, ['mass', number(mass(map)), 'Share of all attention that this word gets']];
   if (state.kind === GUIDANCE) return [['strength', number(mass(map)), `${UNITS[GUIDANCE]}, averaged over places`], ...shape];
   const { strength, error, steps, draws } = sensitivityAt(column, row, state.step);
-  const of = steps.length === 1 ? `step ${steps[0].step + 1}` : `${steps.length} steps`;
+  const measured = steps.length === 1 ? ['at', `step ${steps[0].step + 1}`] : ['over', `${steps.length} steps`];
   return [['strength', `${number(strength)}${error === null ? '' : ` ± ${number(error)}`}`, `${UNITS[SENSITIVITY]}, averaged over places; ± is the standard error over draws`],
-    ['of', `${of}, ${draws} random words`, `Measured at ${steps.map((each) => `step ${each.step + 1}`).join(', ')}`], ...shape];
+    [...measured, `Measured with ${draws} random words at ${steps.map((each) => `step ${each.step + 1}`).join(', ')}`], ...shape];
 }
 
 export const kindSentence = (kind) => node('span', { class: 'kind-sentence' }, SENTENCES[kind].join(' '));
