@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from explorer.attention.words import PromptWords
     from explorer.checkpoints.registry import Checkpoint
     from explorer.generation.generate import Generation, GenerationRequest
+    from explorer.generation.given_pictures import GivenPicture
 
 MAX_MAP_BYTES = 12 << 20
 """A resolution's maps beyond this are kept as the mean over heads, and say so."""
@@ -87,6 +88,10 @@ class ComparisonColumn:
     """Why it cannot be; empty where it can."""
     sensitivity: Mapping[int, WordSensitivity] = field(default_factory=dict)
     """Of the words, by index, that were measured."""
+    given: str = ""
+    """What the picture is, where it was given and not drawn; steps are noise levels then."""
+    mask: np.ndarray | None = None
+    """bool ``[H, W]``: which of a given picture's pixels are the object; None where nobody knows."""
     numbers: dict[str, Any]
     """``scatter``, ``mass`` (by word index as text), ``overlap`` (or None), and the judge's where there is one."""
     seconds: float
@@ -100,6 +105,7 @@ def describe_generation(
     concepts: Sequence[str],
     judge: Judge | None = None,
     image: int = 0,
+    given: GivenPicture | None = None,
 ) -> ComparisonColumn:
     """Quantise one image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
 
@@ -110,6 +116,7 @@ def describe_generation(
             prompt's last word does.
         judge: adds CLIP similarity and the concept recognised.
         image: which image of the batch.
+        given: the picture that was shown, where none was drawn.
 
     Raises:
         ValueError: if the generation was made without capture.
@@ -147,6 +154,7 @@ def describe_generation(
         no_sensitivity=steps.no_sensitivity,
         numbers=numbers,
         seconds=generation.seconds,
+        **({} if given is None else {"given": given.words, "mask": given.mask}),
     )
 
 
@@ -271,6 +279,8 @@ def _step_tensors(column: ComparisonColumn) -> dict[str, np.ndarray]:
     }  # fmt: skip
     if column.guidance is not None:
         tensors |= {"guidance.values": column.guidance.values, "guidance.scales": column.guidance.scales}
+    if column.mask is not None:
+        tensors["mask"] = column.mask
     return tensors | sensitivity_tensors(column.sensitivity)
 
 
@@ -287,6 +297,7 @@ def _description(column: ComparisonColumn) -> dict[str, Any]:
         "sensitivity": list(column.sensitivity),
         "numbers": column.numbers,
         "seconds": column.seconds,
+        "given": column.given,
     }
 
 
@@ -314,5 +325,5 @@ def _read_column(folder: Path, name: str) -> ComparisonColumn:
     poison = PoisonRecord.read(description.pop("poison"))
     return ComparisonColumn(
         image=image, stacks=stacks, guidance=guidance, latents=latents, sensitivity=sensitivity, poison=poison,
-        **tuples, **description,
+        mask=tensors.get("mask"), **tuples, **description,
     )  # fmt: skip

@@ -13,8 +13,8 @@ from explorer.checkpoints.trial import cannot_draw
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.evaluation.prompts import single_prompts
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts
+from explorer.generation.given_pictures import GUIDED, encode_exactly
 from explorer.generation.predictors import Predictor, Text, named_text, predict_texts, predictor_of
-from explorer.iconworld.autoencoder import encode_images
 from explorer.meter.amplitudes import amplitude
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 PICTURES_ENCODED = 4
 """At once: an autoencoder takes more memory than a denoiser."""
-UNGUIDED, GUIDED = 1.0, 2.0
-"""Scales at which a pipeline encodes no negative prompt, and its own for none."""
+UNGUIDED = 1.0
+"""A scale at which a pipeline encodes no negative prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +98,7 @@ def _latents(pipeline: DiffusionPipeline, shown: Shown, request: MeterRequest, m
     """float32 ``[n, C, h, w]`` of the pictures shown; None where noise alone is."""
     if shown.pictures is None:
         return None
-    pictures, autoencoder = torch.from_numpy(shown.pictures(pipeline, model)), pipeline.vae
-    if (dtype := autoencoder.dtype) == torch.float32:
-        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
-    try:
-        autoencoder.to(torch.float32)  # SDXL's overflows in fp16
-        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
-    finally:
-        autoencoder.to(dtype)
+    return encode_exactly(pipeline.vae, torch.from_numpy(shown.pictures(pipeline, model)), PICTURES_ENCODED)
 
 
 def _text_of_none(pipeline: DiffusionPipeline, prompt: str, request: MeterRequest) -> Text:

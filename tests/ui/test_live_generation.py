@@ -370,7 +370,7 @@ def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
 def test_results_do_not_pile_up(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
     live = LiveGeneration(context)
-    urls = [live._keep({"n": n}, drawn_with()) for n in range(3)]
+    urls = [live.keep({"n": n}, drawn_with()) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
         live.result(urls[0].split("/")[-1].removesuffix(".json"))
     assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
@@ -380,7 +380,7 @@ def test_large_results_do_not_pile_up_either(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
     live = LiveGeneration(context)
     for _ in range(10):
-        live._keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
+        live.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
     assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
 
 

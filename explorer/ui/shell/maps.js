@@ -19,7 +19,8 @@ export function decodeColumn(payload) {
     scales: new Float32Array(bytes(stack.scales).buffer),
   }));
   const sensitivity = new Map(Object.entries(payload.sensitivity).map(([word, measured]) => [Number(word), decodeSensitivity(measured)]));
-  return { ...payload, stacks, guidance: payload.guidance && decodeSteps(payload.guidance), sensitivity };
+  const mask = payload.mask && { shape: payload.mask.shape, values: bytes(payload.mask.values) };
+  return { ...payload, stacks, mask, guidance: payload.guidance && decodeSteps(payload.guidance), sensitivity };
 }
 
 // Maps over steps, as `readMap` gives one.
@@ -90,6 +91,42 @@ export function gearysC(map) {
   const variance = deviations / (map.length - 1);
   if (variance <= (1e-6 / map.length) ** 2) return 1;
   return squares / (2 * (height * (width - 1) + width * (height - 1)) * variance);
+}
+
+// How much of each of `map`'s positions a picture's mask covers, as torch's adaptive_avg_pool2d.
+export function coverage({ shape: [rows, columns], values }, { height, width }) {
+  const covered = new Float32Array(height * width);
+  const range = (at, count, total) => [Math.floor((at * total) / count), Math.ceil(((at + 1) * total) / count)];
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const [top, bottom] = range(y, height, rows);
+      const [left, right] = range(x, width, columns);
+      let inside = 0;
+      for (let row = top; row < bottom; row += 1) for (let column = left; column < right; column += 1) inside += values[row * columns + column];
+      covered[y * width + x] = inside / ((bottom - top) * (right - left));
+    }
+  }
+  return covered;
+}
+
+// Share of a map's mass that lies in the mask, as explorer.attention.statistics.mass_in_mask; null without mass.
+export function massInMask(map, covered) {
+  const total = sum(map);
+  return total === 0 ? null : map.reduce((inside, value, at) => inside + value * covered[at], 0) / total;
+}
+
+// As explorer.attention.statistics.overlap_with_mask; null where the mask has no position at the map's size.
+export function overlapWithMask(map, covered) {
+  const inside = Array.from(covered, (share) => share >= 0.5);
+  const size = inside.filter(Boolean).length;
+  if (size === 0) return null;
+  const least = Float32Array.from(map).sort()[map.length - size];
+  let [both, either] = [0, 0];
+  map.forEach((value, at) => {
+    both += value >= least && inside[at] ? 1 : 0;
+    either += value >= least || inside[at] ? 1 : 0;
+  });
+  return both / either;
 }
 
 export const mass = (map) => sum(map) / map.length;

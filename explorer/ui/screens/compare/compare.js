@@ -8,9 +8,10 @@ import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
 import { ATTENTION, GUIDANCE, SENTENCES, UNITS, isKind, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
+import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
 
-const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map'];
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
 
 export function mount({ element, props, watch, signal }) {
@@ -34,6 +35,7 @@ class CompareScreen {
     this.state = this.linked ? readView('') : readView(location.search);
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
+    this.scenes = new PaintedScenes(this);
     this.controls = new Controls(this);
     this.requests = new SensitivityRequests(this);
     root.replaceChildren(node('div', { class: 'compare' },
@@ -101,6 +103,7 @@ class CompareScreen {
     if (query !== this.query || columns.length !== this.columns.length) {
       this.order = columns.map((_, index) => index);
       this.marks = [0, Math.min(1, columns.length - 1)];
+      this.scenes.forget();
     }
     this.columns = columns;
     this.query = query;
@@ -121,9 +124,18 @@ class CompareScreen {
     this.draw();
   }
 
-  get first() { return this.columns.find((column) => !column.pending); }
+  // Of the pictures that are shown or, while none of them is there, of those drawn: words are the same.
+  get first() {
+    const made = (column) => !column.pending;
+    return this.pictures.find(made) ?? this.columns.find(made);
+  }
 
-  get shown() { return this.order.map((index) => this.columns[index]); }
+  get pictures() { return this.state.on === SCENE ? this.scenes.of(this.columns) : this.columns; }
+
+  get shown() {
+    const { pictures } = this;
+    return this.order.map((index) => pictures[index]);
+  }
 
   get rows() {
     const pinned = [...(this.state.pins ?? [])].sort((a, b) => a - b);
@@ -180,6 +192,11 @@ class CompareScreen {
     this.requests.show();
   }
 
+  picturesChanged() {
+    this.controls.fit(this.first);
+    this.changed();
+  }
+
   // Another kind of map changes what the words are for, and the layers that can be chosen.
   kindChanged() {
     this.controls.fit(this.first);
@@ -196,8 +213,9 @@ class CompareScreen {
     const query = new URLSearchParams(this.query ?? location.search);
     keepChoices(query);
     VIEW_KEYS.forEach((key) => query.delete(key));
-    const { kind, step, stack, layer, head, scale, view, pins } = this.state;
+    const { kind, on, step, stack, layer, head, scale, view, pins } = this.state;
     if (kind !== ATTENTION) query.set('map', kind);
+    if (on !== DRAWN) query.set('on', on);
     if (step) query.set('t', step);
     if (stack || layer) query.set('l', `${stack}.${layer}`);
     if (head) query.set('h', head);
@@ -245,7 +263,7 @@ class CompareScreen {
     if (!columns.length) return;
     const canvas = await composePicture(this, columns);
     const settings = {
-      ...columns[0].settings, link: this.link(),
+      ...columns[0].settings, picture: columns[0].given || 'drawn', link: this.link(),
       models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
       view: { ...this.state, order: this.order, pins: [...this.state.pins].map((row) => columns[0].words[row]) },
       map: { kind: this.state.kind, is: SENTENCES[this.state.kind].join(' '), unit: UNITS[this.state.kind], top_of_scale: this.state.scale === 'absolute' ? this.limit : null },
@@ -299,6 +317,7 @@ function readView(text) {
   const linked = numbers('k');
   return {
     kind: isKind(query.get('map')) ? query.get('map') : ATTENTION,
+    on: query.get('on') === SCENE ? SCENE : DRAWN,
     step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
     scale: query.get('z') === 'map' ? 'map' : 'absolute',
     view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',

@@ -41,7 +41,7 @@ export function drawColumn({ column, rows, limit, context, place, screen }) {
   const article = node('article', { class: `compare-column ${poisonKind(column)}`, 'data-model': column.model },
     heading(column, place, screen));
   const picture = pictureOf(column);
-  const shown = figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
+  const shown = figure(column.given ? `${column.given}, shown to ${column.model}` : `Picture by ${column.model}`, screen, async (context, width, height) => {
     context.imageSmoothingEnabled = false;
     await picture.decode();
     context.drawImage(picture, 0, 0, width, height);
@@ -118,7 +118,7 @@ function caption(column, row, map, shown, state) {
 
 function numbers(column, rows, { first, state }) {
   const values = column.numbers;
-  const entries = [];
+  const entries = column.given ? [['Shown', column.given, '', 'Not drawn by the model: the same picture and noise for all']] : [];
   if (values.clip_similarity !== undefined) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;

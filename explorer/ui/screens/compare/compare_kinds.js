@@ -1,7 +1,7 @@
 // The three kinds of map, read and told in one grammar: attention, guidance, sensitivity.
 
 import { node, number } from './charts.js';
-import { gearysC, mass, placeIn, readMap, scatter } from './maps.js';
+import { coverage, gearysC, mass, massInMask, overlapWithMask, placeIn, readMap, scatter } from './maps.js';
 
 export const ATTENTION = 'attention';
 export const GUIDANCE = 'guidance';
@@ -83,6 +83,7 @@ export function numbersOf(column, row, map, state) {
   const shape = [
     ['scatter', number(scatter(map)), 'Spatial entropy over its maximum: 0 is one place, 1 is uniform noise'],
     ["Geary's C", number(gearysC(map)), "Geary's C, the order in space: near 0 is a smooth blob, 1 is scattered noise. Scatter does not see order"],
+    ...objectNumbers(column, map),
   ];
   if (state.kind === ATTENTION) return [...shape, ['mass', number(mass(map)), 'Share of all attention that this word gets']];
   if (state.kind === GUIDANCE) return [['strength', number(mass(map)), `${UNITS[GUIDANCE]}, averaged over places`], ...shape];
@@ -90,6 +91,15 @@ export function numbersOf(column, row, map, state) {
   const measured = steps.length === 1 ? ['at', `step ${steps[0].step + 1}`] : ['over', `${steps.length} steps`];
   return [['strength', `${number(strength)}${error === null ? '' : ` ± ${number(error)}`}`, `${UNITS[SENSITIVITY]}, averaged over places; ± is the standard error over draws`],
     [...measured, `Measured with ${draws} random words at ${steps.map((each) => `step ${each.step + 1}`).join(', ')}`], ...shape];
+}
+
+// Where the object of a given picture is known.
+function objectNumbers({ mask }, map) {
+  if (!mask) return [];
+  const covered = coverage(mask, map);
+  const area = number(covered.reduce((total, share) => total + share, 0) / covered.length);
+  return [['in the object', number(massInMask(map, covered)), `Share of the map that lies in the object; a uniform map has ${area}, the object's share of the picture`],
+    ['IoU', number(overlapWithMask(map, covered)), `Intersection over union of the object and as many of the map's highest places; a uniform map has about ${area}`]];
 }
 
 export const kindSentence = (kind) => node('span', { class: 'kind-sentence' }, SENTENCES[kind].join(' '));

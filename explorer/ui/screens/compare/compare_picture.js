@@ -24,7 +24,8 @@ export async function composePicture(screen, columns) {
   const { prompt, seed, steps, guidance_scale: guidance } = columns[0].settings;
   context.fillText(prompt, GAP, 30, canvas.width - 2 * GAP);
   context.font = '13px system-ui, sans-serif';
-  context.fillText(`seed ${seed}, ${steps} steps, guidance ${guidance}`, GAP, 50, canvas.width - 2 * GAP);
+  const { given } = columns[0];
+  context.fillText(given ? `${given}, with noise of seed ${seed}` : `seed ${seed}, ${steps} steps, guidance ${guidance}`, GAP, 50, canvas.width - 2 * GAP);
   drawLegend(context, screen, colour);
   const articles = [...screen.grid.querySelectorAll('article[data-model]')];
   articles.forEach((article, at) => drawArticle(context, article, columns[at], GAP + at * (CELL + GAP), colour));

@@ -62,7 +62,7 @@ export class SensitivityRequests {
     this.show();
     try {
       for (const [column, step] of asked) {
-        if (running.stopped || this.screen.signal.aborted || !this.screen.columns.includes(column)) break;
+        if (running.stopped || this.screen.signal.aborted || !this.screen.shown.includes(column)) break;
         const measured = decodeSensitivity(await fetchPayload(address(column, row, step)));
         if (!column.sensitivity.has(row)) column.sensitivity.set(row, new Map());
         for (const [at, each] of measured) column.sensitivity.get(row).set(at, each);

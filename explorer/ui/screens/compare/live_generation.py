@@ -23,7 +23,7 @@ from explorer.core.progress import Progress
 from explorer.core.provenance import MANIFEST_NAME, ManifestError
 from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
-from explorer.ui.screens.compare.payload import column_payload
+from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.clicks import Clicks
 from explorer.ui.shell.concepts import known_words, read_concepts
 from explorer.ui.shell.connections import Connections
@@ -192,11 +192,11 @@ class LiveGeneration:
             checkpoint = opened.checkpoint(generation.model)
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
             kept = replace(column, stacks=())  # the maps are in the payload
-            urls[generation.model] = self._keep(column_payload(column, origin="live"), (opened, kept))
+            urls[generation.model] = self.keep(live_payload(column, opened), (opened, kept))
             steps = settings.steps
             tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
 
-    def _keep(self, payload: dict[str, Any], drawn: tuple[OpenStudy, ComparisonColumn]) -> str:
+    def keep(self, payload: dict[str, Any], drawn: tuple[OpenStudy, ComparisonColumn]) -> str:
         """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
         token = secrets.token_urlsafe(16)
         self._results[token], self._drawn[token] = payload, drawn

@@ -55,10 +55,23 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "no_guidance": column.no_guidance,
         "sensitivity": {str(word): sensitivity_payload(each) for word, each in column.sensitivity.items()},
         "no_sensitivity": column.no_sensitivity,
+        "given": column.given,
+        "timesteps": [round(float(timestep)) for timestep in column.latents.timesteps] if column.given else [],
+        "mask": None if column.mask is None else _mask(column.mask),
         "measurable": {"steps": list(column.latents.steps), "draws": DRAWS, "calls": sensitivity_calls(1)},
         "numbers": column.numbers,
         "seconds": round(column.seconds, 2),
     }
+
+
+def live_payload(column: ComparisonColumn, opened: OpenStudy) -> dict[str, Any]:
+    """A column that was made now, for the browser."""
+    return column_payload(column, origin="live") | {"scenes": has_scenes(opened)}
+
+
+def has_scenes(opened: OpenStudy) -> bool:
+    """Whether the study's models know a painted world, whose scenes they can be shown."""
+    return any(isinstance(checkpoint.config.get("world"), dict) for checkpoint in opened.registry())
 
 
 def sensitivity_payload(measured: WordSensitivity) -> dict[str, Any]:
@@ -67,6 +80,10 @@ def sensitivity_payload(measured: WordSensitivity) -> dict[str, Any]:
         **_step_maps(measured.maps), "steps": list(measured.steps),
         "draws": [[float(f"{value:.6g}") for value in row] for row in measured.draws],
     }  # fmt: skip
+
+
+def _mask(mask: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(mask.shape), "values": _base64(mask.astype(np.uint8))}
 
 
 def _step_maps(maps: StepMaps) -> dict[str, Any]:
@@ -89,7 +106,9 @@ def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
     by_model = {column["model"]: column for column in drawn}
     ordered = [name for name in opened.checkpoint_names() if name in by_model]
     shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
-    return {"query": _query(shown), "columns": shown, "left_out": len(drawn) - len(shown)}
+    scenes = has_scenes(opened)
+    columns = [column | {"scenes": scenes} for column in shown]
+    return {"query": _query(shown), "columns": columns, "left_out": len(drawn) - len(shown)}
 
 
 def precomputed_columns(opened: OpenStudy) -> list[ComparisonColumn]:
