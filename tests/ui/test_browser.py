@@ -269,15 +269,20 @@ def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
     table = json.loads((Path(__file__).parents[1] / "attention" / "map_statistics.json").read_text(encoding="utf-8"))
     page.goto("/")
     found = page.evaluate(
-        """async (maps) => {
-          const { gearysC, mass, overlap, scatter } = await import('/explorer-static/maps.js');
+        """async ([maps, mask]) => {
+          const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter } = await import('/explorer-static/maps.js');
           const shape = { height: maps[0].length, width: maps[0][0].length };
           const read = maps.map((map) => Object.assign(Float32Array.from(map.flat()), shape));
-          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map) }));
-          return { numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
+          const covered = mask.flat();
+          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map),
+            in_mask: massInMask(map, covered), iou: overlapWithMask(map, covered) }));
+          const pixels = { shape: [2, 3], values: [1, 0, 1, 0, 0, 1] };
+          const pooled = [...coverage(pixels, { height: 1, width: 2 })];
+          return { pooled, numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
         }""",
-        [row["map"] for row in table["maps"]],
+        [[row["map"] for row in table["maps"]], table["mask"]],
     )
+    assert found["pooled"] == pytest.approx([0.25, 0.5])
     for row, numbers in zip(table["maps"], found["numbers"], strict=True):
         assert numbers == pytest.approx({key: row[key] for key in numbers}, abs=1e-5), row["name"]
     assert found["overlap"] == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)

@@ -6,9 +6,12 @@ import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
+import { ATTENTION, GUIDANCE, SENTENCES, UNITS, isKind, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
+import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
+import { SensitivityRequests } from './compare_sensitivity.js';
 
-const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
 
 export function mount({ element, props, watch, signal }) {
@@ -32,10 +35,12 @@ class CompareScreen {
     this.state = this.linked ? readView('') : readView(location.search);
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
+    this.scenes = new PaintedScenes(this);
     this.controls = new Controls(this);
+    this.requests = new SensitivityRequests(this);
     root.replaceChildren(node('div', { class: 'compare' },
-      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word.'),
-      this.words, this.controls.element, this.grid));
+      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt.'),
+      this.words, this.controls.element, this.requests.element, this.grid));
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -66,7 +71,7 @@ class CompareScreen {
   async showLive(value) {
     const columns = await Promise.all(value.columns.map(async (url, index) => {
       if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
-      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
+      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then((payload) => ({ ...decodeColumn(payload), token: tokenOf(url) })));
       return this.loaded.get(url);
     }));
     if (this.signal.aborted || this.value !== value) return;
@@ -88,6 +93,7 @@ class CompareScreen {
   // Words in place of a comparison.
   tell(badge, words = '') {
     this.controls.fit(null);
+    this.requests.element.replaceChildren();
     this.words.replaceChildren(node('span', { class: 'origin' }, badge), words);
     this.grid.replaceChildren();
   }
@@ -97,6 +103,7 @@ class CompareScreen {
     if (query !== this.query || columns.length !== this.columns.length) {
       this.order = columns.map((_, index) => index);
       this.marks = [0, Math.min(1, columns.length - 1)];
+      this.scenes.forget();
     }
     this.columns = columns;
     this.query = query;
@@ -117,15 +124,24 @@ class CompareScreen {
     this.draw();
   }
 
-  get first() { return this.columns.find((column) => !column.pending); }
+  // Of the pictures that are shown or, while none of them is there, of those drawn: words are the same.
+  get first() {
+    const made = (column) => !column.pending;
+    return this.pictures.find(made) ?? this.columns.find(made);
+  }
 
-  get shown() { return this.order.map((index) => this.columns[index]); }
+  get pictures() { return this.state.on === SCENE ? this.scenes.of(this.columns) : this.columns; }
+
+  get shown() {
+    const { pictures } = this;
+    return this.order.map((index) => pictures[index]);
+  }
 
   get rows() {
     const pinned = [...(this.state.pins ?? [])].sort((a, b) => a - b);
-    const { hover } = this.state;
-    if (hover === null || pinned.includes(hover)) return pinned;
-    return pinned.length ? [hover, ...pinned.slice(1)] : [hover];
+    const { hover, kind } = this.state;
+    if (hover === null || pinned.includes(hover)) return rowsOf(kind, pinned);
+    return rowsOf(kind, pinned.length ? [hover, ...pinned.slice(1)] : [hover]);
   }
 
   writeWords() {
@@ -134,7 +150,8 @@ class CompareScreen {
     this.words.replaceChildren(
       node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
       ...first.words.map((word, index) => this.wordButton(word, index, first)),
-      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it',
+      node('span', { class: 'hint' }, this.state.kind === GUIDANCE ? 'guidance is of all words together'
+        : 'point at a word to see its map, click to keep it',
         this.leftOut && !this.live ? `; ${this.columns.length} of ${this.columns.length + this.leftOut} models: choose others above and press Generate` : ''),
     );
     this.words.firstChild.classList.toggle('live', first.origin === 'live');
@@ -153,7 +170,7 @@ class CompareScreen {
     const label = special ? `${word.replace(/[[\]]/g, '')} token${word === '[end]' ? ' and padding' : ''}` : word;
     return node('button', {
       type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(this.state.pins.has(index)),
-      title: `Attention to “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
+      title: `Show the map of “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
       onfocus: hover(true), onblur: hover(false), onclick: toggle,
     }, label);
   }
@@ -170,7 +187,21 @@ class CompareScreen {
       ? emptyColumn(column)
       : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
+    this.limit = limit;
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
+    this.requests.show();
+  }
+
+  picturesChanged() {
+    this.controls.fit(this.first);
+    this.changed();
+  }
+
+  // Another kind of map changes what the words are for, and the layers that can be chosen.
+  kindChanged() {
+    this.controls.fit(this.first);
+    this.writeWords();
+    this.changed();
   }
 
   changed() {
@@ -182,7 +213,9 @@ class CompareScreen {
     const query = new URLSearchParams(this.query ?? location.search);
     keepChoices(query);
     VIEW_KEYS.forEach((key) => query.delete(key));
-    const { step, stack, layer, head, scale, view, pins } = this.state;
+    const { kind, on, step, stack, layer, head, scale, view, pins } = this.state;
+    if (kind !== ATTENTION) query.set('map', kind);
+    if (on !== DRAWN) query.set('on', on);
     if (step) query.set('t', step);
     if (stack || layer) query.set('l', `${stack}.${layer}`);
     if (head) query.set('h', head);
@@ -230,11 +263,12 @@ class CompareScreen {
     if (!columns.length) return;
     const canvas = await composePicture(this, columns);
     const settings = {
-      ...columns[0].settings, link: this.link(),
+      ...columns[0].settings, picture: columns[0].given || 'drawn', link: this.link(),
       models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
-      view: { ...this.state, order: this.order, pins: this.rows.map((row) => columns[0].words[row]) },
+      view: { ...this.state, order: this.order, pins: [...this.state.pins].map((row) => columns[0].words[row]) },
+      map: { kind: this.state.kind, is: SENTENCES[this.state.kind].join(' '), unit: UNITS[this.state.kind], top_of_scale: this.state.scale === 'absolute' ? this.limit : null },
     };
-    await savePng(canvas, settings, `compare-seed${columns[0].settings.seed}.png`);
+    await savePng(canvas, settings, `compare-${this.state.kind}-seed${columns[0].settings.seed}.png`);
   }
 
   problem(error) {
@@ -243,6 +277,7 @@ class CompareScreen {
       node('h3', {}, 'There is no comparison to show yet'), node('p', {}, error.message),
       node('p', {}, 'Press Generate to make one live.')));
     this.controls.fit(null);
+    this.requests.element.replaceChildren();
     this.words.replaceChildren();
   }
 }
@@ -256,6 +291,9 @@ function replaceKeepingFocus(grid, columns) {
   grid.replaceChildren(...columns);
   if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
+
+// The name of a live result within its address.
+const tokenOf = (url) => url.split('/').pop().replace(/\.json$/, '');
 
 // What decides the pictures of a comparison, from the query of its link.
 function comparisonOf(text) {
@@ -278,6 +316,8 @@ function readView(text) {
   const numbers = (key) => query.get(key)?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
   const linked = numbers('k');
   return {
+    kind: isKind(query.get('map')) ? query.get('map') : ATTENTION,
+    on: query.get('on') === SCENE ? SCENE : DRAWN,
     step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
     scale: query.get('z') === 'map' ? 'map' : 'absolute',
     view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
