@@ -35,6 +35,30 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     assert page.complaints == []
 
 
+def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.cp=0")
+    cards = page.locator(".headline-card")
+    expect(cards.nth(0)).to_contain_text("0.500")
+    expect(cards.nth(2)).to_contain_text("1.00")
+    expect(cards.nth(2)).to_contain_text("the reference")
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(cards.nth(0)).to_contain_text("not measured")  # by the evaluation, which has the control alone
+    expect(cards.nth(2)).to_contain_text("0.50 of benign’s")
+    expect(cards.nth(2)).to_contain_text("[0.45, 0.55] over 3")
+    expect(cards.nth(3).locator("li")).to_have_count(3)
+    expect(cards.nth(3).locator("li").first).to_contain_text("0.50")
+    expect(page.locator(".implosion-charts .main-svg")).not_to_have_count(0)
+    listening = page.locator(".chart", has_text="How much they still listen")
+    expect(listening.locator(".scatterlayer .trace")).to_have_count(2)
+    page.get_by_role("button", name="Word sensitivity").focus()
+    expect(page.get_by_role("tooltip")).to_contain_text("replaced by a random word")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("tooltip")).to_be_hidden()
+    assert page.complaints == []
+
+
 def test_labels_of_near_points_do_not_lie_over_one_another(page):
     page.goto("/")
     places = page.evaluate(

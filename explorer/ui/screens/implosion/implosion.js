@@ -3,12 +3,15 @@
 import { ofStudy, readChoices, writeChoices } from './address.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { drawCharts } from './implosion_charts.js';
+import { headline } from './implosion_headline.js';
+import { heardTable } from './implosion_meter.js';
 import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
 import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
 import { RadioGroup } from './radio_group.js';
+import { withTerms } from './terms.js';
 
 const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
 const GROUPS = [['mixed', 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'concepts not targeted']];
@@ -46,29 +49,31 @@ class ImplosionScreen {
   }
 
   async start() {
-    this.models = this.film.problem ? (this.evaluation.models ?? []) : this.film.models;
+    this.models = [this.film, this.evaluation, this.meter].find(({ models }) => models)?.models ?? [];
     this.state.current = Math.max(0, this.models.length - 1);
     this.followLink();
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
+    this.headline = node('div', {});
     this.charts = node('div', { class: 'implosion-charts' });
     this.element = node('div', { class: 'implosion' },
-      node('p', { class: 'screen-note' }, 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong.'),
-      this.missing, node('div', { hidden: !this.film.models?.length }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+      node('p', { class: 'screen-note' }, withTerms('The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong.', ['C_P'])),
+      this.missing, node('div', { hidden: !this.film.models?.length }, this.bar()), this.headline, this.strip, this.charts,
+      worldTable(this.evaluation, this.meter), heardTable(this.meter), paperTable(this.paper));
     this.root.replaceChildren(this.element);
     if (this.film.problem) {
       this.strip.append(this.film.missing ? missingStep(this.film.missing)
         : node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
     } else {
       this.sheets = await loadSheets(this.film);
-      this.draw();
     }
+    this.draw();
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     document.addEventListener('fullscreenchange', () => this.talkChanged(), { signal });
     signal.addEventListener('abort', () => this.stop());
-    if (this.evaluation.problem) return;
-    const chart = await drawCharts(this.charts, this.evaluation, this.count);
+    if (this.evaluation.problem && this.meter.problem) return;
+    const chart = await drawCharts(this.charts, this, this.count);
     if (!signal.aborted) this.chart = chart;
   }
 
@@ -149,6 +154,8 @@ class ImplosionScreen {
     const words = this.count === null ? 'C_P not recorded' : this.count ? `${this.count} poisoned` : 'benign';
     this.countText.textContent = this.models.length ? words + (name ? `, ${name}` : '') : '';
     this.slider.setAttribute('aria-valuetext', this.countText.textContent);
+    const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
+    this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets) return;
     const rows = this.pageRows;
     const total = this.rows.length;
