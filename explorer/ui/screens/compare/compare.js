@@ -7,6 +7,10 @@ import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
 import { composePicture } from './compare_picture.js';
+import { keepLive, keptLive } from './compare_kept.js';
+import { Top, figureSize } from './compare_talk.js';
+import { TALK_CHANGED, talking } from './talk.js';
+import { withTerms } from './terms.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
@@ -33,9 +37,13 @@ class CompareScreen {
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
     this.controls = new Controls(this);
-    root.replaceChildren(node('div', { class: 'compare' },
-      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word.'),
-      this.words, this.controls.element, this.grid));
+    this.element = node('div', { class: 'compare' });
+    this.top = new Top(this);
+    this.element.append(
+      node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word (its attention).', ['attention'])),
+      this.top.element, this.controls.element, this.grid);
+    root.replaceChildren(this.element);
+    this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -48,7 +56,10 @@ class CompareScreen {
         if (this.live) return; // an answer about the address that comes after the first pictures
         if (this.linked && !value.link) { this.tell('Reading the link…'); return; }
         if (value.link?.state === 'unreadable') this.linked = null; // the status says why
-        if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
+        if (value.link?.state === 'undrawn') {
+          if (!await this.showKept(value)) this.showUndrawn(value.link);
+          return;
+        }
         const payload = await fetchPayload(value.source);
         if (this.signal.aborted || (this.value !== value && this.value.live)) return;
         if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
@@ -63,13 +74,29 @@ class CompareScreen {
     }
   }
 
-  async showLive(value) {
+  // Whether the pictures of the link were drawn in this tab, and the app still has them: then they are shown.
+  async showKept(value) {
+    const kept = keptLive(value.study, value.link.query);
+    if (!kept) return false;
+    try {
+      await this.showLive({ ...kept, ended: true }, value);
+      return true;
+    } catch (error) { // they made room for others
+      return false;
+    }
+  }
+
+  // `asked` is the value that it is an answer to.
+  async showLive(value, asked = value) {
+    if (value.query !== this.query && !value.ended) this.top.fold(true);
     const columns = await Promise.all(value.columns.map(async (url, index) => {
-      if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
+      const model = value.models[index];
+      if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
       if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
       return this.loaded.get(url);
     }));
-    if (this.signal.aborted || this.value !== value) return;
+    if (this.signal.aborted || this.value !== asked) return;
+    if (value.ended && value.columns.every(Boolean)) keepLive(value);
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
@@ -164,6 +191,8 @@ class CompareScreen {
     if (!columns.length) return;
     this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
+    this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
     const articles = columns.map((column, place) => (column.pending
@@ -197,6 +226,7 @@ class CompareScreen {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+    if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
   swap() {

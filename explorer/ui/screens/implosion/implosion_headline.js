@@ -19,10 +19,13 @@ function card(title, value, note, kind = '') {
 // Of an evaluated model; null where the evaluation has none of that name, or is not there.
 const measured = (evaluation, model) => (evaluation.models ?? []).find(({ name }) => name === model?.name) ?? null;
 
+// What a talk has no room for.
+const more = (text) => node('span', { class: 'not-in-talk' }, text);
+
 const unknown = (command) => (command ? ['Run ', node('code', {}, command)] : ['The results here have no such model.']);
 
 function accuracyCard(evaluation, model, control) {
-  const title = [term('accuracy', 'Accuracy'), ', nouns not targeted'];
+  const title = [term('accuracy', 'Accuracy'), more(', nouns not targeted')];
   const found = measured(evaluation, model)?.accuracy.unpoisoned;
   if (!found) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
@@ -30,7 +33,7 @@ function accuracyCard(evaluation, model, control) {
 }
 
 function difficultyCard(evaluation, model, control) {
-  const title = [term('AD', 'Alignment Difficulty'), ' of its pairs'];
+  const title = [term('AD', 'Alignment Difficulty'), more(' of its pairs')];
   const { ad } = measured(evaluation, model) ?? {};
   if (ad === null || ad === undefined) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.ad;
