@@ -139,6 +139,7 @@ class ImplosionScreen {
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
     this.verdicts.replaceChildren(...verdictWords(this.film, this.tau));
+    this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
     this.strip.replaceChildren(filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }));

@@ -62,8 +62,8 @@ export class Bar {
       made('GIF', 'Save the walk over C_P as an animation, its settings inside'));
   }
 
-  // After a change: where the walk is, and which concepts are in sight of how many.
-  tell(rows, total, room) {
+  // After a change: where the walk is, and what belongs to the choice. The bar's height, and so the pictures', depends on it.
+  follow() {
     const { state, models, count } = this.screen;
     this.slider.value = state.current;
     const name = models.length ? cpLabel(models[state.current], models).name : '';
@@ -73,7 +73,12 @@ export class Bar {
     this.shuffle.hidden = state.of !== 'random';
     this.shuffle.textContent = `Another draw (seed ${state.seed})`;
     this.words.hidden = state.of !== 'chosen';
-    const hidden = room && models.length > room.rows ? `; ${room.rows} of ${models.length} models at once` : '';
+  }
+
+  // Which of the `total` concepts are in sight.
+  tell(rows, total, room) {
+    const { state, models } = this.screen;
+    const hidden = models.length > room.rows ? `; ${room.rows} of ${models.length} models at once` : '';
     this.pageText.textContent = (total ? `${state.from + 1} to ${state.from + rows.length} of ${total} concepts` : 'no concepts') + hidden;
   }
 }
