@@ -7,6 +7,7 @@ import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
 import { composePicture } from './compare_picture.js';
+import { GraftPanel } from './compare_graft.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
@@ -36,6 +37,8 @@ class CompareScreen {
     root.replaceChildren(node('div', { class: 'compare' },
       node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word.'),
       this.words, this.controls.element, this.grid));
+    this.graft = new GraftPanel(this);
+    root.firstElementChild.append(this.graft.element);
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -171,6 +174,7 @@ class CompareScreen {
       : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
+    this.graft.show();
   }
 
   changed() {
