@@ -28,7 +28,7 @@ def fine_tune(
         str, typer.Option("--set", help="Pair set, whose training split is used; or any SOURCE of `import`.")
     ],
     out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
-    recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
+    recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl; for IconWorld cpu or full.")],
     reading: AsRead,
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
     without: Annotated[
@@ -53,12 +53,13 @@ def fine_tune(
     """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
     from explorer.pairs.uid_files import read_uids
+    from explorer.scenarios.recipes import fine_tuning_recipe
     from explorer.training import fine_tune as experiment
     from explorer.training.pairs import pair_set_or_source
-    from explorer.training.recipes import find_fine_tuning_recipe, override
+    from explorer.training.recipes import override
 
     groups = {"trained_group": trained_group, "frozen_group": frozen_group}
-    chosen = override(find_fine_tuning_recipe(recipe), **changes, **groups, resolution=resolution, seed=seed)
+    chosen = override(fine_tuning_recipe(recipe), **changes, **groups, resolution=resolution, seed=seed)
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,

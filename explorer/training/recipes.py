@@ -110,17 +110,6 @@ SDXL = FineTuningRecipe(
 FINE_TUNING_RECIPES = {recipe.name: recipe for recipe in (SD15, SD21, SDXL)}
 
 
-def find_fine_tuning_recipe(name: str) -> FineTuningRecipe:
-    """The recipe called ``name``.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if name not in FINE_TUNING_RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown: expected one of {sorted(FINE_TUNING_RECIPES)}")
-    return FINE_TUNING_RECIPES[name]
-
-
 def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningRecipe:
     """``recipe`` with the settings that a fine-tuned checkpoint's manifest records under ``config``.
 

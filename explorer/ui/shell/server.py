@@ -21,6 +21,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
 from explorer.ui.screens.compare.live_graft import GRAFT_ROUTE, LiveGraft
+from explorer.ui.screens.compare.painted_scene import SCENE_ROUTE, shown_scene
+from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
 from explorer.ui.screens.defence.answers import (
     FILTER_ANSWER_ROUTE,
     FILTER_EXPORT_ROUTE,
@@ -105,8 +107,9 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
+    _add_artefacts(server, context)
     _add_grafts(server, context, live)
-    _add_artefacts(server, context, live)
+    _add_live(server, context, live)
     _add_exports(server, context)
     return server
 
@@ -170,7 +173,7 @@ def _add_grafts(server: fastapi.FastAPI, context: AppContext, live: LiveGenerati
             return _json({"problem": _in_words(opened, error)})
 
 
-def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
     def payload(name: str, study: str = "") -> Response:
         make = context.payloads.get(name)
@@ -187,13 +190,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except (ValueError, KeyError) as error:
             return _json({"problem": _in_words(opened, error)})
 
-    @server.get("/live/{token}.json")
-    def live_result(token: str) -> Response:
-        try:
-            return _json(live.result(token))
-        except ValueError as error:
-            return _json({"problem": str(error)}, status_code=404)
-
     @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
     def result(slug: str, step: str, name: str) -> Response:
         if not name.endswith(RESULT_SUFFIXES):
@@ -207,6 +203,33 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ValueError as error:
             return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_live(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return _json(shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get("/live/{token}.json")
+    def live_result(token: str) -> Response:
+        try:
+            return _json(live.result(token))
+        except ValueError as error:
+            return _json({"problem": str(error)}, status_code=404)
 
 
 def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:

@@ -36,9 +36,12 @@ export class GraftPanel {
       node('div', { class: 'graft-body' }, node('figure', {}, this.picture, this.caption), this.sliders));
   }
 
-  // Of the columns that are shown; nothing is drawn before somebody opens the panel.
+  // The columns that the models drew, whatever pictures are shown of them.
+  get drawn() { return this.screen.columns.filter((column) => !column.pending); }
+
+  // Nothing is drawn before somebody opens the panel.
   show() {
-    const columns = this.screen.shown.filter((column) => column && !column.pending);
+    const columns = this.drawn;
     const models = [...new Set(columns.map((column) => column.model))];
     this.element.hidden = models.length < 2;
     const key = JSON.stringify([this.screen.query, models]);
@@ -99,7 +102,7 @@ export class GraftPanel {
   }
 
   address(steps) {
-    const { settings } = this.screen.first;
+    const { settings } = this.drawn[0];
     const weights = [...this.weights].filter(([, weight]) => weight).map(([name, weight]) => `${name}:${weight}`);
     return `/live/graft.json?${new URLSearchParams({
       recipient: this.recipient.value, donor: this.donor.value, prompt: settings.prompt, seed: settings.seed,
