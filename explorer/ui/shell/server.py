@@ -105,6 +105,7 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
+    _add_measurements(server, context, live)
     _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
@@ -149,6 +150,31 @@ def _add_static(server: fastapi.FastAPI) -> None:
     server.mount(STATIC_ROUTE, Scripts(check_dir=False))
 
 
+def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    """Before :func:`_add_artefacts`, whose live results these are not."""
+
+    def answered(study: str, make: Callable[[OpenStudy], dict[str, Any]]) -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(make(opened))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        return answered(
+            study,
+            lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
+        )
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+
+
 def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
     def payload(name: str, study: str = "") -> Response:
@@ -164,24 +190,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ManifestError as error:
             return _json(told(opened, error))
         except (ValueError, KeyError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get(SENSITIVITY_ROUTE)
-    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get(SCENE_ROUTE)
-    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
-        except (ValueError, OSError) as error:
             return _json({"problem": _in_words(opened, error)})
 
     @server.get("/live/{token}.json")
