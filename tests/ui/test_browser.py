@@ -309,6 +309,21 @@ def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
     assert page.complaints == []
 
 
+def test_tabs_that_are_mounted_after_the_header_still_follow_the_address(page):
+    page.goto("/")
+    page.wait_for_selector('[role="tab"][data-tab-id="compare"][aria-selected="true"]')
+    page.evaluate("""async () => {
+      const { followScreens } = await import('/explorer-static/address.js');
+      const tabs = document.querySelector('#screens .tab-wrapper');
+      const place = tabs.nextSibling, parent = tabs.parentNode;
+      history.replaceState(null, '', '/?tab=graphs');
+      tabs.remove();
+      followScreens();
+      parent.insertBefore(tabs, place);
+    }""")
+    page.wait_for_selector('[role="tab"][data-tab-id="graphs"][aria-selected="true"]')
+
+
 def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(own_page, own_world):
     page, world = own_page, own_world
     expect = playwright_api.expect

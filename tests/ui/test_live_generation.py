@@ -19,7 +19,8 @@ from explorer.generation.generate import GenerationStopped
 from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm
-from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.screens.checkpoints.registry_table import registry_table
+from explorer.ui.screens.checkpoints.screen import header_facts
 from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from

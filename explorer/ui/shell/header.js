@@ -3,6 +3,7 @@
 
 import { STUDY_CHANGED, chooseStudy, followScreens, studyShown } from './address.js';
 import { node } from './charts.js';
+import { openTerms } from './terms.js';
 
 export const STAYS = true; // a change of study changes its words, not the element that has the focus
 
@@ -21,6 +22,7 @@ export function mount({ element, props, trigger, watch }) {
   label();
   tell();
   watch('value', tell);
+  openTerms();
   followScreens();
   window.addEventListener(STUDY_CHANGED, () => { tell(); trigger('study'); });
 

@@ -2,17 +2,21 @@
 
 import { keepChoices, studyShown } from './address.js';
 import { fetchPayload, missingStep, node } from './charts.js';
+import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
-import { ATTENTION, GUIDANCE, SENTENCES, UNITS, isKind, rowsOf } from './compare_kinds.js';
+import { ATTENTION, GUIDANCE, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
 import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
+import { keepLive, keptLive } from './compare_kept.js';
+import { Top, figureSize } from './compare_talk.js';
+import { TALK_CHANGED, talking } from './talk.js';
+import { withTerms } from './terms.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on'];
-const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
 
 export function mount({ element, props, watch, signal }) {
   const screen = new CompareScreen(element.querySelector('.viewer-root'), signal);
@@ -38,9 +42,13 @@ class CompareScreen {
     this.scenes = new PaintedScenes(this);
     this.controls = new Controls(this);
     this.requests = new SensitivityRequests(this);
-    root.replaceChildren(node('div', { class: 'compare' },
-      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt.'),
-      this.words, this.controls.element, this.requests.element, this.grid));
+    this.element = node('div', { class: 'compare' });
+    this.top = new Top(this);
+    this.element.append(
+      node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
+      this.top.element, this.controls.element, this.requests.element, this.grid);
+    root.replaceChildren(this.element);
+    this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -53,7 +61,10 @@ class CompareScreen {
         if (this.live) return; // an answer about the address that comes after the first pictures
         if (this.linked && !value.link) { this.tell('Reading the link…'); return; }
         if (value.link?.state === 'unreadable') this.linked = null; // the status says why
-        if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
+        if (value.link?.state === 'undrawn') {
+          if (!await this.showKept(value)) this.showUndrawn(value.link);
+          return;
+        }
         const payload = await fetchPayload(value.source);
         if (this.signal.aborted || (this.value !== value && this.value.live)) return;
         if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
@@ -68,13 +79,29 @@ class CompareScreen {
     }
   }
 
-  async showLive(value) {
+  // Whether the pictures of the link were drawn in this tab, and the app still has them: then they are shown.
+  async showKept(value) {
+    const kept = keptLive(value.study, value.link.query);
+    if (!kept) return false;
+    try {
+      await this.showLive({ ...kept, ended: true }, value);
+      return true;
+    } catch (error) { // they made room for others
+      return false;
+    }
+  }
+
+  // `asked` is the value that it is an answer to.
+  async showLive(value, asked = value) {
+    if (value.query !== this.query && !value.ended) this.top.fold(true);
     const columns = await Promise.all(value.columns.map(async (url, index) => {
-      if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
+      const model = value.models[index];
+      if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
       if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then((payload) => ({ ...decodeColumn(payload), token: tokenOf(url) })));
       return this.loaded.get(url);
     }));
-    if (this.signal.aborted || this.value !== value) return;
+    if (this.signal.aborted || this.value !== asked) return;
+    if (value.ended && value.columns.every(Boolean)) keepLive(value);
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
@@ -181,6 +208,8 @@ class CompareScreen {
     if (!columns.length) return;
     this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
+    this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
     const articles = columns.map((column, place) => (column.pending
@@ -230,6 +259,7 @@ class CompareScreen {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+    if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
   swap() {
@@ -295,32 +325,4 @@ function replaceKeepingFocus(grid, columns) {
 // The name of a live result within its address.
 const tokenOf = (url) => url.split('/').pop().replace(/\.json$/, '');
 
-// What decides the pictures of a comparison, from the query of its link.
-function comparisonOf(text) {
-  const query = new URLSearchParams(text);
-  return JSON.stringify(COMPARISON_KEYS.map((key) => query.getAll(key)));
-}
-
 const isOrder = (order, count) => order?.length === count && order.every((_, place) => order.includes(place));
-
-// The comparison that the address names, and how it is to be viewed; null where it names none.
-function readLink() {
-  const named = new URLSearchParams(location.search).has('v');
-  return named ? { comparison: comparisonOf(location.search), view: readView(location.search) } : null;
-}
-
-function readView(text) {
-  const query = new URLSearchParams(text);
-  const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
-  const [stack, layer] = (query.get('l') ?? '').split('.');
-  const numbers = (key) => query.get(key)?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
-  const linked = numbers('k');
-  return {
-    kind: isKind(query.get('map')) ? query.get('map') : ATTENTION,
-    on: query.get('on') === SCENE ? SCENE : DRAWN,
-    step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
-    scale: query.get('z') === 'map' ? 'map' : 'absolute',
-    view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
-    hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
-  };
-}

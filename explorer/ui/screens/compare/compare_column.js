@@ -31,10 +31,14 @@ export function viewedMap(column, row, { state, first, reference }) {
   return Object.assign(map.map((value, index) => value - other[index]), { height: map.height, width: map.width });
 }
 
+// A column whose picture is not there: why, or how far it is.
 export function emptyColumn(column) {
-  const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.' : 'Waiting…';
-  return node('article', { class: 'compare-column pending' },
-    node('header', {}, node('h3', {}, column.model)), node('p', { class: 'loading' }, text));
+  const { progress } = column;
+  const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.'
+    : progress ? `Step ${progress.done} of ${progress.total}` : 'Waiting…';
+  return node('article', { class: 'compare-column pending' }, node('header', {}, node('h3', {}, column.model)),
+    node('div', { class: 'empty-picture' }, node('p', { class: 'loading' }, text),
+      progress && node('progress', { max: progress.total, value: progress.done, 'aria-label': `Denoising by ${column.model}` })));
 }
 
 export function drawColumn({ column, rows, limit, context, place, screen }) {
