@@ -107,9 +107,8 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
-    _add_artefacts(server, context)
-    _add_grafts(server, context, live)
-    _add_live(server, context, live)
+    _add_measurements(server, context, live)
+    _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
 
@@ -153,27 +152,44 @@ def _add_static(server: fastapi.FastAPI) -> None:
     server.mount(STATIC_ROUTE, Scripts(check_dir=False))
 
 
-def _add_grafts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    """Before :func:`_add_artefacts`, whose live results these are not."""
     grafts = LiveGraft(live)
+
+    def answered(study: str, make: Callable[[OpenStudy], dict[str, Any]]) -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(make(opened))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        return answered(
+            study,
+            lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
+        )
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
 
     @server.get(GRAFT_ROUTE)
     def graft(
         recipient: str, donor: str, prompt: str, seed: int, steps: int, guidance_scale: float,
         negative_prompt: str = "", weights: str = "", study: str = "",
     ) -> Response:  # fmt: skip
-        opened = context.studies[0]
         settings = CompareSettings(
             prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
             models=(recipient, donor),
         )  # fmt: skip
-        try:
-            opened = context.study(study)
-            return _json(grafts.picture(opened, settings, weights))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
+        return answered(study, lambda opened: grafts.picture(opened, settings, weights))
 
 
-def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
+def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
     def payload(name: str, study: str = "") -> Response:
         make = context.payloads.get(name)
@@ -190,6 +206,13 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
         except (ValueError, KeyError) as error:
             return _json({"problem": _in_words(opened, error)})
 
+    @server.get("/live/{token}.json")
+    def live_result(token: str) -> Response:
+        try:
+            return _json(live.result(token))
+        except ValueError as error:
+            return _json({"problem": str(error)}, status_code=404)
+
     @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
     def result(slug: str, step: str, name: str) -> Response:
         if not name.endswith(RESULT_SUFFIXES):
@@ -203,33 +226,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
         except ValueError as error:
             return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
-
-
-def _add_live(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
-    @server.get(SENSITIVITY_ROUTE)
-    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get(SCENE_ROUTE)
-    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get("/live/{token}.json")
-    def live_result(token: str) -> Response:
-        try:
-            return _json(live.result(token))
-        except ValueError as error:
-            return _json({"problem": str(error)}, status_code=404)
 
 
 def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:

@@ -263,6 +263,7 @@ class CompareScreen {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+    if (event.key.toLowerCase() === 'm' && this.first) this.controls.nextKind();
     if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
