@@ -181,6 +181,12 @@ export function number(value, digits = 3) {
   return value.toFixed(digits);
 }
 
+export function ordinal(place) {
+  const tens = place % 100;
+  if (tens > 10 && tens < 14) return `${place}th`;
+  return `${place}${['th', 'st', 'nd', 'rd'][place % 10] ?? 'th'}`;
+}
+
 export const count = (value) => value.toLocaleString('en-US');
 
 export function download(name, value) {
