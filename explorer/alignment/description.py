@@ -52,14 +52,24 @@ def describe_measurement(name: str, pairs: DescribedPairs, measured: Measurement
         "alignment_difficulty": significant(difficulty.summary(), digits=9),
         "moments": describe_moments(feature, structure),
         "mean_offset": significant(measured.offset.summary()),
+        "local": None if measured.local is None else significant(measured.local.summary()),
         "alpha_stops": list(ALPHA_STOPS),
         "shares": list(SHARES),
         "distributions": {
             "feature_distance": describe_distribution(feature, flags, value_range=(0.0, 1.0)),
             "structure_distance": describe_distribution(structure, flags),
             "sample_ad": [describe_distribution(mixture, flags) for mixture in mixtures],
+            **_local_distributions(measured),
         },
     }
+
+
+def _local_distributions(measured: Measurement) -> dict[str, Any]:
+    """Of the picture scatter, over the pairs whose neighbourhoods are measured; nothing without any."""
+    if measured.local is None:
+        return {}
+    rows, scatter = measured.local.rows.numpy(), measured.local.picture_scatter.numpy()
+    return {"picture_scatter": describe_distribution(scatter, measured.flags[rows])}
 
 
 def poisoned_concept_count(pairs: DescribedPairs, measured: Measurement) -> int | None:

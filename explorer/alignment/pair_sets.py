@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.concept_labels import class_labels, main_concepts
 from explorer.core.intervals import area_under_curve
 from explorer.core.workers import ALONE, Workers
 from explorer.pairs.poison_flags import PoisonFlags
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from explorer.alignment.difficulty import AlignmentDifficulty
     from explorer.alignment.landmarks import LandmarkList
+    from explorer.alignment.local_difficulty import LocalDifficulty
+    from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.structure.compute import StructureComputation
     from explorer.alignment.structure.plan import StructureRequest
     from explorer.alignment.updates import MeanOffset
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 ENCODING_BATCH = 256
 SCORES = ("sample_ad", "structure_distance", "feature_distance")
 """Per-sample scores: AD(x, y), D_s and D_img:txt."""
+LOCAL_SCORES = ("picture_scatter", "local_structure_distance", "local_feature_distance")
+"""Per-sample scores of neighbourhoods (``LocalDifficulty``)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +58,9 @@ class Measurement:
     """The measured split; None for all pairs."""
     distances: str
     """``captions`` (cosines of captions) or ``labels`` (0/1 distances of class labels)."""
+    local: LocalDifficulty | None
+    """Local AD of these pairs, whose ``rows`` are positions in ``rows``; None where there are no neighbouring captions
+    (labels, a single pair), none are asked for, and in all processes but the first."""
 
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD, its parts, standard errors, mean offset, AUC of poison, how it was done.
@@ -70,22 +78,33 @@ class Measurement:
             "pictures": self.pictures,
             "distances": self.distances,
             "split": self.split or "all",
-            **{f"{score}_auc": self.poison_auc(score) for score in SCORES},
+            **({} if self.local is None else self.local.summary()),
+            **{f"{score}_auc": self.poison_auc(score) for score in SCORES + (LOCAL_SCORES if self.local else ())},
             **self.computation.report(),
         }
 
     def poison_auc(self, score: str) -> float | None:
         """Chance that a pair known to be poison scores above one known to be benign; None where there are no such."""
         values = self.scores(score)
-        if not self.flags.comparable:
-            return None
-        return area_under_curve(values[self.flags.poisoned], values[self.flags.benign])
+        known = ~np.isnan(values)
+        poisoned, benign = values[self.flags.poisoned & known], values[self.flags.benign & known]
+        return area_under_curve(poisoned, benign) if len(poisoned) and len(benign) else None
 
     def scores(self, score: str) -> np.ndarray:
-        """fp64 `[N]` values of one of ``SCORES``."""
-        if score not in SCORES:
-            raise ValueError(f"score is {score!r}: expected one of {', '.join(SCORES)}")
-        return getattr(self.difficulty, score).numpy()
+        """fp64 `[N]` values of one of ``SCORES`` or, where local AD is known, ``LOCAL_SCORES``; of these, NaN for pairs
+        whose neighbourhood is not measured."""
+        if score in SCORES:
+            return getattr(self.difficulty, score).numpy()
+        if self.local is None or score not in LOCAL_SCORES:
+            known = SCORES + (LOCAL_SCORES if self.local else ())
+            raise ValueError(f"score is {score!r}: expected one of {', '.join(known)}")
+        values = np.full(len(self.rows), np.nan)
+        values[self.local.rows.numpy()] = getattr(self.local, score).numpy()
+        return values
+
+    def local_columns(self) -> dict[str, np.ndarray]:
+        """``LOCAL_SCORES`` by name, float32 `[N]`, for a file of scores; none where local AD is not known."""
+        return {score: self.scores(score).astype(np.float32) for score in LOCAL_SCORES} if self.local else {}
 
 
 def measure(
@@ -97,6 +116,7 @@ def measure(
     split: str | None = "train",
     request: StructureRequest | None = None,
     landmarks: LandmarkList | None = None,
+    local: LocalRequest | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
     """AD of a pair set's captions and pictures, with the extractor's frozen feature range.
@@ -109,6 +129,7 @@ def measure(
         request: how to compute the structure distances; None is exact, on the CPU.
         landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
             these. None draws from all.
+        local: which neighbourhoods local AD is measured over; None is ``LocalRequest``'s default.
         workers: the processes that share the work; every one of them calls this and gets the result.
 
     Raises:
@@ -124,7 +145,7 @@ def measure(
     features = workers.first_alone(lambda: pair_features(pair_set, extractor, workers.on_progress))
     told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
     settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(extractor.feature_range)}
-    return chosen.measured_by_captions(features, settings, told, request, workers)
+    return chosen.measured_by_captions(features, settings, told, request, local, workers)
 
 
 def measure_features(
@@ -139,6 +160,7 @@ def measure_features(
     split: str | None = "train",
     request: StructureRequest | None = None,
     landmarks: LandmarkList | None = None,
+    local: LocalRequest | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
     """AD of any pairs whose features are there, measured as :func:`measure` measures a pair set.
@@ -160,7 +182,7 @@ def measure_features(
     chosen = _MeasuredRows.choose(table, split, landmarks, request)
     settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(feature_range)}
     told = {"extractor": extractor, "pictures": pictures}
-    return chosen.measured_by_captions(workers.first_alone(features), settings, told, request, workers)
+    return chosen.measured_by_captions(workers.first_alone(features), settings, told, request, local, workers)
 
 
 def measure_labels(
@@ -197,33 +219,6 @@ def measure_labels(
     text = one_hot_labels(labels, image)
     told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
     return chosen.measured("labels", image, text, distance, settings, told, request, workers)
-
-
-def class_labels(table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the class each pair names and of the class its picture shows, int64 `[N]` each."""
-    named, flags = _main_concept_names(table), PoisonFlags.of(table)
-    if not flags.recorded:
-        uid = table["uid"].iloc[int(np.flatnonzero(flags.unrecorded)[0])]
-        raise ValueError(
-            f"of pair {uid!r} nobody recorded whether it is poison, so that it is unknown which class its picture "
-            "shows: expected a flag for every pair (explorer import --poison-field)"
-        )
-    shown = np.where(flags.poisoned, table["target_concept"].fillna(""), named)
-    for problem, names in (("no concept", named), ("no target concept", shown)):
-        if (names == "").any():
-            uid = table["uid"].iloc[int(np.flatnonzero(names == "")[0])]
-            raise ValueError(f"pair {uid!r} has {problem}: expected a class label for every pair")
-    classes = sorted({*named, *shown})
-    number = {name: index for index, name in enumerate(classes)}
-    return np.array([number[name] for name in named]), np.array([number[name] for name in shown])
-
-
-def main_concepts(table: pandas.DataFrame) -> np.ndarray:
-    """Number of the main concept that each pair's caption names, int64 `[N]`: the strata of a stratified estimate.
-
-    Pairs without a concept are a stratum of their own. Nothing here knows which pairs are poison.
-    """
-    return np.unique(_main_concept_names(table).astype(str), return_inverse=True)[1]
 
 
 def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> torch.Tensor:
@@ -273,14 +268,22 @@ class _MeasuredRows:
         settings: dict[str, Any],
         told: dict[str, str],
         request: StructureRequest | None,
+        local: LocalRequest | None,
         workers: Workers,
     ) -> Measurement:
         """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
         from explorer.alignment.difficulty import feature_distance, paired_cosines
+        from explorer.alignment.neighbourhoods import measure_local
 
         image, text = (part[self.rows] for part in features)
         distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
-        return self.measured("captions", image, text, distance, settings, told, request, workers)
+        measured = self.measured("captions", image, text, distance, settings, told, request, workers)
+        if workers.index > 0:
+            return measured
+        found = measure_local(
+            image, text, **settings, request=local, seed=measured.computation.plan.seed, on_progress=workers.on_progress
+        )
+        return replace(measured, local=found)
 
     def measured(
         self,
@@ -314,6 +317,7 @@ class _MeasuredRows:
             flags=PoisonFlags.of(measured),
             split=self.split,
             distances=distances,
+            local=None,
             **told,
         )
 
@@ -328,10 +332,6 @@ def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:
     if "fingerprint" in pair_set.manifest["config"]:
         told += f"; import with --size {reads} for the pixels that embed reads"
     return told
-
-
-def _main_concept_names(table: pandas.DataFrame) -> np.ndarray:
-    return np.array([concepts[0] if len(concepts) else "" for concepts in table["concepts"]], dtype=object)
 
 
 def _opened(pair_set: PairSet | Path | str) -> PairSet:

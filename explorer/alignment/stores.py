@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from explorer.alignment.difficulty import ComposedDifficulty
     from explorer.alignment.landmarks import LandmarkList
+    from explorer.alignment.local_difficulty import LocalDifficulty
+    from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.rows_on_disk import RowsOnDisk
     from explorer.alignment.structure.compute import ComputationRecord
     from explorer.alignment.structure.plan import StructurePlan, StructureRequest
@@ -57,12 +59,16 @@ class StoreMeasurement:
     """``memory`` or ``disk``: where the features were read from; it changes no number."""
     store: EmbeddingStore
     """What was measured."""
+    local: LocalDifficulty | None
+    """Local AD, whose ``rows`` are positions in ``rows``; None of a single pair, where it is not asked for, and in all
+    processes but the first."""
 
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD and its parts, standard errors, mean offset, what was measured and how."""
         return {
             **self.difficulty.summary(),
             **self.offset,
+            **({} if self.local is None else self.local.summary()),
             "pairs": self.pairs,
             "seed": self.seed,
             "extractor": self.extractor,
@@ -103,6 +109,7 @@ def measure_store(
     seed: int = 0,
     request: StructureRequest | None = None,
     landmarks: LandmarkList | None = None,
+    local: LocalRequest | None = None,
     concepts: tuple[str, ...] = (),
     caption_column: str | None = None,
     scores: Path | None = None,
@@ -125,6 +132,8 @@ def measure_store(
         request: how to compute the structure distances of the measured pairs; None is exact, on the CPU.
         landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
             these.
+        local: which neighbourhoods local AD is measured over, among the measured pairs; None is ``LocalRequest``'s
+            default.
         concepts: nouns whose first mention in a caption is the pair's stratum, for estimator ``stratified``.
         caption_column: of the metadata, where it is none of ``CAPTION_COLUMNS``.
         scores: new .parquet file for the scores of every measured pair (see :func:`write_scores`; streamed ones have
@@ -153,7 +162,9 @@ def measure_store(
         "feature_range_from": origin, "store": store,
     }  # fmt: skip
     settings = {"feature_range": chosen, "alpha": alpha, "convention": convention}
-    if plan.estimator == "landmarks" and sample is None:
+    streamed = plan.estimator == "landmarks" and sample is None
+    common["local"] = _local(on_disk, streamed, settings, local, seed, workers)
+    if streamed:
         settings |= {"trusted": trusted, "twin": request.budget_seconds is None}
         return _streamed(store, plan, settings, common, scores, workers)
     measured = _held(on_disk, plan, request, settings, common, strata, trusted, workers)
@@ -182,6 +193,23 @@ def _streamed(
         store, plan, **settings, scores=scores, report=lambda done: measurement(done).report(),
         workers=workers,
     ))  # fmt: skip
+
+
+def _local(
+    on_disk: Sequence[RowsOnDisk],
+    streamed: bool,
+    settings: dict[str, Any],
+    request: LocalRequest | None,
+    seed: int,
+    workers: Workers,
+) -> LocalDifficulty | None:
+    """By the first process; streamed rows, and those that do not fit memory, are read part by part."""
+    from explorer.alignment.neighbourhoods import measure_local
+
+    if workers.index > 0:
+        return None
+    image, text = on_disk if streamed else _features(on_disk, workers)
+    return measure_local(image, text, **settings, request=request, seed=seed, on_progress=workers.on_progress)
 
 
 def _held(

@@ -165,7 +165,8 @@ def measured_command(place: Path, n: int, *, samples: int, seed: int, processes:
     )
     command = [
         sys.executable, *launcher, "-m", "explorer", "ad-store", str(place / "store"), "--estimator", "landmarks",
-        "--samples", str(samples), "--seed", str(seed), "--feature-range", *map(str, FEATURE_RANGE),
+        "--samples", str(samples), "--seed", str(seed), "--neighbours", "0",
+        "--feature-range", *map(str, FEATURE_RANGE),
         "--scores", str(place / "scores.parquet"), "--json",
     ]  # fmt: skip
     with open(place / "printed", "w+b") as printed, open(place / "told", "w+b") as told:

@@ -23,7 +23,8 @@ def alignment_difficulty(
     split: Annotated[str, typer.Option(help="Split to measure: train, test or all.")] = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Alignment Difficulty of a pair set: feature, structure, total, their standard errors, and how it was computed.
+    """Alignment Difficulty of a pair set: feature, structure, total, their standard errors, and how it was computed;
+    and local AD, that of what near captions show.
 
     Without a budget it is exact wherever memory allows. `torchrun --nproc-per-node N -m explorer ad SET` shares the
     work among N processes.
@@ -43,13 +44,15 @@ def alignment_difficulty(
         if labels:
             measurement = measure_labels(pair_set, encoder, **arguments, workers=workers)
         else:
-            measurement = measure(pair_set, encoder, **arguments, convention=options.convention, workers=workers)
+            measurement = measure(
+                pair_set, encoder, **arguments, convention=options.convention, local=options.local, workers=workers
+            )
         if workers.index == 0:
             if options.scores is not None:
                 flags = pyarrow.array(measurement.flags.as_list(), pyarrow.bool_())
                 write_scores(
                     options.scores, measurement.difficulty, measurement.rows, measurement.report(),
-                    uid=measurement.uids.tolist(), is_poison=flags,
+                    uid=measurement.uids.tolist(), is_poison=flags, **measurement.local_columns(),
                 )  # fmt: skip
             emit({"set": str(pair_set), **measurement.report(), **measurement.computation.cost_report()}, as_json)
 

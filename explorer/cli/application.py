@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "commands_page", "defence", "embeddings",
                    "evaluation", "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming",
-                   "pair_import", "retraining", "study", "training", "world")  # fmt: skip
+                   "pair_import", "poisoning", "retraining", "study", "surgery", "training", "world")  # fmt: skip
 
 WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
 WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"
@@ -45,8 +45,14 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         if value is None:
             shown = WITHOUT_VALUE.get(key, "null") if not key.endswith("_auc") else WITHOUT_AUC
         elif isinstance(value, float):
-            shown = f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
+            shown = _rounded(value)
+        elif isinstance(value, list) and value and all(isinstance(entry, float) for entry in value):
+            shown = ", ".join(map(_rounded, value))
         typer.echo(f"{key:<{width}}  {shown}")
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
 
 
 def main() -> None:

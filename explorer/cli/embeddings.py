@@ -109,9 +109,9 @@ def ad_store(
     nouns = () if concepts is None else read_concepts(concepts)
     with worker_group(options.structure.device, show_progress()) as workers:
         measurement = measure_store(
-            store, **options.arguments(), convention=options.convention, feature_range=feature_range, sample=sample,
-            seed=options.structure.seed, concepts=nouns, caption_column=caption, scores=options.scores,
-            workers=workers,
+            store, **options.arguments(), convention=options.convention, local=options.local, scores=options.scores,
+            feature_range=feature_range, sample=sample, seed=options.structure.seed, concepts=nouns,
+            caption_column=caption, workers=workers,
         )  # fmt: skip
         if workers.index == 0:
             emit({"store": str(store), **measurement.report(), **measurement.cost_report()}, as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.alignment.neighbourhoods import LocalRequest
 from explorer.alignment.structure.plan import StructureRequest
 from explorer.cli.requests import Spelling
 
@@ -27,6 +28,8 @@ class AlignmentOptions:
         field(default_factory=StructureRequest)
     )
     """How structure distances are computed."""
+    local: LocalRequest = field(default_factory=LocalRequest)
+    """Which neighbourhoods local AD is measured over."""
     landmarks: Path | None = None
     """Text file of trusted pairs, a row number or a uid a line, that estimator ``landmarks`` draws from."""
     landmark_rows: Path | None = None
@@ -43,7 +46,7 @@ class AlignmentOptions:
             check_scores_path(self.scores)
 
     def arguments(self) -> dict[str, Any]:
-        """As ``measure`` and ``measure_store`` take them, but for the convention."""
+        """As ``measure`` and ``measure_store`` take them, but for the convention and the neighbourhoods."""
         return {"alpha": self.alpha, "request": self.structure, "landmarks": self.trusted_landmarks()}
 
     def trusted_landmarks(self) -> LandmarkList | None:

@@ -109,6 +109,19 @@ def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) ->
     return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
 
 
+def exact_mcnemar(rises: int, falls: int) -> float:
+    """Two-sided exact p of McNemar's test (1947): of pairs that changed, as many rise as fall; 1 where none changed.
+
+    Raises:
+        ValueError: on counts below 0.
+    """
+    if min(rises, falls) < 0:
+        raise ValueError(f"got {rises} rises and {falls} falls: expected counts from 0")
+    changed = rises + falls
+    tail = sum(math.comb(changed, each) for each in range(min(rises, falls) + 1))
+    return min(1.0, 2 * tail / 2**changed)
+
+
 def area_under_curve(positives: Any, negatives: Any) -> float:
     """AUC: chance that a positive (poison) scores above a negative (benign), a tie counting one half.
 

@@ -66,6 +66,8 @@ def measured_scores(
     }  # fmt: skip
     return MeasuredScores(
         scores={name: values.numpy() for name, values in scores.items()}
-        | dict(neighbourhood_scores(image, text, labels, on_progress)),
+        | dict(neighbourhood_scores(
+            image, text, labels, feature_range=feature_range, convention=convention, on_progress=on_progress
+        )),
         feature_ad=found.feature_ad, structure_ad=found.structure_ad, ad=found.ad,
     )  # fmt: skip

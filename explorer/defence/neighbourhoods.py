@@ -7,28 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from explorer.alignment.neighbourhoods import LocalRequest, measure_local
 from explorer.alignment.neighbours import nearest_neighbours
 from explorer.core.progress import OnProgress, unheard
-from explorer.defence.scores import DISAGREEMENT, LABELS
-
-NEIGHBOURS = 15
-"""As the layouts of the screen *Graphs* have it."""
-ROWS_AT_ONCE = 4096
-
-
-def neighbourhood_disagreement(image: torch.Tensor, text_neighbours: np.ndarray) -> np.ndarray:
-    """Mean cosine distance of each picture to the pictures of its caption's nearest captions, fp64 `[N]` in [0, 2].
-
-    Args:
-        image: `[N, d]` unit image features.
-        text_neighbours: int `[N, k]` the nearest captions' pairs.
-    """
-    found = np.empty(len(image))
-    for first in range(0, len(image), ROWS_AT_ONCE):
-        near = image[torch.from_numpy(text_neighbours[first : first + ROWS_AT_ONCE])]
-        cosines = torch.einsum("nd,nkd->nk", image[first : first + ROWS_AT_ONCE], near)
-        found[first : first + len(near)] = 1 - cosines.double().mean(dim=1).numpy()
-    return found
+from explorer.defence.scores import LABELS, SCATTER
 
 
 def label_disagreement(labels: np.ndarray, image_neighbours: np.ndarray) -> np.ndarray:
@@ -49,18 +31,24 @@ def label_disagreement(labels: np.ndarray, image_neighbours: np.ndarray) -> np.n
 
 
 def neighbourhood_scores(
-    image: torch.Tensor, text: torch.Tensor, labels: np.ndarray, on_progress: OnProgress = unheard
+    image: torch.Tensor,
+    text: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    feature_range: tuple[float, float],
+    convention: str = "authors",
+    on_progress: OnProgress = unheard,
 ) -> Mapping[str, np.ndarray]:
-    """Both scores, by name; none of a set with a single pair.
+    """Both scores of all pairs, by name; none of a set with a single pair.
 
     Args:
         labels: int `[N]` what each caption is about, -1 for nothing that is listed.
     """
-    if (k := min(NEIGHBOURS, len(image) - 1)) < 1:
+    if len(image) < 2:
         return {}
-    by_text, _ = nearest_neighbours(text, k, on_progress=on_progress, task="nearest captions")
-    by_image, _ = nearest_neighbours(image, k, on_progress=on_progress, task="nearest pictures")
-    return {
-        DISAGREEMENT: neighbourhood_disagreement(image, by_text),
-        LABELS: label_disagreement(labels, by_image),
-    }
+    local = measure_local(
+        image, text, feature_range=feature_range, convention=convention, request=LocalRequest(local_pairs=len(image)),
+        on_progress=on_progress,
+    )  # fmt: skip
+    by_image, _ = nearest_neighbours(image, local.neighbours, on_progress=on_progress, task="nearest pictures")
+    return {SCATTER: local.picture_scatter.numpy(), LABELS: label_disagreement(labels, by_image)}

@@ -9,7 +9,7 @@ from explorer.defence.recipe import HIGHEST, LOWEST
 LOSS, USER = "loss:", "user:"
 CLIP, FEATURE, STRUCTURE, SAMPLE_AD = "clip_similarity", "feature_distance", "structure_distance", "sample_ad"
 SQUARED, CENTRED = "squared_structure_distance", "centred_structure_distance"
-DISAGREEMENT, LABELS = "neighbourhood_disagreement", "knn_label_disagreement"
+SCATTER, LABELS = "picture_scatter", "knn_label_disagreement"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ DESCRIPTIONS = {
         title="Centred structure distance",
         words="The structure distance without what all pairs have in common.", remove=HIGHEST,
     ),
-    DISAGREEMENT: ScoreDescription(
-        title="Neighbourhood disagreement",
+    SCATTER: ScoreDescription(
+        title="Local picture scatter",
         words="How unlike the pictures of the most similar captions look to this pair's picture.", remove=HIGHEST,
     ),
     LABELS: ScoreDescription(

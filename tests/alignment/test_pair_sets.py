@@ -5,8 +5,9 @@ import pandas
 import pytest
 import torch
 
+from explorer.alignment.concept_labels import class_labels
 from explorer.alignment.difficulty import alignment_difficulty
-from explorer.alignment.pair_sets import class_labels, measure, measure_labels, picture_features
+from explorer.alignment.pair_sets import measure, measure_labels, picture_features
 from explorer.pairs.pair_set import PairSet
 
 NAMES = ["dog", "hat", "ship"]

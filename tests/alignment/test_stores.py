@@ -13,6 +13,7 @@ from pyarrow import parquet
 from explorer.alignment import rows_on_disk, score_parts
 from explorer.alignment.difficulty import alignment_difficulty
 from explorer.alignment.landmarks import read_landmarks
+from explorer.alignment.neighbourhoods import LocalRequest, measure_local
 from explorer.alignment.stores import measure_store
 from explorer.alignment.structure import check, columns
 from explorer.alignment.structure.plan import StructureRequest
@@ -55,6 +56,13 @@ def test_a_store_is_measured_as_its_rows_are(folder):
     assert (report["n"], report["pairs"], report["seed"], report["extractor"]) == (40, 40, None, None)
     assert (report["feature_range"], report["feature_range_from"]) == ([0.4, 0.9], "option")
     assert report["convention"] == "halved"
+    local = measure_local(
+        unit_rows(folder, "img"), unit_rows(folder, "text"), alpha=0.6, feature_range=(0.4, 0.9), convention="halved"
+    )
+    for key in ("picture_scatter", "local_feature_ad", "local_structure_ad", "local_ad"):
+        assert report[key] == pytest.approx(local.summary()[key], abs=1e-6)
+    without = measure_store(folder, feature_range=(0.4, 0.9), local=LocalRequest(neighbours=0)).report()
+    assert "picture_scatter" not in without
 
 
 @pytest.fixture
@@ -190,8 +198,9 @@ def test_what_is_not_held_is_read_in_parts(tmp_path, rows_read, monkeypatch, sam
     (tmp_path / "metadata").mkdir()
     pandas.DataFrame({"caption": ["x"] * n}).to_parquet(tmp_path / "metadata" / "metadata_0.parquet")
     request = StructureRequest(estimator="rows", samples=samples)
-    measured = measure_store(tmp_path, feature_range=(0.0, 1.0), request=request)
-    assert measured.difficulty.n == n
+    local = LocalRequest(local_pairs=100)
+    measured = measure_store(tmp_path, feature_range=(0.0, 1.0), request=request, local=local)
+    assert (measured.difficulty.n, measured.report()["local_pairs"]) == (n, 100)
     assert max(map(len, rows_read)) <= 16_384 < n
 
 

@@ -91,7 +91,8 @@ def test_ad_writes_every_pairs_scores(invoke, cifar_set, tmp_path):
     table = pandas.read_parquet(scores)
     kept = ("feature_distance", "structure_distance", "sample_ad")
     ranked = [f"{name}{end}" for name in kept for end in ("", "_rank", "_rank_last")]
-    assert list(table) == ["row", "uid", "is_poison", *ranked]
+    local = ["picture_scatter", "local_structure_distance", "local_feature_distance"]
+    assert list(table) == ["row", "uid", "is_poison", *local, *ranked]
     wrong = table[table["is_poison"]]
     assert (wrong["feature_distance_rank"].unique(), wrong["feature_distance_rank_last"].unique()) == (1, 48), "tied"
     assert table["uid"].tolist() == pandas.read_parquet(cifar_set / "pairs.parquet")["uid"].tolist()
@@ -208,7 +209,7 @@ def test_poison_that_nobody_recorded_is_null_everywhere(invoke, flagged, tmp_pat
     printed = json.loads(invoke("ad", tmp_path / "set", "--scores", tmp_path / "s.parquet", "--json").stdout)
     assert {name: printed[name] for name in unknown} == unknown
     aucs = [name for name in printed if name.endswith("_auc")]
-    assert (len(aucs), {printed[name] for name in aucs}) == (3, {None})
+    assert (len(aucs), {printed[name] for name in aucs}) == (6, {None})
     column = parquet.read_table(tmp_path / "s.parquet")["is_poison"]
     assert (str(column.type), column.null_count) == ("bool", 7)
     words = dict(line.split(maxsplit=1) for line in invoke("ad", tmp_path / "set").stdout.splitlines())

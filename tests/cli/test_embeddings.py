@@ -103,7 +103,7 @@ def test_ad_store_offers_what_ad_offers():
     of_encoding = {"pair_set", "extractor", "open_clip", "weights", "pretrained_tag", "labels", "split"}
     shared = theirs.keys() - of_encoding - {"as_json"}
     assert shared <= ours.keys()
-    assert len(shared) == 15
+    assert len(shared) == 17
     differing = [name for name in shared if ours[name].default != theirs[name].default]
     assert differing == []
 

@@ -5,10 +5,11 @@ import pandas
 import pytest
 import torch
 
+from explorer.alignment.neighbourhoods import measure_local
 from explorer.defence.collateral import CaptionGroups, collateral, main_script
 from explorer.defence.held_out import first_half, threshold_on
 from explorer.defence.measured_scores import measured_scores
-from explorer.defence.neighbourhoods import label_disagreement, neighbourhood_disagreement
+from explorer.defence.neighbourhoods import label_disagreement
 from explorer.defence.recipe import apply_recipe, read_recipe
 from explorer.defence.scores import DESCRIPTIONS
 from explorer.defence.users_scores import joined_scores
@@ -36,15 +37,20 @@ def test_scores_are_their_definitions():
 def test_a_single_pair_has_no_neighbours():
     one = torch.tensor([[1.0, 0.0]])
     found = measured_scores(one, one, np.array([0]), feature_range=(0.0, 1.0), alpha=0.8)
-    assert not {"neighbourhood_disagreement", "knn_label_disagreement"} & set(found.scores)
+    assert not {"picture_scatter", "knn_label_disagreement"} & set(found.scores)
 
 
-def test_neighbourhoods_disagree_where_pictures_of_similar_captions_differ():
-    image = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    near = np.array([[1], [2], [0]])
-    assert neighbourhood_disagreement(image, near).tolist() == [0, 1, 1]
+def test_labels_disagree_where_near_pictures_are_called_something_else():
     labels, near = np.array([0, 0, 1, -1]), np.array([[1, 2], [0, 3], [0, 1], [0, 1]])
     np.testing.assert_array_equal(label_disagreement(labels, near), [0.5, 0, 1, np.nan])
+
+
+def test_the_scatter_that_filters_cut_by_is_that_of_local_ad():
+    generator = torch.Generator().manual_seed(3)
+    image, text = (torch.nn.functional.normalize(torch.randn(50, 6, generator=generator)) for _ in range(2))
+    found = measured_scores(image, text, np.arange(50) % 3, feature_range=(-0.5, 0.5), alpha=0.8, convention="halved")
+    local = measure_local(image, text, feature_range=(-0.5, 0.5), convention="halved")
+    np.testing.assert_array_equal(found.scores["picture_scatter"], local.picture_scatter.numpy())
 
 
 def test_halves_do_not_hang_on_the_order_and_hold_about_half():

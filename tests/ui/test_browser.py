@@ -269,15 +269,20 @@ def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
     table = json.loads((Path(__file__).parents[1] / "attention" / "map_statistics.json").read_text(encoding="utf-8"))
     page.goto("/")
     found = page.evaluate(
-        """async (maps) => {
-          const { gearysC, mass, overlap, scatter } = await import('/explorer-static/maps.js');
+        """async ([maps, mask]) => {
+          const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter } = await import('/explorer-static/maps.js');
           const shape = { height: maps[0].length, width: maps[0][0].length };
           const read = maps.map((map) => Object.assign(Float32Array.from(map.flat()), shape));
-          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map) }));
-          return { numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
+          const covered = mask.flat();
+          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map),
+            in_mask: massInMask(map, covered), iou: overlapWithMask(map, covered) }));
+          const pixels = { shape: [2, 3], values: [1, 0, 1, 0, 0, 1] };
+          const pooled = [...coverage(pixels, { height: 1, width: 2 })];
+          return { pooled, numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
         }""",
-        [row["map"] for row in table["maps"]],
+        [[row["map"] for row in table["maps"]], table["mask"]],
     )
+    assert found["pooled"] == pytest.approx([0.25, 0.5])
     for row, numbers in zip(table["maps"], found["numbers"], strict=True):
         assert numbers == pytest.approx({key: row[key] for key in numbers}, abs=1e-5), row["name"]
     assert found["overlap"] == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)
@@ -301,6 +306,21 @@ def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
     page.wait_for_url("**tab=graphs**")
     expect(page.get_by_role("tab", name="Graphs", exact=True)).to_have_attribute("aria-selected", "true")
     assert page.complaints == []
+
+
+def test_tabs_that_are_mounted_after_the_header_still_follow_the_address(page):
+    page.goto("/")
+    page.wait_for_selector('[role="tab"][data-tab-id="compare"][aria-selected="true"]')
+    page.evaluate("""async () => {
+      const { followScreens } = await import('/explorer-static/address.js');
+      const tabs = document.querySelector('#screens .tab-wrapper');
+      const place = tabs.nextSibling, parent = tabs.parentNode;
+      history.replaceState(null, '', '/?tab=graphs');
+      tabs.remove();
+      followScreens();
+      parent.insertBefore(tabs, place);
+    }""")
+    page.wait_for_selector('[role="tab"][data-tab-id="graphs"][aria-selected="true"]')
 
 
 def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(own_page, own_world):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import scan_checkpoints, set_base
@@ -27,6 +28,7 @@ from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.messages import STOPPED_EARLY
 from explorer.ui.shell.permalink import CompareSettings
+from explorer.ui.shell.server import make_server
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("benign", "dirty-004")
@@ -344,10 +346,32 @@ def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root):
     assert gone.study().checkpoint_names() == context.study().checkpoint_names(), "the checkpoint is not to blame"
 
 
+def drawn_with(numbers=0):
+    """What is kept beside a result: a study, and a column with latents of so many fp32 numbers."""
+    return None, SimpleNamespace(latents=SimpleNamespace(samples=np.zeros(numbers, np.float32)))
+
+
+def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
+    live = LiveGeneration(context)
+    *_, last = live.run(context.study(), SETTINGS, "session")
+    token = last.finished[1].split("/")[-1].removesuffix(".json")
+    client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
+    asked = {"token": token, "word": 4, "step": 1}
+    answer = client.get("/live/sensitivity.json", params=asked).json()
+    assert (answer["steps"], answer["shape"][0], len(answer["draws"][0])) == ([1], 1, 8)
+    assert max(answer["draws"][0]) > 0
+    assert client.get("/live/sensitivity.json", params=asked).json() == answer, "draws follow from the seed"
+    refused = client.get("/live/sensitivity.json", params={**asked, "word": 5}).json()["problem"]
+    assert refused == "word 5 does not exist: expected 0 to 4, the words of the prompt"
+    lost = client.get("/live/sensitivity.json", params={**asked, "token": "x"}).json()["problem"]
+    assert "no longer in memory" in lost
+    assert client.get("/live/sensitivity.json", params={**asked, "word": "dog"}).status_code == 422
+
+
 def test_results_do_not_pile_up(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
     live = LiveGeneration(context)
-    urls = [live._keep({"n": n}) for n in range(3)]
+    urls = [live.keep({"n": n}, drawn_with()) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
         live.result(urls[0].split("/")[-1].removesuffix(".json"))
     assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
@@ -357,7 +381,7 @@ def test_large_results_do_not_pile_up_either(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
     live = LiveGeneration(context)
     for _ in range(10):
-        live._keep({"stacks": [{"values": "x" * 400}]})
+        live.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
     assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.provenance import hash_json, write_json
+from explorer.core.provenance import write_json
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import EVALUATION, PICTURES, SCORES, step_folder, writing_step
 from explorer.studies.steps.drawing import models_of, painted_world
 from explorer.studies.steps.pictures import count_pictures, evaluation_config, picture_settings
-from explorer.studies.steps.scores import alignment_reports
+from explorer.studies.steps.scores import alignment_reports, scores_identity
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
@@ -31,10 +31,9 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     """Its model, and its AD where that is measured."""
-    scores = Recorded.read(inputs.study, SCORES)
-    if not (pairs := scores.of_arm(arm.name)):
+    if not Recorded.read(inputs.study, SCORES).of_arm(arm.name):
         return inputs.of_model(arm)
-    return inputs.of_model(arm) | {named(SCORES, arm.name): hash_json([pairs, scores.settings, scores.shared])}
+    return inputs.of_model(arm) | {named(SCORES, arm.name): scores_identity(inputs.study, arm.name)}
 
 
 def _evaluate(work: StepWork) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.core.progress import note
 from explorer.core.provenance import hash_json
 from explorer.defence.scores import DESCRIPTIONS, USER, ScoreDescription
@@ -17,9 +18,9 @@ from explorer.studies.fingerprints import file_fingerprint
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.pair_losses import PairLosses, check_loss_models, loss_differences
-from explorer.studies.recorded import Recorded, named
+from explorer.studies.recorded import named
 from explorer.studies.results import FILTERS, SCORES, step_folder, writing_step
-from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, SEED, opened_pairs
+from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, SEED, opened_pairs, scores_identity
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
@@ -38,7 +39,9 @@ _FEATURES = "the pairs' features by the study's universal extractor"
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     spec = inputs.study.filters
     lists = {name: list(getattr(spec, name)) for name in ("loss_arms", "losses_of", "columns")}
-    return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": spec.loss_pairs, **lists}
+    return {
+        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": spec.loss_pairs, **lists
+    }  # fmt: skip
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
@@ -51,9 +54,7 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     """Its pairs and their scores."""
-    scores = Recorded.read(inputs.study, SCORES)
-    made = hash_json([scores.of_arm(arm.name), scores.settings, scores.shared])
-    return inputs.of_pairs(arm) | {named(SCORES, arm.name): made}
+    return inputs.of_pairs(arm) | {named(SCORES, arm.name): scores_identity(inputs.study, arm.name)}
 
 
 def _make(work: StepWork) -> None:

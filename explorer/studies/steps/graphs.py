@@ -13,9 +13,9 @@ from explorer.core.progress import note
 from explorer.core.provenance import hash_json
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded, named
+from explorer.studies.recorded import named
 from explorer.studies.results import GRAPHS, SCORES, result_file, step_folder, writing_step
-from explorer.studies.steps.scores import SEED, alignment_reports, opened_pairs, table_name
+from explorer.studies.steps.scores import SEED, alignment_reports, opened_pairs, scores_identity, table_name
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
@@ -32,9 +32,7 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     """Its pairs and their scores."""
-    scores = Recorded.read(inputs.study, SCORES)
-    made = hash_json([scores.of_arm(arm.name), scores.settings, scores.shared])
-    return inputs.of_pairs(arm) | {named(SCORES, arm.name): made}
+    return inputs.of_pairs(arm) | {named(SCORES, arm.name): scores_identity(inputs.study, arm.name)}
 
 
 def _draw(work: StepWork) -> None:

@@ -1,4 +1,4 @@
-"""Alignment Difficulty of every arm's pairs: its parts and distributions, and every pair's own share of it."""
+"""AD and local AD of every arm's pairs: their parts and distributions, and every pair's own share of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import ManifestError, hash_json
 from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import named
+from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import SCORES, result_file, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
@@ -40,13 +41,25 @@ def alignment_reports(study: Study) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def scores_identity(study: Study, arm: str) -> str:
+    """A hash of what AD and the scores of an arm were made from, for the steps that are made of these.
+
+    Which neighbourhoods local AD was measured over is none of it: AD, graphs and what pictures show stay as they are.
+    """
+    scores = Recorded.read(study, SCORES)
+    settings = {name: value for name, value in scores.settings.items() if name != "neighbours"}
+    return hash_json([scores.of_arm(arm), settings, scores.shared])
+
+
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
         raise ValueError(
             "the extractor has no feature range: `python -m explorer study calibrate "
             f"{inputs.study.folder}` finds it on the control's pairs"
         )
-    return {"alpha": ALPHA, "convention": CONVENTION, "loss_pairs": inputs.study.loss_pairs}
+    return {
+        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": inputs.study.loss_pairs
+    }  # fmt: skip
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
@@ -166,6 +179,7 @@ def _measure_arm(
     columns = {"uid": measured.uids.tolist(), "is_poison": pyarrow.array(measured.flags.as_list(), pyarrow.bool_())}
     if losses is not None:
         columns["loss"] = losses.of(name, pairs, measured.rows)
+    columns |= measured.local_columns()
     report = measured.report()
     write_scores(folder / table_name(name), measured.difficulty, measured.rows, report, **columns)
     entry = describe_measurement(name, pairs, measured)
@@ -188,6 +202,23 @@ class _ControlLosses:
 
     def of(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         """fp64 `[n]` of the pairs at ``rows``; NaN of those that are not among the ``loss_pairs`` sampled."""
+        earlier = self._measured_before(name)
+        return self._measured(name, pairs, rows) if earlier is None else earlier
+
+    def _measured_before(self, name: str) -> np.ndarray | None:
+        """The arm's losses by an earlier run of the step, where what decides them is as it was; None otherwise."""
+        from pyarrow import parquet
+
+        work, recorded = self._work, Recorded.read(self._work.study, SCORES)
+        same = recorded.of_arm(name) == work.arms[name] and recorded.shared == work.shared
+        if not same or recorded.settings.get("loss_pairs") != work.study.loss_pairs:
+            return None
+        try:
+            return parquet.read_table(result_file(work.study, SCORES, table_name(name)))["loss"].to_numpy()
+        except ManifestError:  # the table is not what was written
+            return None
+
+    def _measured(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         from explorer.alignment.graph_sample import stratified_sample
         from explorer.core.progress import counted
         from explorer.training.sample_loss import BATCH_SIZE, sample_losses

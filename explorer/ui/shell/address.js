@@ -90,6 +90,21 @@ export function keepChoices(query) {
 // Opens the screen that the address names and notes every later change of screen. Whoever chose a screen while the
 // page was still loading keeps it.
 export function followScreens() {
+  whenThere('#screens .tab-wrapper', follow);
+}
+
+// Gradio mounts the tabs and what stands above them in no fixed order.
+function whenThere(selector, callback) {
+  const found = document.querySelector(selector);
+  if (found) { callback(found); return; }
+  const observer = new MutationObserver(() => {
+    const come = document.querySelector(selector);
+    if (come) { observer.disconnect(); callback(come); }
+  });
+  observer.observe(document.body, { childList: true, subtree: true });
+}
+
+function follow(tabs) {
   const wanted = new URLSearchParams(location.search).get(TAB);
   const open = openScreen() ?? SCREENS[0];
   if (open !== SCREENS[0]) noteScreen(open);
@@ -97,7 +112,7 @@ export function followScreens() {
   new MutationObserver(() => {
     const screen = openScreen();
     if (SCREENS.includes(screen)) noteScreen(screen);
-  }).observe(document.querySelector('#screens .tab-wrapper'), { subtree: true, attributes: true, attributeFilter: ['aria-selected'], childList: true });
+  }).observe(tabs, { subtree: true, attributes: true, attributeFilter: ['aria-selected'], childList: true });
 }
 
 function noteScreen(screen) {

@@ -20,6 +20,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.compare.painted_scene import SCENE_ROUTE, shown_scene
+from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
 from explorer.ui.screens.defence.answers import (
     FILTER_ANSWER_ROUTE,
     FILTER_EXPORT_ROUTE,
@@ -162,6 +164,24 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except ManifestError as error:
             return _json(told(opened, error))
         except (ValueError, KeyError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        opened = context.studies[0]
+        try:
+            opened = context.study(study)
+            return _json(shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+        except (ValueError, OSError) as error:
             return _json({"problem": _in_words(opened, error)})
 
     @server.get("/live/{token}.json")

@@ -8,15 +8,17 @@ export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
   ['structure_distance', 'D_s', 'how differently caption and picture see all other pairs'],
   ['sample_ad', 'AD(x,y)', 'both, weighted by alpha'],
+  ['picture_scatter', 'picture scatter', 'how differently the pictures of near captions look'],
 ];
 
 export function renderDistributions(Plotly, root, set, control, alpha) {
   if (root.childElementCount === 0) root.replaceChildren(...SCORES.map(([score, label, words]) => scorePanel(score, label, words)));
   const colours = theme();
-  return Promise.all(SCORES.flatMap(([score, label], at) => {
+  SCORES.forEach(([score], at) => { root.children[at].hidden = !set.distributions[score]; }); // none is local without neighbours
+  return Promise.all(SCORES.filter(([score]) => set.distributions[score]).flatMap(([score, label]) => {
     const stored = distribution(set, score, alpha);
-    const reference = control ? distribution(control, score, alpha) : null;
-    const panel = root.children[at];
+    const reference = control?.distributions[score] ? distribution(control, score, alpha) : null;
+    const panel = root.querySelector(`[data-score='${score}']`);
     panel.querySelector('.auc').textContent = stored.auc === null ? withoutAuc(set) : `AUC ${number(stored.auc)}`;
     return [
       drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(groups(stored, colours), stored, reference, colours),

@@ -4,6 +4,7 @@ import { joinNames, readChoices, splitNames, studyShown, writeChoices } from './
 import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts, shareFit } from './alignment_maths.js';
+import { LocalSection } from './local_alignment.js';
 import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
 
 export async function mount({ element, props, watch, signal }) {
@@ -27,7 +28,7 @@ export async function mount({ element, props, watch, signal }) {
 
 class AlignmentScreen {
   constructor(Plotly, root, data) {
-    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets });
+    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, drawn: data.drawn, local: new LocalSection(Plotly) });
     const first = this.sets[0];
     const last = this.sets[this.sets.length - 1];
     this.stops = first.alpha_stops;
@@ -86,6 +87,7 @@ class AlignmentScreen {
         node('figure', {}, node('figcaption', {}, 'These sets, measured (bars: 95 % intervals over the pairs of a set)'), this.parts.growth),
         node('figure', {}, node('figcaption', {}, `${this.paper.label}: Table 1, α = 0.8`), this.parts.paper)),
       node('p', { class: 'note' }, `${this.paper.source} Absolute values of AD must not be compared between data sets or extractors.`), this.parts.growthNote),
+      section('Local AD: what near captions show', this.local.element),
       section('How much of structure AD is only the gap between the two modalities', this.parts.offset)));
     this.fillChoices();
   }
@@ -150,6 +152,7 @@ class AlignmentScreen {
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
       renderGrowth(this.Plotly, this.parts.growth, placed, alpha),
+      this.local.draw(comparable, this.drawn, alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }

@@ -17,7 +17,7 @@ import gradio as gr
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME
-from explorer.studies.results import SCORES
+from explorer.studies.results import EVALUATION, SCORES
 from explorer.ui.screens.alignment.calculators import build_calculators
 from explorer.ui.screens.implosion.payload import PAPER_TABLE
 from explorer.ui.shell.context import AppContext
@@ -105,13 +105,23 @@ def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr
 
 
 def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
-    """What the browser draws: ``alignment.json`` and the paper's Table 1.
+    """What the browser draws: ``alignment.json``, the paper's Table 1, and what the models that were drawn with show.
 
     Raises:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
     payload = ALIGNMENT.checked(opened.result_json(SCORES, ALIGNMENT.name), f"Run `{opened.result_command(SCORES)}`.")
-    return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8"))}
+    return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")), "drawn": drawn_accuracies(opened)}
+
+
+def drawn_accuracies(opened: OpenStudy) -> dict[str, dict[str, Any]] | None:
+    """Arm to its model's top-1 on the nouns that are not targeted, with its interval; None where nothing was judged."""
+    try:
+        models = opened.result_json(EVALUATION, "evaluation.json")["models"]
+    except ManifestError:
+        return None
+    found = {model["name"]: model.get("accuracy", {}).get("unpoisoned") for model in models}
+    return {name: {key: share[key] for key in ("mean", "low", "high")} for name, share in found.items() if share}
 
 
 def measure_folder(opened: OpenStudy, models: ModelThread, folder: str, convention: str) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+// Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
+
+import { count, drawPlot, layout, node, number, saveTableButton, theme } from './charts.js';
+import { parts } from './alignment_maths.js';
+import { escapeText } from './alignment_charts.js';
+import { conceptTicks } from './poison.js';
+
+const LINES = [
+  ['picture_scatter', 'picture scatter', 'solid', 'circle', 3],
+  ['local_structure_ad', 'local structure AD', 'dot', 'triangle-up', 2],
+  ['local_feature_ad', 'local feature AD', 'dash', 'square', 2],
+];
+const DAMAGE = 'top-1, nouns not targeted';
+
+export class LocalSection {
+  constructor(Plotly) {
+    this.Plotly = Plotly;
+    this.charts = { concepts: chart(), share: chart(), damage: chart() };
+    this.words = node('p', { class: 'note' });
+    this.table = node('div', { class: 'local-table' });
+    this.figures = node('div', { class: 'three-charts' },
+      figure('By poisoned concepts (bars: 95 % intervals over groups of near captions)', this.charts.concepts),
+      figure('By the share of poison, with AD', this.charts.share),
+      figure('What the models draw (bars: over the seeds of the noise)', this.charts.damage));
+    this.element = node('div', { class: 'local-section' },
+      node('p', { class: 'note' }, 'A model draws for a caption about the average of what the captions near it show. Picture scatter is the mean '
+        + 'distance 1 − cos of a pair’s picture to the pictures of its nearest captions: the variance of the picture given the caption. Local structure AD '
+        + 'takes off what the captions’ own distances explain. Local feature AD is the distance of a caption to the mean picture of its neighbourhood: '
+        + 'whether the average is of what the caption says. This measure is ours, not the paper’s.'),
+      this.figures, this.words, this.table);
+  }
+
+  // `drawn`: set name -> top-1 with its interval, of the model trained on that set; null where nothing was drawn.
+  draw(sets, drawn, alpha) {
+    const measured = sets.filter((set) => set.local);
+    this.figures.hidden = !measured.length;
+    if (!measured.length) {
+      this.words.textContent = 'No local AD is stored of these sets: the step scores of this version measures it.';
+      this.table.replaceChildren();
+      return Promise.resolve();
+    }
+    const points = measured.map((set) => point(set, drawn?.[set.name] ?? null, alpha));
+    this.words.textContent = trackingWords(points);
+    this.table.replaceChildren(localTable(points));
+    const colours = theme();
+    return Promise.all([
+      drawPlot(this.Plotly, this.charts.concepts, lines(points.filter(({ set }) => set.poisoned_concept_count !== null),
+        ({ set }) => set.poisoned_concept_count, colours), axes(colours, 'C_P: poisoned concepts', '',
+        conceptTicks(points.map(({ set }) => set.poisoned_concept_count ?? 0))), 'local-ad-concepts'),
+      drawPlot(this.Plotly, this.charts.share, [...lines(flagged(points), ({ share }) => share, colours), againstShare(flagged(points), colours)],
+        axes(colours, 'share of poisoned pairs', ''), 'local-ad-share'),
+      drawPlot(this.Plotly, this.charts.damage, damageLines(points.filter(({ top1 }) => top1), colours),
+        axes(colours, 'AD, share, scatter', DAMAGE), 'local-ad-damage'),
+    ]);
+  }
+}
+
+const chart = () => node('div', { class: 'measure-chart' });
+
+const figure = (caption, element) => node('figure', {}, node('figcaption', {}, caption), element);
+
+const flagged = (points) => points.filter(({ share }) => share !== null);
+
+function point(set, top1, alpha) {
+  return { set, top1, local: set.local, ad: parts(set, alpha).ad.value, share: set.poison_recorded ? set.poisoned_pairs / set.pairs : null };
+}
+
+function lines(points, place, colours) {
+  const sorted = [...points].sort((first, second) => place(first) - place(second));
+  return LINES.map(([key, name, dash, symbol, width]) => {
+    const bounds = sorted.map(({ local }) => local[`${key}_interval`] ?? [local[key], local[key]]);
+    return {
+      type: 'scatter', mode: 'lines+markers', name, x: sorted.map(place), y: sorted.map(({ local }) => local[key]),
+      error_y: { type: 'data', array: bounds.map(([, high], at) => high - sorted[at].local[key]), arrayminus: bounds.map(([low], at) => sorted[at].local[key] - low),
+        color: colours.subdued, thickness: 1.2 },
+      text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
+      line: { color: width > 2 ? colours.text : colours.subdued, width, dash },
+      marker: { symbol, size: 9, color: sorted.map(({ set }) => (set.poisoned_pairs ? colours.poisoned : colours.benign)), line: { color: colours.surface, width: 1 } },
+    };
+  });
+}
+
+function againstShare(points, colours) {
+  return { type: 'scatter', mode: 'markers', name: 'AD', x: points.map(({ share }) => share), y: points.map(({ ad }) => ad),
+    text: points.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>AD</extra>',
+    marker: { symbol: 'x', size: 9, color: colours.faint } };
+}
+
+const PREDICTORS = [
+  ['AD', ({ ad }) => ad, 'x', 'dash'],
+  ['share of poison', ({ share }) => share, 'square-open', 'dot'],
+  ['picture scatter', ({ local }) => local.picture_scatter, 'circle', 'solid'],
+  ['local structure AD', ({ local }) => local.local_structure_ad, 'triangle-up', null],
+  ['local feature AD', ({ local }) => local.local_feature_ad, 'square', null],
+];
+
+function damageLines(points, colours) {
+  return PREDICTORS.filter(([, , , dash]) => dash).map(([name, of, symbol, dash]) => {
+    const sorted = points.filter((entry) => of(entry) !== null).sort((first, second) => of(first) - of(second));
+    return {
+      type: 'scatter', mode: 'lines+markers', name, x: sorted.map(of), y: sorted.map(({ top1 }) => top1.mean),
+      error_y: dash === 'solid' ? { type: 'data', array: sorted.map(({ top1 }) => (top1.high ?? top1.mean) - top1.mean),
+        arrayminus: sorted.map(({ top1 }) => top1.mean - (top1.low ?? top1.mean)), color: colours.subdued, thickness: 1.2 } : undefined,
+      text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: top-1 %{y:.3f} at %{x:.3f}<extra>%{fullData.name}</extra>',
+      line: { color: dash === 'solid' ? colours.text : colours.subdued, width: dash === 'solid' ? 3 : 2, dash }, marker: { symbol, size: 9 },
+    };
+  });
+}
+
+function axes(colours, x, y, ticks = {}) {
+  return layout(colours, {
+    showlegend: true, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 12 } },
+    margin: { l: 52, r: 14, t: 44, b: 44 }, xaxis: { title: x, rangemode: 'tozero', ...ticks }, yaxis: { title: y, rangemode: 'tozero' },
+  });
+}
+
+// Pearson's r; null for fewer than three points or where one of the two does not vary.
+function correlation(x, y) {
+  const centred = (values) => values.map((value) => value - values.reduce((total, other) => total + other, 0) / values.length);
+  const dot = (first, second) => first.reduce((total, value, at) => total + value * second[at], 0);
+  const [dx, dy] = [centred(x), centred(y)];
+  const varied = Math.sqrt(dot(dx, dx) * dot(dy, dy));
+  return x.length < 3 || varied === 0 ? null : dot(dx, dy) / varied;
+}
+
+// The same models for every quantity, so that their correlations compare.
+export function trackingWords(points) {
+  const models = points.filter(({ top1, share }) => top1 && share !== null);
+  const found = PREDICTORS.map(([name, of]) => [name, correlation(models.map(of), models.map(({ top1 }) => top1.mean))]).filter(([, r]) => r !== null);
+  if (!found.length) return 'How these go along with what models draw is told where at least three of them were drawn with and judged.';
+  return `Pearson’s r with ${DAMAGE}, over n = ${models.length} models: ${found.map(([name, r]) => `${name} ${number(r)}`).join(', ')}. `
+    + 'All of them track the damage of these models, which differ in one respect, how much poison there is: so few points of one kind do not tell which of them predicts it.';
+}
+
+function localTable(points) {
+  const within = (local, key) => {
+    const bounds = local[`${key}_interval`];
+    return bounds ? `${number(local[key])} [${number(bounds[0])}, ${number(bounds[1])}]` : number(local[key]);
+  };
+  const head = ['Set [95 % interval]', 'Share of poison', 'AD', 'Picture scatter', 'Local structure AD', 'Local feature AD', 'Caption spread', 'k', 'Pairs', DAMAGE];
+  const rows = points.map(({ set, top1, local, ad, share }) => [set.name, share === null ? 'not recorded' : number(share), number(ad), within(local, 'picture_scatter'),
+    within(local, 'local_structure_ad'), within(local, 'local_feature_ad'), number(local.caption_spread), String(local.neighbours), count(local.local_pairs), top1 ? number(top1.mean) : 'not drawn']);
+  const made = node('table', { class: 'explorer-table' },
+    node('thead', {}, node('tr', {}, head.map((label, at) => node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
+    node('tbody', {}, rows.map(([label, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, label), cells.map((cell) => node('td', { class: 'number' }, cell))))));
+  return node('div', { class: 'saved-table' }, made, saveTableButton('local-alignment-difficulty', made));
+}
