@@ -1,7 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
-import { STUDY_CHANGED, ofStudy } from './address.js';
+import { STUDY_CHANGED, ofStudy, studyShown } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -155,9 +155,21 @@ export async function drawPlot(Plotly, element, traces, settings, name, extra = 
   }).observe(element);
 }
 
+const TITLE = 44; // pixels that a saved chart has above it for what it is and of which study
+
+// A chart's layout with its caption, which stands beside it on the page, and on the page's own ground.
+function titled(plot) {
+  const caption = plot.closest('figure')?.querySelector('figcaption')?.firstChild?.textContent ?? '';
+  const { layout: own } = plot;
+  const text = [caption, studyShown()].filter(Boolean).join(', ');
+  return { ...own, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE },
+    title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
+}
+
 export function savePlotButton(Plotly, name) {
   const click = async (plot) => {
-    const picture = await fetch(await Plotly.toImage(plot, { format: 'png', scale: 2 }));
+    const figure = { data: plot.data, layout: titled(plot) };
+    const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
     const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
     const settings = { chart: name, link: location.href, traces };
     saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);

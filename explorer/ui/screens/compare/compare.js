@@ -1,6 +1,6 @@
 // The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
 
-import { keepChoices, studyShown } from './address.js';
+import { keepChoices, replaceAddress, studyShown } from './address.js';
 import { fetchPayload, missingStep, node } from './charts.js';
 import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
@@ -105,7 +105,7 @@ class CompareScreen {
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   // The comparison that the address names has no pictures yet: no others are shown in their place.
@@ -235,7 +235,7 @@ class CompareScreen {
 
   changed() {
     this.draw();
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   link() {
