@@ -6,7 +6,7 @@ import { kindsOf, verdictOf } from './implosion_film.js';
 import { addColours } from './maps.js';
 import { PAIR_KINDS, cpLabel, targetWords } from './poison.js';
 
-const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 46];
+const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 64];
 const BAR = [120, 12];
 const LEGEND = 'Frame and ◆: poisoned in this model. ●: benign, or not targeted by any poison.';
 
@@ -66,12 +66,12 @@ function foot({ screen, kinds, width, height, colour }) {
   const [soft, most] = [colour('--ink-soft'), width - 2 * GAP];
   const small = (x, y, words) => text(x, y, words, soft, { size: 12, weight: 400, width: most - x + GAP });
   const judged = screen.film.models[0].cells[0].top_concept !== undefined;
-  const verdicts = judged ? ` Judge: ✓ named first and fits, ? named first in doubt, ✗ taken for another${screen.tau === null ? '' : `; τ ${number(screen.tau, 2)}`}.` : '';
-  const legend = small(GAP, height - 28, LEGEND + verdicts);
-  if (!kinds.includes('maps')) return [legend];
-  const y = height - 20;
-  return [legend, small(GAP, y + 10, 'attention to the noun: 0'), { kind: 'bar', x: 150, y, width: BAR[0], height: BAR[1] },
-    small(150 + BAR[0] + 8, y + 10, `${number(screen.film.map_scale)}, one scale for all maps`)];
+  const verdicts = `Judge: ✓ named first and fits, ? named first in doubt, ✗ taken for another${screen.tau === null ? '' : ` (τ ${number(screen.tau, 2)})`}.`;
+  const legend = [small(GAP, height - 46, LEGEND), ...(judged ? [small(GAP, height - 28, verdicts)] : [])];
+  if (!kinds.includes('maps')) return legend;
+  const [x, y] = [168, height - 20];
+  return [...legend, small(GAP, y + 10, 'attention to the noun: 0'), { kind: 'bar', x, y, width: BAR[0], height: BAR[1] },
+    small(x + BAR[0] + 8, y + 10, `${number(screen.film.map_scale)}, one scale for all maps`)];
 }
 
 // The picture drawn, for a PNG.
