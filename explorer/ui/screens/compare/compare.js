@@ -85,6 +85,7 @@ class CompareScreen {
     if (!kept) return false;
     try {
       await this.showLive({ ...kept, ended: true }, value);
+      setAsideNotice();
       return true;
     } catch (error) { // they made room for others
       return false;
@@ -310,6 +311,12 @@ class CompareScreen {
     this.requests.element.replaceChildren();
     this.words.replaceChildren();
   }
+}
+
+// What the server says of a link, that its pictures are to be drawn, until they are drawn again.
+function setAsideNotice() {
+  document.body.classList.add('kept');
+  document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
 }
 
 // Drawing again replaces every element: the keyboard's focus stays at its place in its column.
