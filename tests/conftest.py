@@ -474,7 +474,9 @@ def micro_recipe():
         denoiser_channels=(16, 16, 32),
         base=tuple(replace(phase, steps=3, batch_size=4, precision="no", fused=False) for phase in CPU.base),
         base_pairs=24,
-        fine_tuning=replace(CPU.fine_tuning, steps=2, batch_size=4, precision="no", fused=False),
+        fine_tuning=replace(
+            CPU.fine_tuning, steps=2, batch_size=4, precision="no", fused=False, warmup_steps=0, ema_decay=0.5
+        ),
         fine_tuning_pairs=40,
         held_out_pairs=20,
         poison_pairs_per_concept=3,

@@ -105,7 +105,8 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
-    _add_artefacts(server, context, live)
+    _add_artefacts(server, context)
+    _add_live(server, context, live)
     _add_exports(server, context)
     return server
 
@@ -149,7 +150,7 @@ def _add_static(server: fastapi.FastAPI) -> None:
     server.mount(STATIC_ROUTE, Scripts(check_dir=False))
 
 
-def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
     def payload(name: str, study: str = "") -> Response:
         make = context.payloads.get(name)
@@ -166,6 +167,22 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         except (ValueError, KeyError) as error:
             return _json({"problem": _in_words(opened, error)})
 
+    @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
+    def result(slug: str, step: str, name: str) -> Response:
+        if not name.endswith(RESULT_SUFFIXES):
+            return Response("not a result that is shown", status_code=404)
+        try:
+            opened = context.study(slug)
+        except ValueError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        try:
+            path = opened.result_file(step, name)
+        except ValueError as error:
+            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
+        return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
+
+def _add_live(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
     @server.get(SENSITIVITY_ROUTE)
     def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
         opened = context.studies[0]
@@ -190,20 +207,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
             return _json(live.result(token))
         except ValueError as error:
             return _json({"problem": str(error)}, status_code=404)
-
-    @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
-    def result(slug: str, step: str, name: str) -> Response:
-        if not name.endswith(RESULT_SUFFIXES):
-            return Response("not a result that is shown", status_code=404)
-        try:
-            opened = context.study(slug)
-        except ValueError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
-        try:
-            path = opened.result_file(step, name)
-        except ValueError as error:
-            return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
-        return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
 
 
 def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:
