@@ -159,10 +159,13 @@ const TITLE = 44; // pixels that a saved chart has above it for what it is and o
 
 // A chart's layout with its caption, which stands beside it on the page, and on the page's own ground.
 function titled(plot) {
-  const caption = plot.closest('figure')?.querySelector('figcaption')?.firstChild?.textContent ?? '';
+  const caption = plot.closest('figure')?.querySelector('figcaption')?.firstChild?.textContent
+    ?? plot.closest('[aria-label]')?.getAttribute('aria-label') ?? '';
   const { layout: own } = plot;
   const text = [caption, studyShown()].filter(Boolean).join(', ');
-  return { ...own, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE },
+  const named = plot.data.filter(({ name }) => name).length > 1;
+  const legend = own.showlegend ? {} : { showlegend: named, legend: { orientation: 'h', x: 0, y: 1, yanchor: 'bottom' } };
+  return { ...own, ...legend, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE },
     title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
 }
 

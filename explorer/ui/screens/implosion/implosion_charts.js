@@ -77,7 +77,7 @@ const kindOf = (group) => (group === 'poisoned' ? 'poisoned' : 'benign');
 function difficultyChart(evaluation, colours, count) {
   const models = placed(evaluation.models).filter((model) => model.ad !== null && model.ad !== undefined);
   const x = models.map((model) => model.poisoned_concept_count);
-  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
+  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.subdued, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
     models.map((model) => { const e = 1.96 * (model[`${key}_standard_error`] ?? 0); return [e, e]; }), color, dash));
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
