@@ -32,6 +32,29 @@ def test_every_screen_opens(page, theme):
         expect(panel).to_be_visible()
         page.wait_until_drawn()
     expect(page.locator("#registry tbody tr")).not_to_have_count(0)
+    for screen in SCREENS[-2::-1]:
+        page.go_back()
+        expect(page.get_by_role("tab", name=screen, exact=True)).to_have_attribute("aria-selected", "true")
+    assert "tab=" not in page.url
+    assert page.complaints == []
+
+
+def test_the_tour_leads_through_three_screens_and_is_remembered(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion")
+    button, card = page.get_by_role("button", name="Tour"), page.get_by_role("dialog", name="Tour")
+    expect(button).to_have_class(re.compile("unseen"))
+    button.click()
+    for screen in ("Compare", "Implosion", "Defence"):
+        expect(page.get_by_role("tab", name=screen, exact=True)).to_have_attribute("aria-selected", "true")
+        expect(card).to_be_focused()
+        if screen != "Defence":
+            card.get_by_role("button", name="Next").click()
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+    expect(button).to_be_focused()
+    page.reload()
+    expect(button).not_to_have_class(re.compile("unseen"))
     assert page.complaints == []
 
 
@@ -50,8 +73,15 @@ def test_live_generation_with_two_models_and_the_sliders(page, world):
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
     assert "v=1&p=a+photo" in page.url
+    expect(page.locator("#model-row")).to_be_hidden()
+    page.get_by_role("button", name="Choose models").click()
+    expect(page.locator("#model-row")).to_be_visible()
     check_sliders(page)
     check_swap(page)
+    page.reload()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
+    expect(page.locator("#compare-status")).to_be_hidden()
     assert page.complaints == []
 
 

@@ -4,6 +4,7 @@
 import { STUDY_CHANGED, chooseStudy, followScreens, studyShown } from './address.js';
 import { node } from './charts.js';
 import { openTerms } from './terms.js';
+import { tourButton } from './tour.js';
 
 export const STAYS = true; // a change of study changes its words, not the element that has the focus
 
@@ -17,7 +18,7 @@ export function mount({ element, props, trigger, watch }) {
       node('h1', {}, 'Implosion Explorer'),
       chooser, facts,
       node('span', { class: 'spacer' }),
-      node('span', { class: 'tag benign' }, 'benign'), node('span', { class: 'tag poisoned' }, 'poisoned'), button),
+      node('span', { class: 'tag benign' }, 'benign'), node('span', { class: 'tag poisoned' }, 'poisoned'), tourButton(), button),
   );
   label();
   tell();

@@ -38,6 +38,7 @@ export function talkButton(element, signal) {
   }, { signal });
   // Escape ends a full screen without telling the page of the key.
   document.addEventListener('fullscreenchange', () => { if (!document.fullscreenElement && talking() && seen()) change(false); }, { signal });
+  window.addEventListener('popstate', () => { if (talking() && seen()) change(false); }, { signal }); // Back leads elsewhere
   window.addEventListener(STUDY_CHANGED, () => document.body.classList.remove('talk'), { signal });
   whenVisible(element).then(() => { if (!signal.aborted && readChoices('s').talk === '1' && !talking()) change(true); });
   label();

@@ -1,6 +1,6 @@
 // The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
 
-import { keepChoices, studyShown } from './address.js';
+import { keepChoices, replaceAddress, studyShown } from './address.js';
 import { fetchPayload, missingStep, node } from './charts.js';
 import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
@@ -87,6 +87,7 @@ class CompareScreen {
     if (!kept) return false;
     try {
       await this.showLive({ ...kept, ended: true }, value);
+      setAsideNotice();
       return true;
     } catch (error) { // they made room for others
       return false;
@@ -107,7 +108,7 @@ class CompareScreen {
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   // The comparison that the address names has no pictures yet: no others are shown in their place.
@@ -239,7 +240,7 @@ class CompareScreen {
 
   changed() {
     this.draw();
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   link() {
@@ -316,6 +317,12 @@ class CompareScreen {
     this.graft.element.hidden = true;
     this.words.replaceChildren();
   }
+}
+
+// What the server says of a link, that its pictures are to be drawn, until they are drawn again.
+function setAsideNotice() {
+  document.body.classList.add('kept');
+  document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
 }
 
 // Drawing again replaces every element: the keyboard's focus stays at its place in its column.

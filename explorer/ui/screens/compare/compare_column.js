@@ -1,6 +1,6 @@
 // One column of the comparison: its head, picture, maps and numbers.
 
-import { node, number } from './charts.js';
+import { node, number, ordinal } from './charts.js';
 import { chosenMap, isUniform, numbersOf, rowName, whyNoMap } from './compare_kinds.js';
 import { overlap, paintMap } from './maps.js';
 import { poisonKind, poisonWords } from './poison.js';
@@ -126,13 +126,11 @@ function numbers(column, rows, { first, state }) {
   if (values.clip_similarity !== undefined) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;
-    const verdict = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
-    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above),
+    const beside = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
+    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${beside}`, threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
-    const asked = column.concept_words.map((index) => column.words[index].toLowerCase());
-    const right = asked.includes(values.top_concept);
-    entries.push(['Looks like', `${values.top_concept}${right ? ' ✓' : ' ✗'}`, tone(right),
-      'The concept that the extractor takes the picture for']);
+    entries.push(['Looks like', ...verdict(column, above),
+      'The concept that the extractor takes the picture for. ✓: it was asked for, and the picture fits its prompt; ?: it was asked for, but the picture fits badly']);
   }
   if (rows.length > 1) {
     const maps = rows.map((row) => chosenMap(column, row, first, state));
@@ -141,6 +139,13 @@ function numbers(column, rows, { first, state }) {
   }
   return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', { title },
     node('dt', {}, name), node('dd', { class: kind }, text))));
+}
+
+// What the judge takes the picture for, in words and how they are shown: sure only where the picture fits its prompt too.
+function verdict({ numbers: { top_concept: top, threshold, rank }, concept_words: places, words }, above) {
+  const asked = places.map((place) => words[place].toLowerCase()).includes(top);
+  if (!asked) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
+  return above && threshold !== null ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
 }
 
 const tone = (good) => (good ? 'good' : 'bad');

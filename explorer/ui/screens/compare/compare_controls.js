@@ -1,5 +1,6 @@
 // The bar above the columns: what of the stored attention is shown, and how.
 
+import { replaceAddress } from './address.js';
 import { node } from './charts.js';
 import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
 import { PICTURES } from './compare_scene.js';
@@ -109,7 +110,7 @@ export class Controls {
 
   async copyLink() {
     const link = location.origin + this.screen.link();
-    history.replaceState(history.state, '', link);
+    replaceAddress(link);
     try {
       await navigator.clipboard.writeText(link);
       this.copy.textContent = 'Copied';

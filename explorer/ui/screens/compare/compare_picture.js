@@ -2,7 +2,7 @@
 
 import { SENTENCES, UNITS } from './compare_kinds.js';
 import { addColours } from './maps.js';
-import { poisonKind, poisonWords } from './poison.js';
+import { PAIR_KINDS, poisonKind, poisonWords } from './poison.js';
 
 const CELL = 256;
 const GAP = 16;
@@ -51,7 +51,7 @@ function drawArticle(context, article, column, left, colour) {
   const kind = poisonKind(column);
   context.fillStyle = colour({ poisoned: '--poisoned', benign: '--benign', unrecorded: '--ink-soft' }[kind]);
   context.font = '600 15px system-ui, sans-serif';
-  context.fillText(`${column.model}${kind === 'benign' ? '' : `  ${poisonWords(column)}`}`, left, HEAD + 22, CELL);
+  context.fillText(`${PAIR_KINDS[kind].mark} ${column.model}  ${poisonWords(column)}`, left, HEAD + 22, CELL);
   article.querySelectorAll('figure, .no-map').forEach((figure, row) => {
     const top = HEAD + 30 + row * (CELL + 30);
     if (figure.matches('.no-map')) { context.fillText(figure.textContent, left, top + 18, CELL); return; }

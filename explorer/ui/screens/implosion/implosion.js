@@ -8,7 +8,8 @@ import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
 import { filmTable, roomFor } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
 import { heardTable } from './implosion_meter.js';
-import { composeStrip, loadSheets } from './implosion_strip.js';
+import { drawStrip } from './implosion_picture.js';
+import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
@@ -212,9 +213,9 @@ class ImplosionScreen {
     const rows = this.pageRows;
     if (format === 'gif') { this.saveGif(rows); return; }
     const { seed, steps, guidance_scale: guidance } = this.film;
-    const settings = { seed, steps, guidance_scale: guidance, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
+    const settings = { prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, tau: this.tau, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
     if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
-    else await savePng(composeStrip(this, rows), settings, `implosion-seed${seed}.png`);
+    else await savePng(drawStrip(this, rows), settings, `implosion-seed${seed}.png`);
   }
 
   saveGif(rows) {

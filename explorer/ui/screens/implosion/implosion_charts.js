@@ -3,7 +3,7 @@
 import { drawPlot, layout, loadPlotly, missingStep, node, number, onThemeChange, theme } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
 import { meterWords } from './implosion_meter.js';
-import { conceptTicks, cpLabel } from './poison.js';
+import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
 const TOP = 1.05; // of the axis of utility
@@ -64,17 +64,20 @@ const marker = (count, colours) => (count === null ? {} : {
   shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
 });
 
-function line(name, x, y, error, color, dash = 'solid') {
+// `kind` is of the nouns that a line is over: its mark tells them apart without colour.
+function line(name, x, y, error, color, dash = 'solid', kind = 'benign') {
   return {
-    name, x, y, mode: 'lines+markers', line: { color, width: 2.5, dash }, marker: { size: 8, color },
+    name, x, y, mode: 'lines+markers', line: { color, width: 2.5, dash }, marker: { size: 8, color, symbol: PAIR_KINDS[kind].symbol },
     error_y: { type: 'data', array: error.map(([, high]) => high), arrayminus: error.map(([low]) => low), color, thickness: 1.2, width: 4 },
   };
 }
 
+const kindOf = (group) => (group === 'poisoned' ? 'poisoned' : 'benign');
+
 function difficultyChart(evaluation, colours, count) {
   const models = placed(evaluation.models).filter((model) => model.ad !== null && model.ad !== undefined);
   const x = models.map((model) => model.poisoned_concept_count);
-  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
+  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.subdued, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
     models.map((model) => { const e = 1.96 * (model[`${key}_standard_error`] ?? 0); return [e, e]; }), color, dash));
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
@@ -90,7 +93,7 @@ function performanceChart(evaluation, colours, count) {
     const models = placed(evaluation.models).filter((model) => model[quantity][group]);
     const values = models.map((model) => model[quantity][group]);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
-      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
+      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash, kindOf(group));
   });
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
 }
@@ -105,7 +108,7 @@ function listeningChart(meter, colours, count) {
     const models = placed(meter.models).filter((model) => model.measures[measure]?.groups[group]?.relative);
     const values = models.map((model) => model.measures[measure].groups[group].relative);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map(({ value }) => value),
-      values.map(({ value, low, high }) => [value - (low ?? value), (high ?? value) - value]), color, dash);
+      values.map(({ value, low, high }) => [value - (low ?? value), (high ?? value) - value]), color, dash, kindOf(group));
   });
   return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: 'share of the control’s', rangemode: 'tozero' }, ...marker(count, colours) } };
 }
@@ -135,7 +138,7 @@ function fitChart(evaluation, colours, count, width) {
   const places = labelPlaces(x.map((value, at) => ({ x: across(value), y: down(y[at]), text: texts[at] })));
   traces.push({
     x, y, mode: 'markers+text',
-    marker: { size, color: colour }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
+    marker: { size, color: colour, symbol: models.map((model) => PAIR_KINDS[cpLabel(model, models).kind].symbol) }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
     text: texts.map((text, at) => (places[at] ? text : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';

@@ -1,6 +1,6 @@
 // The film strip as a table: models down, concepts across.
 
-import { node, number } from './charts.js';
+import { node, number, ordinal } from './charts.js';
 import { drawCell } from './implosion_strip.js';
 import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
 
@@ -82,10 +82,4 @@ export function verdictOf({ top_concept: top, clip_similarity: fit, rank }, conc
   const sure = tau !== null && fit >= tau;
   return sure ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
     : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but badly: ${beside}` };
-}
-
-export function ordinal(place) {
-  const tens = place % 100;
-  if (tens > 10 && tens < 14) return `${place}th`;
-  return `${place}${['th', 'st', 'nd', 'rd'][place % 10] ?? 'th'}`;
 }

@@ -44,6 +44,7 @@ def film_strip(opened: OpenStudy) -> dict[str, Any]:
     """
     return {
         **_description(opened),
+        "prompt": opened.study.template,
         "images_url": opened.result_url(FILM_STRIP, "images.png"),
         "maps_url": opened.result_url(FILM_STRIP, "maps.png"),
         "gif_url": GIF_ROUTE,
@@ -70,7 +71,9 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) 
         Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
         Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
-        return film_strip_gif(description, {"images": images, "maps": maps}, rows, contents)
+        return film_strip_gif(
+            {**description, "prompt": opened.study.template}, {"images": images, "maps": maps}, rows, contents
+        )
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
