@@ -377,7 +377,7 @@ def drawn_with(numbers=0):
 
 def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
     live = LiveGeneration(context)
-    *_, last = live.run(context.study(), SETTINGS, "session")
+    *_, last = live.run(context.study(), SETTINGS, "session", live.clicks.begin("session"))
     token = last.finished[1].split("/")[-1].removesuffix(".json")
     client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
     asked = {"token": token, "word": 4, "step": 1}
