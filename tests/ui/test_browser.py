@@ -81,7 +81,7 @@ def test_live_generation_with_two_models_and_the_sliders(page, world):
     page.reload()
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
-    expect(page.locator("#compare-status")).to_be_hidden()
+    expect(page.locator("#compare-status .notice")).to_be_hidden()
     assert page.complaints == []
 
 

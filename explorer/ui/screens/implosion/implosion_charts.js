@@ -1,6 +1,6 @@
 // Four linked charts: AD, accuracy with utility, and word sensitivity against C_P; utility against AD with its fit.
 
-import { drawPlot, layout, loadPlotly, missingStep, node, number, onThemeChange, theme } from './charts.js';
+import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
 import { meterWords } from './implosion_meter.js';
 import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
@@ -9,11 +9,11 @@ const HEIGHT = 300;
 const TOP = 1.05; // of the axis of utility
 const MARGIN = { l: 54, r: 14, t: 46, b: 44 };
 
-// `of` names what a chart is drawn from.
+// `of` names what a chart is drawn from; what is not measured is told among the tables.
 const CHARTS = [
   { title: 'AD of the training data', note: () => 'Bars: 95 % intervals over the pairs of each set.', of: 'evaluation', make: difficultyChart },
   { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', make: performanceChart },
-  { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference ?? 'no reference'}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', make: listeningChart },
+  { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', make: listeningChart },
   { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', make: fitChart },
 ];
 
@@ -30,10 +30,10 @@ export async function drawCharts(root, measured, count) {
 class Charts {
   constructor(Plotly, measured, count) {
     Object.assign(this, { Plotly, measured, count });
-    this.plots = CHARTS.filter(({ of }) => !measured[of].problem).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
-    this.figures = CHARTS.filter(({ of }) => of === 'meter' || !measured[of].problem).map(({ title, note, of, make }) => node('figure', { class: 'chart' },
-      node('figcaption', {}, title, node('span', { class: 'chart-note' }, measured[of].problem ? '' : note(measured[of]))),
-      this.plots.find((plot) => plot.make === make)?.element ?? unmeasured(measured[of])));
+    const there = ({ of }) => !measured[of].problem && (of !== 'meter' || measured.meter.reference); // shares are of a reference's
+    this.plots = CHARTS.filter(there).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
+    this.figures = this.plots.map(({ title, note, of, element }) => node('figure', { class: 'chart' },
+      node('figcaption', {}, title, node('span', { class: 'chart-note' }, note(measured[of]))), element));
   }
 
   mark(count) {
@@ -51,8 +51,6 @@ class Charts {
     });
   }
 }
-
-const unmeasured = ({ missing, problem }) => (missing ? missingStep(missing) : node('div', { class: 'notice error' }, problem));
 
 // A model whose C_P nobody recorded has no place on its axis.
 const placed = (models) => models.filter((model) => model.poisoned_concept_count !== null);
@@ -110,7 +108,7 @@ function listeningChart(meter, colours, count) {
     return line(name, models.map((model) => model.poisoned_concept_count), values.map(({ value }) => value),
       values.map(({ value, low, high }) => [value - (low ?? value), (high ?? value) - value]), color, dash, kindOf(group));
   });
-  return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: 'share of the control’s', rangemode: 'tozero' }, ...marker(count, colours) } };
+  return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: `share of ${meter.reference}’s`, rangemode: 'tozero' }, ...marker(count, colours) } };
 }
 
 function fitChart(evaluation, colours, count, width) {
