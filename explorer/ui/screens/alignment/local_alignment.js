@@ -131,8 +131,11 @@ export function trackingWords(points) {
   const models = points.filter(({ top1, share }) => top1 && share !== null);
   const found = PREDICTORS.map(([name, of]) => [name, correlation(models.map(of), models.map(({ top1 }) => top1.mean))]).filter(([, r]) => r !== null);
   if (!found.length) return 'How these go along with what models draw is told where at least three of them were drawn with and judged.';
-  return `Pearson’s r with ${DAMAGE}, over n = ${models.length} models: ${found.map(([name, r]) => `${name} ${number(r)}`).join(', ')}. `
-    + 'All of them track the damage of these models, which differ in one respect, how much poison there is: so few points of one kind do not tell which of them predicts it.';
+  const shares = new Set(models.map(({ share }) => number(share, 2)));
+  const apart = shares.size === models.length
+    ? 'No two of these sets have the same share of poison, so that nothing here tells which of the quantities the damage follows.'
+    : 'Sets of one share of poison are among them: what parts these is not the share.';
+  return `Pearson’s r with ${DAMAGE}, over n = ${models.length} models: ${found.map(([name, r]) => `${name} ${number(r)}`).join(', ')}. ${apart}`;
 }
 
 function localTable(points) {
