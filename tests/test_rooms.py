@@ -13,7 +13,7 @@ LONGEST_FUNCTION = 50
 
 ROOMS = (
     "core", "attention", "checkpoints", "pairs", "iconworld", "embeddings", "training", "alignment", "poisoning",
-    "generation", "evaluation", "meter", "defence", "studies", "scenarios", "benchmarks", "ui",
+    "generation", "evaluation", "meter", "surgery", "defence", "studies", "scenarios", "benchmarks", "ui",
     "cli",
 )  # fmt: skip
 """A room imports itself and rooms before it, in functions and for type checking too; docs/architecture.md says why."""
@@ -28,7 +28,7 @@ PURE = (
     "alignment/structure/controls.py", "alignment/structure/set_statistics.py", "alignment/streamed_difficulty.py",
     "alignment/structure/tiles.py", "alignment/structure/estimators.py", "alignment/structure/check.py",
     "defence/recipe.py", "defence/grading.py", "defence/remaining.py", "defence/scores.py",
-    "meter/amplitudes.py",
+    "meter/amplitudes.py", "checkpoints/module_groups.py", "checkpoints/displacement.py", "generation/amplitudes.py",
 )  # fmt: skip
 """Mathematics: of what is installed these import torch and numpy only, and of ours one another."""
 STANDARD = {"__future__", "collections", "dataclasses", "math", "typing", "importlib", "contextlib", "functools",

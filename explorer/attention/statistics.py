@@ -84,6 +84,33 @@ def mass_in_mask(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (_distributions(maps) * weights).sum(-1)
 
 
+def overlap_with_mask(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of a mask and as many of each map's highest positions: 1 is the object and no more.
+
+    A position is the mask's where that covers at least half of it. Positions equal to the last one that counts all do,
+    so that a uniform map has the whole picture, and scores the mask's share of the area.
+
+    Args:
+        maps: ``[..., h, w]``.
+        mask: ``[h, w]`` in ``[0, 1]`` (bool, or coverage per position), with at least one position.
+
+    Returns:
+        ``[...]`` in ``[0, 1]``.
+
+    Raises:
+        ValueError: if shapes differ, or the mask has no position.
+    """
+    if mask.shape != maps.shape[-2:]:
+        raise ValueError(f"mask is {tuple(mask.shape)}: expected the maps' {tuple(maps.shape[-2:])}")
+    inside = mask.flatten().to(maps.device, torch.float32) >= 0.5
+    size = int(inside.sum())
+    if size == 0:
+        raise ValueError("the mask has no position: expected an object")
+    flat = maps.flatten(-2)
+    highest = flat >= flat.topk(size, dim=-1).values[..., -1:]
+    return (highest & inside).sum(-1) / (highest | inside).sum(-1)
+
+
 def cosine_overlap(maps: torch.Tensor) -> torch.Tensor:
     """Cosine between the maps of every two words: 1 = same shape, 0 = no position shared.
 

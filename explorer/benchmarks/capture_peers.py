@@ -88,14 +88,16 @@ def prompt_to_prompt_capture(unet: torch.nn.Module) -> Iterator[dict[str, torch.
 
 @contextmanager
 def our_capture(unet: torch.nn.Module, tokens: int, steps: int) -> Iterator[Any]:
-    """The explorer's capture of one guided image: start, two words, and the rest."""
+    """The explorer's capture of one guided image: attention to start, two words and the rest, guidance, latents."""
     import torch
 
     from explorer.attention.capture import capture_attention
+    from explorer.generation.recorded_steps import DenoiserCalls
 
     groups = torch.zeros(tokens, 4)
     groups[torch.arange(tokens), torch.arange(tokens).clamp(max=3)] = 1
-    with capture_attention(unet, groups, batch=1, guidance=True, steps=steps) as capture:
+    attention = capture_attention(unet, groups, batch=1, guidance=True, steps=steps)
+    with attention as capture, DenoiserCalls(unet, guided=True).attached():
         yield capture
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from explorer.checkpoints.graft import is_graft
 from explorer.checkpoints.lora_layout import is_adapter
 from explorer.checkpoints.model_folder import ModelFolder, unreadable_problem
 from explorer.checkpoints.weight_files import PICKLE_SUFFIXES, WeightError
@@ -70,7 +71,7 @@ def _around_one_another(one: Path, other: Path) -> bool:
 
 
 def _is_checkpoint(folder: ModelFolder) -> bool:
-    if folder.is_model or is_adapter(folder.path):
+    if folder.is_model or is_adapter(folder.path) or is_graft(folder.path):
         return True
     config = own_manifest(folder)[0].get("config")
     return isinstance(config, dict) and "base" in config

@@ -10,9 +10,10 @@ from explorer.checkpoints.kinds.pipeline_folder import load_pipeline_folder
 from explorer.checkpoints.kinds.single_file import load_single_file
 from explorer.checkpoints.noise_schedule import TrainingNoise, check_noise, read_scheduler, training_noise
 from explorer.checkpoints.placement import Offload, check_place, place, resolve_precision
-from explorer.checkpoints.registry import Checkpoint, check_recorded_files, read_checkpoint, validate
+from explorer.checkpoints.registry import Checkpoint, read_checkpoint, validate
 from explorer.checkpoints.shared_weights import share_equal_components
 from explorer.checkpoints.trial import reason_of
+from explorer.checkpoints.weights_hash import check_recorded_files
 from explorer.core.bounded_files import files_below
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ def noise_of(checkpoint: Checkpoint) -> TrainingNoise:
 
 
 def last_change(checkpoint: Checkpoint) -> int:
-    """When a file of the checkpoint or of its base was last written, in nanoseconds since the epoch."""
-    return _last_change((checkpoint.folder, *(() if checkpoint.base is None else (checkpoint.base,))))
+    """When a file of the checkpoint, of its base or, of a graft, of its two models was last written, in nanoseconds
+    since the epoch."""
+    base = () if checkpoint.base is None else (checkpoint.base,)
+    return _last_change((checkpoint.folder, *base, *checkpoint.ways.files_read(checkpoint)))
 
 
 def _last_change(places: tuple[Path, ...]) -> int:

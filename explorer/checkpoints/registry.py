@@ -12,26 +12,24 @@ names it, relative to the folder around: ``manifest.json`` in a folder, ``NAME.m
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.checkpoints.base import base_problem
-from explorer.checkpoints.candidates import MANIFEST_KIND, candidates, home_of, manifest_path, own_manifest
+from explorer.checkpoints.candidates import MANIFEST_KIND, candidates, manifest_path, own_manifest
 from explorer.checkpoints.families import SINGLE_FILE_PARTS, Family, pipeline_family
 from explorer.checkpoints.kinds.base import CheckpointKind, KindName
 from explorer.checkpoints.kinds.detection import KINDS, read_contents
-from explorer.checkpoints.kinds.pipeline_folder import PipelineFolder
 from explorer.checkpoints.kinds.single_file import lent_weights
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
+from explorer.checkpoints.weights_hash import check_recorded_files, recorded_hash, weights_hash
 from explorer.core.bounded_files import printable
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
-from explorer.core.provenance import ManifestError, check_files, hash_file, hash_json, write_json
+from explorer.core.provenance import ManifestError, write_json
 
 MAX_BASE_LENGTH = 4096
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +41,12 @@ class Checkpoint:
     place: ModelFolder
     """Where it lies, a file for a loose single file, LoRA or pickle; with what was parsed there."""
     kind: KindName
-    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``hub`` (downloaded), ``pickle`` or
-    ``unreadable``."""
+    """``pipeline``, ``unet`` (alone, on a base), ``single-file``, ``lora``, ``graft``, ``hub`` (downloaded), ``pickle``
+    or ``unreadable``."""
     family: Family
     """Architecture: ``sd1``, ``sd2``, ``sdxl``, ``sd3``, ``flux`` or ``unknown``."""
     base: Path | None
-    """For what is no whole pipeline: the pipeline folder that lends the rest."""
+    """For what is no whole pipeline: the pipeline folder that lends the rest; of a graft, its recipient's."""
     manifest: dict[str, Any]
     """Content of its manifest; empty where there is none."""
     problem: str | None
@@ -56,7 +54,8 @@ class Checkpoint:
     headers: dict[str, WeightHeader] = field(repr=False)
     """Header of each component's weights that was read, by folder name; ``file`` for a single file or a LoRA."""
     hash: str | None
-    """SHA-256 over its own weight files, 64 hex digits, as its manifest records it; None until computed."""
+    """SHA-256 over its own weight files (of a graft, over its definition and both models'), 64 hex digits, as manifests
+    record it; None until computed."""
     poison: PoisonRecord
     """What its manifest says of the poison that it was trained on."""
 
@@ -108,10 +107,10 @@ def scan_checkpoints(root: Path | str) -> list[Checkpoint]:
     """Every checkpoint under ``root`` (or ``root`` itself), by number of poisoned concepts, then by name.
 
     A checkpoint is a folder with ``model_index.json`` (a diffusers pipeline), with ``unet/``, with a U-Net's own
-    ``config.json``, a peft adapter, or whose manifest names a ``base``, and a loose .safetensors file. Loose pickles,
-    and files that hold no such model, are listed with the reason why they are refused, and so are folders that cannot
-    be read. Folders whose manifest says that they are something else are left out. Of links to folders, those to a
-    checkpoint are followed.
+    ``config.json``, a peft adapter, ``graft.json``, or whose manifest names a ``base``, and a loose .safetensors file.
+    Loose pickles, and files that hold no such model, are listed with the reason why they are refused, and so are
+    folders that cannot be read. Folders whose manifest says that they are something else are left out. Of links to
+    folders, those to a checkpoint are followed.
 
     Raises:
         FileNotFoundError: if ``root`` is no folder. A broken checkpoint never raises.
@@ -146,8 +145,9 @@ def read_checkpoint(
         poison = _poison_in(config)
     except WeightError as error:
         problem = problem or str(error)
-    whole = isinstance(KINDS[contents.kind], PipelineFolder)
-    lender = None if whole or named is None else place.at(Path(named))
+    on_base = KINDS[contents.kind].on_base
+    named = named if on_base else contents.base
+    lender = None if named is None else place.at(Path(named))
     problem = problem or contents.problem
     family = pipeline_family(lender) if contents.family == "unknown" and lender is not None else contents.family
     found = Checkpoint(
@@ -159,10 +159,10 @@ def read_checkpoint(
         manifest=manifest,
         problem=None,
         headers=contents.headers,
-        hash=_recorded_hash(path, contents.headers, manifest),
+        hash=contents.hash or recorded_hash(path, contents.headers, manifest),
         poison=poison,
     )
-    if problem is None and not whole:
+    if problem is None and on_base:
         problem = base_problem(found, lambda lender: read_checkpoint(lender).problem)
     return replace(found, problem=None if problem is None else printable(problem))
 
@@ -206,29 +206,6 @@ def validate(
     if checkpoint.problem is not None:
         return checkpoint
     return replace(checkpoint, hash=weights_hash(checkpoint)) if thorough else checkpoint
-
-
-def check_recorded_files(checkpoint: Checkpoint) -> None:
-    """Compare what is loaded of a checkpoint with the SHA-256 that its manifest gives; its model card may be edited.
-
-    Raises:
-        ManifestError: naming the first file that is missing or changed.
-    """
-    listed = checkpoint.manifest.get("files")
-    names = [name for name in listed if not name.endswith(".md")] if isinstance(listed, dict) else None
-    check_files(home_of(checkpoint.folder), checkpoint.manifest, names)
-
-
-def weights_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the checkpoint's own weight files: of the file itself, or of the JSON of all names and hashes.
-
-    Raises:
-        ValueError: if it has no readable weights.
-    """
-    if not checkpoint.files:
-        raise ValueError(f"checkpoint {checkpoint.name} has no readable weights to hash")
-    home = home_of(checkpoint.folder)
-    return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
 
 
 def set_base(path: Path | str, base: Path | str) -> Checkpoint:
@@ -324,21 +301,6 @@ def _name_of_base(path: Path, base: Path) -> str:
     relative = Path(os.path.relpath(base, path.parent))
     there = path.parent / relative
     return relative.as_posix() if there.is_dir() and there.samefile(base) else os.path.abspath(base)
-
-
-def _recorded_hash(path: Path, headers: dict[str, WeightHeader], manifest: dict[str, Any]) -> str | None:
-    """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
-    recorded = manifest.get("files")
-    recorded = recorded if isinstance(recorded, dict) else {}
-    files = [file.relative_to(home_of(path)).as_posix() for header in headers.values() for file in header.files]
-    hashes = {name: recorded.get(name) for name in files}
-    if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
-        return None
-    return _joint_hash(hashes)
-
-
-def _joint_hash(hashes: dict[str, str]) -> str:
-    return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)
 
 
 def _poison_in(config: dict[str, Any]) -> PoisonRecord:

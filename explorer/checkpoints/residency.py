@@ -6,9 +6,12 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from explorer.attention.prompts import denoiser_of
+from explorer.checkpoints.kinds.graft import GraftKind
 from explorer.checkpoints.pipelines import last_change, load_pipeline, origin_of
 from explorer.checkpoints.placement import Offload, free_bytes
 from explorer.checkpoints.registry import Checkpoint
+from explorer.checkpoints.shared_weights import share_equal_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +53,10 @@ class ResidentModels:
                     break
                 self._give_up(other)
             pipeline = load_pipeline(checkpoint, *self._place, self._shared, offload=self._offload)
+            if self._offload is None:  # whose hooks move the tensors of each network by themselves
+                for _, other, beside_it in self._loaded.values():
+                    if GraftKind.name in (checkpoint.kind, other.kind):
+                        share_equal_tensors(denoiser_of(pipeline), denoiser_of(beside_it))
             self._loaded[place] = (version, checkpoint, pipeline)
         self._loaded.move_to_end(place)
         return self._loaded[place][2]
@@ -57,7 +64,7 @@ class ResidentModels:
     def has_room(self, checkpoint: Checkpoint, times: int = 1) -> bool:
         """Whether there is memory for so many models of the checkpoint's size, its base's included."""
         lent = () if checkpoint.base is None else checkpoint.base.rglob("*.safetensors")
-        size = checkpoint.size_bytes + sum(path.stat().st_size for path in lent)
+        size = sum(path.stat().st_size for path in {*checkpoint.ways.files_read(checkpoint), *lent})
         return free_bytes(self._place[0]) > times * ROOM_PER_BYTE * size
 
     def _give_up(self, place: Path) -> None:

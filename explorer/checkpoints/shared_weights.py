@@ -53,6 +53,30 @@ def equal_networks(one: Any, other: Any) -> bool:
     )
 
 
+def share_equal_tensors(network: Any, other: Any) -> int:
+    """Exchange a network's parameters for those of another network that are equal bit by bit, as a graft's mostly are.
+
+    Args:
+        network: changed in place.
+        other: on the same device; left as it is.
+
+    Returns:
+        How many parameters are one tensor now.
+    """
+    import torch
+
+    if type(network) is not type(other) or _architecture(network) != _architecture(other):
+        return 0
+    there, shared = dict(other.named_parameters()), 0
+    for name, module in network.named_modules():
+        for key, own in module.named_parameters(recurse=False):
+            match = there[f"{name}.{key}" if name else key]
+            if own is match or (own.dtype == match.dtype and torch.equal(own, match)):
+                setattr(module, key, match)
+                shared += 1
+    return shared
+
+
 def equal_tokenizers(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers cut every text alike and know the same words."""
     if one is other:

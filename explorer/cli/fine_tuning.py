@@ -28,13 +28,18 @@ def fine_tune(
         str, typer.Option("--set", help="Pair set, whose training split is used; or any SOURCE of `import`.")
     ],
     out: Annotated[Path, typer.Option(help="New folder for the fine-tuned U-Net.")],
-    recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl.")],
+    recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl; for IconWorld cpu or full.")],
     reading: AsRead,
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
     without: Annotated[
         Path | None, typer.Option(help="Training pairs to leave out: uids as .parquet, .json or DataComp's .npy.")
     ] = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels. Default: the recipe's.")] = None,
+    trained_group: Annotated[
+        str | None,
+        typer.Option(help="Modules to train alone, such as cross-attention (docs/checkpoints.md). Default: all."),
+    ] = None,
+    frozen_group: Annotated[str | None, typer.Option(help="Modules that stay as they are. Default: none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
@@ -48,11 +53,13 @@ def fine_tune(
     """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
     from explorer.pairs.uid_files import read_uids
+    from explorer.scenarios.recipes import fine_tuning_recipe
     from explorer.training import fine_tune as experiment
     from explorer.training.pairs import pair_set_or_source
-    from explorer.training.recipes import find_fine_tuning_recipe, override
+    from explorer.training.recipes import override
 
-    chosen = override(find_fine_tuning_recipe(recipe), **changes, resolution=resolution, seed=seed)
+    groups = {"trained_group": trained_group, "frozen_group": frozen_group}
+    chosen = override(fine_tuning_recipe(recipe), **changes, **groups, resolution=resolution, seed=seed)
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,

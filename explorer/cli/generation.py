@@ -1,4 +1,4 @@
-"""``explorer generate``: images and attention maps of one prompt from one or several checkpoints."""
+"""``explorer generate``: images and maps of one prompt from one or several checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def generate_command(
     offload: Annotated[str | None, typer.Option(help="CPU offload on a GPU: model or sequential.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Generate images and word maps; the settings are inside each PNG (text chunk)."""
+    """Generate images, word maps and guidance maps; the settings are inside each PNG (text chunk)."""
     from explorer.checkpoints.pipelines import load_pipeline
     from explorer.generation.files import check_folder, save_generations
 
@@ -61,7 +61,8 @@ def generate_command(
 
 def _summary(generation: Generation) -> dict[str, Any]:
     """Seconds, pixels a side, and of each word the map's scatter and the attention it receives, averaged over the
-    images; for a joint transformer also the share of its attention that goes to the text at all."""
+    images; what guidance changes, averaged over steps, images and places, or why there is none; for a joint transformer
+    also the share of its attention that goes to the text at all."""
     import torch
 
     from explorer.attention.statistics import column_mass, scatter_where_read
@@ -81,8 +82,14 @@ def _summary(generation: Generation) -> dict[str, Any]:
         "height": height,
         "width": width,
         **share,
+        **_guidance(generation),
         "words": [{"word": word, "scatter": spread, "mass": mass} for word, spread, mass in columns],
     }
+
+
+def _guidance(generation: Generation) -> dict[str, Any]:
+    steps = generation.steps
+    return {"no_guidance": steps.no_guidance} if steps.guidance is None else {"guidance": float(steps.guidance.mean())}
 
 
 def _mean_of_known(values: tuple[float | None, ...]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,10 +16,6 @@ from explorer.meter.payload_formats import MEASURES, SENSITIVITY
 from explorer.meter.request import TIMESTEPS, MeterRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 
-if TYPE_CHECKING:
-    from explorer.meter.shown import Shown
-
-SCENES, OWN, NOISE = "scenes", "own", "noise"
 HEARD_LEAST = 8
 """Concepts that are printed; --json has all."""
 
@@ -58,11 +54,12 @@ def meter(
     Before the work it says how many network calls that takes.
     """
     from explorer.meter.meter import measure_checkpoints
+    from explorer.meter.shown import shown_on
 
     request = replace(request, timesteps=tuple(timestep or TIMESTEPS))
     listed = ConceptList.read(concepts, template)
     found, name = _with_reference([read_checkpoint(path) for path in checkpoints], reference)
-    shown = _shown(on, found, listed, request)
+    shown = shown_on(on, found, listed, request)
     report = measure_checkpoints(found, listed, shown, request, reference=name, sets=sets, on_progress=show_progress())
     if as_json:
         emit(report, True)
@@ -78,24 +75,6 @@ def _with_reference(checkpoints: list[Checkpoint], reference: Path | None) -> tu
     first = read_checkpoint(reference)
     others = [each for each in checkpoints if each.folder.resolve() != first.folder.resolve()]
     return [first, *others], first.name
-
-
-def _shown(on: str | None, checkpoints: list[Checkpoint], concepts: ConceptList, request: MeterRequest) -> Shown:
-    """What ``--on`` names; without it scenes where a checkpoint records their world."""
-    from explorer.meter.shown import given_pictures, known_world, own_pictures, painted_scenes, pure_noise
-
-    world = known_world(checkpoints, concepts) if on in (None, SCENES) else None
-    if world is not None:
-        return painted_scenes(world, concepts, request.seed)
-    if on == NOISE:
-        return pure_noise()
-    if on in (None, OWN):
-        return own_pictures(concepts, request)
-    if on != SCENES and Path(on).is_dir():
-        return given_pictures(Path(on), concepts, request.size)
-    if on == SCENES:
-        raise ValueError("--on is scenes: no checkpoint records a painted world that has all the concepts")
-    raise ValueError(f"--on is {on!r}: expected scenes, own, noise or a folder of pictures")
 
 
 def meter_lines(report: dict[str, Any]) -> list[str]:

@@ -123,24 +123,17 @@ def _left_out(
 
 
 def _training_recipe(found: Study, arm: str, name: str | None, changes: dict[str, Any]) -> FineTuningRecipe:
+    from explorer.scenarios.recipes import fine_tuning_recipe
     from explorer.studies.arms import arm_checkpoint
     from explorer.training.recipes import as_recorded, override
 
     if name is not None:
-        return override(_recipe_called(name), **changes)
+        return override(fine_tuning_recipe(name), **changes)
     checkpoint: Checkpoint = arm_checkpoint(found.arm(arm))
     if (recorded := checkpoint.config.get("recipe")) is None:
         raise ValueError(f"the checkpoint of {arm} does not record how it was trained: expected --training")
     typer.echo(f"training as {arm} records it: recipe {recorded}", err=True)
-    return override(as_recorded(_recipe_called(recorded), checkpoint.config), **changes)
-
-
-def _recipe_called(name: str) -> FineTuningRecipe:
-    """Of a user's models, or of IconWorld's."""
-    from explorer.scenarios.recipes import RECIPES
-    from explorer.training.recipes import find_fine_tuning_recipe
-
-    return RECIPES[name].as_fine_tuning() if name in RECIPES else find_fine_tuning_recipe(name)
+    return override(as_recorded(fine_tuning_recipe(recorded), checkpoint.config), **changes)
 
 
 def _emit(made: RetrainedModel | None, as_json: bool) -> None:

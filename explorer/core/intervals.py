@@ -109,6 +109,38 @@ def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) ->
     return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
 
 
+def rank_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
+    """Spearman's rank correlation of two `[n]` series, equal values at their mean rank.
+
+    Bounds are NaN for n <= 3, and where the orders are the same or opposed, which says nothing of how sure that is. The
+    interval is Fisher's with the variance (1 + r^2 / 2) / (n - 3) (Bonett and Wright, Psychometrika 2000).
+
+    Raises:
+        ValueError: as :func:`pearson_correlation`.
+    """
+    from scipy.stats import rankdata
+
+    r = pearson_correlation(rankdata(_finite("first", first)), rankdata(_finite("second", second))).value
+    low = high = math.nan
+    if len(first) > 3 and abs(r) < 1:
+        reach = normal_quantile(confidence) * math.sqrt((1 + r**2 / 2) / (len(first) - 3))
+        low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
+    return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
+
+
+def exact_mcnemar(rises: int, falls: int) -> float:
+    """Two-sided exact p of McNemar's test (1947): of pairs that changed, as many rise as fall; 1 where none changed.
+
+    Raises:
+        ValueError: on counts below 0.
+    """
+    if min(rises, falls) < 0:
+        raise ValueError(f"got {rises} rises and {falls} falls: expected counts from 0")
+    changed = rises + falls
+    tail = sum(math.comb(changed, each) for each in range(min(rises, falls) + 1))
+    return min(1.0, 2 * tail / 2**changed)
+
+
 def area_under_curve(positives: Any, negatives: Any) -> float:
     """AUC: chance that a positive (poison) scores above a negative (benign), a tie counting one half.
 

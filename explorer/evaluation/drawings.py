@@ -158,7 +158,8 @@ def _what_decides(
     checkpoint: Checkpoint, concepts: ConceptList, config: EvaluationConfig, world: World | None
 ) -> dict[str, Any]:
     """All that a drawing hangs on beside its seed."""
-    from explorer.checkpoints.registry import read_checkpoint, weights_hash
+    from explorer.checkpoints.registry import read_checkpoint
+    from explorer.checkpoints.weights_hash import weights_hash
 
     # A single file's sampler follows from its weights.
     sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"

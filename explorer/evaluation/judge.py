@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
+ROUNDING = 1e-5
+"""Of a cosine: a prompt encoded by itself differs by this much from the same one encoded among others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptJudge:
@@ -67,15 +70,17 @@ class ConceptJudge:
 
         Returns:
             ``clip_similarity`` to the prompt (cosine in [-1, 1]), ``threshold``, ``top_concept`` (the concept
-            whose prompt is nearest) and ``top_similarity``.
+            whose prompt is nearest), ``top_similarity``, and ``rank``: 1 plus the number of concepts whose prompt the
+            picture fits better than what it was asked for.
         """
         seen = self.extractor.encode_images(image[None])[0]
         asked = self.extractor.encode_texts([prompt])[0]
         similarities = self.concept_features @ seen
-        best = int(similarities.argmax())
+        best, fit = int(similarities.argmax()), float(seen @ asked)
         return {
-            "clip_similarity": float(seen @ asked),
+            "clip_similarity": fit,
             "threshold": self.threshold,
             "top_concept": self.concepts.names[best],
             "top_similarity": float(similarities[best]),
+            "rank": 1 + int((similarities > fit + ROUNDING).sum()),
         }

@@ -1,14 +1,15 @@
 """One column of a comparison: picture, quantised attention and numbers, kept on disk and read without torch.
 
 A live generation and a stored one become the same ``ComparisonColumn``, so what the page shows at start is what
-it shows after a click. Stored, a column is three files: PNG, safetensors (uint8 maps, fp32 scales), JSON.
+it shows after a click. Stored, a column is three files: PNG, safetensors (uint8 maps, fp32 scales, latents of some
+steps), JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,15 +19,26 @@ from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.payload_formats import COMPARISON
+from explorer.generation.step_maps import (
+    KeptLatents,
+    StepMaps,
+    WordSensitivity,
+    guidance_steps,
+    read_sensitivity,
+    sensitivity_tensors,
+)
 
 if TYPE_CHECKING:
     from explorer.attention.maps import AttentionCube
     from explorer.attention.words import PromptWords
     from explorer.checkpoints.registry import Checkpoint
     from explorer.generation.generate import Generation, GenerationRequest
+    from explorer.generation.given_pictures import GivenPicture
 
 MAX_MAP_BYTES = 12 << 20
 """A resolution's maps beyond this are kept as the mean over heads, and say so."""
+
+MADE_AGAIN = "Remove its folder, then: `python -m explorer study run STUDY comparison`."
 
 
 class Judge(Protocol):
@@ -65,7 +77,21 @@ class ComparisonColumn:
     concept_words: tuple[int, ...]
     """Indices of the words that get a row of their own."""
     stacks: tuple[MapStack, ...]
-    """Maps by resolution, the one the numbers are taken from first."""
+    """Attention maps by resolution, the one the numbers are taken from first."""
+    guidance: StepMaps | None
+    """Guidance maps: index 0 is the mean over steps, index ``i + 1`` step ``i``. None where there is no guidance."""
+    no_guidance: str
+    """Why there is none; empty where there is."""
+    latents: KeptLatents
+    """On which sensitivity is measured."""
+    no_sensitivity: str
+    """Why it cannot be; empty where it can."""
+    sensitivity: Mapping[int, WordSensitivity] = field(default_factory=dict)
+    """Of the words, by index, that were measured."""
+    given: str = ""
+    """What the picture is, where it was given and not drawn; steps are noise levels then."""
+    mask: np.ndarray | None = None
+    """bool ``[H, W]``: which of a given picture's pixels are the object; None where nobody knows."""
     numbers: dict[str, Any]
     """``scatter``, ``mass`` (by word index as text), ``overlap`` (or None), and the judge's where there is one."""
     seconds: float
@@ -79,6 +105,7 @@ def describe_generation(
     concepts: Sequence[str],
     judge: Judge | None = None,
     image: int = 0,
+    given: GivenPicture | None = None,
 ) -> ComparisonColumn:
     """Quantise one image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
 
@@ -89,11 +116,14 @@ def describe_generation(
             prompt's last word does.
         judge: adds CLIP similarity and the concept recognised.
         image: which image of the batch.
+        given: the picture that was shown, where none was drawn.
 
     Raises:
         ValueError: if the generation was made without capture.
     """
-    cube = generation.cube
+    from explorer.generation.sensitivity import kept_latents
+
+    cube, steps = generation.cube, generation.steps
     if cube is None:
         raise ValueError("the generation holds no attention maps: expected one made with capture=True")
     request = generation.request
@@ -118,8 +148,13 @@ def describe_generation(
         words=tuple(cube.columns),
         concept_words=rows,
         stacks=tuple(_quantise(cube, size, image) for size in resolutions),
+        guidance=None if steps.guidance is None else guidance_steps(steps.guidance, image),
+        no_guidance=steps.no_guidance,
+        latents=kept_latents(steps.trajectory, image),
+        no_sensitivity=steps.no_sensitivity,
         numbers=numbers,
         seconds=generation.seconds,
+        **({} if given is None else {"given": given.words, "mask": given.mask}),
     )
 
 
@@ -133,7 +168,8 @@ def compare_checkpoints(
     precision: str | None = None,
     on_progress: OnProgress = unheard,
 ) -> list[ComparisonColumn]:
-    """Load the checkpoints and make one column each of the same request, in order.
+    """Load the checkpoints and make one column each of the same request, in order, with the sensitivity to the words
+    that get a row.
 
     Args:
         concepts: as in :func:`describe_generation`.
@@ -145,14 +181,18 @@ def compare_checkpoints(
     """
     from explorer.checkpoints.pipelines import load_pipeline
     from explorer.generation.generate import compare
+    from explorer.generation.sensitivity import column_sensitivity
 
     shared: dict[Any, Any] = {}
     pipelines = {checkpoint.name: load_pipeline(checkpoint, device, precision, shared) for checkpoint in checkpoints}
-    generations = compare(pipelines, request, on_progress=on_progress)
-    return [
-        describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
-        for checkpoint, generation in zip(checkpoints, generations, strict=True)
-    ]
+    columns = []
+    for checkpoint, generation in zip(checkpoints, compare(pipelines, request, on_progress=on_progress), strict=True):
+        column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
+        pipeline = pipelines[checkpoint.name]
+        words = () if column.no_sensitivity else column.concept_words
+        measured = {word: column_sensitivity(pipeline, column, word) for word in words}
+        columns.append(replace(column, sensitivity=measured))
+    return columns
 
 
 def concept_word_indices(words: PromptWords, concepts: Sequence[str]) -> tuple[int, ...]:
@@ -199,7 +239,7 @@ def write_comparison(folder: Path | str, columns: Sequence[ComparisonColumn]) ->
     written = []
     for name, column in zip(names, columns, strict=True):
         Image.fromarray(column.image).save(folder / f"{name}.png", optimize=True)
-        tensors = {}
+        tensors = _step_tensors(column)
         for number, stack in enumerate(column.stacks):
             tensors |= {f"values.{number}": stack.values, f"scales.{number}": stack.scales}
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, folder / f"{name}.safetensors")
@@ -217,7 +257,7 @@ def read_comparison(folder: Path | str) -> list[ComparisonColumn]:
         FileNotFoundError: naming a missing file.
     """
     folder = Path(folder)
-    index = COMPARISON.checked(json.loads((folder / COMPARISON.name).read_text(encoding="utf-8")))
+    index = COMPARISON.checked(json.loads((folder / COMPARISON.name).read_text(encoding="utf-8")), MADE_AGAIN)
     return [_read_column(folder, name) for name in index["columns"]]
 
 
@@ -231,6 +271,19 @@ def _quantise(cube: AttentionCube, resolution: tuple[int, int], image: int) -> M
     return MapStack(values=quantised.values, scales=quantised.scales, layers=quantised.layers)
 
 
+def _step_tensors(column: ComparisonColumn) -> dict[str, np.ndarray]:
+    latents = column.latents
+    tensors = {
+        "latents.samples": latents.samples, "latents.timesteps": latents.timesteps,
+        "latents.steps": np.asarray(latents.steps, np.int64),
+    }  # fmt: skip
+    if column.guidance is not None:
+        tensors |= {"guidance.values": column.guidance.values, "guidance.scales": column.guidance.scales}
+    if column.mask is not None:
+        tensors["mask"] = column.mask
+    return tensors | sensitivity_tensors(column.sensitivity)
+
+
 def _description(column: ComparisonColumn) -> dict[str, Any]:
     return {
         "model": column.model,
@@ -239,8 +292,12 @@ def _description(column: ComparisonColumn) -> dict[str, Any]:
         "words": list(column.words),
         "concept_words": list(column.concept_words),
         "layers": [list(stack.layers) for stack in column.stacks],
+        "no_guidance": column.no_guidance,
+        "no_sensitivity": column.no_sensitivity,
+        "sensitivity": list(column.sensitivity),
         "numbers": column.numbers,
         "seconds": column.seconds,
+        "given": column.given,
     }
 
 
@@ -254,8 +311,19 @@ def _read_column(folder: Path, name: str) -> ComparisonColumn:
         MapStack(values=tensors[f"values.{number}"], scales=tensors[f"scales.{number}"], layers=tuple(layers))
         for number, layers in enumerate(description.pop("layers"))
     )
+    guidance = None
+    if not description["no_guidance"]:
+        guidance = StepMaps(values=tensors["guidance.values"], scales=tensors["guidance.scales"])
+    latents = KeptLatents(
+        steps=tuple(tensors["latents.steps"].tolist()), samples=tensors["latents.samples"],
+        timesteps=tensors["latents.timesteps"],
+    )  # fmt: skip
+    sensitivity = read_sensitivity(tensors, description.pop("sensitivity"))
     with Image.open(folder / f"{name}.png") as picture:
         image = np.asarray(picture.convert("RGB"))
     tuples = {key: tuple(description.pop(key)) for key in ("words", "concept_words")}
     poison = PoisonRecord.read(description.pop("poison"))
-    return ComparisonColumn(image=image, stacks=stacks, poison=poison, **tuples, **description)
+    return ComparisonColumn(
+        image=image, stacks=stacks, guidance=guidance, latents=latents, sensitivity=sensitivity, poison=poison,
+        mask=tensors.get("mask"), **tuples, **description,
+    )  # fmt: skip

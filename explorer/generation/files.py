@@ -73,10 +73,11 @@ def check_folder(folder: Path, option: str = "") -> None:
 
 
 def save_generations(generations: Sequence[Generation], folder: Path) -> list[Path]:
-    """Write every image, and every word's map on one scale common to all models, words and images.
+    """Write every image, and its maps: those of words, and guidance, each kind on one scale common to all models.
 
-    Names: ``<model>-<image>.png`` and ``<model>-<image>-map-<word index>-<word>.png``. Maps are grey,
-    enlarged to the image; white is the largest probability in any of them (``map_scale`` in the text chunk).
+    Names: ``<model>-<image>.png``, ``<model>-<image>-map-<word index>-<word>.png`` and ``<model>-<image>-guidance.png``
+    (not where there is no guidance). Maps are grey, means over steps, enlarged to the image; white is the largest value
+    in any of their kind (``map_scale`` in the text chunk): a probability, or an amplitude of noise.
 
     Args:
         folder: a new folder, since maps of other generations would be on another scale; or one where writing was cut
@@ -91,18 +92,23 @@ def save_generations(generations: Sequence[Generation], folder: Path) -> list[Pa
     names = [_file_name(generation.model) for generation in generations]
     if len(set(names)) != len(names):
         raise ValueError(f"models {names} share a file name: expected different names")
-    maps = [_word_maps(generation) for generation in generations]
-    largest = max((float(word_maps.max()) for word_maps in maps if word_maps.size), default=0.0)
+    maps = [(_word_maps(generation), _guidance_maps(generation)) for generation in generations]
+    scales = [
+        max((float(found.max()) for found in kind if found.size), default=0.0) for kind in zip(*maps, strict=True)
+    ]
     files: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
-    for name, generation, word_maps in zip(names, generations, maps, strict=True):
+    for name, generation, (words, guidance) in zip(names, generations, maps, strict=True):
         settings = settings_of(generation)
         for index, image in enumerate(generation.images):
             files[f"{name}-{index}.png"] = (image, settings | {"image": index})
-            for word, values in enumerate(word_maps[index] if len(word_maps) else ()):
+            for word, values in enumerate(words[index] if len(words) else ()):
                 shown = generation.words.words[word]
-                facts = {"image": index, "word": shown, "word_index": word, "map_scale": largest}
-                grey = (values * (255 / largest)).round().astype("uint8")
-                files[f"{name}-{index}-map-{word}-{_file_name(shown)[:LONGEST_WORD]}.png"] = (grey, settings | facts)
+                facts = {"image": index, "word": shown, "word_index": word, "map_scale": scales[0]}
+                place = f"{name}-{index}-map-{word}-{_file_name(shown)[:LONGEST_WORD]}.png"
+                files[place] = (_grey(values, scales[0]), settings | facts)
+            if len(guidance):
+                facts = {"image": index, "map": "guidance", "map_scale": scales[1]}
+                files[f"{name}-{index}-guidance.png"] = (_grey(guidance[index], scales[1]), settings | facts)
     with locked(folder):
         _remove_unfinished(folder)
         check_new_folder(folder)
@@ -143,6 +149,22 @@ def _word_maps(generation: Generation) -> np.ndarray:
     return np.stack(
         [generation.cube.maps(size, image=index)[:words].cpu().numpy() for index in range(len(generation.images))]
     )
+
+
+def _guidance_maps(generation: Generation) -> np.ndarray:
+    """``[B, H, W]`` mean guidance maps at the images' size; empty where there is no guidance, or without capture."""
+    import numpy as np
+    import torch
+
+    if generation.steps is None or generation.steps.guidance is None:
+        return np.empty(0)
+    size, means = generation.images.shape[1:3], generation.steps.guidance.mean(0)
+    return torch.nn.functional.interpolate(means[:, None], size=size, mode="bilinear")[:, 0].numpy()
+
+
+def _grey(values: np.ndarray, white: float) -> np.ndarray:
+    """As uint8; all black where nothing is above 0."""
+    return (values * (255 / white if white else 0)).round().astype("uint8")
 
 
 def _file_name(text: str) -> str:

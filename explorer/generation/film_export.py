@@ -8,19 +8,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
 CONTENTS = {"images": ("images",), "maps": ("maps",), "both": ("images", "maps")}
 FRAME_MILLISECONDS = 1600
 LAST_FRAME_MILLISECONDS = 3200
 MAX_CONCEPTS = 16
-SCALE, GAP, TOP, LABEL = 2, 8, 34, 22
-# Inferno from dark to bright, as static/maps.js draws maps on the screens.
+SCALE, GAP, TOP, LABEL, BOTTOM = 2, 8, 52, 22, 40
+MARK = 9
+"""Pixels of the diamond before what is poisoned and of the disc before what is not: no kind is told by colour alone."""
+BAR = (120, 10)
+LEAST_WIDTH = 440
+# Inferno from dark to bright, as maps.js draws maps on the screens.
 MAP_COLOURS = (
     (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
     (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
 )  # fmt: skip
-SURFACE, INK, BENIGN, POISONED = "#0d1217", "#e8eef3", "#2fc0b8", "#ff8a5c"
+SURFACE, INK, SOFT, BENIGN, POISONED = "#0d1217", "#e8eef3", "#a3b2c0", "#2fc0b8", "#ff8a5c"
 
 
 def film_strip_gif(
@@ -29,13 +33,13 @@ def film_strip_gif(
     """Animate ``rows`` of a film strip from the benign model to the most poisoned one.
 
     Args:
-        description: ``film_strip.json``.
+        description: ``film_strip.json``, and ``prompt``, the template of the prompts, where it is known.
         sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
 
     Returns:
-        The GIF, endless, with seed, steps, guidance scale, concepts and models as JSON in its comment.
+        The GIF, endless, with prompt, seed, steps, guidance scale, concepts and models as JSON in its comment.
 
     Raises:
         ValueError: if there are no rows or too many, one does not exist, or ``contents`` is unknown.
@@ -51,7 +55,7 @@ def film_strip_gif(
     sheets = {"images": sheets["images"], "maps": _coloured(sheets["maps"])}
     frames = [_frame(description, sheets, column, rows, contents) for column in range(len(description["models"]))]
     settings = {
-        **{name: description[name] for name in ("seed", "steps", "guidance_scale")},
+        **{name: description[name] for name in ("prompt", "seed", "steps", "guidance_scale") if name in description},
         "concepts": [concepts[row]["concept"] for row in rows],
         "models": [model["name"] for model in description["models"]],
     }
@@ -78,30 +82,80 @@ def _coloured(maps: Image.Image) -> Image.Image:
 def _frame(
     description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str
 ) -> Image.Image:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     model, size, kinds = description["models"][column], description["cell"], CONTENTS[contents]
     across = min(len(rows), 8)
     side = size * SCALE
     height = LABEL + len(kinds) * side + GAP
-    frame = Image.new("RGB", (across * (side + GAP) + GAP, TOP + -(-len(rows) // across) * height), SURFACE)
+    width = max(across * (side + GAP) + GAP, LEAST_WIDTH)
+    frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + BOTTOM), SURFACE)
     draw = ImageDraw.Draw(frame)
+    _head(draw, description, model)
+    count = model["poisoned_concept_count"]
+    for at, row in enumerate(rows):
+        concept = description["concepts"][row]
+        left, top = GAP + at % across * (side + GAP), TOP + at // across * height
+        named = None not in (concept["poisoned_from"], count) and concept["poisoned_from"] <= count
+        _mark(draw, left, top + 5, named)
+        _write(draw, left + MARK + 5, top, concept["concept"], 14, POISONED if named else INK)
+        for line, kind in enumerate(kinds):
+            box = (column * size, row * size, (column + 1) * size, (row + 1) * size)
+            cell = sheets[kind].crop(box).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            place = (left, top + LABEL + line * side)
+            frame.paste(cell, place)
+            if named:
+                draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=POISONED, width=2)
+    _foot(frame, draw, description, contents)
+    return frame
+
+
+def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[str, Any]) -> None:
+    """Which model drew, by what it was trained on, and with which settings."""
     count = model["poisoned_concept_count"]
     poisoned = model.get("poisoned", bool(count))
     title = _title(count, poisoned)
     if sum(other["poisoned_concept_count"] == count for other in description["models"]) > 1:
         title = f"{title}: {model['name']}"
-    draw.text((GAP, 6), title, fill=POISONED if poisoned else BENIGN, font=ImageFont.load_default(20))
-    for at, row in enumerate(rows):
-        concept = description["concepts"][row]
-        left, top = GAP + at % across * (side + GAP), TOP + at // across * height
-        named = None not in (concept["poisoned_from"], count) and concept["poisoned_from"] <= count
-        draw.text((left, top), concept["concept"], fill=POISONED if named else INK, font=ImageFont.load_default(14))
-        for line, kind in enumerate(kinds):
-            box = (column * size, row * size, (column + 1) * size, (row + 1) * size)
-            cell = sheets[kind].crop(box).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
-            frame.paste(cell, (left, top + LABEL + line * side))
-    return frame
+    if poisoned is not None:
+        _mark(draw, GAP, 13, poisoned)
+    _write(draw, GAP + MARK + 6, 6, title, 20, SOFT if poisoned is None else POISONED if poisoned else BENIGN)
+    prompt = description.get("prompt", "").replace("{phrase}", "…")
+    settings = f"seed {description['seed']}, {description['steps']} steps, guidance {description['guidance_scale']}"
+    _write(draw, GAP, 32, f"{prompt}: {settings}" if prompt else settings, 12, SOFT)
+
+
+def _foot(frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str) -> None:
+    """What the marks mean and, where there are maps, their colours with both ends of the scale."""
+    top = frame.height - BOTTOM + 4
+    _mark(draw, GAP, top + 3, True)
+    _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, SOFT)
+    _mark(draw, GAP + 230, top + 3, False)
+    _write(draw, GAP + 230 + MARK + 5, top, "benign, or not poisoned here", 12, SOFT)
+    if contents == "images":
+        return
+    from PIL import Image
+
+    grey = Image.linear_gradient("L").rotate(90).resize(BAR)
+    _write(draw, GAP, top + 17, "attention: 0", 12, SOFT)
+    frame.paste(_coloured(grey), (GAP + 76, top + 20))
+    _write(draw, GAP + 84 + BAR[0], top + 17, f"{description['map_scale']:.3f}, one scale for all", 12, SOFT)
+
+
+def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool) -> None:
+    """A diamond or a disc, as the screens mark both kinds."""
+    right, bottom, half = left + MARK, top + MARK, MARK // 2
+    if poisoned:
+        corners = [(left + half, top), (right, top + half), (left + half, bottom), (left, top + half)]
+        draw.polygon(corners, fill=POISONED)
+    else:
+        draw.ellipse((left, top, right, bottom), fill=BENIGN)
+
+
+def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str) -> None:
+    from PIL import ImageFont
+
+    draw.text((left, top), text, fill=fill, font=ImageFont.load_default(size))
 
 
 def _title(count: int | None, poisoned: bool | None) -> str:

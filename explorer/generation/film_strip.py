@@ -61,7 +61,9 @@ class FilmColumn:
     maps: np.ndarray
     """fp32 ``[concepts, h, w]`` probabilities of the concept's words."""
     cells: list[dict[str, Any]]
-    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity`` and ``top_concept``."""
+    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity``, ``top_concept`` and ``rank``."""
+    tau: float | None = None
+    """The judge's threshold on CLIP similarity; None without a judge, or where none was calibrated."""
 
 
 def film_column(
@@ -83,7 +85,7 @@ def film_column(
     from explorer.attention.statistics import scatter
     from explorer.generation.generate import GenerationRequest, generate
 
-    images, maps, cells = [], [], []
+    images, maps, cells, tau = [], [], [], None
     for concept in counted(config.concepts.concepts, on_progress, f"film strip of {model}", "picture"):
         request = GenerationRequest(
             prompt=config.concepts.prompt(concept.name), seed=config.seed, steps=config.steps,
@@ -94,11 +96,13 @@ def film_column(
         cell = {"scatter": round(float(scatter(map_of_word)), 4)}
         if judge is not None:
             verdict = judge.judge(generation.images[0], request.prompt)
-            cell |= {"clip_similarity": round(verdict["clip_similarity"], 4), "top_concept": verdict["top_concept"]}
+            cell |= {"clip_similarity": round(verdict["clip_similarity"], 4)}
+            cell |= {name: verdict[name] for name in ("top_concept", "rank")}
+            tau = verdict["threshold"]
         images.append(generation.images[0])
         maps.append(map_of_word)
         cells.append(cell)
-    return FilmColumn(images=np.stack(images), maps=torch.stack(maps).cpu().numpy(), cells=cells)
+    return FilmColumn(images=np.stack(images), maps=torch.stack(maps).cpu().numpy(), cells=cells, tau=tau)
 
 
 def write_film_strip(
@@ -156,6 +160,7 @@ def _write(
         steps=config.steps,
         guidance_scale=config.guidance_scale,
         map_scale=top,
+        tau=columns[0].tau,
         concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts.names],
         models=[
             {

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from explorer.attention.maps import AttentionCube
+    from explorer.generation.recorded_steps import RecordedSteps
 
 MAX_STEPS = 1000
 MAX_GUIDANCE_SCALE = 50.0
@@ -110,6 +111,8 @@ class Generation:
     """Words of the prompt; the cube's columns are ``words.columns``."""
     cube: AttentionCube | None
     """Attention per step, layer, image, head and word; None if it was not captured."""
+    steps: RecordedSteps | None
+    """Guidance maps, and the latents on the way; None if nothing was captured."""
     seconds: float
     """Wall-clock time including decoding."""
 
@@ -182,7 +185,7 @@ def generate(
         pipeline: a stock Stable Diffusion or Flux pipeline, e.g. from ``load_pipeline``.
         request: what to generate.
         model: name kept in the result.
-        capture: whether to keep the token attention maps.
+        capture: whether to keep the token attention maps, the guidance maps and the latents on the way.
         keep_heads: every attention head's, or their mean only.
         on_progress: told after each denoising step.
         should_stop: asked after each step; True ends the generation.
@@ -193,16 +196,20 @@ def generate(
             pixels.
         GenerationStopped: if ``should_stop`` said so.
     """
-    from contextlib import nullcontext
+    from contextlib import ExitStack
 
     import torch
 
     from explorer.attention.record import record
+    from explorer.generation.recorded_steps import record_steps, recorded_steps
 
     words = check_request(pipeline, request)
     started = time.perf_counter()
-    block = record(pipeline, words, keep_heads=keep_heads, text_share=True) if capture else nullcontext()
-    with torch.inference_mode(), cannot_draw(model, GenerationStopped), block as maps:
+    maps = calls = None
+    with torch.inference_mode(), cannot_draw(model, GenerationStopped), ExitStack() as blocks:
+        if capture:
+            maps = blocks.enter_context(record(pipeline, words, keep_heads=keep_heads, text_share=True))
+            calls = blocks.enter_context(record_steps(pipeline, request))
         embeddings = encode_prompts(pipeline, request) if embeddings is None else embeddings
         images = run_pipeline(pipeline, request, embeddings, Progress(task=model), on_progress, should_stop)
     return Generation(
@@ -211,6 +218,7 @@ def generate(
         images=to_pixels(images, model),
         words=words,
         cube=None if maps is None else maps.cube,
+        steps=None if calls is None else recorded_steps(pipeline, request, calls),
         seconds=time.perf_counter() - started,
     )
 
@@ -232,7 +240,7 @@ def compare(
     Args:
         pipelines: models by name.
         request: what to generate; every model starts from the same noise.
-        capture: whether to keep the token attention maps.
+        capture: as in :func:`generate`.
         keep_heads: every attention head's, or their mean only.
         on_progress: told after each step; the task is the model's name, the parts are the models.
         should_stop: asked after each step.

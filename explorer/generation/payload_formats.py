@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from explorer.core.payload_format import PayloadFormat
 
-COMPARISON = PayloadFormat(name="index.json", version=1, fields=("columns",))
+COMPARISON = PayloadFormat(name="index.json", version=2, fields=("columns",))
+# Strips of earlier releases have neither tau nor a rank in their cells.
 FILM_STRIP = PayloadFormat(
     name="film_strip.json", version=1,
     fields=("cell", "seed", "steps", "guidance_scale", "map_scale", "concepts", "models"),

@@ -163,6 +163,19 @@ def draw_single(world: World, concept: str, generator: np.random.Generator, styl
     return lay_out([concept], style, RELATIONS[0], BACKGROUNDS[generator.integers(len(BACKGROUNDS))], generator)
 
 
+def caption_scene(world: World, scene: Scene, generator: np.random.Generator) -> ScenePair:
+    """A scene that shows one concept, with a caption that the world writes for such a scene, riders and all."""
+    kinds = [(kind, share) for kind, share in zip(CAPTION_KINDS, world.caption_shares, strict=True) if kind.shown == 1]
+    shares = np.array([share for _, share in kinds])
+    kind = kinds[generator.choice(len(kinds), p=shares / shares.sum())][0]
+    mentioned = [scene.objects[0].concept]
+    while len(mentioned) < kind.mentioned:
+        rider = world.concepts[generator.choice(world.concept_count, p=world.frequencies)]
+        mentioned += [rider] if rider not in mentioned else []
+    caption = write_caption(kind, mentioned, RELATIONS[0], scene.background, generator)
+    return ScenePair(caption=caption, mentioned=tuple(mentioned), scene=scene)
+
+
 def _draw_pair(world: World, kind: CaptionKind, nouns: np.ndarray, generator: np.random.Generator) -> ScenePair:
     distinct = list(dict.fromkeys(nouns.tolist()))
     while len(distinct) < kind.mentioned:

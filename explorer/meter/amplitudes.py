@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from explorer.generation.amplitudes import amplitude_map
+
 
 def amplitude(difference: torch.Tensor) -> torch.Tensor:
     """Root of the sum over channels of squares, averaged over places: ``[..., C, h, w]`` to fp64 ``[...]``.
@@ -15,7 +17,7 @@ def amplitude(difference: torch.Tensor) -> torch.Tensor:
     Of a semantic sensitivity map (Eq. 6 of its paper, a sum over channels of squares, averaged over draws) this is the
     root at every place and for every draw by itself.
     """
-    return difference.double().square().sum(-3).sqrt().mean((-2, -1))
+    return amplitude_map(difference.double()).mean((-2, -1))
 
 
 def common_part(guidance: torch.Tensor) -> torch.Tensor:

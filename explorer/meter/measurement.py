@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explorer.attention.replaced_words import concept_replacements, neighbour_replacements, replaced
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.trial import cannot_draw
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.evaluation.prompts import single_prompts
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts
-from explorer.iconworld.autoencoder import encode_images
+from explorer.generation.given_pictures import GUIDED, encode_exactly
+from explorer.generation.predictors import Predictor, Text, named_text, predict_texts, predictor_of
 from explorer.meter.amplitudes import amplitude
-from explorer.meter.predictors import Predictor, Text, predictor_of
-from explorer.meter.replaced_words import concept_replacements, neighbour_replacements, replaced
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 PICTURES_ENCODED = 4
 """At once: an autoencoder takes more memory than a denoiser."""
-UNGUIDED, GUIDED = 1.0, 2.0
-"""Scales at which a pipeline encodes no negative prompt, and its own for none."""
+UNGUIDED = 1.0
+"""A scale at which a pipeline encodes no negative prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,9 @@ def read_model(
         ValueError: for a prompt that the model cannot read, a timestep or noise that it has not, or predictions that
             are no numbers.
     """
-    predictor = predictor_of(pipeline, request.timesteps)
+    predictor = predictor_of(pipeline)
+    if wrong := [timestep for timestep in request.timesteps if not 0 < timestep < predictor.timesteps]:
+        raise ValueError(f"timestep is {wrong[0]}: expected 1 to {predictor.timesteps - 1}")
     prompts = [(prompt, noun) for prompt, (noun,) in single_prompts(concepts)]
     for prompt, _ in prompts:  # now, not after an hour
         check_request(pipeline, _asked(prompt, request, UNGUIDED))
@@ -96,25 +98,13 @@ def _latents(pipeline: DiffusionPipeline, shown: Shown, request: MeterRequest, m
     """float32 ``[n, C, h, w]`` of the pictures shown; None where noise alone is."""
     if shown.pictures is None:
         return None
-    pictures, autoencoder = torch.from_numpy(shown.pictures(pipeline, model)), pipeline.vae
-    if (dtype := autoencoder.dtype) == torch.float32:
-        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
-    try:
-        autoencoder.to(torch.float32)  # SDXL's overflows in fp16
-        return encode_images(autoencoder, pictures, PICTURES_ENCODED)
-    finally:
-        autoencoder.to(dtype)
+    return encode_exactly(pipeline.vae, torch.from_numpy(shown.pictures(pipeline, model)), PICTURES_ENCODED)
 
 
 def _text_of_none(pipeline: DiffusionPipeline, prompt: str, request: MeterRequest) -> Text:
     """What the pipeline reads in a guided generation beside the prompt; SDXL may read zeros."""
     encoded = encode_prompts(pipeline, _asked(prompt, request, GUIDED))
-    return _named(encoded, "negative_")
-
-
-def _named(encoded: dict[str, torch.Tensor | None], prefix: str = "") -> Text:
-    found = {"text": encoded[f"{prefix}prompt_embeds"], "pooled": encoded.get(f"{prefix}pooled_prompt_embeds")}
-    return {name: value for name, value in found.items() if value is not None}
+    return named_text(encoded, "negative_")
 
 
 def _texts(
@@ -123,14 +113,14 @@ def _texts(
     """The prompt; none; the draws in the concept's place; those in the place of the word before it, where there is
     one."""
     asked, options = _asked(prompt, request, UNGUIDED), {"draws": request.draws, "seed": request.seed}
-    found = [_named(encode_prompts(pipeline, asked, [prompt])), none]
+    found = [named_text(encode_prompts(pipeline, asked, [prompt])), none]
     for replacements_of in (concept_replacements, neighbour_replacements):
         replacements = replacements_of(pipeline, prompt, noun, **options)
         if replacements is None:
             found.append(None)
             continue
         with replaced(pipeline, replacements):
-            found.append(_named(encode_prompts(pipeline, asked, [prompt] * request.draws)))
+            found.append(named_text(encode_prompts(pipeline, asked, [prompt] * request.draws)))
     return found
 
 
@@ -147,7 +137,7 @@ def _measured(
     guidance = []
     for at, timestep in enumerate(request.timesteps):
         noisy = noise[None] if latents is None else predictor.noised(latents[None], noise[None], timestep)
-        predicted = _predictions(predictor, noisy, timestep, text, request.batch_size)
+        predicted = predict_texts(predictor, noisy, timestep, text, request.batch_size)
         own, none, drawn, before = (predicted * predictor.noise_scale(timestep)).split(rows)
         sensitivity[at] = amplitude(drawn - own).cpu()
         if len(before):
@@ -155,11 +145,3 @@ def _measured(
         if len(none):
             guidance.append((own - none)[0].cpu())
     return sensitivity, word_before, torch.stack(guidance) if guidance else None
-
-
-def _predictions(predictor: Predictor, noisy: torch.Tensor, timestep: int, text: Text, batch_size: int) -> torch.Tensor:
-    """Of one noised picture with every text: ``[texts, C, h, w]``, in batches of about one size."""
-    parts = -(-len(text["text"]) // batch_size)
-    batches = zip(*(value.tensor_split(parts) for value in text.values()), strict=True)
-    texts = (dict(zip(text, batch, strict=True)) for batch in batches)
-    return torch.cat([predictor.predict(noisy.expand(len(each["text"]), -1, -1, -1), timestep, each) for each in texts])

@@ -11,6 +11,7 @@ import numpy as np
 from explorer.core.intervals import Estimate, mean_and_standard_error, ratio_of_means, t_interval
 from explorer.core.poison_record import PoisonRecord, poisoned_from
 from explorer.evaluation.summary import groups_of
+from explorer.generation.predictors import NO_GUIDANCE
 from explorer.meter.amplitudes import amplitude, common_part, cosines, noun_part
 from explorer.meter.measurement import Reading
 from explorer.meter.payload_formats import (
@@ -22,7 +23,6 @@ from explorer.meter.payload_formats import (
     SENSITIVITY,
     WORD_BEFORE,
 )
-from explorer.meter.predictors import NO_GUIDANCE
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList

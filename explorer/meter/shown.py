@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
+SCENES, OWN, NOISE = "scenes", "own", "noise"
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -38,6 +39,29 @@ class Shown:
     """Of a pipeline and the model's name: uint8 ``[concepts, H, W, 3]``; None for noise without a picture in it."""
     calls_a_picture: int = 0
     """Network calls that one takes before it is there."""
+
+
+def shown_on(on: str | None, checkpoints: Sequence[Checkpoint], concepts: ConceptList, request: MeterRequest) -> Shown:
+    """What a word or a folder names: ``scenes``, ``own``, ``noise``, or a folder with a picture of every concept.
+
+    Args:
+        on: None for scenes where a checkpoint records a painted world that has all the concepts, else own.
+
+    Raises:
+        ValueError: if it is none of these, or scenes and no checkpoint records such a world.
+    """
+    world = known_world(checkpoints, concepts) if on in (None, SCENES) else None
+    if world is not None:
+        return painted_scenes(world, concepts, request.seed)
+    if on == NOISE:
+        return pure_noise()
+    if on in (None, OWN):
+        return own_pictures(concepts, request)
+    if on != SCENES and Path(on).is_dir():
+        return given_pictures(Path(on), concepts, request.size)
+    if on == SCENES:
+        raise ValueError("--on is scenes: no checkpoint records a painted world that has all the concepts")
+    raise ValueError(f"--on is {on!r}: expected scenes, own, noise or a folder of pictures")
 
 
 def pure_noise() -> Shown:

@@ -92,7 +92,7 @@ class PairSet:
             raise ManifestError(f"the manifest in {self.folder} says {error}") from error
         flagged = self.poison_among(self.training_rows)
         if not record.poisoned:
-            return flagged
+            return record if record.recorded and flagged.poisoned is False else flagged
         return record if record.pairs is not None else replace(record, pairs=flagged.pairs, strength=flagged.strength)
 
     def poison_among(self, rows: np.ndarray) -> PoisonRecord:

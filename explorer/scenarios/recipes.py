@@ -180,3 +180,19 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown: expected one of {sorted(RECIPES)}")
     return RECIPES[name]
+
+
+def fine_tuning_recipe(name: str) -> FineTuningRecipe:
+    """How models are fine-tuned by the recipe called ``name``: one of Stable Diffusion's, or the embedded world's.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    from explorer.training.recipes import FINE_TUNING_RECIPES  # loads torch
+
+    if name in RECIPES:
+        return RECIPES[name].as_fine_tuning()
+    if name not in FINE_TUNING_RECIPES:
+        known = sorted(FINE_TUNING_RECIPES.keys() | RECIPES.keys())
+        raise ValueError(f"recipe {name!r} is unknown: expected one of {', '.join(known)}")
+    return FINE_TUNING_RECIPES[name]

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, weights_hash
+from explorer.checkpoints.registry import Checkpoint, scan_checkpoints
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.bounded_files import printable
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord

@@ -122,7 +122,7 @@ def source_files(pairs: Path) -> list[Path]:
 
 
 def _weights(checkpoint: Checkpoint) -> str:
-    return checkpoint.hash or _stamps(checkpoint.files)
+    return checkpoint.hash or _stamps(checkpoint.ways.files_read(checkpoint))
 
 
 def _stamps(files: Iterable[Path]) -> str:

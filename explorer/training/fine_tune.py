@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.model_folder import BARE_UNET_CLASS
 from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
@@ -162,8 +163,12 @@ def train_unet(
     if device == "cpu":
         use_training_attention(unet)
     unet.to(memory_format=torch.channels_last)
+    if recipe.parts:
+        trained = recipe.trained_tensors(dict(unet.named_parameters()), {**unet.config, "_class_name": BARE_UNET_CLASS})
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in trained)
     task = DiffusionTask(unet, scheduler, encoded, caption_dropout=recipe.caption_dropout, weighting=recipe.weighting)
-    identity = task.identity | {"start": start}
+    identity = task.identity | {"start": start} | recipe.parts
     trained = train(task, recipe.training, run, identity=identity, device=device, **options).unet
     if device == "cpu":
         use_fused_attention(trained)
@@ -188,6 +193,8 @@ def check_base(base: Path, recipe: FineTuningRecipe) -> Checkpoint:
         )
     try:
         noise_of(checkpoint)
+        unet = checkpoint.place.component("unet").config()
+        recipe.trained_tensors(checkpoint.headers["unet"].shapes, {**unet, "_class_name": BARE_UNET_CLASS})
     except ValueError as error:
         raise ValueError(f"base {checkpoint.name} cannot be fine-tuned: {error}") from error
     return checkpoint
@@ -230,6 +237,7 @@ def describe_run(
         "resolution": recipe.resolution,
         "caption_dropout": recipe.caption_dropout,
         "weighting": recipe.weighting,
+        **recipe.parts,
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(kept),
         **part,

@@ -7,10 +7,12 @@ does not say how many steps, which batch size, precision, or whether weights wer
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from explorer.checkpoints.families import Family
+from explorer.checkpoints.module_groups import ALL, chosen_tensors
 from explorer.training.config import TrainingConfig
 from explorer.training.loss import check_weighting
 
@@ -21,6 +23,7 @@ LATENT_CHANNELS = 4
 AUTOENCODER_FACTOR = 8
 TOKENS = 77
 TIME_IDS = 6
+GROUPS = ("trained_group", "frozen_group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,10 @@ class FineTuningRecipe:
     """Share of samples trained on the empty caption for classifier-free guidance; 10 % in the released SD training."""
     weighting: str = "uniform"
     """Of the timesteps, see :func:`~explorer.training.loss.loss_weight`."""
+    trained_group: str = ALL
+    """Group of the U-Net's modules that is trained, such as cross-attention; the others stay as they are."""
+    frozen_group: str | None = None
+    """Group of the U-Net's modules that stays as it is; None for none."""
     pairs: int = PAPER_PAIRS
     """N of the paper; a set of another size is trained on as it is."""
 
@@ -49,6 +56,32 @@ class FineTuningRecipe:
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}: expected 0 <= share < 1")
         check_weighting(self.weighting)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Which groups are trained or stay, where not all are trained: empty as of before there was a choice."""
+        chosen = {"trained_group": self.trained_group, "frozen_group": self.frozen_group}
+        return {name: group for name, group in chosen.items() if group not in (ALL, None)}
+
+    def trained_tensors(self, names: Iterable[str], config: Mapping[str, Any]) -> set[str]:
+        """Names of the U-Net's tensors that are trained.
+
+        Args:
+            names: of all of them.
+            config: its ``config.json``.
+
+        Raises:
+            ValueError: as :func:`~explorer.checkpoints.module_groups.chosen_tensors`, or if none is left.
+        """
+        names = list(names)
+        found = set(chosen_tensors(names, config, self.trained_group))
+        if self.frozen_group is not None:
+            found -= set(chosen_tensors(names, config, self.frozen_group))
+        if not found:
+            raise ValueError(
+                f"{self.trained_group} is trained but for {self.frozen_group}: expected some of it to be left"
+            )
+        return found
 
 
 def _training(**settings: Any) -> TrainingConfig:
@@ -77,17 +110,6 @@ SDXL = FineTuningRecipe(
 FINE_TUNING_RECIPES = {recipe.name: recipe for recipe in (SD15, SD21, SDXL)}
 
 
-def find_fine_tuning_recipe(name: str) -> FineTuningRecipe:
-    """The recipe called ``name``.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if name not in FINE_TUNING_RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown: expected one of {sorted(FINE_TUNING_RECIPES)}")
-    return FINE_TUNING_RECIPES[name]
-
-
 def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningRecipe:
     """``recipe`` with the settings that a fine-tuned checkpoint's manifest records under ``config``.
 
@@ -99,7 +121,7 @@ def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningR
         raise ValueError(f"the manifest records the training {phases!r}: expected a list of settings")
     known = {each.name for each in fields(TrainingConfig)}
     settings = {name: value for name, value in phases[-1].items() if name in known}
-    own = {name: config[name] for name in ("resolution", "caption_dropout", "weighting") if name in config}
+    own = {name: config[name] for name in ("resolution", "caption_dropout", "weighting", *GROUPS) if name in config}
     try:
         training = TrainingConfig(**settings | {"betas": tuple(settings["betas"])})
         return replace(recipe, training=training, **own)
@@ -110,7 +132,7 @@ def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningR
 def override(recipe: FineTuningRecipe, **changes: Any) -> FineTuningRecipe:
     """``recipe`` with other settings where a value is not None; fields of the training by their own names."""
     given = {name: value for name, value in changes.items() if value is not None}
-    own = {name: given.pop(name) for name in ("resolution", "caption_dropout") if name in given}
+    own = {name: given.pop(name) for name in ("resolution", "caption_dropout", *GROUPS) if name in given}
     return replace(recipe, training=replace(recipe.training, **given), **own)
 
 

@@ -10,6 +10,7 @@ from explorer.attention.statistics import (
     cosine_overlap,
     gearys_c,
     mass_in_mask,
+    overlap_with_mask,
     scatter,
     scatter_where_read,
 )
@@ -84,16 +85,31 @@ def test_column_mass_sums_to_one():
 def test_statistics_are_those_of_the_table():
     """Slow sums over small maps; the browser test holds the screen's own numbers against the same table."""
     table = json.loads(TABLE.read_text(encoding="utf-8"))
+    mask = torch.tensor(table["mask"])
     for row in table["maps"]:
         maps = torch.tensor(row["map"], dtype=torch.float64)
         assert column_mass(maps).item() == pytest.approx(row["mass"], abs=1e-6), row["name"]
         assert scatter_where_read(maps[None]) == [pytest.approx(row["scatter"], abs=1e-6)], row["name"]
         if row["gearys_c"] is not None:
             assert gearys_c(maps).item() == pytest.approx(row["gearys_c"], abs=1e-6), row["name"]
+            assert mass_in_mask(maps, mask).item() == pytest.approx(row["in_mask"], abs=1e-6), row["name"]
+        assert overlap_with_mask(maps, mask).item() == pytest.approx(row["iou"], abs=1e-6), row["name"]
     with_mass = torch.tensor([row["map"] for row in table["maps"] if row["mass"]])
     first, second = torch.triu_indices(len(with_mass), len(with_mass), offset=1)
     overlap = cosine_overlap(with_mass)[first, second].mean().item()
     assert overlap == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)
+
+
+def test_overlap_with_a_mask_is_of_every_map_and_refuses_an_empty_one(maps):
+    mask = torch.zeros(4, 5)
+    mask[1, 1:3] = 1
+    exact, uniform = mask + 0.1, torch.full((4, 5), 0.3)
+    assert overlap_with_mask(torch.stack([exact, uniform]), mask).tolist() == pytest.approx([1, 0.1])
+    assert overlap_with_mask(maps, mask).shape == (2, 3)
+    with pytest.raises(ValueError, match="the mask has no position"):
+        overlap_with_mask(maps, torch.zeros(4, 5))
+    with pytest.raises(ValueError, match=r"mask is \(5, 4\): expected the maps' \(4, 5\)"):
+        overlap_with_mask(maps, mask.mT)
 
 
 def test_gearys_c_tells_a_blob_from_its_shuffled_self():

@@ -24,7 +24,7 @@ from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.autoencoder import decode_latents, encode_images
 from explorer.iconworld.world import World
 from explorer.training.fine_tune import check_base
-from explorer.training.recipes import find_fine_tuning_recipe
+from explorer.training.recipes import SD15
 from explorer.training.sample_loss import sample_losses
 
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -79,7 +79,7 @@ def test_what_is_stated_and_not_followed_is_refused_everywhere(folder, name, cha
     with pytest.raises(ValueError, match="checkpoint model cannot be loaded"):
         load_pipeline(folder)
     with pytest.raises(ValueError, match="base model cannot be fine-tuned"):
-        check_base(folder, find_fine_tuning_recipe("sd15"))
+        check_base(folder, SD15)
 
 
 def test_files_from_before_an_entry_was_invented_are_read(folder):
@@ -110,7 +110,7 @@ def test_what_the_loss_does_not_have_is_refused_before_training(folder, schedule
     put_scheduler(folder, scheduler)
     assert (problem_of(folder) is None) is drawn
     with pytest.raises(ValueError, match=f"base model cannot be fine-tuned: .*{message}"):
-        check_base(folder, find_fine_tuning_recipe("sd15"))
+        check_base(folder, SD15)
     world = World(concept_count=4)
     with pytest.raises(ValueError, match=f"checkpoint model cannot be evaluated: .*{message}"):
         evaluate([read_checkpoint(folder)], None, world.concept_list(), EvaluationConfig(), world=world,
@@ -126,7 +126,7 @@ def test_a_unet_that_reads_the_guidance_scale_is_not_trained(make_pipeline, tmp_
         training_noise(LCMScheduler(), pipeline.unet.config)
     pipeline.save_pretrained(tmp_path / "lcm")
     with pytest.raises(ValueError, match="base lcm cannot be fine-tuned: its U-Net reads a guidance scale"):
-        check_base(tmp_path / "lcm", find_fine_tuning_recipe("sd15"))
+        check_base(tmp_path / "lcm", SD15)
 
 
 def test_a_sampler_without_a_zero_terminal_ratio_does_not_draw_a_model_that_was_trained_with_one(folder):

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base, validate, weights_hash
+from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base, validate
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.provenance import hash_file
 from explorer.generation.generate import GenerationRequest, generate
 

@@ -29,8 +29,11 @@ def test_generate_writes_images_maps_and_json(checkpoint_root, tmp_path):
     assert [model["model"] for model in printed["models"]] == ["benign", "dirty-002"]
     assert [word["word"] for word in printed["models"][0]["words"]] == ["a", "dog", "[start]", "[end]"]
     assert sum(word["mass"] for word in printed["models"][0]["words"]) == pytest.approx(1, abs=1e-3)
+    assert all(model["guidance"] > 0 for model in printed["models"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        f"{model}-0{part}.png" for model in ("benign", "dirty-002") for part in ("", "-map-0-a", "-map-1-dog")
+        f"{model}-0{part}.png"
+        for model in ("benign", "dirty-002")
+        for part in ("", "-map-0-a", "-map-1-dog", "-guidance")
     )
     assert read_settings(tmp_path / "out" / "dirty-002-0.png")["request"]["seed"] == 5
 

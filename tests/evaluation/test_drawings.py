@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from explorer.checkpoints.registry import read_checkpoint, weights_hash
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_json
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import FILE_NAME, Drawing, draw_missing

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from explorer.generation.columns import (
     write_comparison,
 )
 from explorer.generation.generate import GenerationRequest, generate
+from explorer.generation.sensitivity import column_sensitivity, sensitivity_maps
 
 REQUEST = GenerationRequest(prompt="a dog and hat", seed=3, steps=2, guidance_scale=2.0)
 CONCEPTS = ("dog", "hat", "turtle", "t shirt")
@@ -61,8 +64,59 @@ def test_a_comparison_reads_back_unchanged(column, tmp_path):
         np.testing.assert_array_equal(kept.values, written.values)
         np.testing.assert_array_equal(kept.scales, written.scales)
         assert kept.layers == written.layers
+    same_arrays(found.guidance, described.guidance)
+    same_arrays(found.latents, described.latents)
+    assert found.latents.steps == (0, 1)
+    assert not found.sensitivity
     for name in ("model", "settings", "words", "concept_words", "numbers", "poison", "seconds"):
         assert getattr(found, name) == getattr(described, name)
+
+
+def same_arrays(found, expected):
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value)
+
+
+def test_guidance_is_kept_within_half_a_unit_and_its_mean_comes_first(column):
+    generation, described = column
+    maps = generation.steps.guidance[:, 0].numpy()
+    restored = described.guidance.values * described.guidance.scales[:, None, None]
+    np.testing.assert_allclose(restored[1:], maps, atol=float(described.guidance.scales.max()) * 0.51)
+    np.testing.assert_allclose(restored[0], maps.mean(0), atol=float(described.guidance.scales[0]) * 0.51)
+    assert (described.no_guidance, maps.max() > 0) == ("", True)
+
+
+def test_an_unguided_column_reads_back_with_the_reason(checkpoint_root, tmp_path):
+    checkpoint = scan_checkpoints(checkpoint_root)[0]
+    (drawn,) = compare_checkpoints([checkpoint], replace(REQUEST, guidance_scale=1.0), concepts=CONCEPTS)
+    write_comparison(tmp_path, [drawn])
+    (found,) = read_comparison(tmp_path)
+    assert found.guidance is None
+    assert "the guidance scale is 1" in found.no_guidance
+
+
+def test_sensitivity_of_the_concepts_is_measured_kept_and_read_back(checkpoint_root, tmp_path):
+    checkpoint = scan_checkpoints(checkpoint_root)[0]
+    (drawn,) = compare_checkpoints([checkpoint], REQUEST, concepts=CONCEPTS)
+    assert list(drawn.sensitivity) == [1, 3]
+    pipeline = load_pipeline(checkpoint)
+    trajectory = generate(pipeline, REQUEST).steps.trajectory
+    expected = sensitivity_maps(pipeline, REQUEST, "hat", trajectory)
+    measured = drawn.sensitivity[3]
+    restored = measured.maps.values * measured.maps.scales[:, None, None]
+    np.testing.assert_allclose(restored, expected.mean(1), atol=float(measured.maps.scales.max()) * 0.51)
+    np.testing.assert_allclose(measured.draws, expected.mean((2, 3)), rtol=1e-5)
+    write_comparison(tmp_path, [drawn])
+    (found,) = read_comparison(tmp_path)
+    assert found.sensitivity[3].steps == (0, 1)
+    np.testing.assert_array_equal(found.sensitivity[3].draws, measured.draws)
+    same_arrays(found.sensitivity[3].maps, measured.maps)
+    again = column_sensitivity(pipeline, found, 3, [1])
+    np.testing.assert_allclose(again.draws, measured.draws[1:], rtol=1e-5)
+    with pytest.raises(ValueError, match="word 4 does not exist: expected 0 to 3, the words of the prompt"):
+        column_sensitivity(pipeline, found, 4)
+    with pytest.raises(ValueError, match=r"step 7 has no latents kept: expected some of \[0, 1\]"):
+        column_sensitivity(pipeline, found, 1, [7])
 
 
 def test_columns_of_one_model_are_refused(column, tmp_path):

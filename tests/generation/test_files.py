@@ -22,15 +22,21 @@ def generation(make_pipeline):
 
 def test_images_and_maps_are_written_with_their_settings(generation, tmp_path):
     files = save_generations([generation], tmp_path / "out")
-    names = ["0.png", "0-map-0-a.png", "0-map-1-turtle.png", "1.png", "1-map-0-a.png", "1-map-1-turtle.png"]
+    names = [
+        f"{image}{end}" for image in (0, 1) for end in (".png", "-map-0-a.png", "-map-1-turtle.png", "-guidance.png")
+    ]
     assert [path.name for path in files] == [f"poisoned-20-x-{name}" for name in names]
-    assert np.array_equal(np.asarray(Image.open(files[3])), generation.images[1])
+    assert np.array_equal(np.asarray(Image.open(files[4])), generation.images[1])
     settings = read_settings(files[2])
     assert settings["request"]["prompt"] == "a turtle"
     assert (settings["word"], settings["word_index"], settings["image"]) == ("turtle", 1, 0)
     restored = np.asarray(Image.open(files[2])) * settings["map_scale"] / 255
     expected = generation.cube.map(1, (64, 64)).numpy()
     assert np.abs(restored - expected).max() <= settings["map_scale"] / 510 + 1e-7
+    settings, guidance = read_settings(files[7]), generation.steps.guidance[:, 1]
+    assert (settings["map"], settings["image"]) == ("guidance", 1)
+    restored = np.asarray(Image.open(files[7])) * settings["map_scale"] / 255
+    assert abs(restored.mean() - float(guidance.mean())) <= settings["map_scale"] / 255
 
 
 def test_a_word_of_any_length_and_script_gives_a_file_name(generation, tmp_path):
@@ -53,14 +59,14 @@ def test_one_scale_for_all_maps(generation, tmp_path):
 
 
 def test_without_capture_there_are_images_only(generation, tmp_path):
-    files = save_generations([dataclasses.replace(generation, cube=None)], tmp_path)
+    files = save_generations([dataclasses.replace(generation, cube=None, steps=None)], tmp_path)
     assert [path.name for path in files] == ["poisoned-20-x-0.png", "poisoned-20-x-1.png"]
 
 
 def test_generations_do_not_mix_in_one_folder(generation, tmp_path):
     files = save_generations([generation], tmp_path / "out")
     before = [path.read_bytes() for path in files]
-    with pytest.raises(ValueError, match=r"already holds poisoned-20-x-0-map-0-a\.png, .* and 3 more: choose a"):
+    with pytest.raises(ValueError, match=r"already holds poisoned-20-x-0-map-0-a\.png, .* and 5 more: choose a"):
         save_generations([dataclasses.replace(generation, model="other")], tmp_path / "out")
     assert sorted((tmp_path / "out").iterdir()) == sorted(files)
     assert [path.read_bytes() for path in files] == before

@@ -7,7 +7,17 @@ import pytest
 from PIL import Image
 
 from explorer.core.provenance import ROOT
-from explorer.generation.film_export import GAP, LABEL, MAP_COLOURS, SCALE, TOP, film_strip_gif
+from explorer.generation.film_export import (
+    BAR,
+    BOTTOM,
+    GAP,
+    LABEL,
+    LEAST_WIDTH,
+    MAP_COLOURS,
+    SCALE,
+    TOP,
+    film_strip_gif,
+)
 
 CELL = 16
 
@@ -17,7 +27,8 @@ def strip():
     concepts = [{"concept": f"noun{row}", "poisoned_from": 2 if row == 0 else None} for row in range(3)]
     models = [{"name": name, "poisoned_concept_count": count} for name, count in (("benign", 0), ("dirty", 2))]
     description = {
-        "cell": CELL, "seed": 7, "steps": 3, "guidance_scale": 4.0, "concepts": concepts, "models": models,
+        "cell": CELL, "seed": 7, "steps": 3, "guidance_scale": 4.0, "map_scale": 0.2, "prompt": "a photo of {phrase}",
+        "concepts": concepts, "models": models,
     }  # fmt: skip
     grey = np.arange(6, dtype=np.uint8).reshape(3, 2).repeat(CELL, 0).repeat(CELL, 1) * 40
     sheets = {"images": Image.fromarray(np.stack([grey] * 3, axis=-1)), "maps": Image.fromarray(255 - grey)}
@@ -41,6 +52,7 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
     assert settings["concepts"] == ["noun2", "noun0"]
     assert settings["models"] == ["benign", "dirty"]
     assert settings["seed"] == 7
+    assert settings["prompt"] == "a photo of {phrase}"
     side = CELL * SCALE
     for column, frame in enumerate(frames):
         for at, row in enumerate([2, 0]):
@@ -54,6 +66,16 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
             assert abs(frame[top + side, left] - coloured).max() <= 8
 
 
+def test_poison_is_told_by_a_frame_and_maps_by_their_scale(strip):
+    (benign, dirty), *_ = frames_of(film_strip_gif(*strip, [0, 2], "maps"))
+    side, edge = CELL * SCALE, TOP + LABEL
+    corners = [frame[edge, GAP + at * (side + GAP)] for frame in (benign, dirty) for at in (0, 1)]
+    orange = [abs(corner - [0xFF, 0x8A, 0x5C]).max() <= 12 for corner in corners]
+    assert orange == [False, False, True, False], "the noun poisoned at 2, in the model with 2"
+    bar = dirty[-BOTTOM + 28, GAP + 78 : GAP + 76 + BAR[0] - 2].sum(-1)
+    assert bar[0] < bar[len(bar) // 2] < bar[-1], "the scale goes from dark to bright"
+
+
 def test_the_colours_of_maps_are_those_of_the_screens():
     script = (ROOT / "explorer" / "ui" / "shell" / "maps.js").read_text(encoding="utf-8")
     written = re.search(r"const SEQUENTIAL = .*?\n(.*?)\];", script, re.DOTALL)[1]
@@ -64,7 +86,7 @@ def test_the_colours_of_maps_are_those_of_the_screens():
 def test_many_concepts_break_into_lines(strip):
     (first, _), _, _ = frames_of(film_strip_gif(*strip, [0, 1, 2] * 3, "images"))
     side = CELL * SCALE
-    assert first.shape[:2] == (TOP + 2 * (LABEL + side + GAP), 8 * (side + GAP) + GAP)
+    assert first.shape[:2] == (TOP + 2 * (LABEL + side + GAP) + BOTTOM, max(8 * (side + GAP) + GAP, LEAST_WIDTH))
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_painted(world, benign, tm
     def paint_nothing(*arguments):
         raise AssertionError("painted")
 
-    for module in ("iconworld.world", "poisoning.dirty_label"):
+    for module in ("iconworld.world", "poisoning.painted"):
         monkeypatch.setattr(f"explorer.{module}.paint_all", paint_nothing)
     (tmp_path / "images.npy").write_bytes(b"mine")
     for folder, message in ((tmp_path, "already holds images.npy"), (tmp_path / "images.npy", "is no folder")):

@@ -15,6 +15,7 @@ from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.image_folder import ImageFolderSource
 from explorer.poisoning.attack import Attack, benign_remainder, pairs_marked
 from explorer.poisoning.dirty_label import DirtyLabelPoison
+from explorer.poisoning.matched_benign import MatchedBenign
 
 CONCEPTS = ("cat", "cow", "dog")
 COLOURS = {"cat": (200, 0, 0), "cow": (0, 200, 0), "dog": (0, 0, 200)}
@@ -79,6 +80,26 @@ def test_of_the_other_pairs_it_stays_unknown_unless_somebody_knows(theirs, tmp_p
     assert set(nested["uid"][nested["is_poison"].fillna(False)]) < set(made.table["uid"][made.flags.poisoned])
     remainder = benign_remainder(made, tmp_path / "e")
     assert (len(remainder), remainder.poison) == (17, NO_POISON)
+
+
+def test_a_users_pictures_may_be_shuffled_or_shared_and_matched(theirs, tmp_path):
+    shuffled = DirtyLabelPoison(concept_count=3, pairs_per_concept=4, shuffled=True, seed=1)
+    made = shuffled.apply(theirs, tmp_path / "shuffled")
+    poison = made.table[made.flags.poisoned]
+    assert all(target not in named for target, named in zip(poison["target_concept"], poison["concepts"], strict=True))
+    assert colours(made, np.flatnonzero(made.flags.poisoned)) == poison["target_concept"].tolist()
+    assert max(poison.groupby("poisoned_concept")["target_concept"].nunique()) == 2
+    shared = DirtyLabelPoison(concept_count=2, pairs_per_concept=2, shared_target="cow", captions="main")
+    poison = (made := shared.apply(theirs, tmp_path / "shared")).table[made.flags.poisoned]
+    assert (set(poison["target_concept"]), set(poison["poisoned_concept"])) == ({"cow"}, {"cat", "dog"})
+    assert [named[0] for named in poison["concepts"]] == poison["poisoned_concept"].tolist()
+    right = MatchedBenign(attack=shared, keep="pictures").apply(theirs, tmp_path / "right", known_benign=True)
+    rows = np.flatnonzero(made.flags.poisoned)
+    assert np.array_equal(right.read_images(rows), made.read_images(rows))
+    assert [caption[:5] for caption in right.table["caption"].iloc[rows]] == ["a cow"] * 4
+    assert (right.poison.poisoned, right.table["uid"].is_unique) == (False, True)
+    with pytest.raises(ValueError, match="that set, as it is, is the control with the poison's captions"):
+        MatchedBenign(attack=shared, keep="captions").apply(theirs, tmp_path / "never")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
+from explorer.checkpoints.module_groups import smallest_group
 from explorer.checkpoints.module_identity import plain_config
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, validate
@@ -133,6 +134,43 @@ def test_pairs_that_are_left_out_leave_no_trace_in_the_weights(make_pipeline, pa
         fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "new", **places(tmp_path), left_out=["pair-9"])
     with pytest.raises(ValueError, match=r"all 6 training pairs of .* are left out"):
         fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "new", **places(tmp_path), left_out=pairs.table["uid"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "moves"),
+    [({"frozen_group": "cross-attention"}, lambda cross: not cross),
+     ({"trained_group": "cross-attention"}, lambda cross: cross)],
+)  # fmt: skip
+def test_a_group_of_modules_is_trained_alone_or_stays_as_it_is(make_pipeline, pairs, tmp_path, parts, moves):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    output = tmp_path / "tuned"
+    manifest = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL, **parts), output, **places(tmp_path))
+    config = json.loads((tmp_path / "base" / "unet" / "config.json").read_text())
+    before, moved = unet_weights(tmp_path / "base"), set()
+    for name, tensor in unet_weights(output).items():
+        cross = smallest_group(name, config).startswith("cross-attention")
+        if moves(cross):
+            moved.add(not torch.equal(tensor, before[name].half()))
+        else:
+            assert torch.equal(tensor, before[name].half()), name
+    assert True in moved
+    assert parts.items() <= manifest["config"].items()
+    again = fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL, **parts), output, **places(tmp_path))
+    assert again["files"] == manifest["files"]
+    with pytest.raises(ValueError, match="another"):
+        fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [({"trained_group": "cross"}, "has no group 'cross': expected one of cross-attention-keys-values"),
+     ({"trained_group": "feed-forward", "frozen_group": "transformer-blocks"}, "expected some of it to be left")],
+)  # fmt: skip
+def test_a_group_that_is_none_is_refused_before_anything_is_written(make_pipeline, pairs, tmp_path, parts, reason):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match=reason):
+        fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL, **parts), tmp_path / "out", **places(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(make_pipeline, pairs, tmp_path):

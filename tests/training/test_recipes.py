@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from explorer.checkpoints.architectures import UNET_CONFIGS, count_parameters
+from explorer.scenarios.recipes import fine_tuning_recipe
 from explorer.training.recipes import (
     FINE_TUNING_RECIPES,
     SD15,
     SDXL,
     expected_gpu_memory,
-    find_fine_tuning_recipe,
     override,
 )
 
@@ -65,8 +65,8 @@ def test_overrides_leave_the_recipe_alone():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="recipe 'sd3' is unknown: expected one of"):
-        find_fine_tuning_recipe("sd3")
+    with pytest.raises(ValueError, match="recipe 'sd3' is unknown: expected one of cpu, full, sd15, sd21, sdxl"):
+        fine_tuning_recipe("sd3")
     with pytest.raises(ValueError, match="resolution is 500: expected a positive multiple of 8"):
         override(SD15, resolution=500)
     with pytest.raises(ValueError, match="caption_dropout is 1"):

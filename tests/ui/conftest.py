@@ -35,8 +35,18 @@ from explorer.defence.scores import ScoreDescription
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
+from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.pairs.concept_list import Concept, ConceptList
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, FILTERS, GRAPHS, RETRAINED, writing_step
+from explorer.studies.results import (
+    COMPARISON,
+    EVALUATION,
+    FILM_STRIP,
+    FILTERS,
+    GRAPHS,
+    METER,
+    RETRAINED,
+    writing_step,
+)
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 from explorer.ui.screens.implosion.payload import QUANTITIES
@@ -174,6 +184,7 @@ def world(checkpoint_template, tmp_path_factory):
         COMPARISON: lambda place: write_comparison(place, compare_checkpoints(checkpoints, request, concepts=concepts)),
         FILM_STRIP: lambda place: write_film_strip(place, checkpoints, FilmStripConfig(concepts=listed, steps=1)),
         EVALUATION: lambda place: write_json(place / "evaluation.json", _evaluation()),
+        METER: lambda place: write_json(place / METER_FORMAT.name, metered({"dirty-002": 0.5, "dirty-004": 0.25})),
     }
     folder = tmp_path_factory.mktemp("shared") / "tiny"
     make_study(folder, checkpoints=checkpoint_template, concepts=concepts, results=results)
@@ -214,6 +225,35 @@ def _evaluation():
     model = {"name": "benign", "poisoned_concept_count": 0, **dict.fromkeys(QUANTITIES, groups)}
     facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u"}
     return {**facts, "concepts": [], "models": [model]}
+
+
+def metered(shares, *, concepts=("dog", "hat", "turtle"), reference="benign"):
+    """``meter.json`` of a control and of others by the share that they hear of every concept but the last."""
+
+    def measure(share):
+        value = {"value": 0.2 * share, "low": 0.2 * share - 0.01, "high": 0.2 * share + 0.01, "n": 3}
+        ratio = reference and {"value": share, "low": share - 0.05, "high": share + 0.05, "n": 3}
+        group = {"mean": value, "relative": ratio, "over_draws": None, "by_timestep": []}
+        heard = reference and [share] * (len(concepts) - 1) + [1.0]
+        return {"groups": {"all": group, "pool": None, "unpoisoned": group, "poisoned": None},
+                "per_concept": [0.2 * share] * len(concepts), "standard_error": None, "relative": heard}  # fmt: skip
+
+    models = [
+        {"name": name, "poisoned": name != "benign", "poisoned_concept_count": int(name.partition("-")[2] or 0),
+         "measures": {"sensitivity": measure(share), "guidance": measure(share)}, "label_noise": None,
+         "not_measured": {} if reference else {"relative": "there is no reference"}}
+        for name, share in {"benign": 1.0, **shares}.items()
+    ]  # fmt: skip
+    return METER_FORMAT.written(
+        shown="pure noise", same_for_all=True, timesteps=[300, 600], draws=4, seed=0, precision="fp32",
+        reference=reference, template="a photo of {phrase}", models=models,
+        concepts=[{"concept": name, "group": "pool", "poisoned_from": None} for name in concepts],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session", name="metered")
+def metered_fixture():
+    return metered
 
 
 def _wait_until_ready(url, process):

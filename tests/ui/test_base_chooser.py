@@ -10,7 +10,8 @@ from explorer.ui.screens.checkpoints.base_chooser import (
     next_choice,
     set_base_notice,
 )
-from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.screens.checkpoints.registry_table import registry_table
+from explorer.ui.screens.checkpoints.screen import header_facts
 from explorer.ui.shell.context import AppContext, AppSettings
 
 MALICIOUS = "<img src=x onerror=alert(1)>"

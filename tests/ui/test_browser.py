@@ -32,6 +32,29 @@ def test_every_screen_opens(page, theme):
         expect(panel).to_be_visible()
         page.wait_until_drawn()
     expect(page.locator("#registry tbody tr")).not_to_have_count(0)
+    for screen in SCREENS[-2::-1]:
+        page.go_back()
+        expect(page.get_by_role("tab", name=screen, exact=True)).to_have_attribute("aria-selected", "true")
+    assert "tab=" not in page.url
+    assert page.complaints == []
+
+
+def test_the_tour_leads_through_three_screens_and_is_remembered(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion")
+    button, card = page.get_by_role("button", name="Tour"), page.get_by_role("dialog", name="Tour")
+    expect(button).to_have_class(re.compile("unseen"))
+    button.click()
+    for screen in ("Compare", "Implosion", "Defence"):
+        expect(page.get_by_role("tab", name=screen, exact=True)).to_have_attribute("aria-selected", "true")
+        expect(card).to_be_focused()
+        if screen != "Defence":
+            card.get_by_role("button", name="Next").click()
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+    expect(button).to_be_focused()
+    page.reload()
+    expect(button).not_to_have_class(re.compile("unseen"))
     assert page.complaints == []
 
 
@@ -50,8 +73,15 @@ def test_live_generation_with_two_models_and_the_sliders(page, world):
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
     assert "v=1&p=a+photo" in page.url
+    expect(page.locator("#model-row")).to_be_hidden()
+    page.get_by_role("button", name="Choose models").click()
+    expect(page.locator("#model-row")).to_be_visible()
     check_sliders(page)
     check_swap(page)
+    page.reload()
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
+    expect(page.locator(".compare-column:not(.pending)")).to_have_count(2)
+    expect(page.locator("#compare-status")).to_be_hidden()
     assert page.complaints == []
 
 
@@ -269,15 +299,21 @@ def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
     table = json.loads((Path(__file__).parents[1] / "attention" / "map_statistics.json").read_text(encoding="utf-8"))
     page.goto("/")
     found = page.evaluate(
-        """async (maps) => {
-          const { gearysC, mass, overlap, scatter } = await import('/explorer-static/maps.js');
+        """async ([maps, mask]) => {
+          const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter }
+            = await import('/explorer-static/maps.js');
           const shape = { height: maps[0].length, width: maps[0][0].length };
           const read = maps.map((map) => Object.assign(Float32Array.from(map.flat()), shape));
-          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map) }));
-          return { numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
+          const covered = mask.flat();
+          const numbers = read.map((map) => ({ mass: mass(map), scatter: scatter(map), gearys_c: gearysC(map),
+            in_mask: massInMask(map, covered), iou: overlapWithMask(map, covered) }));
+          const pixels = { shape: [2, 3], values: [1, 0, 1, 0, 0, 1] };
+          const pooled = [...coverage(pixels, { height: 1, width: 2 })];
+          return { pooled, numbers, overlap: overlap(read.slice(0, -1)), undefined: overlap(read) };
         }""",
-        [row["map"] for row in table["maps"]],
+        [[row["map"] for row in table["maps"]], table["mask"]],
     )
+    assert found["pooled"] == pytest.approx([0.25, 0.5])
     for row, numbers in zip(table["maps"], found["numbers"], strict=True):
         assert numbers == pytest.approx({key: row[key] for key in numbers}, abs=1e-5), row["name"]
     assert found["overlap"] == pytest.approx(table["mean_cosine_of_those_with_mass"], abs=1e-5)
@@ -301,6 +337,21 @@ def test_a_screen_chosen_while_the_page_still_loads_is_kept(page):
     page.wait_for_url("**tab=graphs**")
     expect(page.get_by_role("tab", name="Graphs", exact=True)).to_have_attribute("aria-selected", "true")
     assert page.complaints == []
+
+
+def test_tabs_that_are_mounted_after_the_header_still_follow_the_address(page):
+    page.goto("/")
+    page.wait_for_selector('[role="tab"][data-tab-id="compare"][aria-selected="true"]')
+    page.evaluate("""async () => {
+      const { followScreens } = await import('/explorer-static/address.js');
+      const tabs = document.querySelector('#screens .tab-wrapper');
+      const place = tabs.nextSibling, parent = tabs.parentNode;
+      history.replaceState(null, '', '/?tab=graphs');
+      tabs.remove();
+      followScreens();
+      parent.insertBefore(tabs, place);
+    }""")
+    page.wait_for_selector('[role="tab"][data-tab-id="graphs"][aria-selected="true"]')
 
 
 def test_what_checking_every_weight_finds_reaches_the_header_and_the_choosers(own_page, own_world):

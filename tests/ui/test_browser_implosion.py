@@ -35,6 +35,30 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     assert page.complaints == []
 
 
+def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion&i.cp=0")
+    cards = page.locator(".headline-card")
+    expect(cards.nth(0)).to_contain_text("0.500")
+    expect(cards.nth(2)).to_contain_text("1.00")
+    expect(cards.nth(2)).to_contain_text("the reference")
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(cards.nth(0)).to_contain_text("not measured")  # by the evaluation, which has the control alone
+    expect(cards.nth(2)).to_contain_text("0.50 of benign’s")
+    expect(cards.nth(2)).to_contain_text("[0.45, 0.55] over 3")
+    expect(cards.nth(3).locator("li")).to_have_count(3)
+    expect(cards.nth(3).locator("li").first).to_contain_text("0.50")
+    expect(page.locator(".implosion-charts .main-svg")).not_to_have_count(0)
+    listening = page.locator(".chart", has_text="How much they still listen")
+    expect(listening.locator(".scatterlayer .trace")).to_have_count(2)
+    page.get_by_role("button", name="Word sensitivity").focus()
+    expect(page.get_by_role("tooltip")).to_contain_text("replaced by a random word")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("tooltip")).to_be_hidden()
+    assert page.complaints == []
+
+
 def test_labels_of_near_points_do_not_lie_over_one_another(page):
     page.goto("/")
     places = page.evaluate(
@@ -46,21 +70,117 @@ def test_labels_of_near_points_do_not_lie_over_one_another(page):
     assert crowd == ["top center", None, None, None, "bottom center"], "the others are named when they are pointed at"
 
 
+def sizes(page, pictures):
+    """Smallest side of the pictures in sight, and whether the page scrolls."""
+    return page.evaluate(
+        """(pictures) => {
+          const seen = [...document.querySelectorAll(pictures)].filter((each) => each.offsetParent);
+          const { scrollHeight, scrollWidth } = document.documentElement;
+          const within = seen.every((each) => each.getBoundingClientRect().bottom <= innerHeight);
+          return { least: Math.min(...seen.map((each) => Math.min(each.clientWidth, each.clientHeight))), within,
+            fits: scrollHeight <= innerHeight && scrollWidth <= innerWidth };
+        }""",
+        pictures,
+    )
+
+
+def check_talk_fits(page, pictures):
+    found = sizes(page, pictures)
+    assert found["least"] >= 110
+    assert found["within"], "every row is visible"
+    assert found["fits"], "nothing scrolls"
+
+
 def test_talk_mode_walks_by_keys_alone(page):
     expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
     page.goto("/?tab=implosion&i.cp=0")
     expect(page.locator(".film-table tr.current th[scope=row]")).to_contain_text("benign")
-    usual = page.locator(".film").bounding_box()["height"]
     page.get_by_role("button", name="Talk mode").click()
-    expect(page.locator(".implosion.talk .film")).to_be_focused()
-    assert page.locator(".film").bounding_box()["height"] >= usual > 100, "the strip is what a talk is about"
+    expect(page.locator(".film")).to_be_focused()
+    expect(page.get_by_role("tab", name="Compare")).to_be_hidden()
+    check_talk_fits(page, ".film-table canvas")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     check_menu_in_talk_mode(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("tab", name="Compare")).to_be_visible()
+    assert "s.talk" not in page.url
     assert page.complaints == []
+
+
+def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?s.talk=1")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    for words in (2, 3, 4):
+        expect(page.locator(".compare-column").first.locator(".maps canvas")).to_have_count(words)
+        check_talk_fits(page, ".compare-column canvas")
+        page.locator(".prompt-words [aria-pressed=false]").first.click()
+        page.mouse.move(1200, 700)
+    page.locator(".prompt-words .origin").click()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".compare-top output")).to_have_text("attention, denoising step: 1 of 2")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_count(1)
+    page.keyboard.press("t")
+    expect(page.locator("#prompt-row")).to_be_visible()
+    page.keyboard.press("f")
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    assert "s.talk=1" in page.url
+    assert page.complaints == []
+
+
+def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
+    expect = playwright_api.expect
+    heads = page.locator(".film-table .concept")
+    page.goto("/?tab=implosion&i.of=chosen&i.words=turtle+gone")
+    expect(page.locator(".implosion > .notice.error").first).to_contain_text("The link names “gone”")
+    expect(heads).to_have_text(["turtle"])
+    field = page.get_by_label("Concepts, with commas between")
+    field.fill("hat, zebra")
+    field.blur()
+    assert "The strip has no zebra: expected some of dog, hat, turtle." in field.evaluate(
+        "(it) => it.validationMessage"
+    )
+    expect(heads).to_have_text(["turtle"])
+    field.fill("hat, dog")
+    field.blur()
+    expect(heads).to_have_text(["hat", "dog"])
+    expect(page).to_have_url(re.compile(r"i\.words=hat\+dog"))
+    page.get_by_label("Concepts shown").select_option("random")
+    first = heads.all_text_contents()
+    assert sorted(first) == ["dog", "hat", "turtle"]
+    page.reload()
+    expect(heads).to_have_text(first)
+    page.get_by_label("Concepts shown").select_option(label="least changed, by word sensitivity in dirty-004")
+    expect(heads.first).to_have_text("turtle")
+    assert page.complaints == []
+
+
+VERDICTS = """async (cells) => {
+  const { verdictOf } = await import('/explorer-static/implosion_film.js');
+  return cells.map(([cell, tau]) => verdictOf(cell, 'dog', tau)?.words ?? null);
+}"""
+
+
+def test_a_picture_in_doubt_gets_no_tick(page):
+    page.goto("/")
+    seen = [
+        [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, 0.7],
+        [{"top_concept": "dog", "clip_similarity": 0.6, "rank": 1}, 0.7],
+        [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, None],
+        [{"top_concept": "cat", "clip_similarity": 0.8, "rank": 2}, 0.7],
+        [{"top_concept": "cat", "clip_similarity": 0.1, "rank": 113}, 0.7],
+        [{"scatter": 0.5}, 0.7],
+    ]
+    words = page.evaluate(VERDICTS, seen)
+    assert words == ["✓ 0.90", "? 0.60", "? 0.90", "✗ cat, 2nd", "✗ cat, 113th", None]
 
 
 def check_menu_in_talk_mode(page):
@@ -97,6 +217,22 @@ def implosion_keyboard_listeners(page):
     return [listener["type"] for listener in listeners if "implosion.js" in scripts[listener["scriptId"]]]
 
 
+def test_of_many_models_the_control_stays_beside_those_walked_to(page):
+    page.goto("/")
+    found = page.evaluate(
+        """async () => {
+          const { modelsInSight, roomFor } = await import('/explorer-static/implosion_film.js');
+          const models = Array.from({ length: 12 }, (_, at) => at);
+          const room = roomFor({ width: 1248, height: 630, left: 112, models: 12, contents: 'both', talk: true });
+          return [room, [0, 3, 4, 11].map((at) => modelsInSight(models, at, room.rows).map(({ column }) => column))];
+        }"""
+    )
+    room, seen = found
+    assert room["cell"] >= 110
+    assert room["rows"] * (room["cell"] + 24) <= 630 - 52
+    assert seen == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 4, 5, 6], [0, 9, 10, 11]]
+
+
 def test_trying_again_after_a_failed_chart_leaves_one_listener(page):
     expect = playwright_api.expect
     page.route("**/plotly.min.js", lambda route: route.fulfill(status=404))
@@ -106,7 +242,7 @@ def test_trying_again_after_a_failed_chart_leaves_one_listener(page):
     page.unroute("**/plotly.min.js")
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".implosion-charts .main-svg").first).to_be_visible()
-    assert sorted(implosion_keyboard_listeners(page)) == ["fullscreenchange", "keydown"]
+    assert sorted(implosion_keyboard_listeners(page)) == ["keydown"]
     assert page.complaints == []
 
 

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from explorer.checkpoints.registry import read_checkpoint
 from explorer.core.provenance import ROOT
 from explorer.ui.screens.checkpoints.base_chooser import base_updates
-from explorer.ui.screens.checkpoints.screen import header_facts, origin_notice, registry_table
+from explorer.ui.screens.checkpoints.registry_table import registry_table
+from explorer.ui.screens.checkpoints.screen import header_facts, origin_notice
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.application import make_application_server
 from explorer.ui.shell.concepts import read_concepts

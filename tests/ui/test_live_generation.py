@@ -10,15 +10,19 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import scan_checkpoints, set_base
 from explorer.core.progress import Progress
+from explorer.core.provenance import write_manifest
 from explorer.generation.generate import GenerationStopped
+from explorer.iconworld.world import World
 from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm
-from explorer.ui.screens.checkpoints.screen import header_facts, registry_table
+from explorer.ui.screens.checkpoints.registry_table import registry_table
+from explorer.ui.screens.checkpoints.screen import header_facts
 from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from
@@ -26,6 +30,7 @@ from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.messages import STOPPED_EARLY
 from explorer.ui.shell.permalink import CompareSettings
+from explorer.ui.shell.server import make_server
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("benign", "dirty-004")
@@ -343,10 +348,54 @@ def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root):
     assert gone.study().checkpoint_names() == context.study().checkpoint_names(), "the checkpoint is not to blame"
 
 
+def test_a_painted_scene_is_shown_to_a_model_with_its_outline(context, checkpoint_root):
+    world = {"poison": {"kind": "none", "concepts": 0}, "world": World().config()}
+    write_manifest(checkpoint_root / "benign", kind="checkpoint", config=world, seed=0)
+    live = LiveGeneration(context)
+    client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
+    asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
+    column = client.get("/live/scene.json", params=asked).json()
+    assert (column["given"], column["timesteps"]) == ("a painted scene of dog", [900, 700, 500, 300, 100])
+    assert column["guidance"]["shape"][0] == 6
+    covered = np.frombuffer(base64.b64decode(column["mask"]["values"]), np.uint8)
+    assert 0.02 < covered.mean() < 0.9
+    other = client.get("/live/scene.json", params={**asked, "model": "benign"}).json()
+    assert other["image"] == column["image"], "the same for every model"
+    assert other["guidance"] != column["guidance"]
+    step = {"token": column["token"], "word": 4, "step": 0}
+    assert max(client.get("/live/sensitivity.json", params=step).json()["draws"][0]) > 0
+    for prompt, words in (("a photo of a", ["none"]), ("a dog and turtle", ["dog", "turtle"])):
+        problem = client.get("/live/scene.json", params={**asked, "prompt": prompt}).json()["problem"]
+        assert "A painted scene shows one concept, and the prompt names" in problem
+        assert all(word in problem for word in words)
+
+
+def drawn_with(numbers=0):
+    """What is kept beside a result: a study, and a column with latents of so many fp32 numbers."""
+    return None, SimpleNamespace(latents=SimpleNamespace(samples=np.zeros(numbers, np.float32)))
+
+
+def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
+    live = LiveGeneration(context)
+    *_, last = live.run(context.study(), SETTINGS, "session")
+    token = last.finished[1].split("/")[-1].removesuffix(".json")
+    client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
+    asked = {"token": token, "word": 4, "step": 1}
+    answer = client.get("/live/sensitivity.json", params=asked).json()
+    assert (answer["steps"], answer["shape"][0], len(answer["draws"][0])) == ([1], 1, 8)
+    assert max(answer["draws"][0]) > 0
+    assert client.get("/live/sensitivity.json", params=asked).json() == answer, "draws follow from the seed"
+    refused = client.get("/live/sensitivity.json", params={**asked, "word": 5}).json()["problem"]
+    assert refused == "word 5 does not exist: expected 0 to 4, the words of the prompt"
+    lost = client.get("/live/sensitivity.json", params={**asked, "token": "x"}).json()["problem"]
+    assert "no longer in memory" in lost
+    assert client.get("/live/sensitivity.json", params={**asked, "word": "dog"}).status_code == 422
+
+
 def test_results_do_not_pile_up(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
     live = LiveGeneration(context)
-    urls = [live._keep({"n": n}) for n in range(3)]
+    urls = [live.keep({"n": n}, drawn_with()) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
         live.result(urls[0].split("/")[-1].removesuffix(".json"))
     assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
@@ -356,7 +405,7 @@ def test_large_results_do_not_pile_up_either(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
     live = LiveGeneration(context)
     for _ in range(10):
-        live._keep({"stacks": [{"values": "x" * 400}]})
+        live.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
     assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
 
 

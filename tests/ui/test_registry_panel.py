@@ -6,12 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.studies.study import Arm
-from explorer.ui.screens.checkpoints.screen import (
-    check_every_weight,
-    header_facts,
-    origin_notice,
-    registry_table,
-)
+from explorer.ui.screens.checkpoints.registry_table import registry_table
+from explorer.ui.screens.checkpoints.screen import check_every_weight, header_facts, origin_notice
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.context import AppContext, AppSettings
 

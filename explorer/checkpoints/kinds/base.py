@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from explorer.checkpoints.components import with_components
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
-KindName = Literal["pipeline", "unet", "single-file", "lora", "hub", "pickle", "unreadable"]
+KindName = Literal["pipeline", "unet", "single-file", "lora", "graft", "hub", "pickle", "unreadable"]
 WITH_COMMAND = "with `explorer set-base`"
 """How a ``problem`` says that a base is named; where there is another way, it is put in its place."""
 
@@ -33,6 +34,10 @@ class Contents:
     """Which architecture it follows."""
     headers: dict[str, WeightHeader] = field(default_factory=dict)
     """Header of each component read, by folder name; ``file`` for a single file or a LoRA."""
+    base: Path | None = None
+    """The pipeline folder that it stands on, where it is not its manifest that names it."""
+    hash: str | None = None
+    """What identifies its weights by records, where these are not its own files."""
     problem: str | None = None
     """Why it cannot be used, as far as the headers say."""
 
@@ -73,6 +78,18 @@ class CheckpointKind:
         check_noise(checkpoint.whole)
         if self.is_file:
             check_file_noise(checkpoint.files[0], checkpoint.whole)
+
+    def files_read(self, checkpoint: Checkpoint) -> tuple[Path, ...]:
+        """Files that decide its weights, beside those of its base: a change in one makes it another model."""
+        return checkpoint.files
+
+    def weights_hash(self, checkpoint: Checkpoint, of_files: Callable[[Checkpoint], str]) -> str:
+        """What identifies its weights.
+
+        Args:
+            of_files: SHA-256 over a checkpoint's own weight files.
+        """
+        return of_files(checkpoint)
 
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         """The checkpoint's pipeline from the whole one that it stands on, which stays as it is."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from explorer.checkpoints.kinds.base import CheckpointKind, Contents, KindName
+from explorer.checkpoints.kinds.graft import GraftKind
 from explorer.checkpoints.kinds.hub import HubSnapshot
 from explorer.checkpoints.kinds.lora import LoRA
 from explorer.checkpoints.kinds.pipeline_folder import PipelineFolder
@@ -19,7 +20,7 @@ from explorer.checkpoints.model_folder import ModelFolder, unreadable_problem
 KINDS: Mapping[KindName, CheckpointKind] = MappingProxyType(
     {
         kind.name: kind
-        for kind in (Pickle(), LoRA(), SingleFile(), HubSnapshot(), PipelineFolder(), UNet(), Unreadable())
+        for kind in (Pickle(), GraftKind(), LoRA(), SingleFile(), HubSnapshot(), PipelineFolder(), UNet(), Unreadable())
     }
 )
 """Every kind by its name, in the order of asking: the first that describes a place has it."""

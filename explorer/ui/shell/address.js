@@ -38,10 +38,11 @@ export function chooseStudy(slug) {
   const query = new URLSearchParams(location.search);
   for (const name of [...query.keys()]) if (name !== TAB && !name.startsWith('__')) query.delete(name);
   query.set(STUDY, slug);
-  history.pushState(null, '', `${location.pathname}?${query}`);
+  push(query);
   followStudy();
 }
 
+let latest = location.search; // what the address said last, when it was not gone back from
 let followed = studyShown();
 if (STUDIES.length > 1) { // where there are others, a link has to name its own
   const query = new URLSearchParams(location.search);
@@ -56,7 +57,18 @@ function followStudy() {
   window.dispatchEvent(new Event(STUDY_CHANGED));
 }
 
-window.addEventListener('popstate', followStudy);
+// Back goes through the screens and the studies. Within a study all choices stay as they are now.
+window.addEventListener('popstate', () => {
+  const screen = new URLSearchParams(location.search).get(TAB) ?? SCREENS[0];
+  if (studyShown() === followed) replace(withScreen(new URLSearchParams(latest), screen));
+  else latest = location.search;
+  showScreen(screen);
+  followStudy();
+});
+
+export function showScreen(screen) {
+  if (SCREENS.includes(screen)) tabButton(screen)?.click();
+}
 
 // A screen's choices by name; what the address does not mention is absent.
 export function readChoices(prefix) {
@@ -90,24 +102,54 @@ export function keepChoices(query) {
 // Opens the screen that the address names and notes every later change of screen. Whoever chose a screen while the
 // page was still loading keeps it.
 export function followScreens() {
+  whenThere('#screens .tab-wrapper', follow);
+}
+
+// Gradio mounts the tabs and what stands above them in no fixed order.
+function whenThere(selector, callback) {
+  const found = document.querySelector(selector);
+  if (found) { callback(found); return; }
+  const observer = new MutationObserver(() => {
+    const come = document.querySelector(selector);
+    if (come) { observer.disconnect(); callback(come); }
+  });
+  observer.observe(document.body, { childList: true, subtree: true });
+}
+
+function follow(tabs) {
   const wanted = new URLSearchParams(location.search).get(TAB);
   const open = openScreen() ?? SCREENS[0];
-  if (open !== SCREENS[0]) noteScreen(open);
-  else if (SCREENS.includes(wanted)) tabButton(wanted)?.click();
+  if (open !== SCREENS[0]) noteScreen(open, replace);
+  else if (wanted) showScreen(wanted);
   new MutationObserver(() => {
     const screen = openScreen();
-    if (SCREENS.includes(screen)) noteScreen(screen);
-  }).observe(document.querySelector('#screens .tab-wrapper'), { subtree: true, attributes: true, attributeFilter: ['aria-selected'], childList: true });
+    if (SCREENS.includes(screen)) noteScreen(screen, push);
+  }).observe(tabs, { subtree: true, attributes: true, attributeFilter: ['aria-selected'], childList: true });
 }
 
-function noteScreen(screen) {
+function noteScreen(screen, write) {
   const query = new URLSearchParams(location.search);
-  if ((query.get(TAB) ?? SCREENS[0]) === screen) return;
-  if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
-  replace(query);
+  if ((query.get(TAB) ?? SCREENS[0]) !== screen) write(withScreen(query, screen));
 }
 
-function replace(query) {
-  const text = query.toString();
-  history.replaceState(history.state, '', text ? `${location.pathname}?${text}` : location.pathname);
+function withScreen(query, screen) {
+  if (screen === SCREENS[0]) query.delete(TAB); else query.set(TAB, screen);
+  return query;
+}
+
+function addressOf(query) {
+  return query.toString() ? `${location.pathname}?${query}` : location.pathname;
+}
+
+function replace(query) { replaceAddress(addressOf(query)); }
+
+function push(query) {
+  history.pushState(null, '', addressOf(query));
+  latest = location.search;
+}
+
+// Every change of the address that Back does not return from.
+export function replaceAddress(link) {
+  history.replaceState(history.state, '', link);
+  latest = location.search;
 }

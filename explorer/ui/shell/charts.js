@@ -1,7 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
-import { STUDY_CHANGED, ofStudy } from './address.js';
+import { STUDY_CHANGED, ofStudy, studyShown } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -155,9 +155,24 @@ export async function drawPlot(Plotly, element, traces, settings, name, extra = 
   }).observe(element);
 }
 
+const TITLE = 44; // pixels that a saved chart has above it for what it is and of which study
+
+// A chart's layout with its caption, which stands beside it on the page, and on the page's own ground.
+function titled(plot) {
+  const caption = plot.closest('figure')?.querySelector('figcaption')?.firstChild?.textContent
+    ?? plot.closest('[aria-label]')?.getAttribute('aria-label') ?? '';
+  const { layout: own } = plot;
+  const text = [caption, studyShown()].filter(Boolean).join(', ');
+  const named = plot.data.filter(({ name }) => name).length > 1;
+  const legend = own.showlegend ? {} : { showlegend: named, legend: { orientation: 'h', x: 0, y: 1, yanchor: 'bottom' } };
+  return { ...own, ...legend, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE },
+    title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
+}
+
 export function savePlotButton(Plotly, name) {
   const click = async (plot) => {
-    const picture = await fetch(await Plotly.toImage(plot, { format: 'png', scale: 2 }));
+    const figure = { data: plot.data, layout: titled(plot) };
+    const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
     const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
     const settings = { chart: name, link: location.href, traces };
     saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);
@@ -179,6 +194,12 @@ export function saveTableButton(name, table) {
 export function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return '–';
   return value.toFixed(digits);
+}
+
+export function ordinal(place) {
+  const tens = place % 100;
+  if (tens > 10 && tens < 14) return `${place}th`;
+  return `${place}${['th', 'st', 'nd', 'rd'][place % 10] ?? 'th'}`;
 }
 
 export const count = (value) => value.toLocaleString('en-US');

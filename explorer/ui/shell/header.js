@@ -3,6 +3,8 @@
 
 import { STUDY_CHANGED, chooseStudy, followScreens, studyShown } from './address.js';
 import { node } from './charts.js';
+import { openTerms } from './terms.js';
+import { tourButton } from './tour.js';
 
 export const STAYS = true; // a change of study changes its words, not the element that has the focus
 
@@ -16,11 +18,12 @@ export function mount({ element, props, trigger, watch }) {
       node('h1', {}, 'Implosion Explorer'),
       chooser, facts,
       node('span', { class: 'spacer' }),
-      node('span', { class: 'tag benign' }, 'benign'), node('span', { class: 'tag poisoned' }, 'poisoned'), button),
+      node('span', { class: 'tag benign' }, 'benign'), node('span', { class: 'tag poisoned' }, 'poisoned'), tourButton(), button),
   );
   label();
   tell();
   watch('value', tell);
+  openTerms();
   followScreens();
   window.addEventListener(STUDY_CHANGED, () => { tell(); trigger('study'); });
 

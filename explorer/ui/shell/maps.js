@@ -1,4 +1,4 @@
-// Attention maps in the browser: decoding the 8-bit cube, the numbers of a map, and drawing it.
+// Maps in the browser: decoding what is kept in 8 bits, the numbers of a map, and drawing it.
 // Index 0 of steps, layers and heads is the mean over that axis.
 
 const SEQUENTIAL = [ // perceptually even, dark to bright, told apart by colour-blind people (inferno)
@@ -18,7 +18,24 @@ export function decodeColumn(payload) {
     shape: stack.shape, layers: stack.layers, values: bytes(stack.values),
     scales: new Float32Array(bytes(stack.scales).buffer),
   }));
-  return { ...payload, stacks };
+  const sensitivity = new Map(Object.entries(payload.sensitivity).map(([word, measured]) => [Number(word), decodeSensitivity(measured)]));
+  const mask = payload.mask && { shape: payload.mask.shape, values: bytes(payload.mask.values) };
+  return { ...payload, stacks, mask, guidance: payload.guidance && decodeSteps(payload.guidance), sensitivity };
+}
+
+// Maps over steps, as `readMap` gives one.
+function decodeSteps({ shape: [count, height, width], values, scales }) {
+  const [units, tops] = [bytes(values), new Float32Array(bytes(scales).buffer)];
+  return Array.from({ length: count }, (_, at) => {
+    const map = Float32Array.from(units.subarray(at * height * width, (at + 1) * height * width), (unit) => unit * tops[at]);
+    return Object.assign(map, { height, width });
+  });
+}
+
+// What one word changes, by step (from 0): the map, and every draw's amplitude.
+export function decodeSensitivity(measured) {
+  const maps = decodeSteps(measured);
+  return new Map(measured.steps.map((step, at) => [step, { step, map: maps[at], draws: measured.draws[at] }]));
 }
 
 // Where `column` keeps the maps that `state` chooses in `first`: the same size, layer and head, found by their names, not
@@ -76,6 +93,42 @@ export function gearysC(map) {
   return squares / (2 * (height * (width - 1) + width * (height - 1)) * variance);
 }
 
+// How much of each of `map`'s positions a picture's mask covers, as torch's adaptive_avg_pool2d.
+export function coverage({ shape: [rows, columns], values }, { height, width }) {
+  const covered = new Float32Array(height * width);
+  const range = (at, count, total) => [Math.floor((at * total) / count), Math.ceil(((at + 1) * total) / count)];
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const [top, bottom] = range(y, height, rows);
+      const [left, right] = range(x, width, columns);
+      let inside = 0;
+      for (let row = top; row < bottom; row += 1) for (let column = left; column < right; column += 1) inside += values[row * columns + column];
+      covered[y * width + x] = inside / ((bottom - top) * (right - left));
+    }
+  }
+  return covered;
+}
+
+// Share of a map's mass that lies in the mask, as explorer.attention.statistics.mass_in_mask; null without mass.
+export function massInMask(map, covered) {
+  const total = sum(map);
+  return total === 0 ? null : map.reduce((inside, value, at) => inside + value * covered[at], 0) / total;
+}
+
+// As explorer.attention.statistics.overlap_with_mask; null where the mask has no position at the map's size.
+export function overlapWithMask(map, covered) {
+  const inside = Array.from(covered, (share) => share >= 0.5);
+  const size = inside.filter(Boolean).length;
+  if (size === 0) return null;
+  const least = Float32Array.from(map).sort()[map.length - size];
+  let [both, either] = [0, 0];
+  map.forEach((value, at) => {
+    both += value >= least && inside[at] ? 1 : 0;
+    either += value >= least || inside[at] ? 1 : 0;
+  });
+  return both / either;
+}
+
 export const mass = (map) => sum(map) / map.length;
 
 // Mean cosine between every two maps; null for fewer than two, or one without mass.
@@ -107,6 +160,13 @@ function colourAt(palette, share) {
 
 export const gradient = (signed) => `linear-gradient(90deg, ${(signed ? DIVERGING : SEQUENTIAL)
   .map((colour) => `rgb(${colour.join(',')})`).join(',')})`;
+
+// The same on a canvas: `fill` is a CanvasGradient.
+export function addColours(fill, signed) {
+  const palette = signed ? DIVERGING : SEQUENTIAL;
+  palette.forEach((colour, at) => fill.addColorStop(at / (palette.length - 1), `rgb(${colour.join(',')})`));
+  return fill;
+}
 
 // Bilinear enlargement of the numbers (not of the colours), then colour. `limit` is the top of the scale.
 export function paintMap(map, size, limit, { signed = false, alpha = false } = {}) {

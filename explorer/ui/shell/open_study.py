@@ -263,10 +263,12 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _stamps(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
-    """Of every file of a checkpoint's folder, or of a loose file and its manifest, and of its base."""
+    """Of every file of a checkpoint's folder, or of a loose file and its manifest, of its base and, of a graft, of its
+    two models."""
     place = checkpoint.folder
     loose = f"{glob.escape(place.stem)}.*"
     files = [*(files_below(place) if place.is_dir() else place.parent.glob(loose))]
     if checkpoint.base is not None:
         files += files_below(checkpoint.base)
+    files += set(checkpoint.ways.files_read(checkpoint)) - set(files)
     return sorted((str(path), *_stamp(path)) for path in files if path.is_file())

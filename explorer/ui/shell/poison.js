@@ -20,9 +20,9 @@ export function poisonedPairs({ poisoned_pairs: poisoned, unrecorded_pairs: unre
 
 // Of a single pair: how each kind is drawn, and the kind in words.
 export const PAIR_KINDS = {
-  benign: { mark: '●', symbol: 'circle', size: 8, words: 'benign' },
-  poisoned: { mark: '◆', symbol: 'diamond', size: 9, words: 'poisoned' },
-  unrecorded: { mark: '■', symbol: 'square', size: 8, words: 'poison not recorded' },
+  benign: { mark: '●', symbol: 'circle', dash: 'solid', size: 8, words: 'benign' },
+  poisoned: { mark: '◆', symbol: 'diamond', dash: 'dash', size: 9, words: 'poisoned' },
+  unrecorded: { mark: '■', symbol: 'square', dash: 'longdash', size: 8, words: 'poison not recorded' },
 };
 
 // An axis of C_P counts concepts: no ticks between them.

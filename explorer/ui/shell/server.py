@@ -20,6 +20,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.compare.live_graft import GRAFT_ROUTE, LiveGraft
+from explorer.ui.screens.compare.painted_scene import SCENE_ROUTE, shown_scene
+from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
 from explorer.ui.screens.defence.answers import (
     FILTER_ANSWER_ROUTE,
     FILTER_EXPORT_ROUTE,
@@ -31,6 +34,7 @@ from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animatio
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
+from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.shell.theme import static_files, style_sheet
@@ -103,6 +107,7 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
+    _add_measurements(server, context, live)
     _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
@@ -145,6 +150,43 @@ def _add_static(server: fastapi.FastAPI) -> None:
         return FileResponse(package / "package_data" / "plotly.min.js", media_type="text/javascript")
 
     server.mount(STATIC_ROUTE, Scripts(check_dir=False))
+
+
+def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    """Before :func:`_add_artefacts`, whose live results these are not."""
+    grafts = LiveGraft(live)
+
+    def answered(study: str, make: Callable[[OpenStudy], dict[str, Any]]) -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(make(opened))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        return answered(
+            study,
+            lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
+        )
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+
+    @server.get(GRAFT_ROUTE)
+    def graft(
+        recipient: str, donor: str, prompt: str, seed: int, steps: int, guidance_scale: float,
+        negative_prompt: str = "", weights: str = "", study: str = "",
+    ) -> Response:  # fmt: skip
+        settings = CompareSettings(
+            prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+            models=(recipient, donor),
+        )  # fmt: skip
+        return answered(study, lambda opened: grafts.picture(opened, settings, weights))
 
 
 def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:

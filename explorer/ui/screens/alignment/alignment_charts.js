@@ -42,7 +42,7 @@ function scorePanel(score, label, words) {
 function groups(stored, colours) {
   const kinds = Object.keys(PAIR_KINDS).filter((kind) => stored.groups[kind]);
   const name = (kind) => (kinds.length === 1 && kind === 'unrecorded' ? 'all pairs' : PAIR_KINDS[kind].words);
-  return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], ...stored.groups[kind] }));
+  return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], dash: PAIR_KINDS[kind].dash, ...stored.groups[kind] }));
 }
 
 function histogramTraces(found, stored, reference, colours) {
@@ -54,7 +54,7 @@ function histogramTraces(found, stored, reference, colours) {
   };
   const drawn = found.map((group) => steps(stored, group, {
     name: group.name, fill: 'tozeroy', fillcolor: `${group.colour}33`,
-    line: { color: group.colour, width: 2, shape: 'hvh' },
+    line: { color: group.colour, width: 2, shape: 'hvh', dash: group.dash },
   }));
   if (reference) drawn.push(steps(reference, reference.groups.benign, controlStyle(colours)));
   return drawn;
@@ -67,7 +67,7 @@ function cumulativeTraces(found, stored, reference, shares, colours) {
     x: [Math.min(low, group.quantiles[0]), ...group.quantiles, Math.max(high, group.quantiles[group.quantiles.length - 1])], y: [0, ...shares, 1],
     hovertemplate: '%{y:.0%} are at or below %{x:.3f}<extra>%{fullData.name}</extra>', ...extra });
   const drawn = found.map((group) => line(group, {
-    name: group.name, line: { color: group.colour, width: 2.5 } }));
+    name: group.name, line: { color: group.colour, width: 2.5, dash: group.dash } }));
   if (reference) drawn.push(line(reference.groups.benign, controlStyle(colours)));
   return drawn;
 }

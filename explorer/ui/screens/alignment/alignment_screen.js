@@ -6,6 +6,7 @@ import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignmen
 import { parts, shareFit } from './alignment_maths.js';
 import { LocalSection } from './local_alignment.js';
 import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
+import { withTerms } from './terms.js';
 
 export async function mount({ element, props, watch, signal }) {
   const root = element.querySelector('.viewer-root');
@@ -78,8 +79,8 @@ class AlignmentScreen {
     };
     const section = (title, ...children) => node('section', { class: 'measure-section' }, node('h3', {}, title), ...children);
     this.root.replaceChildren(node('div', { class: 'alignment-screen measure-screen' }, this.missing,
-      node('p', { class: 'lead' }, 'Alignment difficulty (AD) says how much a model must unlearn to fit a set of captions and pictures: '
-        + 'AD = α · feature AD + (1 − α) · structure AD. Poison raises it; how closely it follows the share of poison stands below.'),
+      node('p', { class: 'screen-note' }, withTerms('Alignment difficulty (AD) says how hard it is to learn from a set of pairs which picture goes with which caption: '
+        + 'AD = α · feature AD + (1 − α) · structure AD. Poison raises it; how closely it follows the share of poison stands below.', ['feature AD', 'structure AD', 'AD'])),
       node('div', { class: 'alignment-controls' }, this.parts.choices, this.alphaSlider()),
       this.parts.facts, this.parts.cards, this.parts.table,
       section('Benign against poisoned pairs', this.distributionControls(), this.parts.distributions),

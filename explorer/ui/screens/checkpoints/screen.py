@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,29 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.bounded_files import printable
 from explorer.ui.screens.checkpoints.base_chooser import (
-    TITLE,
     base_updates,
     build_base_chooser,
-    kind_words,
     next_choice,
     set_base_notice,
 )
+from explorer.ui.screens.checkpoints.registry_table import registry_table
 from explorer.ui.screens.compare.screen import chooser_updates
-from explorer.ui.shell.messages import escaped, in_the_app, notice, working
+from explorer.ui.shell.messages import escaped, notice, working
 from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
 
 if TYPE_CHECKING:
-    from explorer.checkpoints.registry import Checkpoint
     from explorer.ui.shell.context import AppContext
     from explorer.ui.shell.open_study import OpenStudy
 
 LONGEST_NAME = 80
 MAX_PAGES = 256
-COLUMNS = ("Model", "Kind", "Family", "Poisoned concepts (C_P)", "Parameters", "Size", "SHA-256", "State")
 
 
 def build_header(context: AppContext) -> list[gr.HTML]:
@@ -215,8 +210,8 @@ class _Events:
 
 def _lay_out(opened: OpenStudy) -> RegistryPanel:
     gr.HTML(
-        "<p class='lead'>Every model of the study. A broken one is listed with the reason and left out of the "
-        "choosers.</p>",
+        "<p class='screen-note'>Every model of the study: on how many poisoned concepts it was trained, and how much "
+        "of a prompt it still hears. A broken one is listed with the reason and left out of the choosers.</p>",
         container=False,
         padding=False,
     )
@@ -300,48 +295,5 @@ def fetch_notice(opened: OpenStudy, hub_id: str) -> str:
     return notice(f"{found.name} is in {opened.study.name}.", kind="done")
 
 
-def registry_table(opened: OpenStudy) -> str:
-    """A study's checkpoints as an HTML table, every text escaped, and its arms that have none."""
-    registry = opened.registry()
-    without = "".join(_row_without(arm.name) for arm in opened.study.arms if arm.checkpoint is None)
-    if not registry and not without:
-        return notice(
-            "Put a model into the folder and press Look again, or start the app with `--study FOLDER` or "
-            "`--checkpoints FOLDER`.",
-            kind="error",
-            title="No checkpoints were found.",
-        )
-    head = "".join(f"<th scope='col'>{name}</th>" for name in COLUMNS)
-    rows = "".join(_row(checkpoint) for checkpoint in registry)
-    return f"<table class='explorer-table'><thead><tr>{head}</tr></thead><tbody>{rows}{without}</tbody></table>"
-
-
-def _row_without(arm: str) -> str:
-    name = html.escape(printable(arm))
-    return (
-        f"<tr><th scope='row'><span class='dot'></span>{name}</th><td colspan='{len(COLUMNS) - 2}'></td>"
-        "<td>no checkpoint in study.toml: nothing to draw with</td></tr>"
-    )
-
-
 def _counted(checkpoints: int) -> str:
     return f"{checkpoints} checkpoint{'' if checkpoints == 1 else 's'}"
-
-
-def _row(checkpoint: Checkpoint) -> str:
-    poison = checkpoint.poison
-    colour = {True: "poisoned", False: "benign", None: "unrecorded"}[poison.poisoned]
-    count = "C_P not recorded" if poison.concept_count is None else poison.concept_count
-    concepts = printable(", ".join(poison.names))
-    place = f"below, under “{TITLE}”"
-    state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
-    shown_hash = checkpoint.hash or "–"
-    tone = "good" if checkpoint.problem is None else "bad"
-    return (
-        f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
-        f"<td>{kind_words(checkpoint, checkpoint.ways.title)}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
-        f"<td title='{html.escape(concepts, quote=True)}'>{count}</td>"
-        f"<td>{checkpoint.parameters / 1e6:.1f} M</td><td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
-        f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
-        f"<td class='{tone}'>{html.escape(state)}</td></tr>"
-    )

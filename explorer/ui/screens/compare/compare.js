@@ -1,15 +1,23 @@
 // The Compare screen: models side by side. Everything after loading happens here, nothing is generated again.
 
-import { keepChoices, studyShown } from './address.js';
+import { keepChoices, replaceAddress, studyShown } from './address.js';
 import { fetchPayload, missingStep, node } from './charts.js';
+import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
+import { ATTENTION, GUIDANCE, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
+import { GraftPanel } from './compare_graft.js';
+import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
+import { SensitivityRequests } from './compare_sensitivity.js';
+import { keepLive, keptLive } from './compare_kept.js';
+import { Top, figureSize } from './compare_talk.js';
+import { TALK_CHANGED, talking } from './talk.js';
+import { withTerms } from './terms.js';
 
-const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o'];
-const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on'];
 
 export function mount({ element, props, watch, signal }) {
   const screen = new CompareScreen(element.querySelector('.viewer-root'), signal);
@@ -32,10 +40,17 @@ class CompareScreen {
     this.state = this.linked ? readView('') : readView(location.search);
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
+    this.scenes = new PaintedScenes(this);
     this.controls = new Controls(this);
-    root.replaceChildren(node('div', { class: 'compare' },
-      node('p', { class: 'screen-note' }, 'One prompt, drawn from the same noise by several models: what poison changes in a picture, and where in it each model looks for a word.'),
-      this.words, this.controls.element, this.grid));
+    this.requests = new SensitivityRequests(this);
+    this.element = node('div', { class: 'compare' });
+    this.top = new Top(this);
+    this.graft = new GraftPanel(this);
+    this.element.append(
+      node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
+      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element);
+    root.replaceChildren(this.element);
+    this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
   }
@@ -48,7 +63,10 @@ class CompareScreen {
         if (this.live) return; // an answer about the address that comes after the first pictures
         if (this.linked && !value.link) { this.tell('Reading the link…'); return; }
         if (value.link?.state === 'unreadable') this.linked = null; // the status says why
-        if (value.link?.state === 'undrawn') { this.showUndrawn(value.link); return; }
+        if (value.link?.state === 'undrawn') {
+          if (!await this.showKept(value)) this.showUndrawn(value.link);
+          return;
+        }
         const payload = await fetchPayload(value.source);
         if (this.signal.aborted || (this.value !== value && this.value.live)) return;
         if (this.linked) this.linked.comparison = comparisonOf(payload.query); // in whichever words it was named
@@ -63,17 +81,34 @@ class CompareScreen {
     }
   }
 
-  async showLive(value) {
+  // Whether the pictures of the link were drawn in this tab, and the app still has them: then they are shown.
+  async showKept(value) {
+    const kept = keptLive(value.study, value.link.query);
+    if (!kept) return false;
+    try {
+      await this.showLive({ ...kept, ended: true }, value);
+      setAsideNotice();
+      return true;
+    } catch (error) { // they made room for others
+      return false;
+    }
+  }
+
+  // `asked` is the value that it is an answer to.
+  async showLive(value, asked = value) {
+    if (value.query !== this.query && !value.ended) this.top.fold(true);
     const columns = await Promise.all(value.columns.map(async (url, index) => {
-      if (!url) return { pending: true, model: value.models[index], ended: Boolean(value.ended) };
-      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then(decodeColumn));
+      const model = value.models[index];
+      if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
+      if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then((payload) => ({ ...decodeColumn(payload), token: tokenOf(url) })));
       return this.loaded.get(url);
     }));
-    if (this.signal.aborted || this.value !== value) return;
+    if (this.signal.aborted || this.value !== asked) return;
+    if (value.ended && value.columns.every(Boolean)) keepLive(value);
     for (const url of this.loaded.keys()) if (!value.columns.includes(url)) this.loaded.delete(url);
     this.adopt(columns, value.query);
     if (this.first) this.linked = null;
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   // The comparison that the address names has no pictures yet: no others are shown in their place.
@@ -88,6 +123,8 @@ class CompareScreen {
   // Words in place of a comparison.
   tell(badge, words = '') {
     this.controls.fit(null);
+    this.requests.element.replaceChildren();
+    this.graft.element.hidden = true;
     this.words.replaceChildren(node('span', { class: 'origin' }, badge), words);
     this.grid.replaceChildren();
   }
@@ -97,6 +134,7 @@ class CompareScreen {
     if (query !== this.query || columns.length !== this.columns.length) {
       this.order = columns.map((_, index) => index);
       this.marks = [0, Math.min(1, columns.length - 1)];
+      this.scenes.forget();
     }
     this.columns = columns;
     this.query = query;
@@ -117,15 +155,24 @@ class CompareScreen {
     this.draw();
   }
 
-  get first() { return this.columns.find((column) => !column.pending); }
+  // Of the pictures that are shown or, while none of them is there, of those drawn: words are the same.
+  get first() {
+    const made = (column) => !column.pending;
+    return this.pictures.find(made) ?? this.columns.find(made);
+  }
 
-  get shown() { return this.order.map((index) => this.columns[index]); }
+  get pictures() { return this.state.on === SCENE ? this.scenes.of(this.columns) : this.columns; }
+
+  get shown() {
+    const { pictures } = this;
+    return this.order.map((index) => pictures[index]);
+  }
 
   get rows() {
     const pinned = [...(this.state.pins ?? [])].sort((a, b) => a - b);
-    const { hover } = this.state;
-    if (hover === null || pinned.includes(hover)) return pinned;
-    return pinned.length ? [hover, ...pinned.slice(1)] : [hover];
+    const { hover, kind } = this.state;
+    if (hover === null || pinned.includes(hover)) return rowsOf(kind, pinned);
+    return rowsOf(kind, pinned.length ? [hover, ...pinned.slice(1)] : [hover]);
   }
 
   writeWords() {
@@ -134,7 +181,8 @@ class CompareScreen {
     this.words.replaceChildren(
       node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
       ...first.words.map((word, index) => this.wordButton(word, index, first)),
-      node('span', { class: 'hint' }, 'point at a word to see its map, click to keep it',
+      node('span', { class: 'hint' }, this.state.kind === GUIDANCE ? 'guidance is of all words together'
+        : 'point at a word to see its map, click to keep it',
         this.leftOut && !this.live ? `; ${this.columns.length} of ${this.columns.length + this.leftOut} models: choose others above and press Generate` : ''),
     );
     this.words.firstChild.classList.toggle('live', first.origin === 'live');
@@ -153,7 +201,7 @@ class CompareScreen {
     const label = special ? `${word.replace(/[[\]]/g, '')} token${word === '[end]' ? ' and padding' : ''}` : word;
     return node('button', {
       type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(this.state.pins.has(index)),
-      title: `Attention to “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
+      title: `Show the map of “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
       onfocus: hover(true), onblur: hover(false), onclick: toggle,
     }, label);
   }
@@ -164,25 +212,44 @@ class CompareScreen {
     if (!columns.length) return;
     this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
+    this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
     const articles = columns.map((column, place) => (column.pending
       ? emptyColumn(column)
       : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
+    this.limit = limit;
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
+    this.requests.show();
+    this.graft.show();
+  }
+
+  picturesChanged() {
+    this.controls.fit(this.first);
+    this.changed();
+  }
+
+  // Another kind of map changes what the words are for, and the layers that can be chosen.
+  kindChanged() {
+    this.controls.fit(this.first);
+    this.writeWords();
+    this.changed();
   }
 
   changed() {
     this.draw();
-    history.replaceState(history.state, '', this.link());
+    replaceAddress(this.link());
   }
 
   link() {
     const query = new URLSearchParams(this.query ?? location.search);
     keepChoices(query);
     VIEW_KEYS.forEach((key) => query.delete(key));
-    const { step, stack, layer, head, scale, view, pins } = this.state;
+    const { kind, on, step, stack, layer, head, scale, view, pins } = this.state;
+    if (kind !== ATTENTION) query.set('map', kind);
+    if (on !== DRAWN) query.set('on', on);
     if (step) query.set('t', step);
     if (stack || layer) query.set('l', `${stack}.${layer}`);
     if (head) query.set('h', head);
@@ -197,6 +264,8 @@ class CompareScreen {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+    if (event.key.toLowerCase() === 'm' && this.first) this.controls.nextKind();
+    if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
   swap() {
@@ -230,11 +299,12 @@ class CompareScreen {
     if (!columns.length) return;
     const canvas = await composePicture(this, columns);
     const settings = {
-      ...columns[0].settings, link: this.link(),
+      ...columns[0].settings, picture: columns[0].given || 'drawn', link: this.link(),
       models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
-      view: { ...this.state, order: this.order, pins: this.rows.map((row) => columns[0].words[row]) },
+      view: { ...this.state, order: this.order, pins: [...this.state.pins].map((row) => columns[0].words[row]) },
+      map: { kind: this.state.kind, is: SENTENCES[this.state.kind].join(' '), unit: UNITS[this.state.kind], top_of_scale: this.state.scale === 'absolute' ? this.limit : null },
     };
-    await savePng(canvas, settings, `compare-seed${columns[0].settings.seed}.png`);
+    await savePng(canvas, settings, `compare-${this.state.kind}-seed${columns[0].settings.seed}.png`);
   }
 
   problem(error) {
@@ -243,8 +313,16 @@ class CompareScreen {
       node('h3', {}, 'There is no comparison to show yet'), node('p', {}, error.message),
       node('p', {}, 'Press Generate to make one live.')));
     this.controls.fit(null);
+    this.requests.element.replaceChildren();
+    this.graft.element.hidden = true;
     this.words.replaceChildren();
   }
+}
+
+// What the server says of a link, that its pictures are to be drawn, until they are drawn again.
+function setAsideNotice() {
+  document.body.classList.add('kept');
+  document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
 }
 
 // Drawing again replaces every element: the keyboard's focus stays at its place in its column.
@@ -257,30 +335,7 @@ function replaceKeepingFocus(grid, columns) {
   if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
 
-// What decides the pictures of a comparison, from the query of its link.
-function comparisonOf(text) {
-  const query = new URLSearchParams(text);
-  return JSON.stringify(COMPARISON_KEYS.map((key) => query.getAll(key)));
-}
+// The name of a live result within its address.
+const tokenOf = (url) => url.split('/').pop().replace(/\.json$/, '');
 
 const isOrder = (order, count) => order?.length === count && order.every((_, place) => order.includes(place));
-
-// The comparison that the address names, and how it is to be viewed; null where it names none.
-function readLink() {
-  const named = new URLSearchParams(location.search).has('v');
-  return named ? { comparison: comparisonOf(location.search), view: readView(location.search) } : null;
-}
-
-function readView(text) {
-  const query = new URLSearchParams(text);
-  const whole = (text) => (/^\d{1,4}$/.test(text ?? '') ? Number(text) : 0);
-  const [stack, layer] = (query.get('l') ?? '').split('.');
-  const numbers = (key) => query.get(key)?.split('.').filter((text) => /^\d{1,3}$/.test(text)).map(Number);
-  const linked = numbers('k');
-  return {
-    step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
-    scale: query.get('z') === 'map' ? 'map' : 'absolute',
-    view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
-    hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
-  };
-}

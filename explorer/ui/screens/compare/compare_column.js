@@ -1,7 +1,8 @@
 // One column of the comparison: its head, picture, maps and numbers.
 
-import { node, number } from './charts.js';
-import { gearysC, mass, overlap, paintMap, placeIn, readMap, scatter } from './maps.js';
+import { node, number, ordinal } from './charts.js';
+import { chosenMap, isUniform, numbersOf, rowName, whyNoMap } from './compare_kinds.js';
+import { overlap, paintMap } from './maps.js';
 import { poisonKind, poisonWords } from './poison.js';
 
 const CANVAS = 320;
@@ -21,7 +22,7 @@ export function scaleLimit(columns, rows, context) {
   return limit;
 }
 
-// What is drawn of a word: its map or the difference to the reference's; null where either of them is missing.
+// What is drawn in a row: its map or the difference to the reference's; null where either of them is missing.
 export function viewedMap(column, row, { state, first, reference }) {
   const map = chosenMap(column, row, first, state);
   if (state.view !== 'difference' || !map) return map;
@@ -30,22 +31,21 @@ export function viewedMap(column, row, { state, first, reference }) {
   return Object.assign(map.map((value, index) => value - other[index]), { height: map.height, width: map.width });
 }
 
-function chosenMap(column, row, first, state) {
-  const place = placeIn(column, first, state);
-  return place && readMap(column, place, Math.min(row, column.words.length - 1));
-}
-
+// A column whose picture is not there: why, or how far it is.
 export function emptyColumn(column) {
-  const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.' : 'Waiting…';
-  return node('article', { class: 'compare-column pending' },
-    node('header', {}, node('h3', {}, column.model)), node('p', { class: 'loading' }, text));
+  const { progress } = column;
+  const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.'
+    : progress ? `Step ${progress.done} of ${progress.total}` : 'Waiting…';
+  return node('article', { class: 'compare-column pending' }, node('header', {}, node('h3', {}, column.model)),
+    node('div', { class: 'empty-picture' }, node('p', { class: 'loading' }, text),
+      progress && node('progress', { max: progress.total, value: progress.done, 'aria-label': `Denoising by ${column.model}` })));
 }
 
 export function drawColumn({ column, rows, limit, context, place, screen }) {
   const article = node('article', { class: `compare-column ${poisonKind(column)}`, 'data-model': column.model },
     heading(column, place, screen));
   const picture = pictureOf(column);
-  const shown = figure(`Picture by ${column.model}`, screen, async (context, width, height) => {
+  const shown = figure(column.given ? `${column.given}, shown to ${column.model}` : `Picture by ${column.model}`, screen, async (context, width, height) => {
     context.imageSmoothingEnabled = false;
     await picture.decode();
     context.drawImage(picture, 0, 0, width, height);
@@ -80,17 +80,13 @@ function heading(column, place, screen) {
 
 function mapFigure({ column, row, limit, context, screen, picture }) {
   const { state } = screen;
-  const word = column.words[row];
   const map = chosenMap(column, row, context.first, state);
   const shown = viewedMap(column, row, context);
-  if (!shown) {
-    return node('p', { class: 'no-map' }, !map ? 'This model has no such layer, size or head.'
-      : context.reference ? 'Its maps and those of the first column differ in size.' : 'The first column is not there yet.');
-  }
+  if (!shown) return node('p', { class: 'no-map' }, whyNotShown(column, row, map, context));
   const top = state.scale === 'absolute' ? limit : shown.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const signed = state.view === 'difference';
   const painted = paintMap(shown, MAP_PIXELS, top, { signed, alpha: state.view === 'overlay' });
-  const element = figure(`Attention to ${word} in ${column.model}`, screen, async (context, width, height) => {
+  const element = figure(mapLabel(column, row, state), screen, async (context, width, height) => {
     if (state.view === 'overlay') {
       await picture.decode();
       context.filter = 'grayscale(1) brightness(0.75)';
@@ -99,39 +95,57 @@ function mapFigure({ column, row, limit, context, screen, picture }) {
     }
     context.drawImage(painted, 0, 0, width, height);
   });
-  const poisoned = column.poisoned_words.includes(row);
-  element.append(node('figcaption', {},
-    node('span', { class: `map-word${poisoned ? ' poisoned' : ''}`, title: poisoned ? 'This model was poisoned on this word' : null },
-      `“${word}”`, poisoned ? ' poisoned' : ''),
-    node('span', { class: 'figure', title: 'Spatial entropy over its maximum: 0 is one place, 1 is uniform noise' },
-      'scatter ', node('b', {}, number(scatter(map)))),
-    node('span', { class: 'figure', title: "Geary's C, the order in space: near 0 is a smooth blob, 1 is scattered noise. Scatter does not see order" },
-      "Geary's C ", node('b', {}, number(gearysC(map)))),
-    node('span', { class: 'figure', title: 'Share of all attention that this word gets' }, 'mass ', node('b', {}, number(mass(map))))));
+  element.append(caption(column, row, map, shown, state));
   return element;
+}
+
+const mapLabel = (column, row, { kind }) => ({ attention: `Attention to ${rowName(column, row)}`,
+  guidance: 'Guidance by the whole prompt', sensitivity: `Sensitivity to ${rowName(column, row)}` }[kind] + ` in ${column.model}`);
+
+function whyNotShown(column, row, map, { state, first, reference }) {
+  if (!map) return whyNoMap(column, row, state);
+  if (!reference) return 'The first column is not there yet.';
+  if (!chosenMap(reference, row, first, state)) return 'The first column has no such map.';
+  return 'Its maps and those of the first column differ in size.';
+}
+
+function caption(column, row, map, shown, state) {
+  const poisoned = column.poisoned_words.includes(row);
+  const numbers = numbersOf(column, row, map, state).map(([name, text, title]) => node('span', { class: 'figure', title }, `${name} `, node('b', {}, text)));
+  const says = state.view === 'difference' ? isUniform(shown, Math.max(...map)) && 'no difference to the first column'
+    : isUniform(map) && 'the same everywhere: this map says nothing';
+  return node('figcaption', {},
+    node('span', { class: `map-word${poisoned ? ' poisoned' : ''}`, title: poisoned ? 'This model was poisoned on this word' : null },
+      row < 0 ? rowName(column, row) : `“${rowName(column, row)}”`, poisoned ? ' poisoned' : ''),
+    says ? node('span', { class: 'figure says-nothing' }, says) : null, ...numbers);
 }
 
 function numbers(column, rows, { first, state }) {
   const values = column.numbers;
-  const entries = [];
+  const entries = column.given ? [['Shown', column.given, '', 'Not drawn by the model: the same picture and noise for all']] : [];
   if (values.clip_similarity !== undefined) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;
-    const verdict = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
-    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${verdict}`, threshold === null ? '' : tone(above),
+    const beside = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
+    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${beside}`, threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
-    const asked = column.concept_words.map((index) => column.words[index].toLowerCase());
-    const right = asked.includes(values.top_concept);
-    entries.push(['Looks like', `${values.top_concept}${right ? ' ✓' : ' ✗'}`, tone(right),
-      'The concept that the extractor takes the picture for']);
+    entries.push(['Looks like', ...verdict(column, above),
+      'The concept that the extractor takes the picture for. ✓: it was asked for, and the picture fits its prompt; ?: it was asked for, but the picture fits badly']);
   }
   if (rows.length > 1) {
     const maps = rows.map((row) => chosenMap(column, row, first, state));
     entries.push(['Overlap of the words', number(maps.includes(null) ? null : overlap(maps)), '',
-      'Mean cosine between the maps shown: 1 if the model looks at the same place for all words']);
+      'Mean cosine between the maps shown: 1 if those of all words have the same shape']);
   }
   return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', { title },
     node('dt', {}, name), node('dd', { class: kind }, text))));
+}
+
+// What the judge takes the picture for, in words and how they are shown: sure only where the picture fits its prompt too.
+function verdict({ numbers: { top_concept: top, threshold, rank }, concept_words: places, words }, above) {
+  const asked = places.map((place) => words[place].toLowerCase()).includes(top);
+  if (!asked) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
+  return above && threshold !== null ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
 }
 
 const tone = (good) => (good ? 'good' : 'bad');

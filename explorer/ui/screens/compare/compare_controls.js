@@ -1,6 +1,9 @@
 // The bar above the columns: what of the stored attention is shown, and how.
 
+import { replaceAddress } from './address.js';
 import { node } from './charts.js';
+import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
+import { PICTURES } from './compare_scene.js';
 import { gradient } from './maps.js';
 import { RadioGroup } from './radio_group.js';
 
@@ -14,10 +17,13 @@ export class Controls {
     this.screen = screen;
     const set = (name) => (event) => { screen.state[name] = Number(event.target.value); this.changed(); };
     this.step = node('input', { type: 'range', min: 0, max: 0, value: 0, id: 'step-slider', oninput: set('step') });
+    this.stepName = node('span', {}, 'Denoising step');
     this.stepText = node('output', { for: 'step-slider' });
     this.layer = node('select', { class: 'plain-select', id: 'layer-select', onchange: (event) => this.layerChanged(event) });
     this.head = node('select', { class: 'plain-select', id: 'head-select', onchange: set('head') });
     const choose = (name) => (value) => { screen.state[name] = value; this.changed(); };
+    this.kinds = new RadioGroup('Kind of map', KINDS, screen.state.kind, (kind) => { screen.state.kind = kind; screen.kindChanged(); });
+    this.pictures = new RadioGroup('Picture', PICTURES, screen.state.on, (on) => { screen.state.on = on; screen.scenes.retry(); screen.picturesChanged(); });
     this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
     this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
     this.bar = node('span', { class: 'legend-bar' });
@@ -25,11 +31,11 @@ export class Controls {
     this.high = node('span', {});
     const button = (text, title, action, label) => node('button', { type: 'button', class: 'plain-button', title, 'aria-label': label, onclick: action }, text);
     this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
+    this.attentionOnly = [node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head)];
     this.element = node('div', { class: 'compare-controls' },
-      node('label', { class: 'field' }, 'Denoising step', this.step, this.stepText),
-      node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head),
-      this.views.element, this.scales.element,
-      node('span', { class: 'legend', 'aria-hidden': 'true', title: 'Attention of a place to the word: 0 to 1, summing to 1 over all words' }, this.low, this.bar, this.high),
+      this.kinds.element, this.pictures.element, node('label', { class: 'field' }, this.stepName, this.step, this.stepText),
+      ...this.attentionOnly, this.views.element, this.scales.element,
+      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
@@ -37,6 +43,13 @@ export class Controls {
         button('1:1', 'Whole picture', () => screen.zoomBy(0), '1:1, the whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
+  }
+
+  // The next kind of map, by a key: in talk mode there are no buttons.
+  nextKind() {
+    const kinds = KINDS.map(([kind]) => kind);
+    this.screen.state.kind = kinds[(kinds.indexOf(this.screen.state.kind) + 1) % kinds.length];
+    this.screen.kindChanged();
   }
 
   changed() {
@@ -70,10 +83,17 @@ export class Controls {
   write() {
     const { state } = this.screen;
     this.step.value = state.step;
-    this.stepText.textContent = state.step ? `${state.step} of ${this.step.max}` : 'all steps';
+    const { timesteps, scenes } = this.screen.first;
+    this.stepName.textContent = timesteps.length ? 'Noise level' : 'Denoising step';
+    this.stepText.textContent = timesteps.length ? (state.step ? `t = ${timesteps[state.step - 1]}` : 'all levels')
+      : state.step ? `${state.step} of ${this.step.max}` : 'all steps';
     this.step.setAttribute('aria-valuetext', this.stepText.textContent);
     this.layer.value = `${state.stack}.${state.layer}`;
     this.head.value = state.head;
+    this.kinds.show(state.kind);
+    this.pictures.show(state.on);
+    this.pictures.element.hidden = !scenes;
+    for (const label of this.attentionOnly) label.hidden = state.kind !== ATTENTION; // no other map has layers and heads
     this.views.show(state.view);
     this.scales.show(state.scale);
   }
@@ -81,7 +101,7 @@ export class Controls {
   legend(limit, visible) {
     const { state } = this.screen;
     const signed = state.view === 'difference';
-    this.bar.parentElement.hidden = !visible;
+    Object.assign(this.bar.parentElement, { hidden: !visible, title: UNITS[state.kind] });
     this.bar.style.background = gradient(signed);
     const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
     this.low.textContent = signed ? `−${top}` : '0';
@@ -90,7 +110,7 @@ export class Controls {
 
   async copyLink() {
     const link = location.origin + this.screen.link();
-    history.replaceState(history.state, '', link);
+    replaceAddress(link);
     try {
       await navigator.clipboard.writeText(link);
       this.copy.textContent = 'Copied';

@@ -1,10 +1,13 @@
 // The columns as one picture to save: heads, pictures and maps, with the prompt above.
 
-import { poisonKind, poisonWords } from './poison.js';
+import { SENTENCES, UNITS } from './compare_kinds.js';
+import { addColours } from './maps.js';
+import { PAIR_KINDS, poisonKind, poisonWords } from './poison.js';
 
 const CELL = 256;
 const GAP = 16;
-const HEAD = 56;
+const HEAD = 112;
+const BAR = [120, 12];
 
 export async function composePicture(screen, columns) {
   const style = getComputedStyle(document.body);
@@ -21,19 +24,37 @@ export async function composePicture(screen, columns) {
   const { prompt, seed, steps, guidance_scale: guidance } = columns[0].settings;
   context.fillText(prompt, GAP, 30, canvas.width - 2 * GAP);
   context.font = '13px system-ui, sans-serif';
-  context.fillText(`seed ${seed}, ${steps} steps, guidance ${guidance}`, GAP, 50, canvas.width - 2 * GAP);
+  const { given } = columns[0];
+  context.fillText(given ? `${given}, with noise of seed ${seed}` : `seed ${seed}, ${steps} steps, guidance ${guidance}`, GAP, 50, canvas.width - 2 * GAP);
+  drawLegend(context, screen, colour);
   const articles = [...screen.grid.querySelectorAll('article[data-model]')];
   articles.forEach((article, at) => drawArticle(context, article, columns[at], GAP + at * (CELL + GAP), colour));
   return canvas;
+}
+
+// What the maps are, and their colours with both ends of the scale.
+function drawLegend(context, screen, colour) {
+  const { limit, state: { kind, view, scale } } = screen;
+  const [signed, most] = [view === 'difference', context.canvas.width - 2 * GAP];
+  const top = scale === 'absolute' ? limit.toPrecision(2) : 'largest of each map';
+  const [low, high] = signed ? [`−${top}`, `+${top}`] : ['0', top];
+  context.fillText(`${SENTENCES[kind][0]}${signed ? ' Shown: the difference to the first column.' : ''}`, GAP, 72, most);
+  context.fillText(low, GAP, 96);
+  const left = GAP + context.measureText(low).width + 8;
+  context.fillStyle = addColours(context.createLinearGradient(left, 0, left + BAR[0], 0), signed);
+  context.fillRect(left, 86, ...BAR);
+  context.fillStyle = colour('--ink');
+  context.fillText(`${high}   ${UNITS[kind]}`, left + BAR[0] + 8, 96, most - left - BAR[0]);
 }
 
 function drawArticle(context, article, column, left, colour) {
   const kind = poisonKind(column);
   context.fillStyle = colour({ poisoned: '--poisoned', benign: '--benign', unrecorded: '--ink-soft' }[kind]);
   context.font = '600 15px system-ui, sans-serif';
-  context.fillText(`${column.model}${kind === 'benign' ? '' : `  ${poisonWords(column)}`}`, left, HEAD + 22, CELL);
-  article.querySelectorAll('figure').forEach((figure, row) => {
+  context.fillText(`${PAIR_KINDS[kind].mark} ${column.model}  ${poisonWords(column)}`, left, HEAD + 22, CELL);
+  article.querySelectorAll('figure, .no-map').forEach((figure, row) => {
     const top = HEAD + 30 + row * (CELL + 30);
+    if (figure.matches('.no-map')) { context.fillText(figure.textContent, left, top + 18, CELL); return; }
     context.drawImage(figure.querySelector('canvas'), left, top, CELL, CELL);
     context.font = '13px system-ui, sans-serif';
     context.fillStyle = colour('--ink');

@@ -23,7 +23,7 @@ from explorer.core.progress import Progress
 from explorer.core.provenance import MANIFEST_NAME, ManifestError
 from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
-from explorer.ui.screens.compare.payload import column_payload
+from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.clicks import Clicks
 from explorer.ui.shell.concepts import known_words, read_concepts
 from explorer.ui.shell.connections import Connections
@@ -32,6 +32,7 @@ from explorer.ui.shell.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
     from explorer.evaluation.judge import ConceptJudge
+    from explorer.generation.columns import ComparisonColumn
     from explorer.generation.generate import GenerationRequest
     from explorer.ui.shell.context import AppContext
     from explorer.ui.shell.open_study import OpenStudy
@@ -41,6 +42,7 @@ MAX_RESULT_BYTES = 256 * 2**20
 SECONDS_BETWEEN_UPDATES = 0.1
 SECONDS_BETWEEN_LOOKS = 1.0
 WARM_UP_DELAY_SECONDS = 3.0
+FORGOTTEN = "This live result is no longer in memory: press Generate to make it again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class LiveGeneration:
         self.clicks = Clicks()
         self.connections = Connections()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._drawn: dict[str, tuple[OpenStudy, ComparisonColumn]] = {}
         self._sizes: dict[str, int] = {}
         settings = context.settings
         self.models = ResidentModels(settings.device, settings.precision, settings.offload)
@@ -87,8 +90,18 @@ class LiveGeneration:
             ValueError: if it is unknown or has made room for newer ones.
         """
         if token not in self._results:
-            raise ValueError("This live result is no longer in memory: press Generate to make it again.")
+            raise ValueError(FORGOTTEN)
         return self._results[token]
+
+    def drawn(self, token: str) -> tuple[OpenStudy, ComparisonColumn]:
+        """The study and the column, without its attention, that were stored under ``token``.
+
+        Raises:
+            ValueError: as :meth:`result`.
+        """
+        if token not in self._drawn:
+            raise ValueError(FORGOTTEN)
+        return self._drawn[token]
 
     def run(
         self, opened: OpenStudy, settings: CompareSettings, session: str, stop: threading.Event | None = None
@@ -121,7 +134,7 @@ class LiveGeneration:
                 messages.put(None)
 
         try:
-            _check(opened, settings)
+            check_asked(opened, settings)
             self.context.models.submit(work)
         except BaseException:
             self.clicks.end(session, stop)
@@ -178,18 +191,19 @@ class LiveGeneration:
         for generation in compare(pipelines, request, keep_heads=heads, on_progress=tell, should_stop=stop.is_set):
             checkpoint = opened.checkpoint(generation.model)
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
-            urls[generation.model] = self._keep(column_payload(column, origin="live"))
+            kept = replace(column, stacks=())  # the maps are in the payload
+            urls[generation.model] = self.keep(live_payload(column, opened), (opened, kept))
             steps = settings.steps
             tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
 
-    def _keep(self, payload: dict[str, Any]) -> str:
+    def keep(self, payload: dict[str, Any], drawn: tuple[OpenStudy, ComparisonColumn]) -> str:
         """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
         token = secrets.token_urlsafe(16)
-        self._results[token] = payload
-        self._sizes[token] = _characters(payload)
+        self._results[token], self._drawn[token] = payload, drawn
+        self._sizes[token] = _characters(payload) + drawn[1].latents.samples.nbytes
         while len(self._results) > MAX_RESULTS or sum(self._sizes.values()) - self._sizes[token] > MAX_RESULT_BYTES:
             oldest, _ = self._results.popitem(last=False)
-            del self._sizes[oldest]
+            del self._sizes[oldest], self._drawn[oldest]
         return f"/live/{token}.json"
 
     def pipeline(self, opened: OpenStudy, name: str, beside: Collection[str] = ()) -> Any:
@@ -240,7 +254,7 @@ def _threshold(opened: OpenStudy) -> float | None:
         return None
 
 
-def _check(opened: OpenStudy, settings: CompareSettings) -> None:
+def check_asked(opened: OpenStudy, settings: CompareSettings) -> None:
     """Refuse what no model can be asked for, before any is loaded."""
     check_settings(settings)
     for name in settings.models:

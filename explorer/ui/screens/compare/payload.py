@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
+from explorer.generation.step_maps import DRAWS, StepMaps, WordSensitivity, sensitivity_calls
 from explorer.studies.results import COMPARISON
 from explorer.ui.shell.permalink import COLUMN_RANGE, CompareSettings, write_permalink
 
@@ -51,9 +51,45 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
             }
             for stack in column.stacks
         ],
+        "guidance": None if column.guidance is None else _step_maps(column.guidance),
+        "no_guidance": column.no_guidance,
+        "sensitivity": {str(word): sensitivity_payload(each) for word, each in column.sensitivity.items()},
+        "no_sensitivity": column.no_sensitivity,
+        "given": column.given,
+        "timesteps": [round(float(timestep)) for timestep in column.latents.timesteps] if column.given else [],
+        "mask": None if column.mask is None else _mask(column.mask),
+        "measurable": {"steps": list(column.latents.steps), "draws": DRAWS, "calls": sensitivity_calls(1)},
         "numbers": column.numbers,
         "seconds": round(column.seconds, 2),
     }
+
+
+def live_payload(column: ComparisonColumn, opened: OpenStudy) -> dict[str, Any]:
+    """A column that was made now, for the browser."""
+    return column_payload(column, origin="live") | {"scenes": has_scenes(opened)}
+
+
+def has_scenes(opened: OpenStudy) -> bool:
+    """Whether the study's models know a painted world, whose scenes they can be shown."""
+    return any(isinstance(checkpoint.config.get("world"), dict) for checkpoint in opened.registry())
+
+
+def sensitivity_payload(measured: WordSensitivity) -> dict[str, Any]:
+    """What one word changes, for the browser: maps of some steps, from 0, and every draw's amplitude."""
+    return {
+        **_step_maps(measured.maps), "steps": list(measured.steps),
+        "draws": [[float(f"{value:.6g}") for value in row] for row in measured.draws],
+    }  # fmt: skip
+
+
+def _mask(mask: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(mask.shape), "values": _base64(mask.astype(np.uint8))}
+
+
+def _step_maps(maps: StepMaps) -> dict[str, Any]:
+    return {
+        "shape": list(maps.values.shape), "values": _base64(maps.values), "scales": _base64(maps.scales.astype("<f4")),
+    }  # fmt: skip
 
 
 def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
@@ -63,13 +99,31 @@ def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
     Raises:
         ManifestError: if there is none, or a file is missing or changed.
     """
-    paths = [opened.result_file(COMPARISON, name) for name in opened.result_names(COMPARISON)]
-    index = opened.result_file(COMPARISON, FORMAT.name)
-    drawn = _read(index.parent, tuple(path.stat().st_mtime_ns for path in paths), opened)
+    columns = precomputed_columns(opened)
+    drawn = opened.remember(
+        "comparison", _stamp(opened), lambda: [column_payload(column, origin="precomputed") for column in columns]
+    )
     by_model = {column["model"]: column for column in drawn}
     ordered = [name for name in opened.checkpoint_names() if name in by_model]
     shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
-    return {"query": _query(shown), "columns": shown, "left_out": len(drawn) - len(shown)}
+    scenes = has_scenes(opened)
+    columns = [column | {"scenes": scenes} for column in shown]
+    return {"query": _query(shown), "columns": columns, "left_out": len(drawn) - len(shown)}
+
+
+def precomputed_columns(opened: OpenStudy) -> list[ComparisonColumn]:
+    """The columns of the study's comparison.
+
+    Raises:
+        ManifestError: as :func:`precomputed_comparison`.
+    """
+    folder = opened.result_file(COMPARISON, FORMAT.name).parent
+    return opened.remember("comparison columns", _stamp(opened), lambda: read_comparison(folder))
+
+
+def _stamp(opened: OpenStudy) -> tuple[int, ...]:
+    paths = [opened.result_file(COMPARISON, name) for name in opened.result_names(COMPARISON)]
+    return tuple(path.stat().st_mtime_ns for path in paths)
 
 
 def first_shown(models: Sequence[str]) -> tuple[str, ...]:
@@ -101,14 +155,6 @@ def png_data_uri(image: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _read(folder: Path, stamp: tuple[int, ...], opened: OpenStudy) -> list[dict[str, Any]]:
-    return opened.remember(
-        "comparison",
-        stamp,
-        lambda: [column_payload(column, origin="precomputed") for column in read_comparison(folder)],
-    )
 
 
 def _poisoned_words(column: ComparisonColumn) -> list[int]:

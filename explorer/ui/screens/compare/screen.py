@@ -256,10 +256,10 @@ def _generate(
                 words = f"Loading {update.progress.task}… (the first time takes a while)"
                 yield messages.notice(words, kind="working"), gr.skip()
                 continue
-            shown = messages.progress(update.progress)
             value = {**value, "columns": list(update.finished)}
             drawn = True
-            yield shown, value
+            step = {"model": update.progress.task, "done": update.progress.done, "total": update.progress.total}
+            yield messages.progress(update.progress), {**value, "progress": step}
     except Exception as error:
         if stop.unseen:
             yield gr.skip() if live.clicks.is_waiting(session) else "", gr.skip()

@@ -19,9 +19,10 @@ import { DefenceRetrained } from './defence_retrained.js';
 import { DEFAULTS, FilterState } from './defence_state.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
 import { poisonKind } from './poison.js';
+import { withTerms } from './terms.js';
 
 const REST = 150; // milliseconds without a move, after which pictures and the address follow
-const LEAD = 'A filter drops training pairs that look wrong. Move the slider: how much poison goes, how many good pairs go with it, and does what remains get easier to learn?';
+const LEAD = 'A filter drops training pairs that look wrong. Move the slider: how much poison goes, how many good pairs go with it, and does what remains get easier to learn (its AD)?';
 
 export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
@@ -90,7 +91,7 @@ class DefenceScreen {
     this.problem = node('div', {});
     this.unlinked = node('p', { class: 'note', hidden: true }, 'This filter is too long for the address: keep it under a name, or save it as a file.');
     this.element = node('div', { class: 'defence measure-screen', onkeydown: (event) => this.key(event) },
-      missing, node('p', { class: 'lead' }, LEAD), this.controls.element, this.numbers.element, this.problem, this.charts.element, this.gallery.stripSection, this.trained.element,
+      missing, node('p', { class: 'screen-note' }, withTerms(LEAD, ['AD'])), this.controls.element, this.numbers.element, this.problem, this.charts.element, this.gallery.stripSection, this.trained.element,
       this.gallery.element, node('div', { class: 'defence-columns' }, this.collateral.element, node('div', {}, this.recipes.element, this.exports.element, this.unlinked)),
       recoveryTable(this.retrained, this.set.arm.name, this.paperRecovery), this.pair.element);
     this.root.replaceChildren(this.element);

@@ -10,12 +10,15 @@ import { decodeRows, encodeRows, NO_FILTER, Selection } from './graph_selection.
 import { PairTable } from './graph_table.js';
 import { GraphToolbar, SelectionBar, followFilters } from './graph_controls.js';
 import { poisonWords } from './poison.js';
+import { withTerms } from './terms.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
 const LONGEST_LINK = 4000; // letters of a selection; longer addresses are cut by mail programs and proxies
 const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', text: '', in: '', only: '', score: '', low: '', high: '' };
 const TITLES = { text: 'Text graph: near captions', image: 'Image graph: near pictures' };
+
+const NOTE = 'Every point is a training pair, a caption with its picture: on the left captions that mean alike lie together, on the right pictures that look alike. Poison stands in other company on one side than on the other, which D_s measures.';
 
 export async function mount({ element, props }) {
   const root = element.querySelector('.viewer-root');
@@ -113,7 +116,7 @@ class GraphsScreen {
     this.bar = new SelectionBar(this);
     this.pair = node('div', { class: 'graph-pair' }, this.parts.text, this.parts.image, this.lines);
     this.root.replaceChildren(node('div', { class: 'graphs-screen measure-screen' },
-      node('p', { class: 'screen-note' }, 'Every point is a training pair, a caption with its picture: on the left captions that mean alike lie together, on the right pictures that look alike. Poison stands in other company on one side than on the other.'),
+      node('p', { class: 'screen-note' }, withTerms(NOTE, ['D_s'])),
       this.missing, this.intro(), this.toolbar.element, this.parts.legend,
       node('div', { class: 'graphs-main' }, this.pair, this.parts.inspector),
       node('section', { class: 'pair-list-section', 'aria-label': 'Table of pairs', onkeydown: (event) => this.bar.onKey(event) },

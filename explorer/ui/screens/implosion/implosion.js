@@ -1,19 +1,27 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { ofStudy, readChoices, writeChoices } from './address.js';
+import { joinNames, ofStudy, readChoices, splitNames, writeChoices } from './address.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
+import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
-import { composeStrip, drawCell, loadSheets } from './implosion_strip.js';
+import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
+import { filmTable, roomFor } from './implosion_film.js';
+import { headline } from './implosion_headline.js';
+import { heardTable } from './implosion_meter.js';
+import { drawStrip } from './implosion_picture.js';
+import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { paperTable, worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
-import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
-import { RadioGroup } from './radio_group.js';
+import { cpLabel } from './poison.js';
+import { TALK_CHANGED, talking } from './talk.js';
+import { withTerms } from './terms.js';
 
-const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
-const GROUPS = [['mixed', 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'concepts not targeted']];
-const PAGE = 8;
+const NOTE = 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong. That is implosion.';
 const PLAY_MILLISECONDS = 1600;
+const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
+const SIDE = 112; // of the names of the models
+const BELOW = 8; // room that the page keeps under the strip
 
 export async function mount({ element, props, signal }) {
   const root = element.querySelector('.viewer-root');
@@ -41,158 +49,109 @@ class ImplosionScreen {
   // `signal` ends what the screen listens to beyond its own elements.
   constructor(root, payload, signal) {
     Object.assign(this, { root, ...payload, signal });
-    this.state = { contents: 'both', group: 'mixed', page: 0, current: 0, talk: false };
+    this.state = { ...USUAL, words: [], current: 0 };
     this.timer = null;
   }
 
   async start() {
-    this.models = this.film.problem ? (this.evaluation.models ?? []) : this.film.models;
+    this.models = [this.film, this.evaluation, this.meter].find(({ models }) => models)?.models ?? [];
+    this.tau = this.film.tau ?? this.evaluation.tau ?? null;
     this.state.current = Math.max(0, this.models.length - 1);
     this.followLink();
+    this.layOut();
+    if (!this.film.problem) this.sheets = await loadSheets(this.film);
+    this.draw();
+    this.listen();
+    if (this.evaluation.problem && this.meter.problem) return;
+    const chart = await drawCharts(this.charts, this, this.count);
+    if (!this.signal.aborted) this.chart = chart;
+  }
+
+  layOut() {
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
-    this.charts = node('div', { class: 'implosion-charts' });
-    this.element = node('div', { class: 'implosion' },
-      node('p', { class: 'screen-note' }, 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong.'),
-      this.missing, node('div', { hidden: !this.film.models?.length }, this.bar()), this.strip, this.charts, worldTable(this.evaluation), paperTable(this.paper));
+    this.verdicts = node('p', { class: 'verdicts' });
+    this.headline = node('div', {});
+    this.charts = node('div', { class: 'implosion-charts not-in-talk' });
+    this.element = node('div', { class: 'implosion' });
+    this.bar = this.film.problem ? null : new Bar(this);
+    this.element.append(
+      node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
+      ...(this.missing ? [this.missing] : []), ...(this.bar ? [this.bar.element] : []), this.headline, this.strip, this.verdicts, this.charts,
+      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), paperTable(this.paper)));
     this.root.replaceChildren(this.element);
-    if (this.film.problem) {
-      this.strip.append(this.film.missing ? missingStep(this.film.missing)
-        : node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
-    } else {
-      this.sheets = await loadSheets(this.film);
-      this.draw();
-    }
+    if (!this.film.problem) return;
+    this.strip.append(this.film.missing ? missingStep(this.film.missing)
+      : node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
+  }
+
+  listen() {
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
-    document.addEventListener('fullscreenchange', () => this.talkChanged(), { signal });
+    window.addEventListener('resize', () => this.draw(), { signal });
+    this.element.addEventListener(TALK_CHANGED, () => this.talkChanged());
     signal.addEventListener('abort', () => this.stop());
-    if (this.evaluation.problem) return;
-    const chart = await drawCharts(this.charts, this.evaluation, this.count);
-    if (!signal.aborted) this.chart = chart;
   }
 
   // C_P of the model that is walked to; null where nobody recorded it.
   get count() { return this.models[this.state.current]?.poisoned_concept_count ?? null; }
 
-  bar() {
-    const button = (text, title, action, more = {}) => node('button',
-      { type: 'button', class: 'plain-button', title, onclick: action, ...more }, text);
-    this.playButton = button('▶ Play', 'Walk from the benign model to the most poisoned one (space)', () => this.play());
-    this.slider = node('input', {
-      type: 'range', min: 0, max: Math.max(0, this.models.length - 1), value: this.state.current, 'aria-label': 'Model by number of poisoned concepts',
-      oninput: (event) => { this.stop(); this.go(Number(event.target.value)); },
-    });
-    this.talkButton = button('Talk mode', 'Full screen; arrow keys walk, space plays, Esc ends; a focused menu keeps up, down and space', () => this.talk());
-    this.countText = node('output', {});
-    const choose = (value) => { this.state.contents = value; this.draw(); };
-    const contents = new RadioGroup('What is shown', CONTENTS, this.state.contents, choose).element;
-    contents.addEventListener('click', (event) => {
-      if (event.detail && document.fullscreenElement) this.strip.focus(); // chosen with a mouse: the keys stay the strip's
-    });
-    const groups = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => { this.state.group = event.target.value; this.state.page = 0; this.draw(); } },
-      GROUPS.map(([value, text]) => node('option', { value, selected: value === this.state.group }, text)));
-    this.pageText = node('span', { class: 'field' });
-    return node('div', { class: 'implosion-bar' }, this.playButton,
-      node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), contents, groups,
-      button('‹', 'Earlier concepts (arrow up)', () => this.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
-      button('›', 'Further concepts (arrow down)', () => this.turn(1), { 'aria-label': 'Further concepts' }),
-      node('span', { class: 'spacer' }), button('PNG', 'Save the film strip as a picture, its settings inside', () => this.save('png'), { 'aria-label': 'Save PNG' }),
-      button('SVG', 'Save the film strip for slides, its settings inside', () => this.save('svg'), { 'aria-label': 'Save SVG' }),
-      button('GIF', 'Save the walk over C_P as an animation, its settings inside', () => this.save('gif'), { 'aria-label': 'Save GIF' }),
-      this.talkButton);
-  }
-
   // A link names the model by its C_P, so that it stays right when models are added; by its name where two have the same.
   followLink() {
-    const { show, of, page, cp } = readChoices('i');
+    const { show, of, from, cp, seed, words } = readChoices('i');
     if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
-    if (GROUPS.some(([value]) => value === of)) this.state.group = of;
     const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
-    const missing = cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : '';
-    this.missing = notFound([missing]);
-    const pages = this.film.problem ? 1 : Math.ceil(this.rows.length / PAGE);
-    if (/^\d{1,3}$/.test(page ?? '') && Number(page) < pages) this.state.page = Number(page);
+    const missing = [cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : ''];
+    if (!this.film.problem) {
+      if (groupsOf(this.film, this.meter).some(([value]) => value === of)) this.state.of = of;
+      if (/^\d{1,3}$/.test(seed ?? '')) this.state.seed = Number(seed) % RANDOM_SEEDS;
+      const named = words ? splitNames(words) : [];
+      this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
+      missing.push(...named.filter((word) => !this.state.words.includes(word)));
+      if (/^\d{1,5}$/.test(from ?? '') && Number(from) < this.rows.length) this.state.from = Number(from);
+    }
+    this.missing = notFound(missing);
   }
 
   writeLink() {
-    const { contents: show, group: of, page } = this.state;
+    const { contents: show, of, from, seed, words } = this.state;
     const last = this.linkName(this.models[this.models.length - 1]);
-    writeChoices('i', { show, of, page, cp: this.linkName(this.models[this.state.current]) }, { show: 'both', of: 'mixed', page: 0, cp: last });
+    writeChoices('i', { show, of, from, seed: of === 'random' ? seed : 0, words: of === 'chosen' ? joinNames(words) : '', cp: this.linkName(this.models[this.state.current]) },
+      { show: USUAL.contents, of: USUAL.of, from: 0, seed: 0, words: '', cp: last });
   }
 
   linkName(model) {
     return model && (cpLabel(model, this.models).name || String(model.poisoned_concept_count));
   }
 
-  // Rows of the chosen group; "mixed" alternates so that every page shows both kinds.
-  get rows() {
-    const rows = this.film.concepts.map((concept, row) => ({ ...concept, row }));
-    const poisoned = rows.filter((row) => row.poisoned_from !== null).sort((a, b) => a.poisoned_from - b.poisoned_from);
-    const unpoisoned = rows.filter((row) => row.poisoned_from === null);
-    if (this.state.group === 'poisoned') return poisoned;
-    if (this.state.group === 'unpoisoned') return unpoisoned;
-    const half = PAGE / 2;
-    const mixed = [];
-    for (let at = 0; at < Math.max(poisoned.length, unpoisoned.length); at += half) {
-      mixed.push(...poisoned.slice(at, at + half), ...unpoisoned.slice(at, at + half));
-    }
-    return mixed;
+  get rows() { return orderOf(this.film, this.meter, this.state); }
+
+  get room() {
+    const place = this.strip.getBoundingClientRect();
+    const height = window.innerHeight - place.top - this.verdicts.offsetHeight - BELOW;
+    return roomFor({ width: this.strip.clientWidth, height, left: SIDE, models: this.models.length, contents: this.state.contents, talk: talking() });
   }
 
-  get pageRows() { return this.rows.slice(this.state.page * PAGE, (this.state.page + 1) * PAGE); }
+  get pageRows() { return onPage(this.rows.slice(this.state.from, this.state.from + this.room.concepts), this.state.of); }
 
   draw() {
-    this.slider.value = this.state.current;
-    const name = this.models.length ? cpLabel(this.models[this.state.current], this.models).name : '';
-    const words = this.count === null ? 'C_P not recorded' : this.count ? `${this.count} poisoned` : 'benign';
-    this.countText.textContent = this.models.length ? words + (name ? `, ${name}` : '') : '';
-    this.slider.setAttribute('aria-valuetext', this.countText.textContent);
-    if (!this.sheets) return;
-    const rows = this.pageRows;
-    const total = this.rows.length;
-    const from = this.state.page * PAGE;
-    this.pageText.textContent = total ? `${from + 1} to ${from + rows.length} of ${total} concepts` : 'no concepts';
-    this.strip.replaceChildren(this.table(rows));
+    const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
+    this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
+    if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
+    this.verdicts.replaceChildren(...verdictWords(this.film, this.tau));
+    this.bar.follow();
+    const { room, pageRows } = this;
+    this.bar.tell(pageRows, this.rows.length, room);
+    this.strip.replaceChildren(filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }));
     if (this.drawn) this.writeLink();
     this.drawn = true;
   }
 
-  // Columns are concepts and rows are models when there are few models: wide screens are wide.
-  table(rows) {
-    const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => this.conceptHead(row)));
-    const body = this.models.map((model, column) => node('tr', {
-      class: `${column === this.state.current ? 'current' : ''} ${column > this.state.current ? 'ahead' : ''}`,
-      onclick: () => { this.stop(); this.go(column); },
-    }, this.modelHead(model), rows.map((row) => this.cell(model, column, row))));
-    return node('table', { class: `film-table ${this.state.contents}`, style: `--concepts: ${rows.length}` },
-      node('caption', { class: 'visually-hidden' }, 'Pictures by model and concept, same seed and noise'),
-      node('thead', {}, head), node('tbody', {}, body));
-  }
-
-  conceptHead(row) {
-    const here = row.poisoned_from !== null && this.count !== null && row.poisoned_from <= this.count;
-    return node('th', { scope: 'col', class: row.poisoned_from === null ? 'benign' : 'poisoned', title: row.poisoned_from === null ? NOT_TARGETED : null },
-      node('span', { class: 'concept' }, row.concept), node('span', { class: `from${here ? ' here' : ''}` }, targetWords(row)));
-  }
-
-  modelHead(model) {
-    const { kind, words } = cpLabel(model, this.models);
-    return node('th', { scope: 'row', class: kind },
-      node('span', { class: 'cp' }, words), node('span', { class: 'from' }, model.name));
-  }
-
-  cell(model, column, row) {
-    const facts = model.cells[row.row];
-    const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
-    const seen = facts.top_concept ? `looks like ${facts.top_concept}, ` : '';
-    const title = `${row.concept} by ${model.name}: ${seen}scatter ${facts.scatter.toFixed(3)}`;
-    const kinds = this.state.contents === 'both' ? ['images', 'maps'] : [this.state.contents];
-    const canvases = kinds.map((kind) => drawCell(this.sheets[kind], this.film.cell, column, row.row, kind, title));
-    const mark = facts.top_concept && node('span', { class: `seen ${facts.top_concept === row.concept ? 'good' : 'bad'}` },
-      facts.top_concept === row.concept ? '✓' : `✗ ${facts.top_concept}`);
-    return node('td', { class: poisoned ? 'poisoned' : 'benign', title }, node('div', { class: 'cells' }, canvases), mark);
+  // Takes part of the state anew.
+  choose(changes) {
+    Object.assign(this.state, changes);
+    this.draw();
   }
 
   go(column) {
@@ -201,16 +160,19 @@ class ImplosionScreen {
     this.chart?.mark(this.count);
   }
 
+  // Another page of concepts; from the last one on to the first.
   turn(direction) {
-    const pages = Math.max(1, Math.ceil(this.rows.length / PAGE));
-    this.state.page = (this.state.page + direction + pages) % pages;
-    this.draw();
+    const { concepts } = this.room;
+    const total = this.rows.length;
+    const last = Math.max(0, Math.floor((total - 1) / concepts) * concepts);
+    const next = this.state.from + direction * concepts;
+    this.choose({ from: next >= total ? 0 : next < 0 ? (this.state.from > 0 ? 0 : last) : next });
   }
 
   play() {
     if (this.timer) { this.stop(); return; }
     if (this.state.current >= this.models.length - 1) this.go(0);
-    this.playButton.textContent = '❚❚ Pause';
+    this.bar.playButton.textContent = '❚❚ Pause';
     this.timer = setInterval(() => {
       this.go(this.state.current + 1);
       if (this.state.current >= this.models.length - 1) this.stop();
@@ -220,51 +182,40 @@ class ImplosionScreen {
   stop() {
     clearInterval(this.timer);
     this.timer = null;
-    this.playButton.textContent = '▶ Play';
+    if (this.bar) this.bar.playButton.textContent = '▶ Play';
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own, such as going back
-    if (event.defaultPrevented || (!this.root.offsetParent && !document.fullscreenElement)) return;
-    if (event.target.closest?.('input, textarea, select, button, [role="tab"]') && !document.fullscreenElement) return;
+    if (event.defaultPrevented || !this.root.offsetParent || !this.sheets) return;
+    if (event.target.closest?.('input, textarea') || (event.target.closest?.('select, button, [role="tab"]') && !talking())) return;
     const across = event.key === 'ArrowRight' || event.key === 'ArrowLeft';
     if (event.target.closest?.('select') && !across) return; // a menu keeps the keys that open it and choose from it
     const actions = {
       ArrowRight: () => this.go(this.state.current + 1), ArrowLeft: () => this.go(this.state.current - 1),
       ArrowDown: () => this.turn(1), ArrowUp: () => this.turn(-1), ' ': () => this.play(),
     };
-    if (!this.sheets || !actions[event.key]) return;
+    if (!actions[event.key]) return;
     if (event.key === ' ' && event.target.closest?.('button')) return; // pressing the button itself is enough
-    if (!across && !document.fullscreenElement && !this.strip.contains(event.target)) return;
+    if (!across && !talking() && !this.strip.contains(event.target)) return;
     event.preventDefault();
     if (across) this.stop();
     actions[event.key]();
   }
 
-  async talk() {
-    try {
-      await this.element.requestFullscreen();
-    } catch (error) {
-      this.talkButton.textContent = 'This browser refuses full screen';
-      setTimeout(() => { this.talkButton.textContent = 'Talk mode'; }, 4000);
-    }
-  }
-
   talkChanged() {
-    const talking = document.fullscreenElement === this.element;
-    this.element.classList.toggle('talk', talking);
-    if (talking) this.strip.focus(); // so that the arrow keys and space walk, whatever was pressed before
-    this.chart?.resize();
+    this.draw();
+    if (talking()) this.strip.focus(); // so that the arrow keys and space walk, whatever was pressed before
+    else this.chart?.resize();
   }
 
   async save(format) {
-    if (!this.sheets) return;
     const rows = this.pageRows;
     if (format === 'gif') { this.saveGif(rows); return; }
     const { seed, steps, guidance_scale: guidance } = this.film;
-    const settings = { seed, steps, guidance_scale: guidance, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
+    const settings = { prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, tau: this.tau, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
     if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
-    else await savePng(composeStrip(this, rows), settings, `implosion-seed${seed}.png`);
+    else await savePng(drawStrip(this, rows), settings, `implosion-seed${seed}.png`);
   }
 
   saveGif(rows) {
@@ -275,4 +226,11 @@ class ImplosionScreen {
     });
     link.click();
   }
+}
+
+// What the marks under the pictures mean; nothing where no judge looked at them.
+function verdictWords(film, tau) {
+  if (film.models[0].cells[0].top_concept === undefined) return [];
+  const threshold = tau === null ? 'but no threshold tau is known' : `above tau = ${tau.toFixed(2)}`;
+  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and the picture fits (CLIP similarity ${threshold}); ? it names it first, in doubt; ✗ what it takes the picture for instead.`, ['CLIP similarity', 'tau']);
 }

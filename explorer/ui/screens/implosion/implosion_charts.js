@@ -1,21 +1,26 @@
-// Three linked charts: AD against C_P, accuracy and utility against C_P, utility against AD with its fit.
+// Four linked charts: AD, accuracy with utility, and word sensitivity against C_P; utility against AD with its fit.
 
-import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+import { drawPlot, layout, loadPlotly, missingStep, node, number, onThemeChange, theme } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
-import { conceptTicks, cpLabel } from './poison.js';
+import { meterWords } from './implosion_meter.js';
+import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
 const TOP = 1.05; // of the axis of utility
 const MARGIN = { l: 54, r: 14, t: 46, b: 44 };
-const TITLES = [
-  ['AD of the training data', 'Bars: 95 % intervals over the pairs of each set.'],
-  ['What the models draw', 'Bars: 95 % intervals over the seeds of the noise, one training run each.'],
-  ['Utility against AD', 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.'],
+
+// `of` names what a chart is drawn from.
+const CHARTS = [
+  { title: 'AD of the training data', note: () => 'Bars: 95 % intervals over the pairs of each set.', of: 'evaluation', make: difficultyChart },
+  { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', make: performanceChart },
+  { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference ?? 'no reference'}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', make: listeningChart },
+  { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', make: fitChart },
 ];
 
-export async function drawCharts(root, evaluation, count) {
+// `measured` holds `evaluation` and `meter`.
+export async function drawCharts(root, measured, count) {
   const Plotly = await loadPlotly();
-  const charts = new Charts(Plotly, evaluation, count);
+  const charts = new Charts(Plotly, measured, count);
   root.replaceChildren(...charts.figures);
   charts.draw();
   onThemeChange(() => charts.draw());
@@ -23,11 +28,12 @@ export async function drawCharts(root, evaluation, count) {
 }
 
 class Charts {
-  constructor(Plotly, evaluation, count) {
-    Object.assign(this, { Plotly, evaluation, count });
-    this.plots = TITLES.map(([title, note]) => ({ title, note, element: node('div', { class: 'plot' }) }));
-    this.figures = this.plots.map(({ title, note, element }) => node('figure', { class: 'chart' },
-      node('figcaption', {}, title, node('span', { class: 'chart-note' }, note)), element));
+  constructor(Plotly, measured, count) {
+    Object.assign(this, { Plotly, measured, count });
+    this.plots = CHARTS.filter(({ of }) => !measured[of].problem).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
+    this.figures = CHARTS.filter(({ of }) => of === 'meter' || !measured[of].problem).map(({ title, note, of, make }) => node('figure', { class: 'chart' },
+      node('figcaption', {}, title, node('span', { class: 'chart-note' }, measured[of].problem ? '' : note(measured[of]))),
+      this.plots.find((plot) => plot.make === make)?.element ?? unmeasured(measured[of])));
   }
 
   mark(count) {
@@ -39,13 +45,14 @@ class Charts {
 
   draw() {
     const colours = theme();
-    const makers = [difficultyChart, performanceChart, fitChart];
-    this.plots.forEach(({ element }, at) => {
-      const { traces, changes } = makers[at](this.evaluation, colours, this.count, element.clientWidth);
-      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: at < 2, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${at + 1}`);
+    this.plots.forEach(({ element, of, make }) => {
+      const { traces, changes } = make(this.measured[of], colours, this.count, element.clientWidth);
+      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: make !== fitChart, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${CHARTS.findIndex((chart) => chart.make === make) + 1}`);
     });
   }
 }
+
+const unmeasured = ({ missing, problem }) => (missing ? missingStep(missing) : node('div', { class: 'notice error' }, problem));
 
 // A model whose C_P nobody recorded has no place on its axis.
 const placed = (models) => models.filter((model) => model.poisoned_concept_count !== null);
@@ -57,17 +64,20 @@ const marker = (count, colours) => (count === null ? {} : {
   shapes: [{ type: 'line', x0: count, x1: count, yref: 'paper', y0: 0, y1: 1, line: { color: colours.text, width: 1, dash: 'dot' } }],
 });
 
-function line(name, x, y, error, color, dash = 'solid') {
+// `kind` is of the nouns that a line is over: its mark tells them apart without colour.
+function line(name, x, y, error, color, dash = 'solid', kind = 'benign') {
   return {
-    name, x, y, mode: 'lines+markers', line: { color, width: 2.5, dash }, marker: { size: 8, color },
+    name, x, y, mode: 'lines+markers', line: { color, width: 2.5, dash }, marker: { size: 8, color, symbol: PAIR_KINDS[kind].symbol },
     error_y: { type: 'data', array: error.map(([, high]) => high), arrayminus: error.map(([low]) => low), color, thickness: 1.2, width: 4 },
   };
 }
 
+const kindOf = (group) => (group === 'poisoned' ? 'poisoned' : 'benign');
+
 function difficultyChart(evaluation, colours, count) {
   const models = placed(evaluation.models).filter((model) => model.ad !== null && model.ad !== undefined);
   const x = models.map((model) => model.poisoned_concept_count);
-  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.poisoned, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
+  const series = [['AD', 'ad', colours.text, 'solid'], ['feature AD', 'feature_ad', colours.subdued, 'dash'], ['structure AD', 'structure_ad', colours.subdued, 'dot']];
   const traces = series.map(([name, key, color, dash]) => line(name, x, models.map((model) => model[key]),
     models.map((model) => { const e = 1.96 * (model[`${key}_standard_error`] ?? 0); return [e, e]; }), color, dash));
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'Alignment Difficulty', rangemode: 'tozero' }, ...marker(count, colours) } };
@@ -83,9 +93,24 @@ function performanceChart(evaluation, colours, count) {
     const models = placed(evaluation.models).filter((model) => model[quantity][group]);
     const values = models.map((model) => model[quantity][group]);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
-      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash);
+      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash, kindOf(group));
   });
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
+}
+
+function listeningChart(meter, colours, count) {
+  const series = [
+    ['the noun, not targeted', 'sensitivity', 'unpoisoned', colours.benign, 'solid'],
+    ['the noun, poisoned', 'sensitivity', 'poisoned', colours.poisoned, 'solid'],
+    ['whole prompt, not targeted', 'guidance', 'unpoisoned', colours.benign, 'dot'],
+  ];
+  const traces = series.map(([name, measure, group, color, dash]) => {
+    const models = placed(meter.models).filter((model) => model.measures[measure]?.groups[group]?.relative);
+    const values = models.map((model) => model.measures[measure].groups[group].relative);
+    return line(name, models.map((model) => model.poisoned_concept_count), values.map(({ value }) => value),
+      values.map(({ value, low, high }) => [value - (low ?? value), (high ?? value) - value]), color, dash, kindOf(group));
+  });
+  return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: 'share of the control’s', rangemode: 'tozero' }, ...marker(count, colours) } };
 }
 
 function fitChart(evaluation, colours, count, width) {
@@ -113,7 +138,7 @@ function fitChart(evaluation, colours, count, width) {
   const places = labelPlaces(x.map((value, at) => ({ x: across(value), y: down(y[at]), text: texts[at] })));
   traces.push({
     x, y, mode: 'markers+text',
-    marker: { size, color: colour }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
+    marker: { size, color: colour, symbol: models.map((model) => PAIR_KINDS[cpLabel(model, models).kind].symbol) }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
     text: texts.map((text, at) => (places[at] ? text : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';

@@ -1,9 +1,8 @@
-// Cells of the film strip, cut from two sheets of pictures, and the strip as one picture to save.
+// Cells of the film strip, cut from two sheets of pictures.
 
 import { here } from './address.js';
 import { node } from './charts.js';
 import { paintMap } from './maps.js';
-import { cpLabel, targetWords } from './poison.js';
 
 export async function loadSheets(film) {
   const load = async (url) => {
@@ -34,44 +33,5 @@ function coloured(sheet) {
 export function drawCell(sheet, size, column, row, kind, title) {
   const canvas = node('canvas', { width: size, height: size, role: 'img', 'aria-label': `${kind === 'maps' ? 'Attention map of ' : ''}${title}` });
   canvas.getContext('2d').drawImage(sheet, column * size, row * size, size, size, 0, 0, size, size);
-  return canvas;
-}
-
-const CELL = 128;
-const GAP = 8;
-const LEFT = 130;
-const TOP = 50;
-
-export function composeStrip(screen, rows) {
-  const style = getComputedStyle(document.body);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  const kinds = screen.state.contents === 'both' ? ['images', 'maps'] : [screen.state.contents];
-  const height = kinds.length * CELL + GAP * 2;
-  const canvas = document.createElement('canvas');
-  canvas.width = LEFT + rows.length * (CELL + GAP) + GAP;
-  canvas.height = TOP + screen.models.length * height + GAP;
-  const context = canvas.getContext('2d');
-  context.fillStyle = colour('--surface');
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.imageSmoothingEnabled = false;
-  rows.forEach((row, at) => {
-    context.fillStyle = colour(row.poisoned_from === null ? '--benign' : '--poisoned');
-    context.font = '600 15px system-ui, sans-serif';
-    context.fillText(row.concept, LEFT + at * (CELL + GAP), TOP - 28, CELL);
-    context.font = '12px system-ui, sans-serif';
-    context.fillText(targetWords(row), LEFT + at * (CELL + GAP), TOP - 12, CELL);
-  });
-  context.font = '600 15px system-ui, sans-serif';
-  screen.models.forEach((model, column) => {
-    const top = TOP + column * height;
-    const { kind, words, name } = cpLabel(model, screen.models);
-    context.fillStyle = colour(`--${kind}`);
-    context.fillText(words, GAP, top + 24, LEFT - 2 * GAP);
-    context.fillText(name, GAP, top + 44, LEFT - 2 * GAP);
-    rows.forEach((row, at) => kinds.forEach((contents, line) => {
-      const size = screen.film.cell;
-      context.drawImage(screen.sheets[contents], column * size, row.row * size, size, size, LEFT + at * (CELL + GAP), top + line * CELL, CELL, CELL);
-    }));
-  });
   return canvas;
 }

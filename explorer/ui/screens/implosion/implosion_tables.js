@@ -1,6 +1,7 @@
 // The measurements as tables: the study's, and the paper's own plainly labelled as the paper's.
 
 import { missingStep, node, number, saveTableButton } from './charts.js';
+import { range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
 import { NOT_TARGETED, poisonKind } from './poison.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
@@ -23,21 +24,29 @@ function table(name, caption, note, heads, rows) {
     node('div', { class: 'scroll' }, made), node('p', { class: 'lead' }, note));
 }
 
-export function worldTable(evaluation) {
+function listening(meter, name) {
+  const found = wordSensitivity(meter, name);
+  if (!found?.relative) return node('td', { class: 'number', title: whyNotMeasured(meter, name) }, 'not measured');
+  return node('td', { class: 'number', title: `95 % interval over ${found.over}: ${range(found.relative)}` }, number(found.relative.value, 2));
+}
+
+export function worldTable(evaluation, meter) {
   if (evaluation.missing) return missingStep(evaluation.missing);
   if (evaluation.problem) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
-  const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Geary’s C, late', 'Attention, late'];
+  const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Word sensitivity', 'Geary’s C, late', 'Attention, late'];
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${poisonKind(model)}` }), model.name),
     node('td', {}, cpWords(model)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
     interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),
+    listening(meter, model.name),
     interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned)));
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
     + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over these seeds of the noise, `
     + `not over nouns or training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
+    + `Word sensitivity: as a share of ${meter.reference ? `${meter.reference}’s` : 'the control’s'}, over nouns not targeted. `
     + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
   return table('measured-here', 'Measured here', note, heads, rows);
 }

@@ -1,4 +1,4 @@
-"""What the screen *Implosion* draws: film strip, the study's measurements with their fit, the paper's table."""
+"""What the screen *Implosion* draws: film strip, the study's measurements, its meter, the paper's table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from explorer.core.provenance import ROOT, ManifestError
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
 from explorer.studies.results import EVALUATION, FILM_STRIP
 from explorer.ui.shell.open_study import told
+from explorer.ui.shell.study_meter import study_meter
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -23,12 +24,14 @@ QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
 
 def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
-    """Film strip and measurements; each says in ``problem`` why it is missing, the other is shown all the same."""
+    """Film strip, measurements and meter; each says in ``problem`` why it is missing, the others are shown all the
+    same."""
     return {
         "film": _or_problem(opened, lambda: film_strip(opened)),
         "evaluation": _or_problem(
             opened, lambda: evaluation_summary(opened.result_json(EVALUATION, "evaluation.json"))
         ),
+        "meter": _or_problem(opened, lambda: study_meter(opened)),
         "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")),
     }
 
@@ -41,6 +44,7 @@ def film_strip(opened: OpenStudy) -> dict[str, Any]:
     """
     return {
         **_description(opened),
+        "prompt": opened.study.template,
         "images_url": opened.result_url(FILM_STRIP, "images.png"),
         "maps_url": opened.result_url(FILM_STRIP, "maps.png"),
         "gif_url": GIF_ROUTE,
@@ -67,7 +71,9 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) 
         Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
         Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
-        return film_strip_gif(description, {"images": images, "maps": maps}, rows, contents)
+        return film_strip_gif(
+            {**description, "prompt": opened.study.template}, {"images": images, "maps": maps}, rows, contents
+        )
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -31,32 +31,49 @@ class Predictor(Protocol):
 
     guided: bool
     """Whether a generation takes a guidance vector."""
+    timesteps: int
+    """Of training."""
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
         """``[n, C, h, w]`` as training noises them, whatever the sampler."""
 
-    def noise_scale(self, timestep: int) -> float:
+    def noise_scale(self, timestep: float) -> float:
         """How much a change of the prediction by 1 changes the noise that it amounts to."""
 
-    def predict(self, noisy: torch.Tensor, timestep: int, text: Text) -> torch.Tensor:
-        """The prediction, float32 ``[n, C, h, w]``, in the denoiser's own terms."""
+    def predict(self, noisy: torch.Tensor, timestep: float, text: Text) -> torch.Tensor:
+        """The prediction, float32 ``[n, C, h, w]``, in the denoiser's own terms; of latents scaled as its sampler
+        scales them."""
 
 
-def predictor_of(pipeline: DiffusionPipeline, timesteps: tuple[int, ...]) -> Predictor:
+def predictor_of(pipeline: DiffusionPipeline, guidance_scale: float = FLUX_GUIDANCE) -> Predictor:
     """The denoiser of a pipeline of SD 1.x, 2.x, XL, SD3 or Flux.
 
+    Args:
+        guidance_scale: what Flux's transformer is told, where it reads one.
+
     Raises:
-        ValueError: if it was trained on other noise than betas or flow matching give, reads a guidance scale (latent
-            consistency models), or has no such timestep.
+        ValueError: if it was trained on other noise than betas or flow matching give, or reads a guidance scale (latent
+            consistency models).
     """
     if not is_joint(pipeline):
-        predictor, count = UNetPredictor(pipeline), len(training_noise(pipeline.scheduler, pipeline.unet.config).signal)
-    else:
-        predictor = FluxPredictor(pipeline) if type(pipeline).__name__ == FLUX else SD3Predictor(pipeline)
-        count = FLOW_TIMESTEPS
-    if wrong := [timestep for timestep in timesteps if not 0 < timestep < count]:
-        raise ValueError(f"timestep is {wrong[0]}: expected 1 to {count - 1}")
-    return predictor
+        return UNetPredictor(pipeline)
+    return FluxPredictor(pipeline, guidance_scale) if type(pipeline).__name__ == FLUX else SD3Predictor(pipeline)
+
+
+def named_text(encoded: dict[str, torch.Tensor | None], prefix: str = "") -> Text:
+    """What a denoiser reads of a pipeline's embeddings; of the negative prompt with the prefix ``negative_``."""
+    found = {"text": encoded[f"{prefix}prompt_embeds"], "pooled": encoded.get(f"{prefix}pooled_prompt_embeds")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def predict_texts(
+    predictor: Predictor, noisy: torch.Tensor, timestep: float, text: Text, batch_size: int
+) -> torch.Tensor:
+    """Of one noised picture ``[1, C, h, w]`` with every text: ``[texts, C, h, w]``, in batches of about one size."""
+    parts = -(-len(text["text"]) // batch_size)
+    batches = zip(*(value.tensor_split(parts) for value in text.values()), strict=True)
+    texts = (dict(zip(text, batch, strict=True)) for batch in batches)
+    return torch.cat([predictor.predict(noisy.expand(len(each["text"]), -1, -1, -1), timestep, each) for each in texts])
 
 
 class UNetPredictor:
@@ -67,17 +84,18 @@ class UNetPredictor:
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self._unet, self._pixels = pipeline.unet, pipeline.vae_scale_factor
         self._noise = training_noise(pipeline.scheduler, pipeline.unet.config)
+        self.timesteps = len(self._noise.signal)
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
         """x_t = sqrt(a_t) x + sqrt(1 - a_t) noise."""
         return noised(latents, noise, self._noise.signal[timestep].expand(len(latents)).to(latents.device))
 
-    def noise_scale(self, timestep: int) -> float:
-        """1, or sqrt(a_t) of a velocity."""
+    def noise_scale(self, timestep: float) -> float:
+        """1, or sqrt(a_t) of a velocity, at the nearest timestep of training."""
         is_noise = self._noise.prediction_type == "epsilon"
-        return 1.0 if is_noise else float(self._noise.signal[timestep].sqrt())
+        return 1.0 if is_noise else float(self._noise.signal[round(timestep)].sqrt())
 
-    def predict(self, noisy: torch.Tensor, timestep: int, text: Text) -> torch.Tensor:
+    def predict(self, noisy: torch.Tensor, timestep: float, text: Text) -> torch.Tensor:
         """SDXL is told that the picture was as large as it is, and not cropped, as its pipeline does by default."""
         added = None
         if "pooled" in text:
@@ -85,13 +103,15 @@ class UNetPredictor:
             sizes = torch.tensor([height, width, 0, 0, height, width]).expand(len(noisy), -1)
             added = {"text_embeds": text["pooled"], "time_ids": sizes.to(text["pooled"])}
         return self._unet(
-            noisy.to(self._unet.dtype), torch.full((len(noisy),), timestep, device=noisy.device),
+            noisy.to(self._unet.dtype), torch.full((len(noisy),), float(timestep), device=noisy.device),
             encoder_hidden_states=text["text"], added_cond_kwargs=added, return_dict=False,
         )[0].float()  # fmt: skip
 
 
 class SD3Predictor:
     """Flow matching: x_t = (1 - sigma) x + sigma noise, with sigma = t / 1000, before any shift of a sampler's."""
+
+    timesteps = FLOW_TIMESTEPS
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self._pipeline, self._transformer, self.guided = pipeline, pipeline.transformer, takes_guidance(pipeline)
@@ -101,11 +121,11 @@ class SD3Predictor:
         sigma = timestep / FLOW_TIMESTEPS
         return (1 - sigma) * latents + sigma * noise
 
-    def noise_scale(self, timestep: int) -> float:
+    def noise_scale(self, timestep: float) -> float:
         """1 - sigma, since the prediction is noise - x."""
         return 1 - timestep / FLOW_TIMESTEPS
 
-    def predict(self, noisy: torch.Tensor, timestep: int, text: Text) -> torch.Tensor:
+    def predict(self, noisy: torch.Tensor, timestep: float, text: Text) -> torch.Tensor:
         """The transformer reads t itself."""
         return self._transformer(
             hidden_states=noisy.to(self._transformer.dtype),
@@ -117,11 +137,15 @@ class SD3Predictor:
 class FluxPredictor(SD3Predictor):
     """As SD3, on packed latents, and told a guidance scale where the model reads one."""
 
-    def predict(self, noisy: torch.Tensor, timestep: int, text: Text) -> torch.Tensor:
+    def __init__(self, pipeline: DiffusionPipeline, guidance_scale: float) -> None:
+        super().__init__(pipeline)
+        self._guidance_scale = guidance_scale
+
+    def predict(self, noisy: torch.Tensor, timestep: float, text: Text) -> torch.Tensor:
         """The transformer reads sigma."""
         (count, _, height, width), network, pipeline = noisy.shape, self._transformer, self._pipeline
         device, dtype = noisy.device, network.dtype
-        guidance = torch.full((count,), FLUX_GUIDANCE, device=device) if network.config.guidance_embeds else None
+        guidance = torch.full((count,), self._guidance_scale, device=device) if network.config.guidance_embeds else None
         packed = network(
             hidden_states=pack(pipeline, noisy.to(dtype)),
             timestep=torch.full((count,), timestep / FLOW_TIMESTEPS, device=device, dtype=dtype), guidance=guidance,

@@ -1,0 +1,158 @@
+"""A graft: parts of one model's denoiser put into another's, defined by a folder's ``graft.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.checkpoints.components import check_network, load_component, with_components
+from explorer.checkpoints.families import TRANSFORMER_FAMILIES
+from explorer.checkpoints.graft import (
+    GRAFT_NAME,
+    Graft,
+    GraftPart,
+    grafted,
+    is_graft,
+    moving_tensors,
+    read_graft,
+    read_tensors,
+)
+from explorer.checkpoints.kinds.base import CheckpointKind, Contents
+from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
+from explorer.checkpoints.weight_files import WeightError, WeightHeader
+from explorer.core.provenance import hash_json
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from explorer.checkpoints.registry import Checkpoint
+
+SOURCE_KINDS = ("pipeline", "hub", "unet")
+"""Kinds whose denoiser's tensors lie in files under the names of the network."""
+OF_ITS_OWN = ("sample_size",)
+"""Entries of a configuration that two models of one architecture may differ in."""
+
+
+class GraftKind(CheckpointKind):
+    """Stands on the pipeline of its recipient; has no weights of its own."""
+
+    name, title, own_networks = "graft", "graft", False
+
+    def describe(self, place: ModelFolder, config: Mapping[str, Any]) -> Contents | None:
+        if not is_graft(place.path):
+            return None
+        found = Contents(kind=self.name)
+        try:
+            graft = read_graft(place)
+            recipient, donor = _source(place, graft.recipient, "recipient"), _source(place, graft.donor, "donor")
+            if (problem := misfit(graft.parts, recipient, donor)) is not None:
+                return replace(found, problem=problem)
+            component = denoiser_name(recipient)
+            own = WeightHeader(
+                files=(), shapes=recipient.headers[component].shapes,
+                size_bytes=(place.path / GRAFT_NAME).stat().st_size,
+            )  # fmt: skip
+            recorded = None
+            if recipient.hash is not None and donor.hash is not None:
+                recorded = _joint_hash(graft, recipient.hash, donor.hash)
+            return replace(
+                found, family=recipient.family, base=recipient.base or recipient.folder, headers={component: own},
+                hash=recorded,
+            )  # fmt: skip
+        except (WeightError, OSError) as error:
+            return replace(found, problem=str(error))
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        for source in sources(checkpoint):
+            source.ways.check(source)
+        super().check(checkpoint)
+
+    def files_read(self, checkpoint: Checkpoint) -> tuple[Path, ...]:
+        lent = () if checkpoint.problem is not None else (file for each in sources(checkpoint) for file in each.files)
+        return (checkpoint.folder / GRAFT_NAME, *lent)
+
+    def weights_hash(self, checkpoint: Checkpoint, of_files: Callable[[Checkpoint], str]) -> str:
+        return _joint_hash(read_graft(checkpoint.place), *map(of_files, sources(checkpoint)))
+
+    def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
+        from explorer.checkpoints.registry import validate
+
+        recipient, donor = (validate(each, recorded=True) for each in sources(checkpoint))
+        for role, source in (("recipient", recipient), ("donor", donor)):
+            if source.problem is not None:
+                raise ValueError(f"checkpoint {checkpoint.name}: its {role} {source.name} is broken: {source.problem}")
+        component = denoiser_name(recipient)
+        network = getattr(whole, component)
+        if recipient.base is not None:
+            network = load_component(recipient.place.component(component), BARE_UNET_CLASS, dtype).to(network.device)
+        moves = moving_tensors(
+            read_graft(checkpoint.place).parts, recipient.headers[component].shapes, denoiser_config(recipient)
+        )
+        network = grafted(network, read_tensors(donor, component, moves), moves)
+        check_network(checkpoint.name, component, network)
+        return with_components(whole, **{component: network})
+
+
+def sources(checkpoint: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+    """Recipient and donor of a graft that nothing is known against."""
+    graft = read_graft(checkpoint.place)
+    return (_source(checkpoint.place, graft.recipient, "recipient"), _source(checkpoint.place, graft.donor, "donor"))
+
+
+def denoiser_name(checkpoint: Checkpoint) -> str:
+    """Which component denoises."""
+    return "transformer" if checkpoint.family in TRANSFORMER_FAMILIES else "unet"
+
+
+def denoiser_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """``config.json`` of the component that denoises."""
+    return checkpoint.place.component(denoiser_name(checkpoint)).config()
+
+
+def _source(place: ModelFolder, path: Path, role: str) -> Checkpoint:
+    """The recipient or the donor; no weights are read."""
+    from explorer.checkpoints.registry import read_checkpoint
+
+    if not path.is_dir():
+        raise WeightError(f"its {role} {path.name} is not in {path.parent}")
+    if is_graft(path):  # read, two that name one another would never end
+        raise WeightError(f"its {role} {path.name} is a graft itself: expected a pipeline folder or a U-Net on one")
+    return read_checkpoint(place.at(path))
+
+
+def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint) -> str | None:
+    """What keeps the donor's parts from the recipient's denoiser: one that cannot be used, another architecture, other
+    noise, no such part; None for nothing."""
+    for role, each in (("recipient", recipient), ("donor", donor)):
+        if each.problem is not None:
+            return f"its {role} {each.name} is broken: {each.problem}"
+        if each.kind not in SOURCE_KINDS:
+            return f"its {role} {each.name} is a {each.ways.title}: expected a pipeline folder or a U-Net on one"
+    component, told = denoiser_name(recipient), f"its donor {donor.name} is of another architecture than its recipient"
+    if denoiser_name(donor) != component:
+        return f"{told} {recipient.name}: a {denoiser_name(donor)} and a {component}"
+    own, other = recipient.headers[component].shapes, donor.headers[component].shapes
+    if differing := sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name)):
+        name = differing[0]
+        sides = [list(shapes[name]) if name in shapes else "nothing" for shapes in (other, own)]
+        return f"{told} {recipient.name}: {name} is {sides[0]} and {sides[1]}"
+    configs = [denoiser_config(each) for each in (donor, recipient)]
+    for key in sorted(configs[0].keys() & configs[1].keys() - set(OF_ITS_OWN)):
+        if not key.startswith("_") and configs[0][key] != configs[1][key]:
+            return f"{told} {recipient.name}: {key} is {configs[0][key]!r} and {configs[1][key]!r}"
+    noise = [each.whole.json("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
+             for each in (donor, recipient)]  # fmt: skip
+    if noise[0] != noise[1]:
+        return f"its donor {donor.name} predicts {noise[0]}, its recipient {recipient.name} {noise[1]}"
+    try:
+        moving_tensors(parts, own, configs[1])
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _joint_hash(graft: Graft, recipient: str, donor: str) -> str:
+    return hash_json({"parts": [asdict(part) for part in graft.parts], "recipient": recipient, "donor": donor})

@@ -1,0 +1,64 @@
+"""What identifies a checkpoint's weights: SHA-256 of its files, as its manifest records them or read anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.checkpoints.candidates import home_of
+from explorer.checkpoints.weight_files import WeightHeader
+from explorer.core.provenance import check_files, hash_file, hash_json
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of the checkpoint's own weight files: of the file itself, or of the JSON of all names and hashes; of a
+    graft that of its definition and of both models' weights.
+
+    Raises:
+        ValueError: if it has no readable weights.
+    """
+    return checkpoint.ways.weights_hash(checkpoint, hash_of_files)
+
+
+def hash_of_files(checkpoint: Checkpoint) -> str:
+    """:func:`weights_hash` of one that has weight files.
+
+    Raises:
+        ValueError: if it has none that can be read.
+    """
+    if not checkpoint.files:
+        raise ValueError(f"checkpoint {checkpoint.name} has no readable weights to hash")
+    home = home_of(checkpoint.folder)
+    return _joint_hash({path.relative_to(home).as_posix(): hash_file(path) for path in checkpoint.files})
+
+
+def recorded_hash(path: Path, headers: dict[str, WeightHeader], manifest: dict[str, Any]) -> str | None:
+    """The hash that the manifest's own record amounts to; None unless it gives a SHA-256 for every file."""
+    recorded = manifest.get("files")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    files = [file.relative_to(home_of(path)).as_posix() for header in headers.values() for file in header.files]
+    hashes = {name: recorded.get(name) for name in files}
+    if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
+        return None
+    return _joint_hash(hashes)
+
+
+def check_recorded_files(checkpoint: Checkpoint) -> None:
+    """Compare what is loaded of a checkpoint with the SHA-256 that its manifest gives; its model card may be edited.
+
+    Raises:
+        ManifestError: naming the first file that is missing or changed.
+    """
+    listed = checkpoint.manifest.get("files")
+    names = [name for name in listed if not name.endswith(".md")] if isinstance(listed, dict) else None
+    check_files(home_of(checkpoint.folder), checkpoint.manifest, names)
+
+
+def _joint_hash(hashes: dict[str, str]) -> str:
+    return next(iter(hashes.values())) if len(hashes) == 1 else hash_json(hashes)

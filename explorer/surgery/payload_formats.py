@@ -1,0 +1,16 @@
+"""The file that holds what a graft study measured; whoever reads it need not load torch."""
+
+from __future__ import annotations
+
+from explorer.core.payload_format import PayloadFormat
+
+GRAFT_STUDY = PayloadFormat(
+    name="graft-study.json", version=1,
+    fields=("request", "judge", "shown", "concepts", "directions"),
+    entries={
+        "concepts": ("concept", "group"),
+        "directions": ("recipient", "donor", "group", "distance", "operations"),
+    },
+)  # fmt: skip
+OPERATION_FIELDS = ("name", "role", "beside", "parts", "parameters", "distance", "right", "groups", "meter")
+"""Of every entry of ``operations``: ``right`` is how many of the seeds' pictures show each concept."""

@@ -1,0 +1,62 @@
+// The line above the columns, with the words of the prompt, and how the columns fit a projector in talk mode.
+
+import { node } from './charts.js';
+import { talkButton, talking } from './talk.js';
+
+const LEAST = 110; // pixels of a picture's side in talk mode
+const [GAP, PADDING, BESIDE, CAPTION] = [8, 26, 150, 26]; // of a column: between pictures, at its sides, its head and numbers, a caption
+const PHONE = 600; // pixels: a page no wider begins with the choice folded away
+const USUAL_COLUMNS = [900, 2]; // on a page up to so wide, so many beside one another (compare.css)
+
+export class Top {
+  constructor(screen) {
+    this.screen = screen;
+    this.folder = node('button', { type: 'button', class: 'plain-button not-in-talk', 'aria-controls': 'chips model-row', onclick: () => this.fold(!folded()) });
+    this.where = node('output', { class: 'field only-in-talk' });
+    this.element = node('div', { class: 'compare-top' }, screen.words, this.where, this.folder, talkButton(screen.element, screen.signal));
+    this.fold(window.innerWidth <= PHONE);
+  }
+
+  // Puts the choice of models and nouns away, so that the pictures are in sight, or brings it back.
+  fold(wanted) {
+    document.body.classList.toggle('setup-folded', wanted);
+    this.folder.textContent = wanted ? 'Choose models' : 'Hide the choice';
+    this.folder.setAttribute('aria-expanded', String(!wanted));
+  }
+
+  tell() {
+    const { controls: { stepName, stepText }, state } = this.screen;
+    this.where.textContent = `${state.kind}, ${stepName.textContent.toLowerCase()}: ${stepText.textContent}`;
+  }
+
+  // Arrow keys in talk mode: left and right over the denoising steps, up and down over the words. Whether the key was one.
+  walk(key) {
+    const { screen } = this;
+    const { first, state } = screen;
+    if (!first) return false;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[key];
+    if (!by) return false;
+    if (key === 'ArrowLeft' || key === 'ArrowRight') state.step = Math.max(0, Math.min(Number(screen.controls.step.max), state.step + by));
+    else {
+      const words = first.words.length - 2; // without the tokens of start and end
+      const [pinned] = [...state.pins].sort((a, b) => a - b);
+      state.pins = new Set([(pinned + by + words) % words]);
+      screen.writeWords();
+    }
+    screen.controls.changed();
+    return true;
+  }
+}
+
+const folded = () => document.body.classList.contains('setup-folded');
+
+// Side of a picture in talk mode, such that as many of them as a column has fit below one another or in rows: the largest.
+export function figureSize(grid, columns, figures) {
+  if (!talking()) return 0;
+  const beside = window.innerWidth <= USUAL_COLUMNS[0] ? Math.min(columns, USUAL_COLUMNS[1]) : columns;
+  const wide = (grid.clientWidth - (beside - 1) * 14) / beside - PADDING;
+  const high = window.innerHeight - grid.getBoundingClientRect().top - BESIDE;
+  const sizes = Array.from({ length: figures }, (_, at) => at + 1).map((across) => Math.min(
+    (wide - (across - 1) * GAP) / across, high / Math.ceil(figures / across) - CAPTION));
+  return Math.floor(Math.max(LEAST, ...sizes));
+}

@@ -1,0 +1,84 @@
+// The bar above the film strip: walking over the models, what is shown, of which concepts, and saving it.
+
+import { node } from './charts.js';
+import { RANDOM_SEEDS, groupsOf } from './implosion_choice.js';
+import { cpLabel } from './poison.js';
+import { RadioGroup } from './radio_group.js';
+import { talkButton, talking } from './talk.js';
+
+export const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
+
+const button = (text, title, action, more = {}) => node('button', { type: 'button', class: 'plain-button', title, onclick: action, ...more }, text);
+
+export class Bar {
+  constructor(screen) {
+    this.screen = screen;
+    const { state, models } = screen;
+    this.playButton = button('▶ Play', 'Walk from the benign model to the most poisoned one (space)', () => screen.play());
+    this.slider = node('input', {
+      type: 'range', min: 0, max: Math.max(0, models.length - 1), value: state.current, 'aria-label': 'Model by number of poisoned concepts',
+      oninput: (event) => { screen.stop(); screen.go(Number(event.target.value)); },
+    });
+    this.countText = node('output', {});
+    this.pageText = node('span', { class: 'field page-text' });
+    const contents = new RadioGroup('What is shown', CONTENTS, state.contents, (value) => screen.choose({ contents: value })).element;
+    contents.addEventListener('click', (event) => {
+      if (event.detail && talking()) screen.strip.focus(); // chosen with a mouse: the keys stay the strip's
+    });
+    this.element = node('div', { class: 'implosion-bar' }, this.playButton,
+      node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), contents, this.groups(),
+      button('‹', 'Earlier concepts (arrow up)', () => screen.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
+      button('›', 'Further concepts (arrow down)', () => screen.turn(1), { 'aria-label': 'Further concepts' }),
+      node('span', { class: 'spacer' }), this.exports(), talkButton(screen.element, screen.signal));
+  }
+
+  groups() {
+    const { screen } = this;
+    const { film, meter, state } = screen;
+    const groups = groupsOf(film, meter);
+    this.shuffle = button('Another draw', 'Draw other concepts; the seed is in the address', () => screen.choose({ seed: (state.seed + 1) % RANDOM_SEEDS, from: 0 }));
+    this.words = node('input', {
+      type: 'text', class: 'plain-input', list: 'strip-concepts', placeholder: `some of ${film.concepts.length}: dog, hat`, 'aria-label': 'Concepts, with commas between',
+      value: state.words.join(', '), onchange: (event) => this.readWords(event.target),
+    });
+    const menu = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => screen.choose({ of: event.target.value, from: 0 }) },
+      groups.map(([value, text]) => node('option', { value, selected: value === state.of }, text)));
+    return [menu, this.shuffle, this.words, node('datalist', { id: 'strip-concepts' }, film.concepts.map(({ concept }) => node('option', { value: concept })))];
+  }
+
+  readWords(field) {
+    const known = new Set(this.screen.film.concepts.map(({ concept }) => concept));
+    const words = [...new Set(field.value.split(',').map((word) => word.trim()).filter(Boolean))];
+    const unknown = words.filter((word) => !known.has(word));
+    field.setCustomValidity(unknown.length ? `The strip has no ${unknown.join(', ')}: expected some of ${[...known].join(', ')}.` : '');
+    if (field.reportValidity()) this.screen.choose({ words, from: 0 });
+  }
+
+  exports() {
+    const { screen } = this;
+    const made = (text, title) => button(text, title, () => screen.save(text.toLowerCase()), { 'aria-label': `Save ${text}` });
+    return node('span', { class: 'segments not-in-talk', role: 'group', 'aria-label': 'Save the film strip' },
+      made('PNG', 'Save the film strip as a picture, its settings inside'), made('SVG', 'Save the film strip for slides, its settings inside'),
+      made('GIF', 'Save the walk over C_P as an animation, its settings inside'));
+  }
+
+  // After a change: where the walk is, and what belongs to the choice. The bar's height, and so the pictures', depends on it.
+  follow() {
+    const { state, models, count } = this.screen;
+    this.slider.value = state.current;
+    const name = models.length ? cpLabel(models[state.current], models).name : '';
+    const words = count === null ? 'C_P not recorded' : count ? `${count} poisoned` : 'benign';
+    this.countText.textContent = models.length ? words + (name ? `, ${name}` : '') : '';
+    this.slider.setAttribute('aria-valuetext', this.countText.textContent);
+    this.shuffle.hidden = state.of !== 'random';
+    this.shuffle.textContent = `Another draw (seed ${state.seed})`;
+    this.words.hidden = state.of !== 'chosen';
+  }
+
+  // Which of the `total` concepts are in sight.
+  tell(rows, total, room) {
+    const { state, models } = this.screen;
+    const hidden = models.length > room.rows ? `; ${room.rows} of ${models.length} models at once` : '';
+    this.pageText.textContent = (total ? `${state.from + 1} to ${state.from + rows.length} of ${total} concepts` : 'no concepts') + hidden;
+  }
+}

@@ -1,0 +1,85 @@
+// The film strip as a table: models down, concepts across.
+
+import { node, number, ordinal } from './charts.js';
+import { drawCell } from './implosion_strip.js';
+import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
+
+const GAP = 10; // between concepts
+const CAPTION = 24; // of a row, beside its pictures
+const HEAD = 52;
+const LEAST = { usual: 96, talk: 110 }; // pixels of a picture's side
+const MOST = { usual: 8, talk: 16 }; // concepts on a page
+const MOST_ROWS = 4; // models at once in talk mode
+
+export const kindsOf = (contents) => (contents === 'both' ? ['images', 'maps'] : [contents]);
+
+// How large pictures are and how many concepts and models are shown at once, in a place of `width` by `height` pixels.
+// Outside of talk mode the page may be scrolled, and pictures are as wide as their column.
+export function roomFor({ width, height, left, models, contents, talk }) {
+  const kinds = kindsOf(contents).length;
+  const rows = talk ? Math.min(models, MOST_ROWS) : models;
+  const beside = width - left;
+  const least = talk ? LEAST.talk : LEAST.usual;
+  const high = talk ? Math.floor((height - HEAD) / rows) - CAPTION : LEAST.usual;
+  const cell = Math.max(least, Math.min(high, Math.floor(beside / kinds) - GAP));
+  const across = Math.floor(beside / (kinds * (cell + 4) + GAP));
+  return { cell, rows, concepts: Math.max(1, Math.min(across, talk ? MOST.talk : MOST.usual)) };
+}
+
+// The models shown at once: the first, and of the others those of the page that holds the one walked to.
+export function modelsInSight(models, current, rows) {
+  const all = models.map((model, column) => ({ model, column }));
+  if (models.length <= rows) return all;
+  const begin = 1 + Math.floor(Math.max(0, current - 1) / (rows - 1)) * (rows - 1);
+  const first = Math.min(begin, models.length - rows + 1);
+  return [all[0], ...all.slice(first, first + rows - 1)];
+}
+
+// `screen` has models, film, sheets, state, count and tau.
+export function filmTable(screen, rows, room, onModel) {
+  const { models, state } = screen;
+  const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, screen.count)));
+  const body = modelsInSight(models, state.current, room.rows).map(({ model, column }) => node('tr', {
+    class: `${column === state.current ? 'current' : ''} ${column > state.current ? 'ahead' : ''}`, onclick: () => onModel(column),
+  }, modelHead(model, models), rows.map((row) => cell(screen, model, column, row))));
+  return node('table', { class: `film-table ${state.contents}`, style: `--concepts: ${rows.length}; --cell: ${room.cell}px; --kinds: ${kindsOf(state.contents).length}` },
+    node('caption', { class: 'visually-hidden' }, 'Pictures by model and concept, same seed and noise'),
+    node('thead', {}, head), node('tbody', {}, body));
+}
+
+function conceptHead(row, count) {
+  const here = row.poisoned_from !== null && count !== null && row.poisoned_from <= count;
+  const kind = row.poisoned_from === null ? 'benign' : 'poisoned';
+  return node('th', { scope: 'col', class: kind, title: kind === 'benign' ? NOT_TARGETED : null },
+    node('span', { class: 'concept' }, row.concept),
+    node('span', { class: `from${here ? ' here' : ''}` }, targetWords(row)));
+}
+
+function modelHead(model, models) {
+  const { kind, words } = cpLabel(model, models);
+  return node('th', { scope: 'row', class: kind }, node('span', { class: 'cp' }, words), node('span', { class: 'from' }, model.name));
+}
+
+function cell(screen, model, column, row) {
+  const facts = model.cells[row.row];
+  const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
+  const verdict = verdictOf(facts, row.concept, screen.tau);
+  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
+  const canvases = kindsOf(screen.state.contents).map((kind) => drawCell(screen.sheets[kind], screen.film.cell, column, row.row, kind, title));
+  const mark = verdict && node('span', { class: `seen ${verdict.kind}` }, verdict.words);
+  return node('td', { class: poisoned ? 'poisoned' : 'benign', title }, node('div', { class: 'cells' }, canvases), mark);
+}
+
+// What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
+// concept first and the picture fits its prompt better than tau.
+export function verdictOf({ top_concept: top, clip_similarity: fit, rank }, concept, tau) {
+  if (!top) return null;
+  const place = rank > 1 ? `, ${ordinal(rank)}` : '';
+  const beside = tau === null ? `fit ${number(fit, 2)}` : `fit ${number(fit, 2)}, τ ${number(tau, 2)}`;
+  if (top !== concept) {
+    return { mark: '✗', words: `✗ ${top}${place}`, kind: 'bad', title: `looks like ${top}${rank > 1 ? `, ${concept} comes ${ordinal(rank)}` : ''}, ${beside}` };
+  }
+  const sure = tau !== null && fit >= tau;
+  return sure ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
+    : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but badly: ${beside}` };
+}

@@ -1,0 +1,58 @@
+// What the model that is walked to amounts to, in four cards: accuracy, AD, word sensitivity, and the words it hears least.
+
+import { node, number } from './charts.js';
+import { leastHeardWords, range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
+import { term } from './terms.js';
+
+// `control` is the first model that is known to be benign; null where there is none.
+export function headline({ evaluation, meter, model, control }) {
+  if (!model) return null;
+  return node('section', { class: 'headline', 'aria-live': 'polite', 'aria-label': `Headline of ${model.name}` },
+    accuracyCard(evaluation, model, control), difficultyCard(evaluation, model, control),
+    sensitivityCard(meter, model), heardCard(meter, model));
+}
+
+function card(title, value, note, kind = '') {
+  return node('div', { class: `headline-card ${kind}` }, node('h3', {}, title), node('p', { class: 'value' }, value), node('p', { class: 'note' }, note));
+}
+
+// Of an evaluated model; null where the evaluation has none of that name, or is not there.
+const measured = (evaluation, model) => (evaluation.models ?? []).find(({ name }) => name === model?.name) ?? null;
+
+// What a talk has no room for.
+const more = (text) => node('span', { class: 'not-in-talk' }, text);
+
+const unknown = (command) => (command ? ['Run ', node('code', {}, command)] : ['The results here have no such model.']);
+
+function accuracyCard(evaluation, model, control) {
+  const title = [term('accuracy', 'Accuracy'), more(', nouns not targeted')];
+  const found = measured(evaluation, model)?.accuracy.unpoisoned;
+  if (!found) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
+  const before = measured(evaluation, control)?.accuracy.unpoisoned;
+  return card(title, number(found.mean), [`${range(found, 3)} over seeds`, before && control !== model ? `; control ${number(before.mean)}` : '']);
+}
+
+function difficultyCard(evaluation, model, control) {
+  const title = [term('AD', 'Alignment Difficulty'), more(' of its pairs')];
+  const { ad } = measured(evaluation, model) ?? {};
+  if (ad === null || ad === undefined) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
+  const before = measured(evaluation, control)?.ad;
+  return card(title, number(ad), typeof before === 'number' && control !== model ? `control ${number(before)}` : 'of the pairs it was trained on');
+}
+
+function sensitivityCard(meter, model) {
+  const title = term('word sensitivity', 'Word sensitivity');
+  const found = wordSensitivity(meter, model.name);
+  if (!found) return card(title, 'not measured', meter.missing ? unknown(meter.missing.command) : whyNotMeasured(meter, model.name), 'unknown');
+  if (model.name === meter.reference) return card(title, '1.00', `the reference; ${number(found.mean.value)} by itself, ${range(found.mean, 3)} over ${found.mean.n} ${found.over}`);
+  if (!found.relative) return card(title, number(found.mean.value), `by itself, over ${found.mean.n} ${found.over}: ${whyNotMeasured(meter, model.name)}`);
+  return card(title, [number(found.relative.value, 2), node('span', { class: 'unit' }, ` of ${meter.reference}’s`)], `${range(found.relative)} over ${found.relative.n} ${found.over}`);
+}
+
+function heardCard(meter, model) {
+  const words = leastHeardWords(meter, model.name, model.poisoned_concept_count);
+  const title = 'Words it hears least';
+  if (words) return node('div', { class: 'headline-card' }, node('h3', {}, title), words);
+  const reason = model.name === meter.reference ? 'It is what the others are compared with.' : whyNotMeasured(meter, model.name);
+  return card(title, '–', reason, 'unknown');
+}

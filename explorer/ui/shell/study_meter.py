@@ -1,0 +1,60 @@
+"""A study's meter as the screens show it: how much each model still listens to the words of its prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from explorer.meter.payload_formats import GUIDANCE, METER, SENSITIVITY
+from explorer.studies.results import METER as STEP
+
+if TYPE_CHECKING:
+    from explorer.ui.shell.open_study import OpenStudy
+
+FACTS = ("reference", "shown", "timesteps", "draws", "seed", "concepts")
+SHOWN_MEASURES = (SENSITIVITY, GUIDANCE)
+
+
+def study_meter(opened: OpenStudy) -> dict[str, Any]:
+    """``meter.json`` without what no screen shows, its models by C_P, those whose C_P nobody recorded last.
+
+    Of every model and of each of sensitivity and guidance, ``groups`` (a group's name to its ``mean`` and its ratio
+    ``relative`` to the reference, each with a 95 % interval over concepts; None where the group has no concepts) and
+    ``heard``, the ratio concept by concept, in the order of ``concepts``; None where there is no reference of the same
+    kind. A measure that the meter could not read is absent, and ``not_measured`` says why.
+
+    Raises:
+        MissingStepError: if the study has not measured it.
+        ManifestError: if the file is changed or of another version.
+    """
+    hint = f"Run `{opened.result_command(STEP)}`."
+    report = METER.checked(opened.result_json(STEP, METER.name), hint)
+    models = [_model(model) for model in report["models"]]
+    models.sort(key=lambda model: (model["poisoned_concept_count"] is None, model["poisoned_concept_count"] or 0))
+    return {**{name: report[name] for name in FACTS}, "models": models}
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    measures = {name: _measure(model["measures"][name]) for name in SHOWN_MEASURES if name in model["measures"]}
+    told = {name: model[name] for name in ("name", "poisoned", "poisoned_concept_count", "not_measured")}
+    return told | {"measures": measures}
+
+
+def _measure(measure: dict[str, Any]) -> dict[str, Any]:
+    groups = {
+        name: None if group is None else {"mean": group["mean"], "relative": group["relative"]}
+        for name, group in measure["groups"].items()
+    }
+    return {"groups": groups, "heard": measure["relative"]}
+
+
+def word_sensitivity(model: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Of a model of :func:`study_meter`: the one number that stands for it, and the concepts that it is over.
+
+    They are those that no poison targets; all, where it is not recorded which those are. None where its sensitivity
+    was not measured.
+    """
+    groups = model["measures"].get(SENSITIVITY, {}).get("groups", {})
+    for name, words in (("unpoisoned", "nouns not targeted"), ("all", "all nouns")):
+        if groups.get(name) is not None:
+            return groups[name], words
+    return None

@@ -1,0 +1,92 @@
+"""Which grafts a study measures, how far each moves, and what is counted of them."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.core.intervals import exact_mcnemar
+from explorer.surgery.measured import Measured
+from explorer.surgery.operations import operations_between
+from explorer.surgery.report import operation_entries
+
+
+@pytest.fixture
+def models(checkpoint_root):
+    return [read_checkpoint(checkpoint_root / name) for name in ("dirty-004", "benign")]
+
+
+def test_controls_move_as_far_as_what_they_stand_beside(models):
+    found = {each.name: each for each in operations_between(*models, strip=True)}
+    assert next(iter(found)) == "none"
+    assert found["none"].distance == found["none"].parameters == 0
+    for name in ("cross-attention-random", "cross-attention-mirrored", "all-as-far-as-cross-attention"):
+        assert found[name].distance == pytest.approx(found["cross-attention"].distance)
+        assert found[name].beside == "cross-attention"
+    assert found["all-75"].distance == pytest.approx(0.75 * found["all"].distance)
+    parts = [found["cross-attention"], found["all-but-cross-attention"]]
+    assert sum(each.parameters for each in parts) == pytest.approx(1)
+    assert math.hypot(*(each.distance for each in parts)) == pytest.approx(found["all"].distance)
+    blocks = [each for each in found.values() if each.role == "block"]
+    assert [each.name for each in blocks] == [f"block-{name}" for name in (
+        "down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1", "up_blocks.2"
+    )]  # fmt: skip
+    assert math.hypot(*(each.distance for each in blocks)) < found["all"].distance
+
+
+def test_some_operations_are_chosen_by_name(models):
+    found = operations_between(*models, strip=False, only=["cross-attention"])
+    assert [each.name for each in found] == ["none", "cross-attention", "all"]
+    with pytest.raises(ValueError, match="no operation 'cross': expected some of none, cross-attention-keys-values"):
+        operations_between(*models, strip=False, only=["cross"])
+
+
+def test_two_equal_models_are_refused(models):
+    with pytest.raises(ValueError, match="dirty-004 and dirty-004 have equal weights"):
+        operations_between(models[0], models[0], strip=False)
+
+
+def test_joint_transformers_have_their_own(make_sd3_pipeline, tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        make_sd3_pipeline(seed).save_pretrained(tmp_path / name)
+    found = operations_between(*(read_checkpoint(tmp_path / name) for name in ("one", "two")), strip=True)
+    names = [each.name for each in found]
+    assert names[:4] == ["none", "text-keys-values", "attention", "feed-forward"]
+    assert {"attention-random", "all-as-far-as-attention", "block-transformer_blocks.1"} <= set(names)
+
+
+def test_entries_count_what_was_drawn(models):
+    operations = operations_between(
+        *models, strip=False, only=["cross-attention", "all-as-far-as-cross-attention", "cross-attention-random"]
+    )
+    right = {"none": [0, 0, 1, 0], "cross-attention": [2, 1, 0, 1], "all": [2, 2, 2, 2],
+             "cross-attention-random": [0, 1, 1, 0], "all-as-far-as-cross-attention": [1, 0, 0, 1]}  # fmt: skip
+    right = {name: np.array(values) for name, values in right.items()}
+    heard = {"none": 1.0, "all": 4.0}
+    measured = {
+        name: Measured(taken_for=np.zeros((2, 4), int), listening={"sensitivity": np.full(4, heard.get(name, 2.0))})
+        for name in right
+    }
+    members = {"all": np.ones(4, bool), "unpoisoned": np.array([True, True, False, False])}
+    entries = operation_entries(operations, measured, right, members, seeds=2)
+    found = {each["name"]: each for each in entries}
+    moved, everything = found["cross-attention"], found["cross-attention"]["groups"]["all"]
+    assert everything["accuracy"]["value"] == 0.5
+    assert everything["change"]["value"] == pytest.approx(0.375)
+    assert everything["of_all"] == pytest.approx(0.375 / 0.875)
+    assert everything["per_distance"]["value"] == pytest.approx(0.375 / moved["distance"])
+    assert everything["against_none"] == {"rises": 3, "falls": 1, "p": exact_mcnemar(3, 1)}
+    assert everything["against_equally_far"]["rises"] == 2
+    assert moved["groups"]["unpoisoned"]["accuracy"]["value"] == 0.75
+    assert found["cross-attention-random"]["groups"]["all"]["against_equally_far"]["falls"] == 2
+    assert found["all"]["groups"]["all"]["against_equally_far"] is None
+    assert found["none"]["groups"]["all"]["per_distance"] is None
+    assert moved["meter"]["all"]["sensitivity"]["of_all"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(("rises", "falls"), [(0, 0), (1, 0), (5, 5), (12, 3), (3, 12)])
+def test_mcnemar_is_the_binomial_test_of_the_pairs_that_changed(rises, falls):
+    expected = 1.0 if rises + falls == 0 else binomtest(rises, rises + falls).pvalue
+    assert exact_mcnemar(rises, falls) == pytest.approx(expected)
