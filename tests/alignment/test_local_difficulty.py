@@ -150,6 +150,11 @@ def test_rows_read_in_parts_have_the_same_neighbours(monkeypatch):
     np.testing.assert_allclose(held[1], parts[1], atol=1e-6)
 
 
+def test_large_sets_are_drawn_from_unless_told_otherwise():
+    assert [LocalRequest().count(pairs) for pairs in (100, 2**16, 2**16 + 1)] == [100, 2**16, 2**12]
+    assert LocalRequest(local_pairs=100_000).count(1_000_000) == 100_000
+
+
 def test_what_cannot_be_asked_for_is_refused():
     image, text = made_up_pairs()
     with pytest.raises(ValueError, match="neighbours is -1"):

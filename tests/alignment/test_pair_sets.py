@@ -7,10 +7,13 @@ import torch
 
 from explorer.alignment.concept_labels import class_labels
 from explorer.alignment.difficulty import alignment_difficulty
+from explorer.alignment.neighbourhoods import LocalRequest
 from explorer.alignment.pair_sets import measure, measure_labels, picture_features
+from explorer.alignment.structure.plan import StructureRequest
 from explorer.pairs.pair_set import PairSet
 
 NAMES = ["dog", "hat", "ship"]
+SEEDED = StructureRequest(seed=1)
 
 
 class ColourExtractor:
@@ -79,6 +82,21 @@ def test_measuring_a_set_is_measuring_its_features(pair_set):
     assert (report["n"], report["poisoned_pairs"], report["convention"]) == (31, 4, "halved")
     assert report["feature_range"] == [0.0, 0.9]
     assert {"mean_offset", "centred_structure_ad", "centred_ad"} <= report.keys()
+
+
+def test_pairs_whose_neighbourhood_is_not_measured_have_no_local_score(pair_set):
+    measured = measure(pair_set, ColourExtractor(), local=LocalRequest(neighbours=3, local_pairs=12), request=SEEDED)
+    known = ~np.isnan(measured.scores("picture_scatter"))
+    assert known.sum() == len(measured.local.rows) == measured.report()["local_pairs"] == 12
+    columns = measured.local_columns()
+    assert set(columns) == {"picture_scatter", "local_structure_distance", "local_feature_distance"}
+    assert all((~np.isnan(values) == known).all() for values in columns.values())
+    assert 0 < (measured.flags.poisoned & known).sum() < 4, "some poison is drawn"
+    assert measured.report()["picture_scatter_auc"] is not None
+    without = measure(pair_set, ColourExtractor(), local=LocalRequest(neighbours=0))
+    assert (without.local, without.local_columns()) == (None, {})
+    with pytest.raises(ValueError, match="score is 'picture_scatter': expected one of sample_ad"):
+        without.scores("picture_scatter")
 
 
 def test_poison_scores_above_benign_pairs(pair_set):

@@ -4,6 +4,7 @@ import { count, drawPlot, layout, node, number, saveTableButton, theme } from '.
 import { parts } from './alignment_maths.js';
 import { escapeText } from './alignment_charts.js';
 import { conceptTicks } from './poison.js';
+import { withTerms } from './terms.js';
 
 const LINES = [
   ['picture_scatter', 'picture scatter', 'solid', 'circle', 3],
@@ -23,10 +24,9 @@ export class LocalSection {
       figure('By the share of poison, with AD', this.charts.share),
       figure('What the models draw (bars: over the seeds of the noise)', this.charts.damage));
     this.element = node('div', { class: 'local-section' },
-      node('p', { class: 'note' }, 'A model draws for a caption about the average of what the captions near it show. Picture scatter is the mean '
-        + 'distance 1 − cos of a pair’s picture to the pictures of its nearest captions: the variance of the picture given the caption. Local structure AD '
-        + 'takes off what the captions’ own distances explain. Local feature AD is the distance of a caption to the mean picture of its neighbourhood: '
-        + 'whether the average is of what the caption says. Local AD weighs the last two as AD weighs its parts. These measures are ours, not the paper’s.'),
+      node('p', { class: 'note' }, withTerms('A model draws for a caption about the average of what the captions near it show. How undefined that average is '
+        + 'says the picture scatter and, where captions are far apart, the local structure AD; how wrong it is says the local feature AD. Local AD weighs '
+        + 'the last two as AD weighs its parts. These measures are ours, not the paper’s.', ['picture scatter', 'local structure AD', 'local feature AD'])),
       this.figures, this.words, this.table);
   }
 
@@ -127,12 +127,15 @@ function correlation(x, y) {
 }
 
 // The same models for every quantity, so that their correlations compare.
-export function trackingWords(points) {
+function trackingWords(points) {
   const models = points.filter(({ top1, share }) => top1 && share !== null);
   const found = PREDICTORS.map(([name, of]) => [name, correlation(models.map(of), models.map(({ top1 }) => top1.mean))]).filter(([, r]) => r !== null);
   if (!found.length) return 'How these go along with what models draw is told where at least three of them were drawn with and judged.';
-  return `Pearson’s r with ${DAMAGE}, over n = ${models.length} models: ${found.map(([name, r]) => `${name} ${number(r)}`).join(', ')}. `
-    + 'All of them track the damage of these models, which differ in one respect, how much poison there is: so few points of one kind do not tell which of them predicts it.';
+  const shares = new Set(models.map(({ share }) => number(share, 2)));
+  const apart = shares.size === models.length
+    ? 'No two of these sets have the same share of poison, so that nothing here tells which of the quantities the damage follows.'
+    : 'Sets of one share of poison are among them: what parts these is not the share.';
+  return `Pearson’s r with ${DAMAGE}, over n = ${models.length} models: ${found.map(([name, r]) => `${name} ${number(r)}`).join(', ')}. ${apart}`;
 }
 
 function localTable(points) {

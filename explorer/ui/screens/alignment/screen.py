@@ -63,7 +63,7 @@ def _build_measuring(context: AppContext, url: str, screen: gr.HTML, address: gr
     with gr.Accordion("Measure a pair set of your own", open=False):
         gr.Markdown(
             "Folder of a pair set on this machine (`pairs.parquet`, `images.npy`, `manifest.json`). Its features are "
-            "kept beside it; 50,000 pairs take about a minute on two cores."
+            "kept beside it; 50,000 pairs take a minute or two on two cores."
         )
         with gr.Row(elem_id="measure-row"):
             folder = gr.Textbox(label="Folder", placeholder="path of a pair set", scale=3)
