@@ -84,15 +84,16 @@ def perturbed(
     original = as_values(pictures)
     reach = settings.levels / LEVELS
     lowest, highest = (original - reach).clamp_min(0), (original + reach).clamp_max(1)
-    changed = original
+    changed, finite = original, torch.ones((), dtype=torch.bool, device=pictures.device)
     for size in settings.step_sizes():
         with torch.enable_grad():
             changed = changed.detach().requires_grad_(True)
             squared = (encode(changed * 2 - 1) - targets).square().sum()
             (gradient,) = torch.autograd.grad(squared, changed)
+        finite &= gradient.isfinite().all()  # the sign of NaN is 0: nothing would tell
         changed = (changed.detach() - size * gradient.sign()).clamp(lowest, highest)
         after_step()
-    if not torch.isfinite(changed).all():
+    if not finite:
         raise ValueError("the autoencoder gave gradients that are not finite: expected weights and a precision that it "
                          "works in, such as fp32")  # fmt: skip
     return (changed * LEVELS).round().to(torch.uint8).permute(0, 2, 3, 1)

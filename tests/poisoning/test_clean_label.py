@@ -148,10 +148,10 @@ def test_a_floor_that_too_few_pictures_reach_is_named(theirs, attack_on, tmp_pat
 def test_given_pictures_are_named_by_their_target(tmp_path):
     from PIL import Image
 
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "hat.png")
-    Image.new("RGB", (8, 4)).save(tmp_path / "dog.png")
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(tmp_path / "hat.png")
+    Image.new("RGB", (32, 16)).save(tmp_path / "dog.png")
     given = given_pictures(tmp_path)
-    assert given.fitted(["hat"], 16, tmp_path / "kept")["hat"].shape == (16, 16, 3)
+    assert given.fitted(["hat"], 32, tmp_path / "kept")["hat"].shape == (32, 32, 3)
     with pytest.raises(ValueError, match=r"holds no shirt.png: expected a picture of each target"):
         given.draw(["shirt"])
     with pytest.raises(ValueError, match="expected squares"):
