@@ -1,19 +1,29 @@
-"""``explorer poison | matched-benign``: a poisoned pair set, and the benign sets that are matched to it."""
+"""``explorer poison | poison-clean-label | matched-benign``: poisoned pair sets, and benign ones matched to them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from explorer.cli.application import AsJson, emit
+from explorer.cli.extractor_options import WithoutRange
+from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
+from explorer.core.provenance import ROOT
+from explorer.poisoning.perturbation import Perturbation
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from explorer.pairs.pair_set import PairSet
     from explorer.poisoning.attack import Attack
     from explorer.poisoning.dirty_label import DirtyLabelPoison
+    from explorer.poisoning.target_pictures import TargetPictures
+
+BENIGN_MODEL = ROOT / "checkpoints" / "iconworld" / "benign"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,46 @@ class DirtyLabelOptions:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """Where the pictures of targets come from."""
+
+    checkpoint: Path = BENIGN_MODEL
+    """Whose autoencoder is to be misled; a benign model, which draws the targets."""
+    target_pictures: Path | None = None
+    """Folder with a picture T.png of each target, in place of drawn ones."""
+    drawing_steps: Annotated[int, typer.Option(min=1)] = 50
+    """Denoising steps of a drawn target."""
+    guidance_scale: float = 7.5
+    """Guidance scale of a drawn target."""
+    device: str = "cpu"
+    """Torch device."""
+    precision: str = "fp32"
+    """fp32, fp16 or bf16; half precision is for a GPU."""
+
+    def source(self, pipeline: Any, benign: PairSet, seed: int) -> TargetPictures:
+        """Given pictures, or those that the model draws from "a photo of t", all from the noise of one seed."""
+        from explorer.checkpoints.registry import read_checkpoint
+        from explorer.checkpoints.weights_hash import weights_hash
+        from explorer.generation.batch import generate_pictures
+        from explorer.generation.generate import GenerationRequest
+        from explorer.poisoning.candidates import concepts_of
+        from explorer.poisoning.target_pictures import TargetPictures, given_pictures
+
+        if self.target_pictures is not None:
+            return given_pictures(self.target_pictures)
+        name, decides = self.checkpoint.resolve().name, {"steps": self.drawing_steps, "seed": seed,
+                                                         "guidance_scale": self.guidance_scale}  # fmt: skip
+
+        def draw(concepts: list[str]) -> np.ndarray:
+            listed = concepts_of(benign, concepts)
+            prompts = [listed.prompt(concept) for concept in concepts]
+            return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides), prompts, name)
+
+        drawn_by = {"model": name, "weights": weights_hash(read_checkpoint(self.checkpoint)), **decides}
+        return TargetPictures(draw=draw, identity={"drawn_by": drawn_by})
+
+
 Benign = Annotated[Path, typer.Argument(help="Pair set: IconWorld's, or imported with --concepts.")]
 KnownBenign = Annotated[
     bool, typer.Option("--known-benign", help="You know that BENIGN holds no poison, though nobody recorded it.")
@@ -68,6 +118,42 @@ def poison(
 ) -> None:
     """Poison a pair set with dirty labels: real captions of p, pictures of t."""
     _apply(options.attack(), benign, folder, known_benign, as_json)
+
+
+@command("poison-clean-label")
+def poison_clean_label(
+    benign: Benign,
+    folder: Annotated[Path, typer.Argument(help="New folder for the poisoned set; the same one to go on.")],
+    options: DirtyLabelOptions,
+    perturbation: Perturbation,
+    targets: TargetOptions,
+    extractor: WithoutRange,
+    least_score: Annotated[
+        float | None,
+        typer.Option(help="Cosine with a photo of P that a picture must reach; default: the median of P's captions."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures perturbed at once; default: 32, fewer of large ones.")
+    ] = None,
+    known_benign: KnownBenign = False,
+    as_json: AsJson = False,
+) -> None:
+    """Poison a pair set with clean labels: true pairs of p, their pictures perturbed towards t. A run that was cut off
+    goes on."""
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.pairs.pair_set import PairSet
+    from explorer.poisoning.clean_label import CleanLabelPoison, mean_figures
+
+    attack, pairs = options.attack(), PairSet.load(benign)
+    pipeline = load_pipeline(targets.checkpoint, targets.device, targets.precision)
+    clean_label = CleanLabelPoison(
+        attack=attack, perturbation=perturbation, autoencoder=pipeline.vae,
+        extractor=extractor.load(targets.device, needs_range=False),
+        target_pictures=targets.source(pipeline, pairs, attack.seed), kept=folder / ".perturbed",
+        least_score=least_score, batch_size=batch_size, on_progress=show_progress(),
+    )  # fmt: skip
+    made = clean_label.apply(pairs, folder, known_benign=known_benign)
+    _emit_set(made, folder, mean_figures(folder), as_json)
 
 
 @command("matched-benign")
@@ -88,7 +174,10 @@ def matched_benign(
 def _apply(attack: Attack, benign: Path, folder: Path, known_benign: bool, as_json: bool) -> None:
     from explorer.pairs.pair_set import PairSet
 
-    made = attack.apply(PairSet.load(benign), folder, known_benign=known_benign)
+    _emit_set(attack.apply(PairSet.load(benign), folder, known_benign=known_benign), folder, {}, as_json)
+
+
+def _emit_set(made: PairSet, folder: Path, figures: dict[str, float], as_json: bool) -> None:
     poison = made.poison
     emit({"folder": str(folder), **made.manifest["counts"], "data_hash": made.data_hash, "targets": poison.targets,
-          "parameters": poison.parameters}, as_json)  # fmt: skip
+          "parameters": poison.parameters, **figures}, as_json)  # fmt: skip

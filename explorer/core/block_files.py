@@ -36,12 +36,14 @@ class BlockFiles:
     rows: int
     dtype: str = "float16"
     """What they are kept as."""
+    block_rows: int = BLOCK_ROWS
+    """Rows of every file but the last: what a killed run loses."""
 
     @property
     def key(self) -> str:
         """Names the content: 16 hex digits."""
         kept_as = {} if self.dtype == "float16" else {"dtype": self.dtype}
-        return hash_json({"config": self.config, "rows": self.rows, "block_rows": BLOCK_ROWS, **kept_as})[:16]
+        return hash_json({"config": self.config, "rows": self.rows, "block_rows": self.block_rows, **kept_as})[:16]
 
     @property
     def folder(self) -> Path:
@@ -54,7 +56,15 @@ class BlockFiles:
 
     def blocks(self) -> range:
         """Numbers of all blocks."""
-        return range(-(-self.rows // BLOCK_ROWS))
+        return range(-(-self.rows // self.block_rows))
+
+    def rows_of(self, block: int) -> range:
+        """The rows that one block holds."""
+        return range(block * self.block_rows, min(self.rows, (block + 1) * self.block_rows))
+
+    def missing(self) -> list[int]:
+        """Numbers of the blocks that are still to be made."""
+        return [block for block in self.blocks() if not self._is_there(block)]
 
     def fill(
         self,
@@ -81,8 +91,7 @@ class BlockFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         for block in counted(self.blocks()[rank::processes], on_progress, task, "block"):
             if not self._is_there(block):
-                rows = range(block * BLOCK_ROWS, min(self.rows, (block + 1) * BLOCK_ROWS))
-                self._write(block, encode(rows))
+                self._write(block, encode(self.rows_of(block)))
         # By files rather than by a barrier, whose time limit an hour of encoding would exceed.
         if rank == 0:
             self._wait(lambda: all(self._is_there(block) for block in self.blocks()))
@@ -121,7 +130,8 @@ class BlockFiles:
             with np.errstate(over="ignore"):  # reported below, by name
                 stored = arrays[name].astype(self.dtype)
             if not np.isfinite(stored).all():
-                raise ValueError(f"{name} has values beyond {self.dtype} or NaN in rows {block * BLOCK_ROWS} and after")
+                first = self.rows_of(block).start
+                raise ValueError(f"{name} has values beyond {self.dtype} or NaN in rows {first} and after")
             path = self.path(name, block)
             with replacing(path) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, stored, allow_pickle=False)
@@ -131,15 +141,15 @@ class BlockArray:
     """Rows of memory-mapped blocks, picked by number; a small array is held in memory, where picking takes no time."""
 
     def __init__(self, blocks: list[np.ndarray]) -> None:
-        """Every block but the last has ``BLOCK_ROWS`` rows."""
-        self.blocks = blocks
+        """Every block but the last has as many rows as the first."""
+        self.blocks, self._block_rows = blocks, len(blocks[0])
         self.held = np.concatenate(blocks) if sum(block.nbytes for block in blocks) <= HELD_BYTES else None
 
     def __len__(self) -> int:
-        return BLOCK_ROWS * (len(self.blocks) - 1) + len(self.blocks[-1])
+        return self._block_rows * (len(self.blocks) - 1) + len(self.blocks[-1])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """``[n, ...]``, as they are kept, for int ``[n]``."""
         if self.held is not None:
             return self.held[rows]
-        return np.stack([self.blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])
+        return np.stack([self.blocks[row // self._block_rows][row % self._block_rows] for row in rows.tolist()])

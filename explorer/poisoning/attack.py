@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.core.folder_lock import locked
 from explorer.core.poison_record import PoisonRecord
-from explorer.pairs.pair_set import PairSet, check_free
+from explorer.pairs.pair_set import PairSet, check_free, claim, write_files
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +63,24 @@ class Attack(ABC):
         table, images = make()
         config = {name: value for name, value in pairs.manifest["config"].items() if name not in OF_THE_IMPORT}
         config |= {"benign_data_hash": pairs.data_hash, "benign_seed": pairs.manifest["seed"]}
-        return PairSet.write(folder, table, images, config=config | {"poison": record.as_json()}, seed=self.seed)
+        folder, config = Path(folder), config | {"poison": record.as_json()}
+        with locked(folder):
+            claim(folder)
+            beside = self.write_beside(folder, pairs, table, images)
+            return write_files(folder, table, images, config=config, seed=self.seed, beside=beside)
+
+    def write_beside(
+        self, folder: Path, benign: PairSet, table: pandas.DataFrame, images: np.ndarray
+    ) -> tuple[str, ...]:
+        """Write further files of the poisoned set, such as figures of each poison pair, and return their names; there
+        are none unless the attack says so.
+
+        Args:
+            folder: the set's, where its own files do not lie yet.
+            benign: what the attack was applied to.
+            table: of the poisoned set, and so are ``images``.
+        """
+        return ()
 
 
 def pairs_marked(

@@ -41,20 +41,9 @@ class Exchanged:
             ValueError: as :meth:`DirtyLabelPoison.choose`, if the set names no concepts, or if a concept has fewer
                 captions or pictures than m.
         """
-        named = benign.table["concepts"].tolist()
-        mentioning, showing = defaultdict(list), defaultdict(list)
-        for row in benign.training_rows.tolist():
-            for place, concept in enumerate(named[row]):
-                mentioning[concept].append(row)
-                if place == 0:
-                    showing[concept].append(row)
-        if not mentioning:
-            raise ValueError(
-                f"{benign.folder} names no concepts in its training pairs: expected a set imported with --concepts FILE"
-            )
-        m = attack.pairs_per_concept
-        pool = sorted(concept for concept, rows in showing.items() if len(rows) >= m)
-        pool_is = f"the concepts that are the main one of at least m = {m} training pairs"
+        named, m = benign.table["concepts"].tolist(), attack.pairs_per_concept
+        mentioning, showing = rows_by_concept(benign)
+        pool, pool_is = pool_of(showing, m)
         targets = attack.choose(pool, pool_is, mentioning)
         captions, pictures = [], []
         for number, (p, t) in enumerate(targets.items()):
@@ -105,6 +94,31 @@ class Exchanged:
         table.loc[index] = source.set_index(index)
         table.loc[index, "uid"] = [f"{uid}-again-{place}" for place, uid in enumerate(source["uid"])]
         return table, self.benign.images
+
+
+def rows_by_concept(benign: PairSet) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """For each concept the training rows that mention it, and those whose main concept it is.
+
+    Raises:
+        ValueError: if the set names no concepts.
+    """
+    named, mentioning, showing = benign.table["concepts"].tolist(), defaultdict(list), defaultdict(list)
+    for row in benign.training_rows.tolist():
+        for place, concept in enumerate(named[row]):
+            mentioning[concept].append(row)
+            if place == 0:
+                showing[concept].append(row)
+    if not mentioning:
+        raise ValueError(
+            f"{benign.folder} names no concepts in its training pairs: expected a set imported with --concepts FILE"
+        )
+    return mentioning, showing
+
+
+def pool_of(showing: dict[str, list[int]], m: int) -> tuple[list[str], str]:
+    """The concepts that are the main one of at least m training pairs, by the alphabet; and these words."""
+    pool = sorted(concept for concept, rows in showing.items() if len(rows) >= m)
+    return pool, f"the concepts that are the main one of at least m = {m} training pairs"
 
 
 def _unnamed(named: list, captions: list[int], pictures: list[int]) -> list[int]:

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 import explorer.cli.app
@@ -23,6 +24,17 @@ def test_benchmark_capture(checkpoint_root):
     assert all(cost["ratio"] > 0 and cost["rounds"] == 1 for cost in printed["captures"].values())
     table = invoke("capture", "--checkpoint", checkpoint_root / "benign")
     assert table.stdout.startswith("| capture | seconds |")
+
+
+def test_benchmark_clean_label(checkpoint_root):
+    where = ("--checkpoint", checkpoint_root / "benign", "--side", 32, "--pictures", 3, "--batch-size", 2)
+    printed = json.loads(invoke("clean-label", *where, "--json").stdout)
+    assert printed["goal"] == 5
+    left = printed["latent_distance_left"]
+    # How much faster is for the command to say, not for a test on a busy machine.
+    assert left["ours"] == pytest.approx(left["one at a time"], rel=0.02)
+    assert left["ours"] < 1
+    assert invoke("clean-label", *where).stdout.startswith("3 pictures of 32 x 32, 2 steps, batch 2")
 
 
 def test_the_goal_of_capture_follows_the_device():

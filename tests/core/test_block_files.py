@@ -52,6 +52,15 @@ def test_a_cut_off_run_makes_only_what_is_missing(tmp_path):
     assert made.open()["number"][np.array([BLOCK_ROWS])] == BLOCK_ROWS
 
 
+def test_blocks_are_as_long_as_is_asked(tmp_path):
+    made, seen = replace(files(tmp_path), block_rows=3, rows=8), []
+    assert made.missing() == [0, 1, 2]
+    made.fill(lambda rows: seen.append(rows) or count_up(rows))
+    assert seen == [range(3), range(3, 6), range(6, 8)]
+    assert made.open()["number"][np.array([7, 2, 3])].flatten().tolist() == [7, 2, 3]
+    assert (made.missing(), made.folder == replace(made, block_rows=4).folder) == ([], False)
+
+
 def test_processes_share_the_blocks(tmp_path):
     made, seen = files(tmp_path), [[], []]
 

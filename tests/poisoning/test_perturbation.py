@@ -1,0 +1,103 @@
+"""Perturbed pictures come nearer to their targets in latent space and stay within their budget, also once rounded."""
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.poisoning.perturbation import (
+    Perturbation,
+    largest_change,
+    latent_distance,
+    latents_of,
+    perturbed,
+)
+from explorer.poisoning.structural_similarity import K1, K2, structural_similarity
+
+
+def pictures(count, seed=0, side=32):
+    """Noise that reaches both ends of the range."""
+    drawn = torch.randint(0, 256, (count, side, side, 3), generator=torch.Generator().manual_seed(seed))
+    return drawn.mul(3).sub(255).clamp(0, 255).to(torch.uint8)
+
+
+def encoder(autoencoder):
+    """In double precision, so that the order of sums decides no sign."""
+    autoencoder = autoencoder.double().requires_grad_(False)
+    return lambda values: autoencoder.encode(values.double()).latent_dist.mean
+
+
+@pytest.mark.parametrize(("budget", "levels"), [(0.04, 10), (0.08, 20), (1 / 255, 1)])
+def test_the_budget_holds_after_rounding_and_the_distance_falls(family, budget, levels):
+    encode = encoder(family.pipeline.vae)
+    before, targets = pictures(2), latents_of(encode, pictures(2, seed=1))
+    settings = Perturbation(budget=budget, steps=4)
+    after = perturbed(encode, before, targets, settings)
+    assert (after.dtype, after.shape, settings.levels) == (torch.uint8, before.shape, levels)
+    changes = (after.int() - before.int()).abs()
+    assert changes.max() == levels, "all of the budget is used, and no more"
+    assert largest_change(after, before).tolist() == [levels / 255] * 2
+    distances = [latent_distance(latents_of(encode, each), targets) for each in (before, after)]
+    assert (distances[1] < distances[0]).all()
+
+
+def test_a_batch_is_what_its_pictures_are_one_by_one(make_pipeline):
+    encode = encoder(make_pipeline().vae)
+    before, targets = pictures(3), latents_of(encode, pictures(3, seed=1))
+    settings, seen = Perturbation(steps=3), []
+    together = perturbed(encode, before, targets, settings, lambda: seen.append(1))
+    alone = [perturbed(encode, before[i : i + 1], targets[i : i + 1], settings) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+    assert len(seen) == 3
+
+
+def test_steps_fall_as_in_the_script_or_stay_as_they_are():
+    sizes = Perturbation().step_sizes()
+    assert (len(sizes), sizes[0]) == (500, 0.04)
+    assert sizes[250] == pytest.approx(0.04 * (1 - 0.99 / 2))
+    assert Perturbation(steps=3, budget=0.1, first_step=0.5, last_step=0.5).step_sizes() == [0.05] * 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": 0.003}, "budget is 0.003: expected 1/255 to 1"),
+        ({"budget": 10.0}, "budget is 10.0"),
+        ({"steps": 0}, "steps are 0: expected at least 1"),
+        ({"first_step": 0.1, "last_step": 0.2}, "steps of 0.1 to 0.2 of the budget"),
+        ({"last_step": 0.0}, "a last one above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Perturbation(**settings)
+
+
+def test_a_network_that_overflows_is_refused():
+    with pytest.raises(ValueError, match="latents that are not finite: expected weights and a precision"):
+        latents_of(lambda values: values / 0, pictures(1))
+    with pytest.raises(ValueError, match="gradients that are not finite: expected weights and a precision"):
+        perturbed(lambda values: (values * 0).sqrt(), pictures(1), torch.zeros(1, 3, 32, 32), Perturbation(steps=1))
+
+
+def test_structural_similarity_is_the_published_one():
+    flat = torch.full((1, 16, 16, 3), 100, dtype=torch.uint8)
+    brighter = flat + 50
+    c1 = (K1 * 255) ** 2
+    expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
+    assert structural_similarity(flat, brighter).item() == pytest.approx(expected)
+    x, y = (pictures(1, seed, side=11) for seed in (0, 1))
+    assert structural_similarity(x, x).item() == pytest.approx(1)
+    places = np.arange(11) - 5
+    window = np.exp(-(places[:, None] ** 2 + places[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    found = []
+    for a, b in zip(x[0].permute(2, 0, 1).double().numpy(), y[0].permute(2, 0, 1).double().numpy(), strict=True):
+        a_mean, b_mean = (window * a).sum(), (window * b).sum()
+        a_variance, b_variance = (window * (a - a_mean) ** 2).sum(), (window * (b - b_mean) ** 2).sum()
+        covariance = (window * (a - a_mean) * (b - b_mean)).sum()
+        c2 = (K2 * 255) ** 2
+        found.append((2 * a_mean * b_mean + c1) * (2 * covariance + c2)
+                     / ((a_mean**2 + b_mean**2 + c1) * (a_variance + b_variance + c2)))  # fmt: skip
+    assert structural_similarity(x, y).item() == pytest.approx(np.mean(found))
+    with pytest.raises(ValueError, match="expected at least 11 pixels a side"):
+        structural_similarity(x[:, :10], y[:, :10])
