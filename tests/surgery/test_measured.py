@@ -16,6 +16,10 @@ def shown(value, digits):
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def chance(value):
+    return "< .001" if value < 0.001 else shown(value, 3)
+
+
 def row_of(entry, group):
     found, meter = entry["groups"][group], entry["meter"]
     change, per_unit, beside = found["change"], found["per_distance"], found["against_equally_far"]
@@ -23,8 +27,8 @@ def row_of(entry, group):
         f"`{entry['name']}`", f"{100 * entry['parameters']:.1f} %", shown(entry["distance"], 1),
         shown(found["accuracy"]["value"], 2),
         f"{change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
-        shown(per_unit and 100 * per_unit["value"], 2), shown(found["against_none"]["p"], 3),
-        shown(beside and beside["p"], 3), shown(meter[group]["sensitivity"]["of_all"]["value"], 2),
+        shown(per_unit and 100 * per_unit["value"], 2), chance(found["against_none"]["p"]),
+        "–" if beside is None else chance(beside["p"]), shown(meter[group]["sensitivity"]["of_all"]["value"], 2),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
