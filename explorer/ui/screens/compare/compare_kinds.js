@@ -88,9 +88,10 @@ export function numbersOf(column, row, map, state) {
   if (state.kind === ATTENTION) return [...shape, ['mass', number(mass(map)), 'Share of all attention that this word gets']];
   if (state.kind === GUIDANCE) return [['strength', number(mass(map)), `${UNITS[GUIDANCE]}, averaged over places`], ...shape];
   const { strength, error, steps, draws } = sensitivityAt(column, row, state.step);
-  const measured = steps.length === 1 ? ['at', `step ${steps[0].step + 1}`] : ['over', `${steps.length} steps`];
+  const name = (each) => (column.given ? `t = ${column.timesteps[each.step]}` : `step ${each.step + 1}`);
+  const measured = steps.length === 1 ? ['at', name(steps[0])] : ['over', `${steps.length} ${column.given ? 'levels' : 'steps'}`];
   return [['strength', `${number(strength)}${error === null ? '' : ` ± ${number(error)}`}`, `${UNITS[SENSITIVITY]}, averaged over places; ± is the standard error over draws`],
-    [...measured, `Measured with ${draws} random words at ${steps.map((each) => `step ${each.step + 1}`).join(', ')}`], ...shape];
+    [...measured, `Measured with ${draws} random words at ${steps.map(name).join(', ')}`], ...shape];
 }
 
 // Where the object of a given picture is known.

@@ -8,14 +8,17 @@ const CELL = 256;
 const GAP = 16;
 const HEAD = 112;
 const BAR = [120, 12];
+const CAPTION = 18; // a line under a picture
+const LINES = 4; // of them, at most
+const PICTURE_ROW = CELL + 12;
+const MAP_ROW = CELL + LINES * CAPTION + 12;
 
 export async function composePicture(screen, columns) {
   const style = getComputedStyle(document.body);
   const colour = (name) => style.getPropertyValue(name).trim();
-  const rows = 1 + screen.rows.length;
   const canvas = document.createElement('canvas');
   canvas.width = columns.length * (CELL + GAP) + GAP;
-  canvas.height = HEAD + 30 + rows * (CELL + 30) + GAP;
+  canvas.height = HEAD + 30 + PICTURE_ROW + screen.rows.length * MAP_ROW + GAP;
   const context = canvas.getContext('2d');
   context.fillStyle = colour('--surface');
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -53,12 +56,23 @@ function drawArticle(context, article, column, left, colour) {
   context.font = '600 15px system-ui, sans-serif';
   context.fillText(`${PAIR_KINDS[kind].mark} ${column.model}  ${poisonWords(column)}`, left, HEAD + 22, CELL);
   article.querySelectorAll('figure, .no-map').forEach((figure, row) => {
-    const top = HEAD + 30 + row * (CELL + 30);
+    const top = HEAD + 30 + (row ? PICTURE_ROW + (row - 1) * MAP_ROW : 0);
     if (figure.matches('.no-map')) { context.fillText(figure.textContent, left, top + 18, CELL); return; }
     context.drawImage(figure.querySelector('canvas'), left, top, CELL, CELL);
     context.font = '13px system-ui, sans-serif';
     context.fillStyle = colour('--ink');
-    const parts = [...(figure.querySelector('figcaption')?.children ?? [])];
-    context.fillText(parts.map((part) => part.textContent).join('   '), left, top + CELL + 18, CELL);
+    const parts = [...(figure.querySelector('figcaption')?.children ?? [])].map((part) => part.textContent);
+    linesOf(context, parts).forEach((line, at) => context.fillText(line, left, top + CELL + (at + 1) * CAPTION, CELL));
   });
+}
+
+// As many of the parts side by side as are not wider than a picture; the last line takes what is left.
+function linesOf(context, parts) {
+  const lines = [];
+  for (const part of parts) {
+    const longer = lines.length ? `${lines.at(-1)}   ${part}` : part;
+    if (lines.length && (lines.length === LINES || context.measureText(longer).width <= CELL)) lines[lines.length - 1] = longer;
+    else lines.push(part);
+  }
+  return lines;
 }
