@@ -46,15 +46,15 @@ def graft_study(
     """
     from explorer.evaluation.judge import ConceptJudge
     from explorer.meter.shown import shown_on
+    from explorer.surgery.measured import Asked
     from explorer.surgery.study import study_grafts
 
     found, given = read_checkpoint(recipient), read_checkpoint(donor)
     listed = ConceptList.read(concepts, template)
     judge = ConceptJudge.load(extractor, listed if among is None else ConceptList.read(among, template))
     shown = None if request.meter is None else shown_on(on, [found, given], listed, request.meter)
-    report = study_grafts(
-        found, given, listed, judge, shown, request, output, only=tuple(only or ()), on_progress=show_progress()
-    )
+    asked = Asked(concepts=listed, judge=judge, shown=shown, request=request)
+    report = study_grafts(found, given, asked, output, only=tuple(only or ()), on_progress=show_progress())
     if as_json:
         emit(report, True)
         return

@@ -109,6 +109,25 @@ def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) ->
     return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
 
 
+def rank_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
+    """Spearman's rank correlation of two `[n]` series, equal values at their mean rank.
+
+    Bounds are NaN for n <= 3, and where the orders are the same or opposed, which says nothing of how sure that is. The
+    interval is Fisher's with the variance (1 + r^2 / 2) / (n - 3) (Bonett and Wright, Psychometrika 2000).
+
+    Raises:
+        ValueError: as :func:`pearson_correlation`.
+    """
+    from scipy.stats import rankdata
+
+    r = pearson_correlation(rankdata(_finite("first", first)), rankdata(_finite("second", second))).value
+    low = high = math.nan
+    if len(first) > 3 and abs(r) < 1:
+        reach = normal_quantile(confidence) * math.sqrt((1 + r**2 / 2) / (len(first) - 3))
+        low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
+    return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
+
+
 def exact_mcnemar(rises: int, falls: int) -> float:
     """Two-sided exact p of McNemar's test (1947): of pairs that changed, as many rise as fall; 1 where none changed.
 

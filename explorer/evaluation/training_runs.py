@@ -24,6 +24,7 @@ QUANTITIES = {
     "late_contiguity_unpoisoned": ("late_contiguity", GROUP),
 }
 """What is compared -> quantity and group of concepts in ``evaluation.json``."""
+LOCAL = ("picture_scatter", "local_structure_ad", "local_feature_ad")
 READ_FROM_MAPS = ("late_word_mass", "late_contiguity")
 
 
@@ -67,7 +68,8 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
 
 
 def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
-    """Correlations over one run's models of AD, the poison share of their sets, and unpoisoned accuracy."""
+    """Correlations over one run's models of AD, the poison share of their sets and, where it was measured of all of
+    them, local AD with unpoisoned accuracy."""
     measured = [model["alignment_difficulty"] for model in models]
     if any(each is None or each.get("poisoned_pairs") is None for each in measured):
         return None
@@ -77,7 +79,11 @@ def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
         "ad_with_share_r2": pearson_correlation(difficulty, share).value ** 2,
         "accuracy_with_ad_r": pearson_correlation(accuracy, difficulty).value,
         "accuracy_with_share_r": pearson_correlation(accuracy, share).value,
-    }
+        **{
+            f"accuracy_with_{name}_r": pearson_correlation(accuracy, [each[name] for each in measured]).value
+            for name in LOCAL if all(name in each for each in measured)
+        },
+    }  # fmt: skip
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.alignment.landmarks import LandmarkList
+    from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.pair_sets import Measurement
     from explorer.alignment.structure.plan import StructureRequest
     from explorer.embeddings.processes import Processes
@@ -211,9 +212,10 @@ def measure_arm(
     convention: str = "authors",
     request: StructureRequest | None = None,
     landmarks: LandmarkList | None = None,
+    local: LocalRequest | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
-    """AD of an arm's training pairs (:attr:`ArmPairs.split`), with the extractor's frozen feature range.
+    """AD and local AD of an arm's training pairs (:attr:`ArmPairs.split`), with the extractor's frozen feature range.
 
     Raises:
         ValueError: if the extractor has no feature range yet, or as
@@ -229,7 +231,7 @@ def measure_arm(
     return measure_features(
         pairs.table, pairs.features, feature_range=extractor.feature_range, extractor=pairs.extractor,
         pictures=pairs.pictures, alpha=alpha, convention=convention, split=pairs.split, request=request,
-        landmarks=landmarks, workers=workers,
+        landmarks=landmarks, local=local, workers=workers,
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,33 @@ LISTENING = ("sensitivity", "guidance")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every graft is asked, and by whom it is judged.
+
+    Raises:
+        ValueError: naming a concept that the judge could not name.
+    """
+
+    concepts: ConceptList
+    """What is drawn."""
+    judge: ConceptJudge
+    """Names what a picture shows, out of its own list of concepts, which holds these."""
+    shown: Shown | None
+    """What the meter shows the networks; None where it is left out."""
+    request: GraftStudyRequest
+
+    def __post_init__(self) -> None:
+        known = self.judge.concepts.names
+        if absent := sorted(set(self.concepts.names) - set(known)):
+            raise ValueError(f"concept {absent[0]!r} is none of the {len(known)} that a picture can be taken for")
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """Of the concepts drawn in the judge's list, int64 ``[n]``."""
+        return np.array([self.judge.concepts.ranks[name] for name in self.concepts.names])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was measured of one graft; S seeds, n concepts."""
 
@@ -35,58 +61,54 @@ class Measured:
     """Amplitudes on the scale of noise, fp64 ``[n]`` by name, means over timesteps and draws; empty without a meter."""
 
 
-def measure_graft(
-    graft: Checkpoint, concepts: ConceptList, judge: ConceptJudge, shown: Shown | None, request: GraftStudyRequest,
-    folder: Path, on_progress: OnProgress,
-) -> Measured:  # fmt: skip
+def measure_graft(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> Measured:
     """Draw, judge and meter one graft; what lies in ``folder`` already is not done again.
 
     Raises:
         ValueError: as :func:`~explorer.evaluation.drawings.draw_missing` and
             :func:`~explorer.meter.measurement.read_model`.
     """
-    places = draw_missing(graft, concepts, request.drawing, folder / "drawings", on_progress=on_progress)
-    seen = [judge.read(Drawing.load(place).images.numpy())["similarities"].argmax(1).numpy() for place in places]
-    listening = {} if shown is None else _listening(graft, concepts, shown, request, folder, on_progress)
+    places = draw_missing(
+        graft, asked.concepts, asked.request.drawing, folder / "drawings", on_progress=on_progress
+    )  # fmt: skip
+    pictures = (Drawing.load(place).images.numpy() for place in places)
+    seen = [asked.judge.read(each)["similarities"].argmax(1).numpy() for each in pictures]
+    listening = {} if asked.shown is None else _listening(graft, asked, folder, on_progress)
     return Measured(taken_for=np.stack(seen), listening=listening)
 
 
-def right_pictures(measured: Measured, concepts: ConceptList, judged: ConceptList) -> np.ndarray:
+def right_pictures(measured: Measured, asked: Asked) -> np.ndarray:
     """How many seeds' pictures are taken for the concept that was asked for, int64 ``[n]``."""
-    asked = np.array([judged.ranks[name] for name in concepts.names])
-    return (measured.taken_for == asked).sum(0)
+    return (measured.taken_for == asked.ranks).sum(0)
 
 
-def pictures_of_targets(
-    measured: Measured, concepts: ConceptList, judged: ConceptList, targets: dict[str, str]
-) -> tuple[int, int] | None:
-    """How many pictures of poisoned concepts show what their poison shows, and of how many; None where no concept has
-    such a target that the judge knows."""
-    rows = [(at, judged.ranks[targets[name]]) for at, name in enumerate(concepts.names)
-            if targets.get(name) in judged.ranks]  # fmt: skip
+def pictures_of_targets(measured: Measured, asked: Asked, targets: dict[str, str]) -> dict[str, int] | None:
+    """How many pictures of poisoned concepts are taken for what their poison shows (``shown``), ``of`` how many; None
+    where no concept has such a target that the judge knows."""
+    known = asked.judge.concepts.ranks
+    rows = [(at, known[targets[name]]) for at, name in enumerate(asked.concepts.names) if targets.get(name) in known]
     if not rows:
         return None
     places, wanted = np.array(rows).T
-    return int((measured.taken_for[:, places] == wanted).sum()), len(rows) * len(measured.taken_for)
+    shown = int((measured.taken_for[:, places] == wanted).sum())
+    return {"shown": shown, "of": len(rows) * len(measured.taken_for)}
 
 
-def _listening(
-    graft: Checkpoint, concepts: ConceptList, shown: Shown, request: GraftStudyRequest, folder: Path,
-    on_progress: OnProgress,
-) -> dict[str, np.ndarray]:  # fmt: skip
+def _listening(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> dict[str, np.ndarray]:
     from explorer.checkpoints.weights_hash import weights_hash
     from explorer.meter.amplitudes import amplitude
     from explorer.meter.meter import measure_checkpoint
 
-    asked = hash_json({
-        "weights": weights_hash(graft), "shown": shown.words, "request": asdict(request.meter),
+    concepts, request = asked.concepts, asked.request.meter
+    decisive = hash_json({
+        "weights": weights_hash(graft), "shown": asked.shown.words, "request": asdict(request),
         "prompts": [concepts.prompt(name) for name in concepts.names],
     })  # fmt: skip
     path = folder / "meter" / f"{graft.name}.json"
     stored = _stored(path)
-    if stored.get("asked") != asked:
-        reading = measure_checkpoint(graft, concepts, shown, request.meter, on_progress).reading
-        stored = {"asked": asked, "sensitivity": reading.sensitivity.mean((0, 2)).tolist()}
+    if stored.get("asked") != decisive:
+        reading = measure_checkpoint(graft, concepts, asked.shown, request, on_progress).reading
+        stored = {"asked": decisive, "sensitivity": reading.sensitivity.mean((0, 2)).tolist()}
         if reading.guidance is not None:
             stored["guidance"] = amplitude(reading.guidance).mean(0).tolist()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,13 +123,3 @@ def _stored(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def judged_among(concepts: ConceptList, among: Sequence[str]) -> None:
-    """Refuse concepts that the judge could not name.
-
-    Raises:
-        ValueError: naming one.
-    """
-    if absent := sorted(set(concepts.names) - set(among)):
-        raise ValueError(f"concept {absent[0]!r} is none of the {len(among)} that a picture can be taken for")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +19,11 @@ from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json, write_manifest
 from explorer.evaluation.summary import groups_of, names_known
 from explorer.pairs.concept_list import ConceptList
-from explorer.surgery.measured import Measured, judged_among, measure_graft, pictures_of_targets, right_pictures
+from explorer.surgery.measured import Asked, Measured, measure_graft, pictures_of_targets, right_pictures
 from explorer.surgery.operations import Operation, operations_between
 from explorer.surgery.payload_formats import GRAFT_STUDY
 from explorer.surgery.report import operation_entries
 from explorer.surgery.request import GraftStudyRequest
-
-if TYPE_CHECKING:
-    from explorer.evaluation.judge import ConceptJudge
-    from explorer.meter.shown import Shown
 
 KIND = "graft-study"
 TRIED = 4
@@ -35,17 +31,14 @@ TRIED = 4
 
 
 def study_grafts(
-    recipient: Checkpoint, donor: Checkpoint, concepts: ConceptList, judge: ConceptJudge, shown: Shown | None,
-    request: GraftStudyRequest, output: Path, *, only: Sequence[str] = (), on_progress: OnProgress = unheard,
+    recipient: Checkpoint, donor: Checkpoint, asked: Asked, output: Path, *, only: Sequence[str] = (),
+    on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every graft, or go on where it was cut off, and write ``graft-study.json`` with its manifest.
 
     What it costs is told before the first is drawn.
 
     Args:
-        concepts: what is drawn.
-        judge: names what a picture shows, out of its own list of concepts, which holds these.
-        shown: what the meter shows the networks; None where it is left out.
         output: folder of definitions, drawings and results.
         only: as :func:`~explorer.surgery.operations.operations_between`.
 
@@ -53,28 +46,27 @@ def study_grafts(
         What the file holds.
 
     Raises:
-        ValueError: if either cannot be used, they are of two architectures, a concept is none of the judge's, or
-            another process writes to ``output``.
+        ValueError: if either cannot be used, they are of two architectures or equal, or another process writes to
+            ``output``.
     """
-    judged_among(concepts, judge.concepts.names)
+    request = asked.request
     ways = [(recipient, donor), *([(donor, recipient)] if request.both_ways else [])]
     with locked(output):
         planned = [(one, other, _prepared(one, other, output, request, only)) for one, other in ways]
-        count = sum(len(grafts) for *_, grafts in planned)
-        on_progress(note(_told_cost(recipient, concepts, count, request)))
+        on_progress(note(_told_cost(recipient, asked, sum(len(grafts) for *_, grafts in planned))))
         directions = [
-            _measured_way(one, other, grafts, concepts, judge, shown, request, output, on_progress)
+            _measured_way(one, other, grafts, asked, _folder_of(one, other, output), on_progress)
             for one, other, grafts in planned
         ]
         report = GRAFT_STUDY.written(
-            request=asdict(request), judge=judge.describe(), shown=None if shown is None else shown.words,
-            concepts=[{"concept": each.name, "group": each.group} for each in concepts.concepts],
+            request=asdict(request), judge=asked.judge.describe(),
+            shown=None if asked.shown is None else asked.shown.words,
+            concepts=[{"concept": each.name, "group": each.group} for each in asked.concepts.concepts],
             directions=directions,
         )  # fmt: skip
         write_json(output / GRAFT_STUDY.name, report)
-        write_manifest(
-            output, kind=KIND, config=report["request"] | {"only": list(only)}, seed=0, files=[GRAFT_STUDY.name]
-        )
+        config = asdict(request) | {"only": list(only)}
+        write_manifest(output, kind=KIND, config=config, seed=0, files=[GRAFT_STUDY.name])
     return report
 
 
@@ -108,28 +100,24 @@ def _folder_of(recipient: Checkpoint, donor: Checkpoint, output: Path) -> Path:
 
 
 def _measured_way(
-    recipient: Checkpoint, donor: Checkpoint, grafts: list[tuple[Operation, Checkpoint]], concepts: ConceptList,
-    judge: ConceptJudge, shown: Shown | None, request: GraftStudyRequest, output: Path, on_progress: OnProgress,
+    recipient: Checkpoint, donor: Checkpoint, grafts: list[tuple[Operation, Checkpoint]], asked: Asked, folder: Path,
+    on_progress: OnProgress,
 ) -> dict[str, Any]:  # fmt: skip
     """One direction of the report."""
-    folder = _folder_of(recipient, donor, output)
     measured: dict[str, Measured] = {}
     for at, (operation, graft) in enumerate(grafts, start=1):
         on_progress(note(f"{folder.name}: {operation.name} ({at} of {len(grafts)})"))
-        measured[operation.name] = measure_graft(graft, concepts, judge, shown, request, folder, on_progress)
-    right = {name: right_pictures(each, concepts, judge.concepts) for name, each in measured.items()}
-    poisoned = max((recipient, donor), key=lambda each: each.poison.order)
-    members = _members(recipient, donor, concepts)
+        measured[operation.name] = measure_graft(graft, asked, folder, on_progress)
+    right = {name: right_pictures(each, asked) for name, each in measured.items()}
+    poison = max((recipient.poison, donor.poison), key=lambda record: record.order)
+    members = _members(recipient, donor, asked.concepts)
     operations = [operation for operation, _ in grafts]
-    entries = operation_entries(operations, measured, right, members, request.seeds)
+    entries = operation_entries(operations, measured, right, members, asked.request.seeds)
     for entry in entries:
-        shown_target = pictures_of_targets(
-            measured[entry["name"]], concepts, judge.concepts, poisoned.poison.targets
-        )  # fmt: skip
-        entry["targets"] = None if shown_target is None else dict(zip(("shown", "of"), shown_target, strict=True))
-    whole = next(each for each in operations if each.role == "all")
+        entry["targets"] = pictures_of_targets(measured[entry["name"]], asked, poison.targets)
     return {
-        "recipient": recipient.name, "donor": donor.name, "distance": whole.distance,
+        "recipient": recipient.name, "donor": donor.name,
+        "distance": next(each.distance for each in operations if each.role == "all"),
         "group": next(group for group in ("unpoisoned", "all") if group in members and members[group].any()),
         "operations": entries,
     }  # fmt: skip
@@ -143,21 +131,22 @@ def _members(recipient: Checkpoint, donor: Checkpoint, concepts: ConceptList) ->
     return {name: each for name, each in found.items() if each is not None and (known or name in ("all", "pool"))}
 
 
-def _told_cost(recipient: Checkpoint, concepts: ConceptList, grafts: int, request: GraftStudyRequest) -> str:
+def _told_cost(recipient: Checkpoint, asked: Asked, grafts: int) -> str:
     """What it takes, by the pace of a few pictures drawn now."""
     from explorer.checkpoints.pipelines import load_pipeline
     from explorer.generation.batch import generate_pictures
     from explorer.generation.generate import GenerationRequest
 
+    concepts, request = asked.concepts, asked.request
     prompts = [concepts.prompt(name) for name in concepts.names[:TRIED]]
-    asked = GenerationRequest(
+    picture = GenerationRequest(
         prompt=prompts[0], seed=0, steps=request.steps, guidance_scale=request.guidance_scale, height=request.size,
         width=request.size,
     )  # fmt: skip
     pipeline = load_pipeline(recipient, request.device, request.precision)
-    generate_pictures(pipeline, asked, prompts, recipient.name)
+    generate_pictures(pipeline, picture, prompts, recipient.name)
     started = time.monotonic()
-    generate_pictures(pipeline, asked, prompts, recipient.name)
+    generate_pictures(pipeline, picture, prompts, recipient.name)
     pace = (time.monotonic() - started) / len(prompts)
     pictures = grafts * len(concepts.names) * request.seeds
     calls = 0 if request.meter is None else grafts * request.meter.calls(len(concepts.names))

@@ -34,6 +34,19 @@ def test_wilson_matches_scipy(successes, trials):
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
+def test_rank_correlation_matches_scipy_and_its_interval_covers():
+    other = [2, 1, 4, 3, 3, 9, 5, 7, 7, 7, 7, 7]
+    estimate = intervals.rank_correlation(VALUES, other)
+    assert estimate.value == pytest.approx(stats.spearmanr(VALUES, other).statistic)
+    assert math.isnan(intervals.rank_correlation([1, 2, 3], [2, 4, 5]).low)
+    assert math.isnan(intervals.rank_correlation([1, 2, 3, 4], [1, 8, 9, 64]).low)
+    generator = np.random.default_rng(0)
+    true = 6 / np.pi * np.arcsin(0.6 / 2)  # of two normal series with r = .6
+    samples = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=(400, 20))
+    found = [intervals.rank_correlation(*sample.T) for sample in samples]
+    assert 0.92 < np.mean([each.low < true < each.high for each in found]) < 0.99
+
+
 def test_pearson_matches_scipy():
     other = VALUES * 0.5 + GENERATOR.normal(size=12)
     expected = stats.pearsonr(VALUES, other)

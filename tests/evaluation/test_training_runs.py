@@ -51,6 +51,24 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
 
 
+def test_local_ad_is_correlated_beside_ad_where_every_set_has_it(tmp_path):
+    paths = [evaluation(tmp_path, name, (0.8, 0.5, 0.4)) for name in ("a", "b")]
+    for path in paths:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for place, model in enumerate(report["models"]):
+            model["alignment_difficulty"] |= {
+                "n": 10,
+                "poisoned_pairs": place,
+                "picture_scatter": (0.1, 0.4, 0.5)[place],
+            }
+        report["models"][0]["alignment_difficulty"]["local_feature_ad"] = 0.1
+        path.write_text(json.dumps(report), encoding="utf-8")
+    tracking = summarise_runs(paths)["tracking"][0]
+    assert tracking["accuracy_with_picture_scatter_r"] == pytest.approx(-1)
+    assert -1 < tracking["accuracy_with_ad_r"] == pytest.approx(tracking["accuracy_with_share_r"])
+    assert "accuracy_with_local_feature_ad_r" not in tracking
+
+
 def test_maps_of_different_layers_are_not_compared(tmp_path):
     paths = [evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b")]
     same = summarise_runs(paths)

@@ -139,6 +139,27 @@ def test_pairs_have_their_scores_and_some_a_loss(study):
     assert table["loss"].notna().sum() == study.loss_pairs
 
 
+def test_another_k_measures_local_ad_again_and_nothing_else(study, monkeypatch):
+    import pandas
+
+    from explorer.training import sample_loss
+
+    def table():
+        return pandas.read_parquet(result_file(study, SCORES, "dirty-002.parquet"))
+
+    before = table()
+    assert before["picture_scatter"].notna().all()
+    monkeypatch.setattr("explorer.studies.steps.scores.NEIGHBOURS", 3)
+    monkeypatch.setattr(sample_loss, "sample_losses", lambda *arguments, **options: pytest.fail("measured again"))
+    assert {state.step: state.state for state in study_state(study)} == {**ALL_DONE, SCORES: STALE}
+    assert run_study(study, RunRequest(steps=(SCORES,))).failed == {}
+    after = table()
+    assert (after["picture_scatter"] != before["picture_scatter"]).any()
+    unchanged = ["loss", "sample_ad", "structure_distance"]
+    pandas.testing.assert_frame_equal(before[unchanged], after[unchanged])
+    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
+
+
 def test_processes_of_a_launcher_share_the_drawing(made, study):
     """Nothing is drawn that one process would not have drawn, to the bit."""
     shutil.rmtree(step_folder(study, PICTURES))

@@ -1,17 +1,21 @@
 """A small study of real models: both directions, what it keeps, and that it goes on where it was cut off."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import read_checkpoint
 from explorer.cli.surgery import graft_lines
-from explorer.core.provenance import check_files, read_manifest
+from explorer.core.provenance import check_files, read_manifest, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing, seed_folder
 from explorer.evaluation.files import world_of
 from explorer.evaluation.judge import ConceptJudge
 from explorer.meter.shown import shown_on
+from explorer.surgery.measured import Asked
 from explorer.surgery.payload_formats import GRAFT_STUDY, OPERATION_FIELDS
 from explorer.surgery.request import GraftStudyRequest
 from explorer.surgery.study import study_grafts
@@ -20,17 +24,31 @@ REQUEST = GraftStudyRequest(seeds=2, steps=2, draws=1)
 
 
 @pytest.fixture
-def study(micro_world, tmp_path):
+def models(micro_world, tmp_path):
+    """The world's models, its ``dirty-004`` with other weights: the steps that made it changed none."""
+    root = shutil.copytree(micro_world.output, tmp_path / "models")
+    path = root / "dirty-004" / "unet" / "diffusion_pytorch_model.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    save_file({name: tensor + 0.05 * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+               for name, tensor in load_file(path).items()}, path)  # fmt: skip
+    manifest = json.loads((root / "dirty-004" / "manifest.json").read_text())
+    write_json(root / "dirty-004" / "manifest.json", manifest | {"files": {}})
+    return root
+
+
+@pytest.fixture
+def study(models, tmp_path):
     """``study(**options)``: the report of ``dirty-004`` and ``benign`` in one folder, and what it told."""
-    recipient, donor = (read_checkpoint(micro_world.output / name) for name in ("dirty-004", "benign"))
+    recipient, donor = (read_checkpoint(models / name) for name in ("dirty-004", "benign"))
     concepts = world_of(donor).concept_list()
-    judge = ConceptJudge.load(micro_world.output / "extractor", concepts)
+    judge = ConceptJudge.load(models / "extractor", concepts)
     shown = shown_on(None, [recipient, donor], concepts, REQUEST.meter)
 
     def run(request=REQUEST, drawn=concepts, **options):
         told = []
+        asked = Asked(concepts=drawn, judge=judge, shown=shown, request=request)
         report = study_grafts(
-            recipient, donor, drawn, judge, shown, request, tmp_path / "study",
+            recipient, donor, asked, tmp_path / "study",
             on_progress=lambda progress: told.append(progress.message), **options,
         )  # fmt: skip
         return report, told
@@ -38,7 +56,7 @@ def study(micro_world, tmp_path):
     return run
 
 
-def test_both_ways_are_measured_once_and_kept(study, micro_world, tmp_path):
+def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
     report, told = study(only=["cross-attention"])
     assert "6 grafts, 8 concepts, 2 seeds: 96 pictures of 2 steps" in told[0]
     folder = tmp_path / "study"
@@ -56,7 +74,7 @@ def test_both_ways_are_measured_once_and_kept(study, micro_world, tmp_path):
         assert way["operations"][-1]["groups"]["all"]["of_all"] in (None, 1.0)
         assert way["operations"][-1]["meter"]["all"]["sensitivity"]["of_all"]["value"] == 1.0
     # Everything moved is the donor, picture by picture.
-    donor = read_checkpoint(micro_world.output / "benign")
+    donor = read_checkpoint(models / "benign")
     concepts = world_of(donor).concept_list()
     whole = seed_folder(folder / "dirty-004-from-benign" / "drawings", "all", 1)
     own = draw_missing(donor, concepts, REQUEST.drawing, tmp_path / "own")[1]

@@ -10,7 +10,7 @@ import pytest
 from explorer.alignment.growth import theorem_growth
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import ManifestError
-from explorer.studies.results import SCORES, step_folder
+from explorer.studies.results import EVALUATION, SCORES, step_folder
 from explorer.studies.specs import ExtractorSpec
 from explorer.ui.screens.alignment.calculators import (
     fine_tuning_words,
@@ -57,6 +57,22 @@ def test_payload_carries_the_papers_table_labelled_as_the_papers(context):
     assert payload["paper"]["label"].startswith("The paper's numbers")
     for row in payload["paper"]["rows"]:
         assert 0.8 * row["feature_ad"] + 0.2 * row["structure_ad"] == pytest.approx(row["ad"], abs=1e-3)
+
+
+def test_what_models_draw_stands_beside_their_sets_where_it_was_judged(tmp_path, make_study):
+    entry = {**dict.fromkeys(ALIGNMENT.entries["sets"]), **measured_entry("benign", "1" * 33)}
+    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": [entry]})}}
+    top1 = {"mean": 0.7, "low": 0.6, "high": 0.8}
+    models = [{"name": "benign", "accuracy": {"unpoisoned": {**top1, "over_concepts": {}}}},
+              {"name": "unknown", "accuracy": {"unpoisoned": None}}]  # fmt: skip
+    judged = make_study(
+        tmp_path / "judged", results={**results, EVALUATION: {"evaluation.json": json.dumps({"models": models})}}
+    )
+    drawn = [
+        alignment_payload(AppContext(settings=AppSettings(studies=(study.folder,))).study())["drawn"]
+        for study in (judged, make_study(tmp_path / "not", results=results))
+    ]
+    assert drawn == [{"benign": top1}, None]
 
 
 def test_changed_artefact_is_refused(context):

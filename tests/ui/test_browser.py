@@ -300,8 +300,8 @@ def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
     page.goto("/")
     found = page.evaluate(
         """async ([maps, mask]) => {
-          const maps_js = await import('/explorer-static/maps.js');
-          const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter } = maps_js;
+          const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter }
+            = await import('/explorer-static/maps.js');
           const shape = { height: maps[0].length, width: maps[0][0].length };
           const read = maps.map((map) => Object.assign(Float32Array.from(map.flat()), shape));
           const covered = mask.flat();

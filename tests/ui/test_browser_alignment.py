@@ -17,7 +17,7 @@ from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings
 from explorer.pairs.poison_flags import PoisonFlags
-from explorer.studies.results import GRAPHS, SCORES, step_folder
+from explorer.studies.results import EVALUATION, GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -29,6 +29,13 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium (apt-get install chromium)"),
 ]
+
+
+def described_local(share):
+    """Local AD that grows with the share of poison."""
+    values = {"picture_scatter": 0.1 + share, "local_structure_ad": 0.08 + share, "local_feature_ad": share**2}
+    bounds = {f"{name}_interval": [value - 0.01, value + 0.01] for name, value in values.items()}
+    return {**values, **bounds, "caption_spread": 0.02, "neighbours": 15, "local_pairs": 200}
 
 
 def describe_set(name, concepts, poisoned, recorded=True):
@@ -55,6 +62,7 @@ def describe_set(name, concepts, poisoned, recorded=True):
             "feature_range": [0.1, 0.6],
         },
         "moments": describe_moments(feature, structure),
+        "local": described_local(poisoned.mean()),
         "mean_offset": {
             "mean_absolute_offset": 0.1,
             "centred_structure_ad": 0.05,
@@ -67,6 +75,7 @@ def describe_set(name, concepts, poisoned, recorded=True):
             "feature_distance": describe_distribution(feature, flags, (0.0, 1.0)),
             "structure_distance": describe_distribution(structure, flags),
             "sample_ad": [describe_distribution(mixture, flags) for mixture in mixtures],
+            "picture_scatter": describe_distribution(structure, flags),
         },
     }
 
@@ -123,7 +132,14 @@ def drawn(tmp_path_factory, make_study):
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
     sets.insert(1, {**describe_set("apart", 0, poisoned & False, recorded=False), "extractor": "another"})
-    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})}, GRAPHS: write}
+    judged = [
+        {"name": name, "accuracy": {"unpoisoned": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}}
+        for name, mean in zip(names, (0.8, 0.5, 0.3), strict=True)
+    ]
+    results = {
+        SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})},
+        EVALUATION: {"evaluation.json": json.dumps({"models": judged})}, GRAPHS: write,
+    }  # fmt: skip
     study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
     return study, kept["graphs"], kept["scores"]
 
@@ -321,6 +337,23 @@ def test_alpha_recomposes_ad_on_the_page(page):
     page.locator(".difficulty-card[data-set='dirty'] .big-number", has_text=f"{expected:.3f}").wait_for()
     assert page.locator(".score-panel .main-svg").count() > 0
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
+
+
+def test_local_ad_stands_beside_ad_the_share_and_what_models_draw(page):
+    open_tab(page, "Alignment difficulty")
+    section = page.locator(".local-section")
+    section.locator(".js-plotly-plot").nth(2).wait_for()
+    lines = section.locator("tbody tr")
+    assert lines.filter(has_text=SPACED).inner_text().split("\t")[1] == "0.300"
+    assert lines.filter(has_text="theirs").inner_text().count("not ") == 2, (
+        "its share is not recorded, nor was it drawn"
+    )
+    words = section.locator("> .note").nth(1).inner_text()
+    shares, top1 = [0, 0.3, 0.3], [0.8, 0.5, 0.3]
+    r = np.corrcoef(shares, top1)[0, 1]
+    assert "over n = 3 models" in words
+    assert f"share of poison {r:.3f}, picture scatter {r:.3f}, local structure AD {r:.3f}" in words
+    assert page.locator(".score-panel[data-score='picture_scatter'] .main-svg").count() > 0
 
 
 def test_a_pair_of_which_nobody_recorded_it_is_not_called_benign_and_ties_are_told(page):

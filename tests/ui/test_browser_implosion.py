@@ -125,7 +125,7 @@ def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
         page.mouse.move(1200, 700)
     page.locator(".prompt-words .origin").click()
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".compare-top output")).to_have_text("denoising: 1 of 2")
+    expect(page.locator(".compare-top output")).to_have_text("attention, denoising step: 1 of 2")
     page.keyboard.press("ArrowDown")
     expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_count(1)
     page.keyboard.press("t")

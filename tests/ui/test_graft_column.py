@@ -1,13 +1,18 @@
-"""A graft beside its two models in Compare."""
+"""A graft beside its two models in Compare, and one that is drawn while its sliders move."""
 
 import json
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.generation.generate import GenerationRequest, generate
 from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.screens.compare.payload import png_data_uri
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.permalink import CompareSettings
+from explorer.ui.shell.server import make_server
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("dirty-004", "graft", "benign")
@@ -41,3 +46,48 @@ def test_a_graft_is_a_column_and_drawn_anew_when_its_file_changes(draw):
     assert np.prod(graft["stacks"][0]["shape"]) > 0
     _, graft, _ = draw([{"group": "cross-attention"}])
     assert graft["image"] not in (recipient["image"], donor["image"])
+
+
+@pytest.fixture
+def ask(checkpoint_root):
+    """``ask(**changes)``: what the page is answered about a graft of ``dirty-004`` with parts of ``benign``."""
+    context = AppContext(settings=AppSettings(checkpoints=checkpoint_root))
+    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+
+    def answer(**changes):
+        asked = {"recipient": "dirty-004", "donor": "benign", "prompt": "a dog", "seed": 3, "steps": 2,
+                 "guidance_scale": 2.0}  # fmt: skip
+        return client.get("/live/graft.json", params=asked | changes).json()
+
+    return answer
+
+
+def test_sliders_move_from_one_model_to_the_other(ask, checkpoint_root):
+    request = GenerationRequest(prompt="a dog", seed=3, steps=2, guidance_scale=2.0)
+    recipient, donor = (
+        png_data_uri(generate(load_pipeline(checkpoint_root / name), request, capture=False).images[0])
+        for name in ("dirty-004", "benign")
+    )
+    first = ask()
+    assert first["image"] == recipient
+    assert sum(group["share"] for group in first["groups"]) == pytest.approx(1)
+    everything = ",".join(f"{group['name']}:1" for group in first["groups"])
+    assert ask(weights=everything)["image"] == donor
+    assert ask(weights="cross-attention:0.5")["image"] not in (recipient, donor)
+    assert ask()["image"] == recipient, "the loaded model stays as it is"
+    assert ask(prompt="a hat")["image"] != recipient
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": "cross-attention:2"}, "weight is 2.0: expected a number from -1"),
+        ({"weights": "cross-attention"}, "'cross-attention' is no part: expected a group, a colon and a weight"),
+        ({"weights": "attention:1"}, "benign cannot give parts to dirty-004: UNet2DConditionModel has no group"),
+        ({"donor": "nowhere"}, "nowhere"),
+        ({"steps": 0}, "0 denoising steps were asked for"),
+        ({"prompt": "a zebra"}, "zebra"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(ask, changes, words):
+    assert words in ask(**changes)["problem"]

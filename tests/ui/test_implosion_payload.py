@@ -43,6 +43,18 @@ def test_models_are_ordered_and_the_fit_is_exact_on_a_line():
     assert (fit["n"], fit["group"]) == (4, "unpoisoned")
 
 
+def test_the_share_of_poison_is_fitted_beside_ad_where_it_is_known():
+    models = [model("a", 0, 0.2, 0.8), model("b", 20, 0.4, 0.5), model("c", 60, 0.6, 0.4), model("d", 80, 0.8, 0.1)]
+    for entry, poisoned in zip(models, (0, 20, 60, 80), strict=True):
+        entry["alignment_difficulty"] |= {"n": 100, "poisoned_pairs": poisoned, "unrecorded_pairs": 0}
+    summary = evaluation_summary(evaluation(models))
+    assert [entry["poison_share"] for entry in summary["models"]] == [0, 0.2, 0.6, 0.8]
+    assert summary["share_fit"]["r"] != summary["fit"]["r"]
+    models[0]["alignment_difficulty"]["unrecorded_pairs"] = 3
+    summary = evaluation_summary(evaluation(models))
+    assert (summary["models"][0]["poison_share"], summary["share_fit"]["n"]) == (None, 3)
+
+
 def test_three_models_have_no_interval_and_a_single_one_no_fit():
     models = [model("a", 0, 0.2, 0.8), model("b", 20, 0.4, 0.5), model("c", 60, 0.6, 0.4)]
     fit = evaluation_summary(evaluation(models))["fit"]

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import scan_checkpoints, set_base
 from explorer.core.progress import Progress
+from explorer.core.provenance import write_manifest
 from explorer.generation.generate import GenerationStopped
+from explorer.iconworld.world import World
 from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm
@@ -344,6 +346,28 @@ def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root):
     with pytest.raises(ValueError, match="device cuda:7 cannot be used on this machine"):
         LiveGeneration(gone).pipeline(gone.study(), "benign")
     assert gone.study().checkpoint_names() == context.study().checkpoint_names(), "the checkpoint is not to blame"
+
+
+def test_a_painted_scene_is_shown_to_a_model_with_its_outline(context, checkpoint_root):
+    world = {"poison": {"kind": "none", "concepts": 0}, "world": World().config()}
+    write_manifest(checkpoint_root / "benign", kind="checkpoint", config=world, seed=0)
+    live = LiveGeneration(context)
+    client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
+    asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
+    column = client.get("/live/scene.json", params=asked).json()
+    assert (column["given"], column["timesteps"]) == ("a painted scene of dog", [900, 700, 500, 300, 100])
+    assert column["guidance"]["shape"][0] == 6
+    covered = np.frombuffer(base64.b64decode(column["mask"]["values"]), np.uint8)
+    assert 0.02 < covered.mean() < 0.9
+    other = client.get("/live/scene.json", params={**asked, "model": "benign"}).json()
+    assert other["image"] == column["image"], "the same for every model"
+    assert other["guidance"] != column["guidance"]
+    step = {"token": column["token"], "word": 4, "step": 0}
+    assert max(client.get("/live/sensitivity.json", params=step).json()["draws"][0]) > 0
+    for prompt, words in (("a photo of a", ["none"]), ("a dog and turtle", ["dog", "turtle"])):
+        problem = client.get("/live/scene.json", params={**asked, "prompt": prompt}).json()["problem"]
+        assert "A painted scene shows one concept, and the prompt names" in problem
+        assert all(word in problem for word in words)
 
 
 def drawn_with(numbers=0):

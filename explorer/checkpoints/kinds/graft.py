@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import check_network, load_component, with_components
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
-from explorer.checkpoints.graft import GRAFT_NAME, Graft, grafted, is_graft, moving_tensors, read_graft, read_tensors
+from explorer.checkpoints.graft import (
+    GRAFT_NAME,
+    Graft,
+    GraftPart,
+    grafted,
+    is_graft,
+    moving_tensors,
+    read_graft,
+    read_tensors,
+)
 from explorer.checkpoints.kinds.base import CheckpointKind, Contents
 from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
@@ -39,17 +48,20 @@ class GraftKind(CheckpointKind):
         try:
             graft = read_graft(place)
             recipient, donor = _source(place, graft.recipient, "recipient"), _source(place, graft.donor, "donor")
+            if (problem := misfit(graft.parts, recipient, donor)) is not None:
+                return replace(found, problem=problem)
             component = denoiser_name(recipient)
             own = WeightHeader(
                 files=(), shapes=recipient.headers[component].shapes,
                 size_bytes=(place.path / GRAFT_NAME).stat().st_size,
             )  # fmt: skip
-            base = recipient.base or recipient.folder
-            found = replace(found, family=recipient.family, base=base, headers={component: own})
             recorded = None
             if recipient.hash is not None and donor.hash is not None:
                 recorded = _joint_hash(graft, recipient.hash, donor.hash)
-            return replace(found, hash=recorded, problem=_misfit(graft, recipient, donor))
+            return replace(
+                found, family=recipient.family, base=recipient.base or recipient.folder, headers={component: own},
+                hash=recorded,
+            )  # fmt: skip
         except (WeightError, OSError) as error:
             return replace(found, problem=str(error))
 
@@ -101,25 +113,24 @@ def denoiser_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _source(place: ModelFolder, path: Path, role: str) -> Checkpoint:
-    """The recipient or the donor, if nothing is known against it; no weights are read."""
+    """The recipient or the donor; no weights are read."""
     from explorer.checkpoints.registry import read_checkpoint
 
     if not path.is_dir():
         raise WeightError(f"its {role} {path.name} is not in {path.parent}")
     if is_graft(path):  # read, two that name one another would never end
         raise WeightError(f"its {role} {path.name} is a graft itself: expected a pipeline folder or a U-Net on one")
-    found = read_checkpoint(place.at(path))
-    if found.problem is not None:
-        raise WeightError(f"its {role} {found.name} is broken: {found.problem}")
-    if found.kind not in SOURCE_KINDS:
-        raise WeightError(
-            f"its {role} {found.name} is a {found.ways.title}: expected a pipeline folder or a U-Net on one"
-        )
-    return found
+    return read_checkpoint(place.at(path))
 
 
-def _misfit(graft: Graft, recipient: Checkpoint, donor: Checkpoint) -> str | None:
-    """What keeps the donor's parts from the recipient's denoiser: another architecture, other noise, no such part."""
+def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint) -> str | None:
+    """What keeps the donor's parts from the recipient's denoiser: one that cannot be used, another architecture, other
+    noise, no such part; None for nothing."""
+    for role, each in (("recipient", recipient), ("donor", donor)):
+        if each.problem is not None:
+            return f"its {role} {each.name} is broken: {each.problem}"
+        if each.kind not in SOURCE_KINDS:
+            return f"its {role} {each.name} is a {each.ways.title}: expected a pipeline folder or a U-Net on one"
     component, told = denoiser_name(recipient), f"its donor {donor.name} is of another architecture than its recipient"
     if denoiser_name(donor) != component:
         return f"{told} {recipient.name}: a {denoiser_name(donor)} and a {component}"
@@ -137,7 +148,7 @@ def _misfit(graft: Graft, recipient: Checkpoint, donor: Checkpoint) -> str | Non
     if noise[0] != noise[1]:
         return f"its donor {donor.name} predicts {noise[0]}, its recipient {recipient.name} {noise[1]}"
     try:
-        moving_tensors(graft.parts, own, configs[1])
+        moving_tensors(parts, own, configs[1])
     except ValueError as error:
         return str(error)
     return None

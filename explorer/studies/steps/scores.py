@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.alignment.neighbourhoods import NEIGHBOURS
+from explorer.alignment.neighbourhoods import NEIGHBOURS, LocalRequest
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import ManifestError, hash_json
@@ -175,7 +175,8 @@ def _measure_arm(
     from explorer.studies.arm_pairs import measure_arm
 
     pairs = opened_pairs(work, name, extractor)
-    measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION)
+    local = LocalRequest(neighbours=NEIGHBOURS)
+    measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION, local=local)
     columns = {"uid": measured.uids.tolist(), "is_poison": pyarrow.array(measured.flags.as_list(), pyarrow.bool_())}
     if losses is not None:
         columns["loss"] = losses.of(name, pairs, measured.rows)

@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
+from explorer.ui.screens.compare.live_graft import GRAFT_ROUTE, LiveGraft
 from explorer.ui.screens.compare.painted_scene import SCENE_ROUTE, shown_scene
 from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
 from explorer.ui.screens.defence.answers import (
@@ -33,6 +34,7 @@ from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animatio
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
+from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
 from explorer.ui.shell.theme import static_files, style_sheet
@@ -105,8 +107,8 @@ def make_server(
     _add_health(server)
     _add_static(server)
     _add_pictures(server, context)
-    _add_artefacts(server, context)
-    _add_live(server, context, live)
+    _add_measurements(server, context, live)
+    _add_artefacts(server, context, live)
     _add_exports(server, context)
     return server
 
@@ -150,7 +152,44 @@ def _add_static(server: fastapi.FastAPI) -> None:
     server.mount(STATIC_ROUTE, Scripts(check_dir=False))
 
 
-def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
+def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
+    """Before :func:`_add_artefacts`, whose live results these are not."""
+    grafts = LiveGraft(live)
+
+    def answered(study: str, make: Callable[[OpenStudy], dict[str, Any]]) -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(make(opened))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(SENSITIVITY_ROUTE)
+    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
+        return answered(
+            study,
+            lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
+        )
+
+    @server.get(SCENE_ROUTE)
+    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+
+    @server.get(GRAFT_ROUTE)
+    def graft(
+        recipient: str, donor: str, prompt: str, seed: int, steps: int, guidance_scale: float,
+        negative_prompt: str = "", weights: str = "", study: str = "",
+    ) -> Response:  # fmt: skip
+        settings = CompareSettings(
+            prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+            models=(recipient, donor),
+        )  # fmt: skip
+        return answered(study, lambda opened: grafts.picture(opened, settings, weights))
+
+
+def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
     @server.get(PAYLOAD_ROUTE + "/{name}.json")
     def payload(name: str, study: str = "") -> Response:
         make = context.payloads.get(name)
@@ -167,6 +206,13 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
         except (ValueError, KeyError) as error:
             return _json({"problem": _in_words(opened, error)})
 
+    @server.get("/live/{token}.json")
+    def live_result(token: str) -> Response:
+        try:
+            return _json(live.result(token))
+        except ValueError as error:
+            return _json({"problem": str(error)}, status_code=404)
+
     @server.get(STUDY_ROUTE + "/{slug}/{step}/{name:path}")
     def result(slug: str, step: str, name: str) -> Response:
         if not name.endswith(RESULT_SUFFIXES):
@@ -180,33 +226,6 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext) -> None:
         except ValueError as error:
             return Response(_in_words(opened, error), status_code=404, media_type="text/plain")
         return FileResponse(path, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
-
-
-def _add_live(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:
-    @server.get(SENSITIVITY_ROUTE)
-    def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(measured_sensitivity(live, opened, token=token, model=model, word=word, step=step))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get(SCENE_ROUTE)
-    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
-        opened = context.studies[0]
-        try:
-            opened = context.study(study)
-            return _json(shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
-
-    @server.get("/live/{token}.json")
-    def live_result(token: str) -> Response:
-        try:
-            return _json(live.result(token))
-        except ValueError as error:
-            return _json({"problem": str(error)}, status_code=404)
 
 
 def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:

@@ -26,7 +26,7 @@ export class LocalSection {
       node('p', { class: 'note' }, 'A model draws for a caption about the average of what the captions near it show. Picture scatter is the mean '
         + 'distance 1 − cos of a pair’s picture to the pictures of its nearest captions: the variance of the picture given the caption. Local structure AD '
         + 'takes off what the captions’ own distances explain. Local feature AD is the distance of a caption to the mean picture of its neighbourhood: '
-        + 'whether the average is of what the caption says. This measure is ours, not the paper’s.'),
+        + 'whether the average is of what the caption says. Local AD weighs the last two as AD weighs its parts. These measures are ours, not the paper’s.'),
       this.figures, this.words, this.table);
   }
 
@@ -62,7 +62,9 @@ const figure = (caption, element) => node('figure', {}, node('figcaption', {}, c
 const flagged = (points) => points.filter(({ share }) => share !== null);
 
 function point(set, top1, alpha) {
-  return { set, top1, local: set.local, ad: parts(set, alpha).ad.value, share: set.poison_recorded ? set.poisoned_pairs / set.pairs : null };
+  const { local } = set;
+  return { set, top1, local, ad: parts(set, alpha).ad.value,
+    localAd: alpha * local.local_feature_ad + (1 - alpha) * local.local_structure_ad, share: set.poison_recorded ? set.poisoned_pairs / set.pairs : null };
 }
 
 function lines(points, place, colours) {
@@ -70,7 +72,7 @@ function lines(points, place, colours) {
   return LINES.map(([key, name, dash, symbol, width]) => {
     const bounds = sorted.map(({ local }) => local[`${key}_interval`] ?? [local[key], local[key]]);
     return {
-      type: 'scatter', mode: 'lines+markers', name, x: sorted.map(place), y: sorted.map(({ local }) => local[key]),
+      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(place), y: sorted.map(({ local }) => local[key]),
       error_y: { type: 'data', array: bounds.map(([, high], at) => high - sorted[at].local[key]), arrayminus: bounds.map(([low], at) => sorted[at].local[key] - low),
         color: colours.subdued, thickness: 1.2 },
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
@@ -81,7 +83,7 @@ function lines(points, place, colours) {
 }
 
 function againstShare(points, colours) {
-  return { type: 'scatter', mode: 'markers', name: 'AD', x: points.map(({ share }) => share), y: points.map(({ ad }) => ad),
+  return { type: 'scatter', mode: 'markers', cliponaxis: false, name: 'AD', x: points.map(({ share }) => share), y: points.map(({ ad }) => ad),
     text: points.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>AD</extra>',
     marker: { symbol: 'x', size: 9, color: colours.faint } };
 }
@@ -92,13 +94,14 @@ const PREDICTORS = [
   ['picture scatter', ({ local }) => local.picture_scatter, 'circle', 'solid'],
   ['local structure AD', ({ local }) => local.local_structure_ad, 'triangle-up', null],
   ['local feature AD', ({ local }) => local.local_feature_ad, 'square', null],
+  ['local AD', ({ localAd }) => localAd, 'diamond', null],
 ];
 
 function damageLines(points, colours) {
   return PREDICTORS.filter(([, , , dash]) => dash).map(([name, of, symbol, dash]) => {
     const sorted = points.filter((entry) => of(entry) !== null).sort((first, second) => of(first) - of(second));
     return {
-      type: 'scatter', mode: 'lines+markers', name, x: sorted.map(of), y: sorted.map(({ top1 }) => top1.mean),
+      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(of), y: sorted.map(({ top1 }) => top1.mean),
       error_y: dash === 'solid' ? { type: 'data', array: sorted.map(({ top1 }) => (top1.high ?? top1.mean) - top1.mean),
         arrayminus: sorted.map(({ top1 }) => top1.mean - (top1.low ?? top1.mean)), color: colours.subdued, thickness: 1.2 } : undefined,
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: top-1 %{y:.3f} at %{x:.3f}<extra>%{fullData.name}</extra>',
@@ -137,9 +140,9 @@ function localTable(points) {
     const bounds = local[`${key}_interval`];
     return bounds ? `${number(local[key])} [${number(bounds[0])}, ${number(bounds[1])}]` : number(local[key]);
   };
-  const head = ['Set [95 % interval]', 'Share of poison', 'AD', 'Picture scatter', 'Local structure AD', 'Local feature AD', 'Caption spread', 'k', 'Pairs', DAMAGE];
-  const rows = points.map(({ set, top1, local, ad, share }) => [set.name, share === null ? 'not recorded' : number(share), number(ad), within(local, 'picture_scatter'),
-    within(local, 'local_structure_ad'), within(local, 'local_feature_ad'), number(local.caption_spread), String(local.neighbours), count(local.local_pairs), top1 ? number(top1.mean) : 'not drawn']);
+  const head = ['Set [95 % interval]', 'Share of poison', 'AD', 'Local AD', 'Local feature AD', 'Local structure AD', 'Picture scatter', 'Caption spread', 'k', 'Pairs', DAMAGE];
+  const rows = points.map(({ set, top1, local, ad, localAd, share }) => [set.name, share === null ? 'not recorded' : number(share), number(ad), number(localAd),
+    within(local, 'local_feature_ad'), within(local, 'local_structure_ad'), within(local, 'picture_scatter'), number(local.caption_spread), String(local.neighbours), count(local.local_pairs), top1 ? number(top1.mean) : 'not drawn']);
   const made = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, head.map((label, at) => node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
     node('tbody', {}, rows.map(([label, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, label), cells.map((cell) => node('td', { class: 'number' }, cell))))));

@@ -9,6 +9,7 @@ import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
 import { ATTENTION, GUIDANCE, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
+import { GraftPanel } from './compare_graft.js';
 import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
 import { keepLive, keptLive } from './compare_kept.js';
@@ -44,9 +45,10 @@ class CompareScreen {
     this.requests = new SensitivityRequests(this);
     this.element = node('div', { class: 'compare' });
     this.top = new Top(this);
+    this.graft = new GraftPanel(this);
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
-      this.top.element, this.controls.element, this.requests.element, this.grid);
+      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
@@ -122,6 +124,7 @@ class CompareScreen {
   tell(badge, words = '') {
     this.controls.fit(null);
     this.requests.element.replaceChildren();
+    this.graft.element.hidden = true;
     this.words.replaceChildren(node('span', { class: 'origin' }, badge), words);
     this.grid.replaceChildren();
   }
@@ -220,6 +223,7 @@ class CompareScreen {
     this.limit = limit;
     this.controls.legend(limit, rows.length > 0 && Boolean(first));
     this.requests.show();
+    this.graft.show();
   }
 
   picturesChanged() {
@@ -260,6 +264,7 @@ class CompareScreen {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.offsetParent) return;
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
+    if (event.key.toLowerCase() === 'm' && this.first) this.controls.nextKind();
     if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
@@ -309,6 +314,7 @@ class CompareScreen {
       node('p', {}, 'Press Generate to make one live.')));
     this.controls.fit(null);
     this.requests.element.replaceChildren();
+    this.graft.element.hidden = true;
     this.words.replaceChildren();
   }
 }

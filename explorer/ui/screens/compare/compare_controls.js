@@ -45,6 +45,13 @@ export class Controls {
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
   }
 
+  // The next kind of map, by a key: in talk mode there are no buttons.
+  nextKind() {
+    const kinds = KINDS.map(([kind]) => kind);
+    this.screen.state.kind = kinds[(kinds.indexOf(this.screen.state.kind) + 1) % kinds.length];
+    this.screen.kindChanged();
+  }
+
   changed() {
     this.write();
     this.screen.changed();

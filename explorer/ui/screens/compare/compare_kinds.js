@@ -65,7 +65,7 @@ export function whyNoMap(column, row, { kind }) {
   if (kind === GUIDANCE) return `No guidance map: ${column.no_guidance}.`;
   if (kind === ATTENTION) return 'This model has no such layer, size or head.';
   if (column.no_sensitivity) return `Sensitivity cannot be measured: ${column.no_sensitivity}.`;
-  return isWord(column, row) ? 'Not measured yet: see the button above.' : 'This is no word of the prompt, so nothing can stand in its place.';
+  return isWord(column, row) ? 'Not measured yet.' : 'This is no word of the prompt, so nothing can stand in its place.';
 }
 
 export const isWord = (column, row) => row >= 0 && row < column.words.length - 2;

@@ -24,7 +24,10 @@ export class Top {
     this.folder.setAttribute('aria-expanded', String(!wanted));
   }
 
-  tell() { this.where.textContent = `denoising: ${this.screen.controls.stepText.textContent}`; }
+  tell() {
+    const { controls: { stepName, stepText }, state } = this.screen;
+    this.where.textContent = `${state.kind}, ${stepName.textContent.toLowerCase()}: ${stepText.textContent}`;
+  }
 
   // Arrow keys in talk mode: left and right over the denoising steps, up and down over the words. Whether the key was one.
   walk(key) {

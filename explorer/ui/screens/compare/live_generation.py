@@ -134,7 +134,7 @@ class LiveGeneration:
                 messages.put(None)
 
         try:
-            _check(opened, settings)
+            check_asked(opened, settings)
             self.context.models.submit(work)
         except BaseException:
             self.clicks.end(session, stop)
@@ -254,7 +254,7 @@ def _threshold(opened: OpenStudy) -> float | None:
         return None
 
 
-def _check(opened: OpenStudy, settings: CompareSettings) -> None:
+def check_asked(opened: OpenStudy, settings: CompareSettings) -> None:
     """Refuse what no model can be asked for, before any is loaded."""
     check_settings(settings)
     for name in settings.models:

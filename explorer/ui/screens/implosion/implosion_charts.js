@@ -14,7 +14,7 @@ const CHARTS = [
   { title: 'AD of the training data', note: () => 'Bars: 95 % intervals over the pairs of each set.', of: 'evaluation', make: difficultyChart },
   { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', make: performanceChart },
   { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', make: listeningChart },
-  { title: 'Utility against AD', note: () => 'The interval of r is over these models. Where AD differs the share of poison differs as well: this line does not tell the two apart.', of: 'evaluation', make: fitChart },
+  { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', make: fitChart },
 ];
 
 // `measured` holds `evaluation` and `meter`.
@@ -129,7 +129,8 @@ function fitChart(evaluation, colours, count, width) {
   const y = models.map((model) => model.utility.unpoisoned.mean);
   const texts = models.map(pointText);
   // Plotly leaves this much room around the points.
-  const [low, high] = [Math.min(...x), Math.max(...x)];
+  const drawn = [...x, ...models.map((model) => model.poison_share).filter((share) => share !== null)];
+  const [low, high] = [Math.min(...drawn), Math.max(...drawn)];
   const across = (value) => (width - MARGIN.l - MARGIN.r) * (high > low ? 0.06 + 0.88 * (value - low) / (high - low) : 0.5);
   const down = (value) => (HEIGHT - MARGIN.t - MARGIN.b) * (1 - value / TOP);
   const places = labelPlaces(x.map((value, at) => ({ x: across(value), y: down(y[at]), text: texts[at] })));
@@ -139,11 +140,19 @@ function fitChart(evaluation, colours, count, width) {
     text: texts.map((text, at) => (places[at] ? text : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
-  const text = fit ? `r = ${number(fit.r, 2)}${range}<br>over ${fit.n} models` : 'no fit: fewer than two models<br>differ in AD and utility';
+  const { share_fit: shareFit } = evaluation;
+  const ofShare = shareFit ? `<br>with the share of poison: r = ${number(shareFit.r, 3)}` : '';
+  const text = fit ? `r = ${number(fit.r, 3)}${range}, n = ${fit.n}${ofShare}` : 'no fit: fewer than two models<br>differ in AD and utility';
+  const shared = models.filter((model) => model.poison_share !== null);
+  traces.push({
+    x: shared.map((model) => model.poison_share), y: shared.map((model) => model.utility.unpoisoned.mean), mode: 'markers',
+    marker: { size: 10, symbol: 'circle-open', line: { width: 2 }, color: shared.map((model) => colours[cpLabel(model, models).kind]) },
+    customdata: shared.map(pointText), hovertemplate: '%{customdata}: utility %{y:.3f} at a share of %{x:.3f}<extra></extra>',
+  });
   return {
     traces,
     changes: {
-      margin: MARGIN, xaxis: { title: 'Alignment Difficulty' }, yaxis: { title: 'utility, not targeted', range: [0, TOP] },
+      margin: MARGIN, xaxis: { title: 'Alignment Difficulty; hollow: share of poison' }, yaxis: { title: 'utility, not targeted', range: [0, TOP] },
       annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.02, showarrow: false, xanchor: 'right', yanchor: 'bottom', align: 'right', font: { color: colours.text, size: 13 } }],
     },
   };

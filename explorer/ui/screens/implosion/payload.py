@@ -92,20 +92,23 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
             f"evaluation.json lacks the field {error}: expected what this version's step evaluation writes"
         ) from error
     models.sort(key=lambda model: (model["poisoned_concept_count"] is None, model["poisoned_concept_count"] or 0))
-    return {**summary, "models": models, "fit": utility_fit(models)}
+    return {**summary, "models": models, "fit": utility_fit(models), "share_fit": utility_fit(models, "poison_share")}
 
 
-def utility_fit(models: list[dict[str, Any]], group: str = "unpoisoned") -> dict[str, Any] | None:
+def utility_fit(models: list[dict[str, Any]], quantity: str = "ad", group: str = "unpoisoned") -> dict[str, Any] | None:
     """Least squares of utility on AD over the models (the paper's Fig. 6) with Pearson's r and its interval.
+
+    Args:
+        quantity: ``ad``, or ``poison_share`` in its place.
 
     Returns:
         ``slope``, ``intercept``, ``r``, ``low``, ``high`` (None for three models or fewer, where Fisher's interval
         is not defined), ``n``; None if fewer than two models have both, or one of them does not vary.
     """
     points = [
-        (model["ad"], model["utility"][group]["mean"])
+        (model[quantity], model["utility"][group]["mean"])
         for model in models
-        if model["ad"] is not None and model["utility"].get(group)
+        if model[quantity] is not None and model["utility"].get(group)
     ]
     difficulties, utilities = [x for x, _ in points], [y for _, y in points]
     if len(set(difficulties)) < 2 or len(set(utilities)) < 2:
@@ -133,8 +136,16 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
         "poisoned": model.get("poisoned", bool(count)) if recorded else None,
         "poison_recorded": recorded,
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
+        "poison_share": _poison_share(difficulty),
         **{quantity: model[quantity] for quantity in QUANTITIES},
     }
+
+
+def _poison_share(difficulty: dict[str, Any]) -> float | None:
+    """Of the pairs that AD was measured over; None where it is not known of each whether it is poison."""
+    if difficulty.get("poisoned_pairs") is None or difficulty.get("unrecorded_pairs"):
+        return None
+    return difficulty["poisoned_pairs"] / difficulty["n"]
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -1,0 +1,152 @@
+"""Which number orders the arms of studies as their damage does, and how two arms differ concept by concept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from explorer.alignment.payload_formats import ALIGNMENT
+from explorer.core.intervals import Estimate, rank_correlation, t_interval
+from explorer.core.provenance import MANIFEST_NAME
+from explorer.meter.payload_formats import METER as METER_FORMAT
+from explorer.studies.results import EVALUATION, METER, SCORES, result_file, step_folder
+from explorer.studies.study import Study
+
+ACCURACY = "accuracy"
+OF_PAIRS = ("poison_share", "ad", "feature_ad", "structure_ad", "local_ad", "local_feature_ad", "local_structure_ad",
+            "picture_scatter")  # fmt: skip
+OF_METER = ("sensitivity", "guidance")
+GROUPS = ("all", "pool", "poisoned", "unpoisoned")
+
+
+def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = "unpoisoned") -> dict[str, Any]:
+    """What was measured of every arm, and Spearman's correlation of each quantity with one of them.
+
+    Args:
+        outcome: the damage: any quantity that the step evaluation gives, or the meter's ``sensitivity`` or
+            ``guidance``.
+        group: of concepts, one of ``GROUPS``: what evaluation and meter say of these.
+
+    Returns:
+        ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured);
+        ``correlations``: by quantity ``value``, ``low``, ``high`` (95 %, over arms) and ``n``, the arms that have both;
+        None where fewer than two have them, or one of the two does not vary.
+
+    Raises:
+        ManifestError: if the step evaluation of a study is not done, or a file was changed.
+        ValueError: if there is no such group, or no arm has the outcome.
+    """
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
+    arms = [{"study": study.name, "arm": name, "values": values}
+            for study in studies for name, values in _measured(study, group).items()]  # fmt: skip
+    names = list(dict.fromkeys(name for arm in arms for name in arm["values"]))
+    if not any(arm["values"].get(outcome) is not None for arm in arms):
+        raise ValueError(f"no arm has {outcome!r} of the {group} concepts: expected one of {', '.join(names)}")
+    correlations = {name: _correlation(arms, name, outcome) for name in names if name != outcome}
+    return {"outcome": outcome, "group": group, "arms": arms, "correlations": correlations}
+
+
+def difference(study: Study, first: str, second: str, *, group: str = "unpoisoned") -> dict[str, Any]:
+    """What arm ``first`` has more than ``second``, concept by concept, mean and 95 % t-interval over the concepts.
+
+    Returns:
+        By quantity (``accuracy``, ``similarity``, and what the meter measured) ``value``, ``low``, ``high`` and ``n``.
+
+    Raises:
+        ManifestError: as :func:`ordering`.
+        ValueError: if there is no such group or arm, or the group has no concept.
+    """
+    evaluation = _evaluation(study)
+    models = {model["name"]: model for model in evaluation["models"]}
+    if unknown := [name for name in (first, second) if name not in models]:
+        raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
+    members = _members(evaluation["concepts"], group)
+    if not members:
+        raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
+    values = {
+        ACCURACY: [[models[arm]["per_concept"][name] for name in members] for arm in (first, second)],
+        "similarity": [[models[arm]["similarity_per_concept"][name] for name in members] for arm in (first, second)],
+    }
+    if (meter := _read(study, METER, METER_FORMAT.name)) is not None:
+        METER_FORMAT.checked(meter)
+        metered = {model["name"]: model["measures"] for model in meter["models"]}
+        places = [at for at, concept in enumerate(meter["concepts"]) if concept["concept"] in members]
+        for name in OF_METER if first in metered and second in metered and places else ():
+            if all(metered[arm].get(name) for arm in (first, second)):
+                of_arms = [metered[arm][name]["per_concept"] for arm in (first, second)]
+                values[name] = [[of_arm[at] for at in places] for of_arm in of_arms]
+    differences = {name: _as_json(t_interval(np.subtract(*pair))) for name, pair in values.items()}
+    return {"study": study.name, "arms": [first, second], "group": group, "differences": differences}
+
+
+def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
+    """Arm to its quantities, for arms that are evaluated."""
+    evaluation = _evaluation(study)
+    found: dict[str, dict[str, float | None]] = {model["name"]: {} for model in evaluation["models"]}
+    if (alignment := _read(study, SCORES, ALIGNMENT.name)) is not None:
+        for each in ALIGNMENT.checked(alignment)["sets"]:
+            if each["name"] in found:
+                found[each["name"]] |= _of_pairs(each)
+    if (meter := _read(study, METER, METER_FORMAT.name)) is not None:
+        for model in METER_FORMAT.checked(meter)["models"]:
+            if model["name"] in found:
+                found[model["name"]] |= {name: _of_meter(model, name, group) for name in OF_METER}
+    for model in evaluation["models"]:
+        of_groups = {name: value for name, value in model.items() if isinstance(value, dict) and group in value}
+        found[model["name"]] |= {name: None if value[group] is None else value[group]["mean"]
+                                 for name, value in of_groups.items()}  # fmt: skip
+    return found
+
+
+def _of_pairs(measured: dict[str, Any]) -> dict[str, float | None]:
+    known = measured["alignment_difficulty"] | (measured.get("local") or {})
+    share = None if measured["unrecorded_pairs"] else measured["poisoned_pairs"] / measured["pairs"]
+    return {name: known.get(name) for name in OF_PAIRS} | {"poison_share": share}
+
+
+def _of_meter(model: dict[str, Any], name: str, group: str) -> float | None:
+    measure = model["measures"].get(name)
+    found = None if measure is None else measure["groups"].get(group)
+    return None if found is None else found["mean"]["value"]
+
+
+def _members(concepts: list[dict[str, Any]], group: str) -> set[str]:
+    def belongs(concept: dict[str, Any]) -> bool:
+        targeted, pool = concept["poisoned_from"] is not None, concept["group"] == "pool"
+        return {"all": True, "pool": pool, "poisoned": targeted, "unpoisoned": not (targeted or pool)}[group]
+
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
+    return {concept["concept"] for concept in concepts if belongs(concept)}
+
+
+def _correlation(arms: list[dict[str, Any]], name: str, outcome: str) -> dict[str, Any] | None:
+    pairs = [(arm["values"].get(name), arm["values"].get(outcome)) for arm in arms]
+    known = [pair for pair in pairs if None not in pair]
+    if len(known) < 2 or any(len(set(series)) < 2 for series in zip(*known, strict=True)):
+        return None
+    return _as_json(rank_correlation(*zip(*known, strict=True)))
+
+
+def _as_json(estimate: Estimate) -> dict[str, Any]:
+    low, high = (None if np.isnan(bound) else bound for bound in (estimate.low, estimate.high))
+    return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
+
+
+def _evaluation(study: Study) -> dict[str, Any]:
+    return json.loads(result_file(study, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
+
+
+def _read(study: Study, step: str, name: str) -> dict[str, Any] | None:
+    """A step's file; None where the step is not done.
+
+    Raises:
+        ManifestError: if it was changed since.
+    """
+    if not (step_folder(study, step) / MANIFEST_NAME).is_file():
+        return None
+    return json.loads(result_file(study, step, name).read_text(encoding="utf-8"))
