@@ -15,7 +15,7 @@ import numpy as np
 from explorer.core.progress import OnProgress, unheard
 from explorer.embeddings.features import pair_features
 from explorer.iconworld.world import World
-from explorer.pairs.concept_list import Concept, ConceptList
+from explorer.pairs.concept_list import POOL, Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.exchanged import FITTING, pool_of, rows_by_concept
 
@@ -73,7 +73,7 @@ def choose_pairs(
     m, named = attack.pairs_per_concept, benign.table["concepts"].tolist()
     listed = concepts_of(benign, mentioning)
     if benign.manifest["config"].get("source") == "iconworld":
-        pool, pool_is = list(listed.of_group("pool")), "the size of the frequent pool"
+        pool, pool_is = list(listed.of_group(POOL)), "the size of the frequent pool"
     else:
         pool, pool_is = pool_of(showing, m)
     targets = attack.choose(pool, pool_is, mentioning)

@@ -85,6 +85,7 @@ class CleanLabelPoison(Attack):
         return {
             **self.attack.parameters, **asdict(self.perturbation), "objective": OBJECTIVE,
             "least_score": self.least_score, "autoencoder": module_identity(self.autoencoder),
+            "precision": str(self.autoencoder.dtype).removeprefix("torch."),
             "extractor": self.extractor.identity, "target_pictures": self.target_pictures.identity,
         }  # fmt: skip
 
@@ -162,7 +163,7 @@ class CleanLabelPoison(Attack):
         self.autoencoder.requires_grad_(False)
         targets = self._targets(chosen.shown, benign)
         config = {
-            **self.parameters, "precision": str(self.autoencoder.dtype), "pictures": benign.data_hash,
+            **self.parameters, "pictures": benign.data_hash,
             "pairs": hash_json([chosen.rows, chosen.shown]),
         }  # fmt: skip
         files = BlockFiles(root=self.kept, config=config, names=("pictures",), rows=len(chosen.rows), dtype="uint8",
