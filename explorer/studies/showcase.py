@@ -11,18 +11,16 @@ from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
 
-ROWS_A_GROUP = 12
 
-
-def strip_concepts(concepts: ConceptList, records: list[PoisonRecord]) -> list[str]:
-    """The most frequent concepts of the pool, then as many outside of it that no record poisons.
+def strip_concepts(concepts: ConceptList, records: list[PoisonRecord], count: int) -> list[str]:
+    """The ``count`` most frequent concepts of the pool, then as many outside of it that no record poisons.
 
     In order of frequency: no choice by result.
     """
     poisoned = {name for record in records for name in record.names}
     pool = list(concepts.of_group(POOL))
     others = [name for name in concepts.names if name not in poisoned | set(pool)]
-    return [*pool[:ROWS_A_GROUP], *others[:ROWS_A_GROUP]]
+    return [*pool[:count], *others[:count]]
 
 
 def evaluated(study: Study) -> dict[str, Any] | None:

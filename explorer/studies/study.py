@@ -75,6 +75,8 @@ class Study:
     """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
     shown_concept: str | None = None
     """What the comparison draws; None for a choice by the evaluation."""
+    strip_rows: int = 12
+    """Concepts of the film strip, at most, of the pool, and as many of those that no poison targets."""
     aesthetics: AestheticsSpec | None = None
     """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
@@ -94,8 +96,9 @@ class Study:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
         if len(self.seeds) < 1 or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
-        if type(self.loss_pairs) is not int or self.loss_pairs < 0:
-            raise ValueError(f"loss_pairs is {self.loss_pairs!r}: expected a whole number from 0")
+        for setting, least in (("loss_pairs", 0), ("strip_rows", 1)):
+            if type(value := getattr(self, setting)) is not int or value < least:
+                raise ValueError(f"{setting} is {value!r}: expected a whole number from {least}")
         for setting in ("loss_arms", "losses_of"):
             if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
                 raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")

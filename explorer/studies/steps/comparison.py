@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.core.progress import counted
+from explorer.generation.payload_formats import COMPARISON as FORMAT
 from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import COMPARISON, writing_step
@@ -23,7 +24,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
     return {
         "concept": named or shown_concept(inputs.concepts, usable_poison(inputs), report),
         "tau": inputs.study.tau if report is None else report["tau"],
-        "seed": inputs.study.seeds[0], **drawing_settings(inputs),
+        "seed": inputs.study.seeds[0], "format": FORMAT.version, **drawing_settings(inputs),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from explorer.studies.steps.step import Step, StepWork
 
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
-    rows = strip_concepts(inputs.concepts, usable_poison(inputs))
+    rows = strip_concepts(inputs.concepts, usable_poison(inputs), inputs.study.strip_rows)
     return {"rows": rows, "seed": inputs.study.seeds[0], **drawing_settings(inputs)}
 
 

@@ -133,7 +133,7 @@ class _Drawn:
         inputs = work.inputs
         self._judge = ConceptJudge.of(load_extractor(work.study.extractor, work.device), inputs.concepts)
         self._ever = poisoned_from(usable_poison(inputs))
-        names = strip_concepts(concepts, usable_poison(inputs))
+        names = strip_concepts(concepts, usable_poison(inputs), STRIP_CONCEPTS)
         half = STRIP_CONCEPTS // 2
         # Of both groups as many, as far as there are some.
         pool = [name for name in names if concepts.concept(name).group == POOL]
