@@ -66,7 +66,7 @@ def test_without_capture_there_are_images_only(generation, tmp_path):
 def test_generations_do_not_mix_in_one_folder(generation, tmp_path):
     files = save_generations([generation], tmp_path / "out")
     before = [path.read_bytes() for path in files]
-    with pytest.raises(ValueError, match=r"already holds poisoned-20-x-0-map-0-a\.png, .* and 5 more: choose a"):
+    with pytest.raises(ValueError, match=r"already holds poisoned-20-x-0-guidance\.png, .* and 5 more: choose a"):
         save_generations([dataclasses.replace(generation, model="other")], tmp_path / "out")
     assert sorted((tmp_path / "out").iterdir()) == sorted(files)
     assert [path.read_bytes() for path in files] == before

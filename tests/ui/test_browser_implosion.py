@@ -121,7 +121,7 @@ def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
     for words in (2, 3, 4):
         expect(page.locator(".compare-column").first.locator(".maps canvas")).to_have_count(words)
         check_talk_fits(page, ".compare-column canvas")
-        page.locator(".prompt-words [aria-pressed=false]").first.click()
+        page.locator(".prompt-words [aria-pressed=false]").filter(visible=True).first.click()
         page.mouse.move(1200, 700)
     page.locator(".prompt-words .origin").click()
     page.keyboard.press("ArrowRight")
