@@ -18,6 +18,10 @@ export class SensitivityRequests {
     const parts = [kindSentence(kind)];
     if (kind === SENSITIVITY) parts.push(...this.running ? [this.progress()] : this.offers());
     if (kind === SENSITIVITY && this.problem) parts.push(node('span', { role: 'alert', class: 'kind-problem' }, `Not measured: ${this.problem}`));
+    // A press of the mouse takes the focus from a word, which draws again: its button must outlive that, or the click is lost.
+    const said = parts.map((part) => part.outerHTML ?? String(part)).join('');
+    if (said === this.said && this.element.hasChildNodes()) return;
+    this.said = said;
     const focused = this.element.contains(document.activeElement);
     this.element.replaceChildren(...parts);
     if (focused) this.element.querySelector('button')?.focus({ preventScroll: true });
