@@ -155,6 +155,24 @@ def test_the_tables_of_results_are_what_was_measured():
             assert f"| {model['name']} | {' | '.join(cells)} |" in TEXTS["docs/results.md"]
 
 
+def test_the_table_of_equal_share_is_what_was_measured():
+    arms = ("benign", "captions", "pictures", "dirty-060", "few-020", "few-005", "shuffled", "shared")
+    runs = [
+        {model["name"]: model["accuracy"]
+         for model in json.loads((ROOT / "assets/experiments/equal-share" / run / "results/evaluation/evaluation.json")
+                                 .read_text(encoding="utf-8"))["models"]}
+        for run in ("seed-1", "seed-2")
+    ]  # fmt: skip
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").split("## Matched-benign controls", 1)[1]
+    rows = [line.split("|")[4:6] for line in page.splitlines() if line.startswith("| ") and "AD" not in line]
+    expected = [
+        [", ".join(f"{run[arm][group]['mean']:.3f}".lstrip("0") if arm in run else "–" for run in runs)
+         for group in ("unpoisoned", "pool")]
+        for arm in arms
+    ]  # fmt: skip
+    assert [[cell.strip() for cell in row] for row in rows[: len(arms)]] == expected
+
+
 def test_the_table_of_scores_is_what_was_measured():
     place = ROOT / "assets" / "studies" / "iconworld" / "results" / "filters"
     arms = [json.loads((place / arm / "filters.json").read_text())["scores"] for arm in ("dirty-020", "dirty-060")]

@@ -118,11 +118,14 @@ def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
     page.goto("/?s.talk=1")
     expect(page.locator(".compare-column canvas").first).to_be_visible()
     expect(page.locator("#prompt-row")).to_be_hidden()
-    for words in (2, 3, 4):
+    unpinned = page.locator(".prompt-words [aria-pressed=false]").filter(visible=True)
+    for words in (2, 3):  # the prompt has three
         expect(page.locator(".compare-column").first.locator(".maps canvas")).to_have_count(words)
         check_talk_fits(page, ".compare-column canvas")
-        page.locator(".prompt-words [aria-pressed=false]").filter(visible=True).first.click()
-        page.mouse.move(1200, 700)
+        if words == 2:
+            unpinned.first.click()
+            page.mouse.move(1200, 700)
+    expect(unpinned).to_have_count(0)
     page.locator(".prompt-words .origin").click()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".compare-top output")).to_have_text("attention, denoising step: 1 of 2")
