@@ -11,6 +11,7 @@ import numpy as np
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import Estimate, rank_correlation, t_interval
 from explorer.core.provenance import MANIFEST_NAME
+from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.studies.results import EVALUATION, METER, SCORES, result_file, step_folder
 from explorer.studies.study import Study
@@ -18,7 +19,7 @@ from explorer.studies.study import Study
 ACCURACY = "accuracy"
 OF_PAIRS = ("poison_share", "ad", "feature_ad", "structure_ad", "local_ad", "local_feature_ad", "local_structure_ad",
             "picture_scatter")  # fmt: skip
-OF_METER = ("sensitivity", "guidance")
+OF_METER = (SENSITIVITY, GUIDANCE)
 GROUPS = ("all", "pool", "poisoned", "unpoisoned")
 
 

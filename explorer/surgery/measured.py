@@ -12,6 +12,7 @@ import numpy as np
 from explorer.core.progress import OnProgress
 from explorer.core.provenance import hash_json, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing
+from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from explorer.meter.shown import Shown
     from explorer.surgery.request import GraftStudyRequest
 
-LISTENING = ("sensitivity", "guidance")
+LISTENING = (SENSITIVITY, GUIDANCE)
 """What of the meter is kept."""
 
 
