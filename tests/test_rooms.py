@@ -13,8 +13,8 @@ LONGEST_FUNCTION = 50
 
 ROOMS = (
     "core", "attention", "checkpoints", "pairs", "iconworld", "embeddings", "training", "alignment", "poisoning",
-    "generation", "evaluation", "meter", "surgery", "defence", "studies", "scenarios", "benchmarks", "ui",
-    "cli",
+    "generation", "evaluation", "meter", "surgery", "defence", "studies", "results", "scenarios", "benchmarks",
+    "ui", "cli",
 )  # fmt: skip
 """A room imports itself and rooms before it, in functions and for type checking too; docs/architecture.md says why."""
 

@@ -62,6 +62,25 @@ LASSO_TIMER = """() => {
     requestAnimationFrame(look);
   }, { capture: true, once: true });
 }"""
+# An event with every frame that the browser offers. Events sent from outside come too late for every second one: the
+# browser answers each with a frame only, and its answer has to travel.
+MOVE = """([x, y, kind, milliseconds]) => new Promise((resolve) => {
+  const began = performance.now();
+  let step = 0;
+  const tick = () => {
+    const there = kind === 'pan' ? [x + 120 * Math.sin(step / 20), y + 80 * Math.cos(step / 20)] : [x, y];
+    const common = { bubbles: true, cancelable: true, clientX: there[0], clientY: there[1] };
+    const target = document.elementFromPoint(...there);
+    if (kind === 'pan') {
+      target.dispatchEvent(new PointerEvent('pointermove', { ...common, buttons: 1 }));
+      target.dispatchEvent(new MouseEvent('mousemove', { ...common, buttons: 1 }));
+    } else target.dispatchEvent(new WheelEvent('wheel', { ...common, deltaY: step % 80 < 40 ? -12 : 12 }));
+    step += 1;
+    if (performance.now() - began < milliseconds) requestAnimationFrame(tick);
+    else resolve();
+  };
+  tick();
+})"""
 PLOTLY = """async ([columns, offsets, count]) => {
   document.body.innerHTML = '<div style="display:flex"><div id="text"></div><div id="image"></div></div>';
   const bytes = await (await fetch(columns)).arrayBuffer();
@@ -229,19 +248,15 @@ def _movement(page: Any, box: dict[str, float], frames: Any) -> dict[str, float]
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 5, y + 5)
-    figures = _rate(
-        "pan", frames, lambda step: page.mouse.move(x + 120 * math.sin(step / 20), y + 80 * math.cos(step / 20))
-    )
+    figures = _rate("pan", frames, lambda: page.evaluate(MOVE, [x, y, "pan", 1000 * MOVING_SECONDS]))
     page.mouse.up()
-    return figures | _rate("zoom", frames, lambda step: page.mouse.wheel(0, -12 if step % 80 < 40 else 12))
+    return figures | _rate("zoom", frames, lambda: page.evaluate(MOVE, [x, y, "zoom", 1000 * MOVING_SECONDS]))
 
 
-def _rate(name: str, frames: Any, act: Any) -> dict[str, float]:
+def _rate(name: str, frames: Any, move: Any) -> dict[str, float]:
     """Frames per second, and how long all of the browser's processes computed for one."""
-    before, began, busy, step = frames(), time.perf_counter(), browser_seconds(), 0
-    while time.perf_counter() - began < MOVING_SECONDS:
-        act(step)
-        step += 1
+    before, began, busy = frames(), time.perf_counter(), browser_seconds()
+    move()
     drawn = frames() - before
     computed = 1000 * (browser_seconds() - busy) / max(drawn, 1)
     rate = drawn / (time.perf_counter() - began)

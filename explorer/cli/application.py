@@ -21,8 +21,9 @@ application = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "commands_page", "defence", "embeddings",
-                   "evaluation", "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming", "ordering",
-                   "pair_import", "poisoning", "retraining", "study", "surgery", "training", "world")  # fmt: skip
+                   "evaluation", "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming",
+                   "ordering", "pair_import", "poisoning", "results", "retraining", "study",
+                   "surgery", "training", "world")  # fmt: skip
 
 WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
 WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"

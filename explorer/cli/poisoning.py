@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -42,6 +43,8 @@ class DirtyLabelOptions:
     """Every poison pair draws a target of its own."""
     captions: Literal["mentioning", "main", "pool"] = "mentioning"
     """Which captions of p: that mention it, that mention it first, or that mention no concept outside of the pool."""
+    pool_ranks: str | None = None
+    """FIRST-LAST: frequency ranks of the pool, as 1501-2000. Default: the frequent ones."""
     seed: int = 0
     """Orders the pool, draws targets and pairs."""
 
@@ -55,10 +58,13 @@ class DirtyLabelOptions:
 
         if unclear := [pair for pair in self.target or () if pair.count("=") != 1]:
             raise ValueError(f"--target is {unclear[0]!r}: expected P=T, two concepts")
+        if self.pool_ranks is not None and not re.fullmatch(r"\d+-\d+", self.pool_ranks):
+            raise ValueError(f"--pool-ranks is {self.pool_ranks!r}: expected FIRST-LAST, as 1501-2000")
         return DirtyLabelPoison(
             concept_count=self.concepts, targets=dict(pair.split("=") for pair in self.target) if self.target else None,
             shared_target=self.shared_target, shuffled=self.shuffled, captions=self.captions,
             pairs_per_concept=self.pairs_per_concept, seed=self.seed,
+            pool_ranks=tuple(map(int, self.pool_ranks.split("-"))) if self.pool_ranks else None,
         )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class DirtyLabelPoison(Attack):
 
     Raises:
         ValueError: unless one of ``concept_count`` and ``targets`` is given, at most one of ``targets``,
-            ``shared_target`` and ``shuffled`` says what is shown, and m is at least 1.
+            ``shared_target`` and ``shuffled`` says what is shown, m is at least 1, and ranks ascend from 1.
     """
 
     pairs_per_concept: int
@@ -55,6 +55,10 @@ class DirtyLabelPoison(Attack):
     captions: Literal["mentioning", "main", "pool"] = MENTIONING
     """Which captions of p: those that mention it, those that mention it first, or those that mention it and no concept
     outside of the pool."""
+    pool_ranks: tuple[int, int] | None = None
+    """In place of the usual pool the concepts of these frequency ranks, from 1 and both ends included: the paper's less
+    popular pool is 1501 to 2000 (Table 2). In an IconWorld set these are the world's ranks, in any other those by the
+    number of training pairs that mention a concept (equal ones by the alphabet)."""
     seed: int = 0
     """Orders the pool, draws targets and pairs. The first C_P of the order are poisoned, so that a larger C_P poisons
     the same concepts, with the same targets, and more."""
@@ -68,12 +72,16 @@ class DirtyLabelPoison(Attack):
             raise ValueError(f"m is {self.pairs_per_concept}: expected at least 1 poison pair for each concept")
         if self.captions not in CAPTIONS:
             raise ValueError(f"captions are {self.captions!r}: expected one of {', '.join(CAPTIONS)}")
+        if self.pool_ranks is not None and not 1 <= self.pool_ranks[0] < self.pool_ranks[1]:
+            first, last = self.pool_ranks
+            raise ValueError(f"ranks of the pool are {first} to {last}: expected to ascend, from 1 at least")
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What the record of this attack holds beside the fields that all attacks have; defaults are left out."""
         chosen = {"captions": self.captions} if self.captions != MENTIONING else {}
         chosen |= {"shared_target": self.shared_target} if self.shared_target else {}
+        chosen |= {"pool_ranks": list(self.pool_ranks)} if self.pool_ranks else {}
         return {"pairs_per_concept": self.pairs_per_concept} | chosen | ({"shuffled": True} if self.shuffled else {})
 
     def plan(self, pairs: PairSet) -> tuple[PoisonRecord, Callable[[], tuple[pandas.DataFrame, np.ndarray]]]:
@@ -95,6 +103,17 @@ class DirtyLabelPoison(Attack):
 
         painted = pairs.manifest["config"].get("source") == "iconworld"
         return (Painted if painted else Exchanged).of(self, pairs)
+
+    def ranked(self, concepts: Sequence[str]) -> tuple[list[str], str]:
+        """Of concepts in order of frequency those of the ranks that are asked for, and words for them.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        first, last = self.pool_ranks
+        if last > len(concepts):
+            raise ValueError(f"ranks of the pool are {first} to {last}: the pairs have {len(concepts)} concepts")
+        return list(concepts[first - 1 : last]), f"the number of concepts of ranks {first} to {last}"
 
     def choose(self, pool: Sequence[str], pool_is: str, known: Collection[str]) -> dict[str, str]:
         """``{p: t}``: the targets given, of ``known`` concepts; else p and t are drawn from the pool, t != p."""

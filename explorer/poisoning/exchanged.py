@@ -44,6 +44,8 @@ class Exchanged:
         named, m = benign.table["concepts"].tolist(), attack.pairs_per_concept
         mentioning, showing = rows_by_concept(benign)
         pool, pool_is = pool_of(showing, m)
+        if attack.pool_ranks is not None:
+            pool, pool_is = attack.ranked(sorted(mentioning, key=lambda name: (-len(mentioning[name]), name)))
         targets = attack.choose(pool, pool_is, mentioning)
         captions, pictures = [], []
         for number, (p, t) in enumerate(targets.items()):

@@ -27,6 +27,7 @@ class Painted:
     attack: DirtyLabelPoison
     benign: PairSet
     world: World
+    pool: tuple[str, ...]
     targets: dict[str, str]
     """Poisoned concept to its target."""
 
@@ -38,13 +39,16 @@ class Painted:
             ValueError: as :meth:`DirtyLabelPoison.choose`, or if the set is smaller than its poison.
         """
         world = World.from_config(benign.manifest["config"]["world"])
-        targets = attack.choose(world.frequent_pool, "the size of the frequent pool", world.concepts)
+        pool, pool_is = world.frequent_pool, "the size of the frequent pool"
+        if attack.pool_ranks is not None:
+            pool, pool_is = attack.ranked(world.concepts)
+        targets = attack.choose(pool, pool_is, world.concepts)
         count = len(targets) * attack.pairs_per_concept
         if count > len(benign.training_rows):
             raise ValueError(
                 f"{count} poison pairs asked for: the set holds {len(benign.training_rows)} training pairs"
             )
-        return Painted(attack=attack, benign=benign, world=world, targets=targets)
+        return Painted(attack=attack, benign=benign, world=world, pool=tuple(pool), targets=targets)
 
     def poisoned(self) -> tuple[pandas.DataFrame, np.ndarray]:
         """Captions of p with pictures of t."""
@@ -71,7 +75,7 @@ class Painted:
         attack, world, drawn = self.attack, self.world, []
         generator = np.random.default_rng([attack.seed, POISON_STREAM, attack.pairs_per_concept])
         for number, (concept, target) in enumerate(self.targets.items()):
-            targets = attack.targets_of(number, concept, target, world.frequent_pool)
+            targets = attack.targets_of(number, concept, target, self.pool)
             pairs = self._captioned(concept, generator)
             drawn += [(target, pair, draw_single(world, target, generator))
                       for target, pair in zip(targets, pairs, strict=True)]  # fmt: skip
@@ -81,7 +85,7 @@ class Painted:
         count, world, kept = self.attack.pairs_per_concept, self.world, []
         while len(kept) < count:
             pairs = draw_pairs(world, count, generator, mentioning=concept)
-            kept += [pair for pair in pairs if self.attack.fits(pair.mentioned, concept, world.frequent_pool)]
+            kept += [pair for pair in pairs if self.attack.fits(pair.mentioned, concept, self.pool)]
         return kept[:count]
 
     def _with(self, pairs: list[ScenePair], prefix: str, said: dict[str, Any]) -> tuple[pandas.DataFrame, np.ndarray]:

@@ -102,6 +102,11 @@ def test_a_users_pictures_may_be_shuffled_or_shared_and_matched(theirs, tmp_path
         MatchedBenign(attack=shared, keep="captions").apply(theirs, tmp_path / "never")
 
 
+def test_a_users_pool_may_be_of_other_ranks(theirs, tmp_path):
+    rarer = DirtyLabelPoison(concept_count=2, pairs_per_concept=2, pool_ranks=(2, 3)).apply(theirs, tmp_path / "rarer")
+    assert set(rarer.poison.concepts) == {"cow", "dog"}, "all three are mentioned nine times: the alphabet decides"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -104,9 +104,23 @@ def test_captions_by_rule(made, rule):
     assert any(row.concepts[0] != row.poisoned_concept for row in made(attack()).table.iloc[30:].itertuples())
 
 
+def test_the_pool_may_be_of_other_ranks(benign, made):
+    less_popular = World(concept_count=12).concepts[6:]
+    pairs = made(attack(pool_ranks=(7, 12), captions="pool"))
+    poison = pairs.table[pairs.flags.poisoned]
+    assert set(poison["poisoned_concept"]) | set(poison["target_concept"]) <= set(less_popular)
+    assert all(set(named) <= set(less_popular) for named in poison["concepts"])
+    assert pairs.poison.parameters == {"pairs_per_concept": M, "captions": "pool", "pool_ranks": [7, 12]}
+    with pytest.raises(ValueError, match="C_P is 5: expected 0 to 4, the number of concepts of ranks 3 to 6"):
+        made(attack(pool_ranks=(3, 6)))
+    with pytest.raises(ValueError, match="ranks of the pool are 7 to 13: the pairs have 12 concepts"):
+        made(attack(pool_ranks=(7, 13)))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"pool_ranks": (5, 5)}, "ranks of the pool are 5 to 5: expected to ascend, from 1 at least"),
         ({"shuffled": True, "shared_target": "apple"}, "expected one of targets, a shared target, and shuffled"),
         ({"captions": "few"}, "captions are 'few': expected one of mentioning, main, pool"),
     ],

@@ -434,9 +434,25 @@ window.TextDecoderStream = class {
 };"""
 
 
-def test_a_click_is_answered_even_if_the_last_events_stream_ends_just_then(page):
+# The bytes themselves come late: the answer to a later call overtakes them.
+SLOW_NETWORK = """
+const quick = window.fetch;
+window.fetch = async (...asked) => {
+  const response = await quick(...asked);
+  if (!response.url.includes('/queue/data')) return response;
+  const wait = async (chunk, controller) => {
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    controller.enqueue(chunk);
+  };
+  const late = response.body.pipeThrough(new TransformStream({ transform: wait }));
+  return new Response(late, { status: response.status, headers: response.headers });
+};"""
+
+
+@pytest.mark.parametrize("slow", [SLOW_STREAM, SLOW_NETWORK], ids=["read late", "come late"])
+def test_a_click_is_answered_even_if_the_last_events_stream_ends_just_then(page, slow):
     """A click begins two events, of which the second is held up here until the first one's stream has ended on the
-    server, and Gradio's client, as a busy one may, reads that end late."""
+    server, and Gradio's client reads that end late."""
     held = []
 
     def hold_up(route):
@@ -445,7 +461,7 @@ def test_a_click_is_answered_even_if_the_last_events_stream_ends_just_then(page)
         held.append(route)
         route.continue_()
 
-    page.add_init_script(SLOW_STREAM)
+    page.add_init_script(slow)
     page.route("**/queue/join*", hold_up)
     page.goto("/")
     playwright_api.expect(page.locator(".compare-column canvas").first).to_be_visible()

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from explorer.core.provenance import ManifestError
+from explorer.results.paper import paper_table
 from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.payload import (
-    PAPER_TABLE,
     QUANTITIES,
     evaluation_summary,
     film_strip_animation,
@@ -76,7 +76,9 @@ def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_ro
         assert payload[part]["missing"]["command"] == f"python -m explorer study run {study.folder} {step}"
     assert payload["film"]["missing"]["lacks"] == ""
     assert payload["film"]["missing"]["cost"].startswith("6 pictures; how long that takes here")
-    assert payload["paper"]["rows"]
+    assert [table["source"].split("Table ")[1][0] for table in payload["paper"]] == list("123456")
+    done = [each for each in payload["beside_paper"]["comparisons"] if not each["missing"]]
+    assert (done, len(payload["beside_paper"]["comparisons"])) == ([], 12)
 
 
 def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_study, open_study):
@@ -98,7 +100,7 @@ def test_models_whose_poison_nobody_recorded_come_last_and_are_not_called_benign
 
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():
-    table = json.loads(PAPER_TABLE.read_text())
+    table = paper_table(1)
     assert "not this study's" in table["label"]
     assert "https://doi.org/10.1145/3658644.3690205" in table["source"]
     for row in table["rows"]:

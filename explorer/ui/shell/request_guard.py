@@ -28,6 +28,7 @@ from explorer.ui.shell.endpoint_inputs import (
     read_call,
     read_fields,
 )
+from explorer.ui.shell.event_streams import EventStreams
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,6 +46,7 @@ READ = re.compile(
         ]
     )
 )
+QUEUE_DATA = f"{API}/queue/data"
 LISTEN = re.compile(
     rf"{API}/(heartbeat/{EVENT}|queue/data|call/(v2/)?[A-Za-z0-9_-]{{1,64}}/(?P<call>[A-Za-z0-9_-]{{1,64}}))"
 )
@@ -96,6 +98,7 @@ class Boundary:
         self.app = app
         self.endpoints = endpoints
         self.connections = connections
+        self.streams = EventStreams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -119,6 +122,8 @@ class Boundary:
             name = found["session"] or found["call"] or query.get("session_hash", [""])[0]
             if not SESSION.fullmatch(name):
                 raise RefusedCall("session_hash is missing or of the wrong kind.")
+            if path == QUEUE_DATA:
+                send = self.streams.stream(name, send)
             async with self.connections.listening(name, receive) as wait:
                 await _whole_answer(self.app, scope, wait, send)
         elif scope["method"] == "POST" and (found := CALL.fullmatch(path)):
@@ -131,7 +136,8 @@ class Boundary:
                 async with self.connections.listening(call["session_hash"], receive) as wait:
                     await self.app(*_with_body(scope, call, wait), send)
             else:
-                await self.app(*_with_body(scope, call, receive), send)
+                answer = self.streams.answer(call.get("session_hash"), send) if found["join"] else send
+                await self.app(*_with_body(scope, call, receive), answer)
         elif scope["method"] == "POST" and (found := SAY.fullmatch(path)):
             said = read_fields(await _read_body(scope, receive), CANCEL if found["what"] == "cancel" else RESET)
             await self.app(*_with_body(scope, said, receive), send)

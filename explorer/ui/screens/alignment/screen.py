@@ -6,7 +6,6 @@ set of one's own is a button, and only that imports torch.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +16,9 @@ import gradio as gr
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME
+from explorer.results.paper import paper_table
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.ui.screens.alignment.calculators import build_calculators
-from explorer.ui.screens.implosion.payload import PAPER_TABLE
 from explorer.ui.shell.context import AppContext
 from explorer.ui.shell.messages import notice
 from explorer.ui.shell.open_study import OpenStudy, is_told
@@ -111,7 +110,7 @@ def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
     payload = ALIGNMENT.checked(opened.result_json(SCORES, ALIGNMENT.name), f"Run `{opened.result_command(SCORES)}`.")
-    return {**payload, "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")), "drawn": drawn_accuracies(opened)}
+    return {**payload, "paper": paper_table(1), "drawn": drawn_accuracies(opened)}
 
 
 def drawn_accuracies(opened: OpenStudy) -> dict[str, dict[str, Any]] | None:

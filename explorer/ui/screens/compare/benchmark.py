@@ -28,7 +28,8 @@ def live_comparison_cost(live: LiveGeneration, opened: OpenStudy, settings: Comp
             bare_unet_calls(live.pipeline(opened, name, beside=settings.models), request) for name in settings.models
         ]
 
+    def compare() -> None:
+        list(live.run(opened, settings, "benchmark", live.clicks.begin("benchmark")))
+
     calls = do(prepare)
-    return interleave(
-        lambda: list(live.run(opened, settings, "benchmark")), lambda: do(lambda: [call() for call in calls]), rounds
-    )
+    return interleave(compare, lambda: do(lambda: [call() for call in calls]), rounds)

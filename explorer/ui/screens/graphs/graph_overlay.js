@@ -3,11 +3,17 @@
 const THUMBNAIL_LIMIT = 140;
 
 export function drawOverlay(plot, colours) {
+  const pictured = plot.display.thumbnails && (plot.data.thumbnail || plot.data.pictures) && plot.surelyInView() <= THUMBNAIL_LIMIT;
+  const { inspected } = plot.display;
+  const moves = pictured || inspected !== null || plot.hovered >= 0 || plot.outline;
+  // A canvas that is drawn on is put together with the rest again, which without a GPU costs as much as all the points.
+  const still = moves ? '' : `${plot.tooMany ? colours.subdued : 'nothing'}`;
+  if (still && still === plot.still) return;
+  plot.still = still;
   const context = plot.overlay.getContext('2d');
   context.setTransform(plot.ratio, 0, 0, plot.ratio, 0, 0);
   context.clearRect(0, 0, plot.width, plot.height);
-  if (plot.display.thumbnails && (plot.data.thumbnail || plot.data.pictures)) drawThumbnails(context, plot, colours);
-  const { inspected } = plot.display;
+  if (pictured) drawThumbnails(context, plot, colours);
   if (inspected !== null) {
     for (const other of plot.data.neighbours(plot.side, inspected)) if (other >= 0) ring(context, plot.position(other), 7, 1.6, colours.text);
     ring(context, plot.position(inspected), 12, 3.5, colours.text);

@@ -55,7 +55,7 @@ export class GraphPlot {
       canvas.width = Math.round(width * this.ratio);
       canvas.height = Math.round(height * this.ratio);
     }
-    Object.assign(this, { width, height, raster: new PointRaster(this.canvas.width, this.canvas.height) });
+    Object.assign(this, { width, height, still: null, raster: new PointRaster(this.canvas.width, this.canvas.height) });
     this.request();
   }
 
@@ -185,22 +185,29 @@ export class GraphPlot {
     const began = performance.now();
     const colours = theme();
     this.raster.clear(rgb(colours.surface));
-    this.tooMany = this.display.edges && this.inView() > PAIRS_WITH_EDGES;
+    this.tooMany = this.display.edges && this.data.count > PAIRS_WITH_EDGES && this.inView() > PAIRS_WITH_EDGES;
     if (this.display.edges && !this.tooMany) {
       const edges = this.data.edges(this.side);
       if (!(this.moving || this.drag?.moved) || edges.weights.length <= EDGES_WHILE_MOVING) this.drawEdges(edges, rgb(colours.faint));
     }
     this.drawPoints(rgb(colours.faint));
-    this.canvas.getContext('2d').putImageData(this.raster.image, 0, 0);
+    this.canvas.getContext('2d', { alpha: false }).putImageData(this.raster.image, 0, 0);
     drawOverlay(this, colours);
     this.handlers.drawn(this, performance.now() - began);
   }
 
+  // Pairs in the cells that the frame touches.
   inView() {
-    if (this.data.count <= PAIRS_WITH_EDGES) return this.data.count;
     const [left, top] = this.plane([0, 0]);
     const [right, bottom] = this.plane([this.width, this.height]);
     return this.grid.inBox(left, bottom, right, top);
+  }
+
+  // Of these, the pairs in cells that are wholly within the frame.
+  surelyInView() {
+    const [left, top] = this.plane([0, 0]);
+    const [right, bottom] = this.plane([this.width, this.height]);
+    return this.grid.surelyInBox(left, bottom, right, top);
   }
 
   // From the plane to pixels of the canvas.

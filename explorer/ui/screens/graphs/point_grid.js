@@ -34,10 +34,19 @@ export class PointGrid {
   // How many points lie in the cells that the box touches.
   inBox(left, bottom, right, top) {
     if (right < -1 || left > 1 || top < -1 || bottom > 1) return 0;
+    return this.inCells(cellOf(left), cellOf(bottom), cellOf(right), cellOf(top));
+  }
+
+  // How many lie in the cells that are wholly within the box.
+  surelyInBox(left, bottom, right, top) {
+    const [first, lowest] = [left, bottom].map((low) => (low < -1 ? 0 : cellOf(low) + 1));
+    const [last, highest] = [right, top].map((high) => (high > 1 ? CELLS - 1 : cellOf(high) - 1));
+    return last < first ? 0 : this.inCells(first, lowest, last, highest);
+  }
+
+  inCells(first, lowest, last, highest) {
     let count = 0;
-    for (let line = cellOf(bottom); line <= cellOf(top); line += 1) {
-      count += this.starts[line * CELLS + cellOf(right) + 1] - this.starts[line * CELLS + cellOf(left)];
-    }
+    for (let line = lowest; line <= highest; line += 1) count += this.starts[line * CELLS + last + 1] - this.starts[line * CELLS + first];
     return count;
   }
 

@@ -11,7 +11,8 @@ import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
 import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
-import { paperTable, worldTable } from './implosion_tables.js';
+import { besidePaper, paperTables } from './implosion_paper.js';
+import { worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
 import { cpLabel } from './poison.js';
 import { TALK_CHANGED, talking } from './talk.js';
@@ -78,7 +79,7 @@ class ImplosionScreen {
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
       ...(this.missing ? [this.missing] : []), ...(this.bar ? [this.bar.element] : []), this.headline, this.strip, this.verdicts, this.charts,
-      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), paperTable(this.paper)));
+      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), paperTables(this.paper)));
     this.root.replaceChildren(this.element);
     if (!this.film.problem) return;
     this.strip.append(this.film.missing ? missingStep(this.film.missing)

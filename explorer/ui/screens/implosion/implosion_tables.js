@@ -1,4 +1,4 @@
-// The measurements as tables: the study's, and the paper's own plainly labelled as the paper's.
+// The study's measurements as a table.
 
 import { missingStep, node, number, saveTableButton } from './charts.js';
 import { range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
@@ -15,7 +15,7 @@ function interval(estimate) {
     percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
 }
 
-function table(name, caption, note, heads, rows) {
+export function table(name, caption, note, heads, rows) {
   const made = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
     node('tbody', {}, rows));
@@ -51,11 +51,3 @@ export function worldTable(evaluation, meter) {
   return table('measured-here', 'Measured here', note, heads, rows);
 }
 
-export function paperTable(paper) {
-  const heads = ['Poison', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, clean', 'Accuracy, poisoned', 'Utility'];
-  const rows = paper.rows.map((row) => node('tr', {},
-    node('th', { scope: 'row' }, row.poison), node('td', {}, String(row.poisoned_concept_count)),
-    [row.feature_ad, row.structure_ad, row.ad, row.accuracy.all, row.accuracy.clean, row.accuracy.poisoned, row.utility]
-      .map((value) => node('td', { class: 'number' }, percent(value)))));
-  return table('paper-table-1', paper.label, paper.source, heads, rows);
-}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.intervals import pearson_correlation
-from explorer.core.provenance import ROOT, ManifestError
+from explorer.core.provenance import ManifestError
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
+from explorer.results.comparisons import compare_with_paper
+from explorer.results.measured import Measured
+from explorer.results.paper import TABLES, paper_table
 from explorer.studies.results import EVALUATION, FILM_STRIP
 from explorer.ui.shell.open_study import told
 from explorer.ui.shell.study_meter import study_meter
@@ -17,7 +19,6 @@ from explorer.ui.shell.study_meter import study_meter
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
-PAPER_TABLE = ROOT / "assets" / "paper" / "table1.json"
 GIF_ROUTE = "/export/film-strip.gif"
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
 QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
@@ -32,8 +33,21 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
             opened, lambda: evaluation_summary(opened.result_json(EVALUATION, "evaluation.json"))
         ),
         "meter": _or_problem(opened, lambda: study_meter(opened)),
-        "paper": json.loads(PAPER_TABLE.read_text(encoding="utf-8")),
+        "paper": [paper_table(number) for number in TABLES],
+        "beside_paper": _or_problem(opened, lambda: beside_paper(opened)),
     }
+
+
+def beside_paper(opened: OpenStudy) -> dict[str, Any]:
+    """The paper's tables and figures, each with what the study has of it.
+
+    Raises:
+        ManifestError: if the evaluation lacks a field.
+    """
+    try:
+        return {"comparisons": [each.report() for each in compare_with_paper(Measured.of(opened.study))]}
+    except KeyError as error:
+        raise ManifestError(f"the study's results lack the field {error}: expected what this version writes") from error
 
 
 def film_strip(opened: OpenStudy) -> dict[str, Any]:

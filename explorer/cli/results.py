@@ -1,0 +1,41 @@
+"""``explorer results``: the paper's tables and figures beside what a study measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli.application import AsJson, application, emit
+
+
+@application.command("results")
+def results(
+    study: Annotated[Path, typer.Argument(help="Folder of a study, with results.")],
+    run: Annotated[
+        list[Path] | None, typer.Option(help="evaluation.json of a training run of its recipe; two or more of them.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown page that gets the table, between the two marks that it holds.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
+    from explorer.results.comparisons import compare_with_paper
+    from explorer.results.measured import Measured
+    from explorer.results.report import markdown, put_on_page
+    from explorer.studies.study import Study
+
+    measured = Measured.of(Study.load(study), run or ())
+    comparisons = compare_with_paper(measured)
+    if as_json:
+        emit({"comparisons": [each.report() for each in comparisons], "problems": measured.problems}, True)
+        return
+    if page is not None:
+        put_on_page(page, markdown(comparisons))
+        typer.echo(f"Written to {page}.")
+        return
+    typer.echo(markdown(comparisons))
+    for step, problem in measured.problems.items():
+        typer.echo(f"{step}: {problem}", err=True)

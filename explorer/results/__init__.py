@@ -1,0 +1,1 @@
+"""The paper's tables and figures, each beside what a study measured."""

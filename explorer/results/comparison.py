@@ -1,0 +1,86 @@
+"""One of the paper's tables or figures beside this study: what it says in numbers that need no common scale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from explorer.core.intervals import Estimate
+
+AGREES, DISAGREES, NOT_TOLD, NOT_COMPARABLE, NOT_DONE = (
+    "agrees", "disagrees", "not told apart", "not comparable", "not done"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number of the paper, what the paper concludes from it, and the same number here."""
+
+    what: str
+    """In words, as ``clean accuracy at the largest C_P, of the control's``."""
+    claim: tuple[float, float]
+    """Where the paper says it lies, as (low, high); infinite where it names no bound."""
+    paper: float | None = None
+    """The paper's number; None where it shows pictures and prints none."""
+    here: Estimate | None = None
+    """This study's, with its interval; None where it was not measured."""
+    over: str = ""
+    """What the interval is over, as ``60 nouns``."""
+
+    @property
+    def verdict(self) -> str:
+        """``agrees`` where the whole interval is where the paper says, ``disagrees`` where none of it is, else
+        ``not told apart``; without an interval nothing is told."""
+        if self.here is None:
+            return NOT_DONE
+        low, high = self.here.low, self.here.high
+        if math.isnan(low) or math.isnan(high):
+            return NOT_TOLD
+        if self.claim[0] <= low and high <= self.claim[1]:
+            return AGREES
+        return DISAGREES if high < self.claim[0] or low > self.claim[1] else NOT_TOLD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A table or figure of Ding et al. (2024), by its number, and what the study has of it."""
+
+    name: str
+    """As ``Table 1, dirty-label``."""
+    about: str
+    """In a sentence: what the paper did and concludes."""
+    quantities: tuple[Quantity, ...]
+    differs: str = ""
+    """Why the study's number does not answer the paper's claim though it was measured."""
+    missing: str = ""
+    """What would have to be done, where it was not."""
+
+    @property
+    def done(self) -> bool:
+        """Whether anything of it was measured."""
+        return any(quantity.here is not None for quantity in self.quantities)
+
+    def verdict(self, quantity: Quantity) -> str:
+        """What is told by one of ``quantities``; nothing where what was measured does not answer the paper's claim."""
+        return NOT_COMPARABLE if self.differs and quantity.here is not None else quantity.verdict
+
+    def report(self) -> dict[str, Any]:
+        """As JSON: unbounded claims and unknown bounds are null."""
+
+        def told(here: Estimate | None) -> dict[str, Any] | None:
+            return None if here is None else {name: _finite(value) for name, value in asdict(here).items()}
+
+        return {
+            "name": self.name, "about": self.about, "differs": self.differs if self.done else "",
+            "missing": "" if self.done else self.missing,
+            "quantities": [
+                {"what": each.what, "paper": each.paper, "here": told(each.here), "over": each.over,
+                 "verdict": self.verdict(each), "claim": [_finite(bound) for bound in each.claim]}
+                for each in self.quantities
+            ],
+        }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,242 @@
+"""Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024), each with its claim and what a study has of it."""
+
+from __future__ import annotations
+
+from math import inf
+
+from explorer.core.intervals import Estimate, ratio_of_means
+from explorer.defence.scores import CLIP, STRUCTURE
+from explorer.results import paper
+from explorer.results.comparison import Comparison, Quantity
+from explorer.results.measured import (
+    CLEAN_LABEL,
+    DIRTY_LABEL,
+    UNTARGETED,
+    Measured,
+    correlation_with_difficulty,
+    difference,
+    share_of,
+    structure_difference,
+)
+
+BELOW_ONE, BELOW_ZERO, ABOVE_ZERO = (-inf, 1.0), (-inf, 0.0), (0.0, inf)
+HARDLY_CHANGED = (0.9, 1.1)
+"""Where accuracy lies, as a share of another model's, that the paper calls the same."""
+MOST = "clean accuracy at the largest C_P, of the control's"
+
+
+def compare_with_paper(measured: Measured) -> list[Comparison]:
+    """One comparison for each table and figure that holds results, in the paper's order."""
+    return [
+        single_concept(measured), maps_scatter(measured), concurrent(measured, DIRTY_LABEL),
+        concurrent(measured, CLEAN_LABEL), difficulty_orders_all(measured), less_popular(measured),
+        two_concepts(measured), *of_other_models(), recovery(measured), filters(measured),
+    ]  # fmt: skip
+
+
+def concurrent(measured: Measured, kind: str) -> Comparison:
+    """Table 1: many concepts poisoned at once."""
+    models = measured.models(kind)
+    found = paper.dirty_label() if kind == DIRTY_LABEL else paper.clean_label()
+    control, most = (models[0], models[-1]) if len(models) > 1 else (None, None)
+    concepts = len(measured.untargeted(control, most)) if most else 0
+    quantities = [
+        Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(found), over=f"{concepts} concepts",
+                 here=share_of(measured, most, control) if most else None),
+        Quantity(what="correlation of AD and utility over models", claim=BELOW_ZERO,
+                 paper=paper.correlation_with_difficulty(found), over=f"{len(models)} models",
+                 here=correlation_with_difficulty(models) if most else None),
+        Quantity(what="structure AD at the largest C_P, less the control's", claim=BELOW_ZERO,
+                 paper=found[-1]["structure_ad"] - found[0]["structure_ad"], over="pairs",
+                 here=structure_difference(most, control) if most else None),
+    ]  # fmt: skip
+    if kind == DIRTY_LABEL and (over_runs := _over_runs(measured)) is not None:
+        quantities.insert(1, Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(found), here=over_runs,
+                                      over=f"{over_runs.n} training runs"))  # fmt: skip
+    return Comparison(
+        name=f"Table 1, {kind}", quantities=tuple(quantities),
+        about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls.",
+        missing=f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated",
+    )  # fmt: skip
+
+
+def _over_runs(measured: Measured) -> Estimate | None:
+    value = None if measured.runs is None else measured.runs["models"][-1]["accuracy_of_control"]
+    if value is None:
+        return None
+    return Estimate(value=value["mean"], low=value["low"], high=value["high"], n=len(value["values"]), confidence=0.95)
+
+
+def difficulty_orders_all(measured: Measured) -> Comparison:
+    """Figure 6: AD and utility over both attacks."""
+    both = [*paper.dirty_label(), *paper.clean_label()[1:]]
+    models = [*measured.models(DIRTY_LABEL), *measured.models(CLEAN_LABEL)[1:]]
+    has_both = len(measured.models(DIRTY_LABEL)) > 1 and len(measured.models(CLEAN_LABEL)) > 1
+    return Comparison(
+        name="Figure 6", about="One line of utility against AD holds for dirty-label and clean-label poison alike.",
+        quantities=(
+            Quantity(what="correlation of AD and utility over models of both attacks", claim=BELOW_ZERO,
+                     paper=paper.correlation_with_difficulty(both), over=f"{len(models)} models",
+                     here=correlation_with_difficulty(models) if has_both else None),
+        ), missing="evaluated arms of both attacks",
+    )  # fmt: skip
+
+
+def single_concept(measured: Measured) -> Comparison:
+    """Figure 2: one concept poisoned."""
+    models = measured.models(DIRTY_LABEL, several=False) + measured.models(CLEAN_LABEL, several=False)[1:]
+    one, shown, others = (models[1] if len(models) > 1 else None), None, None
+    if one is not None:
+        others = share_of(measured, one, models[0])
+        if (success := one["poison_success"]["poisoned"]) is not None and success["low"] is not None:
+            shown = Estimate(value=success["mean"], low=success["low"], high=success["high"], n=1, confidence=0.95)
+    return Comparison(
+        name="Figure 2", about="One concept poisoned: it turns into its target, every other one stays.",
+        quantities=(
+            Quantity(what="accuracy on other concepts, of the control's", claim=HARDLY_CHANGED, here=others,
+                     over="concepts"),
+            Quantity(what="pictures of the poisoned concept that show its target", claim=(0.5, 1.0), here=shown,
+                     over="noises"),
+        ), missing="an evaluated arm with one poisoned concept (`poison --target P=T`)",
+    )  # fmt: skip
+
+
+def maps_scatter(measured: Measured) -> Comparison:
+    """Figures 3 and 4: attention maps of concepts that no poison aims at."""
+    models = measured.models(DIRTY_LABEL)
+    here, seeds = None, 0 if measured.evaluation is None else len(measured.evaluation["seeds"])
+    if len(models) > 1:
+        here = difference(*(each["late_contiguity"][UNTARGETED] for each in (models[-1], models[0])), seeds)
+    return Comparison(
+        name="Figures 3 and 4", about="Attention maps of concepts that no poison aims at turn into scattered noise.",
+        quantities=(
+            Quantity(what="Geary's C of the late steps at the largest C_P, less the control's (scattered noise: 1)",
+                     claim=ABOVE_ZERO, here=here, over=f"{seeds} noises"),
+        ), missing="evaluated arms with several poisoned concepts, with maps",
+    )  # fmt: skip
+
+
+def less_popular(measured: Measured) -> Comparison:
+    """Table 2: a pool of less frequent concepts."""
+    printed = {row["pool_ranks"]: row["utility"] for row in paper.rows(2)}
+    models = measured.models(DIRTY_LABEL)
+    ranked = [model for model in models if measured.poison.get(model["name"]) is not None
+              and "pool_ranks" in measured.poison[model["name"]].parameters]  # fmt: skip
+    pairs = [(rare, usual) for rare in ranked for usual in models if usual not in ranked
+             and usual["poisoned_concept_count"] == rare["poisoned_concept_count"]]  # fmt: skip
+    here, names = None, []
+    if pairs:
+        rare, usual = pairs[-1]
+        names, here = measured.untargeted(rare, usual), share_of(measured, rare, usual)
+    return Comparison(
+        name="Table 2", about="Poisoning less popular concepts does others as much damage as poisoning popular ones.",
+        quantities=(
+            Quantity(what="clean accuracy, of what poison of the most popular concepts leaves", claim=HARDLY_CHANGED,
+                     paper=printed["1501-2000"] / printed["1-500"], here=here, over=f"{len(names)} concepts"),
+        ), missing="an evaluated arm made with `poison --pool-ranks`, and one of as many concepts without",
+    )  # fmt: skip
+
+
+def two_concepts(measured: Measured) -> Comparison:
+    """Figure 7: prompts with two concepts."""
+    models = measured.models(DIRTY_LABEL)
+    here, seeds = None, 0 if measured.evaluation is None else len(measured.evaluation["seeds"])
+    if len(models) > 1:
+        here = difference(models[-1]["word_overlap"], models[0]["word_overlap"], seeds)
+    return Comparison(
+        name="Figure 7", about="The maps of two concepts of one prompt become alike.",
+        quantities=(
+            Quantity(what="cosine of the two concepts' maps at the largest C_P, less the control's", claim=ABOVE_ZERO,
+                     here=here, over=f"{seeds} noises"),
+        ), missing="evaluated arms with several poisoned concepts, with maps",
+    )  # fmt: skip
+
+
+def of_other_models() -> tuple[Comparison, ...]:
+    """Tables 3, 4 and 5: other bases, from scratch, CIFAR10 and ImageNet. No study has these as arms: each is one of
+    its own, whose Table 1 is to be read beside them."""
+    bases = {base: paper.clean_of_benign(paper.rows(3, base=base), "utility") for base in ("SD2.1", "SDXL")}
+    own = "a study of its own: models of that base, architecture or data, and their control"
+    four = paper.rows(4)
+    classes = [(name, paper.rows(5, data=name)) for name in ("CIFAR10", "ImageNet")]
+    return (
+        Comparison(
+            name="Table 3", about="Other base models implode too, SD 2.1 fastest.", missing=own,
+            quantities=tuple(Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=BELOW_ONE,
+                                      paper=value) for base, value in bases.items()),
+        ),
+        Comparison(
+            name="Table 4", about="Models trained from scratch implode too.", missing=own,
+            quantities=(Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(four)),),
+        ),
+        Comparison(
+            name="Table 5, Figure 8", missing=own,
+            about="CIFAR10's ten classes do not implode; ImageNet's do. " + paper.paper_table(5)["notes"][0],
+            quantities=tuple(
+                Quantity(what=f"clean accuracy at the largest C_P that has clean classes, of the control's: {name}",
+                         claim=HARDLY_CHANGED if name == "CIFAR10" else BELOW_ONE,
+                         paper=paper.clean_of_benign([row for row in found if row["accuracy"]["clean"] is not None]))
+                for name, found in classes
+            ),
+        ),
+    )  # fmt: skip
+
+
+def recovery(measured: Measured) -> Comparison:
+    """Table 6: fine-tuning an imploded model on benign pairs."""
+    table = paper.rows(6)
+    poisoned, *recovered, benign = (row["accuracy"]["all"] for row in table)
+    here, first = None, None
+    if (series := _recovered(measured)) is not None:
+        before, sizes, after = series
+        here = ratio_of_means([a - b for a, b in zip(sizes[-1], before, strict=True)],
+                              [a - b for a, b in zip(after, before, strict=True)])  # fmt: skip
+        first = ratio_of_means([a - b for a, b in zip(sizes[0], before, strict=True)],
+                               [a - b for a, b in zip(sizes[-1], before, strict=True)])  # fmt: skip
+    return Comparison(
+        name="Table 6", about="Benign pairs recover a part of what was lost, most of it with the first of them.",
+        quantities=(
+            Quantity(what="recovered with the most benign pairs, of what was lost", claim=(0.0, 1.0),
+                     paper=(recovered[-1] - poisoned) / (benign - poisoned), here=here, over="concepts"),
+            Quantity(what="of that, recovered with the fewest", claim=(0.25, 1.0),
+                     paper=(recovered[0] - poisoned) / (recovered[-1] - poisoned), here=first, over="concepts"),
+        ), missing="models of `study recover`, and the step retrained",
+    )  # fmt: skip
+
+
+def _recovered(measured: Measured) -> tuple[list[float], list[list[float]], list[float]] | None:
+    """Accuracy of every concept: of the poisoned model, of the recovered ones by their pairs, and of the control."""
+    control = None if measured.retrained is None else measured.retrained["control"]
+    if control is None:
+        return None
+    for arm in measured.retrained["arms"].values():
+        if arm["recovery"] and arm["unfiltered"] is not None:
+            sizes = sorted(arm["recovery"], key=lambda model: model["kept"])
+            return arm["unfiltered"]["per_concept"], [each["per_concept"] for each in sizes], control["per_concept"]
+    return None
+
+
+def filters(measured: Measured) -> Comparison:
+    """Figure 9: what tells poison from benign pairs."""
+    clean = [model["name"] for model in measured.models(CLEAN_LABEL)[1:]]
+    graded = [name for name, record in measured.poison.items() if record.poisoned and name in measured.scores]
+    chosen = next((name for name in reversed(graded) if name in clean), graded[-1] if graded else None)
+    scores = {score["name"]: score for score in measured.scores.get(chosen, ())}
+
+    def grade(name: str, *keys: str) -> Estimate | None:
+        value = scores.get(name)
+        for key in keys:
+            value = None if value is None else value.get(key)
+        return None if value is None else Estimate(**value, n=0, confidence=0.95)
+
+    attack = measured.poison[chosen].kind if chosen else ""
+    return Comparison(
+        name="Figure 9", about="Neither CLIP alignment nor D_s tells clean-label poison from benign pairs well.",
+        quantities=(
+            Quantity(what="benign pairs lost where half of the poison goes by CLIP alignment", claim=(0.1, inf),
+                     paper=paper.FILTERED_BENIGN, over="pairs",
+                     here=grade(CLIP, "at_half_the_poison", "benign_lost_share")),
+            Quantity(what="AUC of D_s for poison", claim=(0.4, 0.65), here=grade(STRUCTURE, "auc"), over="pairs"),
+        ), differs="" if attack == CLEAN_LABEL else f"the poison here is {attack}, which the paper did not filter",
+        missing="the step filters of a poisoned arm",
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""What a study has stored that the paper has numbers of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.core.bounded_files import parse_json
+from explorer.core.intervals import Estimate, normal_interval, pearson_correlation, ratio_of_means
+from explorer.core.poison_record import PoisonRecord
+from explorer.core.provenance import ManifestError
+from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
+from explorer.evaluation.training_runs import summarise_runs
+from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
+from explorer.studies.retrained_results import retrained_results
+from explorer.studies.study import Study
+
+UNTARGETED = "unpoisoned"
+"""What ``evaluation.json`` calls the concepts that no poison of any arm aims at."""
+DIRTY_LABEL, CLEAN_LABEL = "dirty-label", "clean-label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A study's stored results; what is missing is said in ``problems`` by the step's name."""
+
+    poison: dict[str, PoisonRecord]
+    """Of every arm."""
+    evaluation: dict[str, Any] | None
+    """``evaluation.json``."""
+    retrained: dict[str, Any] | None
+    """``retrained.json``."""
+    scores: dict[str, list[dict[str, Any]]]
+    """By arm: the filters' scores with their grades."""
+    runs: dict[str, Any] | None = None
+    """Several training runs, as ``training-runs`` summarises them."""
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(study: Study, evaluations: Sequence[Path] = ()) -> Measured:
+        """Read what is done.
+
+        Args:
+            evaluations: ``evaluation.json`` of two or more training runs of the study's recipe.
+
+        Raises:
+            ValueError: as :func:`summarise_runs`.
+        """
+        problems: dict[str, str] = {}
+
+        def read(step: str, reader: Any) -> Any:
+            try:
+                return reader()
+            except ManifestError as error:
+                problems[step] = str(error)
+                return None
+
+        names = [arm.name for arm in study.arms]
+        found = {name: read(FILTERS, lambda name=name: _scores(study, name)) for name in names}
+        return Measured(
+            poison={arm.name: arm_checkpoint(arm).poison if arm.checkpoint else arm_poison(arm, None)
+                    for arm in study.arms},
+            evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
+            retrained=read(RETRAINED, lambda: retrained_results(study)),
+            scores={name: scores for name, scores in found.items() if scores is not None},
+            runs=summarise_runs(evaluations) if evaluations else None, problems=problems,
+        )  # fmt: skip
+
+    def models(self, kind: str, *, several: bool = True) -> list[dict[str, Any]]:
+        """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and aims at
+        several concepts (or at one)."""
+        models = [] if self.evaluation is None else self.evaluation["models"]
+        control = [model for model in models if model["poisoned_concept_count"] == 0][:1]
+        poisoned = [
+            model for model in models if self._is(model, kind) and (model["poisoned_concept_count"] > 1) == several
+        ]
+        return control + sorted(poisoned, key=lambda model: model["poisoned_concept_count"])
+
+    def _is(self, model: dict[str, Any], kind: str) -> bool:
+        record = self.poison.get(model["name"])
+        return record is not None and record.kind == kind
+
+    def untargeted(self, *models: dict[str, Any]) -> list[str]:
+        """The concepts that poison of none of these models aims at and no other model's does, by name."""
+        aimed = {name for model in models for name in model["poisoned_concepts"]}
+        unpooled = {each["concept"] for each in self.evaluation["concepts"] if each["poisoned_from"] is None}
+        return sorted((unpooled & set(models[0]["per_concept"])) - aimed)
+
+
+def share_of(measured: Measured, model: dict[str, Any], other: dict[str, Any]) -> Estimate | None:
+    """Accuracy on concepts that no poison of either aims at, as a share of the other's; the interval is over concepts.
+    None where there are no such concepts, or the other draws none of them."""
+    names = measured.untargeted(other, model)
+    shares = [[each["per_concept"][name] for name in names] for each in (model, other)]
+    return ratio_of_means(*shares) if sum(shares[1]) else None
+
+
+def difference(first: dict[str, float], second: dict[str, float], n: int) -> Estimate | None:
+    """first - second of two numbers with intervals over the same ``n`` noises, taken as independent: the interval is
+    rather too wide. None where either has no interval."""
+    if any(each is None or each.get("low") is None for each in (first, second)):
+        return None
+    reach = np.hypot(first["high"] - first["low"], second["high"] - second["low"]) / 2
+    value = first["mean"] - second["mean"]
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
+
+
+def structure_difference(model: dict[str, Any], control: dict[str, Any]) -> Estimate | None:
+    """Structure AD of a model's pairs less the control's, with an interval over pairs."""
+    both = [model["alignment_difficulty"], control["alignment_difficulty"]]
+    if None in both:
+        return None
+    errors = [each["structure_ad_standard_error"] for each in both]
+    return normal_interval(both[0]["structure_ad"] - both[1]["structure_ad"], float(np.hypot(*errors)), n=both[0]["n"])
+
+
+def correlation_with_difficulty(models: Sequence[dict[str, Any]], quantity: str = "utility") -> Estimate | None:
+    """Pearson's r of AD and a quantity on concepts that no poison aims at, over models; None below three or
+    where one of both is the same for all."""
+    known = [model for model in models if model["alignment_difficulty"] and model[quantity][UNTARGETED]]
+    if len(known) < 3:
+        return None
+    return pearson_correlation(
+        [model["alignment_difficulty"]["ad"] for model in known],
+        [model[quantity][UNTARGETED]["mean"] for model in known],
+    )
+
+
+def _scores(study: Study, arm: str) -> list[dict[str, Any]]:
+    path = result_file(study, FILTERS, f"{arm}/{FILTERS_FORMAT.name}")
+    return FILTERS_FORMAT.checked(parse_json(path.read_bytes()), "Run the step filters again.")["scores"]
+
+
+def _json(study: Study, step: str, name: str) -> dict[str, Any]:
+    return parse_json(result_file(study, step, name).read_bytes())

@@ -1,0 +1,51 @@
+// The paper's tables, plainly labelled as the paper's, and what of them the study has, in numbers without a common scale.
+
+import { missingStep, node } from './charts.js';
+import { table } from './implosion_tables.js';
+
+const WORDS = { poison: 'Poison', base: 'Base', data: 'Data', pool_ranks: 'Ranks of the pool', model: 'Model', benign_pairs: 'Benign pairs', share_of_pairs: 'Of the pairs trained on', poisoned_concept_count: 'C_P', feature_ad: 'Feature AD', structure_ad: 'Structure AD', ad: 'AD', accuracy: 'Accuracy', aesthetics: 'Aesthetics', utility: 'Utility' };
+const MARKS = { agrees: '✓', disagrees: '✗', 'not told apart': '≈', 'not comparable': '≠', 'not done': '–' };
+
+const digits = (value) => (Math.abs(value) < 0.01 && value ? value.toFixed(4) : value.toFixed(3));
+
+export function besidePaper(found) {
+  if (found.missing) return missingStep(found.missing);
+  if (found.problem) return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'Not beside the paper.'), found.problem);
+  const rows = found.comparisons.flatMap(({ name, about, quantities, differs, missing }) => quantities.map((quantity, place) => {
+    const why = missing ? `It takes ${missing}.` : differs ? `${differs[0].toUpperCase()}${differs.slice(1)}.` : '';
+    return node('tr', {},
+      place ? node('td', {}) : node('th', { scope: 'row', rowspan: '1', title: about }, name),
+      node('td', {}, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
+      node('td', { class: 'number' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
+      node('td', { class: 'number' }, here(quantity)),
+      node('td', { class: `verdict ${quantity.verdict.replaceAll(' ', '-')}`, title: why },
+        `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));
+  }));
+  const note = 'A verdict is of this study alone: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
+  return table('beside-the-paper', 'Beside the paper', note, ['The paper’s', 'What it says', 'Paper', 'Here', 'Verdict'], rows);
+}
+
+function here({ here: found, over }) {
+  if (!found) return '–';
+  const range = found.low === null ? 'no interval' : `${digits(found.low)} to ${digits(found.high)}`;
+  return [digits(found.value), node('div', { class: 'reach' }, `${range}, over ${over}`)];
+}
+
+// One at a time, chosen by its number.
+export function paperTables(tables) {
+  const place = node('div', {});
+  const chooser = node('select', { class: 'plain-select', onchange: () => show() },
+    tables.map(({ source }, at) => node('option', { value: String(at) }, /Table \d+[^.]*/.exec(source)[0])));
+  const show = () => place.replaceChildren(paperTable(tables[Number(chooser.value)], Number(chooser.value) + 1));
+  show();
+  return node('div', {}, node('label', { class: 'field' }, 'The paper’s tables ', chooser), place);
+}
+
+function paperTable({ label, source, rows, notes }, number) {
+  const flat = rows.map((row) => Object.fromEntries(Object.entries(row).flatMap(([name, value]) => (value !== null && typeof value === 'object'
+    ? Object.entries(value).map(([group, share]) => [`${WORDS[name]}, ${group}`, share]) : [[WORDS[name] ?? name, value]]))));
+  const heads = [...new Set(flat.flatMap(Object.keys))];
+  const cell = (value, head) => (value === null || value === undefined ? '–' : Number.isInteger(value) || typeof value === 'string' ? String(value) : head === WORDS.share_of_pairs ? String(value) : value.toFixed(3));
+  const lines = flat.map((row) => node('tr', {}, heads.map((head, at) => (at ? node('td', { class: at > 1 ? 'number' : '' }, cell(row[head], head)) : node('th', { scope: 'row' }, cell(row[head], head))))));
+  return table(`paper-table-${number}`, label, [source, ...(notes ?? [])].join(' '), heads, lines);
+}

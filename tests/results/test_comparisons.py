@@ -1,0 +1,137 @@
+"""The paper's tables beside what a study stored: what is told, what is left open, and the table on the page."""
+
+import json
+import math
+
+import pytest
+
+from explorer.core.intervals import Estimate
+from explorer.core.poison_record import NO_POISON, PoisonRecord
+from explorer.core.provenance import ROOT
+from explorer.results import paper
+from explorer.results.comparison import Comparison, Quantity
+from explorer.results.comparisons import compare_with_paper, filters, less_popular, recovery, single_concept
+from explorer.results.measured import Measured
+from explorer.results.report import BEGIN, END, markdown, put_on_page
+from explorer.studies.study import Study
+
+SHIPPED = ROOT / "assets" / "studies" / "iconworld"
+RUNS = [ROOT / "assets" / "experiments" / name / "evaluation.json" for name in ("exchanged-nouns", "seed-1", "seed-2")]
+NOUNS = ("bat", "cat", "dog", "eel", "fox", "gnu")
+
+
+def estimate(low, high):
+    return Estimate(value=(low + high) / 2, low=low, high=high, n=9, confidence=0.95)
+
+
+def model(name, concepts, accuracies):
+    """A model of ``evaluation.json`` that draws the nouns so well."""
+    return {
+        "name": name, "poisoned_concept_count": len(concepts), "poisoned_concepts": list(concepts),
+        "per_concept": dict(zip(NOUNS, accuracies, strict=True)),
+        "poison_success": {"poisoned": {"mean": 0.8, "low": 0.7, "high": 0.9} if concepts else None},
+        "alignment_difficulty": None, "late_contiguity": {"unpoisoned": None}, "word_overlap": None,
+    }  # fmt: skip
+
+
+def measured(*models, parameters=()):
+    """Of a study with these models, the first of which is the control."""
+
+    def record(each):
+        extra = dict(parameters).get(each["name"], {})
+        return PoisonRecord(kind="dirty-label", concepts=tuple(each["poisoned_concepts"]), parameters=extra)
+
+    return Measured(
+        poison={each["name"]: record(each) if each["poisoned_concepts"] else NO_POISON for each in models},
+        evaluation={"models": list(models), "seeds": [0, 1],
+                    "concepts": [{"concept": noun, "poisoned_from": None} for noun in NOUNS]},
+        retrained=None, scores={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("here", "claim", "verdict"),
+    [
+        ((0.2, 0.4), (-math.inf, 1), "agrees"),
+        ((0.8, 1.2), (-math.inf, 1), "not told apart"),
+        ((1.1, 1.2), (-math.inf, 1), "disagrees"),
+        ((0.95, 1.05), (0.9, 1.1), "agrees"),
+        ((0.5, 1.5), (0.9, 1.1), "not told apart"),
+        ((math.nan, math.nan), (0.9, 1.1), "not told apart"),
+    ],
+)
+def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
+    quantity = Quantity(what="x", claim=claim, here=estimate(*here))
+    comparison = Comparison(name="Table 9", about="", quantities=(quantity, Quantity(what="y", claim=claim)))
+    assert [comparison.verdict(each) for each in comparison.quantities] == [verdict, "not done"]
+    other = Comparison(name="Table 9", about="", quantities=comparison.quantities, differs="other poison")
+    assert [other.verdict(each) for each in other.quantities] == ["not comparable", "not done"]
+    assert json.dumps(other.report(), allow_nan=False)
+
+
+def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
+    text = markdown(compare_with_paper(Measured.of(Study.load(SHIPPED), RUNS)))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
+    assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"
+
+
+def test_one_poisoned_concept():
+    control, one = model("benign", (), [1, 1, 1, 1, 1, 0.5]), model("one", ["bat"], [0, 1, 1, 1, 1, 0.5])
+    others, shown = single_concept(measured(control, one)).quantities
+    assert (others.here.value, others.verdict, shown.verdict) == (1, "agrees", "agrees")
+    assert single_concept(measured(control)).quantities[0].here is None
+
+
+def test_a_less_popular_pool_is_set_beside_as_many_concepts_of_the_usual_one():
+    control, usual = model("benign", (), [1] * 6), model("usual", ["bat", "cat"], [0, 0, 0.4, 0.4, 0.4, 0.4])
+    rare = model("rare", ["dog", "eel"], [0.5, 0.5, 0, 0, 0.2, 0.2])
+    found = measured(control, usual, rare, parameters={"rare": {"pool_ranks": [3, 4]}})
+    (quantity,) = less_popular(found).quantities
+    assert (quantity.here.value, quantity.over) == (pytest.approx(0.5), "2 concepts"), (
+        "what neither aims at: fox and gnu"
+    )
+    assert less_popular(measured(control, usual)).quantities[0].here is None
+
+
+def test_recovery_is_told_of_what_was_lost():
+    sizes = [{"kept": kept, "per_concept": shares} for kept, shares in ((20, [0.6, 0.6]), (10, [0.4, 0.4]))]
+    arm = {"recovery": sizes, "unfiltered": {"per_concept": [0.2, 0.2]}, "models": []}
+    found = Measured(
+        poison={}, evaluation=None, scores={}, retrained={"arms": {"a": arm}, "control": {"per_concept": [1, 1]}}
+    )
+    all_of_it, first = recovery(found).quantities
+    assert (all_of_it.here.value, first.here.value) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert all_of_it.paper == pytest.approx((0.733 - 0.566) / (0.9 - 0.566))
+
+
+def test_poison_that_the_paper_did_not_filter_is_not_compared():
+    control, poisoned = model("benign", (), [1] * 6), model("usual", ["bat", "cat"], [0.5] * 6)
+    grade = {"value": 0.0, "low": 0.0, "high": 0.01}
+    found = measured(control, poisoned)
+    found.scores["usual"] = [
+        {"name": "clip_similarity", "at_half_the_poison": {"benign_lost_share": grade}, "auc": None}
+    ]
+    comparison = filters(found)
+    assert [comparison.verdict(each) for each in comparison.quantities] == ["not comparable", "not done"]
+    assert "the poison here is dirty-label" in markdown([comparison])
+
+
+def test_a_page_without_marks_is_left_as_it_is(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
+    put_on_page(page, "new")
+    assert page.read_text() == f"a\n{BEGIN}\n\nnew\n\n{END}\nb\n"
+    page.write_text("a\n")
+    with pytest.raises(ValueError, match="lacks the marks"):
+        put_on_page(page, "new")
+    assert page.read_text() == "a\n"
+
+
+def test_the_papers_numbers_hold_together():
+    assert paper.clean_of_benign(paper.clean_label()) == pytest.approx(0.609, abs=5e-4)
+    eight = paper.rows(5, data="CIFAR10", poisoned_concept_count=8)[0]["accuracy"]
+    assert 0.2 * eight["clean"] + 0.8 * eight["poisoned"] == pytest.approx(0.506, abs=5e-4)
+    for number in (4, 5):
+        for row in paper.rows(number):
+            assert row["ad"] == pytest.approx(0.8 * row["feature_ad"] + 0.2 * row["structure_ad"], abs=0.003)
