@@ -92,7 +92,9 @@ def training_runs(
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
         for name, value in model.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and "values" not in value:
+                typer.echo(f"  {_words(name):<32} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
+            elif isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
                 interval = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
                 typer.echo(f"  {_words(name):<32} {interval}  runs {runs}")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from explorer.core.intervals import pearson_correlation, t_interval
+from explorer.core.intervals import nested_ratio, pearson_correlation, t_interval
+from explorer.pairs.concept_list import POOL
 
 SAME_IN_ALL = ("prompt", "steps", "guidance_scale")
 GROUP = "unpoisoned"
@@ -24,6 +25,8 @@ QUANTITIES = {
     "late_contiguity_unpoisoned": ("late_contiguity", GROUP),
 }
 """What is compared -> quantity and group of concepts in ``evaluation.json``."""
+POOLS = (POOL, "frequent pool")
+"""The second is what evaluations of before concept lists called it."""
 LOCAL = ("picture_scatter", "local_structure_ad", "local_feature_ad")
 READ_FROM_MAPS = ("late_word_mass", "late_contiguity")
 
@@ -38,8 +41,10 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         ``runs`` (the paths) and ``models``, a row for each C_P in ascending order: ``poisoned_concept_count`` and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
         of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
-        run has no such value. What is read from attention maps is left out, and ``attention_layers_differ`` is True,
-        where the runs' maps are means over different layers: those are not the same quantity.
+        run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with an interval over runs and the
+        nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``. What is read from attention maps is left
+        out, and ``attention_layers_differ`` is True, where the runs' maps are means over different layers: those are
+        not the same quantity.
 
     Raises:
         FileNotFoundError: if one of the files is not there.
@@ -60,11 +65,18 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
             {
                 "poisoned_concept_count": model["poisoned_concept_count"],
                 **{name: _over_runs([run[place][name] for run in runs]) for name in runs[0][place]},
+                "accuracy_of_control_over_nouns": _over_nouns(reports, place),
             }
             for place, model in enumerate(reports[0]["models"])
         ],
         "tracking": [_tracking(report["models"]) for report in reports],
     }
+
+
+def untargeted_concepts(report: dict[str, Any]) -> list[str]:
+    """Of an ``evaluation.json`` the concepts outside the pool that no model's poison aims at, by name."""
+    return sorted(each["concept"] for each in report["concepts"]
+                  if each["poisoned_from"] is None and each["group"] not in POOLS)  # fmt: skip
 
 
 def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
@@ -91,6 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
         models = report["models"]
         report["models"] = sorted(models, key=lambda model: model["poisoned_concept_count"])
+        untargeted_concepts(report)
         report["weights"] = {model["name"]: model["weights"] for model in models}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no evaluation.json ({error}): expected what `explorer evaluate` writes") from error
@@ -135,6 +148,19 @@ def _share_of_control(share: dict[str, float] | None, whole: dict[str, float] | 
     if share is None or whole is None or whole["mean"] == 0:
         return None
     return share["mean"] / whole["mean"]
+
+
+def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, float] | None:
+    """Of the ``place``-th model of every run: accuracy on the nouns that no poison targets, of the control's."""
+    shares: tuple[list[list[float]], list[list[float]]] = ([], [])
+    for report in reports:
+        nouns = untargeted_concepts(report)
+        for kept, model in zip(shares, (report["models"][place], report["models"][0]), strict=True):
+            kept.append([model["per_concept"][noun] for noun in nouns])
+    if any(not sum(control) for control in shares[1]):
+        return None
+    found = nested_ratio(*shares)
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _over_runs(values: list[float | None]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 from explorer.core.intervals import Estimate, ratio_of_means
 from explorer.defence.scores import CLIP, STRUCTURE
@@ -50,9 +51,8 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
                  paper=found[-1]["structure_ad"] - found[0]["structure_ad"], over="pairs",
                  here=structure_difference(most, control) if most else None),
     ]  # fmt: skip
-    if kind == DIRTY_LABEL and (over_runs := _over_runs(measured)) is not None:
-        quantities.insert(1, Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(found), here=over_runs,
-                                      over=f"{over_runs.n} training runs"))  # fmt: skip
+    if kind == DIRTY_LABEL and measured.runs is not None:
+        quantities[1:1] = _over_runs(measured.runs, paper.clean_of_benign(found))
     return Comparison(
         name=f"Table 1, {kind}", quantities=tuple(quantities),
         about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls.",
@@ -60,11 +60,16 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
     )  # fmt: skip
 
 
-def _over_runs(measured: Measured) -> Estimate | None:
-    value = None if measured.runs is None else measured.runs["models"][-1]["accuracy_of_control"]
-    if value is None:
-        return None
-    return Estimate(value=value["mean"], low=value["low"], high=value["high"], n=len(value["values"]), confidence=0.95)
+def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
+    most, count = runs["models"][-1], len(runs["runs"])
+    alone, nested = most["accuracy_of_control"], most["accuracy_of_control_over_nouns"]
+    found = [(None if alone is None else {"value": alone["mean"], "low": alone["low"], "high": alone["high"]}, ""),
+             (nested, " and the concepts in them")]  # fmt: skip
+    return [
+        Quantity(what=MOST, claim=BELOW_ONE, paper=printed, over=f"{count} training runs{more}",
+                 here=None if here is None else Estimate(**here, n=count, confidence=0.95))
+        for here, more in found
+    ]  # fmt: skip
 
 
 def difficulty_orders_all(measured: Measured) -> Comparison:

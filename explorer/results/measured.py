@@ -14,7 +14,7 @@ from explorer.core.intervals import Estimate, normal_interval, pearson_correlati
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
-from explorer.evaluation.training_runs import summarise_runs
+from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
 from explorer.studies.arms import arm_checkpoint, arm_poison
 from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
@@ -86,10 +86,9 @@ class Measured:
         return record is not None and record.kind == kind
 
     def untargeted(self, *models: dict[str, Any]) -> list[str]:
-        """The concepts that poison of none of these models aims at and no other model's does, by name."""
+        """The concepts outside the pool that poison of none of these models aims at, and no other's, by name."""
         aimed = {name for model in models for name in model["poisoned_concepts"]}
-        unpooled = {each["concept"] for each in self.evaluation["concepts"] if each["poisoned_from"] is None}
-        return sorted((unpooled & set(models[0]["per_concept"])) - aimed)
+        return [name for name in untargeted_concepts(self.evaluation) if name not in aimed]
 
 
 def share_of(measured: Measured, model: dict[str, Any], other: dict[str, Any]) -> Estimate | None:

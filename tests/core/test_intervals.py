@@ -47,6 +47,26 @@ def test_rank_correlation_matches_scipy_and_its_interval_covers():
     assert 0.92 < np.mean([each.low < true < each.high for each in found]) < 0.99
 
 
+def test_the_nested_interval_covers_what_runs_and_pairs_differ_by():
+    """Ratios of runs that differ by .1 around .5, of 40 pairs each; the truth is the mean over all possible runs."""
+    random, inside, alone = np.random.default_rng(5), 0, 0
+    for _ in range(200):
+        shares = random.normal(0.5, 0.1, 8)
+        reference = [(random.random(40) < 0.8).astype(float) for _ in shares]
+        values = [(random.random(40) < 0.8 * share).astype(float) for share in shares]
+        found = intervals.nested_ratio(values, reference, draws=400)
+        inside += found.low <= 0.5 <= found.high
+        pooled = intervals.ratio_of_means(np.concatenate(values), np.concatenate(reference))
+        alone += found.high - found.low > pooled.high - pooled.low
+    assert inside > 176, "95 % asked for, and rather too narrow for eight runs"
+    assert alone > 150, "wider than if all pairs were of one run"
+    assert found.value == pytest.approx(np.mean([a.mean() / b.mean() for a, b in zip(values, reference, strict=True)]))
+    with pytest.raises(ValueError, match="a run's reference has the mean 0"):
+        intervals.nested_ratio([[1.0]], [[0.0]])
+    with pytest.raises(ValueError, match="as many values as references in each"):
+        intervals.nested_ratio([[1.0]], [[1.0, 1.0]])
+
+
 def test_pearson_matches_scipy():
     other = VALUES * 0.5 + GENERATOR.normal(size=12)
     expected = stats.pearsonr(VALUES, other)

@@ -8,6 +8,8 @@ import pytest
 
 from explorer.evaluation.training_runs import summarise_runs
 
+NOUNS = [f"noun {number}" for number in range(20)]
+
 
 def share(mean):
     return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
@@ -25,10 +27,13 @@ def evaluation(folder, name, accuracies, **settings):
             "utility": {"unpoisoned": share(value)},
             "late_word_mass": {"unpoisoned": share(0.02)},
             "late_contiguity": {"unpoisoned": share(0.3)},
+            "per_concept": {noun: float(number < round(value * len(NOUNS))) for number, noun in enumerate(NOUNS)},
         }
         for place, value in enumerate(accuracies)
     ]
-    report = {"prompt": "a photo of C", "steps": 12, "guidance_scale": 4.0, "models": models, **settings}
+    concepts = [{"concept": noun, "group": "other", "poisoned_from": None} for noun in NOUNS]
+    report = {"prompt": "a photo of C", "steps": 12, "guidance_scale": 4.0, "models": models, "concepts": concepts,
+              **settings}  # fmt: skip
     path = folder / f"{name}.json"
     path.write_text(json.dumps(report), encoding="utf-8")
     return path
@@ -47,6 +52,10 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert unpoisoned["high"] == pytest.approx(0.3 + reach, abs=1e-6)
     assert poisoned["accuracy_of_control"]["values"] == pytest.approx([0.4 / 0.8, 0.2 / 0.7, 0.3 / 0.75])
     assert control["accuracy_of_control"]["mean"] == 1
+    over_nouns = poisoned["accuracy_of_control_over_nouns"]
+    assert over_nouns["value"] == pytest.approx(poisoned["accuracy_of_control"]["mean"])
+    assert 0.1 < over_nouns["low"] < 0.3
+    assert 0.5 < over_nouns["high"] < 0.7
     assert control["accuracy_poisoned"] is None
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
 

@@ -44,7 +44,7 @@ def measured(*models, parameters=()):
     return Measured(
         poison={each["name"]: record(each) if each["poisoned_concepts"] else NO_POISON for each in models},
         evaluation={"models": list(models), "seeds": [0, 1],
-                    "concepts": [{"concept": noun, "poisoned_from": None} for noun in NOUNS]},
+                    "concepts": [{"concept": noun, "group": "other", "poisoned_from": None} for noun in NOUNS]},
         retrained=None, scores={},
     )  # fmt: skip
 
