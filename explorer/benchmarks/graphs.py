@@ -200,11 +200,11 @@ def made_up_pairs(cluster: np.ndarray, poison: np.ndarray) -> pandas.DataFrame:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of the app, which shows the study in ``folder``."""
+def served(*folders: Path) -> Iterator[str]:
+    """The address of the app, which shows the studies in ``folders``."""
     address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--study", str(folder),
-               "--no-warm-up"]  # fmt: skip
+    command = [sys.executable, "-m", "explorer", "app", "--port", str(port), "--no-warm-up",
+               *(word for folder in folders for word in ("--study", str(folder)))]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         wait_for(f"{address}/readyz", process, time.perf_counter() + TIMEOUT_SECONDS)

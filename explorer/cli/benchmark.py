@@ -219,6 +219,24 @@ def graphs_command(
         typer.echo(markdown(report))
 
 
+@benchmark.command("switching")
+def switching_command(
+    study: Annotated[list[Path], typer.Option(help="Folder of a study with results; give two.")],
+    chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
+    rounds: Annotated[int, typer.Option(min=1, help="Changes to and fro on every screen.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """How soon each screen shows another study once it is chosen, in headless chromium without a GPU; prints a Markdown
+    table. Needs playwright."""
+    from explorer.benchmarks.switching import benchmark_switching, markdown
+
+    report = benchmark_switching(study, chromium, rounds)
+    if as_json:
+        emit(report, as_json)
+    else:
+        typer.echo(markdown(report))
+
+
 @benchmark.command("filters")
 def filters_command(
     pairs: Annotated[int, typer.Option(min=100, help="Made-up pairs.")] = 50_000,

@@ -259,3 +259,18 @@ def test_without_a_film_strip_there_is_nothing_to_walk_over(own_page, own_world)
     ticks = own_page.locator(".implosion-charts .js-plotly-plot").first.locator(".xtick text").all_text_contents()
     assert ticks
     assert all(re.fullmatch(r"−?\d+", tick) for tick in ticks), "C_P counts concepts"
+
+
+def test_every_table_of_the_paper_stands_beside_what_the_study_has(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion")
+    beside = page.locator(".implosion-table", has_text="Beside the paper")
+    expect(beside.locator("tbody th[scope=row]")).to_have_count(12)
+    first = beside.locator("tr", has_text="Table 1, dirty-label")
+    expect(first).to_contain_text("0.378")
+    expect(first).to_contain_text("not done")
+    page.get_by_label("The paper’s tables").select_option(
+        label="Table 2: fine-tuning Stable Diffusion 1.5 on 50K LAION-Aesthetics pairs"
+    )
+    expect(page.locator(".implosion-table", has_text="not this study's")).to_contain_text("1501-2000")
+    assert page.complaints == []

@@ -12,13 +12,13 @@ export function besidePaper(found) {
   if (found.missing) return missingStep(found.missing);
   if (found.problem) return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'Not beside the paper.'), found.problem);
   const rows = found.comparisons.flatMap(({ name, about, quantities, differs, missing }) => quantities.map((quantity, place) => {
-    const why = missing ? `It takes ${missing}.` : differs ? `${differs[0].toUpperCase()}${differs.slice(1)}.` : '';
+    const why = missing ? `It takes ${missing.replaceAll('`', '')}.` : differs ? `${differs[0].toUpperCase()}${differs.slice(1)}.` : '';
     return node('tr', {},
-      place ? node('td', {}) : node('th', { scope: 'row', rowspan: '1', title: about }, name),
-      node('td', {}, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
+      place ? node('td', {}) : node('th', { scope: 'row', title: about }, name),
+      node('td', { class: 'says' }, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
       node('td', { class: 'number' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
       node('td', { class: 'number' }, here(quantity)),
-      node('td', { class: `verdict ${quantity.verdict.replaceAll(' ', '-')}`, title: why },
+      node('td', { class: 'number', title: why },
         `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));
   }));
   const note = 'A verdict is of this study alone: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
@@ -35,7 +35,7 @@ function here({ here: found, over }) {
 export function paperTables(tables) {
   const place = node('div', {});
   const chooser = node('select', { class: 'plain-select', onchange: () => show() },
-    tables.map(({ source }, at) => node('option', { value: String(at) }, /Table \d+[^.]*/.exec(source)[0])));
+    tables.map(({ source }, at) => node('option', { value: String(at) }, /Table \d+: [^,;]+/.exec(source)[0])));
   const show = () => place.replaceChildren(paperTable(tables[Number(chooser.value)], Number(chooser.value) + 1));
   show();
   return node('div', {}, node('label', { class: 'field' }, 'The paper’s tables ', chooser), place);
