@@ -394,6 +394,26 @@ def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):
     assert growth == ["benign", SPACED, "dirty"], "C_P of the set is not known"
 
 
+def test_a_control_whose_pairs_are_not_flagged_one_by_one_is_drawn_all_the_same(app, page):
+    """As of a user's photographs, of which the study says that they hold no poison."""
+
+    def unflagged(route):
+        answer = route.fetch()
+        payload = answer.json()
+        control = next(each for each in payload["sets"] if each["name"] == "benign")
+        control.update(poison_recorded=False, poisoned_pairs=None, benign_pairs=None, unrecorded_pairs=200)
+        for stored in control["distributions"].values():
+            for each in stored if isinstance(stored, list) else [stored]:
+                each["groups"] = {"unrecorded": each["groups"]["benign"]}
+        route.fulfill(response=answer, json=payload)
+
+    page.route("**/payload/alignment.json*", unflagged)
+    page.goto(f"{app[0]}/?tab=alignment&a.sets=dirty&a.shown=dirty")
+    page.locator(".score-panel .histogram .main-svg").first.wait_for()
+    drawn = page.evaluate("() => document.querySelector('.score-panel .histogram').data.map((trace) => trace.name)")
+    assert drawn[-1] == "benign control"
+
+
 def test_a_link_opens_the_screen_with_its_choices(app, page):
     address, _ = app
     page.goto(f"{address}/?tab=graphs&g.colour=loss&g.pair=pair-5")

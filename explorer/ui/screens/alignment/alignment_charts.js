@@ -56,7 +56,7 @@ function histogramTraces(found, stored, reference, colours) {
     name: group.name, fill: 'tozeroy', fillcolor: `${group.colour}33`,
     line: { color: group.colour, width: 2, shape: 'hvh', dash: group.dash },
   }));
-  if (reference) drawn.push(steps(reference, reference.groups.benign, controlStyle(colours)));
+  if (reference) drawn.push(steps(reference, controls(reference), controlStyle(colours)));
   return drawn;
 }
 
@@ -68,9 +68,12 @@ function cumulativeTraces(found, stored, reference, shares, colours) {
     hovertemplate: '%{y:.0%} are at or below %{x:.3f}<extra>%{fullData.name}</extra>', ...extra });
   const drawn = found.map((group) => line(group, {
     name: group.name, line: { color: group.colour, width: 2.5, dash: group.dash } }));
-  if (reference) drawn.push(line(reference.groups.benign, controlStyle(colours)));
+  if (reference) drawn.push(line(controls(reference), controlStyle(colours)));
   return drawn;
 }
+
+// The study may know that a set holds no poison though its pairs are not flagged one by one.
+const controls = ({ groups }) => groups.benign ?? groups.unrecorded;
 
 const controlStyle = (colours) => ({ name: 'benign control', line: { color: colours.subdued, width: 1.6, dash: 'dot' } });
 
