@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from explorer.attention.token_words import Piece, Word, find_words, pieces_of, word_of_each
 from explorer.attention.word_boundaries import split_words
-from explorer.core.bounded_files import load_json
+from explorer.core.bounded_files import load_json, printable
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,8 @@ START_COLUMN = "[start]"
 REST_COLUMN = "[end]"
 TEXT_END_COLUMN = "[text end]"
 PADDING_COLUMN = "[padding]"
+SHOWN = 80
+"""So much of a prompt that is too long is quoted."""
 MAX_POSITIONS = 1 << 16
 """More than any text encoder reads; a tokenizer that was saved without a length names 1e30."""
 
@@ -242,7 +244,8 @@ def _check_length(text_range: TextRange, text: str) -> None:
         if (count := len(pieces_of(tokenizer, text))) > length - 2:
             others = "the start and the end token" if text_range.starts else "the end token and one of padding"
             raise ValueError(
-                f"the prompt has {count} tokens: expected at most {length - 2} ({length} positions less {others})"
+                f"the prompt {printable(text, SHOWN)!r} has {count} tokens: expected at most {length - 2} ({length} "
+                f"positions less {others})"
             )
 
 
