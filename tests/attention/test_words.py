@@ -175,7 +175,7 @@ def test_empty_prompt_has_only_start_and_rest(tokenizer):
 
 def test_a_prompt_of_exactly_the_limit_fits_and_one_more_is_refused(tokenizer):
     assert len(word_groups(tokenizer, " ".join(["dog"] * 14)).words) == 14
-    with pytest.raises(ValueError, match="the prompt 'dog dog.*' has 15 tokens: expected at most 14"):
+    with pytest.raises(ValueError, match=r"the prompt 'dog dog.*' has 15 tokens: expected at most 14"):
         word_groups(tokenizer, " ".join(["dog"] * 15))
 
 

@@ -76,7 +76,7 @@ def test_maps_behind_a_textual_inversion_are_of_the_tokens_that_the_unet_reads(m
     for column, positions in enumerate(([1], [2, 3, 4], [6], [0], [5, *range(7, 16)])):
         assert torch.allclose(made.cube.maps()[column], tokens[positions].sum(0), atol=2e-3)
     for prompts in ({"prompt": "<cat> " * 5}, {"negative_prompt": "<cat> " * 5}):
-        with pytest.raises(ValueError, match="the prompt '<cat> .*' has 15 tokens: expected at most 14"):
+        with pytest.raises(ValueError, match=r"the prompt '<cat> .*' has 15 tokens: expected at most 14"):
             generate(pipeline, altered(**prompts))
 
 
