@@ -28,7 +28,8 @@ PURE = (
     "alignment/structure/controls.py", "alignment/structure/set_statistics.py", "alignment/streamed_difficulty.py",
     "alignment/structure/tiles.py", "alignment/structure/estimators.py", "alignment/structure/check.py",
     "defence/recipe.py", "defence/grading.py", "defence/remaining.py", "defence/scores.py",
-    "poisoning/perturbation.py", "poisoning/structural_similarity.py",
+    "poisoning/perturbation.py", "poisoning/structural_similarity.py", "poisoning/target_choice.py",
+    "poisoning/target_selection.py",
     "meter/amplitudes.py", "checkpoints/module_groups.py", "checkpoints/displacement.py", "generation/amplitudes.py",
 )  # fmt: skip
 """Mathematics: of what is installed these import torch and numpy only, and of ours one another."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from explorer.cli.application import AsJson, emit
-from explorer.cli.extractor_options import WithoutRange
+from explorer.cli.extractor_options import ExtractorChoice, WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.core.provenance import ROOT
 from explorer.poisoning.perturbation import Perturbation
+from explorer.poisoning.target_choice import TargetSelection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,8 @@ class DirtyLabelOptions:
     """C_P: concepts to poison, drawn from the frequent ones."""
     target: Annotated[list[str] | None, typer.Option()] = None
     """P=T, a concept and its target, in place of --concepts."""
+    targets: Path | None = None
+    """JSON file that `select-targets` wrote: its concepts and targets, in place of --concepts."""
     shared_target: str | None = None
     """One target for every drawn concept."""
     shuffled: bool = False
@@ -60,12 +63,32 @@ class DirtyLabelOptions:
             raise ValueError(f"--target is {unclear[0]!r}: expected P=T, two concepts")
         if self.pool_ranks is not None and not re.fullmatch(r"\d+-\d+", self.pool_ranks):
             raise ValueError(f"--pool-ranks is {self.pool_ranks!r}: expected FIRST-LAST, as 1501-2000")
+        if self.target and self.targets is not None:
+            raise ValueError("--target and --targets are given: expected one of them")
+        targets = dict(pair.split("=") for pair in self.target) if self.target else None
+        if self.targets is not None:
+            targets = read_targets(self.targets)
         return DirtyLabelPoison(
-            concept_count=self.concepts, targets=dict(pair.split("=") for pair in self.target) if self.target else None,
+            concept_count=self.concepts, targets=targets,
             shared_target=self.shared_target, shuffled=self.shuffled, captions=self.captions,
             pairs_per_concept=self.pairs_per_concept, seed=self.seed,
             pool_ranks=tuple(map(int, self.pool_ranks.split("-"))) if self.pool_ranks else None,
         )  # fmt: skip
+
+
+def read_targets(path: Path) -> dict[str, str]:
+    """``{p: t}`` of a file that ``select-targets`` wrote.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    from explorer.core.bounded_files import load_json
+
+    found = load_json(path)
+    targets = found.get("targets") if isinstance(found, dict) else None
+    if not isinstance(targets, dict) or not targets or not all(isinstance(t, str) for t in targets.values()):
+        raise ValueError(f"{path} holds no targets: expected what `explorer select-targets` writes")
+    return targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +147,33 @@ def poison(
 ) -> None:
     """Poison a pair set with dirty labels: real captions of p, pictures of t."""
     _apply(options.attack(), benign, folder, known_benign, as_json)
+
+
+@command("select-targets")
+def select_targets(
+    benign: Benign,
+    file: Annotated[Path, typer.Argument(help="New JSON file of targets, for poison --targets.")],
+    concepts: Annotated[int, typer.Option(help="C_P: concepts to poison, the same as poison draws with this seed.")],
+    selection: TargetSelection,
+    extractor: ExtractorChoice,
+    pool_ranks: Annotated[str | None, typer.Option(help="As of poison.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose a target for each poisoned concept: what raises AD most, or is hardest to see, at a given alignment."""
+    from explorer.core.provenance import write_json
+    from explorer.pairs.pair_set import PairSet
+    from explorer.poisoning.selected_targets import select_targets as select
+
+    if file.exists():
+        raise ValueError(f"{file} is there already: expected a new file")
+    attack = DirtyLabelOptions(
+        pairs_per_concept=1, concepts=concepts, seed=selection.seed, pool_ranks=pool_ranks
+    ).attack()
+    pairs, chosen = PairSet.load(benign), extractor.load()
+    found = select(attack, pairs, chosen, selection, show_progress())
+    report = {**found, "selection": asdict(selection), "extractor": chosen.identity, "benign": pairs.data_hash}
+    write_json(file, report)
+    emit(report, as_json)
 
 
 @command("poison-clean-label")

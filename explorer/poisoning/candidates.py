@@ -15,9 +15,9 @@ import numpy as np
 from explorer.core.progress import OnProgress, unheard
 from explorer.embeddings.features import pair_features
 from explorer.iconworld.world import World
-from explorer.pairs.concept_list import POOL, Concept, ConceptList
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.exchanged import FITTING, pool_of, rows_by_concept
+from explorer.poisoning.exchanged import FITTING, pool_for, rows_by_concept
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -72,10 +72,7 @@ def choose_pairs(
     mentioning, showing = rows_by_concept(benign)
     m, named = attack.pairs_per_concept, benign.table["concepts"].tolist()
     listed = concepts_of(benign, mentioning)
-    if benign.manifest["config"].get("source") == "iconworld":
-        pool, pool_is = list(listed.of_group(POOL)), "the size of the frequent pool"
-    else:
-        pool, pool_is = pool_of(showing, m)
+    pool, pool_is = pool_for(attack, benign, mentioning, showing)
     targets = attack.choose(pool, pool_is, mentioning)
     fitting = {
         p: [row for row in mentioning.get(p, ())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import pairs_marked
 from explorer.poisoning.dirty_label import MAIN, MENTIONING, POISON_STREAM, POOL
@@ -43,9 +44,7 @@ class Exchanged:
         """
         named, m = benign.table["concepts"].tolist(), attack.pairs_per_concept
         mentioning, showing = rows_by_concept(benign)
-        pool, pool_is = pool_of(showing, m)
-        if attack.pool_ranks is not None:
-            pool, pool_is = attack.ranked(sorted(mentioning, key=lambda name: (-len(mentioning[name]), name)))
+        pool, pool_is = pool_for(attack, benign, mentioning, showing)
         targets = attack.choose(pool, pool_is, mentioning)
         captions, pictures = [], []
         for number, (p, t) in enumerate(targets.items()):
@@ -117,8 +116,22 @@ def rows_by_concept(benign: PairSet) -> tuple[dict[str, list[int]], dict[str, li
     return mentioning, showing
 
 
-def pool_of(showing: dict[str, list[int]], m: int) -> tuple[list[str], str]:
-    """The concepts that are the main one of at least m training pairs, by the alphabet; and these words."""
+def pool_for(
+    attack: DirtyLabelPoison, benign: PairSet, mentioning: dict[str, list[int]], showing: dict[str, list[int]]
+) -> tuple[list[str], str]:
+    """The concepts that an attack draws from, and words for them: those of the ranks that it asks for; else IconWorld's
+    frequent ones; else those that are the main one of at least m training pairs, by the alphabet.
+
+    Raises:
+        ValueError: as :meth:`DirtyLabelPoison.ranked`.
+    """
+    m, config = attack.pairs_per_concept, benign.manifest["config"]
+    world = World.from_config(config["world"]) if config.get("source") == "iconworld" else None
+    if attack.pool_ranks is not None:
+        by_count = sorted(mentioning, key=lambda name: (-len(mentioning[name]), name))
+        return attack.ranked(by_count if world is None else world.concepts)
+    if world is not None:
+        return list(world.frequent_pool), "the size of the frequent pool"
     pool = sorted(concept for concept, rows in showing.items() if len(rows) >= m)
     return pool, f"the concepts that are the main one of at least m = {m} training pairs"
 

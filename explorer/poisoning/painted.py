@@ -11,6 +11,7 @@ from explorer.iconworld.scenes import Scene
 from explorer.iconworld.world import ScenePair, World, caption_scene, draw_pairs, draw_single, paint_all, pair_table
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.dirty_label import POISON_STREAM
+from explorer.poisoning.exchanged import pool_for
 
 if TYPE_CHECKING:
     import pandas
@@ -39,9 +40,7 @@ class Painted:
             ValueError: as :meth:`DirtyLabelPoison.choose`, or if the set is smaller than its poison.
         """
         world = World.from_config(benign.manifest["config"]["world"])
-        pool, pool_is = world.frequent_pool, "the size of the frequent pool"
-        if attack.pool_ranks is not None:
-            pool, pool_is = attack.ranked(world.concepts)
+        pool, pool_is = pool_for(attack, benign, {}, {})
         targets = attack.choose(pool, pool_is, world.concepts)
         count = len(targets) * attack.pairs_per_concept
         if count > len(benign.training_rows):
