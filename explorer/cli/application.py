@@ -20,7 +20,7 @@ application = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
-COMMAND_MODULES = ("alignment", "app", "benchmark", "checkpoints", "commands_page", "defence", "embeddings",
+COMMAND_MODULES = ("alignment", "app", "benchmark", "blame", "checkpoints", "commands_page", "defence", "embeddings",
                    "evaluation", "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming",
                    "ordering", "pair_import", "poisoning", "results", "retraining", "study",
                    "surgery", "training", "world")  # fmt: skip

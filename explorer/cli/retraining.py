@@ -184,49 +184,13 @@ def _print_paper(paper: dict[str, Any]) -> None:
 
 def _groups(shares: dict[str, Any]) -> str:
     """Every group that is known and was drawn."""
-    return ", ".join(f"{group} {_interval(each)}" for group, each in shares.items() if each is not None)
+    return ", ".join(f"{group} {interval_words(each)}" for group, each in shares.items() if each is not None)
 
 
-def _interval(share: dict[str, Any]) -> str:
+def interval_words(share: dict[str, Any]) -> str:
     bounds = "" if share["low"] is None else f" [{share['low']:.3f}, {share['high']:.3f}]"
     return f"{share['mean']:.3f}{bounds}"
 
 
 def _known(count: int | None) -> str:
     return "not recorded" if count is None else str(count)
-
-
-@command("blame", study)
-def blame(
-    folder: Folder,
-    arm: ArmName,
-    concept: Annotated[str, typer.Argument(metavar="CONCEPT", help="That the arm's model no longer draws.")],
-    pairs: Annotated[
-        int, typer.Option(min=0, help="Training pairs whose gradients are taken, a stratified sample; 0 for all.")
-    ] = 1000,
-    shown: Annotated[int, typer.Option(min=1, help="Pairs that are listed of each score.")] = 20,
-    base: Annotated[
-        Path | None, typer.Option(help="What the arm was fine-tuned from; default: what its checkpoint records.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
-    as_json: AsJson = False,
-) -> None:
-    """The training pairs that are blamed for a concept, by co-mention, by the neighbourhood of its prompt and by
-    gradients. None of the three is proven to predict harm."""
-    from explorer.studies import blame as blaming
-    from explorer.studies.study import Study
-
-    found = blaming.blame(
-        Study.load(folder), arm, concept, pairs=pairs, shown=shown, base=base, device=device,
-        on_progress=show_progress(),
-    )  # fmt: skip
-    if as_json:
-        emit(found, True)
-        return
-    typer.echo(f"{found['prompt']}: mentioned in {found['mentioned_in']} captions; {found['unproven']}")
-    for score in found["scores"]:
-        auc = "not recorded" if score["poison_auc"] is None else f"{score['poison_auc']:.3f}"
-        typer.echo(f"{score['name']} of {score['measured']} pairs, AUC for poison {auc}: {score['words']}")
-        for pair in score["pairs"]:
-            kind = {True: "poison", False: "benign", None: "not recorded"}[pair["is_poison"]]
-            typer.echo(f"  {pair['uid']}  {pair['score']:.4g}  {kind}  {pair['caption']}")

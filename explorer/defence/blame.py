@@ -50,3 +50,26 @@ def gradient_blame(pairs: np.ndarray, right: np.ndarray) -> np.ndarray:
         right: `[m, k]` of pictures of the prompt that are right.
     """
     return -(pairs.astype(np.float64) @ right.astype(np.float64).mean(axis=0))
+
+
+def most_blamed_of_any(scores: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted columns of the ``count`` pairs that stand first in the order of any concept, int `[count]`.
+
+    A pair's place is its best one over the concepts, so that each concept gives about as many. Equal scores are put in
+    an order drawn from ``seed``.
+
+    Args:
+        scores: `[concepts, n]`, high for the blamed.
+
+    Raises:
+        ValueError: if ``count`` is not from 1 to n - 1.
+    """
+    n = scores.shape[1]
+    if not 1 <= count < n:
+        raise ValueError(f"{count} pairs to leave out: expected from 1 to {n - 1}, of {n} candidates")
+    shuffled = np.random.default_rng(seed).permutation(n)
+    order = shuffled[np.argsort(-scores[:, shuffled], axis=1, kind="stable")]
+    places = np.empty_like(order)
+    np.put_along_axis(places, order, np.broadcast_to(np.arange(n), order.shape), axis=1)
+    best = places.min(axis=0)
+    return np.sort(shuffled[np.argsort(best[shuffled], kind="stable")[:count]])

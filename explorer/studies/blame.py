@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +11,40 @@ import numpy as np
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import write_json
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.extractors import load_extractor
 from explorer.studies.retraining import recorded_start
 from explorer.studies.steps.scores import FEATURES_FOLDER
-from explorer.studies.study import Study
+from explorer.studies.study import Study, is_file_name
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from explorer.studies.arm_pairs import ArmPairs
+
+FOLDER = "blame"
+"""Of a study: what was stored, by arm and concept."""
 MOST_BLAMED = 20
 SEED = 0
 UNPROVEN = "no model was trained again without these pairs: which score predicts harm, and which does not, is not known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blamed:
+    """Scores of an arm's training pairs, one row for each concept asked about."""
+
+    opened: ArmPairs
+    rows: np.ndarray
+    """Of the N training pairs among all that the arm has."""
+    chosen: np.ndarray
+    """Which of the N have gradients."""
+    models: tuple[Checkpoint, Checkpoint]
+    """Where these were taken: what the arm's model was fine-tuned from, and that model."""
+    mentions: np.ndarray
+    """bool `[concepts, N]`: whose captions mention the concept."""
+    scores: dict[str, np.ndarray]
+    """Name to fp64 `[concepts, N]`; NaN where it was not measured."""
 
 
 def blame(
@@ -29,17 +53,32 @@ def blame(
 ) -> dict[str, Any]:  # fmt: skip
     """Every score's most blamed pairs, and, where it is recorded, how well it tells poison from benign pairs.
 
-    The right pictures of the gradient score are what the control draws of the concept with the study's seeds; its
-    gradients are taken at the base and at the arm's own model, and added.
-
     Args:
         pairs: of how many training pairs the gradient is taken, a stratified sample; 0 for all.
         shown: pairs that are listed of each score.
         base: what the arm's model was fine-tuned from; None for what its checkpoint records.
 
     Returns:
-        ``scores``: for each ``name``, ``words``, ``measured`` pairs, ``poison_auc`` (None where it is not recorded) and
-        ``pairs``, each with ``row``, ``uid``, ``caption``, ``is_poison`` and ``score``; and what they were made from.
+        As :func:`described`.
+
+    Raises:
+        ValueError: as :func:`blame_scores`.
+    """
+    found = blame_scores(study, arm, [concept], pairs=pairs, base=base, device=device, on_progress=on_progress)
+    return described(study, arm, concept, found, 0, shown)
+
+
+def blame_scores(
+    study: Study, arm: str, concepts: Sequence[str], *, pairs: int = 0, base: Path | None = None, device: str = "cpu",
+    on_progress: OnProgress = unheard,
+) -> Blamed:  # fmt: skip
+    """All scores for several concepts; a pair's gradients are taken once.
+
+    The right pictures of the gradient score are what the control draws of a concept with the study's seeds; its
+    gradients are taken at the base and at the arm's own model, and added.
+
+    Args:
+        pairs: as in :func:`blame`, and so is ``base``.
 
     Raises:
         ValueError: if the study has no such arm or concept, no control, or its pairs or models cannot be read.
@@ -50,39 +89,74 @@ def blame(
     from explorer.defence.blame import CO_MENTION, GRADIENT, NEIGHBOURHOOD, co_mention_blame, neighbourhood_blame
     from explorer.studies.arm_pairs import open_arm_pairs
 
-    concepts, control = study.concept_list(), study.control
-    prompt = concepts.prompt(concept)
+    known, control = study.concept_list(), study.control
+    prompts = [known.prompt(each) for each in concepts]
     if control is None:
         raise ValueError("no arm is the control, whose pictures are the right ones: expected one in study.toml")
     own = arm_checkpoint(study.arm(arm))
     start = read_checkpoint(base or recorded_start(own))
     extractor = load_extractor(study.extractor, device)
     opened = open_arm_pairs(
-        study.arm(arm), extractor, concepts.names, study.folder / FEATURES_FOLDER, on_progress=on_progress
+        study.arm(arm), extractor, known.names, study.folder / FEATURES_FOLDER, on_progress=on_progress
     )
     rows = np.arange(len(opened)) if opened.split is None else np.flatnonzero(opened.table["split"] == opened.split)
     table = opened.table.iloc[rows]
     image, text = (features[rows].float() for features in opened.features())
-    asked = extractor.encode_texts([prompt])[0].float().cpu()
-    mentions = np.array([concept in each for each in table["concepts"]])
+    asked = extractor.encode_texts(prompts).float().cpu()
+    mentions = np.array([[name in each for each in table["concepts"]] for name in concepts])
     chosen = stratified_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
-    gradient = np.full(len(rows), np.nan)
+    gradient = np.full((len(prompts), len(rows)), np.nan)
     with torch.no_grad():
-        gradient[chosen] = _gradient_scores(
-            study, opened, rows[chosen], prompt, (arm_checkpoint(control), start, own), device, on_progress
+        gradient[:, chosen] = _gradient_scores(
+            study, opened, rows[chosen], prompts, (arm_checkpoint(control), start, own), device, on_progress
         )
-    values = {
-        CO_MENTION: co_mention_blame(image, asked, mentions),
-        NEIGHBOURHOOD: neighbourhood_blame(image, text, asked),
+    scores = {
+        CO_MENTION: np.stack([co_mention_blame(image, *each) for each in zip(asked, mentions, strict=True)]),
+        NEIGHBOURHOOD: np.stack([neighbourhood_blame(image, text, each) for each in asked]),
         GRADIENT: gradient,
     }
-    flags = opened.flags
-    poisoned, benign = flags.poisoned[rows], flags.benign[rows]
+    return Blamed(
+        opened=opened, rows=rows, chosen=chosen, models=(start, own), mentions=mentions, scores=scores
+    )  # fmt: skip
+
+
+def described(study: Study, arm: str, concept: str, blamed: Blamed, at: int, shown: int) -> dict[str, Any]:
+    """What is told of one concept.
+
+    Args:
+        at: its row in ``blamed``.
+        shown: pairs that are listed of each score.
+
+    Returns:
+        ``scores``: for each ``name``, ``words``, ``measured`` pairs, ``poison_auc`` (None where it is not recorded) and
+        ``pairs``, each with ``row``, ``uid``, ``caption``, ``is_poison`` and ``score``; and what they were made from.
+    """
+    flags, rows = blamed.opened.flags, blamed.rows
+    told = (blamed.opened.table.iloc[rows], rows, flags.poisoned[rows], flags.benign[rows], shown)
     return {
-        "arm": arm, "concept": concept, "prompt": prompt, "mentioned_in": int(mentions.sum()),
-        "models": [each.name for each in (start, own)], "unproven": UNPROVEN, "seed": SEED,
-        "scores": [_described(name, each, table, rows, poisoned, benign, shown) for name, each in values.items()],
+        "arm": arm, "concept": concept, "prompt": study.concept_list().prompt(concept),
+        "mentioned_in": int(blamed.mentions[at].sum()), "models": [each.name for each in blamed.models],
+        "data_hash": blamed.opened.data_hash, "weights": [each.hash for each in blamed.models],
+        "unproven": UNPROVEN, "seed": SEED,
+        "scores": [_described(name, values[at], *told) for name, values in blamed.scores.items()],
     }  # fmt: skip
+
+
+def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed, shown: int) -> list[Path]:
+    """Keep :func:`described` of every concept as ``STUDY/blame/ARM/CONCEPT.json``, for the screens.
+
+    Args:
+        concepts: as ``blamed`` was asked for.
+    """
+    folder = study.folder / FOLDER / arm
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for at, concept in enumerate(concepts):
+        if not is_file_name(concept):
+            raise ValueError(f"concept is {concept!r}: expected a name that a file can have")
+        write_json(path := folder / f"{concept}.json", described(study, arm, concept, blamed, at, shown))
+        paths.append(path)
+    return paths
 
 
 def _described(
@@ -107,10 +181,10 @@ def _described(
 
 
 def _gradient_scores(
-    study: Study, opened: Any, rows: np.ndarray, prompt: str, models: tuple[Checkpoint, Checkpoint, Checkpoint],
+    study: Study, opened: Any, rows: np.ndarray, prompts: list[str], models: tuple[Checkpoint, Checkpoint, Checkpoint],
     device: str, on_progress: OnProgress,
 ) -> np.ndarray:  # fmt: skip
-    """Of the pairs at ``rows``, added over the last two of ``models``; the first draws the right pictures."""
+    """fp64 ``[prompts, rows]``, added over the last two of ``models``; the first draws the right pictures."""
     from explorer.checkpoints.joint_pipelines import latent_shape
     from explorer.checkpoints.pipelines import load_pipeline
     from explorer.defence.blame import gradient_blame
@@ -119,10 +193,11 @@ def _gradient_scores(
 
     control, *measured = models
     pipeline = load_pipeline(control, device)
-    right = _drawn(study, pipeline, prompt, control.name)
+    right = np.concatenate([_drawn(study, pipeline, prompt, control.name) for prompt in prompts])
+    asked = [prompt for prompt in prompts for _ in study.seeds]
     size = latent_shape(pipeline, study.size, study.size)[1] * pipeline.vae_scale_factor
     captions = opened.table["caption"].iloc[rows].tolist()
-    total = np.zeros(len(rows))
+    total = np.zeros((len(prompts), len(rows)))
     for model in measured:
         on_progress(note(f"{model.name}: gradients of {len(rows)} pairs"))
         pipeline = load_pipeline(model, device)
@@ -130,8 +205,9 @@ def _gradient_scores(
         of_pairs = text_gradients(
             pipeline, encoded_pictures(pipeline, opened.read_images(rows, size)), captions, **told
         )
-        of_right = text_gradients(pipeline, encoded_pictures(pipeline, right), [prompt] * len(right), **told)
-        total += gradient_blame(of_pairs, of_right)
+        of_right = text_gradients(pipeline, encoded_pictures(pipeline, right), asked, **told)
+        each = np.split(of_right, len(prompts))
+        total += np.stack([gradient_blame(of_pairs, right_ones) for right_ones in each])
     return total
 
 
