@@ -1,4 +1,5 @@
-"""``explorer app`` serves the screens; ``explorer benchmark-startup | benchmark compare`` time them."""
+"""``explorer app`` serves the screens; ``screenshots`` shows them; ``benchmark-startup``, ``benchmark compare`` and
+``benchmark redraw`` time them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import typer
 
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.benchmark import GuidanceScale, Prompt, Rounds, Steps, benchmark, conditions
+from explorer.core.provenance import ROOT
 
 PASSWORD_VARIABLE = "EXPLORER_PASSWORD"
 COMPARISON_GOAL = 1.15
@@ -52,6 +54,23 @@ def app(
         device=device, precision=precision, offload=offload, warm_up=warm_up, root_path=root_path,
     )  # fmt: skip
     launch(settings)
+
+
+@application.command("screenshots")
+def screenshots(
+    output: Annotated[Path, typer.Argument(help="Folder for a WebP a screen.")] = ROOT / "docs" / "screenshots",
+    study: Annotated[Path | None, typer.Option(help="Folder of a study. Default: the shipped one.")] = None,
+    theme: Annotated[str, typer.Option(help="light or dark.")] = "light",
+    width: Annotated[int, typer.Option(min=320, max=3840, help="Of the window, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(min=320, max=3840, help="Of the window, in pixels.")] = 800,
+    chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
+) -> None:
+    """A picture of each screen, in headless chromium, as the documentation shows them. Needs playwright."""
+    from explorer.ui.shell.context import SHIPPED_STUDY
+    from explorer.ui.shell.screenshots import ScreenshotRequest, take_screenshots
+
+    request = ScreenshotRequest(theme=theme, width=width, height=height)
+    take_screenshots(study or SHIPPED_STUDY, output, request, chromium, told=typer.echo)
 
 
 @application.command("benchmark-startup")

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
-from explorer.cli.application import AsJson, emit
+from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
-from explorer.meter.payload_formats import MEASURES, SENSITIVITY
+from explorer.meter.payload_formats import MEASURES, METER, SENSITIVITY
 from explorer.meter.request import TIMESTEPS, MeterRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 
@@ -66,6 +66,28 @@ def meter(
         return
     for line in meter_lines(report):
         typer.echo(line)
+
+
+@application.command("meter-precision")
+def meter_precision(
+    meter: Annotated[Path, typer.Argument(metavar="FILE", help="meter.json: what the meter prints with --json.")],
+    group: Annotated[str, typer.Option(help="Of concepts: all, or unpoisoned.")] = "unpoisoned",
+    as_json: AsJson = False,
+) -> None:
+    """How many concepts and draws the meter needs: standard errors of a mean sensitivity, from what was measured."""
+    from explorer.core.bounded_files import load_json
+    from explorer.meter.precision import CONCEPTS, DRAWS, precision_report
+
+    found = precision_report(METER.checked(load_json(meter)), group)
+    if as_json:
+        emit({"concepts": CONCEPTS, "draws": DRAWS, "models": found}, True)
+        return
+    typer.echo("Standard error of the mean sensitivity, in per cent of it, for one noise and one training run.")
+    for model in found:
+        typer.echo(f"{model['name']}  mean {model['mean']:.4f} over {model['concepts']} concepts")
+        typer.echo("  concepts" + "".join(f"{count:>7} draw{'s' if count > 1 else ' '}" for count in DRAWS))
+        for count, errors in zip(CONCEPTS, model["errors"], strict=True):
+            typer.echo(f"  {count:>8}" + "".join(f"{100 * error / model['mean']:>12.1f}" for error in errors))
 
 
 def _with_reference(checkpoints: list[Checkpoint], reference: Path | None) -> tuple[list[Checkpoint], str | None]:

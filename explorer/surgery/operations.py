@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Role = Literal["none", "group", "rest", "all", "random", "mirrored", "equally far", "part of the way", "block"]
 NONE = "none"
 PARTS_OF_THE_WAY = (0.25, 0.75)
+CURVE = (0.25, 0.5, 0.75)
+"""Shares of a group's way at which its curve is measured, between ``none`` and the group."""
 RANDOM_SEED = 1
 
 
@@ -60,12 +62,13 @@ class Operation:
 
 
 def operations_between(
-    recipient: Checkpoint, donor: Checkpoint, *, strip: bool, only: Sequence[str] = ()
+    recipient: Checkpoint, donor: Checkpoint, *, strip: bool, curves: bool = False, only: Sequence[str] = ()
 ) -> list[Operation]:
     """The grafts of one direction, ``none`` first, with how far each moves.
 
     Args:
         strip: also every block by itself.
+        curves: also groups a part of their way, each beside all weights moved as far, and all weights half of theirs.
         only: names of operations; ``none`` and ``all`` are measured anyway. Empty for all of them.
 
     Raises:
@@ -78,9 +81,11 @@ def operations_between(
     whole = _norm(lengths.values())
     if not whole:
         raise ValueError(f"{recipient.name} and {donor.name} have equal weights: expected two models that differ")
-    found = [*_groups(config), *_controls(config, lengths, list(shapes))]
+    found = [*_groups(config), *_controls(config, lengths)]
     if strip:
         found += [_operation(f"block-{block}", "block", ALL, block=block) for block in blocks_of(shapes)]
+    if curves:
+        found += _curves(config, lengths)
     names = [each.name for each in found]
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"there is no operation {unknown[0]!r}: expected some of {', '.join(names)}")
@@ -100,20 +105,45 @@ def _groups(config: Mapping[str, Any]) -> list[Operation]:
     return [*found, _operation(ALL, "all", ALL)]
 
 
-def _controls(config: Mapping[str, Any], lengths: Mapping[str, float], names: list[str]) -> list[Operation]:
-    of_unet = groups_of(config) is UNET_GROUPS
-    reading, keys = (CROSS_ATTENTION, CROSS_KEYS_VALUES) if of_unet else (ATTENTION, TEXT_KEYS_VALUES)
+def _controls(config: Mapping[str, Any], lengths: Mapping[str, float]) -> list[Operation]:
+    reading = _groups_beside_all(config)[1]
     found = [
         _operation(f"{reading}-random", "random", reading, direction="random", seed=RANDOM_SEED, beside=reading),
         _operation(f"{reading}-mirrored", "mirrored", reading, weight=-1.0, beside=reading),
     ]
-    whole = _norm(lengths.values())
-    for group in (keys, reading, TRANSFORMER_BLOCKS):
-        far = _norm(lengths[name] for name in chosen_tensors(names, config, group)) / whole
+    for group, far in _shares_of_all(config, lengths).items():
         found.append(_operation(f"all-as-far-as-{group}", "equally far", ALL, weight=far, beside=group))
-    found += [_operation(f"all-{part:.0%}".rstrip("%"), "part of the way", ALL, weight=part)
-              for part in PARTS_OF_THE_WAY]  # fmt: skip
+    return found + [_part_of_the_way(ALL, part) for part in PARTS_OF_THE_WAY]
+
+
+def _curves(config: Mapping[str, Any], lengths: Mapping[str, float]) -> list[Operation]:
+    found = [_part_of_the_way(ALL, part) for part in CURVE if part not in PARTS_OF_THE_WAY]
+    for group, far in _shares_of_all(config, lengths).items():
+        for part in CURVE:
+            point = _part_of_the_way(group, part)
+            as_far = _operation(
+                f"all-as-far-as-{point.name}", "equally far", ALL, weight=part * far, beside=point.name
+            )  # fmt: skip
+            found += [point, as_far]
     return found
+
+
+def _groups_beside_all(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The groups that all weights are moved as far as: keys and values of the text, all that reads it, whole blocks."""
+    if groups_of(config) is UNET_GROUPS:
+        return CROSS_KEYS_VALUES, CROSS_ATTENTION, TRANSFORMER_BLOCKS
+    return TEXT_KEYS_VALUES, ATTENTION, TRANSFORMER_BLOCKS
+
+
+def _shares_of_all(config: Mapping[str, Any], lengths: Mapping[str, float]) -> dict[str, float]:
+    """How far each of those groups moves, as a share of how far all weights do."""
+    whole, names = _norm(lengths.values()), list(lengths)
+    return {group: _norm(lengths[name] for name in chosen_tensors(names, config, group)) / whole
+            for group in _groups_beside_all(config)}  # fmt: skip
+
+
+def _part_of_the_way(group: str, part: float) -> Operation:
+    return _operation(f"{group}-{100 * part:.0f}", "part of the way", group, weight=part)
 
 
 def _operation(name: str, role: Role, group: str, beside: str | None = None, **part: Any) -> Operation:

@@ -30,7 +30,11 @@ def operation_entries(
     entries = []
     for each in operations:
         beside = equally_far.get(
-            each.name if each.role == "group" else each.beside if each.role != "equally far" else ""
+            each.name
+            if each.role in ("group", "part of the way")
+            else each.beside
+            if each.role != "equally far"
+            else ""
         )
         groups = {
             group: _of_group(each, right, chosen, seeds, beside) for group, chosen in members.items() if chosen.any()

@@ -26,6 +26,8 @@ class GraftStudyRequest:
     """Of the meter: random rows of the token dictionary put in the concept's place; 0 leaves the meter out."""
     strip: bool = False
     """Also every block of the denoiser by itself."""
+    curves: bool = False
+    """Also groups a quarter, half and three quarters of their way, each beside all weights moved as far."""
     both_ways: bool = True
     """Also the donor with the recipient's parts."""
     batch_size: int = 40

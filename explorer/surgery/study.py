@@ -81,7 +81,8 @@ def _prepared(
     _write_graft(folder / "grafts" / "all", recipient, donor, [{"group": "all"}])
     if problem := read_checkpoint(folder / "grafts" / "all").problem:
         raise ValueError(f"{recipient.name} and {donor.name} cannot be grafted: {problem}")
-    for operation in operations_between(recipient, donor, strip=request.strip, only=only):
+    chosen = {"strip": request.strip, "curves": request.curves, "only": only}
+    for operation in operations_between(recipient, donor, **chosen):
         place = folder / "grafts" / operation.name
         _write_graft(place, recipient, donor, [asdict(part) for part in operation.parts])
         found.append((operation, read_checkpoint(place)))

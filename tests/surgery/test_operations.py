@@ -43,6 +43,28 @@ def test_some_operations_are_chosen_by_name(models):
         operations_between(*models, strip=False, only=["cross"])
 
 
+def test_points_of_a_curve_lie_on_a_group_s_way_and_beside_all_weights_moved_as_far(models):
+    found = {each.name: each for each in operations_between(*models, strip=False, curves=True)}
+    usual = [each.name for each in operations_between(*models, strip=False)]
+    assert set(found) - set(usual) == {"all-50"} | {
+        f"{way}{group}-{part}" for way in ("", "all-as-far-as-") for part in (25, 50, 75)
+        for group in ("cross-attention-keys-values", "cross-attention", "transformer-blocks")
+    }  # fmt: skip
+    point, as_far = found["cross-attention-25"], found["all-as-far-as-cross-attention-25"]
+    assert point.distance == pytest.approx(found["cross-attention"].distance / 4)
+    assert point.parameters == found["cross-attention"].parameters
+    assert as_far.distance == pytest.approx(point.distance)
+    assert as_far.parameters == 1
+    operations = [found[name] for name in ("none", "all", point.name, as_far.name)]
+    right = {
+        each.name: np.array(values) for each, values in zip(operations, ([0, 0], [1, 1], [1, 1], [0, 1]), strict=True)
+    }
+    measured = {name: Measured(taken_for=np.zeros((1, 2), int), listening={}) for name in right}
+    entries = operation_entries(operations, measured, right, {"all": np.ones(2, bool)}, seeds=1)
+    assert entries[2]["groups"]["all"]["against_equally_far"]["rises"] == 1
+    assert entries[3]["groups"]["all"]["against_equally_far"] is None
+
+
 def test_two_equal_models_are_refused(models):
     with pytest.raises(ValueError, match="dirty-004 and dirty-004 have equal weights"):
         operations_between(models[0], models[0], strip=False)

@@ -191,6 +191,9 @@ export function saveTableButton(name, table) {
   return node('button', { type: 'button', class: 'plain-button save-table', onclick: save, title: 'Save as JSON, with the link to this view' }, 'Save table');
 }
 
+// A box that scrolls where its content is too wide: named, and within reach of the keyboard.
+export const scrollable = (style, name, ...children) => node('div', { class: style, role: 'group', tabindex: 0, 'aria-label': name }, ...children);
+
 export function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return '–';
   return value.toFixed(digits);

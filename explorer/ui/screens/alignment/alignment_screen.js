@@ -1,7 +1,7 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
 import { joinNames, readChoices, splitNames, studyShown, writeChoices } from './address.js';
-import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, showProblem, whenVisible } from './charts.js';
+import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, scrollable, showProblem, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts, shareFit } from './alignment_maths.js';
 import { LocalSection } from './local_alignment.js';
@@ -224,7 +224,7 @@ function table(name, head, rows) {
     node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
   node('tbody', {}, rows.map(([label, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, label),
     cells.map((cell) => node('td', { class: 'number' }, cell))))));
-  return node('div', { class: 'saved-table' }, made, saveTableButton(name, made));
+  return scrollable('saved-table', `Table ${name.replaceAll('-', ' ')}`, made, saveTableButton(name, made));
 }
 
 function difficultyTable(sets, alpha) {

@@ -1,6 +1,6 @@
 // Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
 
-import { count, drawPlot, layout, node, number, saveTableButton, theme } from './charts.js';
+import { count, drawPlot, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
 import { parts } from './alignment_maths.js';
 import { escapeText } from './alignment_charts.js';
 import { conceptTicks } from './poison.js';
@@ -149,5 +149,5 @@ function localTable(points) {
   const made = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, head.map((label, at) => node('th', { scope: 'col', class: at ? 'number' : '' }, label)))),
     node('tbody', {}, rows.map(([label, ...cells]) => node('tr', {}, node('th', { scope: 'row' }, label), cells.map((cell) => node('td', { class: 'number' }, cell))))));
-  return node('div', { class: 'saved-table' }, made, saveTableButton('local-alignment-difficulty', made));
+  return scrollable('saved-table', 'Local alignment difficulty of every set', made, saveTableButton('local-alignment-difficulty', made));
 }

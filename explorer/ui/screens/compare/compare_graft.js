@@ -26,14 +26,14 @@ export class GraftPanel {
     const chooser = () => node('select', { class: 'plain-select', onchange: () => this.start() });
     [this.recipient, this.donor] = [chooser(), chooser()];
     this.picture = node('img', { alt: '', hidden: '' });
-    this.caption = node('figcaption', { role: 'status' });
+    this.caption = node('span', { role: 'status' });
     this.sliders = node('div', { class: 'graft-sliders' });
     this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.start() },
       node('summary', {}, 'Surgery: put parts of one model into another'),
       node('p', {}, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
         node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor)),
-      node('div', { class: 'graft-body' }, node('figure', {}, this.picture, this.caption), this.sliders));
+      node('div', { class: 'graft-body' }, node('figure', {}, this.picture, node('figcaption', {}, this.caption)), this.sliders));
   }
 
   // The columns that the models drew, whatever pictures are shown of them.

@@ -1,6 +1,6 @@
 // The imploded model trained further on benign pairs: how much of it comes back, at what cost, beside the paper's numbers.
 
-import { count, node, saveTableButton } from './charts.js';
+import { count, node, saveTableButton, scrollable } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const COLUMNS = [['model', ''], ['benign pairs', 'number'], ['steps', 'number'], ['seconds', 'number'], ['drawn right, not targeted', 'number'], ['drawn right, poisoned', 'number']];
@@ -23,7 +23,7 @@ export function recoveryTable({ arms, control }, arm, paper) {
   return node('section', { class: 'defence-recovery', 'aria-label': 'Recovery' },
     node('div', { class: 'table-head' }, node('h3', {}, 'Or mend the imploded model with benign pairs'), saveTableButton('recovery', table)),
     node('p', { class: 'note' }, 'Going back to the model from before costs no training, and gives up what the benign pairs taught. '
-      + `${paper.label}; there a picture counts by ${paper.definitions.accuracy.replace(/^share of images with /, '')}.`), node('div', { class: 'saved-table' }, table));
+      + `${paper.label}; there a picture counts by ${paper.definitions.accuracy.replace(/^share of images with /, '')}.`), scrollable('saved-table', 'Models trained further on benign pairs', table));
 }
 
 const share = (top) => (top ? `${percent(top.mean)}${top.low === null ? '' : ` (${percent(top.low)} to ${percent(top.high)})`}` : 'not measured');

@@ -1,7 +1,7 @@
 // What a model draws that was really trained on what a filter left: points on the slider, and the pictures of the nearest.
 
 import { here } from './address.js';
-import { count, missingStep, node } from './charts.js';
+import { count, missingStep, node, scrollable } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const SHOWN = 56; // pixels of a picture
@@ -11,7 +11,7 @@ export class DefenceRetrained {
   constructor(screen) {
     Object.assign(this, { screen, found: screen.retrained });
     this.words = node('p', { class: 'retrained-words' });
-    this.strip = node('div', { class: 'retrained-strip' });
+    this.strip = scrollable('retrained-strip', 'What the retrained models draw');
     this.element = node('section', { class: 'defence-retrained', 'aria-label': 'Trained on what a filter left' }, node('h3', {}, 'Does it help? Models trained on what a filter left'), this.words, this.strip);
     this.arm = this.found.arms?.[screen.set.arm.name];
     if (this.found.missing) this.strip.replaceChildren(missingStep(firstStep(this.found.missing, screen.set.arm)));

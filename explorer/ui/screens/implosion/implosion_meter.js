@@ -1,6 +1,6 @@
 // The meter on the screen Implosion: numbers of it for the headline and the tables, and the words heard least.
 
-import { missingStep, node, number, saveTableButton } from './charts.js';
+import { missingStep, node, number, saveTableButton, scrollable } from './charts.js';
 import { cpLabel, targetWords } from './poison.js';
 
 const GROUPS = [['unpoisoned', 'nouns not targeted'], ['all', 'all nouns']];
@@ -64,7 +64,7 @@ export function heardTable(meter) {
   return node('details', { class: 'implosion-table' },
     node('summary', {}, `Which words each model still hears: all ${order.length}`),
     node('header', { class: 'table-head' }, node('p', { class: 'lead' }, `Sensitivity to the noun over that of ${meter.reference}: 1 is heard as well, 0 not at all. ${meterWords(meter)}`), saveTableButton('words-heard', table)),
-    node('div', { class: 'scroll' }, table));
+    scrollable('scroll', 'Which words each model still hears', table));
 }
 
 export const meterWords = ({ shown, timesteps, draws }) => (

@@ -1,6 +1,6 @@
 // The study's measurements as a table.
 
-import { missingStep, node, number, saveTableButton } from './charts.js';
+import { missingStep, node, number, saveTableButton, scrollable } from './charts.js';
 import { range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
 import { NOT_TARGETED, poisonKind } from './poison.js';
 
@@ -21,7 +21,7 @@ export function table(name, caption, note, heads, rows) {
     node('tbody', {}, rows));
   return node('section', { class: 'implosion-table' },
     node('header', { class: 'table-head' }, node('h3', {}, caption), saveTableButton(name, made)),
-    node('div', { class: 'scroll' }, made), node('p', { class: 'lead' }, note));
+    scrollable('scroll', caption, made), node('p', { class: 'lead' }, note));
 }
 
 function listening(meter, name) {

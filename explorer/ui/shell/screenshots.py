@@ -1,0 +1,86 @@
+"""A picture of each screen, taken of a study as a visitor sees it: for the documentation, made again at every change."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from explorer.benchmarks.graphs import ARGUMENTS, playwright_with, served
+from explorer.benchmarks.startup import TIMEOUT_SECONDS
+from explorer.core.provenance import replacing, write_manifest
+
+SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints")
+THEMES = ("light", "dark")
+QUALITY = 70
+"""Of WebP, 0 to 100."""
+# What is out of sight is drawn once it is scrolled to; of a chart that grows in, the last picture is wanted.
+DRAWN = """() => {
+  const panel = [...document.querySelectorAll('[role=tabpanel]')].find((element) => element.offsetParent);
+  if (!panel || document.querySelector('.loading')?.checkVisibility()) return false;
+  const frames = [...panel.querySelectorAll('.graph-frame')];
+  return frames.every((frame) => frame.dataset.drawn) && panel.innerText.trim().length > 200;
+}"""
+SETTLING_MILLISECONDS = 800
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenshotRequest:
+    """How the pictures are taken.
+
+    Raises:
+        ValueError: naming the value and what was expected.
+    """
+
+    theme: str = "light"
+    """Light or dark."""
+    width: int = 1280
+    """Of the window, in pixels."""
+    height: int = 800
+    """Of the window, in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.theme not in THEMES:
+            raise ValueError(f"theme is {self.theme!r}: expected one of {', '.join(THEMES)}")
+
+
+def take_screenshots(
+    study: Path, output: Path, request: ScreenshotRequest, chromium: Path, *, screens: Sequence[str] = SCREENS,
+    told: Callable[[str], None] = print,
+) -> dict[str, Any]:  # fmt: skip
+    """Serve the study, open every screen in a headless browser and write ``SCREEN.webp`` with a manifest.
+
+    Args:
+        told: is given each file's name once it is there.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: if there is no chromium or no playwright here, or the page says something is wrong.
+    """
+    sync_playwright = playwright_with(chromium)
+    output.mkdir(parents=True, exist_ok=True)
+    with served(study) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": request.width, "height": request.height})
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        for screen in screens:
+            page.goto(f"{address}/?tab={screen}&__theme={request.theme}")
+            page.wait_for_function(DRAWN)
+            page.wait_for_timeout(SETTLING_MILLISECONDS)
+            _write_webp(output / f"{screen}.webp", page.screenshot())
+            told(f"{screen}.webp")
+        browser.close()
+    files = [f"{screen}.webp" for screen in screens]
+    config = {"study": study.name, **asdict(request), "quality": QUALITY}
+    return write_manifest(output, kind="screenshots", config=config, seed=None, files=files)
+
+
+def _write_webp(path: Path, png: bytes) -> None:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture, replacing(path) as place:
+        picture.convert("RGB").save(place, format="WEBP", quality=QUALITY, method=6)

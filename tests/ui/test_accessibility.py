@@ -1,0 +1,53 @@
+"""Every screen of the app as shipped, held against axe-core's rules: wide and as on a phone, light and dark.
+
+Only contrast depends on the theme, so that the other rules are asked once a size. Nothing is left out, not even what
+Gradio makes.
+"""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints")
+SIZES = {"wide": (1280, 720), "phone": (390, 844)}
+EVERY_RULE = {"resultTypes": ["violations"]}
+CONTRAST = EVERY_RULE | {"runOnly": ["color-contrast"]}
+# What is folded up is read as well; changes of colour are not waited for.
+OPEN = """() => {
+  document.querySelectorAll('[role=tabpanel] details').forEach((details) => { details.open = true; });
+  document.documentElement.append(Object.assign(document.createElement('style'),
+    { textContent: '* { transition: none !important; animation: none !important; }' }));
+}"""
+THEME = "(dark) => document.body.classList.toggle('dark', dark)"
+
+
+@pytest.fixture(scope="module")
+def page(watch_page, serve_app):
+    with serve_app("--no-warm-up") as address, watch_page(address) as page:
+        yield page
+        assert page.complaints == []
+
+
+def violations(page, options):
+    found = axe_api.Axe().run(page, options=options).response["violations"]
+    return [f"{each['id']}: {' '.join(map(str, at['target']))} {at['html'][:120]}"
+            for each in found for at in each["nodes"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_no_rule_is_broken(page, screen):
+    broken = {}
+    for size, (width, height) in SIZES.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"/?tab={screen}&__theme=light")
+        page.get_by_role("tabpanel").filter(visible=True).wait_for()
+        page.wait_until_drawn()
+        page.evaluate(OPEN)
+        if screen == "compare":
+            page.locator(".graft-slider").first.wait_for()
+        page.wait_until_drawn()
+        for theme, options in (("light", EVERY_RULE), ("dark", CONTRAST)):
+            page.evaluate(THEME, theme == "dark")
+            broken |= {f"{size}, {theme}": found} if (found := violations(page, options)) else {}
+    assert broken == {}
