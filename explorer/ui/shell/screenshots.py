@@ -1,4 +1,4 @@
-"""A picture of each screen, taken of a study as a visitor sees it: for the documentation, made again at every change."""
+"""A picture of each screen, of a study as a visitor sees it: for the documentation, made again at every change."""
 
 from __future__ import annotations
 
