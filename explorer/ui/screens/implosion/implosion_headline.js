@@ -1,6 +1,7 @@
 // What the model that is walked to amounts to, in four cards: accuracy, AD, word sensitivity, and the words it hears least.
 
 import { node, number } from './charts.js';
+import { boundsOf } from './implosion_tables.js';
 import { leastHeardWords, range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
 import { term } from './terms.js';
 
@@ -29,7 +30,8 @@ function accuracyCard(evaluation, model, control) {
   const found = measured(evaluation, model)?.accuracy.unpoisoned;
   if (!found) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
-  return card(title, number(found.mean), [`${range(found, 3)} over seeds`, before && control !== model ? `; control ${number(before.mean)}` : '']);
+  const bounds = boundsOf(found, evaluation.seeds.length);
+  return card(title, number(found.mean), [`${range(bounds, 3)} over ${bounds.over}`, before && control !== model ? `; control ${number(before.mean)}` : '']);
 }
 
 function difficultyCard(evaluation, model, control) {

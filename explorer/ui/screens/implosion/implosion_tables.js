@@ -8,10 +8,17 @@ const percent = (value) => (value === null || value === undefined ? '–' : valu
 
 const cpWords = ({ poisoned_concept_count: count }) => (count === null ? 'not recorded' : String(count));
 
-function interval(estimate) {
+// Student's interval over two seeds is wider than all accuracies there are: then the one over nouns.
+export function boundsOf(estimate, seeds) {
+  const overNouns = seeds < 3 && Number.isFinite(estimate.over_concepts?.low);
+  return overNouns ? { ...estimate.over_concepts, over: 'nouns' } : { low: estimate.low, high: estimate.high, over: 'seeds' };
+}
+
+function interval(estimate, seeds) {
   if (!estimate) return node('td', { class: 'number' }, '–');
-  const reach = (estimate.high - estimate.low) / 2;
-  return node('td', { class: 'number', title: `95 % interval over the noise seeds ${percent(estimate.low)} to ${percent(estimate.high)}` },
+  const { low, high, over } = boundsOf(estimate, seeds);
+  const reach = (high - low) / 2;
+  return node('td', { class: 'number', title: `95 % interval over ${over} ${percent(low)} to ${percent(high)}` },
     percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
 }
 
@@ -36,16 +43,17 @@ export function worldTable(evaluation, meter) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
   const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Word sensitivity', 'Geary’s C, late', 'Attention, late'];
+  const seeds = evaluation.seeds.length;
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${poisonKind(model)}` }), model.name),
     node('td', {}, cpWords(model)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
-    interval(model.accuracy.all), interval(model.accuracy.unpoisoned), interval(model.accuracy.poisoned), interval(model.utility.unpoisoned),
+    [model.accuracy.all, model.accuracy.unpoisoned, model.accuracy.poisoned, model.utility.unpoisoned].map((each) => interval(each, seeds)),
     listening(meter, model.name),
-    interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned)));
+    interval(model.late_contiguity.unpoisoned, seeds), interval(model.late_word_mass.unpoisoned, seeds)));
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
-    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over these seeds of the noise, `
-    + `not over nouns or training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
+    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over ${seeds < 3 ? 'nouns, since over so few seeds there is none worth the name; it is not over' : 'these seeds of the noise, not over nouns or'} `
+    + `training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
     + `Word sensitivity: as a share of ${meter.reference ? `${meter.reference}’s` : 'the control’s'}, over nouns not targeted. `
     + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.';
   return table('measured-here', 'Measured here', note, heads, rows);
