@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from explorer.core.provenance import ROOT
 
 PASSWORD_VARIABLE = "EXPLORER_PASSWORD"
 COMPARISON_GOAL = 1.15
+REDRAW_GOAL = 1.5
 
 
 @application.command("app")
@@ -62,15 +63,20 @@ def screenshots(
     study: Annotated[Path | None, typer.Option(help="Folder of a study. Default: the shipped one.")] = None,
     theme: Annotated[str, typer.Option(help="light or dark.")] = "light",
     width: Annotated[int, typer.Option(min=320, max=3840, help="Of the window, in pixels.")] = 1280,
-    height: Annotated[int, typer.Option(min=320, max=3840, help="Of the window, in pixels.")] = 800,
+    height: Annotated[int, typer.Option(min=320, max=3840, help="Of the window, in pixels.")] = 1000,
     chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
+    as_json: AsJson = False,
 ) -> None:
     """A picture of each screen, in headless chromium, as the documentation shows them. Needs playwright."""
     from explorer.ui.shell.context import SHIPPED_STUDY
     from explorer.ui.shell.screenshots import ScreenshotRequest, take_screenshots
 
     request = ScreenshotRequest(theme=theme, width=width, height=height)
-    take_screenshots(study or SHIPPED_STUDY, output, request, chromium, told=typer.echo)
+    written = take_screenshots(study or SHIPPED_STUDY, output, request, chromium)
+    if as_json:
+        emit({"folder": str(output), **written}, as_json)
+    else:
+        typer.echo(f"{output}: {', '.join(written['files'])}")
 
 
 @application.command("benchmark-startup")
@@ -97,8 +103,47 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """A live comparison, from the click to the last column, against the models' bare U-Net calls; the goal is 1.15."""
-    from explorer.benchmarks.capture import check_pair
     from explorer.ui.screens.compare.benchmark import live_comparison_cost
+
+    live, opened, settings = _compared(checkpoints, model, prompt, steps, guidance_scale)
+    cost = live_comparison_cost(live, opened, settings, rounds)
+    told = conditions(steps, live.context.settings.device, COMPARISON_GOAL)
+    emit({"models": list(settings.models), **told, **cost.as_dict()}, as_json)
+
+
+@benchmark.command("redraw")
+def redraw_command(
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder that holds checkpoints.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model that gets parts, and again for the one that gives them.")
+    ] = None,
+    prompt: Prompt = "a photo of a dog",
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps; while a slider moves the page asks for 6.")] = 6,
+    guidance_scale: GuidanceScale = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Moves of the slider.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds from a move of a graft's slider in Compare to its picture, without the browser; the goal is 1.5."""
+    import numpy as np
+
+    from explorer.ui.screens.compare.benchmark import redraw_seconds
+
+    live, opened, settings = _compared(checkpoints, model, prompt, steps, guidance_scale)
+    load, seconds = os.getloadavg()[0], redraw_seconds(live, opened, settings, rounds)
+    report = {
+        "models": list(settings.models), **conditions(steps, live.context.settings.device, REDRAW_GOAL),
+        "load_before": load, "rounds": rounds, "seconds": float(np.median(seconds)),
+        "seconds_95": float(np.percentile(seconds, 95)),
+    }  # fmt: skip
+    emit(report, as_json)
+
+
+def _compared(
+    checkpoints: Path | None, model: list[str] | None, prompt: str, steps: int, guidance_scale: float
+) -> tuple[Any, Any, Any]:
+    """What is compared by the app without a page, of the models given, or of the first two there: ``LiveGeneration``,
+    ``OpenStudy`` and ``CompareSettings``."""
+    from explorer.benchmarks.capture import check_pair
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.context import AppContext, AppSettings
     from explorer.ui.shell.permalink import CompareSettings
@@ -108,8 +153,4 @@ def compare_command(
     models = tuple(model or opened.checkpoint_names()[:2])
     check_pair(models)
     settings = CompareSettings(prompt=prompt, steps=steps, guidance_scale=guidance_scale, models=models)
-    cost = live_comparison_cost(LiveGeneration(context), opened, settings, rounds)
-    emit(
-        {"models": list(models), **conditions(steps, context.settings.device, COMPARISON_GOAL), **cost.as_dict()},
-        as_json,
-    )
+    return LiveGeneration(context), opened, settings

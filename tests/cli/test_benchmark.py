@@ -53,6 +53,15 @@ def test_benchmark_compare(checkpoint_root):
     assert "There is no checkpoint called 'gone'" in str(gone.exception)
 
 
+def test_benchmark_redraw(checkpoint_root):
+    asked = ("--checkpoints", checkpoint_root, "--model", "benign", "--model", "dirty-002", "--steps", "1")
+    result = invoke("redraw", *asked, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert (printed["models"], printed["rounds"], printed["goal"]) == (["benign", "dirty-002"], 1, 1.5)
+    assert 0 < printed["seconds"] <= printed["seconds_95"]
+
+
 def test_benchmark_ad():
     def benchmark(*arguments):
         return CliRunner().invoke(application, ["benchmark", "ad", "--no-memory", "--rounds", "1", *arguments])

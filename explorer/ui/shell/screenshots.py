@@ -1,9 +1,9 @@
-"""A picture of each screen, of a study as a visitor sees it: for the documentation, made again at every change."""
+"""A picture of each screen, as a visitor of a study sees it: for the documentation."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoint
 THEMES = ("light", "dark")
 QUALITY = 70
 """Of WebP, 0 to 100."""
-# What is out of sight is drawn once it is scrolled to; of a chart that grows in, the last picture is wanted.
+# Only the first window is taken; what lies below it is drawn once it is scrolled to.
 DRAWN = """() => {
   const panel = [...document.querySelectorAll('[role=tabpanel]')].find((element) => element.offsetParent);
   if (!panel || document.querySelector('.loading')?.checkVisibility()) return false;
@@ -38,7 +38,7 @@ class ScreenshotRequest:
     """Light or dark."""
     width: int = 1280
     """Of the window, in pixels."""
-    height: int = 800
+    height: int = 1000
     """Of the window, in pixels."""
 
     def __post_init__(self) -> None:
@@ -48,18 +48,14 @@ class ScreenshotRequest:
 
 def take_screenshots(
     study: Path, output: Path, request: ScreenshotRequest, chromium: Path, *, screens: Sequence[str] = SCREENS,
-    told: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Serve the study, open every screen in a headless browser and write ``SCREEN.webp`` with a manifest.
-
-    Args:
-        told: is given each file's name once it is there.
 
     Returns:
         The manifest.
 
     Raises:
-        ValueError: if there is no chromium or no playwright here, or the page says something is wrong.
+        ValueError: if there is no chromium or no playwright here.
     """
     sync_playwright = playwright_with(chromium)
     output.mkdir(parents=True, exist_ok=True)
@@ -72,7 +68,6 @@ def take_screenshots(
             page.wait_for_function(DRAWN)
             page.wait_for_timeout(SETTLING_MILLISECONDS)
             _write_webp(output / f"{screen}.webp", page.screenshot())
-            told(f"{screen}.webp")
         browser.close()
     files = [f"{screen}.webp" for screen in screens]
     config = {"study": study.name, **asdict(request), "quality": QUALITY}
