@@ -31,6 +31,7 @@ from explorer.ui.screens.defence.answers import (
 )
 from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
+from explorer.ui.screens.implosion.stored_blame import BLAME_ROUTE, stored_blame
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
@@ -273,6 +274,17 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
             return _json({"problem": str(error)})
         try:
             return _json(context.models.do(lambda: filter_answer(opened, arm, recipe, stamp)))
+        except (ValueError, OSError) as error:
+            return _json({"problem": _in_words(opened, error)})
+
+    @server.get(BLAME_ROUTE)
+    def blamed(arm: str, concept: str, study: str = "") -> Response:
+        try:
+            opened = context.study(study)
+        except ValueError as error:
+            return _json({"problem": str(error)})
+        try:
+            return _json(stored_blame(opened, arm, concept))
         except (ValueError, OSError) as error:
             return _json({"problem": _in_words(opened, error)})
 
