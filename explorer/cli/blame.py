@@ -96,10 +96,10 @@ def blame_lists(
 def blame_graded(folder: Folder, arm: ArmName, as_json: AsJson = False) -> None:
     """What models draw that were trained without the pairs of `blame-lists`, concept by concept less the one that was
     trained without a random draw: of the broken concepts, and of the others. Run the step `retrained` before."""
-    from explorer.studies.blame_grading import graded_blame
+    from explorer.studies.blame_grading import grade_blame
     from explorer.studies.study import Study
 
-    found = graded_blame(Study.load(folder), arm)
+    found = grade_blame(Study.load(folder), arm)
     if as_json:
         emit(found, True)
         return

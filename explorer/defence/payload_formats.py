@@ -14,3 +14,13 @@ RETRAINED = PayloadFormat(
     fields=("concepts", "drawn", "seeds", "tile", "control", "arms", "interval"),
     entries={"concepts": ("concept", "group")},
 )  # fmt: skip
+BLAME = PayloadFormat(
+    name="blame", version=1,
+    fields=("arm", "concept", "prompt", "mentioned_in", "models", "data_hash", "scores"),
+    entries={"scores": ("name", "words", "measured", "poison_auc", "pairs")},
+)  # fmt: skip
+"""Of a concept, called by it."""
+GRADED_BLAME = PayloadFormat(
+    name="graded.json", version=1, fields=("concepts", "candidates", "left_out", "lists"),
+    entries={"lists": ("name", "words", "top1", "less_random")},
+)  # fmt: skip

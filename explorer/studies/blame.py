@@ -142,19 +142,35 @@ def described(study: Study, arm: str, concept: str, blamed: Blamed, at: int, sho
     }  # fmt: skip
 
 
+def blame_file(study: Study, arm: str, concept: str) -> Path:
+    """Where :func:`store_blame` keeps a concept's.
+
+    Raises:
+        ValueError: if the study has no such arm, or a file cannot be called as the concept.
+    """
+    study.arm(arm)
+    if not is_file_name(concept):
+        raise ValueError(f"concept is {concept!r}: expected a name that a file can have")
+    return study.folder / FOLDER / arm / f"{concept}.json"
+
+
 def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed, shown: int) -> list[Path]:
     """Keep :func:`described` of every concept as ``STUDY/blame/ARM/CONCEPT.json``, for the screens.
 
     Args:
         concepts: as ``blamed`` was asked for.
+
+    Raises:
+        ValueError: if a file cannot be called as a concept.
     """
+    from explorer.defence.payload_formats import BLAME
+
     folder = study.folder / FOLDER / arm
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for at, concept in enumerate(concepts):
-        if not is_file_name(concept):
-            raise ValueError(f"concept is {concept!r}: expected a name that a file can have")
-        write_json(path := folder / f"{concept}.json", described(study, arm, concept, blamed, at, shown))
+        path = blame_file(study, arm, concept)
+        write_json(path, BLAME.written(**described(study, arm, concept, blamed, at, shown)))
         paths.append(path)
     return paths
 

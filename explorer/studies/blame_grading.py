@@ -16,12 +16,14 @@ import numpy as np
 from explorer.core.bounded_files import parse_json
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
+from explorer.defence.payload_formats import GRADED_BLAME
 from explorer.studies.blame import FOLDER, blame_scores, store_blame
 from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
 
 if TYPE_CHECKING:
-    from explorer.studies.blame import Blamed
+    from explorer.defence.payload_formats import GRADED_BLAME
+from explorer.studies.blame import Blamed
 
 LISTS = "lists"
 KIND = "blame-lists"
@@ -128,8 +130,13 @@ def _write_list(folder: Path, name: str, found: Blamed, removed: np.ndarray) -> 
     }  # fmt: skip
 
 
-def graded_blame(study: Study, arm: str) -> dict[str, Any]:
-    """What the models draw that were trained without the lists' pairs, beside the one without a random draw.
+def graded_blame_file(study: Study, arm: str) -> Path:
+    """Where :func:`grade_blame` keeps its answer, for the screens; new lists take it away."""
+    return study.folder / FOLDER / arm / LISTS / GRADED_BLAME.name
+
+
+def grade_blame(study: Study, arm: str) -> dict[str, Any]:
+    """What the models draw that were trained without the lists' pairs, beside the one without a random draw; stored.
 
     Returns:
         What :func:`write_lists` does, each list with ``words`` (what follows of its score), ``top1``, ``less_random``:
@@ -137,7 +144,7 @@ def graded_blame(study: Study, arm: str) -> dict[str, Any]:
         95 % t-interval over concepts; None where the model is not trained and measured.
 
     Raises:
-        ManifestError: if the lists or the step ``retrained`` are not there, or a list was changed.
+        ManifestError: if the lists or the step ``retrained`` are not there.
         ValueError: if not all of the concepts were drawn.
     """
     from explorer.defence.outcomes import differences, shares
@@ -162,7 +169,9 @@ def graded_blame(study: Study, arm: str) -> dict[str, Any]:
         less = differences(own, random, groups) if compared else None
         lists.append(each | {"words": None if each["name"] == RANDOM else _words(less), "less_random": less,
                              "top1": None if own is None else shares(own, groups)})  # fmt: skip
-    return config | {"lists": lists}
+    graded = GRADED_BLAME.written(**config | {"lists": lists, "interval": results["interval"]})
+    write_json(graded_blame_file(study, arm), graded)
+    return graded
 
 
 def _words(less: dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import explorer.cli.blame
 import explorer.cli.retraining  # noqa: F401 - registers the commands
 from explorer.cli.application import application
 from explorer.core.provenance import ManifestError, read_manifest
@@ -17,9 +18,27 @@ from explorer.defence.training_sets import KnownPoison, RandomDraw
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.blame import blame
+from explorer.studies.blame_grading import (
+    OPPOSITE,
+    PREDICTS,
+    UNTOLD,
+    UNTRAINED,
+    grade_blame,
+    graded_blame_file,
+    write_lists,
+)
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.filtering import scored_pairs
-from explorer.studies.results import FILTERS, PICTURES, RETRAINED, SCORES, result_file
+from explorer.studies.results import (
+    EVALUATION,
+    FILTERS,
+    PICTURES,
+    RETRAINED,
+    SCORES,
+    result_file,
+    step_folder,
+    writing_step,
+)
 from explorer.studies.retraining import recorded_start, recover, retrain, retrained_models
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, RetrainedSpec
@@ -207,6 +226,63 @@ def test_pairs_are_blamed_by_captions_and_by_gradients(study):
     assert concept in table["concepts"].iloc[mentioned["row"]]
     assert table["uid"].iloc[mentioned["row"]] == mentioned["uid"]
     assert found == json.loads(CliRunner().invoke(application, [*asked, "--json"]).stdout)
+    stored = json.loads((study.folder / "blame" / ARM / f"{concept}.json").read_text(encoding="utf-8"))
+    assert stored == {"version": 1, **found}
     assert "is not known" in CliRunner().invoke(application, asked).stdout
     with pytest.raises(ValueError, match="concept is 'unicorn'"):
         blame(study, ARM, "unicorn")
+
+
+@pytest.fixture
+def evaluated(study):
+    """A copy with an evaluation by which the arm draws the last two concepts worse than the control."""
+    folder = study.folder.with_name("graded")
+    shutil.copytree(study.folder, folder)
+    copy = Study.load(folder)
+    names = copy.concept_list().names
+    right = {"benign": dict.fromkeys(names, 1.0), ARM: {name: 0.2 * (name not in names[-2:]) for name in names}}
+    models = [{"name": name, "per_concept": values} for name, values in right.items()]
+    with writing_step(copy, EVALUATION, settings={}, inputs={}) as place:
+        (place / "evaluation.json").write_text(json.dumps({"models": models}), encoding="utf-8")
+    yield copy
+    shutil.rmtree(folder)
+
+
+def test_blame_is_graded_by_models_trained_without_what_each_score_blames(evaluated, recipe):
+    asked = ["study", "blame-lists", str(evaluated.folder), ARM, "--broken", "2", "--pairs", "12", "--leave-out", "5"]
+    result = CliRunner().invoke(application, [*asked, "--json"])
+    assert result.exit_code == 0, (result.exception, result.output)
+    made = json.loads(result.stdout)
+    assert made["concepts"] == list(evaluated.concept_list().names[-2:])
+    assert [each["name"] for each in made["lists"]] == ["co_mention", "neighbourhood", "gradient", "random"]
+    scored = scored_pairs(evaluated, ARM)
+    removed = {}
+    for each in made["lists"]:
+        rule = read_recipe(json.loads((evaluated.folder / "blame" / ARM / "lists" / each["recipe"]).read_text()))
+        left = scored.removal(rule).removed
+        assert left.sum() == len(scored) - 12 + 5
+        assert 0 <= each["poison"] <= 5
+        removed[each["name"]] = rule
+    assert removed["gradient"] != removed["random"]
+    shutil.rmtree(step_folder(evaluated, EVALUATION))  # it holds what was read above alone
+    for name in ("random", "gradient"):
+        retrain(evaluated, ARM, f"blame-{name}", removed[name], recipe)
+    assert run_study(evaluated, RunRequest(steps=(RETRAINED,))).failed == {}
+    graded = {each["name"]: each for each in grade_blame(evaluated, ARM)["lists"]}
+    assert graded["gradient"]["words"] in (PREDICTS, OPPOSITE, UNTOLD)
+    top = {name: graded[name]["top1"]["broken"]["mean"] for name in ("gradient", "random")}
+    assert graded["gradient"]["less_random"]["broken"]["mean"] == pytest.approx(top["gradient"] - top["random"])
+    assert (graded["co_mention"]["words"], graded["co_mention"]["top1"]) == (UNTRAINED, None)
+    assert graded_blame_file(evaluated, ARM).is_file()
+    shown = CliRunner().invoke(application, ["study", "blame-graded", str(evaluated.folder), ARM]).stdout
+    assert "random: poison" in shown
+    assert UNTRAINED in shown
+
+
+def test_what_cannot_be_blamed_for_is_named(evaluated):
+    with pytest.raises(ValueError, match="9999 broken concepts: expected from 1 to"):
+        write_lists(evaluated, ARM, concepts=9999, pairs=12, left_out=5, shown=3)
+    with pytest.raises(ValueError, match="12 of 12 candidates"):
+        write_lists(evaluated, ARM, concepts=1, pairs=12, left_out=12, shown=3)
+    with pytest.raises(ManifestError, match=r"manifest\.json is missing"):
+        grade_blame(evaluated, ARM)

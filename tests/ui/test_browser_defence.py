@@ -167,6 +167,20 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
 
 
+def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
+    expect = playwright_api.expect
+    open_defence(page, arm="dirty")
+    halves = page.get_by_role("region", name="Choosing on one half")
+    halves.get_by_role("button", name="Choose and grade").click()
+    expect(halves.get_by_role("row")).to_have_count(3)
+    expect(halves).to_contain_text("the other half")
+    expect(page.get_by_role("radio", name="threshold")).to_have_attribute("aria-checked", "true")
+    page.get_by_role("button", name="Undo").click()
+    expect(halves.get_by_role("row")).to_have_count(0)
+    page.get_by_label("show what is poison").uncheck()
+    expect(halves.get_by_role("button", name="Choose and grade")).to_be_disabled()
+
+
 def test_a_selection_of_graphs_is_a_filter_and_the_cut_is_a_selection_there(page, pairs):
     expect = playwright_api.expect
     page.goto("/?tab=graphs&g.set=dirty&g.text=f")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.provenance import write_json
+from explorer.defence.payload_formats import BLAME
 from explorer.studies.results import FILM_STRIP
 
 pytestmark = pytest.mark.browser
@@ -274,3 +276,43 @@ def test_every_table_of_the_paper_stands_beside_what_the_study_has(page):
     )
     expect(page.locator(".implosion-table", has_text="not this study's")).to_contain_text("1501-2000")
     assert page.complaints == []
+
+
+def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_world):
+    expect, page = playwright_api.expect, own_page
+
+    def judged(route):
+        """The payload as if a judge had found every hat to be a dog."""
+        response = route.fetch()
+        payload = response.json()
+        film = payload["film"]
+        row = next(each["row"] for each in film["concepts"] if each["concept"] == "hat")
+        for model in film["models"]:
+            for at, cell in enumerate(model["cells"]):
+                cell |= {"top_concept": "dog" if at == row else film["concepts"][at]["concept"], "rank": 2}
+                cell |= {"clip_similarity": 0.2}
+        route.fulfill(response=response, json=payload)
+
+    page.route("**/implosion.json*", judged)
+    page.goto("/?tab=implosion&i.show=images")
+    page.locator(".film-table td canvas").first.wait_for()
+    expect(page.locator("button.seen")).to_have_count(page.locator(".film-table tbody tr").count() - 1)
+    page.locator("button.seen").last.press("Enter")
+    panel = page.locator("dialog.blame-panel")
+    expect(panel).to_contain_text("study blame")
+    expect(page).to_have_url(re.compile(r"i\.blamed=dirty-00\d\+hat"))
+    arm = re.search(r"i\.blamed=(dirty-\d+)", page.url)[1]
+    pair = {"row": 0, "uid": "u0", "caption": "a <b>hat</b>", "is_poison": True, "score": 0.5}
+    score = {"name": "gradient", "words": "w", "measured": 4, "poison_auc": 0.75, "pairs": [pair]}
+    found = BLAME.written(arm=arm, concept="hat", prompt="a photo of a hat", mentioned_in=2, models=["benign", arm],
+                          data_hash="d", scores=[score])  # fmt: skip
+    (folder := own_world[1] / "blame" / arm).mkdir(parents=True)
+    write_json(folder / "hat.json", found)
+    panel.get_by_role("button", name="Look again").click()
+    expect(panel.get_by_role("link")).to_have_attribute("aria-label", "a <b>hat</b>; poison; score 0.500")
+    expect(panel).to_contain_text("whether it predicts harm is not known")
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("blamed"))
+    page.goto(f"/?tab=implosion&i.blamed={arm}+hat")
+    expect(panel.get_by_role("heading", name="Gradient")).to_be_visible()

@@ -8,8 +8,9 @@ import pytest
 
 from explorer.core.provenance import ManifestError
 from explorer.defence.recipe import read_recipe
+from explorer.defence.report import held_out_report
 from explorer.studies.filtering import report_filter, scored_pairs
-from explorer.ui.screens.defence.answers import export_filtered, filter_answer
+from explorer.ui.screens.defence.answers import export_filtered, filter_answer, held_out_answer
 from explorer.ui.screens.defence.payload import defence_payload, opening_arm
 from explorer.ui.shell.missing_steps import MissingStepError
 
@@ -44,6 +45,18 @@ def test_the_answer_is_the_librarys_and_lists_of_pairs_are_read(opened, scored):
     listed = {"all": [RECIPE, {"rows": f"{stamp}.gAQA"}]}  # rows 1 and 2
     named = filter_answer(opened, "dirty", json.dumps(listed), stamp)["recipe"]
     assert named["all"][1] == {"uids": [f"{1:032x}", f"{2:032x}"]}
+
+
+def test_a_threshold_is_chosen_on_one_half_as_the_library_does(opened, scored):
+    stamp = defence_payload(opened)["arms"][-1]["stamp"]
+    pairs = scored_pairs(scored, "dirty")
+    for criterion in ("f1", "cut"):
+        told = held_out_answer(opened, "dirty", stamp, json.dumps(RECIPE), criterion)
+        assert told == held_out_report(pairs, read_recipe(RECIPE), criterion, 0)[1]
+    with pytest.raises(ValueError, match="expected a filter of one score"):
+        held_out_answer(opened, "dirty", stamp, json.dumps({"any": [RECIPE, RECIPE]}), "f1")
+    with pytest.raises(ValueError, match="criterion is 'luck'"):
+        held_out_answer(opened, "dirty", stamp, json.dumps(RECIPE), "luck")
 
 
 @pytest.mark.parametrize(

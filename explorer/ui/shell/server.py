@@ -26,11 +26,14 @@ from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_
 from explorer.ui.screens.defence.answers import (
     FILTER_ANSWER_ROUTE,
     FILTER_EXPORT_ROUTE,
+    FILTER_HALVES_ROUTE,
     export_filtered,
     filter_answer,
+    held_out_answer,
 )
 from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
 from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
+from explorer.ui.screens.implosion.stored_blame import BLAME_ROUTE, stored_blame
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
@@ -267,14 +270,29 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
 
     @server.get(FILTER_ANSWER_ROUTE)
     def answer(arm: str, stamp: str, recipe: str, study: str = "") -> Response:
-        try:
-            opened = context.study(study)
-        except ValueError as error:
-            return _json({"problem": str(error)})
-        try:
-            return _json(context.models.do(lambda: filter_answer(opened, arm, recipe, stamp)))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
+        return _answered(
+            context, study, lambda opened: context.models.do(lambda: filter_answer(opened, arm, recipe, stamp))
+        )
+
+    @server.get(FILTER_HALVES_ROUTE)
+    def halves(arm: str, stamp: str, recipe: str, criterion: str, study: str = "") -> Response:
+        return _answered(context, study, lambda opened: held_out_answer(opened, arm, stamp, recipe, criterion))
+
+    @server.get(BLAME_ROUTE)
+    def blamed(arm: str, concept: str, study: str = "") -> Response:
+        return _answered(context, study, lambda opened: stored_blame(opened, arm, concept))
+
+
+def _answered(context: AppContext, study: str, make: Callable[[OpenStudy], Mapping[str, Any]]) -> Response:
+    """What a page asks of a study, or why it cannot be answered."""
+    try:
+        opened = context.study(study)
+    except ValueError as error:
+        return _json({"problem": str(error)})
+    try:
+        return _json(make(opened))
+    except (ValueError, OSError) as error:
+        return _json({"problem": _in_words(opened, error)})
 
 
 def _exported(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 FILTER_EXPORT_ROUTE = "/export/filter"
 FILTER_ANSWER_ROUTE = "/export/filter-answer.json"
+FILTER_HALVES_ROUTE = "/export/filter-halves.json"
+HALF_SEED = 0
+"""As ``explorer study filter --choose`` takes it where no other is given."""
 
 
 def filter_answer(opened: OpenStudy, arm: str, recipe: str, stamp: str | None = None) -> dict[str, Any]:
@@ -36,6 +39,28 @@ def filter_answer(opened: OpenStudy, arm: str, recipe: str, stamp: str | None = 
 
     pairs = _pairs(opened, arm, stamp)
     return report_filter(opened.study, arm, _read(recipe, pairs, stamp))
+
+
+def held_out_answer(opened: OpenStudy, arm: str, stamp: str, recipe: str, criterion: str) -> dict[str, Any]:
+    """A threshold found on one half of the pairs and its grade on either: as ``explorer study filter --choose``.
+
+    Args:
+        recipe: as JSON, a filter of one score.
+        criterion: see :data:`~explorer.defence.held_out.CRITERIA`.
+
+    Raises:
+        ManifestError: as :func:`filter_answer`.
+        ValueError: as :func:`filter_answer`, for a filter of several scores or of a list, or as
+            :func:`~explorer.defence.report.held_out_report`.
+    """
+    from explorer.defence.recipe import ScoreFilter
+    from explorer.defence.report import held_out_report
+
+    pairs = _pairs(opened, arm, stamp)
+    chosen = _read(recipe, pairs, stamp)
+    if not isinstance(chosen, ScoreFilter):
+        raise ValueError("one threshold is to be found: expected a filter of one score")
+    return held_out_report(pairs, chosen, criterion, HALF_SEED)[1]
 
 
 def export_filtered(opened: OpenStudy, arm: str, stamp: str, recipe: str, *, form: str, which: str) -> bytes:

@@ -9,6 +9,7 @@ import { DefenceControls } from './defence_controls.js';
 import { loadArm } from './defence_data.js';
 import { DefenceExport } from './defence_export.js';
 import { DefenceGallery } from './defence_gallery.js';
+import { DefenceHalves } from './defence_halves.js';
 import { cellsOf, cutAt, cutRank, grade, keptMean, removedBy, tally, tiedAtCut } from './defence_maths.js';
 import { DefenceNumbers } from './defence_numbers.js';
 import { PairView } from './defence_pair.js';
@@ -86,13 +87,14 @@ class DefenceScreen {
     this.pair = new PairView(this);
     this.collateral = new DefenceCollateral(this);
     this.recipes = new DefenceRecipes(this);
+    this.halves = new DefenceHalves(this);
     this.exports = new DefenceExport(this);
     this.trained = new DefenceRetrained(this);
     this.problem = node('div', {});
     this.unlinked = node('p', { class: 'note', hidden: true }, 'This filter is too long for the address: keep it under a name, or save it as a file.');
     this.element = node('div', { class: 'defence measure-screen', onkeydown: (event) => this.key(event) },
       missing, node('p', { class: 'screen-note' }, withTerms(LEAD, ['AD'])), this.controls.element, this.numbers.element, this.problem, this.charts.element, this.gallery.stripSection, this.trained.element,
-      this.gallery.element, node('div', { class: 'defence-columns' }, this.collateral.element, node('div', {}, this.recipes.element, this.exports.element, this.unlinked)),
+      this.gallery.element, node('div', { class: 'defence-columns' }, this.collateral.element, node('div', {}, this.recipes.element, this.halves.element, this.exports.element, this.unlinked)),
       recoveryTable(this.retrained, this.set.arm.name, this.paperRecovery), this.pair.element);
     this.root.replaceChildren(this.element);
   }
@@ -151,6 +153,7 @@ class DefenceScreen {
     this.gallery.markStrip();
     this.collateral.show();
     this.trained.show();
+    this.halves.show();
     this.settle(true);
   }
 

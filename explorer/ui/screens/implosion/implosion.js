@@ -1,6 +1,7 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
 import { joinNames, ofStudy, readChoices, splitNames, writeChoices } from './address.js';
+import { BlamePanel } from './blame_panel.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
@@ -50,7 +51,7 @@ class ImplosionScreen {
   // `signal` ends what the screen listens to beyond its own elements.
   constructor(root, payload, signal) {
     Object.assign(this, { root, ...payload, signal });
-    this.state = { ...USUAL, words: [], current: 0 };
+    this.state = { ...USUAL, words: [], current: 0, blamed: [] };
     this.timer = null;
   }
 
@@ -63,6 +64,7 @@ class ImplosionScreen {
     if (!this.film.problem) this.sheets = await loadSheets(this.film);
     this.draw();
     this.listen();
+    if (this.state.blamed.length) this.panel.open(...this.state.blamed);
     if (this.evaluation.problem && this.meter.problem) return;
     const chart = await drawCharts(this.charts, this, this.count);
     if (!this.signal.aborted) this.chart = chart;
@@ -74,12 +76,13 @@ class ImplosionScreen {
     this.verdicts = node('p', { class: 'verdicts' });
     this.headline = node('div', {});
     this.charts = node('div', { class: 'implosion-charts not-in-talk' });
+    this.panel = new BlamePanel(() => this.unblame());
     this.element = node('div', { class: 'implosion' });
     this.bar = this.film.problem ? null : new Bar(this);
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
       ...(this.missing ? [this.missing] : []), ...(this.bar ? [this.bar.element] : []), this.headline, this.strip, this.verdicts, this.charts,
-      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), paperTables(this.paper)));
+      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), paperTables(this.paper)), this.panel.element);
     this.root.replaceChildren(this.element);
     if (!this.film.problem) return;
     this.strip.append(this.film.missing ? missingStep(this.film.missing)
@@ -99,7 +102,7 @@ class ImplosionScreen {
 
   // A link names the model by its C_P, so that it stays right when models are added; by its name where two have the same.
   followLink() {
-    const { show, of, from, cp, seed, words } = readChoices('i');
+    const { show, of, from, cp, seed, words, blamed } = readChoices('i');
     if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
     const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
@@ -110,16 +113,20 @@ class ImplosionScreen {
       const named = words ? splitNames(words) : [];
       this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
       missing.push(...named.filter((word) => !this.state.words.includes(word)));
+      const [arm, concept] = blamed ? splitNames(blamed) : [];
+      const known = this.models.some(({ name }) => name === arm) && this.film.concepts.some((each) => each.concept === concept);
+      if (known) this.state.blamed = [arm, concept];
+      else missing.push(blamed);
       if (/^\d{1,5}$/.test(from ?? '') && Number(from) < this.rows.length) this.state.from = Number(from);
     }
     this.missing = notFound(missing);
   }
 
   writeLink() {
-    const { contents: show, of, from, seed, words } = this.state;
+    const { contents: show, of, from, seed, words, blamed } = this.state;
     const last = this.linkName(this.models[this.models.length - 1]);
-    writeChoices('i', { show, of, from, seed: of === 'random' ? seed : 0, words: of === 'chosen' ? joinNames(words) : '', cp: this.linkName(this.models[this.state.current]) },
-      { show: USUAL.contents, of: USUAL.of, from: 0, seed: 0, words: '', cp: last });
+    writeChoices('i', { show, of, from, seed: of === 'random' ? seed : 0, words: of === 'chosen' ? joinNames(words) : '', cp: this.linkName(this.models[this.state.current]), blamed: joinNames(blamed) },
+      { show: USUAL.contents, of: USUAL.of, from: 0, seed: 0, words: '', cp: last, blamed: '' });
   }
 
   linkName(model) {
@@ -159,6 +166,18 @@ class ImplosionScreen {
     this.state.current = Math.max(0, Math.min(this.models.length - 1, column));
     this.draw();
     this.chart?.mark(this.count);
+  }
+
+  // Opens what is blamed for a picture; the row's own click walks to its model.
+  blame(model, concept) {
+    this.state.blamed = [model.name, concept];
+    this.panel.open(model.name, concept);
+  }
+
+  unblame() {
+    this.state.blamed = [];
+    this.writeLink();
+    this.strip.focus(); // the picture that was clicked has been drawn anew
   }
 
   // Another page of concepts; from the last one on to the first.
@@ -233,5 +252,5 @@ class ImplosionScreen {
 function verdictWords(film, tau) {
   if (film.models[0].cells[0].top_concept === undefined) return [];
   const threshold = tau === null ? 'but no threshold tau is known' : `above tau = ${tau.toFixed(2)}`;
-  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and the picture fits (CLIP similarity ${threshold}); ? it names it first, in doubt; ✗ what it takes the picture for instead.`, ['CLIP similarity', 'tau']);
+  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and the picture fits (CLIP similarity ${threshold}); ? it names it first, in doubt; ✗ what it takes the picture for instead; a click on such a picture shows the training pairs that are blamed for it.`, ['CLIP similarity', 'tau']);
 }

@@ -3,6 +3,7 @@
 import { node, number, ordinal } from './charts.js';
 import { drawCell } from './implosion_strip.js';
 import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
+import { talking } from './talk.js';
 
 const GAP = 10; // between concepts
 const CAPTION = 24; // of a row, beside its pictures
@@ -35,7 +36,7 @@ export function modelsInSight(models, current, rows) {
   return [all[0], ...all.slice(first, first + rows - 1)];
 }
 
-// `screen` has models, film, sheets, state, count and tau.
+// `screen` has models, film, sheets, state, count, tau, and `blame(model, concept)` for a click on a wrong picture.
 export function filmTable(screen, rows, room, onModel) {
   const { models, state } = screen;
   const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, screen.count)));
@@ -66,8 +67,13 @@ function cell(screen, model, column, row) {
   const verdict = verdictOf(facts, row.concept, screen.tau);
   const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => drawCell(screen.sheets[kind], screen.film.cell, column, row.row, kind, title));
-  const mark = verdict && node('span', { class: `seen ${verdict.kind}` }, verdict.words);
-  return node('td', { class: poisoned ? 'poisoned' : 'benign', title }, node('div', { class: 'cells' }, canvases), mark);
+  // The control's own mistakes are no implosion: it is what blame is measured against.
+  const blamed = verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
+  const blame = blamed ? () => screen.blame(model, row.concept) : null;
+  const mark = verdict && (blamed
+    ? node('button', { type: 'button', class: 'seen bad', 'aria-label': `${verdict.title}: which pairs are blamed for ${row.concept} by ${model.name}?` }, verdict.words)
+    : node('span', { class: `seen ${verdict.kind}` }, verdict.words));
+  return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark);
 }
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
