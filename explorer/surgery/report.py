@@ -29,13 +29,8 @@ def operation_entries(
     equally_far = {each.beside: each.name for each in operations if each.role == "equally far"}
     entries = []
     for each in operations:
-        beside = equally_far.get(
-            each.name
-            if each.role in ("group", "part of the way")
-            else each.beside
-            if each.role != "equally far"
-            else ""
-        )
+        moves_as_far = None if each.role == "equally far" else each.beside  # a control has its group's
+        beside = equally_far.get(each.name) or equally_far.get(moves_as_far)
         groups = {
             group: _of_group(each, right, chosen, seeds, beside) for group, chosen in members.items() if chosen.any()
         }
