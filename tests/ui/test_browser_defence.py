@@ -174,7 +174,7 @@ def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
     halves.get_by_role("button", name="Choose and grade").click()
     expect(halves.get_by_role("row")).to_have_count(3)
     expect(halves).to_contain_text("the other half")
-    expect(page.get_by_role("radio", name="threshold")).to_have_attribute("aria-checked", "true")
+    expect(page.get_by_role("radio", name="by score")).to_have_attribute("aria-checked", "true")
     page.get_by_role("button", name="Undo").click()
     expect(halves.get_by_role("row")).to_have_count(0)
     page.get_by_label("show what is poison").uncheck()

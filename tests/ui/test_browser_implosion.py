@@ -286,7 +286,7 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
         response = route.fetch()
         payload = response.json()
         film = payload["film"]
-        row = next(each["row"] for each in film["concepts"] if each["concept"] == "hat")
+        row = [each["concept"] for each in film["concepts"]].index("hat")
         for model in film["models"]:
             for at, cell in enumerate(model["cells"]):
                 cell |= {"top_concept": "dog" if at == row else film["concepts"][at]["concept"], "rank": 2}

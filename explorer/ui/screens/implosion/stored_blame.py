@@ -38,7 +38,7 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
     )
     if not path.is_file():
         made = f"the training pairs of {arm} that are blamed for {concept}"
-        return {"problem": f"It is not known {made}: run `{command}`.",
+        return {"problem": f"The study has not stored {made}: run `{command}`.",
                 "missing": {"made": made, "lacks": "", "command": command, "cost": COST}}  # fmt: skip
     found = BLAME.checked(load_json(path), f"Run `{command}`.")
     graded = _graded(opened, arm)
