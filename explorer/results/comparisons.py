@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from explorer.core.intervals import Estimate, ratio_of_means
+from explorer.core.intervals import Estimate, ratio_of_means, wilson_interval
 from explorer.defence.scores import CLIP, STRUCTURE
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
@@ -93,15 +93,16 @@ def single_concept(measured: Measured) -> Comparison:
     one, shown, others = (models[1] if len(models) > 1 else None), None, None
     if one is not None:
         others = share_of(measured, one, models[0])
-        if (success := one["poison_success"]["poisoned"]) is not None and success["low"] is not None:
-            shown = Estimate(value=success["mean"], low=success["low"], high=success["high"], n=1, confidence=0.95)
+        if (success := one["poison_success"]["poisoned"]) is not None:
+            pictures = len(measured.evaluation["seeds"]) * len(one["poisoned_concepts"])
+            shown = wilson_interval(round(success["mean"] * pictures), pictures)
     return Comparison(
         name="Figure 2", about="One concept poisoned: it turns into its target, every other one stays.",
         quantities=(
             Quantity(what="accuracy on other concepts, of the control's", claim=HARDLY_CHANGED, here=others,
                      over="concepts"),
             Quantity(what="pictures of the poisoned concept that show its target", claim=(0.5, 1.0), here=shown,
-                     over="noises"),
+                     over="pictures" if shown is None else f"{shown.n} pictures"),
         ), missing="an evaluated arm with one poisoned concept (`poison --target P=T`)",
     )  # fmt: skip
 

@@ -79,7 +79,9 @@ def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
 def test_one_poisoned_concept():
     control, one = model("benign", (), [1, 1, 1, 1, 1, 0.5]), model("one", ["bat"], [0, 1, 1, 1, 1, 0.5])
     others, shown = single_concept(measured(control, one)).quantities
-    assert (others.here.value, others.verdict, shown.verdict) == (1, "agrees", "agrees")
+    assert (others.here.value, others.verdict) == (1, "agrees")
+    # Two pictures, 80 % of which show the target, are two of two: 34 to 100 % by Wilson's interval.
+    assert (shown.over, shown.verdict, round(shown.here.low, 2)) == ("2 pictures", "not told apart", 0.34)
     assert single_concept(measured(control)).quantities[0].here is None
 
 
