@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,9 @@ from explorer.core.bounded_files import parse_json
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
 from explorer.defence.payload_formats import GRADED_BLAME
-from explorer.studies.blame import FOLDER, blame_scores, store_blame
+from explorer.studies.blame import FOLDER, Blamed, blame_scores, store_blame
 from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
-
-if TYPE_CHECKING:
-    from explorer.defence.payload_formats import GRADED_BLAME
-from explorer.studies.blame import Blamed
 
 LISTS = "lists"
 KIND = "blame-lists"
