@@ -102,7 +102,9 @@ def test_the_shipped_text_encoder_is_the_extractors_text_tower():
         assert torch.allclose(shipped, converted(ids).last_hidden_state, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", [{}, {"dtype": torch.float32}, {"dtype": torch.float16}], ids=str)
+@pytest.mark.parametrize(
+    "precision", [{}, {"dtype": torch.float32}, pytest.param({"dtype": torch.float16}, marks=pytest.mark.slow)], ids=str
+)
 def test_stock_diffusers_draws_the_film_strips_first_benign_cell(precision):
     from diffusers import StableDiffusionPipeline
 

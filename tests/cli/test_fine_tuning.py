@@ -41,6 +41,7 @@ def tuned_weights(folder):
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
+@pytest.mark.slow
 def test_one_process_and_two_give_the_same_model(arguments, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     result = CliRunner().invoke(application, [*arguments, "--out", str(alone), "--state", str(tmp_path / "run-1")])

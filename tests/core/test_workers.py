@@ -140,6 +140,7 @@ def test_a_store_is_measured_by_two_processes_as_by_one(folder):
     assert one["n"] == 1100
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_scores_of_one(folder, tmp_path):
     store = tmp_path / "store"
     for number, name in enumerate(("img_emb", "text_emb")):

@@ -160,6 +160,7 @@ def test_another_k_measures_local_ad_again_and_nothing_else(study, monkeypatch):
     assert {state.step: state.state for state in study_state(study)} == ALL_DONE
 
 
+@pytest.mark.slow
 def test_processes_of_a_launcher_share_the_drawing(made, study):
     """Nothing is drawn that one process would not have drawn, to the bit."""
     shutil.rmtree(step_folder(study, PICTURES))

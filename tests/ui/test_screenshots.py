@@ -19,6 +19,7 @@ def test_what_cannot_be_taken_is_said_before_anything_is_written(tmp_path):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_a_screen_is_taken_in_the_size_asked_for_with_a_manifest(world, tmp_path):
     chromium = Path("/usr/bin/chromium")
     if not chromium.is_file():

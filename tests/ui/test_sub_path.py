@@ -70,7 +70,10 @@ def proxy_of(address, strips, says):
 
 @pytest.mark.parametrize(
     ("options", "proxies"),
-    [((), [(True, False), (True, True)]), (("--root-path", PREFIX), [(False, False)])],
+    [
+        ((), [(True, False), (True, True)]),
+        pytest.param(("--root-path", PREFIX), [(False, False)], marks=pytest.mark.slow),
+    ],
     ids=["prefix taken off, said and not", "prefix left on and named"],
 )
 def test_the_page_works_behind_a_proxy(options, proxies, world, address, serve_app, watch_page):

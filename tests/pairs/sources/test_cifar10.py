@@ -165,6 +165,7 @@ def test_real_cifar10_test_split_is_read(tmp_path):
     assert 50 < images.mean() < 200
 
 
+@pytest.mark.slow
 @needs_cifar10
 def test_real_cifar10_training_set_has_the_feature_ad_of_table_5(tmp_path):
     pair_set = cifar10.write_cifar10(tmp_path / "set", DATA, poisoned_classes=10, seed=0)
