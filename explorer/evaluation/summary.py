@@ -10,18 +10,10 @@ import numpy as np
 
 from explorer.core.intervals import Estimate, t_interval
 from explorer.core.poison_record import PoisonRecord
-from explorer.pairs.concept_list import LESS_POPULAR, OTHER, POOL, ConceptList
+from explorer.pairs.concept_list import POOL, ConceptList
 
 if TYPE_CHECKING:
     from explorer.evaluation.metrics.metric import Metric
-
-EARLIER_GROUPS = {"frequent pool": POOL, "other frequent": OTHER, "less popular pool": LESS_POPULAR}
-"""What evaluations of before called the groups of concepts."""
-
-
-def group_of(entry: dict[str, Any]) -> str:
-    """Group of an entry of ``concepts`` in an ``evaluation.json``, of this release or an earlier one."""
-    return EARLIER_GROUPS.get(entry["group"], entry["group"])
 
 
 def groups_of(
