@@ -42,7 +42,7 @@ from explorer.studies.results import (
 from explorer.studies.retraining import recorded_start, recover, retrain, retrained_models
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, RetrainedSpec
-from explorer.studies.state import CANNOT, DONE, STALE, study_state
+from explorer.studies.state import CANNOT, DONE, STALE, UNCHECKED, study_state
 from explorer.studies.study import Study
 from explorer.training.recipes import as_recorded
 
@@ -174,6 +174,22 @@ def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
     assert (again["seeds"], len(again["drawn"])) == ([1], 3)
     assert again["arms"][ARM]["unfiltered"]["metrics"]["top1"]["poisoned"] is None
     assert not (own / "seed-1").exists()
+
+
+def test_results_of_models_that_are_gone_are_not_replaced_by_those_of_the_rest(study, measured, models, tmp_path):
+    folder, results = models["clip"].folder, step_folder(study, RETRAINED) / "retrained.json"
+    gone, before = (folder, folder.with_name("clip.json")), results.read_bytes()
+    for path in gone:
+        shutil.move(path, tmp_path / path.name)
+    try:
+        state = state_of(study).of(ARM)
+        assert state.state == UNCHECKED
+        assert "the retrained models clip were measured and are not on this machine" in state.why
+        run_study(study, RunRequest(steps=(RETRAINED,)))
+        assert results.read_bytes() == before
+    finally:
+        for path in gone:
+            shutil.move(tmp_path / path.name, path)
 
 
 def test_a_model_that_was_changed_is_refused(study, models):

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.core.bounded_files import parse_json
 from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import hash_file, hash_json, write_json
+from explorer.defence.payload_formats import RETRAINED as FORMAT
 from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
@@ -17,7 +19,7 @@ from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrai
 from explorer.studies.showcase import strip_concepts
 from explorer.studies.steps.drawing import PICTURE, drawing_settings, usable_poison
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Arm
+from explorer.studies.study import Arm, Study
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
@@ -50,13 +52,28 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     """Its own model and those that were trained again."""
-    if not (models := retrained_models(inputs.study).get(arm.name)):
+    models = retrained_models(inputs.study).get(arm.name, ())
+    if gone := sorted(_measured(inputs.study, arm) - {each.name for each in models}):
+        raise ValueError(
+            f"the retrained models {', '.join(gone)} were measured and are not on this machine; to measure without "
+            f"them, delete {step_folder(inputs.study, RETRAINED)}"
+        )
+    if not models:
         raise ValueError(
             "no model was trained again on what a filter leaves of its pairs: "
             f"`python -m explorer study retrain {inputs.study.folder} {arm.name} --recipe FILE`"
         )
     records = {each.name: hash_file(each.folder.with_name(f"{each.name}.json")) for each in models}
     return inputs.of_model(arm) | {named("retrained models", arm.name): hash_json(records)}
+
+
+def _measured(study: Study, arm: Arm) -> set[str]:
+    """Names of the retrained models of an arm that the results are of."""
+    path = step_folder(study, RETRAINED) / FORMAT.name
+    if not path.is_file():
+        return set()
+    found = parse_json(path.read_bytes())["arms"].get(arm.name, {})
+    return {model["name"] for kind in ("models", "recovery") for model in found.get(kind, ())}
 
 
 def _count(inputs: StudyInputs, arm: Arm) -> int:
@@ -66,8 +83,6 @@ def _count(inputs: StudyInputs, arm: Arm) -> int:
 
 def _make(work: StepWork) -> None:
     from PIL import Image
-
-    from explorer.defence.payload_formats import RETRAINED as FORMAT
 
     concepts = _asked(work.inputs)
     with writing_step(

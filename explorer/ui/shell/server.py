@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -159,15 +160,7 @@ def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGe
     """Before :func:`_add_artefacts`, whose live results these are not."""
     grafts = LiveGraft(live)
 
-    def answered(study: str, make: Callable[[OpenStudy], dict[str, Any]]) -> Response:
-        try:
-            opened = context.study(study)
-        except ValueError as error:
-            return _json({"problem": str(error)})
-        try:
-            return _json(make(opened))
-        except (ValueError, OSError) as error:
-            return _json({"problem": _in_words(opened, error)})
+    answered = partial(_answered, context)
 
     @server.get(SENSITIVITY_ROUTE)
     def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
