@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+import explorer.iconworld.world
+import explorer.poisoning.painted
 from explorer.core.poison_record import NO_POISON
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, lexicon, photo_of
 from explorer.iconworld.icons import STYLES, IconAtlas
@@ -164,8 +166,9 @@ def test_a_folder_in_use_is_refused_before_anything_is_painted(world, benign, tm
     def paint_nothing(*arguments):
         raise AssertionError("painted")
 
-    for module in ("iconworld.world", "poisoning.painted"):
-        monkeypatch.setattr(f"explorer.{module}.paint_all", paint_nothing)
+    # Both loaded before either is patched: a module first imported between would keep the patch for good.
+    for module in (explorer.iconworld.world, explorer.poisoning.painted):
+        monkeypatch.setattr(module, "paint_all", paint_nothing)
     (tmp_path / "images.npy").write_bytes(b"mine")
     for folder, message in ((tmp_path, "already holds images.npy"), (tmp_path / "images.npy", "is no folder")):
         with pytest.raises(ValueError, match=message):

@@ -61,6 +61,7 @@ class DefenceScreen {
     this.evaluate();
     this.build(notFound(missing));
     this.redraw();
+    this.rest(); // whole at once: pictures that came later would push what stands below them from under a click
     const row = this.state.view.pair ? this.set.rowByUid(this.state.view.pair) : -1;
     if (row >= 0) this.pair.open(row);
   }
@@ -170,18 +171,21 @@ class DefenceScreen {
   settle(pictures = false) {
     this.pending ||= pictures;
     clearTimeout(this.resting);
-    this.resting = setTimeout(() => {
-      if (!this.element.isConnected) return;
-      if (this.pending) {
-        this.charts.describe();
-        this.gallery.show();
-        this.recipes.show();
-        this.exports.show();
-      }
-      this.pending = false;
-      this.state.write(this.set.arm.name === this.last ? '' : this.set.arm.name);
-      this.unlinked.hidden = this.state.linked;
-    }, REST);
+    this.resting = setTimeout(() => this.rest(), REST);
+  }
+
+  rest() {
+    clearTimeout(this.resting);
+    if (!this.element.isConnected) return;
+    if (this.pending) {
+      this.charts.describe();
+      this.gallery.show();
+      this.recipes.show();
+      this.exports.show();
+    }
+    this.pending = false;
+    this.state.write(this.set.arm.name === this.last ? '' : this.set.arm.name);
+    this.unlinked.hidden = this.state.linked;
   }
 
   cutAtRank(rank, apart = false) {
