@@ -10,9 +10,9 @@ from explorer.checkpoints.kinds.pipeline_folder import load_pipeline_folder
 from explorer.checkpoints.kinds.single_file import load_single_file
 from explorer.checkpoints.noise_schedule import TrainingNoise, check_noise, read_scheduler, training_noise
 from explorer.checkpoints.placement import Offload, check_place, place, resolve_precision
+from explorer.checkpoints.reasons import reason_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint, validate
 from explorer.checkpoints.shared_weights import share_equal_components
-from explorer.checkpoints.trial import reason_of
 from explorer.checkpoints.weights_hash import check_recorded_files
 from explorer.core.bounded_files import files_below
 

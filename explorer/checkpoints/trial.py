@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.checkpoints.weight_files import WeightError
 
 if TYPE_CHECKING:
@@ -19,32 +20,6 @@ GUIDANCE_SCALE = 2.0
 RUNGE_KUTTA_STEPS = 4
 ROOM = 1.2
 """Memory a trial takes, to that of the weights."""
-
-
-@contextmanager
-def cannot_draw(model: str, *passed: type[Exception]) -> Iterator[None]:
-    """Whatever a library raises while a model draws, as one sentence that names it.
-
-    Args:
-        model: name, empty where there is none.
-        passed: exceptions that are no failure.
-
-    Raises:
-        ValueError: in place of any other exception.
-    """
-    try:
-        yield
-    except passed:
-        raise
-    except Exception as error:  # parts that do not fit fail anywhere inside torch
-        raise ValueError(
-            f"{f'model {model}' if model else 'the model'} cannot draw this: {reason_of(error)}"
-        ) from error
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of an error, or its kind."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def try_drawing(checkpoint: Checkpoint) -> None:

@@ -12,7 +12,7 @@ from explorer.attention.capture import capture_attention
 from explorer.attention.prompts import denoiser_of, is_joint, text_ranges
 from explorer.attention.words import word_selection
 from explorer.checkpoints.joint_pipelines import takes_guidance
-from explorer.checkpoints.trial import cannot_draw
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.core.progress import Progress
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts, run_pipeline, to_pixels
 

@@ -22,7 +22,7 @@ from explorer.checkpoints.joint_pipelines import (
     latent_shape,
     pack,
 )
-from explorer.checkpoints.trial import cannot_draw
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.core.progress import OnProgress, Progress, unheard
 
 if TYPE_CHECKING:

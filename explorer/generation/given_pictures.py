@@ -16,7 +16,7 @@ import torch
 
 from explorer.attention.capture import capture_attention
 from explorer.attention.prompts import denoiser_of
-from explorer.checkpoints.trial import cannot_draw
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.generation.generate import Generation, GenerationRequest, check_request, encode_prompts
 from explorer.generation.predictors import named_text, predictor_of
 from explorer.generation.recorded_steps import DenoiserCalls, recorded_steps

@@ -9,7 +9,7 @@ import torch
 
 from explorer.attention.replaced_words import concept_replacements, neighbour_replacements, replaced
 from explorer.checkpoints.joint_pipelines import latent_shape
-from explorer.checkpoints.trial import cannot_draw
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.evaluation.prompts import single_prompts
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts

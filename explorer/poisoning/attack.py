@@ -17,6 +17,8 @@ from explorer.pairs.pair_set import PairSet, check_free, claim, write_files
 if TYPE_CHECKING:
     import pandas
 
+POISON_STREAM = 301
+"""Of random numbers: which pairs become poison."""
 OF_THE_IMPORT = ("fingerprint", "poison_recorded")
 """Settings of an import that do not hold for the poisoned set: it is not what the source holds."""
 

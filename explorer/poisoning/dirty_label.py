@@ -14,14 +14,15 @@ import numpy as np
 
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import Attack
+from explorer.poisoning.attack import POISON_STREAM, Attack
+from explorer.poisoning.exchanged import CAPTIONS, MAIN, MENTIONING, Exchanged
+from explorer.poisoning.painted import Painted
 
 if TYPE_CHECKING:
     import pandas
 
 KIND = "dirty-label"
-POISON_STREAM, TARGET_STREAM = 301, 302
-MENTIONING, MAIN, POOL = CAPTIONS = ("mentioning", "main", "pool")
+TARGET_STREAM = 302
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,6 @@ class DirtyLabelPoison(Attack):
     def source(self, pairs: PairSet) -> Any:
         """Where the poison comes from, decided and checked: ``Painted`` or ``Exchanged``, with ``targets``,
         ``poisoned()`` and the matched controls ``with_captions()`` and ``with_pictures()``."""
-        from explorer.poisoning.exchanged import Exchanged
-        from explorer.poisoning.painted import Painted
-
         painted = pairs.manifest["config"].get("source") == "iconworld"
         return (Painted if painted else Exchanged).of(self, pairs)
 

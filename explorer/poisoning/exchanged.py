@@ -10,14 +10,14 @@ import numpy as np
 
 from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import pairs_marked
-from explorer.poisoning.dirty_label import MAIN, MENTIONING, POISON_STREAM, POOL
+from explorer.poisoning.attack import POISON_STREAM, pairs_marked
 
 if TYPE_CHECKING:
     import pandas
 
     from explorer.poisoning.dirty_label import DirtyLabelPoison
 
+MENTIONING, MAIN, POOL = CAPTIONS = ("mentioning", "main", "pool")
 FITTING = {MENTIONING: "", MAIN: ", and name it first", POOL: ", and name concepts of the pool alone"}
 
 

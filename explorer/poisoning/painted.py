@@ -10,7 +10,7 @@ import numpy as np
 from explorer.iconworld.scenes import Scene
 from explorer.iconworld.world import ScenePair, World, caption_scene, draw_pairs, draw_single, paint_all, pair_table
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.dirty_label import POISON_STREAM
+from explorer.poisoning.attack import POISON_STREAM
 from explorer.poisoning.exchanged import pool_for
 
 if TYPE_CHECKING:

@@ -7,22 +7,18 @@ thumbnails.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explorer.core.poison_record import PoisonRecord
-from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.progress import OnProgress
 from explorer.core.workers import ALONE, Workers
 from explorer.pairs.pair_import import mentioned_concepts, square_thumbnail
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.poison_flags import PoisonFlags, recorded_by_flags
-from explorer.pairs.sources.base import Reading
-from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
-from explorer.studies.study import Arm
+from explorer.studies.pairs_found import PAIR_SET
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.pair_sets import Measurement
     from explorer.alignment.structure.plan import StructureRequest
-    from explorer.embeddings.processes import Processes
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
 THUMBNAIL_SIDE = 48
@@ -139,69 +134,6 @@ class PairSetPairs(ArmPairs):
         """From the set's own file."""
         images = self._set.read_images(rows)
         return images if size is None else squared(images, size)
-
-
-def open_arm_pairs(
-    arm: Arm,
-    extractor: UniversalExtractor,
-    concept_names: tuple[str, ...],
-    work: Path,
-    *,
-    workers: int = 2,
-    processes: Processes | None = None,
-    on_progress: OnProgress = unheard,
-) -> ArmPairs:
-    """Open an arm's pairs; those of a source are embedded first, which goes on where it was stopped.
-
-    Args:
-        concept_names: nouns to look for in the captions of pairs that name no concepts.
-        work: where a source's embeddings and thumbnails are kept, in a folder called by the arm.
-        workers: threads that decode.
-        processes: further processes that embed.
-        on_progress: told about the embedding, what was set aside, and what was assumed.
-
-    Raises:
-        FileNotFoundError: if nothing lies there.
-        ValueError: if the arm has no pairs, or naming what is wrong with them: no source, a store of another
-            extractor or without one of the fields, a field that is neither a flag nor a concept.
-    """
-    from explorer.embeddings.extract import extract_embeddings
-    from explorer.embeddings.extraction_settings import ExtractionSettings
-    from explorer.embeddings.store import EmbeddingStore
-    from explorer.pairs.sources.detection import open_source
-    from explorer.studies.stored_pairs import SourcePairs, StoredPairs
-
-    if arm.pairs is None:
-        raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
-    kind = pairs_kind(arm.pairs)
-    if kind == PAIR_SET:
-        _refuse(arm, reading=arm.reading != Reading(), poison_fields=bool(arm.poison_fields.named()))
-        return PairSetPairs(PairSet.load(arm.pairs), extractor, concept_names, on_progress)
-    if kind == STORE:
-        _refuse(arm, reading=arm.reading != Reading())
-        fields = arm.poison_fields if arm.poison_fields.named() else None  # a store of ours has its own
-        stored = StoredPairs(EmbeddingStore.open(arm.pairs), extractor, concept_names, fields)
-        on_progress(note(f"{arm.name}: {stored.told}"))
-        return stored
-    source = open_source(arm.pairs, **vars(arm.reading))
-    settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=arm.poison_fields)
-    # A feature range that is calibrated later changes no feature.
-    embedded = extract_embeddings(
-        source, work / arm.name, replace(extractor, feature_range=None), settings, workers=workers, processes=processes,
-        on_progress=on_progress,
-    )  # fmt: skip
-    pairs = SourcePairs(source, embedded, extractor, concept_names)
-    on_progress(note(f"{arm.name}: {pairs.told}"))
-    return pairs
-
-
-def _refuse(arm: Arm, **given: bool) -> None:
-    """Settings of a source that are written for pairs which are none would have no effect."""
-    if named := [setting for setting, is_given in given.items() if is_given]:
-        raise ValueError(
-            f"arm {arm.name} has {' and '.join(named)}, and its pairs are of kind {pairs_kind(arm.pairs)}: "
-            "expected it for a source of pairs alone"
-        )
 
 
 def measure_arm(

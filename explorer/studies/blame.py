@@ -87,7 +87,7 @@ def blame_scores(
 
     from explorer.alignment.graph_sample import stratified_sample
     from explorer.defence.blame import CO_MENTION, GRADIENT, NEIGHBOURHOOD, co_mention_blame, neighbourhood_blame
-    from explorer.studies.arm_pairs import open_arm_pairs
+    from explorer.studies.arm_opening import open_arm_pairs
 
     known, control = study.concept_list(), study.control
     prompts = [known.prompt(each) for each in concepts]

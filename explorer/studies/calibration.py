@@ -24,7 +24,7 @@ def calibrate_study(study: Study, device: str = "cpu", on_progress: OnProgress =
             benign pairs are fewer than two or all alike.
     """
     from explorer.alignment.calibration import calibrate_features
-    from explorer.studies.arm_pairs import open_arm_pairs
+    from explorer.studies.arm_opening import open_arm_pairs
     from explorer.studies.extractors import load_extractor
     from explorer.studies.inputs import StudyInputs
     from explorer.studies.steps.scores import FEATURES_FOLDER

@@ -103,7 +103,7 @@ def remaining_structure(
         import torch
 
         from explorer.defence.remaining import kept_structure_ad
-        from explorer.studies.arm_pairs import open_arm_pairs
+        from explorer.studies.arm_opening import open_arm_pairs
 
         inputs = StudyInputs(study)
         inputs.of_pairs(study.arm(arm))

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from explorer.checkpoints.components import load_component
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.reasons import cannot_draw
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
-from explorer.checkpoints.trial import cannot_draw
 from explorer.generation.generate import GenerationRequest, generate
 
 REQUEST = GenerationRequest(prompt="a photo of a dog", seed=1, steps=2)

@@ -25,7 +25,8 @@ from explorer.pairs.pair_set import COLUMNS
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.detection import open_source
-from explorer.studies.arm_pairs import measure_arm, open_arm_pairs
+from explorer.studies.arm_opening import open_arm_pairs
+from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures
 from explorer.studies.study import Arm
 

@@ -13,7 +13,7 @@ from explorer.defence.exports import filtered_pairs
 from explorer.defence.recipe import read_recipe, recipe_json
 from explorer.defence.report import compared, held_out_report
 from explorer.pairs.pair_set import PairSet
-from explorer.studies.arm_pairs import open_arm_pairs
+from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
 from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs

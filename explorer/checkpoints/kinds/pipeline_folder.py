@@ -14,7 +14,7 @@ from explorer.checkpoints.families import Family, pipeline_family, unet_family
 from explorer.checkpoints.kinds.base import CheckpointKind, Contents, KindName
 from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
 from explorer.checkpoints.part_fit import check_fit
-from explorer.checkpoints.trial import reason_of
+from explorer.checkpoints.reasons import reason_of
 from explorer.checkpoints.weight_checks import check_component
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.core.bounded_files import MAX_JSON_BYTES, load_json

@@ -18,7 +18,7 @@ from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Conten
 from explorer.checkpoints.kinds.pipeline_folder import check_part_texts, component_classes
 from explorer.checkpoints.lora_layout import ADAPTER_WEIGHTS, is_adapter
 from explorer.checkpoints.model_folder import ModelFolder
-from explorer.checkpoints.trial import reason_of
+from explorer.checkpoints.reasons import reason_of
 from explorer.checkpoints.weight_checks import check_single_file
 from explorer.checkpoints.weight_files import Shapes, WeightError, WeightHeader
 

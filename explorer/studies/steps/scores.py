@@ -79,7 +79,7 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 
 def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
     """An arm's pairs; those of a source are embedded on the first call."""
-    from explorer.studies.arm_pairs import open_arm_pairs
+    from explorer.studies.arm_opening import open_arm_pairs
 
     return open_arm_pairs(
         work.arm(name), extractor, work.inputs.concept_names, work.study.folder / FEATURES_FOLDER,
