@@ -1,14 +1,13 @@
 """README and docs are documentation that is run: what they name exists, what they show prints what they say."""
 
 import contextlib
-import importlib
 import io
 import json
 import re
 
 import pytest
 
-from explorer.cli.application import COMMAND_MODULES, application
+from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ROOT
 from tests.test_rooms import ROOMS
 
@@ -28,8 +27,7 @@ FOLDERS = ("explorer", "tests", "docs", "assets", "checkpoints")
 def command_line():
     from typer.main import get_command
 
-    for name in COMMAND_MODULES:
-        importlib.import_module(f"explorer.cli.{name}")
+    load_commands()
     return get_command(application)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from explorer.alignment.graph_columns import text_columns, write_columns
 from explorer.alignment.graph_sample import describe_sample, main_concepts, stratified_sample, texts
@@ -230,8 +231,6 @@ def _describe_layout(graphs: PairGraphs) -> dict[str, Any]:
 
 def thumbnail_sheet(images: np.ndarray) -> Any:
     """Pictures uint8 `[n, H, W, 3]` as one palette PIL image, ``THUMBNAIL_COLUMNS`` cells of 48 px a row."""
-    from PIL import Image
-
     lines = -(-len(images) // THUMBNAIL_COLUMNS)
     sheet = Image.new("RGB", (THUMBNAIL_COLUMNS * THUMBNAIL_SIZE, lines * THUMBNAIL_SIZE))
     for position, pixels in enumerate(images):

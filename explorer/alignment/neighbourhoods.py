@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from explorer.alignment.neighbours import nearest_neighbours
 from explorer.core.progress import OnProgress, unheard
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ def measure_local(
         ValueError: if more pairs are asked for than there are, or on what ``local_difficulty`` refuses.
     """
     from explorer.alignment.local_difficulty import local_difficulty
-    from explorer.alignment.neighbours import nearest_neighbours
     from explorer.core.sampling_design import draw_evenly
 
     request = LocalRequest() if request is None else request

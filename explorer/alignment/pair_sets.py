@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.concept_labels import class_labels, main_concepts
+from explorer.alignment.neighbourhoods import measure_local
+from explorer.alignment.structure.compute import check_composition, check_takes_landmarks, compose_structure
+from explorer.alignment.structure.plan import StructureRequest
 from explorer.core.intervals import area_under_curve
 from explorer.core.workers import ALONE, Workers
+from explorer.pairs.pair_set import PairSet
 from explorer.pairs.poison_flags import PoisonFlags
 
 if TYPE_CHECKING:
@@ -23,9 +27,7 @@ if TYPE_CHECKING:
     from explorer.alignment.local_difficulty import LocalDifficulty
     from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.structure.compute import StructureComputation
-    from explorer.alignment.structure.plan import StructureRequest
     from explorer.alignment.updates import MeanOffset
-    from explorer.pairs.pair_set import PairSet
 
 ENCODING_BATCH = 256
 SCORES = ("sample_ad", "structure_distance", "feature_distance")
@@ -136,7 +138,6 @@ def measure(
         ValueError: if the split has no pairs, on landmarks that are not among them, or on what ``compute_structure``
             refuses.
     """
-    from explorer.alignment.structure.compute import check_composition
     from explorer.embeddings.features import pair_features
 
     check_composition(alpha, convention)
@@ -176,8 +177,6 @@ def measure_features(
     Raises:
         ValueError: as :func:`measure`.
     """
-    from explorer.alignment.structure.compute import check_composition
-
     check_composition(alpha, convention)
     chosen = _MeasuredRows.choose(table, split, landmarks, request)
     settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(feature_range)}
@@ -207,7 +206,6 @@ def measure_labels(
     import torch
 
     from explorer.alignment.difficulty import one_hot_labels
-    from explorer.alignment.structure.compute import check_composition
 
     check_composition(alpha, "authors")
     pair_set = _opened(pair_set)
@@ -253,9 +251,6 @@ class _MeasuredRows:
         request: StructureRequest | None,
     ) -> _MeasuredRows:
         """The pairs of ``split`` and the trusted ones among them, before any feature is computed."""
-        from explorer.alignment.structure.compute import check_takes_landmarks
-        from explorer.alignment.structure.plan import StructureRequest
-
         rows, trusted = _split_rows(table, split), None
         if landmarks is not None:
             check_takes_landmarks(request or StructureRequest())
@@ -273,7 +268,6 @@ class _MeasuredRows:
     ) -> Measurement:
         """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
         from explorer.alignment.difficulty import feature_distance, paired_cosines
-        from explorer.alignment.neighbourhoods import measure_local
 
         image, text = (part[self.rows] for part in features)
         distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
@@ -297,9 +291,6 @@ class _MeasuredRows:
         workers: Workers,
     ) -> Measurement:
         """Structure distances as ``request`` asks, composed with the feature distances."""
-        from explorer.alignment.structure.compute import compose_structure
-        from explorer.alignment.structure.plan import StructureRequest
-
         request = StructureRequest() if request is None else request
         measured = self.table.iloc[self.rows]
         uids = measured["uid"].to_numpy()
@@ -335,8 +326,6 @@ def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:
 
 
 def _opened(pair_set: PairSet | Path | str) -> PairSet:
-    from explorer.pairs.pair_set import PairSet
-
     return pair_set if isinstance(pair_set, PairSet) else PairSet.load(pair_set)
 
 

@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.neighbourhoods import measure_local
 from explorer.alignment.scores import write_scores
-from explorer.alignment.streamed_stores import UID_COLUMN
+from explorer.alignment.streamed_stores import UID_COLUMN, StreamedComputation, stream_store
+from explorer.alignment.structure.compute import (
+    agreed_plan,
+    check_composition,
+    check_takes_landmarks,
+    compose_structure,
+)
+from explorer.alignment.structure.plan import StructureRequest, available_bytes
 from explorer.core.workers import ALONE, Workers
 from explorer.embeddings.store import EmbeddingStore
+from explorer.pairs.pair_import import mentioned_concepts
+from explorer.pairs.sources.base import first_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -28,7 +38,7 @@ if TYPE_CHECKING:
     from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.rows_on_disk import RowsOnDisk
     from explorer.alignment.structure.compute import ComputationRecord
-    from explorer.alignment.structure.plan import StructurePlan, StructureRequest
+    from explorer.alignment.structure.plan import StructurePlan
 
 CAPTION_COLUMNS = ("caption", "TEXT", "text")
 """Of the metadata, in clip-retrieval's and in LAION's spelling."""
@@ -144,9 +154,6 @@ def measure_store(
         ValueError: without a feature range, on a sample size outside 1..N, on landmarks or concepts that the estimator
             does not take or the store does not have, or on what ``compute_structure`` refuses.
     """
-    from explorer.alignment.structure.compute import agreed_plan, check_composition
-    from explorer.alignment.structure.plan import StructureRequest
-
     check_composition(alpha, convention)
     store = EmbeddingStore.open(folder)
     chosen, origin = _feature_range(store, feature_range)
@@ -181,8 +188,6 @@ def _streamed(
     scores: Path | None,
     workers: Workers,
 ) -> StoreMeasurement:
-    from explorer.alignment.streamed_stores import StreamedComputation, stream_store
-
     def measurement(done: StreamedComputation) -> StoreMeasurement:
         found = done.streamed
         return StoreMeasurement(
@@ -204,8 +209,6 @@ def _local(
     workers: Workers,
 ) -> LocalDifficulty | None:
     """By the first process; streamed rows, and those that do not fit memory, are read part by part."""
-    from explorer.alignment.neighbourhoods import measure_local
-
     if workers.index > 0:
         return None
     image, text = on_disk if streamed else _features(on_disk, workers)
@@ -225,7 +228,6 @@ def _held(
     """A measurement that keeps a few numbers a pair, and the features where they fit."""
     from explorer.alignment.difficulty import feature_distance, paired_cosines
     from explorer.alignment.rows_on_disk import RowsOnDisk
-    from explorer.alignment.structure.compute import compose_structure
 
     image, text = _features(on_disk, workers)
     difficulty, offset, computation = compose_structure(
@@ -266,7 +268,6 @@ def _features(on_disk: Sequence[RowsOnDisk], workers: Workers) -> tuple[torch.Te
     import torch
 
     from explorer.alignment.rows_on_disk import HELD_SHARE, held_within
-    from explorer.alignment.structure.plan import available_bytes
 
     device = torch.device(workers.device)
     processes = workers.count if device.type == "cpu" else 1
@@ -277,8 +278,6 @@ def _features(on_disk: Sequence[RowsOnDisk], workers: Workers) -> tuple[torch.Te
 def _trusted(
     store: EmbeddingStore, rows: np.ndarray | range, landmarks: LandmarkList, request: StructureRequest
 ) -> np.ndarray:
-    from explorer.alignment.structure.compute import check_takes_landmarks
-
     check_takes_landmarks(request)
     if not isinstance(rows, range):
         raise ValueError(f"a sample of {len(rows)} pairs is asked for and landmarks are given: expected one of the two")
@@ -294,8 +293,6 @@ def _strata(
     request: StructureRequest,
 ) -> np.ndarray | None:
     """Stratum of each measured pair, by its caption."""
-    from explorer.pairs.sources.base import first_of
-
     if request.estimator != "stratified":
         if concepts:
             raise ValueError(f"concepts are given and estimator is {request.estimator!r}: expected stratified")
@@ -315,8 +312,6 @@ def _strata(
 
 def _first_mentions(captions: list[Any], concepts: tuple[str, ...], column: str) -> np.ndarray:
     """Number of the concept that each caption mentions first; -1 where it mentions none or is null."""
-    from explorer.pairs.pair_import import mentioned_concepts
-
     unlike = next((caption for caption in captions if not isinstance(caption, str | None)), None)
     if unlike is not None:
         raise ValueError(f"column {column!r} of the metadata holds {unlike!r}: expected captions")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.score_parts import join_parts, score_parts
 from explorer.alignment.structure.compute import ComputationRecord
+from explorer.core.progress import note
 from explorer.core.workers import Workers
 
 if TYPE_CHECKING:
@@ -77,9 +79,7 @@ def stream_store(
     import torch
 
     from explorer.alignment.rows_on_disk import RowsOnDisk
-    from explorer.alignment.score_parts import join_parts, score_parts
     from explorer.alignment.streamed_difficulty import stream_landmarks
-    from explorer.core.progress import note
     from explorer.core.sampling_design import draw_evenly
 
     image, text = (RowsOnDisk(part, device=workers.device) for part in (store.image, store.text))

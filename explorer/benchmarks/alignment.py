@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from explorer.alignment.structure.plan import available_bytes
 from explorer.benchmarks.alignment_peers import PEERS, Peer, synthetic_rows
 from explorer.benchmarks.capture import CostRatio, take_turns
 from explorer.core.progress import OnProgress, note, unheard
@@ -89,8 +93,6 @@ class PeerTiming:
 
     def quartiles(self) -> tuple[float | None, float | None, float | None]:
         """Lower quartile, median and upper quartile of the seconds."""
-        import numpy as np
-
         if not self.seconds:
             return None, None, None
         low, middle, high = np.quantile(self.seconds, (0.25, 0.5, 0.75)).tolist()
@@ -145,8 +147,6 @@ def benchmark_alignment(
 
 def fitted_exponent(sizes: Sequence[int], values: Sequence[float]) -> float | None:
     """b of ``value = a N^b`` by least squares in logarithms; None for fewer than two sizes."""
-    import numpy as np
-
     pairs = [(math.log(n), math.log(value)) for n, value in zip(sizes, values, strict=True) if value > 0]
     if len({size for size, _ in pairs}) < 2:
         return None
@@ -252,8 +252,6 @@ def reason_to_skip(name: str, n: int, limit_seconds: float, earlier: list[PeerTi
     """Why a peer is not measured at this N; empty where it is."""
     import torch
 
-    from explorer.alignment.structure.plan import available_bytes
-
     peer = PEERS[name]
     absent = peer.absence()
     if absent is not None:
@@ -331,8 +329,6 @@ def _exponents(peers: Sequence[str], results: list[PeerTiming]) -> dict[str, dic
 
 def _conditions(d: int, rounds: int, seed: int) -> dict[str, Any]:
     """What a reader needs to judge the figures."""
-    import platform
-
     import torch
 
     return {

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,8 +51,6 @@ class Peer:
 
 def row_loop(image: torch.Tensor, text: torch.Tensor) -> float:
     """One row at a time in numpy, as the authors' script does it: two products with a vector, difference, sum."""
-    import numpy as np
-
     images, texts = image.numpy(), text.numpy()
     total = 0.0
     for row in range(len(images)):
@@ -65,7 +65,6 @@ def torch_dense(image: torch.Tensor, text: torch.Tensor) -> float:
 
 def scikit_learn_chunked(image: torch.Tensor, text: torch.Tensor) -> float:
     """Two streams of ``pairwise_distances_chunked`` in scikit-learn's own working memory."""
-    import numpy as np
     from sklearn.metrics import pairwise_distances_chunked
 
     streams = (pairwise_distances_chunked(rows.numpy(), metric="cosine") for rows in (image, text))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from explorer.benchmarks.alignment import fitted_exponent
 from explorer.core.progress import OnProgress, note, unheard
@@ -233,8 +235,6 @@ def _write_partition(
 
 def _watched(child: subprocess.Popen[bytes]) -> tuple[int, int]:
     """Largest resident and largest anonymous memory of one process among the child and its own, until it ends."""
-    import psutil
-
     peak = anonymous = 0
     parent = psutil.Process(child.pid)
     while child.poll() is None:
@@ -254,8 +254,6 @@ def _watched(child: subprocess.Popen[bytes]) -> tuple[int, int]:
 
 def _conditions(d: int, samples: int, distinct: int, processes: int, seed: int) -> dict[str, Any]:
     """What a reader needs to judge the figures, the load that others put on the machine among it."""
-    import platform
-
     import torch
 
     return {

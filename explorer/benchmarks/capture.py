@@ -11,13 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from explorer.benchmarks.capture_peers import (
     daam_capture,
     no_capture,
     our_capture,
     prompt_to_prompt_capture,
 )
+from explorer.checkpoints.architectures import UNET_CONFIGS
 from explorer.checkpoints.joint_pipelines import require_unet
+from explorer.checkpoints.placement import check_place, resolve_precision
 from explorer.generation.generate import (
     GenerationRequest,
     encode_prompts,
@@ -51,14 +55,10 @@ class CostRatio:
         return self._quantile(0.25), self._quantile(0.75)
 
     def _quantile(self, share: float) -> float:
-        import numpy as np
-
         return float(np.quantile(np.divide(self.seconds, self.bare_seconds), share))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable summary."""
-        import numpy as np
-
         low, high = self.spread
         return {
             "ratio": self.ratio,
@@ -143,9 +143,6 @@ def random_denoising(
     """
     import torch
     from diffusers import DDIMScheduler, UNet2DConditionModel
-
-    from explorer.checkpoints.architectures import UNET_CONFIGS
-    from explorer.checkpoints.placement import check_place, resolve_precision
 
     if architecture not in UNET_CONFIGS:
         raise ValueError(f"architecture {architecture!r} is unknown: expected one of {sorted(UNET_CONFIGS)}")

@@ -9,7 +9,7 @@ positions, self-attention included, and sums over the steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -103,8 +103,6 @@ def our_capture(unet: torch.nn.Module, tokens: int, steps: int) -> Iterator[Any]
 
 def no_capture(unet: torch.nn.Module) -> AbstractContextManager[None]:
     """Nothing: the bare U-Net."""
-    from contextlib import nullcontext
-
     return nullcontext()
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from explorer.core.provenance import ROOT
 
@@ -64,8 +65,6 @@ def core_count() -> int:
 
 def read_test_results(path: Path) -> dict[str, Any]:
     """Counts of a JUnit file of pytest's, why tests were skipped, and the messages of those that failed."""
-    from xml.etree import ElementTree
-
     failed, skipped, passed = {}, {}, 0
     for case in ElementTree.parse(path).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"

@@ -23,7 +23,9 @@ from explorer.benchmarks.graphs import (
     served,
 )
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
-from explorer.defence.scores import FEATURE
+from explorer.defence.filter_files import Score, write_filters
+from explorer.defence.recipe import HIGHEST
+from explorer.defence.scores import FEATURE, ScoreDescription
 from explorer.studies.results import FILTERS, writing_step
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm, Study
@@ -85,10 +87,6 @@ def benchmark_moves(pairs: int, scores: int, moves: int, chromium: Path, *, seed
 
 def make_up_filters(folder: Path, pairs: int, scores: int, seed: int = 0) -> None:
     """Make ``folder`` a study of one arm, whose ``pairs`` made-up pairs have ``scores`` scores."""
-    from explorer.defence.filter_files import Score, write_filters
-    from explorer.defence.recipe import HIGHEST
-    from explorer.defence.scores import ScoreDescription
-
     random = np.random.default_rng(seed)
     poison, cluster = random.random(pairs) < POISONED, random.integers(0, CLUSTERS, pairs)
     table = made_up_pairs(cluster, poison)

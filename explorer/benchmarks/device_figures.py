@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import time
 from collections.abc import Callable
@@ -91,8 +92,6 @@ def allocated_bytes(device: str) -> int:
 
 def free_memory(device: str) -> None:
     """Give back what no tensor holds, cycles of objects included."""
-    import gc
-
     import torch
 
     gc.collect()

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from explorer.benchmarks.capture import CostRatio, take_turns
+from explorer.iconworld.world import World, draw_pairs, paint_all
+from explorer.pairs.pair_import import square_thumbnail
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -112,10 +115,7 @@ def plain_loop(
         size: pixels a side that pictures are squared to; None leaves them as they are.
     """
     import torch
-    from PIL import Image
     from torch.nn import functional
-
-    from explorer.pairs.pair_import import square_thumbnail
 
     images, texts, stream = [], [], source.records()
     with torch.no_grad():
@@ -134,10 +134,6 @@ def plain_loop(
 
 def write_benchmark_shard(path: Path, *, pairs: int, side: int, seed: int) -> None:
     """A webdataset shard of captioned IconWorld scenes, enlarged to ``side`` pixels, as JPEG of quality 95."""
-    from PIL import Image
-
-    from explorer.iconworld.world import World, draw_pairs, paint_all
-
     world = World()
     drawn = draw_pairs(world, pairs, np.random.default_rng(seed))
     images = paint_all(world, [pair.scene for pair in drawn])

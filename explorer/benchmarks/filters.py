@@ -16,6 +16,12 @@ from typing import Any
 import numpy as np
 
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import code_version
+from explorer.defence.filter_files import Score, ScoredPairs, write_filters
+from explorer.defence.payload_formats import FILTERS
+from explorer.defence.recipe import order_of_suspicion, read_recipe
+from explorer.defence.report import filter_report
+from explorer.defence.scores import FEATURE, describe_users
 
 MOVE_GOAL_MILLISECONDS = 50.0
 """Of a cut that moves, and what is counted of it."""
@@ -47,10 +53,6 @@ def benchmark_filters(
     """
     import torch
 
-    from explorer.core.provenance import code_version
-    from explorer.defence.filter_files import ScoredPairs
-    from explorer.defence.payload_formats import FILTERS
-
     random = np.random.default_rng(seed)
     made = _made_up_scores(pairs, scores, random)
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,8 +72,6 @@ def benchmark_filters(
 
 
 def _made_up_scores(pairs: int, scores: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    from explorer.defence.scores import FEATURE
-
     names = (FEATURE, *(f"score {number}" for number in range(1, scores)))
     made = {name: random.normal(size=pairs).astype(np.float32) for name in names}
     made[names[-1]][random.random(pairs) < UNKNOWN_SHARE] = np.nan
@@ -80,9 +80,6 @@ def _made_up_scores(pairs: int, scores: int, random: np.random.Generator) -> dic
 
 def _write(folder: Path, made: dict[str, np.ndarray], random: np.random.Generator) -> None:
     import pandas
-
-    from explorer.defence.filter_files import Score, write_filters
-    from explorer.defence.scores import describe_users
 
     pairs = len(next(iter(made.values())))
     concept = random.integers(0, CONCEPTS, pairs)
@@ -108,8 +105,6 @@ def _write(folder: Path, made: dict[str, np.ndarray], random: np.random.Generato
 
 def _moves(held: Any, rounds: int) -> dict[str, Any]:
     """Milliseconds of a cut at a new place: what is removed, and the whole report of it."""
-    from explorer.defence.recipe import read_recipe
-    from explorer.defence.report import filter_report
 
     def unasked(kept: np.ndarray) -> float:
         raise ValueError("the benchmark's cuts are on the curves")
@@ -136,7 +131,6 @@ def _curves(
     """Seconds of the curves of all scores, and of the peer for one score and so for all."""
     import torch
 
-    from explorer.defence.recipe import order_of_suspicion
     from explorer.defence.remaining import kept_structure_curves
 
     pairs = len(next(iter(made.values())))

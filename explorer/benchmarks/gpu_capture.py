@@ -16,6 +16,7 @@ from explorer.benchmarks.capture import (
 )
 from explorer.benchmarks.device_figures import free_memory, profiled
 from explorer.benchmarks.row_report import RowReport, Save
+from explorer.checkpoints.architectures import SD15_UNET
 
 SECONDS = 45.0
 GOAL = 1.02
@@ -61,8 +62,6 @@ def _profile(denoising: Denoising, report: RowReport, device: str) -> None:
 
 def _small_unet() -> dict[str, Any]:
     """SD 1.5's shape, narrow."""
-    from explorer.checkpoints.architectures import SD15_UNET
-
     return SD15_UNET | {
         "sample_size": 8, "block_out_channels": (16, 16, 16, 16), "norm_num_groups": 8, "layers_per_block": 1,
         "cross_attention_dim": 24, "attention_head_dim": 2,

@@ -14,6 +14,7 @@ from explorer.benchmarks.embeddings import (
     write_benchmark_shard,
 )
 from explorer.benchmarks.row_report import RowReport, Save
+from explorer.pairs.sources.detection import open_source
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -32,8 +33,6 @@ MOST_WORKERS = 12
 
 def embeddings(save: Save, *, smoke: bool, device: str) -> None:
     """Pairs a second of extraction and of the plain loop, in turns."""
-    from explorer.pairs.sources.detection import open_source
-
     model, pairs = (SMALL_MODEL, SMALL_PAIRS) if smoke else (MODEL, PAIRS)
     workers, batch = min(MOST_WORKERS, os.cpu_count() or 1), 4 if smoke else 256
     report = RowReport(

@@ -6,12 +6,14 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from explorer.benchmarks.cuda_tests import core_count, run_cuda_tests
 from explorer.core.progress import Progress
 from explorer.core.provenance import code_version, device_name, write_json
+from explorer.evaluation.config import EvaluationConfig
 from explorer.scenarios.recipes import FULL, Recipe
 
 STARTING_SECONDS = 10
@@ -68,8 +70,6 @@ def machine(task: Task) -> None:
 
 
 def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version(package)
     except PackageNotFoundError:
@@ -126,7 +126,6 @@ def world(task: Task) -> None:
 
 def evaluation(task: Task) -> None:
     """Evaluate the world's models, with the AD of their sets."""
-    from explorer.evaluation.config import EvaluationConfig
     from explorer.evaluation.files import evaluate_folder
 
     asked = EvaluationConfig(seeds=(0, 1, 2), batch_size=256, device=task.device)

@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from explorer.core.provenance import MANIFEST_NAME
+
 SHARD_BYTES = 15 * 2**20
 OUTPUT_BYTES = 60 * 2**20
 """How much of the output folder the shards may fill; further ones stay where they were made."""
@@ -23,8 +25,6 @@ def pack(models: Path, evaluation: Path, shards: Path, output: Path) -> dict[str
         JSON-serialisable: ``names`` in order, SHA-256 of the whole and its bytes, and the names that are in ``output``.
         Without a finished model there are none.
     """
-    from explorer.core.provenance import MANIFEST_NAME
-
     finished = sorted(path.parent for path in models.glob(f"*/{MANIFEST_NAME}"))
     if not finished:
         return {"names": [], "in_output": []}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from explorer.benchmarks.device_figures import MemoryWatch, free_memory, profiled, seconds_of
+from explorer.benchmarks.plain_training import PlainXLTraining
 from explorer.benchmarks.row_report import RowReport, Save
 from explorer.benchmarks.training import LEARNING_RATE, SPEED_GOAL, benchmark_training, find_model, summary
 from explorer.benchmarks.training_turns import OURS, PLAIN, Timings, Turns, time_turns
+from explorer.checkpoints.architectures import SDXL_UNET
+from explorer.training.encoded_pairs import random_encoded_pairs, time_ids
+from explorer.training.recipes import SDXL, override
 
 if TYPE_CHECKING:
     from explorer.training.encoded_pairs import EncodedPairs
@@ -50,8 +57,6 @@ def _sd15(report: RowReport, smoke: bool, device: str, **settings: Any) -> None:
 
 def _small_sd15() -> Any:
     """SD 1.5's shape with so narrow layers that a CPU takes a step in a moment."""
-    from dataclasses import replace
-
     model, narrow = find_model("sd15-quarter"), {"block_out_channels": (16, 16, 16, 16), "norm_num_groups": 8}
     return replace(
         model, resolution=64,
@@ -63,7 +68,6 @@ def _small_sd15() -> Any:
 
 def _layouts(smoke: bool, device: str, batch: int) -> dict[str, float]:
     """Seconds of a forward and backward pass of the U-Net in either memory layout; ours trains in the second."""
-    import torch
     from diffusers import UNet2DConditionModel
 
     config = (_small_sd15() if smoke else find_model("sd15")).unet
@@ -91,11 +95,7 @@ def _layouts(smoke: bool, device: str, batch: int) -> dict[str, float]:
 def training_sdxl(save: Save, *, smoke: bool, device: str) -> None:
     """SDXL at 1024 pixels in bf16 with gradient checkpointing: ours, then the plain loop, one after the other, because
     the weights and moments of both do not fit a GPU together. Both read what was encoded beforehand."""
-    import torch
     from diffusers import DDIMScheduler, UNet2DConditionModel
-
-    from explorer.checkpoints.architectures import SDXL_UNET
-    from explorer.training.recipes import SDXL
 
     report = RowReport(save, device, SDXL_SECONDS, goal=SPEED_GOAL, resolution=64 if smoke else SDXL.resolution)
     config = _small_sdxl() if smoke else dict(SDXL_UNET)
@@ -122,11 +122,6 @@ def training_sdxl(save: Save, *, smoke: bool, device: str) -> None:
 
 def _sdxl(unet: Any, scheduler: Any, report: RowReport, device: str, smoke: bool) -> None:
     """Both loops at one batch size, on the same weights."""
-    import torch
-
-    from explorer.benchmarks.plain_training import PlainXLTraining
-    from explorer.training.recipes import SDXL, override
-
     turns = Turns(steps=1, warmup=1, rounds=1) if smoke else Turns(steps=4, warmup=2, rounds=3, profile=True)
     facts, encoded = report.figures, _random_encoded(unet.config, report.figures["resolution"])
     shared = {"batch_size": facts["batch_size"], "learning_rate": LEARNING_RATE, "precision": facts["precision"]}
@@ -167,8 +162,6 @@ def _tell(report: RowReport, turns: Turns, timings: Timings) -> None:
 
 def _small_sdxl() -> dict[str, Any]:
     """SDXL's shape, narrow."""
-    from explorer.checkpoints.architectures import SDXL_UNET
-
     return SDXL_UNET | {
         "block_out_channels": (16, 16, 16), "norm_num_groups": 8, "transformer_layers_per_block": (1, 1, 1),
         "layers_per_block": 1, "cross_attention_dim": 24, "attention_head_dim": 2, "sample_size": 8,
@@ -177,8 +170,6 @@ def _small_sdxl() -> dict[str, Any]:
 
 
 def _random_encoded(unet_config: Any, resolution: int) -> EncodedPairs:
-    from explorer.training.encoded_pairs import random_encoded_pairs, time_ids
-
     return random_encoded_pairs(
         XL_PAIRS, latents=(4, resolution // 8, resolution // 8), text=(77, unet_config["cross_attention_dim"]),
         pooled=unet_config["projection_class_embeddings_input_dim"] - 6 * unet_config["addition_time_embed_dim"],
@@ -188,8 +179,6 @@ def _random_encoded(unet_config: Any, resolution: int) -> EncodedPairs:
 
 def _samples(encoded: EncodedPairs) -> list[dict[str, Any]]:
     """The same pairs, one a dictionary, for the plain loop."""
-    import torch
-
     latents = torch.from_numpy(encoded.latents[encoded.picture.numpy()]).float()
     found = encoded.conditioning.rows(encoded.caption)
     return [

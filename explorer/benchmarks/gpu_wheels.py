@@ -5,6 +5,7 @@ The machine is known by its image: CUDA, PyTorch and most of what surrounds it a
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,8 +73,6 @@ def travelling_files() -> list[Path]:
 
 def rehearse(folder: Path, python: str, on_progress: OnProgress = unheard) -> dict[str, str]:
     """The kit's smoke run in a fresh virtual environment with the machine's versions; the state of every part."""
-    import json
-
     with tempfile.TemporaryDirectory() as scratch:
         environment = Path(scratch) / "machine"
         on_progress(note(f"a fresh environment of {python} with {len(MACHINE)} packages of the machine's: some GB"))

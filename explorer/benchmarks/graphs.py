@@ -22,6 +22,10 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas
 
+import json
+
+import psutil
+
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings, scaled_layout
@@ -152,8 +156,6 @@ def playwright_with(chromium: Path) -> Any:
 
 def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
     """Make ``folder`` a study whose graphs are of ``pairs`` made-up pairs; return their header."""
-    import json
-
     random = np.random.default_rng(seed)
     cluster = random.integers(0, CLUSTERS, pairs)
     poison = random.random(pairs) < 0.2
@@ -266,8 +268,6 @@ def _rate(name: str, frames: Any, move: Any) -> dict[str, float]:
 def browser_seconds() -> float:
     """CPU seconds that our chromium has taken so far; unlike frames per second, other work on the machine does not
     change them much."""
-    import psutil
-
     own = psutil.Process().children(recursive=True)
     times = [process.cpu_times() for process in own if process.name().startswith("chrom")]
     return sum(spent.user + spent.system for spent in times)

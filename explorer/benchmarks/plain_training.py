@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from explorer.pairs.pair_set import PairSet
+from explorer.training.trainer import start_accelerator
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -48,8 +50,6 @@ class PlainLoop:
         """
         from accelerate.utils import set_seed
         from diffusers import DDPMScheduler
-
-        from explorer.training.trainer import start_accelerator
 
         set_seed(seed)
         self.accelerator = start_accelerator(precision, unet.device.type)
@@ -162,8 +162,6 @@ class _TransformedPairs(torch.utils.data.Dataset):
         return len(self.captions)
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        from PIL import Image
-
         ids = self.tokenizer(
             self.captions[row], max_length=self.tokenizer.model_max_length, padding="max_length", truncation=True,
             return_tensors="pt",

@@ -16,10 +16,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from explorer.benchmarks.plain_training import PlainTraining
 from explorer.benchmarks.training_turns import OURS, PLAIN, Timings, Turns, time_turns
+from explorer.checkpoints.architectures import SD15_UNET
+from explorer.checkpoints.placement import check_place
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.iconworld.grammar import lexicon
+from explorer.iconworld.tokenizer import build_tokenizer
+from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.train_extractor import MERGES
+from explorer.training.encoded_pairs import encode_pair_set
 from explorer.training.recipes import SD15, override
 
 if TYPE_CHECKING:
@@ -48,8 +57,6 @@ class BenchmarkModel:
 def benchmark_models() -> dict[str, BenchmarkModel]:
     """``iconworld``: the embedded model. ``sd15``: SD 1.5 at 512 pixels. ``sd15-quarter``: the same with every width a
     quarter, at 256 pixels, so that a CPU can run it; the proportions of U-Net, autoencoder and text encoder stay."""
-    from explorer.checkpoints.architectures import SD15_UNET
-
     iconworld_unet = {
         "sample_size": 16, "block_out_channels": (64, 128, 192), "layers_per_block": 1, "norm_num_groups": 16,
         "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -110,13 +117,8 @@ def find_model(name: str) -> BenchmarkModel:
 
 def build_pipeline(model: BenchmarkModel, seed: int = 0, device: str = "cpu") -> DiffusionPipeline:
     """The model as a stock pipeline with random weights, drawn on ``device``, and IconWorld's tokenizer."""
-    import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
-
-    from explorer.iconworld.grammar import lexicon
-    from explorer.iconworld.tokenizer import build_tokenizer
-    from explorer.iconworld.world import World
 
     torch.manual_seed(seed)
     text = dict(model.text)
@@ -171,8 +173,6 @@ class BenchmarkSettings:
     """Decides weights, pairs and noise."""
 
     def __post_init__(self) -> None:
-        from explorer.checkpoints.placement import check_place
-
         check_place(self.device, None)
         for name in ("batch_size", "steps", "warmup", "rounds", "pairs"):
             if getattr(self, name) < 1:
@@ -218,8 +218,6 @@ def benchmark_training(
 
 
 def _report(model: BenchmarkModel, settings: BenchmarkSettings, encoding: float, timings: Timings) -> dict[str, Any]:
-    import torch
-
     seconds, samples = timings.seconds, settings.batch_size * settings.steps
     return {
         "model": asdict(model),
@@ -261,8 +259,6 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def _make_pairs(folder: Path, pairs: int, seed: int) -> PairSet:
-    from explorer.iconworld.world import World, generate_pair_set
-
     return generate_pair_set(World(concept_count=CONCEPTS), folder, train=pairs, seed=seed)
 
 
@@ -270,9 +266,6 @@ def _turns(
     model: BenchmarkModel, folder: Path, settings: BenchmarkSettings, on_round: Callable[[float, Timings], None]
 ) -> None:
     """Prepare both loops on the same pairs and time them; ``on_round`` is told the seconds of encoding once, too."""
-    from explorer.benchmarks.plain_training import PlainTraining
-    from explorer.training.encoded_pairs import encode_pair_set
-
     device = settings.device
     data = _make_pairs(folder / "pairs", settings.pairs, settings.seed)
     pipeline = build_pipeline(model, settings.seed, device)

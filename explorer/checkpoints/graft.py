@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetensors import SafetensorError, safe_open
+
 from explorer.checkpoints.module_groups import chosen_tensors
 from explorer.checkpoints.weight_files import WeightError
 from explorer.core.bounded_files import printable
@@ -157,8 +159,6 @@ def read_tensors(checkpoint: Checkpoint, component: str, names: Iterable[str]) -
     Raises:
         WeightError: if a file is not readable or lacks one of them.
     """
-    from safetensors import SafetensorError, safe_open
-
     wanted, found = set(names), {}
     for path in checkpoint.headers[component].files:
         try:

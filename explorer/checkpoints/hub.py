@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from huggingface_hub import HfApi, errors, hf_hub_download
+
 from explorer.checkpoints.kinds.pipeline_folder import PIPELINE_CLASSES
 from explorer.checkpoints.model_folder import INDEX_NAME
 from explorer.checkpoints.registry import MANIFEST_KIND, Checkpoint, read_checkpoint
@@ -164,15 +166,11 @@ def _weights_of(folder: str, names: list[str], half: bool) -> list[str]:
 
 def _list_files(identifier: HubId, endpoint: str | None) -> tuple[str, list[str]]:
     """The commit that a revision stands for now, and the repository's files."""
-    from huggingface_hub import HfApi
-
     info = HfApi(endpoint=endpoint).model_info(identifier.repository, revision=identifier.revision)
     return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
 
 
 def _download(repository: str, commit: str, names: list[str], folder: Path, endpoint: str | None) -> None:
-    from huggingface_hub import hf_hub_download
-
     for name in names:
         hf_hub_download(repository, name, revision=commit, local_dir=folder, endpoint=endpoint)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the library's own notes on the download
@@ -181,7 +179,6 @@ def _download(repository: str, commit: str, names: list[str], folder: Path, endp
 @contextmanager
 def _hub_errors(hub_id: str) -> Iterator[None]:
     """The library's many errors as one sentence each."""
-    from huggingface_hub import errors
 
     def refusal(reason: str, error: Any) -> HubError:
         return HubError(

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from explorer.checkpoints.components import check_networks, with_components
 from explorer.checkpoints.lora_layout import (
     MAX_ALPHA,
@@ -88,8 +90,6 @@ def read_updates(file: Path, whole: DiffusionPipeline, read_json: JsonReader) ->
     Raises:
         WeightError: naming the tensor or the module that cannot be read or has no place, or two for one place.
     """
-    from safetensors import SafetensorError, safe_open
-
     networks = {name: getattr(whole, name, None) for name in ("unet", *TEXT_ENCODERS)}
     places = {name: places_of(network, name) for name, network in networks.items() if network is not None}
     try:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from explorer.checkpoints.families import TRANSFORMER_PIPELINES
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError
@@ -165,8 +167,6 @@ def check_file_noise(path: Path, base: ModelFolder) -> None:
     Raises:
         WeightError: naming what the scheduler does not follow.
     """
-    from safetensors import SafetensorError, safe_open
-
     scheduler = read_scheduler(base)
     try:
         with safe_open(path, framework="pt") as file:

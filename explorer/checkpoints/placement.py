@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import psutil
+
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
@@ -53,7 +55,6 @@ def check_place(device: str, offload: Offload | None) -> None:
 
 def free_bytes(device: str) -> int:
     """Memory that is left on a GPU, or that the operating system can give."""
-    import psutil
     import torch
 
     if torch.device(device).type == "cuda":

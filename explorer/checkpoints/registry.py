@@ -23,6 +23,7 @@ from explorer.checkpoints.kinds.base import CheckpointKind, KindName
 from explorer.checkpoints.kinds.detection import KINDS, read_contents
 from explorer.checkpoints.kinds.single_file import lent_weights
 from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.weight_checks import check_finite
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.checkpoints.weights_hash import check_recorded_files, recorded_hash, weights_hash
 from explorer.core.bounded_files import printable
@@ -186,7 +187,6 @@ def validate(
             read once for all that stand on it. Filled in.
     """
     from explorer.checkpoints.trial import try_drawing
-    from explorer.checkpoints.weight_checks import check_finite
 
     if checkpoint.problem is not None:
         return checkpoint
@@ -255,8 +255,6 @@ def write_down(found: Checkpoint, changes: dict[str, Any]) -> Checkpoint:
 
 def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
     """Read what the base lends: to a single file the parts it lacks; a U-Net or a LoRA needs the whole base sound."""
-    from explorer.checkpoints.weight_checks import check_finite
-
     if checkpoint.base is None:
         return
     if checkpoint.ways.own_networks:

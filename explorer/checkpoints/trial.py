@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from explorer.attention.prompts import denoiser_of
+from explorer.checkpoints.joint_pipelines import denoiser_calls, latent_shape, smallest_multiple
+from explorer.checkpoints.placement import free_bytes
 from explorer.checkpoints.reasons import cannot_draw
 from explorer.checkpoints.weight_files import WeightError
 
@@ -47,12 +52,9 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
     Raises:
         Exception: whatever goes wrong.
     """
-    import numpy as np
     import torch
 
-    from explorer.attention.prompts import denoiser_of
     from explorer.attention.record import record
-    from explorer.checkpoints.joint_pipelines import latent_shape, smallest_multiple
 
     latent_shape(pipeline, None, None)
     steps = _fewest_steps(pipeline)
@@ -92,8 +94,6 @@ def _without_progress_bars() -> Iterator[None]:
 
 def _fewest_steps(pipeline: DiffusionPipeline) -> int:
     """The fewest steps that the sampler takes."""
-    from explorer.checkpoints.joint_pipelines import denoiser_calls
-
     try:
         denoiser_calls(pipeline, 1)
         return 1
@@ -109,7 +109,6 @@ def _precision(checkpoint: Checkpoint) -> Any:
         WeightError: where there is no room for that either.
     """
     from explorer.checkpoints.kinds.detection import read_contents
-    from explorer.checkpoints.placement import free_bytes
 
     places = [place for place in (checkpoint.place, checkpoint.lender) if place is not None]
     values = sum(header.parameters for place in places for header in read_contents(place, {}).headers.values())

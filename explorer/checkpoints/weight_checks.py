@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from explorer.checkpoints.families import SINGLE_FILE_PARTS
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WEIGHT_STEMS, Shapes, WeightError
@@ -80,8 +82,6 @@ def check_finite(files: Iterable[Path]) -> None:
     Raises:
         WeightError: naming the first tensor with NaN or infinite values, or a file that cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
     for path in files:
         place = path.parent.name if path.name.startswith(WEIGHT_STEMS) else path.name
         try:

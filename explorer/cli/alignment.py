@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from explorer.alignment.pair_sets import measure, measure_labels
+from explorer.alignment.scores import write_scores
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.extractor_options import ExtractorChoice
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.cli.structure_options import AlignmentOptions
+from explorer.core.workers import worker_group
+from explorer.pairs.sources.cifar10 import write_cifar10
 
 
 @command("ad")
@@ -30,10 +34,6 @@ def alignment_difficulty(
     work among N processes.
     """
     import pyarrow
-
-    from explorer.alignment.pair_sets import measure, measure_labels
-    from explorer.alignment.scores import write_scores
-    from explorer.core.workers import worker_group
 
     if labels and options.convention != "authors":
         raise ValueError(f"convention is {options.convention!r}: expected authors, the only one labels are defined for")
@@ -70,7 +70,5 @@ def cifar10(
     as_json: AsJson = False,
 ) -> None:
     """Write CIFAR-10 as a pair set, with mislabelled pairs added to some classes."""
-    from explorer.pairs.sources.cifar10 import write_cifar10
-
     pair_set = write_cifar10(out, source, poisoned_classes=poisoned_classes, seed=seed, split=split, download=download)
     emit({"set": str(out), "seed": seed, **pair_set.manifest["config"], **pair_set.manifest["counts"]}, as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -20,10 +21,20 @@ application = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
-COMMAND_MODULES = ("alignment", "app", "benchmark", "blame", "checkpoints", "commands_page", "defence", "embeddings",
-                   "evaluation", "features", "fine_tuning", "generation", "gpu_kit", "meter", "naming",
-                   "ordering", "pair_import", "poisoning", "results", "retraining", "study",
-                   "surgery", "training", "world")  # fmt: skip
+COMMAND_MODULES = MappingProxyType({
+    "alignment": ("ad", "cifar10"), "app": ("app",),
+    "app_timing": ("screenshots", "benchmark-startup", "benchmark"), "benchmark": ("benchmark",), "blame": ("study",),
+    "checkpoints": ("checkpoints", "set-base", "record-poison", "fetch"), "commands_page": ("commands-page",),
+    "defence": ("study",), "embeddings": ("embed", "ad-store", "benchmark"),
+    "evaluation": ("evaluate", "training-runs"), "features": ("features", "calibrate"),
+    "fine_tuning": ("fine-tune", "recipes"), "generation": ("generate",),
+    "gpu_kit": ("gpu-kit", "gpu-kit-prepare", "gpu-kit-take-in"), "meter": ("meter", "meter-precision"),
+    "naming": ("naming-study", "naming-count"), "ordering": ("study",), "pair_import": ("import",),
+    "poisoning": ("poison", "select-targets", "poison-clean-label", "matched-benign"), "results": ("results",),
+    "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
+    "world": ("render-icons", "iconworld"),
+})  # fmt: skip
+"""The command files, and the first words of the commands that each registers: a command loads no other file."""
 
 WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
 WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"
@@ -56,10 +67,16 @@ def _rounded(value: float) -> str:
     return f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.4f}"
 
 
+def load_commands(word: str | None = None) -> None:
+    """Register the commands that begin with this word; all of them where none does."""
+    files = [name for name, words in COMMAND_MODULES.items() if word in words]
+    for name in files or COMMAND_MODULES:
+        importlib.import_module(f"explorer.cli.{name}")
+
+
 def main() -> None:
     """Run the command line; an error a user can mend is one line on stderr and exit status 2."""
-    for name in COMMAND_MODULES:
-        importlib.import_module(f"explorer.cli.{name}")
+    load_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         application()

@@ -7,9 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from explorer.benchmarks.alignment import benchmark_alignment, markdown
+from explorer.benchmarks.alignment_peers import PEERS
+from explorer.benchmarks.capture import benchmark_capture, capture_table, pipeline_denoising, random_denoising
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.placement import check_place, resolve_precision
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
+from explorer.generation.generate import GenerationRequest
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
 CAPTURE_GOAL = 1.05
@@ -45,15 +51,6 @@ def capture_command(
 
     Prints a Markdown table.
     """
-    from explorer.benchmarks.capture import (
-        benchmark_capture,
-        capture_table,
-        pipeline_denoising,
-        random_denoising,
-    )
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.generation.generate import GenerationRequest
-
     if architecture:
         denoising = random_denoising(
             architecture, steps=steps, guidance_scale=guidance_scale, device=device, precision=precision
@@ -82,9 +79,6 @@ def alignment_command(
     as_json: AsJson = False,
 ) -> None:
     """Structure AD over N, in time and memory, beside its peers and the bare products; prints a Markdown table."""
-    from explorer.benchmarks.alignment import benchmark_alignment, markdown
-    from explorer.benchmarks.alignment_peers import PEERS
-
     report = benchmark_alignment(
         [_whole_number(size) for size in sizes.split(",")],
         d=d,
@@ -184,8 +178,6 @@ def clean_label_command(
     GPU. Prints a Markdown table."""
     from explorer.benchmarks.clean_label import benchmark_clean_label, markdown
     from explorer.benchmarks.training import build_pipeline, find_model
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.checkpoints.placement import check_place, resolve_precision
 
     check_place(device, None)
     dtype = resolve_precision(precision)

@@ -12,6 +12,9 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.cli.retraining import ArmName, Device, interval_words
 from explorer.cli.study import Folder, study
+from explorer.studies import blame as blaming
+from explorer.studies.blame_grading import grade_blame, write_lists
+from explorer.studies.study import Study
 
 Base = Annotated[
     Path | None, typer.Option(help="What the arm was fine-tuned from; default: what its checkpoint records.")
@@ -34,9 +37,6 @@ def blame(
 ) -> None:
     """The training pairs that are blamed for a concept, by co-mention, by the neighbourhood of its prompt and by
     gradients; stored in the study, for the app. What a score predicts, `blame-lists` and `blame-graded` find out."""
-    from explorer.studies import blame as blaming
-    from explorer.studies.study import Study
-
     opened = Study.load(folder)
     blamed = blaming.blame_scores(
         opened, arm, [concept], pairs=pairs, base=base, device=device, on_progress=show_progress()
@@ -76,9 +76,6 @@ def blame_lists(
 ) -> None:  # fmt: skip
     """For every score of blame, and for a random draw, the recipe of what `study retrain --recipe` leaves out, so that
     `blame-graded` can say which of the scores predicts harm. Blame for each of the concepts is stored for the app."""
-    from explorer.studies.blame_grading import write_lists
-    from explorer.studies.study import Study
-
     found = write_lists(
         Study.load(folder), arm, concepts=broken, pairs=pairs, left_out=leave_out, shown=shown, base=base,
         device=device, on_progress=show_progress(),
@@ -96,9 +93,6 @@ def blame_lists(
 def blame_graded(folder: Folder, arm: ArmName, as_json: AsJson = False) -> None:
     """What models draw that were trained without the pairs of `blame-lists`, concept by concept less the one that was
     trained without a random draw: of the broken concepts, and of the others. Run the step `retrained` before."""
-    from explorer.studies.blame_grading import grade_blame
-    from explorer.studies.study import Study
-
     found = grade_blame(Study.load(folder), arm)
     if as_json:
         emit(found, True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.hub import fetch_pipeline
 from explorer.checkpoints.poison_record import record_poison
 from explorer.checkpoints.registry import Checkpoint, scan_checkpoints, set_base, validate
 from explorer.cli.application import AsJson, application, emit
@@ -15,6 +16,7 @@ from explorer.cli.progress_bar import show_progress
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, UNNAMED, PoisonRecord
 from explorer.core.progress import counted
 from explorer.core.provenance import ROOT
+from explorer.pairs.pair_import import read_concepts
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
 
@@ -68,8 +70,6 @@ def record_poison_command(
     as_json: AsJson = False,
 ) -> None:
     """Write down in a checkpoint's manifest what is known of the poison in its training data."""
-    from explorer.pairs.pair_import import read_concepts
-
     if sum((none, concepts is not None, count is not None, unknown)) != 1:
         raise ValueError("expected one of --none, --concepts FILE, --count N and --unknown")
     if none or unknown:
@@ -88,8 +88,6 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a pipeline from the Hugging Face hub into a checkpoint folder: the only command that downloads a model."""
-    from explorer.checkpoints.hub import fetch_pipeline
-
     emit(_as_entry(fetch_pipeline(hub_id, root, half=half)), as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from explorer.cli.application import COMMAND_MODULES, AsJson, application, emit
+from explorer.cli.application import AsJson, application, emit, load_commands
 from explorer.core.provenance import ROOT
 
 HEAD = """# Commands
@@ -34,8 +33,7 @@ def commands_page(as_json: AsJson = False) -> None:
 
 def described_commands() -> Iterator[dict[str, Any]]:
     """Of every command, by name: what it does and its parameters with names, type, default and meaning."""
-    for module in COMMAND_MODULES:
-        importlib.import_module(f"explorer.cli.{module}")
+    load_commands()
     waiting = [("", get_command(application))]
     while waiting:
         name, command = waiting.pop()

@@ -12,11 +12,16 @@ from explorer.cli.filter_options import FilterOptions
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.cli.study import Folder, study
+from explorer.core.provenance import replacing
+from explorer.defence.exports import filtered_pairs
+from explorer.defence.report import compared, filter_report, held_out_report
+from explorer.pairs.uid_files import FORMS as KNOWN
+from explorer.studies.filtering import read_recipe_file, remaining_structure, save_filter, saved_filter, scored_pairs
+from explorer.studies.study import Study
 
 if TYPE_CHECKING:
     from explorer.defence.filter_files import ScoredPairs
     from explorer.defence.recipe import Filter
-    from explorer.studies.study import Study
 
 INTERVAL = "{value:.4f} ({low:.4f} to {high:.4f})"
 FORMS = ".parquet, .csv, .json or .npy"
@@ -37,10 +42,6 @@ def filter_pairs(
 ) -> None:
     """What a filter removes of an arm's training pairs, AD of what remains, and, where it is known which pairs are
     poison, how good it is. Nothing of the pairs is changed."""
-    from explorer.defence.report import compared, filter_report, held_out_report
-    from explorer.studies.filtering import remaining_structure, save_filter, scored_pairs
-    from explorer.studies.study import Study
-
     found = Study.load(folder)
     pairs = options.with_own_scores(scored_pairs(found, arm))
     chosen = options.chosen(found, pairs)
@@ -65,14 +66,10 @@ def filter_pairs(
 
 
 def _named_or_file(found: Study, value: str) -> Filter:
-    from explorer.studies.filtering import read_recipe_file, saved_filter
-
     return read_recipe_file(Path(value)) if value.endswith(".json") else saved_filter(found, value)
 
 
 def _check_export(path: Path) -> None:
-    from explorer.pairs.uid_files import FORMS as KNOWN
-
     if path.suffix.removeprefix(".") not in KNOWN:
         raise ValueError(f"the list goes to {path}: expected a file name that ends in {FORMS}")
     if path.exists():
@@ -80,9 +77,6 @@ def _check_export(path: Path) -> None:
 
 
 def _export(pairs: ScoredPairs, chosen: Filter, path: Path, which: str) -> dict[str, Any]:
-    from explorer.core.provenance import replacing
-    from explorer.defence.exports import filtered_pairs
-
     content = filtered_pairs(pairs, chosen, path.suffix.removeprefix("."), which)
     with replacing(path) as temporary:
         temporary.write_bytes(content)

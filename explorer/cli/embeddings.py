@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from explorer.alignment.stores import measure_store
+from explorer.benchmarks.embeddings import benchmark_extraction, write_benchmark_shard
 from explorer.cli.application import AsJson, emit
 from explorer.cli.benchmark import Device, Rounds, benchmark
 from explorer.cli.extractor_options import ExtractorChoice, NoneUnlessNamed
@@ -16,7 +19,12 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.cli.source_options import CAPTION_NAMES, POISON_NAMES, AsRead, Source, Workers
 from explorer.cli.structure_options import AlignmentOptions
+from explorer.core.workers import worker_group
 from explorer.embeddings.extraction_settings import ExtractionSettings
+from explorer.embeddings.processes import Processes
+from explorer.pairs.counts import COUNTED
+from explorer.pairs.pair_import import read_concepts
+from explorer.pairs.sources.detection import open_source
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs encoded at once.")]
 Settings = Annotated[
@@ -49,9 +57,6 @@ def embed(
     Several processes write the bits that one writes which has as many threads as each of them.
     """
     from explorer.embeddings.extract import extract_embeddings
-    from explorer.embeddings.processes import Processes
-    from explorer.pairs.counts import COUNTED
-    from explorer.pairs.sources.detection import open_source
 
     opened = open_source(source, **vars(reading))
     encoder = extractor.load(device)
@@ -102,10 +107,6 @@ def ad_store(
     --sample reads its own rows only. `torchrun
     --nproc-per-node N -m explorer ad-store STORE` shares the work among N processes.
     """
-    from explorer.alignment.stores import measure_store
-    from explorer.core.workers import worker_group
-    from explorer.pairs.pair_import import read_concepts
-
     nouns = () if concepts is None else read_concepts(concepts)
     with worker_group(options.structure.device, show_progress()) as workers:
         measurement = measure_store(
@@ -132,12 +133,7 @@ def embeddings_command(
     as_json: AsJson = False,
 ) -> None:
     """Embedding extraction against the plain loop with Pillow and open_clip, in pairs a second."""
-    import tempfile
-
     import torch
-
-    from explorer.benchmarks.embeddings import benchmark_extraction, write_benchmark_shard
-    from explorer.pairs.sources.detection import open_source
 
     encoder = extractor.load(device)
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:

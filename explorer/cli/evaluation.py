@@ -13,6 +13,7 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.provenance import ROOT
 from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.training_runs import GROUP, QUANTITIES, summarise_runs
 
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the extractor, the benign control and poisoned models.")]
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
@@ -80,8 +81,6 @@ def training_runs(
     as_json: AsJson = False,
 ) -> None:
     """Mean and 95 % t-interval over training runs of what `explorer evaluate` measured on each of them."""
-    from explorer.evaluation.training_runs import summarise_runs
-
     report = summarise_runs(evaluations)
     if as_json:
         emit(report, True)
@@ -105,7 +104,5 @@ def training_runs(
 
 def _words(name: str) -> str:
     """``accuracy_unpoisoned`` -> ``accuracy, not targeted``."""
-    from explorer.evaluation.training_runs import GROUP, QUANTITIES
-
     quantity, group = QUANTITIES.get(name, (name, None))
     return name if group != GROUP else f"{quantity}, not targeted"

@@ -11,6 +11,7 @@ from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
+from explorer.pairs.pair_set import PairSet
 
 PairSetFolder = Annotated[Path, typer.Argument(metavar="SET", help="Folder of a pair set.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -25,7 +26,6 @@ def features(
 ) -> None:
     """Compute image and text features of every pair, kept beside the set as fp16 .npy."""
     from explorer.embeddings.features import pair_features
-    from explorer.pairs.pair_set import PairSet
 
     encoder = extractor.load(device, needs_range=False)
     image, _ = pair_features(PairSet.load(pair_set), encoder, show_progress())
@@ -43,7 +43,6 @@ def calibrate_command(
 ) -> None:
     """Find (lo, hi) of an extractor on pairs you trust, for `--feature-range` of `ad` and `embed`; do it once."""
     from explorer.alignment.calibration import calibrate
-    from explorer.pairs.pair_set import PairSet
 
     encoder = extractor.load(device, needs_range=False)
     emit({"set": str(pair_set), **calibrate(PairSet.load(pair_set), encoder, split)}, as_json)

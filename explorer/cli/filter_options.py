@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
+
+from explorer.defence.held_out import AS_CUT
+from explorer.defence.recipe import RANK, ScoreFilter, read_recipe
+from explorer.defence.scores import USER
+from explorer.defence.users_scores import joined_scores
+from explorer.studies.filtering import read_recipe_file, saved_filter
 
 if TYPE_CHECKING:
     from explorer.defence.filter_files import ScoredPairs
@@ -50,11 +57,7 @@ class FilterOptions:
             ValueError: if a file is given without columns, a score is known of no pair, or as
                 :func:`~explorer.defence.users_scores.joined_scores`.
         """
-        import numpy as np
         import pandas
-
-        from explorer.defence.scores import USER
-        from explorer.defence.users_scores import joined_scores
 
         if (self.scores is None) != (not self.column):
             raise ValueError("expected --scores FILE and --column NAME together, or neither of them")
@@ -74,9 +77,6 @@ class FilterOptions:
         Raises:
             ValueError: naming what does not go together, or what is wrong with a recipe.
         """
-        from explorer.defence.recipe import ScoreFilter
-        from explorer.studies.filtering import read_recipe_file, saved_filter
-
         if sum(given is not None for given in (self.score, self.recipe, self.saved)) > 1:
             raise ValueError("expected one of --score, --recipe and --filter")
         if self.score is not None:
@@ -97,9 +97,6 @@ class FilterOptions:
         return {kind: amount for kind, amount in cuts.items() if amount is not None}
 
     def _of_score(self, pairs: ScoredPairs) -> Filter:
-        from explorer.defence.held_out import AS_CUT
-        from explorer.defence.recipe import RANK, read_recipe
-
         cut, finds = self._cut(), self.choose not in (None, AS_CUT)
         if len(cut) != (0 if finds else 1):
             expected = f"none of them, since --choose {self.choose} finds the cut" if finds else "one of them"

@@ -12,7 +12,10 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
 from explorer.cli.source_options import AsRead
 from explorer.core.provenance import ROOT
+from explorer.pairs.uid_files import read_uids
+from explorer.scenarios.recipes import fine_tuning_recipe
 from explorer.training.config import TrainingConfig
+from explorer.training.pairs import pair_set_or_source
 
 SHARED = "On several machines: on storage that all of them share."
 CHANGEABLE = (
@@ -52,10 +55,7 @@ def fine_tune(
 ) -> None:
     """Fine-tune a U-Net on your pairs; run it again to resume. For K processes: torchrun --nproc-per-node K -m explorer
     fine-tune ..."""
-    from explorer.pairs.uid_files import read_uids
-    from explorer.scenarios.recipes import fine_tuning_recipe
     from explorer.training import fine_tune as experiment
-    from explorer.training.pairs import pair_set_or_source
     from explorer.training.recipes import override
 
     groups = {"trained_group": trained_group, "frozen_group": frozen_group}

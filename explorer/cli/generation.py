@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import printable
 from explorer.core.provenance import ROOT
+from explorer.generation.files import check_folder, save_generations
 from explorer.generation.generate import GenerationRequest, compare
 
 if TYPE_CHECKING:
@@ -34,9 +36,6 @@ def generate_command(
     as_json: AsJson = False,
 ) -> None:
     """Generate images, word maps and guidance maps; the settings are inside each PNG (text chunk)."""
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.generation.files import check_folder, save_generations
-
     check_folder(out, "--out")
     shared: dict[Any, Any] = {}
     folders = checkpoint or [BENIGN]

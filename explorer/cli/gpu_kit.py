@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from explorer.benchmarks.gpu_kit import PART_NAMES, GpuKit
+from explorer.benchmarks.gpu_results import take_in
+from explorer.benchmarks.gpu_wheels import prepare
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
@@ -23,8 +26,6 @@ def gpu_kit(
     as_json: AsJson = False,
 ) -> None:
     """CUDA tests, the GPU rows of the benchmarks and the full world, each part within its time."""
-    from explorer.benchmarks.gpu_kit import PART_NAMES, GpuKit
-
     kit = GpuKit(
         output=output, work=work, minutes=minutes, smoke=smoke, device=device or ("cpu" if smoke else "cuda"),
         parts=[name.strip() for name in parts.split(",")] if parts else PART_NAMES, on_progress=show_progress(),
@@ -44,8 +45,6 @@ def gpu_kit_prepare(
     as_json: AsJson = False,
 ) -> None:
     """Download what a bare GPU machine lacks, and tell the size of everything that would travel."""
-    from explorer.benchmarks.gpu_wheels import prepare
-
     emit(prepare(folder, python=rehearse or None, on_progress=show_progress()), as_json)
 
 
@@ -60,6 +59,4 @@ def gpu_kit_take_in(
     as_json: AsJson = False,
 ) -> None:
     """Check what runs brought back, store its figures, show them in docs/benchmarks.md, and install its models."""
-    from explorer.benchmarks.gpu_results import take_in
-
     emit(take_in(folders, models=models), as_json)

@@ -12,7 +12,10 @@ from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
+from explorer.core.bounded_files import load_json
+from explorer.meter.meter import measure_checkpoints
 from explorer.meter.payload_formats import MEASURES, METER, SENSITIVITY
+from explorer.meter.precision import CONCEPTS, DRAWS, precision_report
 from explorer.meter.request import TIMESTEPS, MeterRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 
@@ -53,7 +56,6 @@ def meter(
 
     Before the work it says how many network calls that takes.
     """
-    from explorer.meter.meter import measure_checkpoints
     from explorer.meter.shown import shown_on
 
     request = replace(request, timesteps=tuple(timestep or TIMESTEPS))
@@ -75,9 +77,6 @@ def meter_precision(
     as_json: AsJson = False,
 ) -> None:
     """How many concepts and draws the meter needs: standard errors of a mean sensitivity, from what was measured."""
-    from explorer.core.bounded_files import load_json
-    from explorer.meter.precision import CONCEPTS, DRAWS, precision_report
-
     found = precision_report(METER.checked(load_json(meter)), group)
     if as_json:
         emit({"concepts": CONCEPTS, "draws": DRAWS, "models": found}, True)

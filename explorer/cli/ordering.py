@@ -9,6 +9,8 @@ import typer
 
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
+from explorer.studies.ordering import difference, ordering
+from explorer.studies.study import Study
 
 Group = Annotated[
     str,
@@ -28,9 +30,6 @@ def order(
 
     95 % intervals over arms, as if each were drawn by itself: arms of one run share benign pairs and noise.
     """
-    from explorer.studies.ordering import ordering
-    from explorer.studies.study import Study
-
     found = ordering([Study.load(folder) for folder in folders], outcome=outcome, group=group)
     if as_json:
         emit(found, True)
@@ -52,9 +51,6 @@ def difference_command(
     as_json: AsJson = False,
 ) -> None:
     """What one arm has more than another, concept by concept: mean and 95 % t-interval over them, by study."""
-    from explorer.studies.ordering import difference
-    from explorer.studies.study import Study
-
     found = [difference(Study.load(folder), first, second, group=group) for folder in folders]
     if as_json:
         emit({"differences": found}, True)

@@ -11,7 +11,11 @@ from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.cli.source_options import POISON_NAMES, AsRead, Source, Workers
+from explorer.pairs.counts import COUNTED
+from explorer.pairs.pair_import import import_pairs, read_concepts
 from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.quarantine import count_reasons
+from explorer.pairs.sources.detection import open_source
 
 
 @command("import")
@@ -31,11 +35,6 @@ def import_command(
 
     Without --poison-field it is recorded of no pair whether it is poison. A finished import is not made again.
     """
-    from explorer.pairs.counts import COUNTED
-    from explorer.pairs.pair_import import import_pairs, read_concepts
-    from explorer.pairs.quarantine import count_reasons
-    from explorer.pairs.sources.detection import open_source
-
     opened = open_source(source, **vars(reading))
     nouns = () if concepts is None else read_concepts(concepts)
     made, quarantined = import_pairs(

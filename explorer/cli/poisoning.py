@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import ExtractorChoice, WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
-from explorer.core.provenance import ROOT
+from explorer.core.bounded_files import load_json
+from explorer.core.provenance import ROOT, write_json
+from explorer.generation.generate import GenerationRequest
+from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.dirty_label import DirtyLabelPoison
+from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.perturbation import Perturbation
 from explorer.poisoning.target_choice import TargetSelection
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from explorer.pairs.pair_set import PairSet
     from explorer.poisoning.attack import Attack
-    from explorer.poisoning.dirty_label import DirtyLabelPoison
     from explorer.poisoning.target_pictures import TargetPictures
 
 BENIGN_MODEL = ROOT / "checkpoints" / "iconworld" / "benign"
@@ -57,8 +63,6 @@ class DirtyLabelOptions:
         Raises:
             ValueError: naming what is not spelled as it should be.
         """
-        from explorer.poisoning.dirty_label import DirtyLabelPoison
-
         if unclear := [pair for pair in self.target or () if pair.count("=") != 1]:
             raise ValueError(f"--target is {unclear[0]!r}: expected P=T, two concepts")
         if self.pool_ranks is not None and not re.fullmatch(r"\d+-\d+", self.pool_ranks):
@@ -82,8 +86,6 @@ def read_targets(path: Path) -> dict[str, str]:
     Raises:
         ValueError: if it holds none.
     """
-    from explorer.core.bounded_files import load_json
-
     found = load_json(path)
     targets = found.get("targets") if isinstance(found, dict) else None
     if not isinstance(targets, dict) or not targets or not all(isinstance(t, str) for t in targets.values()):
@@ -110,10 +112,7 @@ class TargetOptions:
 
     def source(self, pipeline: Any, benign: PairSet, seed: int) -> TargetPictures:
         """Given pictures, or those that the model draws from "a photo of t", all from the noise of one seed."""
-        from explorer.checkpoints.registry import read_checkpoint
-        from explorer.checkpoints.weights_hash import weights_hash
         from explorer.generation.batch import generate_pictures
-        from explorer.generation.generate import GenerationRequest
         from explorer.poisoning.candidates import concepts_of
         from explorer.poisoning.target_pictures import TargetPictures, given_pictures
 
@@ -160,8 +159,6 @@ def select_targets(
     as_json: AsJson = False,
 ) -> None:
     """Choose a target for each poisoned concept: what raises AD most, or is hardest to see, at a given alignment."""
-    from explorer.core.provenance import write_json
-    from explorer.pairs.pair_set import PairSet
     from explorer.poisoning.selected_targets import select_targets as select
 
     if file.exists():
@@ -196,8 +193,6 @@ def poison_clean_label(
 ) -> None:
     """Poison a pair set with clean labels: true pairs of p, their pictures perturbed towards t. A run that was cut off
     goes on."""
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.pairs.pair_set import PairSet
     from explorer.poisoning.clean_label import CleanLabelPoison, mean_figures
 
     attack, pairs = options.attack(), PairSet.load(benign)
@@ -222,14 +217,10 @@ def matched_benign(
     as_json: AsJson = False,
 ) -> None:
     """A control for a poison: its captions with right pictures, or its pictures with right captions; else as poison."""
-    from explorer.poisoning.matched_benign import MatchedBenign
-
     _apply(MatchedBenign(attack=options.attack(), keep=keep), benign, folder, known_benign, as_json)
 
 
 def _apply(attack: Attack, benign: Path, folder: Path, known_benign: bool, as_json: bool) -> None:
-    from explorer.pairs.pair_set import PairSet
-
     _emit_set(attack.apply(PairSet.load(benign), folder, known_benign=known_benign), folder, {}, as_json)
 
 

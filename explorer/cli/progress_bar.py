@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+from typer.main import get_current_context
 
 from explorer.core.progress import OnProgress, Progress
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 SECONDS_WITHOUT_BAR = 1.0
 """What is done sooner needs no bar."""
@@ -42,13 +41,9 @@ class ProgressBar:
         self._bar, self._task = None, ""
 
     def _tell(self, message: str) -> None:
-        from tqdm import tqdm
-
         tqdm.write(message, file=sys.stderr)  # any bar is drawn again below it
 
     def _show(self, progress: Progress) -> None:
-        from tqdm import tqdm
-
         if progress.task != self._task or (self._bar is not None and progress.done < self._bar.n):
             self.close()
             size = shutil.get_terminal_size()  # tqdm itself shows nothing where a terminal calls itself 0 wide
@@ -67,8 +62,6 @@ class ProgressBar:
 
 def show_progress() -> OnProgress:
     """A bar that closes when the running command ends, be it by an error."""
-    from typer.main import get_current_context
-
     bar = ProgressBar()
     context = get_current_context(silent=True)
     if context is not None:

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.results.comparisons import compare_with_paper
+from explorer.results.measured import Measured
+from explorer.results.report import markdown, put_on_page
+from explorer.studies.study import Study
 
 
 @application.command("results")
@@ -22,11 +26,6 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
-    from explorer.results.comparisons import compare_with_paper
-    from explorer.results.measured import Measured
-    from explorer.results.report import markdown, put_on_page
-    from explorer.studies.study import Study
-
     measured = Measured.of(Study.load(study), run or ())
     comparisons = compare_with_paper(measured)
     if as_json:

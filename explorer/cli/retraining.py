@@ -11,13 +11,20 @@ from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
 from explorer.cli.study import Folder, study
+from explorer.defence.training_sets import KnownPoison, RandomDraw
+from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.recipes import fine_tuning_recipe
+from explorer.studies import retraining
+from explorer.studies.arms import arm_checkpoint
+from explorer.studies.filtering import read_recipe_file, saved_filter
+from explorer.studies.retrained_results import retrained_results
+from explorer.studies.study import Study
 from explorer.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
     from explorer.defence.training_sets import LeftOut
     from explorer.studies.retraining import RetrainedModel
-    from explorer.studies.study import Study
     from explorer.training.recipes import FineTuningRecipe
 
 CHANGEABLE = (
@@ -58,9 +65,6 @@ def retrain(
 ) -> None:
     """Fine-tune an arm's base on the training pairs that a filter leaves; run it again to resume. The step `retrained`
     then draws and measures it."""
-    from explorer.studies import retraining
-    from explorer.studies.study import Study
-
     found = Study.load(folder)
     rule, named = _left_out(found, recipe, filter_name, random, random_seed, known_poison)
     chosen = _training_recipe(found, arm, training, changes | {"resolution": resolution})
@@ -90,10 +94,6 @@ def recover(
 ) -> None:
     """Fine-tune an arm's own model on growing amounts of benign pairs, each pair seen as often; run it again to
     resume."""
-    from explorer.pairs.pair_set import PairSet
-    from explorer.studies import retraining
-    from explorer.studies.study import Study
-
     found, benign = Study.load(folder), PairSet.load(pairs)
     chosen = _training_recipe(found, arm, training, changes | {"resolution": resolution})
     for each in size:
@@ -105,9 +105,6 @@ def _left_out(
     found: Study, recipe: Path | None, filter_name: str | None, random: int | None, seed: int, known_poison: bool
 ) -> tuple[LeftOut, str]:
     """What is left out, and what a model of it is called."""
-    from explorer.defence.training_sets import KnownPoison, RandomDraw
-    from explorer.studies.filtering import read_recipe_file, saved_filter
-
     given = [recipe is not None, filter_name is not None, random is not None, known_poison]
     if sum(given) != 1:
         raise ValueError(
@@ -123,8 +120,6 @@ def _left_out(
 
 
 def _training_recipe(found: Study, arm: str, name: str | None, changes: dict[str, Any]) -> FineTuningRecipe:
-    from explorer.scenarios.recipes import fine_tuning_recipe
-    from explorer.studies.arms import arm_checkpoint
     from explorer.training.recipes import as_recorded, override
 
     if name is not None:
@@ -145,9 +140,6 @@ def _emit(made: RetrainedModel | None, as_json: bool) -> None:
 def retrained(folder: Folder, as_json: AsJson = False) -> None:
     """What models draw that were trained again: top-1 by group of concepts, and the difference to the model that was
     trained without as many pairs drawn at random; recovery with the paper's numbers."""
-    from explorer.studies.retrained_results import retrained_results
-    from explorer.studies.study import Study
-
     found = retrained_results(Study.load(folder))
     if as_json:
         emit(found, True)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.alignment.landmarks import read_landmarks
 from explorer.alignment.neighbourhoods import LocalRequest
+from explorer.alignment.scores import check_scores_path
 from explorer.alignment.structure.plan import StructureRequest
 from explorer.cli.requests import Spelling
 
@@ -40,8 +42,6 @@ class AlignmentOptions:
     """New .parquet file for every pair's feature distance, structure distance D_s and AD(x, y)."""
 
     def __post_init__(self) -> None:
-        from explorer.alignment.scores import check_scores_path
-
         if self.scores is not None:
             check_scores_path(self.scores)
 
@@ -55,8 +55,6 @@ class AlignmentOptions:
         Raises:
             ValueError: if several files are given, or as ``read_landmarks``.
         """
-        from explorer.alignment.landmarks import read_landmarks
-
         files = ((self.landmarks, None), (self.landmark_rows, False), (self.landmark_uids, True))
         given = [(path, by_uid) for path, by_uid in files if path is not None]
         if len(given) > 1:

@@ -12,6 +12,15 @@ from explorer.cli.application import AsJson, application, emit
 from explorer.cli.extractor_options import NoneUnlessNamed
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
+from explorer.core.workers import worker_group
+from explorer.studies import packing
+from explorer.studies.calibration import calibrate_study
+from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.packing import export_study
+from explorer.studies.running import RunRequest, report_as_json, run_study
+from explorer.studies.state import MISSING, STALE, study_state
+from explorer.studies.steps.drawing import PICTURE
+from explorer.studies.study import Study
 
 if TYPE_CHECKING:
     from explorer.studies.state import StepState
@@ -41,8 +50,6 @@ def new(
     as_json: AsJson = False,
 ) -> None:
     """Write study.toml and concepts.csv: arms are found, paired and ordered by what manifests record and by names."""
-    from explorer.studies.discovery import StudyRequest, new_study
-
     request = StudyRequest(
         folder=folder, checkpoints=tuple(checkpoint or ()), pairs=tuple(pairs or ()), extractor=extractor.spec(),
         concepts=concepts, name=name,
@@ -63,9 +70,6 @@ def new(
 @study.command("status")
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """For every step and arm: done, stale, missing or what it needs, and roughly how long it would take."""
-    from explorer.studies.state import study_state
-    from explorer.studies.study import Study
-
     found = Study.load(folder)
     states = study_state(found)
     if as_json:
@@ -79,9 +83,6 @@ def calibrate(
     folder: Folder, device: Annotated[str, typer.Option(help="Torch device.")] = "cpu", as_json: AsJson = False
 ) -> None:
     """Find the feature range of the study's open_clip model on the control's pairs, and write it into study.toml."""
-    from explorer.studies.calibration import calibrate_study
-    from explorer.studies.study import Study
-
     emit(calibrate_study(Study.load(folder), device, on_progress=show_progress()), as_json)
 
 
@@ -102,10 +103,6 @@ def run(
 
     K processes or GPUs that draw: torchrun --nproc-per-node K -m explorer study run STUDY
     """
-    from explorer.core.workers import worker_group
-    from explorer.studies.running import RunRequest, report_as_json, run_study
-    from explorer.studies.study import Study
-
     found = Study.load(folder)
     with worker_group(device, show_progress()) as workers:
         request = RunRequest(steps=tuple(steps or ()), device=workers.device, precision=precision, processes=processes)
@@ -129,9 +126,6 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Pack the results, without weights and without any place on this machine, for a talk or a reviewer."""
-    from explorer.studies.packing import export_study
-    from explorer.studies.study import Study
-
     steps = export_study(Study.load(folder), output, pictures=pictures)
     emit({"file": str(output), "steps": steps, "bytes": output.stat().st_size}, as_json)
 
@@ -143,16 +137,12 @@ def import_results(
     as_json: AsJson = False,
 ) -> None:
     """Unpack results that were made elsewhere, every file compared with its hash."""
-    from explorer.studies import packing
-
     found = packing.import_results(pack, folder)
     emit({"study": str(found.folder), "name": found.name, "arms": [arm.name for arm in found.arms]}, as_json)
 
 
 def _print_states(states: Iterable[StepState], denoising: int) -> None:
     """A step in a line, and below it the arms, in groups of those that are alike."""
-    from explorer.studies.state import MISSING, STALE
-
     for state in states:
         groups: dict[tuple[str, str, str], list[str]] = {}
         for arm in state.arms:
@@ -173,8 +163,6 @@ def _print_line(*parts: str) -> None:
 
 def _cost(state: StepState, amount: int, seconds: float | None, denoising: int) -> str:
     """What is left, in words; empty for nothing."""
-    from explorer.studies.steps.drawing import PICTURE
-
     if not amount:
         return ""
     told = f"{amount:,} {state.unit}{'' if amount == 1 else 's'}"

@@ -12,6 +12,7 @@ from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.core.provenance import ROOT
+from explorer.evaluation.judge import ConceptJudge
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.surgery.request import GraftStudyRequest
 
@@ -44,7 +45,6 @@ def graft_study(
 
     Before the work it says how many pictures that takes, and about how long.
     """
-    from explorer.evaluation.judge import ConceptJudge
     from explorer.meter.shown import shown_on
     from explorer.surgery.measured import Asked
     from explorer.surgery.study import study_grafts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,9 @@ import typer
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
+from explorer.iconworld.icon_rendering import render_atlases
+from explorer.iconworld.world import World, generate_pair_set
+from explorer.scenarios.recipes import find_recipe
 
 ICONS = ROOT / "assets" / "iconworld"
 CONCEPTS = 120
@@ -24,8 +28,6 @@ def render_icons(
     as_json: AsJson = False,
 ) -> None:
     """Render the icon atlas from the npm packages (needs cairosvg; the result is shipped)."""
-    from explorer.iconworld.icon_rendering import render_atlases
-
     emit(render_atlases(packages, concepts, output, seed), as_json)
 
 
@@ -45,11 +47,6 @@ def iconworld(
     as_json: AsJson = False,
 ) -> None:
     """Generate a benign IconWorld pair set."""
-    import time
-
-    from explorer.iconworld.world import World, generate_pair_set
-    from explorer.scenarios.recipes import find_recipe
-
     if like is not None and concepts != CONCEPTS:
         raise ValueError(
             f"--concepts {concepts} beside --like {like}, whose recipe says how many: expected one of them"

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from safetensors import SafetensorError
 
 from explorer.checkpoints.placement import check_place
 from explorer.core.bounded_files import load_json
@@ -179,7 +181,6 @@ def _check_needs_no_hub(model_name: str, config: dict[str, Any]) -> None:
 def _build(model_name: str, weights: Path, device: str, preparation: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The model in evaluation mode, and how it prepares pictures, its own size included."""
     import open_clip
-    from safetensors import SafetensorError
 
     logging.disable(logging.WARNING)  # it warns that the model starts from random weights, which the next line replaces
     try:
@@ -228,7 +229,6 @@ def _tokenizer(model_name: str) -> Any:
 
 def _preprocess(preparation: dict[str, Any]) -> Callable[[np.ndarray], torch.Tensor]:
     from open_clip.transform import PreprocessCfg, image_transform_v2
-    from PIL import Image
 
     transform = image_transform_v2(PreprocessCfg(**preparation), is_train=False)
     return lambda images: torch.stack([transform(Image.fromarray(image)) for image in images])

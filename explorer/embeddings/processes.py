@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -48,8 +49,6 @@ class Processes:
         on_progress: OnProgress,
     ) -> None:
         """Make what is missing; returns when every process is done. What one that failed leaves out stays missing."""
-        import multiprocessing
-
         import torch
 
         # Forked processes could not use torch's threads, which do not survive a fork.
@@ -95,8 +94,6 @@ def _make_in_process(
     index: int,
 ) -> None:
     """What another process does, for as long as the one that started it lives."""
-    import multiprocessing
-
     import torch
 
     from explorer.embeddings.partition_maker import PartitionMaker

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from explorer.checkpoints.placement import check_place
 from explorer.checkpoints.weight_files import read_config
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_manifest
+from explorer.iconworld.tokenizer import encode
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -119,10 +121,6 @@ class UniversalExtractor:
             ManifestError: if a file is missing or changed.
             ValueError: naming a device that this machine lacks.
         """
-        from safetensors.torch import load_file
-
-        from explorer.iconworld.tokenizer import encode
-
         check_place(device, None)
         folder = Path(folder)
         manifest = read_manifest(folder, kind=KIND)
@@ -172,8 +170,6 @@ def save_extractor(
     metrics: dict[str, Any],
 ) -> None:
     """Write an extractor folder in fp16 (the tokenizer must already lie in ``folder/tokenizer``)."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).write_text(json.dumps(clip_config, indent=1) + "\n", encoding="utf-8")
     weights = {key: value.half().contiguous().clone() for key, value in clip.state_dict().items()}

@@ -14,6 +14,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import (
     ManifestError,
@@ -102,8 +106,6 @@ def draw_missing(
     Raises:
         ValueError: if the checkpoint cannot be loaded, cannot read a prompt or cannot draw.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
-
     asked = _what_decides(checkpoint, concepts, config, world)
     places = {seed: seed_folder(folder, checkpoint.name, seed) for seed in config.seeds}
     obstacles = {seed: _obstacle(place, asked) for seed, place in places.items()}
@@ -158,9 +160,6 @@ def _what_decides(
     checkpoint: Checkpoint, concepts: ConceptList, config: EvaluationConfig, world: World | None
 ) -> dict[str, Any]:
     """All that a drawing hangs on beside its seed."""
-    from explorer.checkpoints.registry import read_checkpoint
-    from explorer.checkpoints.weights_hash import weights_hash
-
     # A single file's sampler follows from its weights.
     sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"
     return {
@@ -255,8 +254,6 @@ def _draw_pictures(
 
 def _batches(pipeline: DiffusionPipeline, prompts: Prompts, config: EvaluationConfig) -> Iterator[Prompts]:
     """As many prompts at a time as are drawn at once."""
-    from explorer.checkpoints.joint_pipelines import latent_shape
-
     _, height, width = latent_shape(pipeline, config.size, config.size)
     at_once = max(1, min(config.batch_size, PIXELS_AT_ONCE // (height * width * pipeline.vae_scale_factor**2)))
     for start in range(0, len(prompts), at_once):

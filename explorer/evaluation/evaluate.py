@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
+from explorer.checkpoints.pipelines import noise_of
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version, read_manifest
@@ -159,8 +160,6 @@ def _tau_definition(config: EvaluationConfig, control: Checkpoint | None) -> str
 
 def _check_noise(checkpoints: list[Checkpoint]) -> None:
     """Before anything is drawn: every U-Net that painted scenes are shown to states the noise it was trained on."""
-    from explorer.checkpoints.pipelines import noise_of
-
     for checkpoint in checkpoints:
         if checkpoint.family in (*TRANSFORMER_FAMILIES, "sdxl"):
             continue

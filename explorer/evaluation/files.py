@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
+from explorer.alignment.pair_sets import measure
+from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json
+from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
 from explorer.evaluation.drawings import Drawing, seed_folder
 from explorer.evaluation.evaluate import evaluate
@@ -18,8 +22,6 @@ from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.pairs.pair_set import PairSet
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from explorer.checkpoints.registry import Checkpoint
 
 EVALUATION_NAME = "evaluation.json"
@@ -47,9 +49,6 @@ def evaluate_folder(
         FileNotFoundError: if ``sets`` is no folder.
         ValueError: as :func:`usable_models`, or naming a set that is not the one its model was trained on.
     """
-    from explorer.alignment.pair_sets import measure
-    from explorer.embeddings.universal_extractor import UniversalExtractor
-
     usable = usable_models(checkpoints, on_progress)
     world = world_of(usable[0])
     folders = {} if sets is None else sets_of(usable, sets)
@@ -78,8 +77,6 @@ def usable_models(checkpoints: Path, on_progress: OnProgress = unheard) -> list[
         FileNotFoundError: if ``checkpoints`` is no folder.
         ValueError: if no usable benign control is there.
     """
-    from explorer.checkpoints.registry import scan_checkpoints
-
     sound = [found for found in scan_checkpoints(checkpoints) if found.problem is None]
     usable = [found for found in sound if not _from_scratch(found)]
     recorded = [found for found in usable if found.poison.concept_count is not None]
@@ -146,8 +143,6 @@ def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: Concep
 
     Every column starts from the same noise. A group without concepts is left out.
     """
-    from PIL import Image, ImageDraw
-
     names = [model["name"] for model in report["models"]]
     pictures = [Drawing.load(seed_folder(drawings, name, report["seeds"][0])).images.numpy() for name in names]
     ever_poisoned = {item["concept"] for item in report["concepts"] if item["poisoned_from"] is not None}
@@ -169,8 +164,6 @@ def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: Concep
 
 def _row_of_cells(pictures: np.ndarray, cell: int, width: int) -> Image.Image:
     """Pictures uint8 ``[n, H, W, 3]`` side by side on white, resized where they are larger than a cell."""
-    from PIL import Image
-
     row = Image.new("RGB", (width, cell), "white")
     for column, picture in enumerate(pictures):
         shown = Image.fromarray(picture)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -14,9 +16,6 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no safetensors file; of a pickle the message says how to convert it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file: expected local .safetensors weights")
     if path.suffix != ".safetensors":

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.intervals import wilson_interval
 from explorer.core.new_folder import check_new_folder
 from explorer.core.progress import OnProgress, Tally, unheard
@@ -46,8 +48,6 @@ def write_naming_study(
         ValueError: if there is no benign and no poisoned model, or ``output`` holds something: the answers to an
             older study would be counted by another key.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
-
     if (output / MANIFEST_NAME).exists():
         raise ValueError(f"{output} holds a study already: choose another folder")
     check_new_folder(output)
@@ -107,8 +107,6 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:
     """Sheets of numbered tiles; returns their file names."""
-    from PIL import Image, ImageDraw
-
     names = []
     for start in range(0, len(images), COLUMNS * ROWS):
         sheet = Image.new("RGB", (COLUMNS * (TILE_SIZE + MARGIN), ROWS * (TILE_SIZE + MARGIN + LABEL)), "white")

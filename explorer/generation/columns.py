@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import write_json
+from explorer.generation.generate import compare
 from explorer.generation.payload_formats import COMPARISON
 from explorer.generation.step_maps import (
     KeptLatents,
@@ -179,8 +183,6 @@ def compare_checkpoints(
     Raises:
         ValueError: if a checkpoint cannot be loaded, or does not know a word of the prompt.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.generation.generate import compare
     from explorer.generation.sensitivity import column_sensitivity
 
     shared: dict[Any, Any] = {}
@@ -228,9 +230,6 @@ def write_comparison(folder: Path | str, columns: Sequence[ComparisonColumn]) ->
     Raises:
         ValueError: if two columns have the same model.
     """
-    from PIL import Image
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = [column.model.replace("/", "--") for column in columns]
@@ -302,9 +301,6 @@ def _description(column: ComparisonColumn) -> dict[str, Any]:
 
 
 def _read_column(folder: Path, name: str) -> ComparisonColumn:
-    from PIL import Image
-    from safetensors.numpy import load_file
-
     description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     tensors = load_file(folder / f"{name}.safetensors")
     stacks = tuple(

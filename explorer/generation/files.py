@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
 from explorer.core.provenance import code_version, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from explorer.generation.generate import Generation
 
 SETTINGS_KEY = "implosion-explorer"
@@ -36,9 +38,6 @@ def settings_of(generation: Generation) -> dict[str, Any]:
 
 def write_png(path: Path, image: np.ndarray, settings: dict[str, Any]) -> None:
     """Write uint8 ``[H, W, 3]`` or ``[H, W]`` as PNG, settings as JSON in its text chunk."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     information = PngInfo()
     information.add_itxt(SETTINGS_KEY, json.dumps(settings))
     Image.fromarray(image).save(path, pnginfo=information)
@@ -50,8 +49,6 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the file carries none.
     """
-    from PIL import Image
-
     with Image.open(path) as image:
         text = image.info.get(SETTINGS_KEY)
     if text is None:
@@ -141,8 +138,6 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _word_maps(generation: Generation) -> np.ndarray:
     """``[B, W, H, W]`` maps of the words at the images' size; empty without capture."""
-    import numpy as np
-
     if generation.cube is None:
         return np.empty(0)
     size, words = generation.images.shape[1:3], len(generation.words.words)
@@ -153,7 +148,6 @@ def _word_maps(generation: Generation) -> np.ndarray:
 
 def _guidance_maps(generation: Generation) -> np.ndarray:
     """``[B, H, W]`` mean guidance maps at the images' size; empty where there is no guidance, or without capture."""
-    import numpy as np
     import torch
 
     if generation.steps is None or generation.steps.guidance is None:

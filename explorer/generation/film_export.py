@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 CONTENTS = {"images": ("images",), "maps": ("maps",), "both": ("images", "maps")}
 FRAME_MILLISECONDS = 1600
@@ -70,8 +70,6 @@ def film_strip_gif(
 
 def _coloured(maps: Image.Image) -> Image.Image:
     """A grey sheet of maps in the colours of the screens."""
-    import numpy as np
-
     places = np.linspace(0, len(MAP_COLOURS) - 1, 256)
     channels = [np.interp(places, range(len(MAP_COLOURS)), channel) for channel in zip(*MAP_COLOURS, strict=True)]
     coloured = maps.convert("L")
@@ -82,8 +80,6 @@ def _coloured(maps: Image.Image) -> Image.Image:
 def _frame(
     description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str
 ) -> Image.Image:
-    from PIL import Image, ImageDraw
-
     model, size, kinds = description["models"][column], description["cell"], CONTENTS[contents]
     across = min(len(rows), 8)
     side = size * SCALE
@@ -134,8 +130,6 @@ def _foot(frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, 
     _write(draw, GAP + 230 + MARK + 5, top, "benign, or not poisoned here", 12, SOFT)
     if contents == "images":
         return
-    from PIL import Image
-
     grey = Image.linear_gradient("L").rotate(90).resize(BAR)
     _write(draw, GAP, top + 17, "attention: 0", 12, SOFT)
     frame.paste(_coloured(grey), (GAP + 76, top + 20))
@@ -153,8 +147,6 @@ def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool) -> Non
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str) -> None:
-    from PIL import ImageFont
-
     draw.text((left, top), text, fill=fill, font=ImageFont.load_default(size))
 
 

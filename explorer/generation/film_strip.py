@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
+from explorer.attention.prompts import is_joint
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
+from explorer.generation.generate import GenerationRequest, generate
 from explorer.generation.payload_formats import FILM_STRIP
 from explorer.pairs.concept_list import ConceptList
 
@@ -81,9 +85,7 @@ def film_column(
     """
     import torch
 
-    from explorer.attention.prompts import is_joint
     from explorer.attention.statistics import scatter
-    from explorer.generation.generate import GenerationRequest, generate
 
     images, maps, cells, tau = [], [], [], None
     for concept in counted(config.concepts.concepts, on_progress, f"film strip of {model}", "picture"):
@@ -126,8 +128,6 @@ def write_film_strip(
     Raises:
         ValueError: if there is no checkpoint, or one cannot be loaded.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
-
     if not checkpoints:
         raise ValueError("no checkpoints given: expected at least one")
     shared: dict[Any, Any] = {}
@@ -142,8 +142,6 @@ def write_film_strip(
 def _write(
     folder: Path, checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
 ) -> list[str]:
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     # Models of other sizes have maps of other sizes; each holds probabilities, which need no scaling by area.
     top = float(np.quantile(np.concatenate([column.maps.ravel() for column in columns]), SCALE_QUANTILE))
@@ -178,7 +176,6 @@ def _write(
 
 def _sheet(columns: Sequence[np.ndarray], mode: str) -> np.ndarray:
     """Cells ``[rows, H, W(, 3)]`` a column, resized to ``CELL``, as one picture."""
-    from PIL import Image
 
     def cell(pixels: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(pixels).convert(mode)

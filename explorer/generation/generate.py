@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from explorer.attention.prompts import denoiser_of, is_joint, text_ranges
 from explorer.attention.words import PromptWords, check_prompt, words_of_ranges
@@ -26,7 +29,6 @@ from explorer.checkpoints.reasons import cannot_draw
 from explorer.core.progress import OnProgress, Progress, unheard
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from diffusers import DiffusionPipeline
 
@@ -196,8 +198,6 @@ def generate(
             pixels.
         GenerationStopped: if ``should_stop`` said so.
     """
-    from contextlib import ExitStack
-
     import torch
 
     from explorer.attention.record import record
@@ -322,8 +322,6 @@ def _generators(request: GenerationRequest) -> list[torch.Generator]:
 
 def to_pixels(images: np.ndarray, model: str) -> np.ndarray:
     """Floats in ``[0, 1]`` to uint8, refusing what a broken model makes."""
-    import numpy as np
-
     if not np.isfinite(images).all():
         raise ValueError(f"model {model or 'given'} made non-finite pixels: its weights or its precision fail")
     return (images * 255).round().astype(np.uint8)

@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tokenizers.pre_tokenizers import ByteLevel
+
 from explorer.attention.words import LEXICON_NAME
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -23,7 +25,6 @@ def build_tokenizer(word_counts: dict[str, int], *, merges: int, context_length:
         word_counts: lower-case words and how often each occurs.
         context_length: ``model_max_length``: tokens of a prompt, start and end included.
     """
-    from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
     characters = sorted(ByteLevel.alphabet())

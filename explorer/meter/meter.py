@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.meter.label_noise import true_shares
 from explorer.meter.request import MeterRequest
 from explorer.pairs.concept_list import ConceptList
+from explorer.pairs.pair_set import PairSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,9 +54,6 @@ def measure_checkpoints(
 
 def _true_shares(names: list[str], sets: Path | None, concepts: ConceptList) -> dict[str, np.ndarray]:
     """Of the models whose pair set is there."""
-    from explorer.meter.label_noise import true_shares
-    from explorer.pairs.pair_set import PairSet
-
     there = {} if sets is None else {name: sets / name for name in names if (sets / name).is_dir()}
     return {name: true_shares(PairSet.load(folder), concepts) for name, folder in there.items()}
 
@@ -70,7 +70,6 @@ def measure_checkpoint(
     Raises:
         ValueError: if it cannot be loaded, or as :func:`~explorer.meter.measurement.read_model`.
     """
-    from explorer.checkpoints.pipelines import load_pipeline
     from explorer.meter.measurement import read_model
     from explorer.meter.report import MeasuredModel
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
+from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.core.progress import Tally, unheard
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import draw
@@ -17,6 +19,7 @@ from explorer.evaluation.prompts import single_prompts
 from explorer.iconworld.world import World
 from explorer.meter.request import MeterRequest
 from explorer.pairs.concept_list import ConceptList
+from explorer.training.encoded_pairs import fit_pictures
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -127,11 +130,6 @@ def _picture_of(folder: Path, name: str) -> Path:
 
 
 def _read_pictures(files: list[Path], pipeline: DiffusionPipeline, size: int | None) -> np.ndarray:
-    from PIL import Image
-
-    from explorer.checkpoints.joint_pipelines import latent_shape
-    from explorer.training.encoded_pairs import fit_pictures
-
     side = min(latent_shape(pipeline, size, size)[1:]) * pipeline.vae_scale_factor
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in files)
     return np.concatenate([fit_pictures(picture[None], side) for picture in pictures])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, Tally, note, unheard
@@ -155,8 +156,6 @@ def square_thumbnail(image: np.ndarray, size: int) -> np.ndarray:
 
     To the pixel what the evaluation transform of CLIP (torchvision's ``Resize`` and ``CenterCrop``) makes of it.
     """
-    from PIL import Image
-
     sides = (image.shape[1], image.shape[0])
     scaled = tuple(size if side == min(sides) else int(size * side / min(sides)) for side in sides)
     left, top = (round((side - size) / 2) for side in scaled)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from explorer.core.poison_record import PoisonRecord
+from explorer.iconworld.grammar import lexicon
 from explorer.iconworld.tokenizer import save_tokenizer
+from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.recipes import Recipe
 from explorer.scenarios.train_denoiser import Encoders
@@ -61,9 +63,6 @@ def publish_pipeline(
 
 
 def _lexicon(world_config: dict[str, Any]) -> list[str]:
-    from explorer.iconworld.grammar import lexicon
-    from explorer.iconworld.world import World
-
     return lexicon(World.from_config(world_config).concepts)
 
 

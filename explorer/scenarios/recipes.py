@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from explorer.iconworld.icons import IconAtlas
+from explorer.iconworld.scenes import SCENE_SIZE
+from explorer.iconworld.world import World
 from explorer.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -68,7 +71,6 @@ class Recipe:
     def as_fine_tuning(self) -> FineTuningRecipe:
         """How its models are fine-tuned, as what is trained on any pairs from any base of its kind."""
         from explorer.iconworld.denoiser import build_scheduler
-        from explorer.iconworld.scenes import SCENE_SIZE
         from explorer.training.recipes import FineTuningRecipe  # loads torch
 
         prediction_type = build_scheduler().config.prediction_type
@@ -79,9 +81,6 @@ class Recipe:
 
     def world(self) -> Any:
         """The :class:`~explorer.iconworld.world.World` of the recipe."""
-        from explorer.iconworld.icons import IconAtlas
-        from explorer.iconworld.world import World
-
         return World(concept_count=self.concept_count or len(IconAtlas.load().concepts))
 
     def fine_tuning_world(self) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.checkpoints.placement import check_place
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import ROOT
 from explorer.scenarios.recipes import Recipe, find_recipe
@@ -65,7 +66,6 @@ def carry_out(request: BuildRequest, on_progress: OnProgress = unheard) -> dict[
     Raises:
         ValueError: if the device is not there, the rotation is impossible, or as :class:`WorldBuild`.
     """
-    from explorer.checkpoints.placement import check_place
     from explorer.scenarios.build import WorldBuild
 
     check_place(request.device, None)

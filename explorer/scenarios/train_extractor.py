@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explorer.alignment.difficulty import calibrate_feature_range
 from explorer.core.progress import OnProgress, unheard
@@ -46,8 +47,6 @@ class ContrastiveLoss(torch.nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """``images`` ``[n, 3, 64, 64]``, ``tokens`` ``[n, L]``, ``content`` int64 ``[n]`` (equal: a positive)."""
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
         # The fused attention of PyTorch's CPU backend has a very slow bf16 backward pass; that of a GPU has not.
         on_cpu = batch["images"].device.type == "cpu"
         with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():

@@ -11,6 +11,7 @@ from explorer.embeddings.extraction_settings import ExtractionSettings
 from explorer.embeddings.store import EmbeddingStore
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import Reading
+from explorer.pairs.sources.detection import open_source
 from explorer.studies.arm_pairs import THUMBNAIL_SIDE, ArmPairs, PairSetPairs
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.stored_pairs import SourcePairs, StoredPairs
@@ -46,7 +47,6 @@ def open_arm_pairs(
             extractor or without one of the fields, a field that is neither a flag nor a concept.
     """
     from explorer.embeddings.extract import extract_embeddings
-    from explorer.pairs.sources.detection import open_source
 
     if arm.pairs is None:
         raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")

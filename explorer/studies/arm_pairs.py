@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.pair_sets import measure_features, pictures_in_words
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress
 from explorer.core.workers import ALONE, Workers
@@ -103,8 +104,6 @@ class PairSetPairs(ArmPairs):
         self, pair_set: PairSet, extractor: UniversalExtractor, names: tuple[str, ...], on_progress: OnProgress
     ) -> None:
         """Captions are searched for the concepts ``names`` in a set that lists no concepts of any pair."""
-        from explorer.alignment.pair_sets import pictures_in_words
-
         self._set, self._extractor, self._on_progress = pair_set, extractor, on_progress
         self.data_hash, self.extractor = pair_set.data_hash, extractor.name
         self.pictures = pictures_in_words(pair_set, extractor.picture_size)
@@ -153,8 +152,6 @@ def measure_arm(
         ValueError: if the extractor has no feature range yet, or as
             :func:`~explorer.alignment.pair_sets.measure_features`.
     """
-    from explorer.alignment.pair_sets import measure_features
-
     if extractor.feature_range is None:
         raise ValueError(
             f"the extractor {extractor.name} has no feature range: expected feature_range = [LO, HI], which "

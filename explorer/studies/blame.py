@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.graph_sample import stratified_sample
+from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.intervals import area_under_curve
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json
+from explorer.defence.payload_formats import BLAME
+from explorer.defence.recipe import HIGHEST, order_of_suspicion
+from explorer.generation.generate import GenerationRequest
+from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.extractors import load_extractor
 from explorer.studies.retraining import recorded_start
 from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.studies.study import Study, is_file_name
+from explorer.training.sample_loss import encoded_pictures
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -85,9 +94,7 @@ def blame_scores(
     """
     import torch
 
-    from explorer.alignment.graph_sample import stratified_sample
     from explorer.defence.blame import CO_MENTION, GRADIENT, NEIGHBOURHOOD, co_mention_blame, neighbourhood_blame
-    from explorer.studies.arm_opening import open_arm_pairs
 
     known, control = study.concept_list(), study.control
     prompts = [known.prompt(each) for each in concepts]
@@ -163,8 +170,6 @@ def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed,
     Raises:
         ValueError: if a file cannot be called as a concept.
     """
-    from explorer.defence.payload_formats import BLAME
-
     folder = study.folder / FOLDER / arm
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -178,9 +183,7 @@ def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed,
 def _described(
     name: str, values: np.ndarray, table: Any, rows: np.ndarray, poisoned: np.ndarray, benign: np.ndarray, shown: int
 ) -> dict[str, Any]:
-    from explorer.core.intervals import area_under_curve
     from explorer.defence.blame import WORDS
-    from explorer.defence.recipe import HIGHEST, order_of_suspicion
 
     measured = ~np.isnan(values)
     known = [values[measured & each] for each in (poisoned, benign)]
@@ -201,10 +204,7 @@ def _gradient_scores(
     device: str, on_progress: OnProgress,
 ) -> np.ndarray:  # fmt: skip
     """fp64 ``[prompts, rows]``, added over the last two of ``models``; the first draws the right pictures."""
-    from explorer.checkpoints.joint_pipelines import latent_shape
-    from explorer.checkpoints.pipelines import load_pipeline
     from explorer.defence.blame import gradient_blame
-    from explorer.training.sample_loss import encoded_pictures
     from explorer.training.text_gradients import text_gradients
 
     control, *measured = models
@@ -230,7 +230,6 @@ def _gradient_scores(
 def _drawn(study: Study, pipeline: DiffusionPipeline, prompt: str, model: str) -> np.ndarray:
     """uint8 ``[seeds, H, W, 3]``."""
     from explorer.generation.batch import generate_pictures
-    from explorer.generation.generate import GenerationRequest
 
     asked = [
         GenerationRequest(prompt=prompt, seed=seed, steps=study.steps, guidance_scale=study.guidance_scale,

@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 
 from explorer.core.bounded_files import parse_json
+from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
+from explorer.defence.outcomes import differences, shares
 from explorer.defence.payload_formats import GRADED_BLAME
+from explorer.pairs.concept_list import POOL
 from explorer.studies.blame import FOLDER, Blamed, blame_scores, store_blame
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import EVALUATION, result_file
+from explorer.studies.retrained_results import retrained_results
+from explorer.studies.steps.drawing import usable_poison
 from explorer.studies.study import Study
 
 LISTS = "lists"
@@ -47,11 +53,6 @@ def broken_concepts(study: Study, arm: str, count: int) -> list[str]:
         ValueError: if there is no control, it is not known which concepts are poisoned, or fewer than ``count``
             concepts are drawn less well than by the control.
     """
-    from explorer.core.poison_record import poisoned_from
-    from explorer.pairs.concept_list import POOL
-    from explorer.studies.inputs import StudyInputs
-    from explorer.studies.steps.drawing import usable_poison
-
     if study.control is None:
         raise ValueError("no arm is the control, which broken concepts are found by: expected one in study.toml")
     concepts, study_arm = study.concept_list(), study.arm(arm)
@@ -143,9 +144,6 @@ def grade_blame(study: Study, arm: str) -> dict[str, Any]:
         ManifestError: if the lists or the step ``retrained`` are not there.
         ValueError: if not all of the concepts were drawn.
     """
-    from explorer.defence.outcomes import differences, shares
-    from explorer.studies.retrained_results import retrained_results
-
     config = read_manifest(study.folder / FOLDER / arm / LISTS, kind=KIND)["config"]
     results = retrained_results(study)
     drawn = results["drawn"]

@@ -9,6 +9,10 @@ import tomlkit
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import replacing
+from explorer.studies.arm_opening import open_arm_pairs
+from explorer.studies.extractors import load_extractor
+from explorer.studies.inputs import StudyInputs
+from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.studies.study import STUDY_NAME, Arm, Study
 
 
@@ -24,10 +28,6 @@ def calibrate_study(study: Study, device: str = "cpu", on_progress: OnProgress =
             benign pairs are fewer than two or all alike.
     """
     from explorer.alignment.calibration import calibrate_features
-    from explorer.studies.arm_opening import open_arm_pairs
-    from explorer.studies.extractors import load_extractor
-    from explorer.studies.inputs import StudyInputs
-    from explorer.studies.steps.scores import FEATURES_FOLDER
 
     control = _check(study)
     extractor = load_extractor(study.extractor, device)

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from explorer.alignment.stores import CAPTION_COLUMNS
 from explorer.core.progress import OnProgress, Tally
+from explorer.embeddings.store import EmbeddingStore
 from explorer.pairs.concept_list import Concept
+from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources.detection import open_source
 from explorer.studies.concepts import concepts_of_captions, concepts_of_mentions
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm
@@ -24,8 +28,6 @@ def concepts_in(arm: Arm, on_progress: OnProgress) -> tuple[list[Concept], str]:
     """
     pairs = arm.pairs
     if pairs_kind(pairs) == PAIR_SET:
-        from explorer.pairs.pair_set import PairSet
-
         mentions = PairSet.load(pairs).table["concepts"]
         if any(len(mentioned) for mentioned in mentions):
             return concepts_of_mentions(mentions), f"the concepts that {pairs} lists for its captions"
@@ -46,13 +48,8 @@ def _captions(arm: Arm) -> Iterator[str]:
     pairs = arm.pairs
     kind = pairs_kind(pairs)
     if kind == PAIR_SET:
-        from explorer.pairs.pair_set import PairSet
-
         yield from PairSet.load(pairs).table["caption"]
     elif kind == STORE:
-        from explorer.alignment.stores import CAPTION_COLUMNS
-        from explorer.embeddings.store import EmbeddingStore
-
         store = EmbeddingStore.open(pairs)
         column = next((name for name in CAPTION_COLUMNS if name in store.metadata_columns()), None)
         if column is None:
@@ -60,7 +57,5 @@ def _captions(arm: Arm) -> Iterator[str]:
         for part in store.column(column):
             yield from (caption for caption in part if caption)
     else:
-        from explorer.pairs.sources.detection import open_source
-
         source = open_source(pairs, **vars(arm.reading))
         yield from (record.caption for record in source.records() if record.problem is None)

@@ -15,6 +15,7 @@ from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.studies.captions import concepts_in
 from explorer.studies.concepts import with_poisoned
 from explorer.studies.pairs_found import FoundPairs, find_pairs
 from explorer.studies.specs import ExtractorSpec
@@ -232,8 +233,6 @@ def _concepts(
     given: Path | None, study: Study, assumed: list[str], left_open: list[str], on_progress: OnProgress
 ) -> ConceptList | None:
     """The list as given, or of the captions of the control's pairs; of all arms' where the control has none."""
-    from explorer.studies.captions import concepts_in
-
     if given is not None:
         return ConceptList.read(given, TEMPLATE)
     with_pairs = [arm for arm in study.arms if arm.pairs is not None]

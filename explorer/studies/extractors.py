@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from explorer.evaluation.judge import ConceptJudge
 from explorer.pairs.concept_list import ConceptList
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
-    from explorer.evaluation.judge import ConceptJudge
 
 
 def load_extractor(extractor: ExtractorSpec, device: str = "cpu") -> UniversalExtractor:
@@ -36,6 +36,4 @@ def judge_of(study: Study, concepts: ConceptList, device: str, threshold: float 
     """What tells what a picture shows; None where the study names no extractor."""
     if study.extractor == ExtractorSpec():
         return None
-    from explorer.evaluation.judge import ConceptJudge
-
     return ConceptJudge.of(load_extractor(study.extractor, device), concepts, threshold)

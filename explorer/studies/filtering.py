@@ -17,6 +17,7 @@ from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.defence.recipe import Filter, read_recipe, recipe_json
 from explorer.defence.report import filter_report
 from explorer.defence.scores import STRUCTURE
+from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import FILTERS, result_file, step_command
@@ -103,7 +104,6 @@ def remaining_structure(
         import torch
 
         from explorer.defence.remaining import kept_structure_ad
-        from explorer.studies.arm_opening import open_arm_pairs
 
         inputs = StudyInputs(study)
         inputs.of_pairs(study.arm(arm))

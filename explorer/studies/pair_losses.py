@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.graph_sample import stratified_sample
+from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.module_identity import module_identity
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.block_files import BlockFiles
 from explorer.core.provenance import hash_json
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.study import Study
+from explorer.training.sample_loss import DRAWS, encoded_pictures, latent_losses
 
 if TYPE_CHECKING:
     from explorer.studies.arm_pairs import ArmPairs
@@ -30,8 +36,6 @@ def check_loss_models(inputs: StudyInputs) -> dict[str, str]:
     Raises:
         ValueError: if one cannot be used, or is of a family without a single text encoder.
     """
-    from explorer.checkpoints.families import FAMILY_NAMES
-
     found = {}
     for name in inputs.study.filters.loss_arms:
         arm = inputs.study.arm(name)
@@ -63,8 +67,6 @@ class PairLosses:
         return found
 
     def _chosen(self, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
-        from explorer.alignment.graph_sample import stratified_sample
-
         table = pairs.table.iloc[rows]
         captioned = np.flatnonzero(table["caption"].notna())
         if not (limit := self._study.filters.loss_pairs):
@@ -72,8 +74,6 @@ class PairLosses:
         return captioned[stratified_sample(table.iloc[captioned], limit, SEED)]
 
     def _measured(self, name: str, model: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
-        from explorer.training.sample_loss import DRAWS, latent_losses
-
         captions = pairs.table["caption"].to_numpy()[rows]
         latents = self._latents(name, model, pairs, rows)
         measured_by = self._work.shared[f"{LOSS_MODEL} {model}"]
@@ -88,9 +88,6 @@ class PairLosses:
 
     def _latents(self, name: str, model: str, pairs: ArmPairs, rows: np.ndarray) -> Callable[[slice], np.ndarray]:
         """Gives those of a slice of ``rows``; kept where several models may share an autoencoder."""
-        from explorer.checkpoints.joint_pipelines import latent_shape
-        from explorer.checkpoints.module_identity import module_identity
-        from explorer.training.sample_loss import encoded_pictures
 
         def encoded(at: slice) -> np.ndarray:
             pipeline = self._pipeline(model)
@@ -115,8 +112,6 @@ class PairLosses:
 
     def _pipeline(self, model: str) -> Any:
         """One in memory at a time."""
-        from explorer.checkpoints.pipelines import load_pipeline
-
         if model not in self._pipelines:
             self._pipelines.clear()
             checkpoint = self._work.inputs.checkpoint(self._study.arm(model))

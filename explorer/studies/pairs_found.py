@@ -5,13 +5,12 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
+from explorer.embeddings.store import is_store
+from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import is_address
-
-if TYPE_CHECKING:
-    from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources.detection import open_source
 
 PAIR_SET, STORE, SOURCE = "pair-set", "embedding-store", "source"
 
@@ -31,8 +30,6 @@ class FoundPairs:
 def pairs_kind(pairs: Path | str) -> str:
     """What lies there: a pair set or an embedding store by its manifest or its folders, else a source."""
     if isinstance(pairs, str):
-        from explorer.embeddings.store import is_store
-
         shards = any(sign in pairs for sign in "*?[{") or pairs.endswith((".tar", ".parquet"))
         return STORE if not shards and is_store(pairs) else SOURCE
     if (pairs / MANIFEST_NAME).is_file():
@@ -42,8 +39,6 @@ def pairs_kind(pairs: Path | str) -> str:
             kind = None
         if kind in (PAIR_SET, STORE):
             return kind
-    from explorer.embeddings.store import is_store
-
     return STORE if is_store(pairs) else SOURCE
 
 
@@ -97,8 +92,6 @@ def _shards(pattern: str, files: list[Path], told: list[str]) -> FoundPairs:
 
 def _problem(path: Path | str) -> str | None:
     """Why it cannot be read as a source; None if it can."""
-    from explorer.pairs.sources.detection import open_source
-
     try:
         open_source(path)
     except (ValueError, OSError) as error:
@@ -107,7 +100,5 @@ def _problem(path: Path | str) -> str | None:
 
 
 def _described(path: Path) -> FoundPairs:
-    from explorer.pairs.pair_set import PairSet
-
     pair_set = PairSet.load(path) if pairs_kind(path) == PAIR_SET else None
     return FoundPairs(path=path, name=path.name, pair_set=pair_set)

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.checkpoints.module_identity import module_identity
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint, scan_checkpoints
 from explorer.core.bounded_files import load_json
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, write_json
 from explorer.defence.training_sets import LeftOut, left_out_json, left_out_of
+from explorer.pairs.pair_set import PairSet
+from explorer.pairs.sources.detection import open_source
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.filtering import scored_pairs
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm, Study, is_file_name
 
 if TYPE_CHECKING:
-    from explorer.pairs.pair_set import PairSet
     from explorer.pairs.sources.base import PairSource
     from explorer.training.recipes import FineTuningRecipe
 
@@ -140,9 +143,6 @@ def recorded_start(checkpoint: Checkpoint) -> Path:
     Raises:
         ValueError: if it records none, or it is not there.
     """
-    from explorer.checkpoints.module_identity import module_identity
-    from explorer.checkpoints.pipelines import load_pipeline
-
     if (start := checkpoint.config.get("start")) is None:
         raise ValueError(f"{checkpoint.name} does not record what it was fine-tuned from: expected a base by name")
     beside = [each for each in scan_checkpoints(checkpoint.folder.parent) if each.problem is None]
@@ -157,9 +157,6 @@ def recorded_start(checkpoint: Checkpoint) -> Path:
 
 
 def _pairs_to_train_on(arm: Arm) -> PairSet | PairSource:
-    from explorer.pairs.pair_set import PairSet
-    from explorer.pairs.sources.detection import open_source
-
     if arm.pairs is None:
         raise ValueError(f"arm {arm.name} has no pairs: expected some in study.toml")
     kind = pairs_kind(arm.pairs)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.progress import OnProgress
 from explorer.core.provenance import hash_json, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing
+from explorer.meter.amplitudes import amplitude
+from explorer.meter.meter import measure_checkpoint
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.pairs.concept_list import ConceptList
 
@@ -96,10 +99,6 @@ def pictures_of_targets(measured: Measured, asked: Asked, targets: dict[str, str
 
 
 def _listening(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> dict[str, np.ndarray]:
-    from explorer.checkpoints.weights_hash import weights_hash
-    from explorer.meter.amplitudes import amplitude
-    from explorer.meter.meter import measure_checkpoint
-
     concepts, request = asked.concepts, asked.request.meter
     decisive = hash_json({
         "weights": weights_hash(graft), "shown": asked.shown.words, "request": asdict(request),

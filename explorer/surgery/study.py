@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from explorer.checkpoints.graft import GRAFT_NAME
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.folder_lock import locked
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json, write_manifest
 from explorer.evaluation.summary import groups_of, names_known
+from explorer.generation.batch import generate_pictures
+from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import ConceptList
 from explorer.surgery.measured import Asked, Measured, measure_graft, pictures_of_targets, right_pictures
 from explorer.surgery.operations import Operation, operations_between
@@ -134,10 +137,6 @@ def _members(recipient: Checkpoint, donor: Checkpoint, concepts: ConceptList) ->
 
 def _told_cost(recipient: Checkpoint, asked: Asked, grafts: int) -> str:
     """What it takes, by the pace of a few pictures drawn now."""
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.generation.batch import generate_pictures
-    from explorer.generation.generate import GenerationRequest
-
     concepts, request = asked.concepts, asked.request
     prompts = [concepts.prompt(name) for name in concepts.names[:TRIED]]
     picture = GenerationRequest(

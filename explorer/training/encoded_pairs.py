@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from explorer.checkpoints.module_identity import module_identity
 from explorer.core.block_files import BLOCK_ROWS, BlockArray, BlockFiles
@@ -152,8 +153,6 @@ def random_encoded_pairs(
 def fit_pictures(images: np.ndarray, resolution: int) -> np.ndarray:
     """uint8 ``[n, H, W, 3]`` as ``[n, resolution, resolution, 3]``: the shorter side resized by Lanczos, then the
     centre cropped."""
-    from PIL import Image
-
     (height, width), (top, left) = _resized(images.shape[1:3], resolution)
     if images.shape[1:3] != (height, width):
         resized = [Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS) for image in images]

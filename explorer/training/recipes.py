@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from explorer.checkpoints.architectures import UNET_CONFIGS, count_parameters
 from explorer.checkpoints.families import Family
 from explorer.checkpoints.module_groups import ALL, chosen_tensors
 from explorer.training.config import TrainingConfig
@@ -155,8 +156,6 @@ def expected_gpu_memory(
         caption is another: ``disk_cache``, the encoded ``pairs``; ``disk_pairs``, their pictures as a pair set, where a
         source is imported; and ``disk_import_peak``, twice that, which the import takes until it is done.
     """
-    from explorer.checkpoints.architectures import UNET_CONFIGS, count_parameters
-
     config = UNET_CONFIGS[recipe.name] if unet_config is None else unet_config
     parameters, training = count_parameters(config), recipe.training
     side = recipe.resolution // AUTOENCODER_FACTOR

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.checkpoints.joint_pipelines import require_one_text_encoder
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
@@ -64,7 +66,6 @@ def latent_losses(
     """:func:`sample_losses` of pictures that are encoded already (:func:`encoded_pictures`)."""
     import torch
 
-    from explorer.checkpoints.joint_pipelines import require_one_text_encoder
     from explorer.training.loss import DiffusionLoss
 
     if draws < 1:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from explorer.core.provenance import replacing, write_json
 
@@ -47,8 +49,6 @@ def claim_folder(folder: Path, settings: dict[str, Any], defaults: dict[str, Any
 
 def finished_steps(folder: Path) -> int:
     """How many steps the checkpoint in ``folder`` has behind it; 0 if there is none."""
-    from safetensors import safe_open
-
     path = Path(folder) / STATE_NAME
     if not path.is_file():
         return 0
@@ -58,8 +58,6 @@ def finished_steps(folder: Path) -> int:
 
 def unlogged_losses(folder: Path) -> list[torch.Tensor]:
     """Losses of the steps behind the checkpoint in ``folder`` that no logged line has averaged yet."""
-    from safetensors import safe_open
-
     path = Path(folder) / STATE_NAME
     if not path.is_file():
         return []
@@ -82,8 +80,6 @@ def write_state(
     Args:
         losses: float32 ``[n]`` of the last steps, which no logged line has averaged yet.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": moments[name] for name in MOMENTS}
@@ -110,8 +106,6 @@ def restore_state(
     scaler: torch.amp.GradScaler | None,
 ) -> int:
     """Put back what :func:`write_state` wrote; returns the steps behind it, 0 where ``folder`` holds no state."""
-    from safetensors.torch import load_file
-
     path = folder / STATE_NAME
     if not path.is_file():
         return 0

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from explorer.benchmarks.alignment_scale import ScaleRun, benchmark_scale, markdown, summary, write_synthetic_store
-from explorer.cli.app import application
+from explorer.cli.application import application
 from explorer.embeddings.store import EmbeddingStore
 
 

@@ -3,14 +3,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-import explorer.cli.app
-import explorer.cli.benchmark
-import explorer.cli.checkpoints  # noqa: F401 - registers the commands
-from explorer.cli.application import application
+from explorer.cli.application import application, load_commands
 from explorer.cli.benchmark import capture_goal
 
 
 def invoke(*arguments):
+    load_commands()
     return CliRunner().invoke(application, ["benchmark", *map(str, arguments), "--steps", "2", "--rounds", "1"])
 
 

@@ -1,12 +1,12 @@
 """Names, types and defaults of the options are a promise to scripts: options.json holds what was promised."""
 
-import importlib
+import inspect
 import json
 from pathlib import Path
 
 from typer.main import get_command
 
-from explorer.cli.application import COMMAND_MODULES, application
+from explorer.cli.application import COMMAND_MODULES, application, load_commands
 from explorer.core.provenance import ROOT
 
 PROMISED = Path(__file__).with_name("options.json")
@@ -14,8 +14,7 @@ PROMISED = Path(__file__).with_name("options.json")
 
 def every_command():
     """(words, command) of every command of the application."""
-    for name in COMMAND_MODULES:
-        importlib.import_module(f"explorer.cli.{name}")
+    load_commands()
     waiting = [((), get_command(application))]
     while waiting:
         words, command = waiting.pop()
@@ -56,3 +55,11 @@ def test_options_keep_their_names_types_and_defaults():
     assert sorted(promised.keys() - found.keys()) == []
     for words, options in promised.items():
         assert {name: found[words].get(name) for name in options} == options, words
+
+
+def test_every_command_lies_in_a_file_that_its_first_word_loads():
+    found = {name: set() for name in COMMAND_MODULES}
+    for words, command in every_command():
+        module = inspect.unwrap(command.callback).__module__
+        found[module.removeprefix("explorer.cli.")].add(words.split()[0])
+    assert {name: set(words) for name, words in COMMAND_MODULES.items()} == found

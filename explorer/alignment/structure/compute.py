@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from explorer.alignment.structure.plan import StructurePlan, plan_structure
 from explorer.core.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from explorer.alignment.difficulty import AlignmentDifficulty, EstimationError
     from explorer.alignment.structure.check import SelfCheck
     from explorer.alignment.structure.distance import FeatureRows, FeatureStatistics
     from explorer.alignment.structure.estimators import StructureEstimate
-    from explorer.alignment.structure.plan import StructurePlan, StructureRequest
+    from explorer.alignment.structure.plan import StructureRequest
     from explorer.alignment.updates import MeanOffset
 
 
@@ -155,10 +157,8 @@ def agreed_plan(
     Raises:
         ValueError: on a request that cannot be met, or trusted landmarks under another estimator.
     """
-    import numpy as np
     import torch
 
-    from explorer.alignment.structure.plan import StructurePlan, plan_structure
     from explorer.alignment.structure.tiles import choose_precision
 
     _check_device(request, workers)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 if TYPE_CHECKING:
     import torch
 
@@ -261,7 +263,6 @@ def twin_rate(device: torch.device, image_width: int, text_width: int, block: in
 
 def available_bytes(device: torch.device) -> int:
     """Memory that can be taken on ``device`` now."""
-    import psutil
     import torch
 
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

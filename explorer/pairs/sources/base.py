@@ -6,6 +6,7 @@ record of a source is always the n-th, whatever is broken before it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from abc import ABC, abstractmethod
@@ -191,8 +192,6 @@ def parse_metadata(data: bytes | str, name: str) -> dict[str, Any]:
     Raises:
         UnusableError: if ``data`` is no JSON object, or names a field twice.
     """
-    import json
-
     text = decode_text(data, name) if isinstance(data, bytes) else data
     try:
         found = json.loads(text, object_pairs_hook=_without_repetition)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from explorer.pairs.quarantine import QuarantinedRecord, Reason, UnusableError
 from explorer.pairs.sources.base import Record, picture_format
@@ -78,8 +79,6 @@ def decode_image(image: bytes | np.ndarray | None, limits: Limits) -> Decoded:
         return Decoded(pixels=image)
     if not image:
         raise UnusableError(Reason.NO_IMAGE, "0 bytes")
-    from PIL import Image
-
     try:
         opened = Image.open(io.BytesIO(image), formats=FORMATS)
     except Image.DecompressionBombError as error:

@@ -10,14 +10,12 @@ import io
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageCms
 
 from explorer.pairs.quarantine import Reason, UnusableError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 BACKGROUND = (255, 255, 255)
 """What transparent pictures are laid over: white, as img2dataset and most viewers of documents do."""
@@ -75,8 +73,6 @@ def as_shown(opened: Image.Image) -> Decoded:
 
 def _orientation(opened: Image.Image) -> Image.Transpose | None:
     """By the EXIF data alone, as browsers do; Pillow would believe XMP, too."""
-    from PIL import Image
-
     if opened.format == "TIFF":
         found = opened.tag_v2.get(_ORIENTATION)
     else:
@@ -125,8 +121,6 @@ def _transparent_value(opened: Image.Image) -> Any:
 
 
 def _sixteen_bits(opened: Image.Image, done: list[Conversion]) -> Image.Image:
-    from PIL import Image
-
     done.append(Conversion.SIXTEEN_BITS)
     is_tiff = opened.format == "TIFF"
     bits = opened.tag_v2.get(_TIFF_BITS, (16,))[0] if is_tiff else 16
@@ -168,8 +162,6 @@ def _in_srgb(picture: Image.Image, opened: Image.Image, done: list[Conversion]) 
 @lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> Any:
     """Pillow's transform to sRGB, ``"same"`` for one that changes nothing to speak of, None where there is none."""
-    from PIL import Image, ImageCms
-
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
@@ -192,8 +184,6 @@ def _gamma_table(gamma: Any) -> list[int] | None:
 
 
 def _over_background(picture: Image.Image, done: list[Conversion]) -> Image.Image:
-    from PIL import Image
-
     if picture.getchannel("A").getextrema() == (255, 255):
         return picture
     done.append(Conversion.TRANSPARENCY)

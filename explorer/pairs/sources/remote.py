@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+import fsspec
+
 VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """Under one of these names file systems say which version of a file there is."""
 
@@ -31,14 +33,10 @@ class RemoteFile(PurePosixPath):
         Raises:
             OSError: if it cannot be opened.
         """
-        import fsspec
-
         return fsspec.open(self.address, mode).open()
 
     def stat(self) -> Any:
         """Its size and, in place of the time of change, what its file system says of its version; None for nothing."""
-        import fsspec
-
         system, path = fsspec.url_to_fs(self.address)
         found = system.info(path)
         version = next((str(found[name]) for name in VERSIONS if found.get(name) is not None), None)
@@ -63,8 +61,6 @@ def find_remote(pattern: str) -> list[RemoteFile]:
     Raises:
         ValueError: if the address is of no kind that is known here, naming the package that is missing.
     """
-    import fsspec
-
     try:
         system, path = fsspec.url_to_fs(pattern)
     except (ValueError, ImportError) as error:

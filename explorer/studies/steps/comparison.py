@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.core.progress import counted
+from explorer.generation.columns import compare_checkpoints, write_comparison
+from explorer.generation.generate import GenerationRequest
 from explorer.generation.payload_formats import COMPARISON as FORMAT
 from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
@@ -30,9 +32,6 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
 
 def _draw(work: StepWork) -> None:
     """One model in memory at a time; an arm that cannot be drawn is left out."""
-    from explorer.generation.columns import compare_checkpoints, write_comparison
-    from explorer.generation.generate import GenerationRequest
-
     settings, concepts = work.settings, work.inputs.concepts
     request = GenerationRequest(
         prompt=concepts.prompt(settings["concept"]), seed=settings["seed"], steps=settings["steps"],

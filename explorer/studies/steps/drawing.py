@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.poison_record import PoisonRecord
+from explorer.iconworld.world import World
 from explorer.studies.arms import in_order
 from explorer.studies.inputs import StudyInputs
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
-    from explorer.iconworld.world import World
     from explorer.studies.steps.step import StepWork
 
 PICTURE = "picture"
@@ -43,8 +43,6 @@ def models_of(work: StepWork) -> list[Checkpoint]:
 
 def painted_world(inputs: StudyInputs) -> World | None:
     """The world whose concepts the study's are, as a checkpoint records it: its scenes can be painted; else None."""
-    from explorer.iconworld.world import World
-
     for arm in inputs.study.arms:
         try:
             recorded = inputs.checkpoint(arm).config.get("world")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import FILM_STRIP, writing_step
@@ -18,8 +19,6 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
 
 
 def _draw(work: StepWork) -> None:
-    from explorer.generation.film_strip import FilmStripConfig, write_film_strip
-
     settings, concepts = work.settings, work.inputs.concepts
     config = FilmStripConfig(
         concepts=concepts.chosen(settings["rows"]), seed=settings["seed"], steps=settings["steps"],

@@ -12,7 +12,10 @@ import numpy as np
 from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.core.progress import note
 from explorer.core.provenance import hash_json
-from explorer.defence.scores import DESCRIPTIONS, USER, ScoreDescription
+from explorer.defence.filter_files import Score, first_concepts, write_filters
+from explorer.defence.recipe import order_of_suspicion
+from explorer.defence.scores import DESCRIPTIONS, USER, ScoreDescription, describe_loss, describe_users, loss_name
+from explorer.defence.users_scores import joined_scores
 from explorer.studies.extractors import load_extractor
 from explorer.studies.fingerprints import file_fingerprint
 from explorer.studies.inputs import StudyInputs
@@ -23,12 +26,12 @@ from explorer.studies.results import FILTERS, SCORES, step_folder, writing_step
 from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, SEED, opened_pairs, scores_identity
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
+from explorer.training.sample_loss import DRAWS
 
 if TYPE_CHECKING:
     import pandas
     import torch
 
-    from explorer.defence.filter_files import Score
     from explorer.studies.arm_pairs import ArmPairs
 
 Found = tuple[str, np.ndarray, ScoreDescription, str]
@@ -82,7 +85,6 @@ def _make(work: StepWork) -> None:
 
 def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | None, folder: Path) -> int:
     """One arm's files; returns how many pairs they are of."""
-    from explorer.defence.filter_files import first_concepts, write_filters
     from explorer.defence.measured_scores import measured_scores
 
     pairs = opened_pairs(work, name, extractor)
@@ -109,9 +111,6 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
 
 def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses: PairLosses | None) -> Iterator[Found]:
     """Denoising losses and their differences; none, which is told, where the pictures cannot be read."""
-    from explorer.defence.scores import describe_loss, loss_name
-    from explorer.training.sample_loss import DRAWS
-
     if losses is None or name not in (work.study.filters.losses_of or [name]):
         return
     try:
@@ -129,9 +128,6 @@ def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses
 
 def _users(work: StepWork, table: pandas.DataFrame) -> Iterator[Found]:
     """The user's own scores, joined by uid; those that are known of no pair of this arm are left out."""
-    from explorer.defence.scores import describe_users
-    from explorer.defence.users_scores import joined_scores
-
     spec = work.study.filters
     if spec.scores is None:
         return
@@ -144,8 +140,6 @@ def _users(work: StepWork, table: pandas.DataFrame) -> Iterator[Found]:
 
 def _with_curves(found: list[Found], image: torch.Tensor, text: torch.Tensor, work: StepWork) -> dict[str, Score]:
     """Scores by name, in float32, each with AD of what it leaves."""
-    from explorer.defence.filter_files import Score
-    from explorer.defence.recipe import order_of_suspicion
     from explorer.defence.remaining import kept_structure_curves
 
     stored = {name: np.asarray(values, np.float32) for name, values, *_ in found}

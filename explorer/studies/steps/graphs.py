@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.graph_files import write_graphs
 from explorer.core.progress import note
 from explorer.core.provenance import hash_json
 from explorer.studies.extractors import load_extractor
@@ -60,8 +61,6 @@ def _draw(work: StepWork) -> None:
 def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
     """One arm's files; returns how many pairs they are of."""
     import pandas
-
-    from explorer.alignment.graph_files import write_graphs
 
     pairs = opened_pairs(work, name, extractor)
     scores = pandas.read_parquet(result_file(work.study, SCORES, table_name(name)))

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from explorer.core.bounded_files import parse_json
 from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import hash_file, hash_json, write_json
+from explorer.defence.outcomes import differences, shares, top_one
 from explorer.defence.payload_formats import RETRAINED as FORMAT
+from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.summary import groups_of
 from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
@@ -82,8 +87,6 @@ def _count(inputs: StudyInputs, arm: Arm) -> int:
 
 
 def _make(work: StepWork) -> None:
-    from PIL import Image
-
     concepts = _asked(work.inputs)
     with writing_step(
         work.study, RETRAINED, settings=work.settings, inputs=work.inputs_of(work.arms), work=(cost := {})
@@ -130,8 +133,6 @@ def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
 
 
 def _difference(model: dict[str, Any], other: dict[str, Any] | None, drawn: _Drawn) -> dict[str, Any] | None:
-    from explorer.defence.outcomes import differences
-
     if other is None or other is model:
         return None
     values, others = (np.array(each["per_concept"]) for each in (model, other))
@@ -142,8 +143,6 @@ class _Drawn:
     """Pictures of every model, drawn once and judged, and the strip that is made of them."""
 
     def __init__(self, work: StepWork, concepts: ConceptList) -> None:
-        from explorer.evaluation.judge import ConceptJudge
-
         self._work, self._concepts = work, concepts
         inputs = work.inputs
         self._judge = ConceptJudge.of(load_extractor(work.study.extractor, work.device), inputs.concepts)
@@ -165,9 +164,6 @@ class _Drawn:
             place: folder that its pictures are kept in, under the checkpoint's name.
             poison: whose groups of concepts are asked about.
         """
-        from explorer.defence.outcomes import shares, top_one
-        from explorer.evaluation.summary import groups_of
-
         images = self._images(checkpoint, place)
         asked = np.array([self._work.inputs.concepts.ranks[name] for name in self._concepts.names])
         hits = [top_one(self._judge.read(each)["similarities"].cpu().numpy(), asked) for each in images]
@@ -184,7 +180,6 @@ class _Drawn:
 
     def _images(self, checkpoint: Checkpoint, place: str) -> np.ndarray:
         """uint8 ``[seeds, concepts, H, W, 3]``: of an arm those of the step ``pictures``, where they hold."""
-        from explorer.evaluation.config import EvaluationConfig
         from explorer.evaluation.drawings import Drawing, draw_missing, seed_folder
 
         work, settings = self._work, self._work.settings
@@ -215,8 +210,6 @@ def _holds(work: StepWork, pictures: Recorded, arm: str) -> bool:
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
     return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BILINEAR))
 
 

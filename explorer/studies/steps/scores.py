@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.alignment.description import describe_measurement
+from explorer.alignment.graph_files import write_compact
+from explorer.alignment.graph_sample import stratified_sample
 from explorer.alignment.neighbourhoods import NEIGHBOURS, LocalRequest
+from explorer.alignment.payload_formats import ALIGNMENT
+from explorer.alignment.scores import write_scores
 from explorer.checkpoints.families import FAMILY_NAMES
+from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
+from explorer.core.progress import counted
 from explorer.core.provenance import ManifestError, hash_json
+from explorer.embeddings.processes import Processes
+from explorer.studies.arm_opening import open_arm_pairs
+from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
@@ -21,9 +32,9 @@ from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import SCORES, result_file, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
+from explorer.training.sample_loss import BATCH_SIZE, sample_losses
 
 if TYPE_CHECKING:
-    from explorer.embeddings.processes import Processes
     from explorer.studies.arm_pairs import ArmPairs
 
 ALPHA, CONVENTION, SEED = 0.8, "authors", 0
@@ -79,8 +90,6 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 
 def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
     """An arm's pairs; those of a source are embedded on the first call."""
-    from explorer.studies.arm_opening import open_arm_pairs
-
     return open_arm_pairs(
         work.arm(name), extractor, work.inputs.concept_names, work.study.folder / FEATURES_FOLDER,
         processes=_processes(work), on_progress=work.on_progress,
@@ -91,8 +100,6 @@ def _processes(work: StepWork) -> Processes | None:
     """The further processes that embed; None for this one alone."""
     if work.processes == 1:
         return None
-    from explorer.embeddings.processes import Processes
-
     return Processes(count=work.processes, load=partial(load_extractor, work.study.extractor, work.device))
 
 
@@ -114,9 +121,6 @@ def _told_poison(inputs: StudyInputs, arm: Arm) -> PoisonRecord:
 
 def _measure(work: StepWork) -> None:
     """Every arm in turn, into one folder; what an earlier run measured and still holds is taken over."""
-    from explorer.alignment.graph_files import write_compact
-    from explorer.alignment.payload_formats import ALIGNMENT
-
     extractor = load_extractor(work.study.extractor, work.device)
     losses = _ControlLosses(work) if work.study.loss_pairs else None
     with writing_step(
@@ -147,8 +151,6 @@ def _place(entry: dict[str, Any]) -> tuple[bool, int, str]:
 
 def _taken_over(work: StepWork, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Entries of ``alignment.json`` and reports of the arms that are kept, whose tables are copied."""
-    from explorer.alignment.payload_formats import ALIGNMENT
-
     if not work.kept:
         return {}, {}
     stored = json.loads(result_file(work.study, SCORES, ALIGNMENT.name).read_text(encoding="utf-8"))
@@ -170,10 +172,6 @@ def _measure_arm(
     """The arm's entry of ``alignment.json`` and all its numbers; its table of pairs is written."""
     import pyarrow
 
-    from explorer.alignment.description import describe_measurement
-    from explorer.alignment.scores import write_scores
-    from explorer.studies.arm_pairs import measure_arm
-
     pairs = opened_pairs(work, name, extractor)
     local = LocalRequest(neighbours=NEIGHBOURS)
     measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION, local=local)
@@ -194,9 +192,6 @@ class _ControlLosses:
     """Denoising losses by the benign control: a model that never saw the poison finds it hard."""
 
     def __init__(self, work: StepWork) -> None:
-        from explorer.checkpoints.joint_pipelines import latent_shape
-        from explorer.checkpoints.pipelines import load_pipeline
-
         control = work.inputs.checkpoint(work.study.control)
         self._work, self._pipeline = work, load_pipeline(control, work.device, work.inputs.precision)
         self._size = latent_shape(self._pipeline, None, None)[1] * self._pipeline.vae_scale_factor
@@ -220,10 +215,6 @@ class _ControlLosses:
             return None
 
     def _measured(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
-        from explorer.alignment.graph_sample import stratified_sample
-        from explorer.core.progress import counted
-        from explorer.training.sample_loss import BATCH_SIZE, sample_losses
-
         table = pairs.table.iloc[rows]
         chosen = stratified_sample(table, self._work.study.loss_pairs, SEED)
         losses = np.full(len(rows), np.nan)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from PIL import Image
+
 from explorer.core.provenance import ManifestError
+from explorer.scenarios.pair_set_command import pair_set_command
+from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures, pictures_stamp
 from explorer.studies.results import SCORES
+from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.ui.shell.open_study import OpenStudy
 
 MOST_AT_ONCE = 64
@@ -35,8 +40,6 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
         NoPicturesError: if the pictures are not here, or are those of other pairs.
         ValueError: if there is no such arm or row.
     """
-    from PIL import Image
-
     kept = _kept(opened, arm_name)
     if data_hash and kept.data_hash not in (None, data_hash):
         raise NoPicturesError(
@@ -49,10 +52,6 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
 
 
 def _kept(opened: OpenStudy, arm_name: str) -> Any:
-    from explorer.scenarios.pair_set_command import pair_set_command
-    from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures, pictures_stamp
-    from explorer.studies.steps.scores import FEATURES_FOLDER
-
     arm, work = opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER
     try:
         return opened.remember(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from explorer.benchmarks.graphs import ARGUMENTS, playwright_with, served
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
 from explorer.core.provenance import replacing, write_manifest
@@ -75,7 +77,5 @@ def take_screenshots(
 
 
 def _write_webp(path: Path, png: bytes) -> None:
-    from PIL import Image
-
     with Image.open(io.BytesIO(png)) as picture, replacing(path) as place:
         picture.convert("RGB").save(place, format="WEBP", quality=QUALITY, method=6)

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.alignment.description import describe_measurement
+from explorer.alignment.pair_sets import measure
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
-from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME
+from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
 from explorer.results.paper import paper_table
+from explorer.studies.extractors import load_extractor
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.ui.screens.alignment.calculators import build_calculators
 from explorer.ui.shell.context import AppContext
@@ -173,11 +176,6 @@ def _are_files(paths: Iterable[Path]) -> bool:
 
 
 def _describe_folder(path: Path, convention: str, study: Study) -> dict[str, Any]:
-    from explorer.alignment.description import describe_measurement
-    from explorer.alignment.pair_sets import measure
-    from explorer.pairs.pair_set import PairSet
-    from explorer.studies.extractors import load_extractor
-
     pair_set = PairSet.load(path)
     split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
     measured = measure(pair_set, load_extractor(study.extractor), convention=convention, split=split)

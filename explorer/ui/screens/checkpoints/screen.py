@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.checkpoints.hub import HubError, fetch_pipeline
 from explorer.core.bounded_files import printable
 from explorer.ui.screens.checkpoints.base_chooser import (
     base_updates,
@@ -286,8 +287,6 @@ def check_every_weight(opened: OpenStudy) -> Iterator[str]:
 
 def fetch_notice(opened: OpenStudy, hub_id: str) -> str:
     """Fetch a pipeline into the checkpoint folder and say what came of it."""
-    from explorer.checkpoints.hub import HubError, fetch_pipeline
-
     try:
         found = fetch_pipeline(hub_id or "", opened.study.folder)
     except HubError as error:

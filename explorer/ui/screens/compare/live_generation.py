@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from explorer.attention.prompts import is_joint
 from explorer.attention.words import read_lexicon, unknown_words
 from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
 from explorer.core.provenance import MANIFEST_NAME, ManifestError
+from explorer.generation.columns import describe_generation
+from explorer.generation.generate import GenerationRequest, GenerationStopped, compare
 from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
 from explorer.ui.screens.compare.payload import live_payload
@@ -33,7 +36,6 @@ from explorer.ui.shell.permalink import CompareSettings, check_settings
 if TYPE_CHECKING:
     from explorer.evaluation.judge import ConceptJudge
     from explorer.generation.columns import ComparisonColumn
-    from explorer.generation.generate import GenerationRequest
     from explorer.ui.shell.context import AppContext
     from explorer.ui.shell.open_study import OpenStudy
 
@@ -167,10 +169,6 @@ class LiveGeneration:
 
     def _compare(self, opened: OpenStudy, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         """On the models' thread: what it learns goes to ``report``."""
-        from explorer.attention.prompts import is_joint
-        from explorer.generation.columns import describe_generation
-        from explorer.generation.generate import GenerationStopped, compare
-
         names = list(dict.fromkeys(settings.models))
         urls: dict[str, str] = {}
 
@@ -265,8 +263,6 @@ def check_asked(opened: OpenStudy, settings: CompareSettings) -> None:
 
 def request_of(settings: CompareSettings) -> GenerationRequest:
     """What a comparison asks of every model. Imports no torch."""
-    from explorer.generation.generate import GenerationRequest
-
     return GenerationRequest(
         prompt=settings.prompt,
         seed=settings.seed,
@@ -301,6 +297,4 @@ def _next(messages: queue.SimpleQueue, abandoned: Callable[[], bool]) -> Any:
     while not abandoned():
         with contextlib.suppress(queue.Empty):
             return messages.get(timeout=SECONDS_BETWEEN_LOOKS)
-    from explorer.generation.generate import GenerationStopped
-
     return GenerationStopped(CLIENT_LEFT)

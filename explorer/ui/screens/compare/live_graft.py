@@ -6,9 +6,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from explorer.checkpoints.components import with_components
 from explorer.checkpoints.graft import GraftPart, grafted, moving_tensors
 from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name, misfit
 from explorer.checkpoints.module_groups import groups_of, parameter_share, smallest_group
+from explorer.generation.generate import check_request, encode_prompts, generate
 from explorer.ui.screens.compare.live_generation import check_asked, request_of
 from explorer.ui.screens.compare.payload import png_data_uri
 
@@ -52,9 +54,6 @@ class LiveGraft:
     def _drawn(
         self, opened: OpenStudy, settings: CompareSettings, recipient: Checkpoint, parts: list[GraftPart]
     ) -> dict[str, Any]:
-        from explorer.checkpoints.components import with_components
-        from explorer.generation.generate import generate
-
         started = time.perf_counter()
         own, other = (self._live.pipeline(opened, name, beside=settings.models) for name in settings.models)
         component, config = denoiser_name(recipient), denoiser_config(recipient)
@@ -71,8 +70,6 @@ class LiveGraft:
         }
 
     def _embeddings(self, pipeline: Any, request: Any) -> dict[str, Any]:
-        from explorer.generation.generate import check_request, encode_prompts
-
         key = (weakref.ref(pipeline), request.prompt, request.negative_prompt, request.guided)
         if self._encoded[0] != key:
             check_request(pipeline, request)

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from explorer.attention.prompts import prompt_words
+from explorer.generation.columns import describe_generation
+from explorer.generation.generate import GenerationRequest, check_request
+from explorer.iconworld.scenes import masks
+from explorer.iconworld.world import World, draw_single
 from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.concepts import read_concepts
 
@@ -12,7 +19,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from explorer.generation.given_pictures import GivenPicture
-    from explorer.iconworld.world import World
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.open_study import OpenStudy
 
@@ -36,8 +42,6 @@ def shown_scene(live: LiveGeneration, opened: OpenStudy, *, model: str, prompt: 
 
 
 def _shown(live: LiveGeneration, opened: OpenStudy, model: str, prompt: str, seed: int) -> dict[str, Any]:
-    from explorer.generation.columns import describe_generation
-    from explorer.generation.generate import GenerationRequest, check_request
     from explorer.generation.given_pictures import show_picture
 
     checkpoint = opened.checkpoint(model)
@@ -53,8 +57,6 @@ def _shown(live: LiveGeneration, opened: OpenStudy, model: str, prompt: str, see
 
 def _world(opened: OpenStudy) -> World:
     """The painted world that the study's models record."""
-    from explorer.iconworld.world import World
-
     recorded = (checkpoint.config.get("world") for checkpoint in opened.registry())
     world = next((World.from_config(each) for each in recorded if isinstance(each, dict)), None)
     if world is None:
@@ -63,12 +65,7 @@ def _world(opened: OpenStudy) -> World:
 
 
 def _scene_of(world: World, pipeline: DiffusionPipeline, prompt: str, seed: int) -> GivenPicture:
-    import numpy as np
-
-    from explorer.attention.prompts import prompt_words
     from explorer.generation.given_pictures import GivenPicture
-    from explorer.iconworld.scenes import masks
-    from explorer.iconworld.world import draw_single
 
     words = prompt_words(pipeline, prompt)
     if len(named := [concept for concept in world.concepts if words.indices_of(concept)]) != 1:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
@@ -150,8 +151,6 @@ def linked_comparison(opened: OpenStudy, settings: CompareSettings) -> dict[str,
 
 def png_data_uri(image: np.ndarray) -> str:
     """uint8 ``[H, W, 3]`` as a lossless ``data:`` URI."""
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

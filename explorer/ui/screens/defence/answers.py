@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.bounded_files import parse_json
+from explorer.defence.exports import filtered_pairs
+from explorer.defence.recipe import ScoreFilter, read_recipe
+from explorer.defence.report import held_out_report
+from explorer.studies.filtering import report_filter, scored_pairs
 from explorer.ui.screens.defence.payload import describe_arm
 from explorer.ui.screens.graphs.selection_code import decode_rows
 
@@ -35,8 +39,6 @@ def filter_answer(opened: OpenStudy, arm: str, recipe: str, stamp: str | None = 
         ManifestError: if the arm is not scored, or its files are missing or were changed.
         ValueError: if there is no such arm, or naming what is wrong with the recipe.
     """
-    from explorer.studies.filtering import report_filter
-
     pairs = _pairs(opened, arm, stamp)
     return report_filter(opened.study, arm, _read(recipe, pairs, stamp))
 
@@ -53,9 +55,6 @@ def held_out_answer(opened: OpenStudy, arm: str, stamp: str, recipe: str, criter
         ValueError: as :func:`filter_answer`, for a filter of several scores or of a list, or as
             :func:`~explorer.defence.report.held_out_report`.
     """
-    from explorer.defence.recipe import ScoreFilter
-    from explorer.defence.report import held_out_report
-
     pairs = _pairs(opened, arm, stamp)
     chosen = _read(recipe, pairs, stamp)
     if not isinstance(chosen, ScoreFilter):
@@ -70,15 +69,11 @@ def export_filtered(opened: OpenStudy, arm: str, stamp: str, recipe: str, *, for
         ManifestError: as :func:`filter_answer`.
         ValueError: as :func:`filter_answer`, or if there is no such form.
     """
-    from explorer.defence.exports import filtered_pairs
-
     pairs = _pairs(opened, arm, stamp)
     return filtered_pairs(pairs, _read(recipe, pairs, stamp), form, which)
 
 
 def _pairs(opened: OpenStudy, arm: str, stamp: str | None) -> ScoredPairs:
-    from explorer.studies.filtering import scored_pairs
-
     found = describe_arm(opened, arm)
     if stamp not in (None, found["stamp"]):
         raise ValueError(f"the scores of {arm} have been measured again since: load the page again")
@@ -86,8 +81,6 @@ def _pairs(opened: OpenStudy, arm: str, stamp: str | None) -> ScoredPairs:
 
 
 def _read(recipe: str, pairs: ScoredPairs, stamp: str | None) -> Filter:
-    from explorer.defence.recipe import read_recipe
-
     try:
         value = parse_json(recipe.encode("utf-8"))
     except ValueError as error:

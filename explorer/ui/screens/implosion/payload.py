@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from explorer.core.intervals import pearson_correlation
 from explorer.core.provenance import ManifestError
+from explorer.generation.film_export import film_strip_gif
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
 from explorer.results.comparisons import compare_with_paper
 from explorer.results.measured import Measured
@@ -76,10 +79,6 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) 
         ManifestError: if a file is missing or changed.
         ValueError: as :func:`~explorer.generation.film_export.film_strip_gif`.
     """
-    from PIL import Image
-
-    from explorer.generation.film_export import film_strip_gif
-
     description = _description(opened)
     with (
         Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
