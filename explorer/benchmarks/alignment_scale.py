@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow
+import torch
+from pyarrow import parquet
 
 from explorer.benchmarks.alignment import fitted_exponent
 from explorer.core.progress import OnProgress, note, unheard
@@ -136,9 +139,6 @@ def write_synthetic_store(folder: Path, n: int, *, d: int, distinct: int, seed: 
     Args:
         distinct: rows that are made; each further partition is a link to one of theirs, with uids of its own.
     """
-    import pyarrow
-    from pyarrow import parquet
-
     for name in ("img_emb", "text_emb", "metadata"):
         (folder / name).mkdir(parents=True)
     rows_made = min(n, distinct)
@@ -254,8 +254,6 @@ def _watched(child: subprocess.Popen[bytes]) -> tuple[int, int]:
 
 def _conditions(d: int, samples: int, distinct: int, processes: int, seed: int) -> dict[str, Any]:
     """What a reader needs to judge the figures, the load that others put on the machine among it."""
-    import torch
-
     return {
         "d": d,
         "landmarks": samples,

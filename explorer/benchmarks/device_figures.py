@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
 from explorer.core.provenance import code_version
 
 TOP_KERNELS = 12
@@ -27,8 +31,6 @@ def is_gpu(device: str) -> bool:
 
 def device_conditions(device: str) -> dict[str, Any]:
     """What a reader needs to judge a figure; JSON-serialisable. ``gpu`` is None where the CPU computes."""
-    import torch
-
     triton = None
     if importlib.util.find_spec("triton") is not None:
         import triton as found
@@ -48,8 +50,6 @@ def device_conditions(device: str) -> dict[str, Any]:
 
 def synchronise(device: str) -> None:
     """Wait for the GPU, where there is one: only then does the clock tell how long it worked."""
-    import torch
-
     if is_gpu(device):
         torch.cuda.synchronize()
 
@@ -67,8 +67,6 @@ class MemoryWatch:
     """The most GPU memory that tensors take from its making on; nothing is measured on a CPU."""
 
     def __init__(self, device: str) -> None:
-        import torch
-
         self.on_gpu = is_gpu(device)
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -76,8 +74,6 @@ class MemoryWatch:
 
     def peak(self, beside: int | None = None) -> int | None:
         """Bytes beyond ``beside``, by default what was allocated at the beginning; None on a CPU."""
-        import torch
-
         if not self.on_gpu:
             return None
         return max(0, torch.cuda.max_memory_allocated() - (self.before if beside is None else beside))
@@ -85,15 +81,11 @@ class MemoryWatch:
 
 def allocated_bytes(device: str) -> int:
     """Bytes of the tensors on the GPU; 0 on a CPU."""
-    import torch
-
     return torch.cuda.memory_allocated() if is_gpu(device) else 0
 
 
 def free_memory(device: str) -> None:
     """Give back what no tensor holds, cycles of objects included."""
-    import torch
-
     gc.collect()
     if is_gpu(device):
         torch.cuda.empty_cache()
@@ -101,8 +93,6 @@ def free_memory(device: str) -> None:
 
 def matmul_rate(device: str, *, side: int = MATMUL_SIDE, repeats: int = 30) -> float:
     """Multiplications and additions a second of a ``side`` x ``side`` fp16 product."""
-    import torch
-
     left, right = (torch.randn(side, side, device=device, dtype=torch.float16) for _ in range(2))
     product = torch.empty_like(left)
 
@@ -119,8 +109,6 @@ class Profile:
     because what was measured without it stands."""
 
     def __init__(self, device: str) -> None:
-        from torch.profiler import ProfilerActivity, profile
-
         self.device, self.error = device, ""
         activity = ProfilerActivity.CUDA if is_gpu(device) else ProfilerActivity.CPU
         self.profiler = profile(activities=[activity])
@@ -166,8 +154,6 @@ class Profile:
 
     def _spans(self) -> list[tuple[str, float, float]]:
         """Name, begin and end in microseconds of everything that ran on the GPU; what only annotates it is left out."""
-        from torch.autograd import DeviceType
-
         return [
             (event.name, event.time_range.start, event.time_range.end)
             for event in self.profiler.events()

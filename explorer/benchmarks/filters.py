@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
+import torch
 
+from explorer.alignment.structure.tiles import TorchTiles, choose_block, exact_products, upper_tiles
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version
 from explorer.defence.filter_files import Score, ScoredPairs, write_filters
 from explorer.defence.payload_formats import FILTERS
 from explorer.defence.recipe import order_of_suspicion, read_recipe
+from explorer.defence.remaining import kept_structure_curves
 from explorer.defence.report import filter_report
 from explorer.defence.scores import FEATURE, describe_users
 
@@ -51,8 +55,6 @@ def benchmark_filters(
         peer: whether the pass over the tiles for one score is measured, too.
         seed: decides the pairs.
     """
-    import torch
-
     random = np.random.default_rng(seed)
     made = _made_up_scores(pairs, scores, random)
     with tempfile.TemporaryDirectory() as scratch:
@@ -79,8 +81,6 @@ def _made_up_scores(pairs: int, scores: int, random: np.random.Generator) -> dic
 
 
 def _write(folder: Path, made: dict[str, np.ndarray], random: np.random.Generator) -> None:
-    import pandas
-
     pairs = len(next(iter(made.values())))
     concept = random.integers(0, CONCEPTS, pairs)
     table = pandas.DataFrame(
@@ -129,10 +129,6 @@ def _curves(
     made: dict[str, np.ndarray], d: int, peer: bool, random: np.random.Generator, on_progress: OnProgress
 ) -> dict[str, Any]:
     """Seconds of the curves of all scores, and of the peer for one score and so for all."""
-    import torch
-
-    from explorer.defence.remaining import kept_structure_curves
-
     pairs = len(next(iter(made.values())))
     drawn = (torch.from_numpy(random.normal(size=(pairs, d)).astype(np.float32)) for _ in range(2))
     image, text = (torch.nn.functional.normalize(rows) for rows in drawn)
@@ -152,10 +148,6 @@ def _curves(
 def sorted_pass(image: Any, text: Any, order: np.ndarray) -> np.ndarray:
     """The curve of one order of all pairs, fp64 `[N + 1]`, by a pass of its own: rows are sorted, and what a tile on or
     above the diagonal has right of a row is what that pair has with those behind it."""
-    import torch
-
-    from explorer.alignment.structure.tiles import TorchTiles, choose_block, exact_products, upper_tiles
-
     chosen, n = torch.from_numpy(order), len(order)
     later, block = torch.zeros(n, dtype=torch.float64), choose_block(image.device, n)
     with exact_products(image.device):

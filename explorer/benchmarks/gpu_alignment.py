@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from explorer.alignment.structure.estimators import landmark_estimate
 from explorer.benchmarks.alignment import AGREEMENT, LIMIT_GOAL, PeerTiming, ratios, reason_to_skip
 from explorer.benchmarks.alignment_peers import LANDMARKS, PEERS, synthetic_rows_there
 from explorer.benchmarks.capture import take_turns
@@ -19,9 +22,6 @@ from explorer.benchmarks.device_figures import (
     seconds_of,
 )
 from explorer.benchmarks.row_report import RowReport, Save
-
-if TYPE_CHECKING:
-    import torch
 
 SECONDS = 50.0
 
@@ -80,8 +80,6 @@ def alignment(save: Save, *, smoke: bool, device: str) -> None:
 
 
 def _features(n: int, d: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
     return synthetic_rows_there(n, d, 0, device, torch.float32)
 
 
@@ -169,10 +167,6 @@ def _disagreement(results: list[PeerTiming]) -> float | None:
 
 def _landmarks(sizes: AlignmentSizes, device: str, report: RowReport) -> None:
     """The estimate from landmarks, of fp16 features that lie on the device."""
-    import torch
-
-    from explorer.alignment.structure.estimators import landmark_estimate
-
     made: list[Any] = []
 
     def make() -> None:

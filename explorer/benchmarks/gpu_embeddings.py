@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors.torch import save_file
+
 from explorer.benchmarks.device_figures import free_memory, profiled
 from explorer.benchmarks.embeddings import (
     benchmark_extraction,
@@ -14,6 +17,8 @@ from explorer.benchmarks.embeddings import (
     write_benchmark_shard,
 )
 from explorer.benchmarks.row_report import RowReport, Save
+from explorer.embeddings.extract import ExtractionSettings, extract_embeddings
+from explorer.embeddings.open_clip_extractor import DEFAULT_TAG, load_open_clip
 from explorer.pairs.sources.detection import open_source
 
 if TYPE_CHECKING:
@@ -62,8 +67,6 @@ def _profiles(
     source: PairSource, extractor: UniversalExtractor, folder: Path, device: str, *, batch_size: int, workers: int
 ) -> dict[str, Any]:
     """Where the time of both goes over a few batches."""
-    from explorer.embeddings.extract import ExtractionSettings, extract_embeddings
-
     settings = ExtractionSettings(batch_size=batch_size)
     return {
         "ours": profiled(lambda: extract_embeddings(source, folder, extractor, settings, workers=workers), device),
@@ -74,10 +77,6 @@ def _profiles(
 def random_open_clip(model: str, folder: Path, device: str) -> UniversalExtractor:
     """An open_clip model with random weights, drawn on ``device`` and loaded as a user's own file would be."""
     import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    from explorer.embeddings.open_clip_extractor import DEFAULT_TAG, load_open_clip
 
     torch.manual_seed(0)
     clip = open_clip.create_model(model, load_weights=False, device=device)

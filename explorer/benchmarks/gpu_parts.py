@@ -10,10 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from explorer.benchmarks.cuda_tests import core_count, run_cuda_tests
+from explorer.benchmarks.gpu_rows import ROWS
 from explorer.core.progress import Progress
 from explorer.core.provenance import code_version, device_name, write_json
 from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.files import evaluate_folder
+from explorer.scenarios.budget import BudgetedBuild
+from explorer.scenarios.build import WorldBuild
 from explorer.scenarios.recipes import FULL, Recipe
 
 STARTING_SECONDS = 10
@@ -47,15 +53,11 @@ def carry_out(name: str, work: str, seconds: float, smoke: bool, device: str) ->
     if name in own:
         own[name](task)
         return
-    from explorer.benchmarks.gpu_rows import ROWS
-
     ROWS[name][0](save, smoke=smoke, device=device)
 
 
 def machine(task: Task) -> None:
     """What is there: card, memory, cores, versions, and how fast it multiplies."""
-    import torch
-
     report = {
         "device": device_name(task.device), "cores": core_count(), "python": platform.python_version(),
         "code_version": code_version(), "packages": {name: _version(name) for name in PACKAGES},
@@ -104,8 +106,6 @@ def recipe_of(smoke: bool) -> Recipe:
 
 def world_data(task: Task) -> None:
     """Paint the world's pair sets, which needs no GPU."""
-    from explorer.scenarios.build import WorldBuild
-
     began = time.monotonic()
     build = WorldBuild(recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models")
     sets = [build.base_set().folder, *build.sets()]
@@ -114,8 +114,6 @@ def world_data(task: Task) -> None:
 
 def world(task: Task) -> None:
     """Train the world within the time."""
-    from explorer.scenarios.budget import BudgetedBuild
-
     build = BudgetedBuild(
         recipe=recipe_of(task.smoke), run=task.work / "run", output=task.work / "models", device=task.device,
         seconds=task.seconds - STARTING_SECONDS, probe_steps=4 if task.smoke else 40, on_report=task.save,
@@ -126,8 +124,6 @@ def world(task: Task) -> None:
 
 def evaluation(task: Task) -> None:
     """Evaluate the world's models, with the AD of their sets."""
-    from explorer.evaluation.files import evaluate_folder
-
     asked = EvaluationConfig(seeds=(0, 1, 2), batch_size=256, device=task.device)
     if task.smoke:
         asked = replace(asked, seeds=(0, 1), steps=2)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.benchmarks.device_figures import MemoryWatch, Profile, allocated_bytes, profiled, seconds_of, synchronise
+from explorer.training.fine_tune import train_unet
+from explorer.training.recipes import override
 
 if TYPE_CHECKING:
     from explorer.core.progress import Progress
@@ -81,9 +83,6 @@ def time_turns(
         plain: takes that many steps of the plain loop, which was warmed up; None times ours alone.
         on_round: told after every round, and after the profile.
     """
-    from explorer.training.fine_tune import train_unet
-    from explorer.training.recipes import override
-
     recipe = override(recipe, steps=turns.total, log_every=turns.stretch, checkpoint_every=turns.total)
     listener = _Listener(turns, device, plain, on_round, beside=allocated_bytes(device) - bytes_of(unet))
     with tempfile.TemporaryDirectory(prefix="training") as folder, contextlib.suppress(_EnoughError):

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from explorer.attention.prompts import denoiser_of
+from explorer.attention.record import record
 from explorer.checkpoints.joint_pipelines import denoiser_calls, latent_shape, smallest_multiple
 from explorer.checkpoints.placement import free_bytes
 from explorer.checkpoints.reasons import cannot_draw
@@ -52,10 +54,6 @@ def draw_smallest(pipeline: DiffusionPipeline) -> None:
     Raises:
         Exception: whatever goes wrong.
     """
-    import torch
-
-    from explorer.attention.record import record
-
     latent_shape(pipeline, None, None)
     steps = _fewest_steps(pipeline)
     levels = len(denoiser_of(pipeline).config.get("block_out_channels") or (1,))

@@ -1,4 +1,4 @@
-"""``screenshots`` shows the app's screens; ``benchmark-startup``, ``benchmark compare`` and ``benchmark redraw`` time it."""
+"""``screenshots`` shows the app; ``benchmark-startup``, ``benchmark compare`` and ``benchmark redraw`` time it."""
 
 from __future__ import annotations
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
-from explorer.benchmarks.alignment import benchmark_alignment, markdown
+from explorer.benchmarks import (
+    alignment,
+    alignment_scale,
+    clean_label,
+    defence_move,
+    filters,
+    graphs,
+    switching,
+    training,
+)
 from explorer.benchmarks.alignment_peers import PEERS
 from explorer.benchmarks.capture import benchmark_capture, capture_table, pipeline_denoising, random_denoising
 from explorer.checkpoints.pipelines import load_pipeline
@@ -79,7 +89,7 @@ def alignment_command(
     as_json: AsJson = False,
 ) -> None:
     """Structure AD over N, in time and memory, beside its peers and the bare products; prints a Markdown table."""
-    report = benchmark_alignment(
+    report = alignment.benchmark_alignment(
         [_whole_number(size) for size in sizes.split(",")],
         d=d,
         rounds=rounds,
@@ -92,7 +102,7 @@ def alignment_command(
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(alignment.markdown(report))
 
 
 @benchmark.command("ad-scale")
@@ -116,16 +126,15 @@ def alignment_scale_command(
 
     2 kB a distinct pair of width 512 are needed on disk. Prints a Markdown table.
     """
-    from explorer.benchmarks.alignment_scale import benchmark_scale, markdown
 
-    report = benchmark_scale(
+    report = alignment_scale.benchmark_scale(
         [_whole_number(size) for size in sizes.split(",")], d=d, samples=samples, distinct=distinct,
         processes=processes, seed=seed, folder=folder, on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(alignment_scale.markdown(report))
 
 
 @benchmark.command("training")
@@ -145,17 +154,16 @@ def training_command(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tuning samples/s against the plain diffusers training loop; the goal is 1.3. Prints a Markdown table."""
-    from explorer.benchmarks.training import benchmark_training, find_model, markdown
 
-    report = benchmark_training(
-        find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
+    report = training.benchmark_training(
+        training.find_model(model), batch_size=batch_size, steps=steps, warmup=warmup, rounds=rounds, pairs=pairs,
         precision=precision, device=device, fused=fused, graphed=graphed, workers=workers, seed=seed,
         on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(training.markdown(report))
 
 
 @benchmark.command("clean-label")
@@ -176,20 +184,22 @@ def clean_label_command(
 ) -> None:
     """Clean-label perturbation in batches against the loop over single pictures; the goal is 5 on two cores and 10 on a
     GPU. Prints a Markdown table."""
-    from explorer.benchmarks.clean_label import benchmark_clean_label, markdown
-    from explorer.benchmarks.training import build_pipeline, find_model
 
     check_place(device, None)
     dtype = resolve_precision(precision)
-    pipeline = build_pipeline(find_model(model), seed, device) if model else load_pipeline(checkpoint, device, dtype)
-    report = benchmark_clean_label(
+    pipeline = (
+        training.build_pipeline(training.find_model(model), seed, device)
+        if model
+        else load_pipeline(checkpoint, device, dtype)
+    )
+    report = clean_label.benchmark_clean_label(
         pipeline.vae.to(device, dtype), side, pictures=pictures, batch_size=batch_size, steps=steps, rounds=rounds,
         seed=seed, on_progress=show_progress(),
     )  # fmt: skip
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(clean_label.markdown(report))
 
 
 @benchmark.command("graphs")
@@ -202,13 +212,12 @@ def graphs_command(
 ) -> None:
     """The screen Graphs in headless chromium without a GPU: first paint, moving, zooming and lasso; prints a Markdown
     table. Needs playwright."""
-    from explorer.benchmarks.graphs import benchmark_graphs, markdown
 
-    report = benchmark_graphs(pairs, chromium, peer=peer, seed=seed)
+    report = graphs.benchmark_graphs(pairs, chromium, peer=peer, seed=seed)
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(graphs.markdown(report))
 
 
 @benchmark.command("switching")
@@ -220,13 +229,12 @@ def switching_command(
 ) -> None:
     """How soon each screen shows another study once it is chosen, in headless chromium without a GPU; prints a Markdown
     table. Needs playwright."""
-    from explorer.benchmarks.switching import benchmark_switching, markdown
 
-    report = benchmark_switching(study, chromium, rounds)
+    report = switching.benchmark_switching(study, chromium, rounds)
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(switching.markdown(report))
 
 
 @benchmark.command("filters")
@@ -241,15 +249,14 @@ def filters_command(
 ) -> None:
     """A filter's answer while its cut moves, its memory, and AD of what remains at every rank of every score; prints a
     Markdown table."""
-    from explorer.benchmarks.filters import benchmark_filters, markdown
 
-    report = benchmark_filters(
+    report = filters.benchmark_filters(
         pairs, scores=scores, d=d, rounds=rounds, peer=peer, seed=seed, on_progress=show_progress()
     )
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(filters.markdown(report))
 
 
 @benchmark.command("defence-move")
@@ -263,13 +270,12 @@ def defence_move_command(
 ) -> None:
     """Moves of the slider of the screen Defence in headless chromium without a GPU, until they are painted; prints a
     Markdown table. Needs playwright."""
-    from explorer.benchmarks.defence_move import benchmark_moves, markdown
 
-    report = benchmark_moves(pairs, scores, moves, chromium, seed=seed)
+    report = defence_move.benchmark_moves(pairs, scores, moves, chromium, seed=seed)
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(markdown(report))
+        typer.echo(defence_move.markdown(report))
 
 
 def _whole_number(text: str) -> int:
@@ -285,6 +291,4 @@ def capture_goal(device: str) -> float:
 
 def conditions(steps: int, device: str, goal: float) -> dict[str, Any]:
     """What a reader needs to judge the figures."""
-    import torch
-
     return {"goal": goal, "steps": steps, "device": device, "threads": torch.get_num_threads()}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from explorer.alignment.stores import measure_store
@@ -20,6 +21,7 @@ from explorer.cli.requests import Spelling, command
 from explorer.cli.source_options import CAPTION_NAMES, POISON_NAMES, AsRead, Source, Workers
 from explorer.cli.structure_options import AlignmentOptions
 from explorer.core.workers import worker_group
+from explorer.embeddings.extract import extract_embeddings
 from explorer.embeddings.extraction_settings import ExtractionSettings
 from explorer.embeddings.processes import Processes
 from explorer.pairs.counts import COUNTED
@@ -56,8 +58,6 @@ def embed(
     AD of the store is that of `import --size N` where both read pictures of N pixels; `ad` and `ad-store` print them.
     Several processes write the bits that one writes which has as many threads as each of them.
     """
-    from explorer.embeddings.extract import extract_embeddings
-
     opened = open_source(source, **vars(reading))
     encoder = extractor.load(device)
     others = None
@@ -75,8 +75,6 @@ def embed(
 
 def _divide_threads(processes: int) -> None:
     """Of the machine's threads, this process takes its part, unless the environment says how many each takes."""
-    import torch
-
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     typer.echo(f"{processes} processes embed with {torch.get_num_threads()} threads each", err=True)
@@ -133,8 +131,6 @@ def embeddings_command(
     as_json: AsJson = False,
 ) -> None:
     """Embedding extraction against the plain loop with Pillow and open_clip, in pairs a second."""
-    import torch
-
     encoder = extractor.load(device)
     with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
         if source is None:

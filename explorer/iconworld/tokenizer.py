@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers.pre_tokenizers import ByteLevel
 
 from explorer.attention.words import LEXICON_NAME
@@ -79,8 +80,6 @@ def encode(tokenizer: Any, captions: list[str]) -> Any:
     Raises:
         ValueError: naming the first caption that is longer than the context.
     """
-    import torch
-
     ids = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=False).input_ids
     for caption, row in zip(captions, ids, strict=True):
         if len(row) > tokenizer.model_max_length:

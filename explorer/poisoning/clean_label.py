@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
 import torch
 
 from explorer.checkpoints.module_identity import module_identity
@@ -29,8 +30,6 @@ from explorer.poisoning.perturbation import Perturbation, largest_change, latent
 from explorer.poisoning.structural_similarity import WINDOW, structural_similarity
 
 if TYPE_CHECKING:
-    import pandas
-
     from explorer.embeddings.universal_extractor import UniversalExtractor
     from explorer.poisoning.dirty_label import DirtyLabelPoison
     from explorer.poisoning.target_pictures import TargetPictures
@@ -116,8 +115,6 @@ class CleanLabelPoison(Attack):
         """``perturbation.parquet``: of each poison pair the distance of its latents to its target's, before and after;
         the largest change of a value, in [0, 1]; PSNR (dB) and SSIM against the picture before; and the cosine of the
         picture with "a photo of p", before and after."""
-        import pandas
-
         rows = np.flatnonzero(PoisonFlags.of(table).poisoned)
         if not len(rows):
             return ()
@@ -195,8 +192,6 @@ class CleanLabelPoison(Attack):
     def _figures(
         self, before: np.ndarray, after: np.ndarray, targets: torch.Tensor, photos: torch.Tensor
     ) -> pandas.DataFrame:
-        import pandas
-
         old, new = self._on_device(before), self._on_device(np.asarray(after))
         distances = [latent_distance(latents_of(self._encode, each).cpu(), targets) for each in (old, new)]
         cosines = [(self.extractor.encode_images(np.asarray(each)) * photos).sum(dim=1) for each in (before, after)]
@@ -218,8 +213,6 @@ class CleanLabelPoison(Attack):
 def mean_figures(folder: Path) -> dict[str, float]:
     """Means over the poison pairs of a clean-label set, and the share of the latent distance that is left on average;
     empty where it has no poison."""
-    import pandas
-
     if not (folder / FIGURES_NAME).is_file():
         return {}
     figures = pandas.read_parquet(folder / FIGURES_NAME)

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch.utils.tensorboard import SummaryWriter
+
 from explorer.core.provenance import hash_json
 
 TRACKERS = ("tensorboard", "wandb")
@@ -58,8 +60,6 @@ class TensorBoardTracker:
     """Event files under ``tensorboard`` of the run's folder: ``tensorboard --logdir FOLDER`` shows them."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=start + 1 if start else None)
         self.writer.add_text("settings", f"```\n{json.dumps(settings, indent=1)}\n```", start)
 
