@@ -192,6 +192,43 @@ def test_results_of_models_that_are_gone_are_not_replaced_by_those_of_the_rest(s
             shutil.move(tmp_path / path.name, path)
 
 
+def test_a_new_model_is_measured_beside_what_is_known_of_those_that_are_gone(study, measured, models, recipe, tmp_path):
+    assert run_study(study, RunRequest(steps=(RETRAINED,))).failed == {}  # other tests measure otherwise
+    folder, results = models["clip"].folder, step_folder(study, RETRAINED)
+    gone, told = (folder, folder.with_name("clip.json")), measured["arms"][ARM]["models"]
+    with Image.open(results / "strip.png") as strip:
+        before = np.asarray(strip)
+    shutil.copytree(results, tmp_path / "results")
+    for path in gone:
+        shutil.move(path, tmp_path / path.name)
+    new = retrain(study, ARM, "five", RandomDraw(count=5), recipe)
+    try:
+        assert (state := state_of(study).of(ARM)).state == STALE, state.why
+        assert run_study(study, RunRequest(steps=(RETRAINED,))).failed == {}
+        again = json.loads(result_file(study, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
+        found = {each["name"]: each for each in again["arms"][ARM]["models"]}
+        assert list(found) == sorted(found)
+        assert found.keys() == {each["name"] for each in told} | {"five"}
+        kept, known = found["clip"], next(each for each in told if each["name"] == "clip")
+        rows = [np.arange(64) + 64 * each["strip_row"] for each in (kept, known)]
+        with Image.open(results / "strip.png") as strip:
+            assert (np.asarray(strip)[rows[0]] == before[rows[1]]).all()
+        assert kept == known | {"strip_row": kept["strip_row"]}
+        study.folder.joinpath("study.toml").write_text(
+            (toml := study.folder.joinpath("study.toml").read_text()).replace("steps = 2", "steps = 3")
+        )
+        assert state_of(Study.load(study.folder)).of(ARM).state == UNCHECKED
+        study.folder.joinpath("study.toml").write_text(toml)
+    finally:
+        shutil.rmtree(new.folder)
+        new.folder.with_name("five.json").unlink()
+        shutil.rmtree(results)
+        shutil.copytree(tmp_path / "results", results)
+        for path in gone:
+            shutil.move(tmp_path / path.name, path)
+    assert state_of(study).of(ARM).state == DONE
+
+
 def test_a_model_that_was_changed_is_refused(study, models):
     path = models["clip"].folder / "manifest.json"
     kept = path.read_bytes()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from explorer.core.bounded_files import parse_json
 from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import hash_file, hash_json, write_json
 from explorer.defence.outcomes import differences, shares, top_one
@@ -17,6 +16,7 @@ from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.summary import groups_of
 from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.extractors import load_extractor
+from explorer.studies.gone_models import STRIP_NAME, can_stay, gone_models, strip_row
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import PICTURES, RETRAINED, step_folder, writing_step
@@ -24,13 +24,13 @@ from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrai
 from explorer.studies.showcase import strip_concepts
 from explorer.studies.steps.drawing import PICTURE, drawing_settings, usable_poison
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Arm, Study
+from explorer.studies.study import Arm
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
     from explorer.core.poison_record import PoisonRecord
 
-STRIP_NAME, STRIP_CONCEPTS, TILE = "strip.png", 12, 64
+STRIP_CONCEPTS, TILE = 12, 64
 OF_ARMS = "arms"
 """Folder of the pictures by the arms' own models, beside one for each arm's retrained ones."""
 
@@ -58,10 +58,11 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     """Its own model and those that were trained again."""
     models = retrained_models(inputs.study).get(arm.name, ())
-    if gone := sorted(_measured(inputs.study, arm) - {each.name for each in models}):
+    gone = gone_models(inputs.study, arm.name, models)
+    if gone and not can_stay(inputs, arm, models, _settings(inputs), _shared(inputs)):
         raise ValueError(
-            f"the retrained models {', '.join(gone)} were measured and are not on this machine; to measure without "
-            f"them, delete {step_folder(inputs.study, RETRAINED)}"
+            f"the retrained models {', '.join(each['name'] for each in gone)} were measured and are not on this "
+            f"machine; to measure without them, delete {step_folder(inputs.study, RETRAINED)}"
         )
     if not models:
         raise ValueError(
@@ -69,16 +70,8 @@ def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
             f"`python -m explorer study retrain {inputs.study.folder} {arm.name} --recipe FILE`"
         )
     records = {each.name: hash_file(each.folder.with_name(f"{each.name}.json")) for each in models}
+    records |= {each["name"]: hash_json(each) for each in gone}
     return inputs.of_model(arm) | {named("retrained models", arm.name): hash_json(records)}
-
-
-def _measured(study: Study, arm: Arm) -> set[str]:
-    """Names of the retrained models of an arm that the results are of."""
-    path = step_folder(study, RETRAINED) / FORMAT.name
-    if not path.is_file():
-        return set()
-    found = parse_json(path.read_bytes())["arms"].get(arm.name, {})
-    return {model["name"] for kind in ("models", "recovery") for model in found.get(kind, ())}
 
 
 def _count(inputs: StudyInputs, arm: Arm) -> int:
@@ -93,11 +86,12 @@ def _make(work: StepWork) -> None:
     ) as folder:  # fmt: skip
         drawn = _Drawn(work, concepts)
         models = retrained_models(work.study)
+        gone = {name: gone_models(work.study, name, models[name]) for name in work.arms}
         control = work.study.control
         poison = {name: work.inputs.checkpoint(work.arm(name)).poison for name in work.arms}
         most = max(poison.values(), key=lambda record: record.order)
         described = None if control is None else drawn.described(work.inputs.checkpoint(control), OF_ARMS, most)
-        arms = {name: _arm(drawn, work, name, models[name], poison[name]) for name in work.arms}
+        arms = {name: _arm(drawn, work, name, models[name], gone[name], poison[name]) for name in work.arms}
         payload = FORMAT.written(
             concepts=[{"concept": each.name, "group": each.group} for each in drawn.strip_list.concepts],
             drawn=list(concepts.names), seeds=work.settings["seeds"], tile=TILE, control=described, arms=arms,
@@ -109,15 +103,24 @@ def _make(work: StepWork) -> None:
 
 
 def _arm(
-    drawn: _Drawn, work: StepWork, arm: str, models: tuple[RetrainedModel, ...], poison: PoisonRecord
+    drawn: _Drawn,
+    work: StepWork,
+    arm: str,
+    models: tuple[RetrainedModel, ...],
+    gone: list[dict[str, Any]],
+    poison: PoisonRecord,
 ) -> dict[str, Any]:
-    """The arm's own model, and those that were trained again: filtered ones and recoveries."""
+    """The arm's own model, and those that were trained again: filtered ones and recoveries. Of those that are ``gone``
+    stays what was measured."""
     own = drawn.described(work.inputs.checkpoint(work.arm(arm)), OF_ARMS, poison)
     found: dict[str, list[dict[str, Any]]] = {"models": [], "recovery": []}
     for model in models:
         told = drawn.described(model.checkpoint, f"models/{arm}", poison)
         record = {name: value for name, value in model.record.items() if name != "manifest"}
         found["recovery" if record["kind"] == RECOVERY else "models"].append({"name": model.name, **record, **told})
+    for entry in gone:
+        found["recovery" if entry["kind"] == RECOVERY else "models"].append(drawn.kept(entry, poison))
+    found["models"].sort(key=lambda each: each["name"])
     _compare(found["models"], drawn)
     found["recovery"].sort(key=lambda each: each["kept"])
     return {"unfiltered": own, **found}
@@ -177,6 +180,12 @@ class _Drawn:
             "per_concept": values.round(4).tolist(),
             "strip_row": len(self.strip) - 1,
         }
+
+    def kept(self, entry: dict[str, Any], poison: PoisonRecord) -> dict[str, Any]:
+        """As :meth:`described`, of a model that is gone: what was measured of it, and its row of the strip."""
+        self.groups[entry["name"]] = groups_of(poison, self._concepts, self._ever)
+        self.strip.append(strip_row(self._work.study, entry["strip_row"], TILE))
+        return entry | {"strip_row": len(self.strip) - 1}
 
     def _images(self, checkpoint: Checkpoint, place: str) -> np.ndarray:
         """uint8 ``[seeds, concepts, H, W, 3]``: of an arm those of the step ``pictures``, where they hold."""
