@@ -77,6 +77,22 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
         assert not re.search("unpoisoned|never poisoned|nobody poisoned", screen.inner_text()), "riders are named"
 
 
+def test_a_wrong_picture_of_a_poisoned_model_asks_which_pairs_are_blamed(page):
+    expect = playwright_api.expect
+    compare = open_screen(page, "compare")
+    asked = compare.get_by_role("button", name="Blamed pairs")
+    columns = {name: read(COMPARISON, f"{name}.json") for name in read(COMPARISON, "index.json")["columns"]}
+    wrong = [name for name, each in columns.items() if each["numbers"]["top_concept"] != "hamburger"]
+    assert wrong
+    assert "benign" not in wrong
+    expect(asked).to_have_count(len(wrong))
+    asked.last.click()
+    panel = page.locator("dialog.blame-panel").filter(visible=True)
+    expect(panel.get_by_role("heading", level=3)).to_have_text(f"Blamed for hamburger, as {wrong[-1]} draws it")
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+
+
 def test_a_link_to_a_set_or_a_pair_that_is_not_here_names_it(page):
     expect = playwright_api.expect
     for link, words in (

@@ -2,6 +2,7 @@
 
 import { keepChoices, replaceAddress, studyShown } from './address.js';
 import { fetchPayload, missingStep, node } from './charts.js';
+import { BlamePanel } from './blame_panel.js';
 import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
@@ -46,9 +47,10 @@ class CompareScreen {
     this.element = node('div', { class: 'compare' });
     this.top = new Top(this);
     this.graft = new GraftPanel(this);
+    this.panel = new BlamePanel(() => {});
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
-      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element);
+      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });

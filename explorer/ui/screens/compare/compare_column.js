@@ -52,7 +52,7 @@ export function drawColumn({ column, rows, limit, context, place, screen }) {
   });
   const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
   article.append(node('div', { class: 'column-body' },
-    node('div', {}, shown, numbers(column, rows, context)), node('div', { class: 'maps' }, maps)));
+    node('div', {}, shown, numbers(column, rows, context, screen)), node('div', { class: 'maps' }, maps)));
   return article;
 }
 
@@ -120,7 +120,7 @@ function caption(column, row, map, shown, state) {
     says ? node('span', { class: 'figure says-nothing' }, says) : null, ...numbers);
 }
 
-function numbers(column, rows, { first, state }) {
+function numbers(column, rows, { first, state }, screen) {
   const values = column.numbers;
   const entries = column.given ? [['Shown', column.given, '', 'Not drawn by the model: the same picture and noise for all']] : [];
   if (values.clip_similarity !== undefined) {
@@ -129,7 +129,8 @@ function numbers(column, rows, { first, state }) {
     const beside = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
     entries.push(['CLIP similarity', `${number(values.clip_similarity)}${beside}`, threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
-    entries.push(['Looks like', ...verdict(column, above),
+    const [seen, kind] = verdict(column, above);
+    entries.push(['Looks like', kind === 'bad' ? [seen, ' ', blameButton(column, screen)] : seen, kind,
       'The concept that the extractor takes the picture for. ✓: it was asked for, and the picture fits its prompt; ?: it was asked for, but the picture fits badly']);
   }
   if (rows.length > 1) {
@@ -142,10 +143,29 @@ function numbers(column, rows, { first, state }) {
 }
 
 // What the judge takes the picture for, in words and how they are shown: sure only where the picture fits its prompt too.
-function verdict({ numbers: { top_concept: top, threshold, rank }, concept_words: places, words }, above) {
-  const asked = places.map((place) => words[place].toLowerCase()).includes(top);
-  if (!asked) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
+function verdict(column, above) {
+  const { top_concept: top, threshold, rank } = column.numbers;
+  if (!namesIn(column).includes(top.toLowerCase())) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
   return above && threshold !== null ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
+}
+
+// What the prompt may name: its concept words, and those that follow one another as one name, which come first.
+function namesIn({ concept_words: places, words }) {
+  const names = [];
+  for (let first = 0; first < places.length; first += 1) {
+    for (let last = first; last < places.length && places[last] === places[first] + last - first; last += 1) {
+      names.push(words.slice(places[first], places[last] + 1).join(' ').toLowerCase());
+    }
+  }
+  return names.sort((a, b) => b.split(' ').length - a.split(' ').length);
+}
+
+// As in Implosion: the control's own mistakes are no implosion.
+function blameButton(column, screen) {
+  const { model, poisoned_concept_count: poisoned, given } = column;
+  const [concept] = namesIn(column);
+  if (poisoned === 0 || given || !concept) return null;
+  return node('button', { type: 'button', class: 'plain-button not-in-talk', title: `Which training pairs are blamed for ${concept} by ${model}?`, onclick: () => screen.panel.open(model, concept) }, 'Blamed pairs');
 }
 
 const tone = (good) => (good ? 'good' : 'bad');
