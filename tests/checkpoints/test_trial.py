@@ -148,7 +148,7 @@ def test_fp8_weights_are_drawn_from_as_their_values_are(make_pipeline, tmp_path)
 
 
 def test_too_little_memory_is_not_taken_for_ready(checkpoint_root, monkeypatch):
-    monkeypatch.setattr("explorer.checkpoints.placement.free_bytes", lambda device: 1e6)
+    monkeypatch.setattr("explorer.checkpoints.trial.free_bytes", lambda device: 1e6)
     assert "whether it draws could not be tried: that takes" in thorough(checkpoint_root / "benign")
 
 

@@ -23,6 +23,7 @@ from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.registry_table import registry_table
 from explorer.ui.screens.checkpoints.screen import header_facts
+from explorer.ui.screens.compare import live_generation
 from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
 from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from
@@ -222,16 +223,14 @@ def test_one_broken_model_does_not_keep_the_others_cold(context, checkpoint_root
 
 
 def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
-    from explorer.generation import columns as artefacts
-
-    described = artefacts.describe_generation
+    described = live_generation.describe_generation
 
     def describe(generation, *rest, **options):
         if generation.model == "dirty-004":
             raise ValueError("dirty-004 drew no picture")
         return described(generation, *rest, **options)
 
-    monkeypatch.setattr(artefacts, "describe_generation", describe)
+    monkeypatch.setattr(live_generation, "describe_generation", describe)
     values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     *_, (told, shown) = generated(LiveGeneration(context), values)
     assert "The rest was not generated.</strong> <span>dirty-004 drew no picture" in told
@@ -240,12 +239,10 @@ def test_finished_columns_stay_when_a_later_model_fails(context, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_told_and_raised(context, monkeypatch):
-    from explorer.generation import columns as artefacts
-
     def describe(*_, **__):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(artefacts, "describe_generation", describe)
+    monkeypatch.setattr(live_generation, "describe_generation", describe)
     values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
     updates = generated(LiveGeneration(context), values)
     told = []

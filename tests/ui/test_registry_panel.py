@@ -4,6 +4,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from explorer.checkpoints import registry
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.registry_table import registry_table
@@ -160,10 +161,8 @@ def test_a_base_named_while_its_weights_are_read_is_kept(opened, checkpoint_root
 
 
 def test_a_base_is_read_once_for_all_that_stand_on_it(opened, monkeypatch):
-    from explorer.checkpoints import weight_checks
-
     read = []
-    check_finite = weight_checks.check_finite
-    monkeypatch.setattr(weight_checks, "check_finite", lambda files: check_finite(read.append(f) or f for f in files))
+    check_finite = registry.check_finite
+    monkeypatch.setattr(registry, "check_finite", lambda files: check_finite(read.append(f) or f for f in files))
     list(check_every_weight(opened))
     assert len(read) == len(set(read)) > 3
