@@ -108,6 +108,9 @@ def test_after_a_stop_the_next_click_draws_what_the_page_holds_then(page, addres
     other.locator("#stop").click()
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page).to_have_url(re.compile(r"p=a\+photo\+of\+a\+hat"))
+    expect(page.locator(".compare-column.pending")).to_have_count(0)
+    page.wait_for_timeout(2000)  # an event is still under way that has nothing left to draw
+    expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     assert page.complaints == []
 
 

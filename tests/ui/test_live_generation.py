@@ -26,7 +26,7 @@ from explorer.ui.screens.checkpoints.screen import header_facts
 from explorer.ui.screens.compare import live_generation
 from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
-from explorer.ui.screens.compare.screen import _generate, default_settings, program_interface, settings_from
+from explorer.ui.screens.compare.screen import _Events, _generate, default_settings, program_interface, settings_from
 from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.messages import STOPPED_EARLY
@@ -150,6 +150,12 @@ def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
     *_, (told, shown) = generated(live, values)
     assert STOPPED_EARLY in told
     assert shown == gr.skip()
+
+
+def test_an_event_without_a_click_changes_nothing(context):
+    """Gradio empties the outputs of a generator that yields nothing."""
+    events = _Events(context=context, live=LiveGeneration(context), url="")
+    assert list(events.generate_live(SimpleNamespace(session_hash="me"))) == [(gr.skip(), gr.skip())]
 
 
 def test_a_click_with_a_missing_number_is_over_once_it_is_told(context):

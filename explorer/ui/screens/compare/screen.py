@@ -119,8 +119,11 @@ class _Events:
     def generate_live(self, request: gr.Request) -> Iterator[tuple[Any, Any]]:
         """Draw what was clicked for."""
         session = str(request.session_hash)
-        if taken := self.live.clicks.take(session):  # a second click, or one that was stopped, has nothing to do here
-            yield from _generate(self.live, *taken, session)
+        taken = self.live.clicks.take(session)
+        if taken is None:  # it was stopped, or an event before this one drew it
+            yield gr.skip(), gr.skip()  # gradio empties the outputs of an event that yields nothing
+            return
+        yield from _generate(self.live, *taken, session)
 
     def tell_of_lost_click(self, request: gr.Request) -> Any:
         """What the server could not draw is said."""
