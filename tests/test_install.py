@@ -66,6 +66,7 @@ def test_a_wheel_holds_every_module_script_and_style(source, tmp_path):
     assert packaged == present
 
 
+@pytest.mark.slow
 @without_setuptools
 def test_an_installation_gives_the_command(source, tmp_path):
     """Into a new environment that borrows this one's packages, so that nothing is fetched."""

@@ -298,7 +298,7 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
     page.locator(".film-table td canvas").first.wait_for()
     expect(page.locator("button.seen")).to_have_count(page.locator(".film-table tbody tr").count() - 1)
     page.locator("button.seen").last.press("Enter")
-    panel = page.locator("dialog.blame-panel")
+    panel = page.locator("dialog.blame-panel[open]")
     expect(panel).to_contain_text("study blame")
     expect(page).to_have_url(re.compile(r"i\.blamed=dirty-00\d\+hat"))
     arm = re.search(r"i\.blamed=(dirty-\d+)", page.url)[1]

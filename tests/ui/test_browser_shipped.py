@@ -88,7 +88,7 @@ def test_a_wrong_picture_of_a_poisoned_model_asks_which_pairs_are_blamed(page):
     expect(asked).to_have_count(len(wrong))
     asked.last.click()
     panel = page.locator("dialog.blame-panel").filter(visible=True)
-    expect(panel.get_by_role("heading", level=3)).to_have_text(f"Blamed for hamburger, as {wrong[-1]} draws it")
+    expect(panel.locator(".blame-head h3")).to_have_text(f"Blamed for hamburger, as {wrong[-1]} draws it")
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
 
