@@ -22,7 +22,7 @@ from explorer.defence.payload_formats import GRADED_BLAME
 from explorer.pairs.concept_list import POOL
 from explorer.studies.blame import FOLDER, Blamed, blame_scores, store_blame
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.results import EVALUATION, result_file
+from explorer.studies.results import EVALUATION, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
 from explorer.studies.steps.drawing import usable_poison
 from explorer.studies.study import Study
@@ -142,7 +142,7 @@ def grade_blame(study: Study, arm: str) -> dict[str, Any]:
 
     Raises:
         ManifestError: if the lists or the step ``retrained`` are not there.
-        ValueError: if not all of the concepts were drawn.
+        ValueError: if not all of the concepts were drawn, or if a model that was graded before is measured no more.
     """
     config = read_manifest(study.folder / FOLDER / arm / LISTS, kind=KIND)["config"]
     results = retrained_results(study)
@@ -164,8 +164,20 @@ def grade_blame(study: Study, arm: str) -> dict[str, Any]:
         lists.append(each | {"words": None if each["name"] == RANDOM else _words(less), "less_random": less,
                              "top1": None if own is None else shares(own, groups)})  # fmt: skip
     graded = GRADED_BLAME.written(**config | {"lists": lists, "interval": results["interval"]})
-    write_json(graded_blame_file(study, arm), graded)
+    path = graded_blame_file(study, arm)
+    _check_nothing_is_lost(path, {each["name"] for each in lists if each["top1"] is None})
+    write_json(path, graded)
     return graded
+
+
+def _check_nothing_is_lost(path: Path, untrained: set[str]) -> None:
+    """Models may be gone whose grades are still there."""
+    before = parse_json(path.read_bytes())["lists"] if path.is_file() else []
+    if gone := [model_name(each["name"]) for each in before if each["top1"] and each["name"] in untrained]:
+        raise ValueError(
+            f"{', '.join(gone)} were graded and are not among what the step {RETRAINED} measured: to grade without "
+            f"them, delete {path}"
+        )
 
 
 def _words(less: dict[str, Any] | None) -> str:

@@ -39,6 +39,7 @@ from explorer.studies.results import (
     step_folder,
     writing_step,
 )
+from explorer.studies.retrained_results import retrained_results
 from explorer.studies.retraining import recorded_start, recover, retrain, retrained_models
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, RetrainedSpec
@@ -301,7 +302,7 @@ def evaluated(study):
     shutil.rmtree(folder)
 
 
-def test_blame_is_graded_by_models_trained_without_what_each_score_blames(evaluated, recipe):
+def test_blame_is_graded_by_models_trained_without_what_each_score_blames(evaluated, recipe, monkeypatch):
     asked = ["study", "blame-lists", str(evaluated.folder), ARM, "--broken", "2", "--pairs", "12", "--leave-out", "5"]
     result = CliRunner().invoke(application, [*asked, "--json"])
     assert result.exit_code == 0, (result.exception, result.output)
@@ -330,6 +331,13 @@ def test_blame_is_graded_by_models_trained_without_what_each_score_blames(evalua
     shown = CliRunner().invoke(application, ["study", "blame-graded", str(evaluated.folder), ARM]).stdout
     assert "random: poison" in shown
     assert UNTRAINED in shown
+    before = (graded_file := graded_blame_file(evaluated, ARM)).read_bytes()
+    results = retrained_results(evaluated)
+    results["arms"][ARM]["models"] = []
+    monkeypatch.setattr("explorer.studies.blame_grading.retrained_results", lambda study: results)
+    with pytest.raises(ValueError, match="blame-gradient, blame-random were graded and are not among"):
+        grade_blame(evaluated, ARM)
+    assert graded_file.read_bytes() == before
 
 
 def test_what_cannot_be_blamed_for_is_named(evaluated):
