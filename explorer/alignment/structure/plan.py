@@ -27,8 +27,7 @@ MEMORY_SHARE = 0.8
 TWIN_ESTIMATORS = ("rows", "stratified")
 """Estimators that need every sample's squared twin."""
 
-_PROBE_SECONDS = 0.05
-_GIGABYTE = 1e9
+_PROBE_SECONDS, _GIGABYTE = 0.05, 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
