@@ -1,5 +1,6 @@
 """An import inside a function stands only where it saves a start: it brings a slow package that its module does without
-until then, or one that need not be installed, or it would close a circle."""
+until then, or modules of ours that the app's first view does without; or one that need not be installed, or it would
+close a circle."""
 
 import ast
 import functools
@@ -16,6 +17,9 @@ SLOW = {
     "numba": (), "scipy": (), "pandas": ("pyarrow",), "pyarrow": (), "networkx": (),
 }  # fmt: skip
 """Packages that take a tenth of a second or more to import, and what comes with them."""
+FIRST_VIEW = "explorer.ui.shell.application"
+MODULES = 2
+"""Modules of ours that an import must spare the first view: a module takes one to ten milliseconds."""
 NOT_REQUIRED = {"triton", "textblob", "pykeops", "wandb", "upath", "cairosvg", "playwright", "fcntl"}
 
 
@@ -34,13 +38,14 @@ def imports_in(tree):
 class Package:
     """What importing each module of ours brings, read from their sources alone."""
 
-    def __init__(self, sources):
+    def __init__(self, sources, first_view):
         self.imports = {
             module: [
                 (name, inside, node.lineno) for node, inside in imports_in(ast.parse(text)) for name in named(node)
             ]
             for module, text in sources.items()
         }
+        self.first_view = self.reached(first_view)
         self.brought_by = functools.cache(self.brought_by)
 
     def ours(self, name):
@@ -68,6 +73,12 @@ class Package:
             *(slow_in(name) for each in self.reached(module) for name, inside, _ in self.imports[each] if not inside)
         )
 
+    def spares_first_view(self, module, name):
+        """Whether the app's first view does without what a module imports in a function."""
+        if module not in self.first_view or self.ours(name) is None:
+            return False
+        return len(self.reached(self.ours(name)) - self.first_view) >= MODULES
+
     def needless(self):
         """``module, line: name`` of every import in a function that might as well stand at the top."""
         for module, imports in self.imports.items():
@@ -76,7 +87,7 @@ class Package:
                     continue
                 saved = self.brought_by(name) - self.brought_by(module)
                 circular = self.ours(name) and module in self.reached(self.ours(name), in_functions=True)
-                if not saved and not circular:
+                if not saved and not circular and not self.spares_first_view(module, name):
                     yield f"{module}, line {line}: {name}"
 
 
@@ -92,10 +103,23 @@ def slow_in(name):
     return frozenset({found, *SLOW[found]}) if found in SLOW else frozenset()
 
 
-def test_imports_in_functions_save_something():
+@functools.cache
+def sources_package():
+    """Ours, as its sources are."""
     sources = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text("utf-8")
                for path in (ROOT / "explorer").rglob("*.py")}  # fmt: skip
-    assert list(Package(sources).needless()) == []
+    return Package(sources, FIRST_VIEW)
+
+
+def test_imports_in_functions_save_something():
+    assert list(sources_package().needless()) == []
+
+
+def test_the_first_view_is_without_what_is_asked_for_later():
+    later = {"iconworld", "embeddings", "training", "poisoning", "surgery", "scenarios", "benchmarks", "cli"}
+    loaded = sources_package().first_view
+    assert {module for module in loaded if module.split(".")[1:2] and module.split(".")[1] in later} == set()
+    assert not {module for module in loaded if module.startswith("explorer.studies.steps")}
 
 
 @pytest.mark.parametrize(
@@ -115,4 +139,11 @@ def test_imports_in_functions_save_something():
 def test_the_rule_finds_what_saves_nothing(source, needless):
     others = {"explorer": "", "explorer.b": "import torch\nx = 1", "explorer.c": "x = 1",
               "explorer.d": "from explorer.a import f\nx = 1"}  # fmt: skip
-    assert len(list(Package({**others, "explorer.a": source}).needless())) == needless
+    assert len(list(Package({**others, "explorer.a": source}, "explorer.b").needless())) == needless
+
+
+def test_the_first_view_is_spared_several_modules():
+    sources = {"explorer": "", "explorer.a": "def f():\n    from explorer.b import x\n    from explorer.c import x",
+               "explorer.b": "from explorer.c import x", "explorer.c": "x = 1"}  # fmt: skip
+    assert list(Package(sources, "explorer.a").needless()) == ["explorer.a, line 3: explorer.c.x"]
+    assert len(list(Package(sources, "explorer.b").needless())) == 2

@@ -6,14 +6,15 @@ Cheap: manifests, headers and file dates are read; torch is not imported.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, differing_names
 from explorer.studies.results import PICTURES, step_command
-from explorer.studies.steps.listed import STEPS_BY_NAME
-from explorer.studies.steps.step import Step
 from explorer.studies.study import Arm, Study
+
+if TYPE_CHECKING:
+    from explorer.studies.steps.step import Step
 
 DONE, STALE, MISSING, CANNOT, UNCHECKED = "done", "stale", "missing", "cannot", "unchecked"
 """``unchecked``: results are there, but what they were made from is not, so that nobody can say whether they hold."""
@@ -80,6 +81,8 @@ def study_state(study: Study, precision: str | None = None) -> tuple[StepState, 
     Args:
         precision: as :class:`~explorer.studies.inputs.StudyInputs` takes it.
     """
+    from explorer.studies.steps.listed import STEPS_BY_NAME
+
     inputs, found = StudyInputs(study, precision), {}
     for step in STEPS_BY_NAME.values():
         waits = step.after is not None and step.waits(inputs)
@@ -139,6 +142,8 @@ def _arm_state(
 
 def _rate(study: Study, step: Step, recorded: Recorded) -> float | None:
     """Seconds a unit: as the step took last time, else, where it draws, as another step that draws did."""
+    from explorer.studies.steps.listed import STEPS_BY_NAME
+
     if recorded.seconds_a_unit is not None or step.unit != STEPS_BY_NAME[PICTURES].unit:
         return recorded.seconds_a_unit
     others = (Recorded.read(study, each.name) for each in STEPS_BY_NAME.values() if each.unit == step.unit)

@@ -14,11 +14,6 @@ from explorer.studies.results import SCORES
 from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.ui.shell.open_study import OpenStudy
 
-MOST_AT_ONCE = 64
-"""Pairs in one answer."""
-ROWS = rf"\d{{1,10}}(,\d{{1,10}}){{0,{MOST_AT_ONCE - 1}}}"
-"""Rows of an arm's table as an address lists them."""
-
 
 class NoPicturesError(ValueError):
     """The pictures are not on this machine."""
@@ -33,7 +28,7 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
     """A PNG of the pairs at ``rows``, squares side by side in that order.
 
     Args:
-        rows: of the arm's table, at most :data:`MOST_AT_ONCE`.
+        rows: of the arm's table, at most :data:`~explorer.ui.shell.routes.MOST_PICTURES`.
         data_hash: of the pairs that are meant, as results name it; "" for those that lie there now.
 
     Raises:

@@ -21,23 +21,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from explorer.core.provenance import ManifestError
-from explorer.ui.screens.compare.live_graft import GRAFT_ROUTE, LiveGraft
-from explorer.ui.screens.compare.painted_scene import SCENE_ROUTE, shown_scene
-from explorer.ui.screens.compare.sensitivity import SENSITIVITY_ROUTE, measured_sensitivity
-from explorer.ui.screens.defence.answers import (
-    FILTER_ANSWER_ROUTE,
-    FILTER_EXPORT_ROUTE,
-    FILTER_HALVES_ROUTE,
-    export_filtered,
-    filter_answer,
-    held_out_answer,
-)
-from explorer.ui.screens.graphs.export import GRAPHS_EXPORT_ROUTE, MEDIA_TYPE, export_selection
-from explorer.ui.screens.implosion.payload import GIF_ROUTE, film_strip_animation
-from explorer.ui.screens.implosion.stored_blame import BLAME_ROUTE, stored_blame
+from explorer.ui.screens.compare.live_graft import LiveGraft
+from explorer.ui.screens.compare.sensitivity import measured_sensitivity
+from explorer.ui.screens.implosion.payload import film_strip_animation
+from explorer.ui.shell import routes
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
-from explorer.ui.shell.pair_pictures import ROWS, NoPicturesError, pair_pictures
 from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
@@ -51,6 +40,7 @@ if TYPE_CHECKING:
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 RESULT_SUFFIXES = (".png", ".json", ".bin")
+FILE = "application/octet-stream"
 OPEN_PATHS = ("/livez", "/readyz")
 
 
@@ -162,18 +152,20 @@ def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGe
 
     answered = partial(_answered, context)
 
-    @server.get(SENSITIVITY_ROUTE)
+    @server.get(routes.SENSITIVITY)
     def sensitivity(word: int, step: int, token: str = "", model: str = "", study: str = "") -> Response:
         return answered(
             study,
             lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
         )
 
-    @server.get(SCENE_ROUTE)
+    @server.get(routes.SCENE)
     def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        from explorer.ui.screens.compare.painted_scene import shown_scene
+
         return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
 
-    @server.get(GRAFT_ROUTE)
+    @server.get(routes.GRAFT)
     def graft(
         recipient: str, donor: str, prompt: str, seed: int, steps: int, guidance_scale: float,
         negative_prompt: str = "", weights: str = "", study: str = "",
@@ -227,8 +219,10 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
 def _add_pictures(server: fastapi.FastAPI, context: AppContext) -> None:
     @server.get(STUDY_ROUTE + "/{slug}/thumbnails/{arm}")
     def pictures(
-        slug: str, arm: str, rows: Annotated[str, fastapi.Query(pattern=f"^{ROWS}$")], data: str = ""
+        slug: str, arm: str, rows: Annotated[str, fastapi.Query(pattern=f"^{routes.ROWS}$")], data: str = ""
     ) -> Response:
+        from explorer.ui.shell.pair_pictures import NoPicturesError, pair_pictures
+
         try:
             opened = context.study(slug)
             sheet = pair_pictures(opened, arm, [int(row) for row in rows.split(",")], data)
@@ -245,34 +239,44 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
         names = ", ".join(sorted({str(problem["loc"][1]) for problem in error.errors()}))
         return _json({"detail": f"{names}: missing or of the wrong kind."}, status_code=422)
 
-    @server.get(GIF_ROUTE)
+    @server.get(routes.FILM_STRIP_GIF)
     def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images", study: str = "") -> Response:
         return _exported(context, study, lambda opened: film_strip_animation(opened, row, contents), "image/gif")
 
-    @server.get(GRAPHS_EXPORT_ROUTE + ".{form}")
+    @server.get(routes.SELECTION + ".{form}")
     def selection(
         form: str, stamp: str, rows: str, name: Annotated[str, fastapi.Query(alias="set")], study: str = ""
     ) -> Response:
+        from explorer.ui.screens.graphs.export import export_selection
+
         return _exported(context, study, lambda opened: export_selection(opened, name, stamp, rows, form))
 
-    @server.get(FILTER_EXPORT_ROUTE + ".{form}")
+    @server.get(routes.FILTERED + ".{form}")
     def filtered(form: str, arm: str, stamp: str, recipe: str, which: str, study: str = "") -> Response:
+        from explorer.ui.screens.defence.answers import export_filtered
+
         return _exported(
             context, study, lambda opened: export_filtered(opened, arm, stamp, recipe, form=form, which=which)
         )
 
-    @server.get(FILTER_ANSWER_ROUTE)
+    @server.get(routes.FILTER_ANSWER)
     def answer(arm: str, stamp: str, recipe: str, study: str = "") -> Response:
+        from explorer.ui.screens.defence.answers import filter_answer
+
         return _answered(
             context, study, lambda opened: context.models.do(lambda: filter_answer(opened, arm, recipe, stamp))
         )
 
-    @server.get(FILTER_HALVES_ROUTE)
+    @server.get(routes.FILTER_HALVES)
     def halves(arm: str, stamp: str, recipe: str, criterion: str, study: str = "") -> Response:
+        from explorer.ui.screens.defence.answers import held_out_answer
+
         return _answered(context, study, lambda opened: held_out_answer(opened, arm, stamp, recipe, criterion))
 
-    @server.get(BLAME_ROUTE)
+    @server.get(routes.BLAME)
     def blamed(arm: str, concept: str, study: str = "") -> Response:
+        from explorer.ui.screens.implosion.stored_blame import stored_blame
+
         return _answered(context, study, lambda opened: stored_blame(opened, arm, concept))
 
 
@@ -288,9 +292,7 @@ def _answered(context: AppContext, study: str, make: Callable[[OpenStudy], Mappi
         return _json({"problem": _in_words(opened, error)})
 
 
-def _exported(
-    context: AppContext, study: str, make: Callable[[OpenStudy], bytes], media_type: str = MEDIA_TYPE
-) -> Response:
+def _exported(context: AppContext, study: str, make: Callable[[OpenStudy], bytes], media_type: str = FILE) -> Response:
     """A file that is made for whoever asks, or why it cannot be."""
     try:
         opened = context.study(study)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.alignment.description import describe_measurement
-from explorer.alignment.pair_sets import measure
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
@@ -176,6 +175,8 @@ def _are_files(paths: Iterable[Path]) -> bool:
 
 
 def _describe_folder(path: Path, convention: str, study: Study) -> dict[str, Any]:
+    from explorer.alignment.pair_sets import measure
+
     pair_set = PairSet.load(path)
     split = "train" if len(pair_set.training_rows) else None  # a set of held-out pairs alone is measured whole
     measured = measure(pair_set, load_extractor(study.extractor), convention=convention, split=split)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
     from explorer.ui.shell.permalink import CompareSettings
 
-GRAFT_ROUTE = "/live/graft.json"
-"""Beside the live results, none of which is called so."""
 OFFLOADED = "Surgery needs both models on the device: start the app without --offload."
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.open_study import OpenStudy
 
-SCENE_ROUTE = "/live/scene.json"
-"""Beside the live results, none of which is called so."""
 SCENE_STREAM = 402
 """Of random numbers: scenes of one seed are not those of another use of it."""
 

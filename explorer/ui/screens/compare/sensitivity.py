@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from explorer.ui.screens.compare.live_generation import LiveGeneration
     from explorer.ui.shell.open_study import OpenStudy
 
-SENSITIVITY_ROUTE = "/live/sensitivity.json"
-"""Beside the live results, none of which is called so."""
-
 
 def measured_sensitivity(
     live: LiveGeneration, opened: OpenStudy, *, token: str, model: str, word: int, step: int

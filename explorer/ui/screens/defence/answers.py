@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from explorer.defence.recipe import Filter
     from explorer.ui.shell.open_study import OpenStudy
 
-FILTER_EXPORT_ROUTE = "/export/filter"
-FILTER_ANSWER_ROUTE = "/export/filter-answer.json"
-FILTER_HALVES_ROUTE = "/export/filter-halves.json"
 HALF_SEED = 0
 """As ``explorer study filter --choose`` takes it where no other is given."""
 

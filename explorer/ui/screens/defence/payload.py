@@ -15,7 +15,6 @@ from explorer.core.provenance import ROOT, ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
 from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.recipe import recipe_json
-from explorer.studies.filtering import saved_filters
 from explorer.studies.results import FILTERS, GRAPHS, RETRAINED
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
@@ -84,6 +83,8 @@ def _saved_filters(opened: OpenStudy) -> list[dict[str, Any]]:
     Raises:
         ValueError: naming a file that is no recipe.
     """
+    from explorer.studies.filtering import saved_filters
+
     return [{"name": name, "recipe": recipe_json(recipe)} for name, recipe in saved_filters(opened.study).items()]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui.screens.defence.answers import filter_answer
 from explorer.ui.screens.defence.payload import defence_payload, opening_arm
 from explorer.ui.shell.context import AppContext
 from explorer.ui.shell.viewer import viewer
@@ -26,6 +25,8 @@ def build_defence_screen(context: AppContext) -> None:
 
         ``recipe`` is a filter as JSON; without ``arm``, the one that the screen opens with is meant.
         """
+        from explorer.ui.screens.defence.answers import filter_answer
+
         opened = context.studies[0]
         try:
             opened = context.study(study)

@@ -9,9 +9,6 @@ from explorer.ui.screens.graphs.payload import KINDS, DrawnSet, drawn_set
 from explorer.ui.screens.graphs.selection_code import decode_rows
 from explorer.ui.shell.open_study import OpenStudy
 
-GRAPHS_EXPORT_ROUTE = "/export/graphs"
-MEDIA_TYPE = "application/octet-stream"
-
 
 def export_selection(opened: OpenStudy, name: str, stamp: str, rows: str, form: str) -> bytes:
     """The selected pairs as ``parquet`` (uid, caption, concept, kind, every score) or as ``npy``.

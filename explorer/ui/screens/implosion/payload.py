@@ -12,17 +12,15 @@ from explorer.core.intervals import pearson_correlation
 from explorer.core.provenance import ManifestError
 from explorer.generation.film_export import film_strip_gif
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
-from explorer.results.comparisons import compare_with_paper
-from explorer.results.measured import Measured
 from explorer.results.paper import TABLES, paper_table
 from explorer.studies.results import EVALUATION, FILM_STRIP
 from explorer.ui.shell.open_study import told
+from explorer.ui.shell.routes import FILM_STRIP_GIF
 from explorer.ui.shell.study_meter import study_meter
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
-GIF_ROUTE = "/export/film-strip.gif"
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
 QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
@@ -47,6 +45,9 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
     Raises:
         ManifestError: if the evaluation lacks a field.
     """
+    from explorer.results.comparisons import compare_with_paper
+    from explorer.results.measured import Measured
+
     try:
         return {"comparisons": [each.report() for each in compare_with_paper(Measured.of(opened.study))]}
     except KeyError as error:
@@ -64,7 +65,7 @@ def film_strip(opened: OpenStudy) -> dict[str, Any]:
         "prompt": opened.study.template,
         "images_url": opened.result_url(FILM_STRIP, "images.png"),
         "maps_url": opened.result_url(FILM_STRIP, "maps.png"),
-        "gif_url": GIF_ROUTE,
+        "gif_url": FILM_STRIP_GIF,
     }
 
 

@@ -18,7 +18,6 @@ from explorer.ui.shell.open_study import STUDY_ROUTE
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
-BLAME_ROUTE = "/export/blame.json"
 COST = "Gradients of 1,000 pairs by two models: five to ten minutes of one core for models as small as IconWorld's."
 
 
