@@ -71,14 +71,17 @@ def graft_lines(report: dict[str, Any]) -> list[str]:
         lines += [
             f"{way['recipient']} with parts of {way['donor']}; {GROUP_WORDS.get(way['group'], way['group'])} concepts",
             f"{'what moves':<38} {'parameters':>10} {'distance':>9} {'top-1':>6}  {'change':<22} {'of all':>6} "
-            f"{'per unit':>8} {'p, none':>8} {'p, as far':>9} {'hears':>6}",
+            f"{'per unit':>8} {'p, none':>8} {'p, as far':>9} {'hears':>6} "
+            f"{'attends':>8} {'scatters':>8}",
         ]
         lines += [_row(each, way["group"]) for each in way["operations"]]
     return [
         *lines,
         "In brackets: 95 % intervals over the concepts, these seeds and one training run a model. of all: share of "
         "what moving every weight changes. per unit: change of top-1 by Euclidean distance moved. p, as far: beside "
-        "all weights moved equally far. hears: the meter's sensitivity, as a share of that with every weight moved.",
+        "all weights moved equally far. hears: the meter's sensitivity, as a share of that with every weight moved. "
+        "attends, scatters: the attention that the concept gets in the last third of the steps, and Geary's C of its "
+        "map there, each as a share of that with every weight moved (--attention).",
     ]
 
 
@@ -86,13 +89,15 @@ def _row(entry: dict[str, Any], group: str) -> str:
     found, meter = entry["groups"][group], entry["meter"]
     change, per_unit, beside = found["change"], found["per_distance"], found["against_equally_far"]
     hears = None if meter is None else meter[group]["sensitivity"]["of_all"]["value"]
+    late = {name: each["of_all"]["value"] for name, each in ((entry["attention"] or {}).get(group) or {}).items()}
     bounds = "" if change["low"] is None else f" [{change['low']:+.2f}, {change['high']:+.2f}]"
     cells = (
         f"{entry['name']:<38}", f"{entry['parameters']:>10.3f}", f"{entry['distance']:>9.2f}",
         f"{found['accuracy']['value']:>6.3f}", f" {change['value']:+.3f}{bounds:<16}",
         f"{_number(found['of_all'], 2):>6}", f"{_number(per_unit and per_unit['value'], 4):>8}",
         f"{_number(found['against_none']['p'], 3):>8}", f"{_number(beside and beside['p'], 3):>9}",
-        f"{_number(hears, 2):>6}",
+        f"{_number(hears, 2):>6}", f"{_number(late.get('late_word_mass'), 2):>8}",
+        f"{_number(late.get('late_contiguity'), 2):>8}",
     )  # fmt: skip
     return " ".join(cells)
 

@@ -33,6 +33,8 @@ class EvaluationConfig:
     maps: bool = True
     """Whether attention maps are kept; without them pictures of single concepts alone are drawn, which is all that
     metrics of pictures need."""
+    two_concepts: bool = True
+    """Whether prompts of two concepts are drawn as well where maps are kept, for how their maps overlap."""
     unrelated_distance: float | None = None
     """Text distance to the nearest poisoned concept above which one counts as unrelated; without it no such group."""
 

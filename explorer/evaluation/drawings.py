@@ -48,6 +48,7 @@ LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
 PIXELS_AT_ONCE = 16 * 512**2
 NO_PAIRS = "the concept list has fewer than two concepts of the groups other and less popular"
+NOT_ASKED = "prompts of two concepts were not asked for"
 WITHOUT_MAPS = dict.fromkeys(
     ("maps", "late_maps", "pair_maps", "scene_maps", "scene_masks"), "it was drawn without attention maps"
 )
@@ -121,6 +122,8 @@ def draw_missing(
         for seed in missing:
             drawn = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
             left_out = _add_scenes(drawn[0], pipeline, concepts, world, seed) if config.maps else WITHOUT_MAPS
+            if "pair_maps" in left_out and config.maps and not config.two_concepts:
+                left_out["pair_maps"] = NOT_ASKED
             _store(places[seed], drawn, asked=asked, seed=seed, device=config.device, left_out=left_out)
             on_progress(note(f"{checkpoint.name}: seed {seed} is drawn"))
     return list(places.values())
@@ -152,8 +155,8 @@ def _store(
 
 
 def _prompts(concepts: ConceptList, config: EvaluationConfig) -> tuple[Prompts, Prompts]:
-    """Of single concepts and, with maps, of two."""
-    return single_prompts(concepts), paired_prompts(concepts) if config.maps else []
+    """Of single concepts and, with maps and where they are asked for, of two."""
+    return single_prompts(concepts), paired_prompts(concepts) if config.maps and config.two_concepts else []
 
 
 def _what_decides(

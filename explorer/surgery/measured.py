@@ -13,17 +13,22 @@ from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.progress import OnProgress
 from explorer.core.provenance import hash_json, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing
+from explorer.evaluation.metrics.word_maps import METRICS
 from explorer.meter.amplitudes import amplitude
 from explorer.meter.meter import measure_checkpoint
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
+    import torch
+
     from explorer.checkpoints.registry import Checkpoint
     from explorer.evaluation.judge import ConceptJudge
     from explorer.meter.shown import Shown
     from explorer.surgery.request import GraftStudyRequest
 
+LATE = ("late_word_mass", "late_contiguity")
+"""What of the maps is measured: metrics of :mod:`explorer.evaluation.metrics.word_maps`."""
 LISTENING = (SENSITIVITY, GUIDANCE)
 """What of the meter is kept."""
 
@@ -63,6 +68,9 @@ class Measured:
     """int64 ``[S, n]``: rank in the judge's list of what each picture is taken for."""
     listening: dict[str, np.ndarray]
     """Amplitudes on the scale of noise, fp64 ``[n]`` by name, means over timesteps and draws; empty without a meter."""
+    attention: dict[str, np.ndarray]
+    """Statistics of the maps of the concepts' words in the last third of the steps, fp64 ``[n]`` by name, means over
+    seeds; empty where maps were not asked for."""
 
 
 def measure_graft(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> Measured:
@@ -75,10 +83,13 @@ def measure_graft(graft: Checkpoint, asked: Asked, folder: Path, on_progress: On
     places = draw_missing(
         graft, asked.concepts, asked.request.drawing, folder / "drawings", on_progress=on_progress
     )  # fmt: skip
-    pictures = (Drawing.load(place).images.numpy() for place in places)
-    seen = [asked.judge.read(each)["similarities"].argmax(1).numpy() for each in pictures]
+    seen, maps = [], []
+    for place in places:
+        drawing = Drawing.load(place)
+        seen.append(asked.judge.read(drawing.images.numpy())["similarities"].argmax(1).numpy())
+        maps.append(drawing.late_maps)
     listening = {} if asked.shown is None else _listening(graft, asked, folder, on_progress)
-    return Measured(taken_for=np.stack(seen), listening=listening)
+    return Measured(taken_for=np.stack(seen), listening=listening, attention=_attention(maps))
 
 
 def right_pictures(measured: Measured, asked: Asked) -> np.ndarray:
@@ -96,6 +107,14 @@ def pictures_of_targets(measured: Measured, asked: Asked, targets: dict[str, str
     places, wanted = np.array(rows).T
     shown = int((measured.taken_for[:, places] == wanted).sum())
     return {"shown": shown, "of": len(rows) * len(measured.taken_for)}
+
+
+def _attention(maps: list[torch.Tensor | None]) -> dict[str, np.ndarray]:
+    """Of the late maps ``[n, h, w]`` of every seed."""
+    if any(each is None for each in maps):
+        return {}
+    return {metric.name: np.mean([metric.compute(each).double().numpy() for each in maps], axis=0)
+            for metric in METRICS if metric.name in LATE}  # fmt: skip
 
 
 def _listening(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> dict[str, np.ndarray]:

@@ -13,4 +13,5 @@ GRAFT_STUDY = PayloadFormat(
     },
 )  # fmt: skip
 OPERATION_FIELDS = ("name", "role", "beside", "parts", "parameters", "distance", "right", "groups", "meter")
-"""Of every entry of ``operations``: ``right`` is how many of the seeds' pictures show each concept."""
+"""Of every entry of ``operations``: ``right`` is how many of the seeds' pictures show each concept. ``meter``,
+and ``attention``, which files of before there was one are without, are null where they were not asked for."""

@@ -38,7 +38,8 @@ def operation_entries(
             "name": each.name, "role": each.role, "beside": each.beside, "parameters": each.parameters,
             "parts": [_told(asdict(part)) for part in each.parts],
             "distance": each.distance, "right": right[each.name].tolist(), "groups": groups,
-            "meter": _listening(measured, each.name, members),
+            "meter": _beside_all(measured[each.name].listening, measured["all"].listening, members),
+            "attention": _beside_all(measured[each.name].attention, measured["all"].attention, members),
         })  # fmt: skip
     return entries
 
@@ -76,11 +77,10 @@ def interval(estimate: Estimate) -> dict[str, float | None]:
     return {"value": estimate.value, "low": low, "high": high}
 
 
-def _listening(
-    measured: dict[str, Measured], name: str, members: dict[str, np.ndarray]
+def _beside_all(
+    own: dict[str, np.ndarray], whole: dict[str, np.ndarray], members: dict[str, np.ndarray]
 ) -> dict[str, dict[str, Any]] | None:
-    """Amplitudes by group and measure, and their ratios to ``all``'s, paired by concept; None without a meter."""
-    own, whole = measured[name].listening, measured["all"].listening
+    """Means by group and measure, and their ratios to ``all``'s, paired by concept; None where nothing was measured."""
     if not own:
         return None
     return {

@@ -24,6 +24,9 @@ class GraftStudyRequest:
     """Classifier-free guidance scale."""
     draws: int = 2
     """Of the meter: random rows of the token dictionary put in the concept's place; 0 leaves the meter out."""
+    attention: bool = False
+    """Also the attention that each concept gets in the last third of the steps, and how ordered its map is there; a
+    picture takes a few per cent longer."""
     strip: bool = False
     """Also every block of the denoiser by itself."""
     curves: bool = False
@@ -46,10 +49,11 @@ class GraftStudyRequest:
 
     @property
     def drawing(self) -> EvaluationConfig:
-        """Pictures alone, without maps."""
+        """Pictures, and the maps of their concepts where attention is asked for."""
         return EvaluationConfig(
             seeds=tuple(range(self.seeds)), steps=self.steps, guidance_scale=self.guidance_scale,
-            batch_size=self.batch_size, size=self.size, device=self.device, precision=self.precision, maps=False,
+            batch_size=self.batch_size, size=self.size, device=self.device, precision=self.precision,
+            maps=self.attention, two_concepts=False,
         )  # fmt: skip
 
     @property

@@ -59,7 +59,7 @@ def test_points_of_a_curve_lie_on_a_group_s_way_and_beside_all_weights_moved_as_
     right = {
         each.name: np.array(values) for each, values in zip(operations, ([0, 0], [1, 1], [1, 1], [0, 1]), strict=True)
     }
-    measured = {name: Measured(taken_for=np.zeros((1, 2), int), listening={}) for name in right}
+    measured = {name: Measured(taken_for=np.zeros((1, 2), int), listening={}, attention={}) for name in right}
     entries = operation_entries(operations, measured, right, {"all": np.ones(2, bool)}, seeds=1)
     assert entries[2]["groups"]["all"]["against_equally_far"]["rises"] == 1
     assert entries[3]["groups"]["all"]["against_equally_far"] is None
@@ -88,7 +88,9 @@ def test_entries_count_what_was_drawn(models):
     right = {name: np.array(values) for name, values in right.items()}
     heard = {"none": 1.0, "all": 4.0}
     measured = {
-        name: Measured(taken_for=np.zeros((2, 4), int), listening={"sensitivity": np.full(4, heard.get(name, 2.0))})
+        name: Measured(
+            taken_for=np.zeros((2, 4), int), listening={"sensitivity": np.full(4, heard.get(name, 2.0))}, attention={}
+        )
         for name in right
     }
     members = {"all": np.ones(4, bool), "unpoisoned": np.array([True, True, False, False])}

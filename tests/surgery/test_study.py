@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,24 @@ def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
     assert again == report
     assert not [message for message in told if "is drawn" in message]
     assert any(line.startswith("cross-attention ") for line in graft_lines(report))
+
+
+def test_attention_is_that_of_the_drawings_maps(study, models, tmp_path):
+    request = replace(REQUEST, attention=True, both_ways=False)
+    report, _ = study(request, only=["cross-attention"])
+    entries = {each["name"]: each["attention"]["all"] for each in report["directions"][0]["operations"]}
+    assert entries["all"]["late_word_mass"]["of_all"]["value"] == 1.0
+    folder = tmp_path / "study" / "dirty-004-from-benign" / "drawings"
+    for name, found in entries.items():
+        maps = [Drawing.load(seed_folder(folder, name, seed)).late_maps.double() for seed in range(2)]
+        assert found["late_word_mass"]["mean"]["value"] == pytest.approx(torch.stack(maps).mean().item(), rel=1e-5)
+        assert Drawing.load(seed_folder(folder, name, 0)).pair_maps is None
+    masses = {name: found["late_word_mass"]["mean"]["value"] for name, found in entries.items()}
+    assert masses["none"] != masses["cross-attention"] != masses["all"]
+    written = read_manifest(seed_folder(folder, "all", 0), kind="drawing")
+    assert written["left_out"]["pair_maps"] == "prompts of two concepts were not asked for"
+    plain, _ = study(replace(REQUEST, both_ways=False), only=["cross-attention"])
+    assert [each["attention"] for each in plain["directions"][0]["operations"]] == [None] * 3
 
 
 def test_what_the_judge_does_not_know_is_refused_before_work(study, tmp_path):
