@@ -88,4 +88,5 @@ class RetrainedSpec:
     seeds: tuple[int, ...] = ()
     """Of the noise; none for the study's own."""
     unpoisoned_only: bool = False
-    """Whether concepts alone are drawn that are outside the pool and that no record poisons."""
+    """Whether models trained on what a filter leaves are asked for those concepts alone that are outside the pool and
+    that no record poisons; recoveries, and the models that they are compared with, are asked for all."""

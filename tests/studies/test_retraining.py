@@ -173,7 +173,14 @@ def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):
     assert state_of(edited).of(ARM).state == DONE
     again = json.loads(result_file(edited, RETRAINED, "retrained.json").read_text(encoding="utf-8"))
     assert (again["seeds"], len(again["drawn"])) == ([1], 3)
-    assert again["arms"][ARM]["unfiltered"]["metrics"]["top1"]["poisoned"] is None
+    arm = again["arms"][ARM]
+    # A recovery, and what it is compared with, are asked for all concepts; what a filter leaves is not.
+    for each in (arm["unfiltered"], again["control"], *arm["recovery"]):
+        assert None not in (each["metrics"]["top1"][group] for group in ("all", "unpoisoned", "poisoned"))
+        assert len(each["per_concept"]) == 3
+        assert each["metrics"]["top1"]["unpoisoned"]["mean"] == pytest.approx(np.mean(each["per_concept"]), abs=1e-4)
+    for each in arm["models"]:
+        assert (each["metrics"]["top1"]["poisoned"], each["metrics"]["top1"]["all"]) == (None, None)
     assert not (own / "seed-1").exists()
 
 

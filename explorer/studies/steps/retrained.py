@@ -9,7 +9,7 @@ from PIL import Image
 
 from explorer.core.poison_record import poisoned_from
 from explorer.core.provenance import hash_file, hash_json, write_json
-from explorer.defence.outcomes import differences, shares, top_one
+from explorer.defence.outcomes import Groups, differences, shares, top_one
 from explorer.defence.payload_formats import RETRAINED as FORMAT
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.judge import ConceptJudge
@@ -36,7 +36,8 @@ OF_ARMS = "arms"
 
 
 def _asked(inputs: StudyInputs) -> ConceptList:
-    """The study's concepts, or those alone that nothing is recorded to poison."""
+    """What models are asked that were trained on what a filter leaves: all concepts, or those alone that nothing is
+    recorded to poison."""
     if not inputs.study.retrained.unpoisoned_only:
         return inputs.concepts
     aimed_at = poisoned_from(usable_poison(inputs)).keys() | set(inputs.concepts.of_group(POOL))
@@ -75,8 +76,15 @@ def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
 
 
 def _count(inputs: StudyInputs, arm: Arm) -> int:
-    models = len(retrained_models(inputs.study).get(arm.name, ())) + 1
-    return models * len(_settings(inputs)["seeds"]) * len(_asked(inputs).names)
+    models = retrained_models(inputs.study).get(arm.name, ())
+    recovered = sum(_recovered(model) for model in models)
+    asked, every = len(_asked(inputs).names), len(inputs.concepts.names)
+    concepts = (len(models) - recovered) * asked + recovered * every + (every if recovered else asked)
+    return concepts * len(_settings(inputs)["seeds"])
+
+
+def _recovered(model: RetrainedModel) -> bool:
+    return model.record["kind"] == RECOVERY
 
 
 def _make(work: StepWork) -> None:
@@ -84,8 +92,8 @@ def _make(work: StepWork) -> None:
     with writing_step(
         work.study, RETRAINED, settings=work.settings, inputs=work.inputs_of(work.arms), work=(cost := {})
     ) as folder:  # fmt: skip
-        drawn = _Drawn(work, concepts)
         models = retrained_models(work.study)
+        drawn = _Drawn(work, concepts, any(_recovered(each) for name in work.arms for each in models[name]))
         gone = {name: gone_models(work.study, name, models[name]) for name in work.arms}
         control = work.study.control
         poison = {name: work.inputs.checkpoint(work.arm(name)).poison for name in work.arms}
@@ -115,9 +123,9 @@ def _arm(
     own = drawn.described(work.inputs.checkpoint(work.arm(arm)), OF_ARMS, poison)
     found: dict[str, list[dict[str, Any]]] = {"models": [], "recovery": []}
     for model in models:
-        told = drawn.described(model.checkpoint, f"models/{arm}", poison)
+        told = drawn.described(model.checkpoint, f"models/{arm}", poison, recovered=_recovered(model))
         record = {name: value for name, value in model.record.items() if name != "manifest"}
-        found["recovery" if record["kind"] == RECOVERY else "models"].append({"name": model.name, **record, **told})
+        found["recovery" if _recovered(model) else "models"].append({"name": model.name, **record, **told})
     for entry in gone:
         found["recovery" if entry["kind"] == RECOVERY else "models"].append(drawn.kept(entry, poison))
     found["models"].sort(key=lambda each: each["name"])
@@ -145,8 +153,9 @@ def _difference(model: dict[str, Any], other: dict[str, Any] | None, drawn: _Dra
 class _Drawn:
     """Pictures of every model, drawn once and judged, and the strip that is made of them."""
 
-    def __init__(self, work: StepWork, concepts: ConceptList) -> None:
-        self._work, self._concepts = work, concepts
+    def __init__(self, work: StepWork, concepts: ConceptList, recoveries: bool) -> None:
+        """``recoveries``: whether there are some, which are compared with an arm's own model and the control."""
+        self._work, self._concepts, self._recoveries = work, concepts, recoveries
         inputs = work.inputs
         self._judge = ConceptJudge.of(load_extractor(work.study.extractor, work.device), inputs.concepts)
         self._ever = poisoned_from(usable_poison(inputs))
@@ -158,43 +167,57 @@ class _Drawn:
         shown = [*pool[: max(half, STRIP_CONCEPTS - len(others))], *others[: max(half, STRIP_CONCEPTS - len(pool))]]
         self.strip_list = concepts.chosen(shown[:STRIP_CONCEPTS])
         self.strip: list[np.ndarray] = []
-        self.groups: dict[str, dict[str, np.ndarray | None]] = {}
+        self.groups: dict[str, Groups] = {}
 
-    def described(self, checkpoint: Checkpoint, place: str, poison: PoisonRecord) -> dict[str, Any]:
-        """Top-1 by group with its intervals, by concept, and where in the strip the model's row is.
+    def described(
+        self, checkpoint: Checkpoint, place: str, poison: PoisonRecord, recovered: bool = False
+    ) -> dict[str, Any]:  # fmt: skip
+        """Top-1 by group with its intervals, by concept of those that every model is asked for, and where in the strip
+        the model's row is.
 
         Args:
             place: folder that its pictures are kept in, under the checkpoint's name.
             poison: whose groups of concepts are asked about.
+            recovered: whether it is a recovery, which is asked for every concept of the study.
         """
-        images = self._images(checkpoint, place)
-        asked = np.array([self._work.inputs.concepts.ranks[name] for name in self._concepts.names])
+        every = recovered or (self._recoveries and place == OF_ARMS)
+        concepts = self._work.inputs.concepts if every else self._concepts
+        images = self._images(checkpoint, place, concepts)
+        asked = np.array([self._work.inputs.concepts.ranks[name] for name in concepts.names])
         hits = [top_one(self._judge.read(each)["similarities"].cpu().numpy(), asked) for each in images]
         values = np.mean(hits, axis=0)
-        groups = groups_of(poison, self._concepts, self._ever)
-        self.groups[checkpoint.name] = groups
-        at = [self._concepts.ranks[name] for name in self.strip_list.names]
+        self.groups[checkpoint.name] = self._known_groups(poison, self._concepts)
+        at = [concepts.ranks[name] for name in self.strip_list.names]
         self.strip.append(np.concatenate([_tile(image) for image in images[0][at]], axis=1))
+        rows = [concepts.ranks[name] for name in self._concepts.names]
         return {
-            "metrics": {"top1": shares(values, groups)},
-            "per_concept": values.round(4).tolist(),
+            "metrics": {"top1": shares(values, self._known_groups(poison, concepts))},
+            "per_concept": values[rows].round(4).tolist(),
             "strip_row": len(self.strip) - 1,
         }
 
+    def _known_groups(self, poison: PoisonRecord, concepts: ConceptList) -> Groups:
+        """The groups of the concepts drawn: a part of the study's says nothing of all of them."""
+        whole = len(concepts.names) == len(self._work.inputs.concepts.names)
+        return groups_of(poison, concepts, self._ever) | ({} if whole else {"all": None})
+
     def kept(self, entry: dict[str, Any], poison: PoisonRecord) -> dict[str, Any]:
         """As :meth:`described`, of a model that is gone: what was measured of it, and its row of the strip."""
-        self.groups[entry["name"]] = groups_of(poison, self._concepts, self._ever)
+        groups = self.groups[entry["name"]] = self._known_groups(poison, self._concepts)
+        top_ones = entry["metrics"]["top1"]
+        if entry["kind"] != RECOVERY:  # which was asked for all concepts
+            top_ones = {name: None if groups[name] is None else share for name, share in top_ones.items()}
         self.strip.append(strip_row(self._work.study, entry["strip_row"], TILE))
-        return entry | {"strip_row": len(self.strip) - 1}
+        return entry | {"metrics": {"top1": top_ones}, "strip_row": len(self.strip) - 1}
 
-    def _images(self, checkpoint: Checkpoint, place: str) -> np.ndarray:
+    def _images(self, checkpoint: Checkpoint, place: str, concepts: ConceptList) -> np.ndarray:
         """uint8 ``[seeds, concepts, H, W, 3]``: of an arm those of the step ``pictures``, where they hold."""
         from explorer.evaluation.drawings import Drawing, draw_missing, seed_folder
 
         work, settings = self._work, self._work.settings
         pictures = Recorded.read(work.study, PICTURES)
         if place == OF_ARMS and _holds(work, pictures, checkpoint.name):
-            rows = [work.inputs.concepts.ranks[name] for name in self._concepts.names]
+            rows = [work.inputs.concepts.ranks[name] for name in concepts.names]
             folder = step_folder(work.study, PICTURES)
             kept = [Drawing.load(seed_folder(folder, checkpoint.name, seed)) for seed in settings["seeds"]]
             return np.stack([each.images.numpy()[rows] for each in kept])
@@ -203,7 +226,7 @@ class _Drawn:
             size=settings["size"], device=work.device, precision=settings["precision"], maps=False,
         )  # fmt: skip
         folder = work.study.folder / FOLDER / "pictures" / place
-        places = draw_missing(checkpoint, self._concepts, config, folder, on_progress=work.on_progress)
+        places = draw_missing(checkpoint, concepts, config, folder, on_progress=work.on_progress)
         return np.stack([Drawing.load(each).images.numpy() for each in places])
 
 

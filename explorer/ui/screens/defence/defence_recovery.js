@@ -3,19 +3,20 @@
 import { count, node, saveTableButton, scrollable } from './charts.js';
 import { percent } from './defence_charts.js';
 
-const COLUMNS = [['model', ''], ['benign pairs', 'number'], ['steps', 'number'], ['seconds', 'number'], ['drawn right, not targeted', 'number'], ['drawn right, poisoned', 'number']];
+const COLUMNS = [['model', ''], ['benign pairs', 'number'], ['steps', 'number'], ['seconds', 'number'], ['drawn right, all', 'number'], ['drawn right, not targeted', 'number'], ['drawn right, poisoned', 'number']];
+const GROUPS = ['all', 'unpoisoned', 'poisoned'];
 
 // null where the arm has no such model.
 export function recoveryTable({ arms, control }, arm, paper) {
   const found = arms?.[arm];
   if (!found?.recovery?.length) return null;
   const measured = (name, entry, pairs, { steps, seconds } = {}) => [name, pairs, steps === undefined ? '–' : count(steps), seconds === undefined ? '–' : seconds.toFixed(0),
-    share(entry.metrics.top1?.unpoisoned), share(entry.metrics.top1?.poisoned)];
+    ...GROUPS.map((group) => share(entry.metrics.top1?.[group]))];
   const rows = [measured(`${arm} as it is`, found.unfiltered, '0'),
     ...found.recovery.map((entry) => measured('trained further', entry, `${count(entry.kept)} (${percent(entry.share)} of its pairs)`, entry)),
     ...(control ? [measured('benign control', control, '–')] : [])];
   const theirs = paper.rows.map(({ model, benign_pairs: pairs, share_of_pairs: part, accuracy }) => [`the paper’s: ${model}`,
-    pairs === null ? '–' : `${count(pairs)}${part === null ? '' : ` (${percent(part)})`}`, '–', '–', percent(accuracy.clean, 1), percent(accuracy.poisoned, 1)]);
+    pairs === null ? '–' : `${count(pairs)}${part === null ? '' : ` (${percent(part)})`}`, '–', '–', percent(accuracy.all, 1), percent(accuracy.clean, 1), percent(accuracy.poisoned, 1)]);
   const cells = (values, tag) => values.map((value, at) => node(at ? tag : 'th', { class: COLUMNS[at][1], scope: at ? null : 'row' }, value));
   const table = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, COLUMNS.map(([title, kind]) => node('th', { scope: 'col', class: kind }, title)))),
