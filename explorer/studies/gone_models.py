@@ -32,13 +32,18 @@ def can_stay(
     settings: dict[str, Any],
     shared: dict[str, str],
 ) -> bool:
-    """Whether new models can be measured beside those that are gone: there are some, and settings, what all arms share
-    and the arm's own model are still what these were measured with."""
-    measured = {each["name"] for each in _measured(inputs.study, arm.name)}
+    """Whether new models can be measured beside those that are gone: there are some, perhaps of a name that another had,
+    and settings, what all arms share and the arm's own model are still what these were measured with."""
+    measured = {each["name"]: each for each in _measured(inputs.study, arm.name)}
     recorded = Recorded.read(inputs.study, RETRAINED)
     own = recorded.of_arm(arm.name)
     same = {name: own.get(name) for name in inputs.of_model(arm)} == inputs.of_model(arm)
-    return same and not recorded.changes(settings, shared) and any(each.name not in measured for each in models)
+    return same and not recorded.changes(settings, shared) and not all(_is_of(measured.get(each.name, {}), each) for each in models)
+
+
+def _is_of(entry: dict[str, Any], model: RetrainedModel) -> bool:
+    """Whether a model, not another one of its name, was measured."""
+    return all(entry.get(name) == value for name, value in model.record.items() if name != "manifest")
 
 
 def strip_row(study: Study, row: int, tile: int) -> np.ndarray:

@@ -111,6 +111,7 @@ def alone(folder):
     return run(1, folder, str(folder / "set"), json.dumps(REQUESTS))
 
 
+@pytest.mark.slow
 def test_three_processes_give_the_bits_of_one(folder, alone):
     together = run(3, folder, str(folder / "set"), json.dumps(REQUESTS))
     assert together == {name: {**report, "workers": 3} for name, report in alone.items()}

@@ -9,6 +9,8 @@ from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.provenance import read_manifest
 from explorer.scenarios.budget import FEWEST_STEPS, SHARES, BudgetedBuild
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(micro_recipe):

@@ -16,6 +16,8 @@ from explorer.training.state import STATE_NAME, finished_steps
 from explorer.training.trainer import train
 from tests.training.test_trainer import LineTask, config, train_until, weights
 
+pytestmark = pytest.mark.slow
+
 TO_BE_KILLED = """
 import sys, time
 from pathlib import Path
