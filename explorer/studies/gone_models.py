@@ -32,13 +32,14 @@ def can_stay(
     settings: dict[str, Any],
     shared: dict[str, str],
 ) -> bool:
-    """Whether new models can be measured beside those that are gone: there are some, perhaps of a name that another had,
-    and settings, what all arms share and the arm's own model are still what these were measured with."""
+    """Whether new models can be measured beside those that are gone: there are some, perhaps of names that others had, and
+    settings, what all arms share and the arm's own model are still what these were measured with."""
     measured = {each["name"]: each for each in _measured(inputs.study, arm.name)}
     recorded = Recorded.read(inputs.study, RETRAINED)
     own = recorded.of_arm(arm.name)
     same = {name: own.get(name) for name in inputs.of_model(arm)} == inputs.of_model(arm)
-    return same and not recorded.changes(settings, shared) and not all(_is_of(measured.get(each.name, {}), each) for each in models)
+    new = not all(_is_of(measured.get(each.name, {}), each) for each in models)
+    return same and new and not recorded.changes(settings, shared)
 
 
 def _is_of(entry: dict[str, Any], model: RetrainedModel) -> bool:

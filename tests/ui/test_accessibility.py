@@ -1,7 +1,7 @@
 """Every screen of the app as shipped, held against axe-core's rules: wide and as on a phone, light and dark.
 
-Contrast depends on the theme, not on the size, and takes longest: it is asked once of each. Nothing is left out, not
-even what Gradio makes.
+Contrast depends on the theme, not on the size, and takes longest: it is asked once of each. Nothing is left out,
+not even what Gradio makes.
 """
 
 import pytest
