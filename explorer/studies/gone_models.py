@@ -32,7 +32,7 @@ def can_stay(
     settings: dict[str, Any],
     shared: dict[str, str],
 ) -> bool:
-    """Whether new models can be measured beside those that are gone: there are some, perhaps of names that others had, and
+    """Whether new models can be measured beside those that are gone: there are some, perhaps of names others had, and
     settings, what all arms share and the arm's own model are still what these were measured with."""
     measured = {each["name"]: each for each in _measured(inputs.study, arm.name)}
     recorded = Recorded.read(inputs.study, RETRAINED)
