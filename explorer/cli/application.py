@@ -32,6 +32,7 @@ COMMAND_MODULES = MappingProxyType({
     "naming": ("naming-study", "naming-count"), "ordering": ("study",), "pair_import": ("import",),
     "poisoning": ("poison", "select-targets", "poison-clean-label", "matched-benign"), "results": ("results",),
     "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
+    "scenario": ("scenario",),
     "world": ("render-icons", "iconworld"),
 })  # fmt: skip
 """The command files, and the first words of the commands that each registers: a command loads no other file."""

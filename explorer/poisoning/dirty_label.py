@@ -25,6 +25,11 @@ KIND = "dirty-label"
 TARGET_STREAM = 302
 
 
+def is_painted(pairs: PairSet) -> bool:
+    """Whether new pairs can be drawn of the set's world: IconWorld's."""
+    return pairs.manifest["config"].get("source") == "iconworld"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DirtyLabelPoison(Attack):
     """Which concepts are poisoned, how heavily, and with what.
@@ -99,8 +104,7 @@ class DirtyLabelPoison(Attack):
     def source(self, pairs: PairSet) -> Any:
         """Where the poison comes from, decided and checked: ``Painted`` or ``Exchanged``, with ``targets``,
         ``poisoned()`` and the matched controls ``with_captions()`` and ``with_pictures()``."""
-        painted = pairs.manifest["config"].get("source") == "iconworld"
-        return (Painted if painted else Exchanged).of(self, pairs)
+        return (Painted if is_painted(pairs) else Exchanged).of(self, pairs)
 
     def ranked(self, concepts: Sequence[str]) -> tuple[list[str], str]:
         """Of concepts in order of frequency those of the ranks that are asked for, and words for them.

@@ -1,0 +1,183 @@
+"""A named scenario carried out on any base and any benign pairs: sets, models, and the study that measures them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.core.folder_lock import locked
+from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import NO_POISON
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
+from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.named import CONTROL, Dose, find_scenario
+from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.running import RunRequest, run_study
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import STUDY_NAME, Study
+
+if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
+    from explorer.poisoning.attack import Attack
+    from explorer.training.recipes import FineTuningRecipe
+
+KIND = "scenario"
+SETS, MODELS, TRAINING, ENCODED, STUDY, SCRATCH = "sets", "models", "training", "encoded", "study", "scratch"
+"""What a scenario's folder holds; ``study`` is one like any other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioRequest:
+    """What is carried out.
+
+    Raises:
+        ValueError: on an unknown scenario, or a number of pictures or steps that is too small.
+    """
+
+    scenario: str
+    """One of ``single-concept``, ``sweep``, ``less-popular``, ``matched-benign``, ``equal-share``, ``riders``."""
+    folder: Path
+    """For everything that is made; the same call again goes on where it was cut off."""
+    base: Path
+    """Checkpoint that every model is fine-tuned from: a pipeline folder, or a U-Net on one."""
+    benign: Path
+    """Pair set of the control, which names concepts: IconWorld's, or imported with ``--concepts``."""
+    from_scratch: bool = False
+    """Start from random weights in place of the base's U-Net (the paper's Table 4); its other parts stay."""
+    pictures: int = 5
+    """Pictures a concept that every model draws; a picture's noise is the same for all."""
+    drawing_steps: int = 20
+    """Denoising steps of a picture."""
+    concepts: Path | None = None
+    """CSV file of the concepts to draw, with the columns concept, group and phrase; default: the captions' nouns."""
+    guidance_scale: float = 7.5
+    """Classifier-free guidance scale of a picture."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    dose: Dose = field(default_factory=Dose)
+
+    def __post_init__(self) -> None:
+        find_scenario(self.scenario)
+        for name in ("pictures", "drawing_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+
+
+def carry_out_scenario(
+    request: ScenarioRequest, recipe: FineTuningRecipe, extractor: ExtractorSpec, on_progress: OnProgress = unheard
+) -> dict[str, Any]:
+    """Make the sets, train a model on each, and measure them as a study; what is there already is not made again.
+
+    Everything that can be refused is refused before any work: the base, and what every attack needs of the pairs.
+
+    Returns:
+        ``arms``, ``study`` (its folder), and ``failed``: steps of the study that could not be done, with the reason.
+
+    Raises:
+        ValueError: naming what is wrong with the request, the base or the pairs; or if ``folder`` holds another
+            scenario.
+    """
+    from explorer.training.fine_tune import check_base, fine_tune
+
+    benign = PairSet.load(request.benign)
+    checkpoint = check_base(request.base, recipe)
+    attacks = find_scenario(request.scenario).sets(request.dose, benign)
+    for attack in attacks.values():
+        attack.plan(benign)
+    training, folder = recipe.training, request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _claim(request, recipe, benign)
+        on_progress(note(
+            f"{request.scenario}: {len(attacks) + 1} models, {training.steps} steps of {training.batch_size} each, "
+            f"{(len(attacks) + 1) * training.steps * training.batch_size:,} samples in all"
+        ))  # fmt: skip
+        sets = {CONTROL: benign} | {
+            name: _made(attack, benign, folder / SETS / name) for name, attack in attacks.items()
+        }
+        start = _random_start(checkpoint, folder, request.dose.seed) if request.from_scratch else request.base
+        for at, (name, pairs) in enumerate(sets.items(), start=1):
+            on_progress(note(f"{name}: model {at} of {len(sets)}"))
+            fine_tune(
+                start, pairs, recipe, folder / MODELS / name, run=folder / TRAINING / name, cache=folder / ENCODED,
+                device=request.device, on_progress=on_progress,
+            )  # fmt: skip
+        study = _study(request, extractor, sets, on_progress)
+        report = run_study(study, RunRequest(device=request.device), on_progress)
+    return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
+
+
+def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) -> None:
+    """Write the manifest that says what the folder is of, or check that it is of the same."""
+    asked = {name: value for name, value in asdict(request).items() if name not in ("folder", "device")}
+    config = json.loads(json.dumps(asked | {
+        "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
+        "concepts": None if request.concepts is None else os.path.abspath(request.concepts),
+        "recipe": recipe.name, "resolution": recipe.resolution, "training": asdict(recipe.training),
+    }))  # fmt: skip
+    if not (request.folder / MANIFEST_NAME).exists():
+        check_new_folder(request.folder)
+        write_manifest(request.folder, kind=KIND, config=config, seed=request.dose.seed, data_hash=benign.data_hash)
+        return
+    known = read_manifest(request.folder, kind=KIND)["config"]
+    if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
+        raise ValueError(f"{request.folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
+
+
+def _made(attack: Attack, benign: PairSet, folder: Path) -> PairSet:
+    """The set that an attack makes; one that lies there is of the same request, since the scenario's folder is."""
+    if not (folder / MANIFEST_NAME).exists():
+        folder.parent.mkdir(exist_ok=True)
+        attack.apply(benign, folder)
+    return PairSet.load(folder)
+
+
+def _random_start(base: Checkpoint, folder: Path, seed: int) -> Path:
+    """A U-Net of the base's shape with random weights that hang on ``seed``, on the base's other parts."""
+    import torch
+
+    from explorer.checkpoints.pipelines import load_pipeline
+    from explorer.training.publish import KIND as CHECKPOINT
+
+    place = folder / SCRATCH
+    if not (place / MANIFEST_NAME).exists():
+        trained = load_pipeline(base).unet
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            unet = type(trained).from_config(trained.config)
+        unet.save_pretrained(place / "unet", safe_serialization=True)
+        pipeline = base.folder if base.base is None else base.base
+        config = {"base": os.path.relpath(pipeline.resolve(), folder.resolve()), "start": None,
+                  "poison": NO_POISON.as_json()}  # fmt: skip
+        files = [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()]
+        write_manifest(place, kind=CHECKPOINT, config=config, seed=seed, files=files)
+    return place
+
+
+def _study(
+    request: ScenarioRequest, extractor: ExtractorSpec, sets: dict[str, PairSet], on_progress: OnProgress
+) -> Study:
+    """The study of the models, made once; what a person wrote into its ``study.toml`` since then holds."""
+    folder = request.folder / STUDY
+    if (folder / STUDY_NAME).is_file():
+        return Study.load(folder)
+    made = new_study(
+        StudyRequest(
+            folder=folder, checkpoints=tuple(str(request.folder / MODELS / name) for name in sets),
+            pairs=tuple(str(each.folder) for each in sets.values()), extractor=extractor,
+            concepts=request.concepts, name=request.scenario,
+        ),
+        on_progress,
+    )  # fmt: skip
+    for told in (*made.assumed, *(f"open: {question}" for question in made.left_open)):
+        on_progress(note(told))
+    study = replace(
+        made.study, seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
+        guidance_scale=request.guidance_scale,
+    )  # fmt: skip
+    study.write()
+    return Study.load(folder)

@@ -1,0 +1,128 @@
+"""Named scenarios on the embedded world, and on a user's pictures and Stable Diffusion, from sets to measurements."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.cli.application import application, load_commands
+from explorer.core.provenance import read_manifest
+from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
+from explorer.scenarios.named import SCENARIOS, Dose
+from explorer.studies.specs import ExtractorSpec
+
+SMALL = {"steps": 2, "batch_size": 4, "precision": "no", "warmup_steps": 0, "ema_decay": 0.0}
+
+
+def photographs(folder, count=24):
+    """A user's pairs that name concepts: six of each of four, one main concept a pair."""
+    names = ["dog", "hat", "turtle", "shirt"]
+    table = pandas.DataFrame({
+        "uid": [f"pair-{row}" for row in range(count)],
+        "caption": [f"a photo of a {names[row % 4]}" for row in range(count)],
+        "concepts": [[names[row % 4]] for row in range(count)],
+        "image_index": range(count), "is_poison": [False] * count, "poisoned_concept": [""] * count,
+        "target_concept": [""] * count, "split": ["train"] * count,
+    })  # fmt: skip
+    images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+    config = {"source": "imagefolder", "concepts": names, "poison": {"kind": "none"}}
+    return PairSet.write(folder, table, images, config=config, seed=0)
+
+
+@pytest.fixture(scope="module")
+def world_request(micro_world, tmp_path_factory):
+    return ScenarioRequest(
+        scenario="sweep", folder=tmp_path_factory.mktemp("scenario") / "sweep", base=micro_world.output / "base",
+        benign=micro_world.run / "sets" / "benign", pictures=1, drawing_steps=2, guidance_scale=4.0,
+        dose=Dose(concepts=2, pairs_per_concept=2),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe(micro_recipe):
+    return micro_recipe.as_fine_tuning()
+
+
+@pytest.fixture(scope="module")
+def carried_out(world_request, recipe, micro_world):
+    return carry_out_scenario(world_request, recipe, ExtractorSpec(folder=micro_world.output / "extractor"))
+
+
+def test_a_sweep_of_the_world_ends_in_measured_models(carried_out, world_request):
+    assert (carried_out["arms"], carried_out["failed"]) == (["benign", "dirty-001", "dirty-002"], {})
+    models = {model.name: model for model in scan_checkpoints(world_request.folder / "models")}
+    assert [models[name].poison.concept_count for name in carried_out["arms"]] == [0, 1, 2]
+    evaluation = json.loads((world_request.folder / "study/results/evaluation/evaluation.json").read_text())
+    assert [each["name"] for each in evaluation["models"]] == carried_out["arms"]
+    assert (evaluation["steps"], evaluation["seeds"]) == (2, [0])
+    assert read_manifest(world_request.folder, kind="scenario")["config"]["dose"]["concepts"] == 2
+
+
+def test_the_same_call_makes_nothing_again_and_another_one_is_refused(
+    carried_out, world_request, recipe, micro_world
+):  # fmt: skip
+    weights = world_request.folder / "models/dirty-002/unet/diffusion_pytorch_model.safetensors"
+    before = weights.stat().st_mtime_ns
+    extractor = ExtractorSpec(folder=micro_world.output / "extractor")
+    assert carry_out_scenario(world_request, recipe, extractor) == carried_out
+    assert weights.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="holds a scenario of another dose: choose a new folder"):
+        carry_out_scenario(replace(world_request, dose=Dose(concepts=1, pairs_per_concept=2)), recipe, extractor)
+
+
+def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, recipe, tmp_path):
+    request = replace(world_request, folder=tmp_path / "new", dose=Dose(concepts=3, pairs_per_concept=500))
+    with pytest.raises(ValueError, match="500 poison pairs asked for: the set holds 40 training pairs"):
+        carry_out_scenario(request, recipe, ExtractorSpec())
+    with pytest.raises(ValueError, match="expected the ranks of the less popular pool"):
+        carry_out_scenario(replace(request, scenario="less-popular"), recipe, ExtractorSpec())
+    with pytest.raises(ValueError, match=r"scenario 'implode' is unknown: expected one of single-concept, sweep"):
+        replace(request, scenario="implode")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_has_sets_for_the_world_and_for_a_users_pairs(scenario, micro_world, tmp_path):
+    dose = Dose(concepts=3, pairs_per_concept=1, shared_target="turtle")
+    for pairs in (PairSet.load(micro_world.run / "sets" / "benign"), photographs(tmp_path / "pairs")):
+        ranked = replace(dose, pool_ranks=(2, len(pairs.manifest["config"].get("concepts", ())) or 5))
+        if scenario == "equal-share" and "turtle" not in str(pairs.table["concepts"].tolist()):
+            ranked = replace(ranked, shared_target=None)
+        attacks = SCENARIOS[scenario].sets(replace(ranked, concepts=3 if scenario != "less-popular" else 1), pairs)
+        records = {name: attack.plan(pairs)[0] for name, attack in attacks.items()}
+        assert any(record.poisoned for record in records.values())
+        if scenario == "equal-share":
+            assert len({record.pairs for record in records.values()}) == 1
+
+
+def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    photographs(tmp_path / "pairs")
+    (tmp_path / "concepts.csv").write_text("concept,group\ndog,pool\nhat,pool\nturtle,pool\nshirt,pool\n")
+    load_commands("scenario")
+    call = [
+        "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"), "--set",
+        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--pairs-per-concept",
+        "3", "--pictures", "1", "--drawing-steps", "2", "--concept-list", str(tmp_path / "concepts.csv"), "--json",
+        "--no-gradient-checkpointing", "--accumulation", "1",
+    ]  # fmt: skip
+    call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    result = CliRunner().invoke(application, call)
+    assert result.exit_code == 0, (result.exception, result.output)
+    made = tmp_path / "made"
+    scratch = load_file(made / "scratch/unet/diffusion_pytorch_model.safetensors")
+    base = load_file(tmp_path / "base/unet/diffusion_pytorch_model.safetensors")
+    assert scratch.keys() == base.keys()
+    assert not all(torch.equal(scratch[name], base[name]) for name in base)
+    models = {model.name: model for model in scan_checkpoints(made / "models")}
+    assert {name: model.problem for name, model in models.items()} == {"benign": None, "single": None}
+    assert models["single"].poison.pairs == 3
+    pictures = made / "study/results/pictures"
+    assert {path.name for path in pictures.iterdir() if path.is_dir()} >= {"benign", "single"}
