@@ -18,6 +18,12 @@ from explorer.training.config import TrainingConfig
 from explorer.training.pairs import pair_set_or_source
 
 SHARED = "On several machines: on storage that all of them share."
+FromScratch = Annotated[
+    bool,
+    typer.Option(
+        "--from-scratch", help="Start from random weights in place of the base's U-Net; its other parts stay."
+    ),
+]
 CHANGEABLE = (
     "steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "ema_decay", "precision",
     "gradient_checkpointing", "fused", "graphed", "checkpoint_every",
@@ -43,6 +49,7 @@ def fine_tune(
         typer.Option(help="Modules to train alone, such as cross-attention (docs/checkpoints.md). Default: all."),
     ] = None,
     frozen_group: Annotated[str | None, typer.Option(help="Modules that stay as they are. Default: none.")] = None,
+    from_scratch: FromScratch = False,
     seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
@@ -58,8 +65,8 @@ def fine_tune(
     from explorer.training import fine_tune as experiment
     from explorer.training.recipes import override
 
-    groups = {"trained_group": trained_group, "frozen_group": frozen_group}
-    chosen = override(fine_tuning_recipe(recipe), **changes, **groups, resolution=resolution, seed=seed)
+    choices = {"trained_group": trained_group, "frozen_group": frozen_group, "from_scratch": from_scratch}
+    chosen = override(fine_tuning_recipe(recipe), **changes, **choices, resolution=resolution, seed=seed)
     run = state or ROOT / "runs" / "fine-tune" / out.name
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,

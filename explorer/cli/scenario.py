@@ -8,7 +8,7 @@ import typer
 
 from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import NoneUnlessNamed
-from explorer.cli.fine_tuning import CHANGEABLE
+from explorer.cli.fine_tuning import CHANGEABLE, FromScratch
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, Spelling, command
 from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
@@ -33,13 +33,15 @@ def scenario(
     resolution: Annotated[
         int | None, typer.Option(help="Side of the training pictures. Default: the recipe's.")
     ] = None,
+    from_scratch: FromScratch = False,
     as_json: AsJson = False,
 ) -> None:
     """Poison a benign set as an experiment of the paper does, fine-tune a model on each set, and measure them all as a
     study; run it again to resume."""
     from explorer.training.recipes import override
 
-    recipe = override(fine_tuning_recipe(training), **changes, resolution=resolution, seed=request.dose.seed)
+    recipe = override(fine_tuning_recipe(training), **changes, resolution=resolution, from_scratch=from_scratch,
+                      seed=request.dose.seed)  # fmt: skip
     made = carry_out_scenario(request, recipe, extractor.spec(), show_progress())
     emit(made, as_json)
     if made["failed"]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
-from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
 from explorer.pairs.pair_set import PairSet
@@ -21,12 +20,11 @@ from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import STUDY_NAME, Study
 
 if TYPE_CHECKING:
-    from explorer.checkpoints.registry import Checkpoint
     from explorer.poisoning.attack import Attack
     from explorer.training.recipes import FineTuningRecipe
 
 KIND = "scenario"
-SETS, MODELS, TRAINING, ENCODED, STUDY, SCRATCH = "sets", "models", "training", "encoded", "study", "scratch"
+SETS, MODELS, TRAINING, ENCODED, STUDY = "sets", "models", "training", "encoded", "study"
 """What a scenario's folder holds; ``study`` is one like any other."""
 
 
@@ -46,8 +44,6 @@ class ScenarioRequest:
     """Checkpoint that every model is fine-tuned from: a pipeline folder, or a U-Net on one."""
     benign: Path
     """Pair set of the control, which names concepts: IconWorld's, or imported with ``--concepts``."""
-    from_scratch: bool = False
-    """Start from random weights in place of the base's U-Net (the paper's Table 4); its other parts stay."""
     pictures: int = 5
     """Pictures a concept that every model draws; a picture's noise is the same for all."""
     drawing_steps: int = 20
@@ -84,7 +80,7 @@ def carry_out_scenario(
     from explorer.training.fine_tune import check_base, fine_tune
 
     benign = PairSet.load(request.benign)
-    checkpoint = check_base(request.base, recipe)
+    check_base(request.base, recipe)
     attacks = find_scenario(request.scenario).sets(request.dose, benign)
     for attack in attacks.values():
         attack.plan(benign)
@@ -99,12 +95,11 @@ def carry_out_scenario(
         sets = {CONTROL: benign} | {
             name: _made(attack, benign, folder / SETS / name) for name, attack in attacks.items()
         }
-        start = _random_start(checkpoint, folder, request.dose.seed) if request.from_scratch else request.base
         for at, (name, pairs) in enumerate(sets.items(), start=1):
             on_progress(note(f"{name}: model {at} of {len(sets)}"))
             fine_tune(
-                start, pairs, recipe, folder / MODELS / name, run=folder / TRAINING / name, cache=folder / ENCODED,
-                device=request.device, on_progress=on_progress,
+                request.base, pairs, recipe, folder / MODELS / name, run=folder / TRAINING / name,
+                cache=folder / ENCODED, device=request.device, on_progress=on_progress,
             )  # fmt: skip
         study = _study(request, extractor, sets, on_progress)
         report = run_study(study, RunRequest(device=request.device), on_progress)
@@ -117,7 +112,7 @@ def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) 
     config = json.loads(json.dumps(asked | {
         "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
         "concepts": None if request.concepts is None else os.path.abspath(request.concepts),
-        "recipe": recipe.name, "resolution": recipe.resolution, "training": asdict(recipe.training),
+        "recipe": asdict(recipe),
     }))  # fmt: skip
     if not (request.folder / MANIFEST_NAME).exists():
         check_new_folder(request.folder)
@@ -134,28 +129,6 @@ def _made(attack: Attack, benign: PairSet, folder: Path) -> PairSet:
         folder.parent.mkdir(exist_ok=True)
         attack.apply(benign, folder)
     return PairSet.load(folder)
-
-
-def _random_start(base: Checkpoint, folder: Path, seed: int) -> Path:
-    """A U-Net of the base's shape with random weights that hang on ``seed``, on the base's other parts."""
-    import torch
-
-    from explorer.checkpoints.pipelines import load_pipeline
-    from explorer.training.publish import KIND as CHECKPOINT
-
-    place = folder / SCRATCH
-    if not (place / MANIFEST_NAME).exists():
-        trained = load_pipeline(base).unet
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            unet = type(trained).from_config(trained.config)
-        unet.save_pretrained(place / "unet", safe_serialization=True)
-        pipeline = base.folder if base.base is None else base.base
-        config = {"base": os.path.relpath(pipeline.resolve(), folder.resolve()), "start": None,
-                  "poison": NO_POISON.as_json()}  # fmt: skip
-        files = [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()]
-        write_manifest(place, kind=CHECKPOINT, config=config, seed=seed, files=files)
-    return place
 
 
 def _study(

@@ -87,7 +87,7 @@ def fine_tune(
     checkpoint = check_base(base, recipe)
     accelerator = start_accelerator(recipe.training.precision, device)
     on_progress(note(f"{output.name}: loading {checkpoint.name}"))
-    pipeline = load_pipeline(checkpoint)
+    pipeline = _starting_from(checkpoint, recipe)
     facts: dict[str, Any] = {"processes": accelerator.num_processes}
     if isinstance(pairs, PairSource):
         with accelerator.main_process_first():
@@ -117,6 +117,16 @@ def fine_tune(
         unet, output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
         metrics=facts,
     )  # fmt: skip
+
+
+def _starting_from(base: Checkpoint, recipe: FineTuningRecipe) -> DiffusionPipeline:
+    """The base, from scratch with the random weights that its U-Net's class starts with, which hang on the seed."""
+    pipeline = load_pipeline(base)
+    if recipe.from_scratch:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(recipe.training.seed)
+            pipeline.register_modules(unet=type(pipeline.unet).from_config(pipeline.unet.config))
+    return pipeline
 
 
 def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:

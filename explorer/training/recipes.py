@@ -24,7 +24,7 @@ LATENT_CHANNELS = 4
 AUTOENCODER_FACTOR = 8
 TOKENS = 77
 TIME_IDS = 6
-GROUPS = ("trained_group", "frozen_group")
+CHOICES = ("trained_group", "frozen_group", "from_scratch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,9 @@ class FineTuningRecipe:
     """Group of the U-Net's modules that is trained, such as cross-attention; the others stay as they are."""
     frozen_group: str | None = None
     """Group of the U-Net's modules that stays as it is; None for none."""
+    from_scratch: bool = False
+    """Start from random weights, which hang on the training's seed, in place of the base's U-Net; autoencoder and text
+    encoders stay (Ding et al. 2024, Table 4)."""
     pairs: int = PAPER_PAIRS
     """N of the paper; a set of another size is trained on as it is."""
 
@@ -59,10 +62,12 @@ class FineTuningRecipe:
         check_weighting(self.weighting)
 
     @property
-    def parts(self) -> dict[str, str]:
-        """Which groups are trained or stay, where not all are trained: empty as of before there was a choice."""
-        chosen = {"trained_group": self.trained_group, "frozen_group": self.frozen_group}
-        return {name: group for name, group in chosen.items() if group not in (ALL, None)}
+    def parts(self) -> dict[str, Any]:
+        """Which groups are trained or stay, where not all are trained, and whether from scratch: empty as of before
+        there was a choice."""
+        chosen = {"trained_group": self.trained_group, "frozen_group": self.frozen_group,
+                  "from_scratch": self.from_scratch}  # fmt: skip
+        return {name: value for name, value in chosen.items() if value not in (ALL, None, False)}
 
     def trained_tensors(self, names: Iterable[str], config: Mapping[str, Any]) -> set[str]:
         """Names of the U-Net's tensors that are trained.
@@ -122,7 +127,7 @@ def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningR
         raise ValueError(f"the manifest records the training {phases!r}: expected a list of settings")
     known = {each.name for each in fields(TrainingConfig)}
     settings = {name: value for name, value in phases[-1].items() if name in known}
-    own = {name: config[name] for name in ("resolution", "caption_dropout", "weighting", *GROUPS) if name in config}
+    own = {name: config[name] for name in ("resolution", "caption_dropout", "weighting", *CHOICES) if name in config}
     try:
         training = TrainingConfig(**settings | {"betas": tuple(settings["betas"])})
         return replace(recipe, training=training, **own)
@@ -133,7 +138,7 @@ def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningR
 def override(recipe: FineTuningRecipe, **changes: Any) -> FineTuningRecipe:
     """``recipe`` with other settings where a value is not None; fields of the training by their own names."""
     given = {name: value for name, value in changes.items() if value is not None}
-    own = {name: given.pop(name) for name in ("resolution", "caption_dropout", *GROUPS) if name in given}
+    own = {name: given.pop(name) for name in ("resolution", "caption_dropout", *CHOICES) if name in given}
     return replace(recipe, training=replace(recipe.training, **given), **own)
 
 
