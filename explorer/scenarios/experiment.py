@@ -15,6 +15,7 @@ from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifes
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.results import STEPS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import STUDY_NAME, Study
@@ -33,7 +34,7 @@ class ScenarioRequest:
     """What is carried out.
 
     Raises:
-        ValueError: on an unknown scenario, or a number of pictures or steps that is too small.
+        ValueError: on an unknown scenario or step, or a number of pictures or steps that is too small.
     """
 
     scenario: str
@@ -52,12 +53,16 @@ class ScenarioRequest:
     """CSV file of the concepts to draw, with the columns concept, group and phrase; default: the captions' nouns."""
     guidance_scale: float = 7.5
     """Classifier-free guidance scale of a picture."""
+    step: list[str] | None = None
+    """Step of the study to do; may be repeated; default: all that can be done."""
     device: str = "cpu"
     """cpu or cuda."""
     dose: Dose = field(default_factory=Dose)
 
     def __post_init__(self) -> None:
         find_scenario(self.scenario)
+        if unknown := sorted(set(self.step or ()) - set(STEPS)):
+            raise ValueError(f"step {unknown[0]!r} is unknown: expected one of {', '.join(STEPS)}")
         for name in ("pictures", "drawing_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
@@ -102,13 +107,13 @@ def carry_out_scenario(
                 cache=folder / ENCODED, device=request.device, on_progress=on_progress,
             )  # fmt: skip
         study = _study(request, extractor, sets, on_progress)
-        report = run_study(study, RunRequest(device=request.device), on_progress)
+        report = run_study(study, RunRequest(steps=tuple(request.step or ()), device=request.device), on_progress)
     return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
 
 
 def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) -> None:
     """Write the manifest that says what the folder is of, or check that it is of the same."""
-    asked = {name: value for name, value in asdict(request).items() if name not in ("folder", "device")}
+    asked = {name: value for name, value in asdict(request).items() if name not in ("folder", "step", "device")}
     config = json.loads(json.dumps(asked | {
         "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
         "concepts": None if request.concepts is None else os.path.abspath(request.concepts),

@@ -40,7 +40,7 @@ def world_request(micro_world, tmp_path_factory):
     return ScenarioRequest(
         scenario="sweep", folder=tmp_path_factory.mktemp("scenario") / "sweep", base=micro_world.output / "base",
         benign=micro_world.run / "sets" / "benign", pictures=1, drawing_steps=2, guidance_scale=4.0,
-        dose=Dose(concepts=2, pairs_per_concept=2),
+        step=["scores", "pictures", "evaluation"], dose=Dose(concepts=2, pairs_per_concept=2),
     )  # fmt: skip
 
 
@@ -84,6 +84,8 @@ def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, re
         carry_out_scenario(replace(request, scenario="less-popular"), recipe, ExtractorSpec())
     with pytest.raises(ValueError, match=r"scenario 'implode' is unknown: expected one of single-concept, sweep"):
         replace(request, scenario="implode")
+    with pytest.raises(ValueError, match="step 'draw' is unknown: expected one of scores"):
+        replace(request, step=["draw"])
     assert not (tmp_path / "new").exists()
 
 
