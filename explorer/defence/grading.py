@@ -118,18 +118,6 @@ class SuspicionSteps:
         return tuple(np.append(0, np.cumsum(weights * kind)[self.ends - 1]) for kind in (self.poison, ~self.poison))
 
 
-def roc_points(steps: SuspicionSteps, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the benign and of the poison that is removed at every group's end; `[groups + 1]` each, from 0 to 1."""
-    poison, benign = steps.counts(weights)
-    return benign / benign[-1], poison / poison[-1]
-
-
-def precision_recall_points(steps: SuspicionSteps) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall at every group's end, `[groups]` each."""
-    poison, benign = (counts[1:] for counts in steps.counts())
-    return poison / (poison + benign), poison / poison[-1]
-
-
 def curve_numbers(poison: np.ndarray, benign: np.ndarray) -> tuple[float, float, float]:
     """AUC, average precision, and the benign share lost where half of the poison is removed, from cumulated counts.
 

@@ -6,11 +6,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from explorer.defence.grading import (
     Confusion,
-    SuspicionSteps,
     grade_filter,
     grade_score,
-    precision_recall_points,
-    roc_points,
 )
 
 
@@ -64,15 +61,6 @@ def test_without_both_kinds_nothing_is_graded():
     assert set(grade_score(values, "lowest", all_of_them, ~all_of_them).values()) == {None}
     assert set(grade_score(values, "lowest", ~all_of_them, ~all_of_them).values()) == {None}
     assert set(grade_score(np.full(4, np.nan), "lowest", values > 1, values <= 1).values()) == {None}
-
-
-def test_curves_end_where_everything_is_removed():
-    values = np.array([3, 2, 2, 1], np.float32)
-    steps = SuspicionSteps.of(values, "highest", values == 2, values != 2)
-    lost, recall = roc_points(steps)
-    assert (lost.tolist(), recall.tolist()) == ([0, 0.5, 0.5, 1], [0, 0, 1, 1])
-    precision, at = precision_recall_points(steps)
-    assert (precision.tolist(), at.tolist()) == ([0, 2 / 3, 0.5], [0, 1, 1])
 
 
 def test_rates_of_a_filter_are_scikit_learns(scored):
