@@ -17,7 +17,7 @@ CONCEPTS = ConceptList(concepts=(Concept(name="dog"), Concept(name="hat")))
 PROMPT = "a photo of a dog"
 ARTICLE, NOUN = 4, 5
 """Positions of CLIP's tokens; T5 has no start token, so that its are one less."""
-REQUEST = MeterRequest(timesteps=(300, 600), draws=2, seed=3, batch_size=4)
+REQUEST = MeterRequest(timesteps=(300, 600), draws=2, seed=3, batch_size=4, size=64)
 
 
 def slow_amplitude(one, other):
