@@ -33,16 +33,33 @@ def row_of(entry, group):
     return f"| {' | '.join(cells)} |"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in MEASURED.glob("*-from-*.json")))
-def test_the_table_is_what_was_measured(name):
-    report = GRAFT_STUDY.checked(json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8")))
-    for way in report["directions"]:
-        for entry in way["operations"]:
-            assert row_of(entry, way["group"]) in PAGE, row_of(entry, way["group"])
+def late_row_of(entry, group):
+    """Of the table with attention: shares of what the graft ``all`` has, with their intervals."""
+    found, attention = entry["groups"][group], entry["attention"][group]
+    change, beside = found["change"], found["against_equally_far"]
+    late = (attention[name]["of_all"] for name in ("late_word_mass", "late_contiguity"))
+    cells = (
+        f"`{entry['name']}`", shown(found["accuracy"]["value"], 2),
+        f"{change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
+        "–" if beside is None else chance(beside["p"]),
+        shown(entry["meter"][group]["sensitivity"]["of_all"]["value"], 2),
+        *(f"{each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in late),
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def report_of(name):
+    return GRAFT_STUDY.checked(json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(("name", "row"), [("both-ways", row_of), ("five-seeds", late_row_of)])
+def test_the_table_is_what_was_measured(name, row):
+    way = report_of(name)["directions"][0]
+    for entry in way["operations"]:
+        assert row(entry, way["group"]) in PAGE, row(entry, way["group"])
 
 
 def test_the_concepts_are_those_listed():
-    listed = ConceptList.read(MEASURED / "concepts.csv")
-    for path in MEASURED.glob("*-from-*.json"):
-        drawn = json.loads(path.read_text(encoding="utf-8"))["concepts"]
-        assert [each["concept"] for each in drawn] == list(listed.names)
+    for path in MEASURED.glob("*.json"):
+        listed = ConceptList.read(MEASURED / ("poisoned-concepts.csv" if "poisoned" in path.name else "concepts.csv"))
+        assert [each["concept"] for each in report_of(path.stem)["concepts"]] == list(listed.names)
