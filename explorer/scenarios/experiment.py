@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
 from explorer.pairs.pair_set import PairSet
@@ -18,7 +19,7 @@ from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import STUDY_NAME, Study
+from explorer.studies.study import STUDY_NAME, Arm, Study
 
 if TYPE_CHECKING:
     from explorer.poisoning.attack import Attack
@@ -45,6 +46,8 @@ class ScenarioRequest:
     """Checkpoint that every model is fine-tuned from: a pipeline folder, or a U-Net on one."""
     benign: Path
     """Pair set of the control, which names concepts: IconWorld's, or imported with ``--concepts``."""
+    known_benign: bool = False
+    """You know that the benign set holds no poison, though nobody recorded it."""
     pictures: int = 5
     """Pictures a concept that every model draws; a picture's noise is the same for all."""
     drawing_steps: int = 20
@@ -90,16 +93,15 @@ def carry_out_scenario(
     for attack in attacks.values():
         attack.plan(benign)
     training, folder = recipe.training, request.folder
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _claim(request, recipe, benign)
         on_progress(note(
             f"{request.scenario}: {len(attacks) + 1} models, {training.steps} steps of {training.batch_size} each, "
             f"{(len(attacks) + 1) * training.steps * training.batch_size:,} samples in all"
         ))  # fmt: skip
-        sets = {CONTROL: benign} | {
-            name: _made(attack, benign, folder / SETS / name) for name, attack in attacks.items()
-        }
+        sets = {CONTROL: benign}
+        for name, attack in attacks.items():
+            sets[name] = _made(attack, benign, folder / SETS / name, request.known_benign)
         for at, (name, pairs) in enumerate(sets.items(), start=1):
             on_progress(note(f"{name}: model {at} of {len(sets)}"))
             fine_tune(
@@ -128,11 +130,11 @@ def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) 
         raise ValueError(f"{request.folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
 
 
-def _made(attack: Attack, benign: PairSet, folder: Path) -> PairSet:
+def _made(attack: Attack, benign: PairSet, folder: Path, known_benign: bool) -> PairSet:
     """The set that an attack makes; one that lies there is of the same request, since the scenario's folder is."""
     if not (folder / MANIFEST_NAME).exists():
         folder.parent.mkdir(exist_ok=True)
-        attack.apply(benign, folder)
+        attack.apply(benign, folder, known_benign=known_benign)
     return PairSet.load(folder)
 
 
@@ -154,8 +156,15 @@ def _study(
     for told in (*made.assumed, *(f"open: {question}" for question in made.left_open)):
         on_progress(note(told))
     study = replace(
-        made.study, seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
+        made.study, arms=tuple(_with_role(arm, sets[CONTROL], request) for arm in made.study.arms), seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
         guidance_scale=request.guidance_scale,
     )  # fmt: skip
     study.write()
     return Study.load(folder)
+
+
+def _with_role(arm: Arm, benign: PairSet, request: ScenarioRequest) -> Arm:
+    """The arm as the scenario has it: which is the control is known, whatever the pairs record."""
+    control = arm.name == CONTROL
+    unwritten = control and request.known_benign and not benign.poison.recorded
+    return replace(arm, control=control, poison=NO_POISON if unwritten else arm.poison)

@@ -16,22 +16,23 @@ from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
 from explorer.scenarios.named import SCENARIOS, Dose
 from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Study
 
 SMALL = {"steps": 2, "batch_size": 4, "precision": "no", "warmup_steps": 0, "ema_decay": 0.0}
 
 
-def photographs(folder, count=24):
+def photographs(folder, count=24, recorded=True):
     """A user's pairs that name concepts: six of each of four, one main concept a pair."""
     names = ["dog", "hat", "turtle", "shirt"]
     table = pandas.DataFrame({
         "uid": [f"pair-{row}" for row in range(count)],
         "caption": [f"a photo of a {names[row % 4]}" for row in range(count)],
         "concepts": [[names[row % 4]] for row in range(count)],
-        "image_index": range(count), "is_poison": [False] * count, "poisoned_concept": [""] * count,
+        "image_index": range(count), "is_poison": [False if recorded else None] * count, "poisoned_concept": [""] * count,
         "target_concept": [""] * count, "split": ["train"] * count,
     })  # fmt: skip
     images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    config = {"source": "imagefolder", "concepts": names, "poison": {"kind": "none"}}
+    config = {"source": "imagefolder", "concepts": names} | ({"poison": {"kind": "none"}} if recorded else {})
     return PairSet.write(folder, table, images, config=config, seed=0)
 
 
@@ -107,12 +108,12 @@ def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
     pipeline = make_pipeline()
     base = pipeline.unet
     pipeline.save_pretrained(tmp_path / "base")
-    photographs(tmp_path / "pairs")
+    photographs(tmp_path / "pairs", recorded=False)
     (tmp_path / "concepts.csv").write_text("concept,group\ndog,pool\nhat,pool\nturtle,pool\nshirt,pool\n")
     load_commands("scenario")
     call = [
         "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"), "--set",
-        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--pairs-per-concept",
+        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign", "--pairs-per-concept",
         "3", "--pictures", "1", "--drawing-steps", "2", "--concept-list", str(tmp_path / "concepts.csv"), "--json",
         "--no-gradient-checkpointing", "--accumulation", "1",
     ]  # fmt: skip
@@ -125,5 +126,8 @@ def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
     assert models["single"].poison.pairs == 3
     assert all(model.config["from_scratch"] for model in models.values())
     assert models["single"].config["start"] == models["benign"].config["start"] != module_identity(base)
+    arms = {arm.name: arm for arm in Study.load(made / "study").arms}
+    assert (arms["benign"].control, arms["single"].control) == (True, False)
+    assert (arms["benign"].poison.recorded, arms["benign"].poison.poisoned) == (True, False)
     pictures = made / "study/results/pictures"
     assert {path.name for path in pictures.iterdir() if path.is_dir()} >= {"benign", "single"}
