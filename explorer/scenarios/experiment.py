@@ -156,8 +156,8 @@ def _study(
     for told in (*made.assumed, *(f"open: {question}" for question in made.left_open)):
         on_progress(note(told))
     study = replace(
-        made.study, arms=tuple(_with_role(arm, sets[CONTROL], request) for arm in made.study.arms), seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
-        guidance_scale=request.guidance_scale,
+        made.study, arms=tuple(_with_role(arm, sets[CONTROL], request) for arm in made.study.arms),
+        seeds=tuple(range(request.pictures)), steps=request.drawing_steps, guidance_scale=request.guidance_scale,
     )  # fmt: skip
     study.write()
     return Study.load(folder)

@@ -28,8 +28,8 @@ def photographs(folder, count=24, recorded=True):
         "uid": [f"pair-{row}" for row in range(count)],
         "caption": [f"a photo of a {names[row % 4]}" for row in range(count)],
         "concepts": [[names[row % 4]] for row in range(count)],
-        "image_index": range(count), "is_poison": [False if recorded else None] * count, "poisoned_concept": [""] * count,
-        "target_concept": [""] * count, "split": ["train"] * count,
+        "image_index": range(count), "is_poison": [False if recorded else None] * count,
+        "poisoned_concept": [""] * count, "target_concept": [""] * count, "split": ["train"] * count,
     })  # fmt: skip
     images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
     config = {"source": "imagefolder", "concepts": names} | ({"poison": {"kind": "none"}} if recorded else {})
@@ -113,8 +113,8 @@ def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
     load_commands("scenario")
     call = [
         "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"), "--set",
-        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign", "--pairs-per-concept",
-        "3", "--pictures", "1", "--drawing-steps", "2", "--concept-list", str(tmp_path / "concepts.csv"), "--json",
+        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign",
+        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--concept-list", str(tmp_path / "concepts.csv"), "--json",
         "--no-gradient-checkpointing", "--accumulation", "1",
     ]  # fmt: skip
     call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
