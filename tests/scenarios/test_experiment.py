@@ -112,10 +112,10 @@ def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
     (tmp_path / "concepts.csv").write_text("concept,group\ndog,pool\nhat,pool\nturtle,pool\nshirt,pool\n")
     load_commands("scenario")
     call = [
-        "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"), "--set",
-        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign",
-        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--concept-list", str(tmp_path / "concepts.csv"), "--json",
-        "--no-gradient-checkpointing", "--accumulation", "1",
+        "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"),
+        "--set", str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign",
+        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
+        "--concept-list", str(tmp_path / "concepts.csv"), "--no-gradient-checkpointing", "--json",
     ]  # fmt: skip
     call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     result = CliRunner().invoke(application, call)
