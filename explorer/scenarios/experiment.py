@@ -160,6 +160,8 @@ def _study(
         seeds=tuple(range(request.pictures)), steps=request.drawing_steps, guidance_scale=request.guidance_scale,
     )  # fmt: skip
     study.write()
+    recorded = ", known to hold no poison" if request.known_benign else ""
+    on_progress(note(f"written into {STUDY_NAME}: {CONTROL} is the control{recorded}"))
     return Study.load(folder)
 
 

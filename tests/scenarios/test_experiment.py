@@ -113,8 +113,8 @@ def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):
     load_commands("scenario")
     call = [
         "scenario", "single-concept", str(tmp_path / "made"), "--base", str(tmp_path / "base"),
-        "--set", str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch", "--known-benign",
-        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
+        "--set", str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--from-scratch",
+        "--known-benign", "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
         "--concept-list", str(tmp_path / "concepts.csv"), "--no-gradient-checkpointing", "--json",
     ]  # fmt: skip
     call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
