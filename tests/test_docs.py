@@ -171,6 +171,20 @@ def test_the_table_of_equal_share_is_what_was_measured():
     assert [[cell.strip() for cell in row] for row in rows[: len(arms)]] == expected
 
 
+def test_the_table_of_riders_is_what_was_measured():
+    found = json.loads(
+        (ROOT / "assets/experiments/riders/results/evaluation/evaluation.json").read_text(encoding="utf-8")
+    )
+    page = TEXTS["docs/results.md"].split("## Riders", 1)[1].split("## ", 1)[0]
+    for model in found["models"]:
+        (row,) = (line.split("|") for line in page.splitlines()
+                  if line.startswith("|") and ("control" if model["name"] == "benign" else f"`{model['name']}`") in line
+                  and "less the" not in line)  # fmt: skip
+        accuracy = model["accuracy"]
+        cells = [f"{accuracy[group]['mean']:.3f}".lstrip("0") for group in ("unpoisoned", "pool")]
+        assert [row[3].strip(), row[5].strip()] == cells
+
+
 def test_the_table_of_scores_is_what_was_measured():
     place = ROOT / "assets" / "studies" / "iconworld" / "results" / "filters"
     arms = [json.loads((place / arm / "filters.json").read_text())["scores"] for arm in ("dirty-020", "dirty-060")]
