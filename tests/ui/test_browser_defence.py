@@ -226,7 +226,7 @@ def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
     expect(words).to_contain_text("was trained on all pairs; the slider is at 0.")
     expect(page.locator(".retrained-table tbody tr")).to_have_count(3)
     expect(page.locator(".defence-recovery tbody tr").nth(1)).to_contain_text(
-        "4 (10 % of its pairs)20370 % (60 % to 80 %)"
+        "4 (10 % of its pairs)203not measured70 % (60 % to 80 %)not measured"
     )
     # The paper has no accuracy of poisoned concepts for its benign model: that is no zero.
     expect(page.locator(".defence-recovery tbody tr").last.locator("td").last).to_have_text("–")
