@@ -90,8 +90,11 @@ def carry_out_scenario(
     benign = PairSet.load(request.benign)
     check_base(request.base, recipe)
     attacks = find_scenario(request.scenario).sets(request.dose, benign)
-    for attack in attacks.values():
-        attack.plan(benign)
+    for name, attack in attacks.items():
+        try:
+            attack.plan(benign)
+        except ValueError as error:
+            raise ValueError(f"{request.scenario} cannot make {name}: {error}") from error
     training, folder = recipe.training, request.folder
     with locked(folder):
         _claim(request, recipe, benign)

@@ -79,7 +79,7 @@ def test_the_same_call_makes_nothing_again_and_another_one_is_refused(
 
 def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, recipe, tmp_path):
     request = replace(world_request, folder=tmp_path / "new", dose=Dose(concepts=3, pairs_per_concept=500))
-    with pytest.raises(ValueError, match="500 poison pairs asked for: the set holds 40 training pairs"):
+    with pytest.raises(ValueError, match="sweep cannot make dirty-001: 500 poison pairs asked for: the set holds 40"):
         carry_out_scenario(request, recipe, ExtractorSpec())
     with pytest.raises(ValueError, match="expected the ranks of the less popular pool"):
         carry_out_scenario(replace(request, scenario="less-popular"), recipe, ExtractorSpec())
