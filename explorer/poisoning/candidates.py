@@ -17,7 +17,7 @@ from explorer.embeddings.features import pair_features
 from explorer.iconworld.world import World
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.exchanged import FITTING, pool_for, rows_by_concept
+from explorer.poisoning.exchanged import FITTING, is_painted, pool_for, rows_by_concept
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
@@ -44,9 +44,8 @@ class ChosenPairs:
 
 def concepts_of(pairs: PairSet, names: Collection[str]) -> ConceptList:
     """The concepts of an IconWorld set, or those of these names, with the prompt of each."""
-    config = pairs.manifest["config"]
-    if config.get("source") == "iconworld":
-        return World.from_config(config["world"]).concept_list()
+    if is_painted(pairs):
+        return World.from_config(pairs.manifest["config"]["world"]).concept_list()
     return ConceptList(concepts=tuple(Concept(name=name) for name in sorted(names)))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import POISON_STREAM, Attack
-from explorer.poisoning.exchanged import CAPTIONS, MAIN, MENTIONING, Exchanged
+from explorer.poisoning.exchanged import CAPTIONS, MAIN, MENTIONING, Exchanged, is_painted
 from explorer.poisoning.painted import Painted
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 KIND = "dirty-label"
 TARGET_STREAM = 302
-
-
-def is_painted(pairs: PairSet) -> bool:
-    """Whether new pairs can be drawn of the set's world: IconWorld's."""
-    return pairs.manifest["config"].get("source") == "iconworld"
 
 
 @dataclass(frozen=True, kw_only=True)

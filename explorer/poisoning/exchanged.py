@@ -21,6 +21,11 @@ MENTIONING, MAIN, POOL = CAPTIONS = ("mentioning", "main", "pool")
 FITTING = {MENTIONING: "", MAIN: ", and name it first", POOL: ", and name concepts of the pool alone"}
 
 
+def is_painted(pairs: PairSet) -> bool:
+    """Whether new pairs can be drawn of the set's world: IconWorld's."""
+    return pairs.manifest["config"].get("source") == "iconworld"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchanged:
     """Training pairs of ``benign`` whose captions become poison, and those whose pictures they get."""
@@ -126,7 +131,7 @@ def pool_for(
         ValueError: as :meth:`DirtyLabelPoison.ranked`.
     """
     m, config = attack.pairs_per_concept, benign.manifest["config"]
-    world = World.from_config(config["world"]) if config.get("source") == "iconworld" else None
+    world = World.from_config(config["world"]) if is_painted(benign) else None
     if attack.pool_ranks is not None:
         by_count = sorted(mentioning, key=lambda name: (-len(mentioning[name]), name))
         return attack.ranked(by_count if world is None else world.concepts)

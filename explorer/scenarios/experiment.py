@@ -89,7 +89,8 @@ def carry_out_scenario(
 
     benign = PairSet.load(request.benign)
     check_base(request.base, recipe)
-    attacks = find_scenario(request.scenario).sets(request.dose, benign)
+    scenario = find_scenario(request.scenario)
+    attacks = scenario.sets(request.dose, benign)
     for name, attack in attacks.items():
         try:
             attack.plan(benign)
@@ -98,9 +99,10 @@ def carry_out_scenario(
     training, folder = recipe.training, request.folder
     with locked(folder):
         _claim(request, recipe, benign)
+        models, samples = len(attacks) + 1, training.steps * training.batch_size
         on_progress(note(
-            f"{request.scenario}: {len(attacks) + 1} models, {training.steps} steps of {training.batch_size} each, "
-            f"{(len(attacks) + 1) * training.steps * training.batch_size:,} samples in all"
+            f"{request.scenario} ({scenario.about}): {models} models, {training.steps} steps of {training.batch_size} "
+            f"each, {models * samples:,} samples in all"
         ))  # fmt: skip
         sets = {CONTROL: benign}
         for name, attack in attacks.items():

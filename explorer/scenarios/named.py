@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import Attack
-from explorer.poisoning.dirty_label import DirtyLabelPoison, is_painted
-from explorer.poisoning.exchanged import MAIN, POOL
+from explorer.poisoning.dirty_label import DirtyLabelPoison
+from explorer.poisoning.exchanged import MAIN, POOL, is_painted
 from explorer.poisoning.matched_benign import MatchedBenign
 
 CONTROL = "benign"

@@ -52,7 +52,11 @@ def recipe(micro_recipe):
 
 @pytest.fixture(scope="module")
 def carried_out(world_request, recipe, micro_world):
-    return carry_out_scenario(world_request, recipe, ExtractorSpec(folder=micro_world.output / "extractor"))
+    told, extractor = [], ExtractorSpec(folder=micro_world.output / "extractor")
+    made = carry_out_scenario(world_request, recipe, extractor, lambda progress: told.append(progress.message))
+    assert told[0] == ("sweep (Table 1, Figure 6: a third, two thirds and all of C_P concepts): 3 models, 2 steps of 4 "
+                       "each, 24 samples in all")  # fmt: skip
+    return made
 
 
 def test_a_sweep_of_the_world_ends_in_measured_models(carried_out, world_request):
