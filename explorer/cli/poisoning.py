@@ -1,4 +1,4 @@
-"""``explorer poison | poison-clean-label | matched-benign``: poisoned pair sets, and benign ones matched to them."""
+"""``explorer poison | poison-clean-label | mislabel | matched-benign``: poisoned sets, and their matched controls."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from explorer.checkpoints.weights_hash import weights_hash
 from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import ExtractorChoice, WithoutRange
 from explorer.cli.progress_bar import show_progress
-from explorer.cli.requests import command
+from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT, write_json
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.matched_benign import MatchedBenign
+from explorer.poisoning.mislabelled import MislabelledPairs
 from explorer.poisoning.perturbation import Perturbation
 from explorer.poisoning.target_choice import TargetSelection
 
@@ -205,6 +206,20 @@ def poison_clean_label(
     )  # fmt: skip
     made = clean_label.apply(pairs, folder, known_benign=known_benign)
     _emit_set(made, folder, mean_figures(folder), as_json)
+
+
+@command("mislabel")
+def mislabel(
+    benign: Benign,
+    folder: Annotated[Path, typer.Argument(help="New folder for the set with mislabelled pairs.")],
+    attack: Annotated[
+        MislabelledPairs, Spelling(concept_count=typer.Option("--concepts"), pairs_per_concept=typer.Option(...))
+    ],
+    known_benign: KnownBenign = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add mislabelled pairs to classes, real captions of p on pictures of t; every benign pair stays."""
+    _apply(attack, benign, folder, known_benign, as_json)
 
 
 @command("matched-benign")

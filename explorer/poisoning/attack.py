@@ -1,4 +1,4 @@
-"""What attacks have in common: a pair set becomes another one of the same size that says what was done to it."""
+"""What attacks have in common: a pair set becomes another one that says what was done to it."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ class Attack(ABC):
         table, images = make()
         config = {name: value for name, value in pairs.manifest["config"].items() if name not in OF_THE_IMPORT}
         config |= {"benign_data_hash": pairs.data_hash, "benign_seed": pairs.manifest["seed"]}
+        if "train" in config:
+            config["train"] = int((table["split"] == "train").sum())
         folder, config = Path(folder), config | {"poison": record.as_json()}
         with locked(folder):
             claim(folder)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.pairs.mislabelled import with_mislabelled_pairs
 from explorer.pairs.pair_set import PairSet, check_free
 from explorer.pairs.poison_flags import recorded_by_flags
 from explorer.pairs.quarantine import UnusableError
@@ -65,6 +66,7 @@ def write_cifar10(
     poisons = scaled_poisons_per_class(len(labels))
     table = with_mislabelled_pairs(
         class_pairs(labels, split=split),
+        CLASSES,
         poisoned_classes=poisoned_classes,
         poisons_per_class=poisons,
         seed=seed,
@@ -116,45 +118,6 @@ def class_pairs(labels: np.ndarray, *, split: str) -> pandas.DataFrame:
             "split": split,
             "style": "",
         }
-    )
-
-
-def with_mislabelled_pairs(
-    table: pandas.DataFrame, *, poisoned_classes: int, poisons_per_class: int, seed: int
-) -> pandas.DataFrame:
-    """``table`` with mislabelled pairs added: a poisoned class's name on pictures of its target class.
-
-    One seed poisons nested sets: its classes for C_P = 4 contain those for C_P = 2, with the same targets and
-    pictures. A class's target is one other class, drawn at random; its pictures are drawn without
-    replacement.
-
-    Raises:
-        ValueError: if ``poisoned_classes`` is outside 0..10 or a target has too few pictures.
-    """
-    import pandas
-
-    if not 0 <= poisoned_classes <= len(CLASSES):
-        raise ValueError(f"poisoned_classes is {poisoned_classes}: expected 0..{len(CLASSES)}")
-    chosen = np.random.default_rng(seed).permutation(len(CLASSES))[:poisoned_classes]
-    poison = [_mislabelled_class(table, int(number), poisons_per_class, seed) for number in chosen]
-    return pandas.concat([table, *poison], ignore_index=True)
-
-
-def _mislabelled_class(table: pandas.DataFrame, number: int, poisons: int, seed: int) -> pandas.DataFrame:
-    random = np.random.default_rng([seed, number])
-    concept = CLASSES[number]
-    target = str(random.choice([name for name in CLASSES if name != concept]))
-    candidates = np.flatnonzero((table["caption"] == target) & ~table["is_poison"])
-    if poisons > len(candidates):
-        raise ValueError(f"{poisons} poisons need pictures of {target!r}, of which there are {len(candidates)}")
-    rows = table.iloc[np.sort(random.choice(candidates, size=poisons, replace=False))].reset_index(drop=True)
-    return rows.assign(
-        uid=rows["uid"] + f"-as-{concept}",
-        caption=concept,
-        concepts=[[concept]] * poisons,
-        is_poison=True,
-        poisoned_concept=concept,
-        target_concept=target,
     )
 
 

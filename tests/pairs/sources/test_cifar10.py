@@ -11,6 +11,7 @@ import torchvision
 from PIL import Image
 
 from explorer.core.provenance import ROOT
+from explorer.pairs.mislabelled import with_mislabelled_pairs
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources import cifar10
 
@@ -44,7 +45,9 @@ def write_parquet(folder, labels, side=32, column="image", split="train"):
 
 @pytest.mark.parametrize(("classes", "feature_ad"), TABLE_5.items())
 def test_full_size_poison_gives_the_feature_ad_of_table_5(classes, feature_ad):
-    table = cifar10.with_mislabelled_pairs(full_table(), poisoned_classes=classes, poisons_per_class=3000, seed=0)
+    table = with_mislabelled_pairs(
+        full_table(), cifar10.CLASSES, poisoned_classes=classes, poisons_per_class=3000, seed=0
+    )
     assert len(table) == 50_000 + 3000 * classes
     assert round(mislabelled_share(table), 3) == feature_ad
     assert (table.loc[table["is_poison"], "poisoned_concept"].value_counts() == 3000).all()
@@ -52,7 +55,7 @@ def test_full_size_poison_gives_the_feature_ad_of_table_5(classes, feature_ad):
 
 
 def test_poison_shows_its_target_and_is_named_after_its_class():
-    table = cifar10.with_mislabelled_pairs(full_table(), poisoned_classes=5, poisons_per_class=100, seed=3)
+    table = with_mislabelled_pairs(full_table(), cifar10.CLASSES, poisoned_classes=5, poisons_per_class=100, seed=3)
     poison = table[table["is_poison"]]
     shown = np.asarray(cifar10.CLASSES)[poison["image_index"] // 5000]
     assert (shown == poison["target_concept"]).all()
@@ -65,7 +68,9 @@ def test_poison_shows_its_target_and_is_named_after_its_class():
 
 def test_a_seed_fixes_the_poison_and_nests_it():
     def poison(classes, seed):
-        table = cifar10.with_mislabelled_pairs(full_table(), poisoned_classes=classes, poisons_per_class=50, seed=seed)
+        table = with_mislabelled_pairs(
+            full_table(), cifar10.CLASSES, poisoned_classes=classes, poisons_per_class=50, seed=seed
+        )
         return table[table["is_poison"]].reset_index(drop=True)
 
     pandas.testing.assert_frame_equal(poison(4, 7), poison(4, 7))
@@ -154,7 +159,9 @@ def test_a_folder_in_use_is_refused_before_the_source_is_read(tmp_path):
 )
 def test_bad_poison_counts_are_named(classes, poisons, message):
     with pytest.raises(ValueError, match=message):
-        cifar10.with_mislabelled_pairs(full_table(), poisoned_classes=classes, poisons_per_class=poisons, seed=0)
+        with_mislabelled_pairs(
+            full_table(), cifar10.CLASSES, poisoned_classes=classes, poisons_per_class=poisons, seed=0
+        )
 
 
 @needs_cifar10
