@@ -50,6 +50,8 @@ def evaluate(
     for model in report["models"]:
         typer.echo(evaluation_line(model))
     over = f"the {seeds} seeds of the noise" if seeds > 1 else "the concepts"
+    for path, counts in report["left_out"].items():
+        typer.echo(f"{path}: models of C_P {', '.join(map(str, counts))} are left out, since another run lacks them.")
     typer.echo(f"In brackets: 95 % intervals over {over}, one training run each.")
 
 
@@ -87,6 +89,8 @@ def training_runs(
         return
     if report["attention_layers_differ"]:
         typer.echo("The runs' attention maps are of different layers: what is read from them is left out.")
+    for path, counts in report["left_out"].items():
+        typer.echo(f"{path}: models of C_P {', '.join(map(str, counts))} are left out, since another run lacks them.")
     typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
@@ -98,7 +102,8 @@ def training_runs(
                 interval = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
                 typer.echo(f"  {_words(name):<32} {interval}  runs {runs}")
     for run, tracking in zip(report["runs"], report["tracking"], strict=True):
-        found = "AD not measured" if tracking is None else "  ".join(f"{name} {r:.4f}" for name, r in tracking.items())
+        shown = "  ".join(f"{name} {r:.4f}" for name, r in (tracking or {}).items())
+        found = shown or "AD not measured, or of fewer than three models"
         typer.echo(f"{run}: {found}")
 
 

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
-from explorer.results.comparisons import compare_with_paper
-from explorer.results.measured import Measured
+from explorer.results.comparisons import compare_study
 from explorer.results.report import markdown, put_on_page
 from explorer.studies.study import Study
 
@@ -26,15 +25,14 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
-    measured = Measured.of(Study.load(study), run or ())
-    comparisons = compare_with_paper(measured)
+    comparisons, problems = compare_study(Study.load(study), run or ())
     if as_json:
-        emit({"comparisons": [each.report() for each in comparisons], "problems": measured.problems}, True)
+        emit({"comparisons": [each.report() for each in comparisons], "problems": problems}, True)
         return
     if page is not None:
         put_on_page(page, markdown(comparisons))
         typer.echo(f"Written to {page}.")
         return
     typer.echo(markdown(comparisons))
-    for step, problem in measured.problems.items():
+    for step, problem in problems.items():
         typer.echo(f"{step}: {problem}", err=True)

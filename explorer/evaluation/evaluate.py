@@ -5,6 +5,7 @@ After Ding et al. (2024), section 5.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from explorer.core.provenance import code_version, read_manifest
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.metrics.classifier import CLASSIFIER_ACCURACY
 from explorer.evaluation.metrics.clip_and_aesthetics import CLIP_AESTHETIC_UTILITY
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
@@ -209,6 +211,8 @@ def _summary(
         "name": model.name,
         "weights": manifest["config"]["weights"],
         "attention_layers": manifest["attention_layers"],
+        # As its manifest says; None where that records no training.
+        "from_scratch": model.config.get("from_scratch", False) if "training" in model.config else None,
         "poisoned": poison.poisoned,
         "poisoned_concept_count": poison.concept_count,
         "poisoned_concepts": list(poison.names),
@@ -217,11 +221,16 @@ def _summary(
         "not_measured": not_measured,
         "per_concept": _by_concept(values[ACCURACY.name], concepts, 3),
         "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], concepts, 4),
+        "classifier_per_concept": _by_concept(values.get(CLASSIFIER_ACCURACY.name), concepts, 3),
     }
 
 
-def _by_concept(values: np.ndarray, concepts: ConceptList, digits: int) -> dict[str, float]:
-    return dict(zip(concepts.names, values.mean(axis=0).round(digits).tolist(), strict=True))
+def _by_concept(values: np.ndarray | None, concepts: ConceptList, digits: int) -> dict[str, float | None] | None:
+    """Means over seeds; None without values, and for a concept of which there are none."""
+    if values is None:
+        return None
+    means = values.mean(axis=0).round(digits).tolist()
+    return {name: None if math.isnan(mean) else mean for name, mean in zip(concepts.names, means, strict=True)}
 
 
 def _tell(summary: dict[str, Any], told: set[str], on_progress: OnProgress) -> None:

@@ -38,7 +38,8 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         paths: ``evaluation.json`` of each training run, at least two.
 
     Returns:
-        ``runs`` (the paths) and ``models``, a row for each C_P in ascending order: ``poisoned_concept_count`` and, for
+        ``runs`` (the paths), ``left_out`` (by path the C_P of models that another run lacks), and ``models``, a row for
+        each C_P that all runs have, in ascending order: ``poisoned_concept_count`` and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
         of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
         run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with an interval over runs and the
@@ -48,8 +49,9 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if one of the files is not there.
-        ValueError: naming a file that is no evaluation, was drawn with other settings or for other C_P than the first,
-            or holds the same weights as another: a run counts once.
+        ValueError: naming a file that is no evaluation, was drawn with other settings than the first, or holds the same
+            weights as another: a run counts once; or if a run has no control, or several models of one C_P, or there is
+            no poisoned model that all of them have.
     """
     if len(paths) < 2:
         raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
@@ -57,9 +59,12 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
     _check_comparable(paths, reports)
     layers_differ = len({_attention_layers(report) for report in reports}) > 1
     compared = {name: taken for name, taken in QUANTITIES.items() if not (layers_differ and taken[0] in READ_FROM_MAPS)}
+    tracking = [_tracking(report["models"]) for report in reports]
+    left_out = _keep_common(paths, reports)
     runs = [[_values(model, report["models"][0], compared) for model in report["models"]] for report in reports]
     return {
         "runs": [str(path) for path in paths],
+        "left_out": left_out,
         "attention_layers_differ": layers_differ,
         "models": [
             {
@@ -69,7 +74,7 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
             }
             for place, model in enumerate(reports[0]["models"])
         ],
-        "tracking": [_tracking(report["models"]) for report in reports],
+        "tracking": tracking,
     }
 
 
@@ -81,9 +86,9 @@ def untargeted_concepts(report: dict[str, Any]) -> list[str]:
 
 def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
     """Correlations over one run's models of AD, the poison share of their sets and, where it was measured of all of
-    them, local AD with unpoisoned accuracy."""
+    them, local AD with unpoisoned accuracy; None of fewer than three."""
     measured = [model["alignment_difficulty"] for model in models]
-    if any(each is None or each.get("poisoned_pairs") is None for each in measured):
+    if len(models) < 3 or any(each is None or each.get("poisoned_pairs") is None for each in measured):
         return None
     difficulty, share = [each["ad"] for each in measured], [each["poisoned_pairs"] / each["n"] for each in measured]
     accuracy = [model["accuracy"][GROUP]["mean"] for model in models]
@@ -117,13 +122,31 @@ def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]
         for name in SAME_IN_ALL:
             if report.get(name) != first.get(name):
                 raise ValueError(f"{path} has {name} {report.get(name)!r}: expected {first.get(name)!r}, as {paths[0]}")
-        counts, expected = ([model["poisoned_concept_count"] for model in each["models"]] for each in (report, first))
-        if counts != expected or counts[0] != 0:
-            raise ValueError(f"{path} has models of C_P {counts}: expected a control (0) and C_P {expected}")
+        counts = _counts(report)
+        if counts[0] != 0 or len(set(counts)) != len(counts):
+            raise ValueError(f"{path} has models of C_P {counts}: expected a control (0), and each C_P once")
         for name, weights in report["weights"].items():
             if weights is not None and weights in seen:
                 raise ValueError(f"{name} of {path} has the weights of a model in {seen[weights]}: expected other runs")
         seen.update(dict.fromkeys(report["weights"].values(), path))
+
+
+def _counts(report: dict[str, Any]) -> list[int]:
+    return [model["poisoned_concept_count"] for model in report["models"]]
+
+
+def _keep_common(paths: Sequence[Path | str], reports: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Leave in every report the models of those C_P that all have; returns what was left out, by path."""
+    common = set.intersection(*(set(_counts(report)) for report in reports))
+    if len(common) < 2:
+        told = "; ".join(f"{path}: {_counts(report)}" for path, report in zip(paths, reports, strict=True))
+        raise ValueError(f"no C_P but 0 is in all runs ({told}): expected one")
+    left_out = {}
+    for path, report in zip(paths, reports, strict=True):
+        if others := [count for count in _counts(report) if count not in common]:
+            left_out[str(path)] = others
+            report["models"] = [model for model in report["models"] if model["poisoned_concept_count"] in common]
+    return left_out
 
 
 def _attention_layers(report: dict[str, Any]) -> tuple[str, ...]:

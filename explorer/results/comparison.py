@@ -55,6 +55,8 @@ class Comparison:
     """Why the study's number does not answer the paper's claim though it was measured."""
     missing: str = ""
     """What would have to be done, where it was not."""
+    study: str = ""
+    """The further study that measured it; empty for the study itself."""
 
     @property
     def done(self) -> bool:
@@ -73,7 +75,7 @@ class Comparison:
 
         return {
             "name": self.name, "about": self.about, "differs": self.differs if self.done else "",
-            "missing": "" if self.done else self.missing,
+            "missing": "" if self.done else self.missing, "study": self.study,
             "quantities": [
                 {"what": each.what, "paper": each.paper, "here": told(each.here), "over": each.over,
                  "verdict": self.verdict(each), "claim": [_finite(bound) for bound in each.claim]}

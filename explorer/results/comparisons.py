@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from explorer.core.intervals import Estimate, ratio_of_means, wilson_interval
@@ -12,13 +15,16 @@ from explorer.results.comparison import Comparison, Quantity
 from explorer.results.measured import (
     CLEAN_LABEL,
     DIRTY_LABEL,
+    MISLABELLED,
     UNTARGETED,
     Measured,
+    class_share,
     correlation_with_difficulty,
     difference,
     share_of,
     structure_difference,
 )
+from explorer.studies.study import Study
 
 BELOW_ONE, BELOW_ZERO, ABOVE_ZERO = (-inf, 1.0), (-inf, 0.0), (0.0, inf)
 HARDLY_CHANGED = (0.9, 1.1)
@@ -31,8 +37,37 @@ def compare_with_paper(measured: Measured) -> list[Comparison]:
     return [
         single_concept(measured), maps_scatter(measured), concurrent(measured, DIRTY_LABEL),
         concurrent(measured, CLEAN_LABEL), difficulty_orders_all(measured), less_popular(measured),
-        two_concepts(measured), *of_other_models(), recovery(measured), filters(measured),
+        two_concepts(measured), other_bases(), from_scratch(measured), image_classes(), classes(measured),
+        recovery(measured), filters(measured),
     ]  # fmt: skip
+
+
+def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[Comparison], dict[str, str]]:
+    """The comparisons of a study; what it did not measure, or nothing comparable, comes from the first of the studies
+    beside it that did.
+
+    Args:
+        evaluations: as :meth:`Measured.of`.
+
+    Returns:
+        The comparisons, and why steps of the study itself could not be read, by their names.
+
+    Raises:
+        FileNotFoundError: if a study beside it is missing.
+        ValueError: as :meth:`Measured.of`.
+    """
+    measured = Measured.of(study, evaluations)
+    found = compare_with_paper(measured)
+    for place in study.beside:
+        other = Study.load(place)
+        further = {each.name: replace(each, study=other.name) for each in compare_with_paper(Measured.of(other))}
+        found = [further[each.name] if _answers(each) < _answers(further[each.name]) else each for each in found]
+    return found, measured.problems
+
+
+def _answers(comparison: Comparison) -> int:
+    """0: not measured, 1: measured, but no answer to the paper's claim, 2: measured."""
+    return comparison.done and (1 if comparison.differs else 2)
 
 
 def concurrent(measured: Measured, kind: str) -> Comparison:
@@ -158,32 +193,69 @@ def two_concepts(measured: Measured) -> Comparison:
     )  # fmt: skip
 
 
-def of_other_models() -> tuple[Comparison, ...]:
-    """Tables 3, 4 and 5: other bases, from scratch, CIFAR10 and ImageNet. No study has these as arms: each is one of
-    its own, whose Table 1 is to be read beside them."""
+OWN_STUDY = "a study of its own: models of that base or data, and their control"
+
+
+def other_bases() -> Comparison:
+    """Table 3. No study has these as arms: each is one of its own, whose Table 1 is to be read beside them."""
     bases = {base: paper.clean_of_benign(paper.rows(3, base=base), "utility") for base in ("SD2.1", "SDXL")}
-    own = "a study of its own: models of that base, architecture or data, and their control"
-    four = paper.rows(4)
-    classes = [(name, paper.rows(5, data=name)) for name in ("CIFAR10", "ImageNet")]
-    return (
-        Comparison(
-            name="Table 3", about="Other base models implode too, SD 2.1 fastest.", missing=own,
-            quantities=tuple(Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=BELOW_ONE,
-                                      paper=value) for base, value in bases.items()),
+    return Comparison(
+        name="Table 3", about="Other base models implode too, SD 2.1 fastest.", missing=OWN_STUDY,
+        quantities=tuple(Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=BELOW_ONE,
+                                  paper=value) for base, value in bases.items()),
+    )  # fmt: skip
+
+
+def from_scratch(measured: Measured) -> Comparison:
+    """Table 4: every model starts from random weights."""
+    models = measured.models(DIRTY_LABEL)
+    control, most = (models[0], models[-1]) if len(models) > 1 else (None, None)
+    scratch = most is not None and all(each.get("from_scratch") for each in (control, most))
+    return Comparison(
+        name="Table 4", about="Models trained from scratch implode too.",
+        missing="a study whose models were trained with --from-scratch, evaluated",
+        quantities=(
+            Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(paper.rows(4)),
+                     here=share_of(measured, most, control) if scratch else None,
+                     over=f"{len(measured.untargeted(control, most)) if scratch else 0} concepts"),
         ),
-        Comparison(
-            name="Table 4", about="Models trained from scratch implode too.", missing=own,
-            quantities=(Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(four)),),
-        ),
-        Comparison(
-            name="Table 5, Figure 8", missing=own,
-            about="CIFAR10's ten classes do not implode; ImageNet's do. " + paper.paper_table(5)["notes"][0],
-            quantities=tuple(
-                Quantity(what=f"clean accuracy at the largest C_P that has clean classes, of the control's: {name}",
-                         claim=HARDLY_CHANGED if name == "CIFAR10" else BELOW_ONE,
-                         paper=paper.clean_of_benign([row for row in found if row["accuracy"]["clean"] is not None]))
-                for name, found in classes
-            ),
+    )  # fmt: skip
+
+
+def image_classes() -> Comparison:
+    """The half of Table 5 that is of ImageNet: as Table 3, of a study of its own."""
+    return Comparison(
+        name="Table 5, ImageNet; Figure 8", missing=OWN_STUDY, about="ImageNet's classes implode.",
+        quantities=(Quantity(what=MOST, claim=BELOW_ONE,
+                             paper=paper.clean_of_benign(_with_clean(paper.rows(5, data="ImageNet")))),),
+    )  # fmt: skip
+
+
+def _with_clean(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in found if row["accuracy"]["clean"] is not None]
+
+
+def classes(measured: Measured) -> Comparison:
+    """Table 5: mislabelled pairs added to classes, judged by a classifier."""
+    printed = paper.rows(5, data="CIFAR10")
+    control, *poisoned = measured.models(MISLABELLED) or [None]
+    clean, wrong, count = None, None, 0
+    for model in poisoned if control is not None and control.get("classifier_per_concept") else ():
+        named = set(model["poisoned_concepts"])
+        kept = [name for name in control["classifier_per_concept"] if name not in named]
+        wrong = class_share(model, control, sorted(named))
+        if kept:
+            clean, count = class_share(model, control, kept), len(kept)
+    return Comparison(
+        name="Table 5, CIFAR10", missing="arms made with `mislabel`, a control, and a classifier, evaluated",
+        about="Classes to which no mislabelled pairs are added are hardly harmed. " + paper.paper_table(5)["notes"][0],
+        quantities=(
+            Quantity(what="clean accuracy at the largest C_P that has clean classes, of the control's",
+                     claim=HARDLY_CHANGED, paper=paper.clean_of_benign(_with_clean(printed)), here=clean,
+                     over=f"{count} classes"),
+            Quantity(what="accuracy of poisoned classes at the largest C_P, of the control's", claim=BELOW_ONE,
+                     paper=printed[-1]["accuracy"]["poisoned"] / printed[0]["accuracy"]["clean"], here=wrong,
+                     over=f"{len(poisoned[-1]['poisoned_concepts']) if poisoned else 0} classes"),
         ),
     )  # fmt: skip
 

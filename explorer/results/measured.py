@@ -22,7 +22,7 @@ from explorer.studies.study import Study
 
 UNTARGETED = "unpoisoned"
 """What ``evaluation.json`` calls the concepts that no poison of any arm aims at."""
-DIRTY_LABEL, CLEAN_LABEL = "dirty-label", "clean-label"
+DIRTY_LABEL, CLEAN_LABEL, MISLABELLED = "dirty-label", "clean-label", "mislabelled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,14 @@ def share_of(measured: Measured, model: dict[str, Any], other: dict[str, Any]) -
     None where there are no such concepts, or the other draws none of them."""
     names = measured.untargeted(other, model)
     shares = [[each["per_concept"][name] for name in names] for each in (model, other)]
+    return ratio_of_means(*shares) if sum(shares[1]) else None
+
+
+def class_share(model: dict[str, Any], control: dict[str, Any], names: Sequence[str]) -> Estimate | None:
+    """What the classifier takes for these concepts, as a share of the control's; the interval is over them. None where
+    it knows none of them, or finds none in the control's pictures."""
+    known = [name for name in names if control["classifier_per_concept"].get(name) is not None]
+    shares = [[each["classifier_per_concept"][name] for name in known] for each in (model, control)]
     return ratio_of_means(*shares) if sum(shares[1]) else None
 
 

@@ -46,7 +46,8 @@ def put_on_page(page: Path, text: str) -> None:
 def _why(comparison: Comparison) -> str:
     if not comparison.done:
         return f" Not done: it takes {comparison.missing}."
-    return f" Not comparable: {comparison.differs}." if comparison.differs else ""
+    where = f" Measured in the study {comparison.study}." if comparison.study else ""
+    return f"{where} Not comparable: {comparison.differs}." if comparison.differs else where
 
 
 def _number(value: float | None) -> str:

@@ -100,7 +100,8 @@ def _without_places(study: Study, folder: Path) -> Study:
     arms = tuple(Arm(name=arm.name, control=arm.control, poison=_poison(arm)) for arm in study.arms)
     filters = replace(study.filters, scores=None, columns=())
     return replace(
-        study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None, filters=filters
+        study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None, filters=filters,
+        beside=(),
     )  # fmt: skip
 
 

@@ -81,6 +81,8 @@ class Study:
     """Aesthetics head; None where the study has none."""
     classifier: ClassifierSpec | None = None
     """Classifier of pictures; None where the study has none."""
+    beside: tuple[Path, ...] = ()
+    """Further studies: what they measured stands beside the paper where this one measured nothing (`results`)."""
     filters: FiltersSpec = field(default_factory=FiltersSpec)
     """Further scores that pairs can be filtered by."""
     retrained: RetrainedSpec = field(default_factory=RetrainedSpec)
@@ -102,6 +104,8 @@ class Study:
         for setting in ("loss_arms", "losses_of"):
             if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
                 raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
+        if self.folder in self.beside:
+            raise ValueError("beside names the study itself: expected others")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
 
@@ -189,6 +193,7 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
         }
         arms.append(Arm(**settings | read))
     own = _settings(own, _OWN_FIELDS, "", folder)
+    own["beside"] = tuple(Path(os.path.normpath(folder / place)) for place in own.get("beside", ()))
     return Study(folder=folder, extractor=extractor, arms=tuple(arms), **specs, **own)
 
 
@@ -244,7 +249,10 @@ def _as_tables(study: Study) -> dict[str, Any]:
     for name, kind in _SPECS.items():
         if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
             tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
-    return plain(study, _OWN_FIELDS) | tables | {"arm": arms}
+    own = plain(study, _OWN_FIELDS)
+    if not study.beside:
+        del own["beside"]
+    return own | tables | {"arm": arms}
 
 
 def _differing(value: Any) -> dict[str, Any]:
@@ -259,7 +267,7 @@ def _differing(value: Any) -> dict[str, Any]:
 def _plain(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return Path(os.path.relpath(value, folder)).as_posix()
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each, folder) for each in value] if isinstance(value, tuple) else value
 
 
 def is_file_name(name: str) -> bool:

@@ -118,7 +118,7 @@ def test_a_run_without_sets_has_no_ad_and_a_control_that_draws_nothing_no_share(
     ("other", "message"),
     [
         ({"steps": 20}, "has steps 20: expected 12"),
-        ({"accuracies": (0.7, 0.2, 0.1)}, r"models of C_P \[0, 20, 40\]"),
+        ({"accuracies": (0.7,)}, r"no C_P but 0 is in all runs .*: \[0, 20\]; .*: \[0\]\): expected one"),
         ({"name": "a"}, "weights of a model in"),
     ],
 )
@@ -128,6 +128,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path, other, message):
     second = evaluation(tmp_path / "other", **{"name": "b", "accuracies": (0.7, 0.2), **other})
     with pytest.raises(ValueError, match=message):
         summarise_runs([first, second])
+
+
+def test_runs_of_other_models_are_compared_where_they_meet_and_the_rest_is_named(tmp_path):
+    first, second = evaluation(tmp_path, "a", (0.8, 0.4, 0.2)), evaluation(tmp_path, "b", (0.7, 0.2))
+    report = summarise_runs([first, second])
+    assert report["left_out"] == {str(first): [40]}
+    assert report["models"] == summarise_runs([evaluation(tmp_path, "c", (0.8, 0.4)), second])["models"]
+    assert report["tracking"][1] is None
 
 
 def test_one_run_or_no_evaluation_is_refused(tmp_path):

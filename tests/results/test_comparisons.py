@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,16 @@ from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.provenance import ROOT
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
-from explorer.results.comparisons import compare_with_paper, filters, less_popular, recovery, single_concept
+from explorer.results.comparisons import (
+    classes,
+    compare_study,
+    compare_with_paper,
+    filters,
+    from_scratch,
+    less_popular,
+    recovery,
+    single_concept,
+)
 from explorer.results.measured import Measured
 from explorer.results.report import BEGIN, END, markdown, put_on_page
 from explorer.studies.study import Study
@@ -34,12 +44,12 @@ def model(name, concepts, accuracies):
     }  # fmt: skip
 
 
-def measured(*models, parameters=()):
+def measured(*models, parameters=(), kind="dirty-label"):
     """Of a study with these models, the first of which is the control."""
 
     def record(each):
         extra = dict(parameters).get(each["name"], {})
-        return PoisonRecord(kind="dirty-label", concepts=tuple(each["poisoned_concepts"]), parameters=extra)
+        return PoisonRecord(kind=kind, concepts=tuple(each["poisoned_concepts"]), parameters=extra)
 
     return Measured(
         poison={each["name"]: record(each) if each["poisoned_concepts"] else NO_POISON for each in models},
@@ -70,7 +80,7 @@ def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
 
 
 def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
-    text = markdown(compare_with_paper(Measured.of(Study.load(SHIPPED), RUNS)))
+    text = markdown(compare_study(Study.load(SHIPPED), RUNS)[0])
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
     assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"
@@ -94,6 +104,43 @@ def test_a_less_popular_pool_is_set_beside_as_many_concepts_of_the_usual_one():
         "what neither aims at: fox and gnu"
     )
     assert less_popular(measured(control, usual)).quantities[0].here is None
+
+
+def test_models_from_scratch_are_table_4_and_others_are_not():
+    control, poisoned = model("benign", (), [1] * 6), model("dirty", ["bat", "cat"], [0, 0, 0.5, 0.5, 0.5, 0.5])
+    (quantity,) = from_scratch(measured(control, poisoned)).quantities
+    assert quantity.here is None
+    scratch = [each | {"from_scratch": True} for each in (control, poisoned)]
+    (quantity,) = from_scratch(measured(*scratch)).quantities
+    assert (quantity.here.value, quantity.over, quantity.paper) == (0.5, "4 concepts", pytest.approx(0.516 / 0.762))
+
+
+def classed(name, concepts, shares):
+    return model(name, concepts, [0] * 6) | {"classifier_per_concept": dict(zip(NOUNS, shares, strict=True))}
+
+
+def test_mislabelled_classes_are_judged_by_the_classifier():
+    control = classed("benign", (), [0.8] * 5 + [None])
+    two, all_of_them = classed("two", NOUNS[:2], [0.2] * 2 + [0.8] * 4), classed("all", NOUNS, [0.4] * 6)
+    clean, poisoned = classes(measured(control, two, all_of_them, kind="mislabelled")).quantities
+    assert (clean.here.value, clean.verdict, clean.paper) == (1, "agrees", pytest.approx(0.874 / 0.964))
+    assert (poisoned.here.value, poisoned.over, poisoned.verdict) == (pytest.approx(0.5), "6 classes", "agrees")
+    without = measured(model("benign", (), [1] * 6))
+    assert [each.here for each in classes(without).quantities] == [None, None]
+
+
+def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():
+    shipped = Study.load(SHIPPED)
+    own = {each.name: each for each in compare_with_paper(Measured.of(shipped))}
+    found = {each.name: each for each in compare_study(shipped)[0]}
+    assert {name for name, each in found.items() if each.study} >= {"Figure 2", "Table 2"}
+    for name, each in found.items():
+        assert each == own[name] if not each.study else not own[name].done or own[name].differs
+    assert "Measured in the study single-concept." in markdown(list(found.values()))
+    with pytest.raises(FileNotFoundError, match=r"study\.toml is missing"):
+        compare_study(replace(shipped, beside=(ROOT / "assets" / "nowhere",)))
+    with pytest.raises(ValueError, match="beside names the study itself"):
+        replace(shipped, beside=(shipped.folder,))
 
 
 def test_recovery_is_told_of_what_was_lost():

@@ -13,4 +13,5 @@ def class_is_asked(classes: torch.Tensor, class_matches: torch.Tensor) -> torch.
     return right.masked_fill(~class_matches.any(dim=1), torch.nan)
 
 
-METRICS = (Metric(name="classifier_accuracy", needs=("classes", "class_matches"), compute=class_is_asked),)
+CLASSIFIER_ACCURACY = Metric(name="classifier_accuracy", needs=("classes", "class_matches"), compute=class_is_asked)
+METRICS = (CLASSIFIER_ACCURACY,)

@@ -11,24 +11,24 @@ const digits = (value) => (Math.abs(value) < 0.01 && value ? value.toFixed(4) : 
 export function besidePaper(found) {
   if (found.missing) return missingStep(found.missing);
   if (found.problem) return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'Not beside the paper.'), found.problem);
-  const rows = found.comparisons.flatMap(({ name, about, quantities, differs, missing }) => quantities.map((quantity, place) => {
+  const rows = found.comparisons.flatMap(({ name, about, quantities, differs, missing, study }) => quantities.map((quantity, place) => {
     const why = missing ? `It takes ${missing.replaceAll('`', '')}.` : differs ? `${differs[0].toUpperCase()}${differs.slice(1)}.` : '';
     return node('tr', {},
       place ? node('td', {}) : node('th', { scope: 'row', title: about }, name),
       node('td', { class: 'says' }, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
       node('td', { class: 'number' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
-      node('td', { class: 'number' }, here(quantity)),
+      node('td', { class: 'number' }, here(quantity, study)),
       node('td', { class: 'number', title: why },
         `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));
   }));
-  const note = 'A verdict is of this study alone: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
+  const note = 'A verdict is of what this study measured, or another one where that is named: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
   return table('beside-the-paper', 'Beside the paper', note, ['The paper’s', 'What it says', 'Paper', 'Here', 'Verdict'], rows);
 }
 
-function here({ here: found, over }) {
+function here({ here: found, over }, study) {
   if (!found) return '–';
   const range = found.low === null ? 'no interval' : `${digits(found.low)} to ${digits(found.high)}`;
-  return [digits(found.value), node('div', { class: 'reach' }, `${range}, over ${over}`)];
+  return [digits(found.value), node('div', { class: 'reach' }, `${range}, over ${over}${study ? `, in the study ${study}` : ''}`)];
 }
 
 // One at a time, chosen by its number.

@@ -45,11 +45,10 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
     Raises:
         ManifestError: if the evaluation lacks a field.
     """
-    from explorer.results.comparisons import compare_with_paper
-    from explorer.results.measured import Measured
+    from explorer.results.comparisons import compare_study
 
     try:
-        return {"comparisons": [each.report() for each in compare_with_paper(Measured.of(opened.study))]}
+        return {"comparisons": [each.report() for each in compare_study(opened.study)[0]]}
     except KeyError as error:
         raise ManifestError(f"the study's results lack the field {error}: expected what this version writes") from error
 
