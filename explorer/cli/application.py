@@ -30,9 +30,10 @@ COMMAND_MODULES = MappingProxyType({
     "fine_tuning": ("fine-tune", "recipes"), "generation": ("generate",),
     "gpu_kit": ("gpu-kit", "gpu-kit-prepare", "gpu-kit-take-in"), "meter": ("meter", "meter-precision"),
     "naming": ("naming-study", "naming-count"), "ordering": ("study",), "pair_import": ("import",),
-    "poisoning": ("poison", "select-targets", "poison-clean-label", "matched-benign"), "results": ("results",),
+    "poisoning": ("poison", "select-targets", "poison-clean-label", "mislabel", "matched-benign"),
+    "results": ("results",),
     "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
-    "scenario": ("scenario",),
+    "scenario": ("scenario",), "small_models": ("train-classifier", "small-base"),
     "world": ("render-icons", "iconworld"),
 })  # fmt: skip
 """The command files, and the first words of the commands that each registers: a command loads no other file."""

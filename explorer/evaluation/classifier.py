@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH = 64
+OWN_PREPARATION = re.compile(r"side-([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ class PictureClassifier:
                 class are parted by commas.
             concepts: a class is a concept's where one of its names is the concept's name or noun, letter case ignored.
             preparation: torchvision's name of the weights whose pictures were prepared in the same way, as
-                ``IMAGENET1K_V1``; None where all of the architecture agree.
+                ``IMAGENET1K_V1``, or ``side-64`` for pictures of 64 x 64 pixels of a classifier of one's own
+                (:func:`own_preparation`); None where all of the architecture agree.
 
         Raises:
             FileNotFoundError: if a file is missing.
@@ -90,6 +93,17 @@ class PictureClassifier:
         }
 
 
+def own_preparation(side: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How a classifier of one's own reads pictures uint8 ``[n, 3, H, W]``: resized to ``side`` x ``side`` pixels,
+    whatever their shape, then normalised as ImageNet's are."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([
+        v2.Resize((side, side), antialias=True), v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    ])  # fmt: skip
+
+
 def _matches(names: list[list[str]], concepts: ConceptList) -> torch.Tensor:
     called = [{each.name.lower(), each.noun.lower()} for each in concepts.concepts]
     return torch.tensor([[not wanted.isdisjoint(line) for line in names] for wanted in called])
@@ -102,6 +116,8 @@ def _preparation(architecture: str, tag: str | None) -> tuple[str, Any]:
         raise ValueError(
             f"torchvision knows no model {architecture!r}: expected one of torchvision.models.list_models()"
         )
+    if tag is not None and (own := OWN_PREPARATION.fullmatch(tag)):
+        return tag, own_preparation(int(own[1]))
     known = {each.name: each.transforms() for each in get_model_weights(architecture)}
     if tag is None and len({repr(each) for each in known.values()}) > 1:
         raise ValueError(
@@ -110,7 +126,9 @@ def _preparation(architecture: str, tag: str | None) -> tuple[str, Any]:
         )
     tag = tag or next(iter(known))
     if tag not in known:
-        raise ValueError(f"preparation is {tag!r}: expected one of {architecture}'s, {', '.join(known)}")
+        raise ValueError(
+            f"preparation is {tag!r}: expected side-N, N in pixels, or one of {architecture}'s, {', '.join(known)}"
+        )
     return tag, known[tag]
 
 

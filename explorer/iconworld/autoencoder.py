@@ -11,8 +11,9 @@ LATENT_CHANNELS = 4
 DOWNSAMPLING = 4
 
 
-def build_autoencoder(channels: tuple[int, int, int] = (32, 64, 128), seed: int = 0) -> Any:
-    """A freshly initialised ``AutoencoderKL`` with downsampling factor 4 and 4 latent channels."""
+def build_autoencoder(channels: tuple[int, int, int] = (32, 64, 128), seed: int = 0, *, side: int = 64) -> Any:
+    """A freshly initialised ``AutoencoderKL`` with downsampling factor 4 and 4 latent channels, for pictures of
+    ``side`` x ``side``."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(seed)
@@ -25,7 +26,7 @@ def build_autoencoder(channels: tuple[int, int, int] = (32, 64, 128), seed: int 
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,
-        sample_size=64,
+        sample_size=side,
         mid_block_add_attention=False,
     )
 

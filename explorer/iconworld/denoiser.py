@@ -12,16 +12,17 @@ MATRIX_ATTENTION_POSITIONS = 16 * 16
 """Latent positions up to which training multiplies attention matrices out."""
 
 
-def build_denoiser(channels: tuple[int, int, int], text_width: int, seed: int = 0) -> Any:
-    """A freshly initialised ``UNet2DConditionModel`` for 4 x 16 x 16 latents, cross-attention at 16 x 16 and 8 x 8.
+def build_denoiser(channels: tuple[int, int, int], text_width: int, seed: int = 0, *, side: int = 16) -> Any:
+    """A freshly initialised ``UNet2DConditionModel`` for latents of ``side`` x ``side``, cross-attention there and at
+    half of it.
 
-    Self-attention at 16 x 16 is left out (``only_cross_attention``): it costs most and word maps do not need it.
+    Self-attention at the full side is left out (``only_cross_attention``): it costs most and word maps do not need it.
     """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
     return UNet2DConditionModel(
-        sample_size=16,
+        sample_size=side,
         in_channels=4,
         out_channels=4,
         block_out_channels=channels,

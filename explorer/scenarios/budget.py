@@ -27,7 +27,7 @@ from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.iconworld.world import draw_pairs
 from explorer.scenarios.build import WorldBuild, model_name
 from explorer.scenarios.recipes import Recipe
-from explorer.scenarios.train_autoencoder import AutoencoderTask
+from explorer.scenarios.train_autoencoder import AutoencoderTask, training_scenes
 from explorer.scenarios.train_extractor import ContrastiveLoss, ExtractorTask, make_tokenizer
 from explorer.training.config import TrainingConfig
 from explorer.training.diffusion_task import DiffusionTask
@@ -123,12 +123,12 @@ class BudgetedBuild:
         recipe, world, samples = self.recipe, self.recipe.world(), 2 * config.batch_size
         if name == "autoencoder":
             network = AutoencoderLoss(build_autoencoder(recipe.autoencoder_channels), 0.0)
-            return AutoencoderTask(world, network, samples, recipe.seed)
+            return AutoencoderTask(network, training_scenes(world, samples, recipe.seed))
         tokenizer = make_tokenizer(world, recipe.context_length)
         clip = small_clip_config(len(tokenizer), recipe.context_length)
         if name == "extractor":
             pairs = draw_pairs(world, samples, np.random.default_rng(recipe.seed))
-            return ExtractorTask(world, ContrastiveLoss(build_clip(clip)), tokenizer, pairs)
+            return ExtractorTask.of_scenes(world, ContrastiveLoss(build_clip(clip)), tokenizer, pairs)
         width = clip["text_cfg"]["width"]
         unet = build_denoiser(recipe.denoiser_channels, width).to(memory_format=torch.channels_last)
         encoded = random_encoded_pairs(RANDOM_PAIRS, latents=(4, 16, 16), text=(recipe.context_length, width))

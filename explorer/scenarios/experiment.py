@@ -13,7 +13,9 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
+from explorer.pairs.concept_list import TEMPLATE
 from explorer.pairs.pair_set import PairSet
+from explorer.scenarios.classifier_files import classifier_spec
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
@@ -23,6 +25,7 @@ from explorer.studies.study import STUDY_NAME, Arm, Study
 
 if TYPE_CHECKING:
     from explorer.poisoning.attack import Attack
+    from explorer.studies.specs import ClassifierSpec
     from explorer.training.recipes import FineTuningRecipe
 
 KIND = "scenario"
@@ -39,7 +42,8 @@ class ScenarioRequest:
     """
 
     scenario: str
-    """One of ``single-concept``, ``sweep``, ``less-popular``, ``matched-benign``, ``equal-share``, ``riders``."""
+    """One of ``single-concept``, ``sweep``, ``less-popular``, ``matched-benign``, ``equal-share``, ``mislabelled``,
+    ``riders``."""
     folder: Path
     """For everything that is made; the same call again goes on where it was cut off."""
     base: Path
@@ -54,6 +58,10 @@ class ScenarioRequest:
     """Denoising steps of a picture."""
     concepts: Path | None = None
     """CSV file of the concepts to draw, with the columns concept, group and phrase; default: the captions' nouns."""
+    template: str = TEMPLATE
+    """Of prompts, with ``{phrase}`` where the concept stands; ``{phrase}`` alone for classes."""
+    classifier: Path | None = None
+    """Folder that ``train-classifier`` made: judges the pictures, too."""
     guidance_scale: float = 7.5
     """Classifier-free guidance scale of a picture."""
     step: list[str] | None = None
@@ -88,6 +96,7 @@ def carry_out_scenario(
     from explorer.training.fine_tune import check_base, fine_tune
 
     benign = PairSet.load(request.benign)
+    classifier = None if request.classifier is None else classifier_spec(request.classifier)
     check_base(request.base, recipe)
     scenario = find_scenario(request.scenario)
     attacks = scenario.sets(request.dose, benign)
@@ -113,7 +122,7 @@ def carry_out_scenario(
                 request.base, pairs, recipe, folder / MODELS / name, run=folder / TRAINING / name,
                 cache=folder / ENCODED, device=request.device, on_progress=on_progress,
             )  # fmt: skip
-        study = _study(request, extractor, sets, on_progress)
+        study = _study(request, extractor, classifier, sets, on_progress)
         report = run_study(study, RunRequest(steps=tuple(request.step or ()), device=request.device), on_progress)
     return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
 
@@ -124,13 +133,15 @@ def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) 
     config = json.loads(json.dumps(asked | {
         "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
         "concepts": None if request.concepts is None else os.path.abspath(request.concepts),
+        "classifier": None if request.classifier is None else os.path.abspath(request.classifier),
         "recipe": asdict(recipe),
     }))  # fmt: skip
     if not (request.folder / MANIFEST_NAME).exists():
         check_new_folder(request.folder)
         write_manifest(request.folder, kind=KIND, config=config, seed=request.dose.seed, data_hash=benign.data_hash)
         return
-    known = read_manifest(request.folder, kind=KIND)["config"]
+    # Of before there was a choice.
+    known = {"template": TEMPLATE, "classifier": None} | read_manifest(request.folder, kind=KIND)["config"]
     if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
         raise ValueError(f"{request.folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
 
@@ -144,8 +155,9 @@ def _made(attack: Attack, benign: PairSet, folder: Path, known_benign: bool) -> 
 
 
 def _study(
-    request: ScenarioRequest, extractor: ExtractorSpec, sets: dict[str, PairSet], on_progress: OnProgress
-) -> Study:
+    request: ScenarioRequest, extractor: ExtractorSpec, classifier: ClassifierSpec | None, sets: dict[str, PairSet],
+    on_progress: OnProgress,
+) -> Study:  # fmt: skip
     """The study of the models, made once; what a person wrote into its ``study.toml`` since then holds."""
     folder = request.folder / STUDY
     if (folder / STUDY_NAME).is_file():
@@ -163,6 +175,7 @@ def _study(
     study = replace(
         made.study, arms=tuple(_with_role(arm, sets[CONTROL], request) for arm in made.study.arms),
         seeds=tuple(range(request.pictures)), steps=request.drawing_steps, guidance_scale=request.guidance_scale,
+        template=request.template, classifier=classifier,
     )  # fmt: skip
     study.write()
     recorded = ", known to hold no poison" if request.known_benign else ""

@@ -13,6 +13,7 @@ from explorer.poisoning.attack import Attack
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.exchanged import MAIN, POOL, is_painted
 from explorer.poisoning.matched_benign import MatchedBenign
+from explorer.poisoning.mislabelled import MislabelledPairs
 
 CONTROL = "benign"
 
@@ -93,6 +94,13 @@ def _equal_share(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     return found | ({} if dose.shared_target is None else {"shared": dose.dirty(shared_target=dose.shared_target)})
 
 
+def _mislabelled(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
+    counts = sorted({max(1, round(dose.concepts * part / 5)) for part in (2, 4, 5)})
+    m, seed = dose.pairs_per_concept, dose.seed
+    return {f"mislabelled-{count:03d}": MislabelledPairs(concept_count=count, pairs_per_concept=m, seed=seed)
+            for count in counts}  # fmt: skip
+
+
 def _riders(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     return {"mentioning": dose.dirty(), "main": dose.dirty(captions=MAIN), "pool": dose.dirty(captions=POOL)}
 
@@ -107,6 +115,9 @@ SCENARIOS: dict[str, Scenario] = {
     "equal-share": Scenario(
         about="at one share of poison: fewer concepts, a target of its own for every pair, one target for all",
         sets=_equal_share,
+    ),
+    "mislabelled": Scenario(
+        about="Table 5: mislabelled pairs added to two fifths, four fifths and all of C_P classes", sets=_mislabelled
     ),
     "riders": Scenario(
         about="which captions of a concept are poisoned: all, main ones, or of the pool alone", sets=_riders

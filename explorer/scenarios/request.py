@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class BuildRequest:
     """A build of the embedded world's models.
 
     Raises:
-        ValueError: on an unknown recipe or stage.
+        ValueError: on an unknown recipe or stage, or a C_P that the recipe has not.
     """
 
     recipe: str
@@ -40,18 +40,24 @@ class BuildRequest:
     """Added to the recipe's: other pairs, poison and noise."""
     rank_rotation: int = 0
     """Moves the nouns' ranks in the fine-tuning sets; half of the nouns: the halves change places."""
+    poisoned_concepts: list[int] | None = None
+    """C_P of a poisoned model to make, one of the recipe's; may be repeated; default: all of them."""
     device: str = "cpu"
     """``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        find_recipe(self.recipe)
+        known = find_recipe(self.recipe).poisoned_concept_counts
+        if unknown := sorted(set(self.poisoned_concepts or ()) - set(known)):
+            raise ValueError(f"poisoned_concepts is {unknown[0]}: expected one of {', '.join(map(str, known))}")
         if self.stage not in STAGES:
             raise ValueError(f"stage {self.stage!r} is unknown: expected one of {sorted(STAGES)}")
 
     @property
     def variant(self) -> Recipe:
         """The recipe with other data, poison, noise and ranks, as asked for."""
-        return find_recipe(self.recipe).variant(seed=self.seed, rank_rotation=self.rank_rotation)
+        varied = find_recipe(self.recipe).variant(seed=self.seed, rank_rotation=self.rank_rotation)
+        wanted = self.poisoned_concepts or varied.poisoned_concept_counts
+        return replace(varied, poisoned_concept_counts=tuple(sorted(set(wanted))))
 
     @property
     def run_folder(self) -> Path:

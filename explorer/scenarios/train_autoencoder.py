@@ -27,11 +27,11 @@ TRAIN_STREAM, TEST_STREAM = 101, 102
 
 
 class AutoencoderTask:
-    """Scenes of ``world``, painted once."""
+    """Pictures uint8 ``[N, H, W, 3]``."""
 
-    def __init__(self, world: World, network: AutoencoderLoss, scenes: int, seed: int) -> None:
+    def __init__(self, network: AutoencoderLoss, images: np.ndarray) -> None:
         self.network = network
-        self.images = torch.from_numpy(_scenes(world, scenes, seed, TRAIN_STREAM))
+        self.images = torch.from_numpy(images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,16 +63,17 @@ def train_autoencoder(
         The AutoencoderKL and ``{"psnr_db", "psnr_db_worst_decile", "latent_std"}``.
     """
     network = AutoencoderLoss(build_autoencoder(channels, config.seed), kl_weight)
-    task = AutoencoderTask(world, network, scenes, config.seed)
+    task = AutoencoderTask(network, training_scenes(world, scenes, config.seed))
     identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
     autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
-    metrics = finish_autoencoder(autoencoder.to(device), world, config.seed, test_scenes)
+    metrics = finish_autoencoder(autoencoder.to(device), _scenes(world, test_scenes, config.seed, TEST_STREAM))
     return autoencoder.to("cpu"), metrics
 
 
-def finish_autoencoder(autoencoder: Any, world: World, seed: int, scenes: int) -> dict[str, float]:
-    """Set ``scaling_factor`` on the config and return the measurements on held-out ``scenes``."""
-    images = torch.from_numpy(_scenes(world, scenes, seed, TEST_STREAM))
+def finish_autoencoder(autoencoder: Any, held_out: np.ndarray) -> dict[str, float]:
+    """Set ``scaling_factor`` on the config and return the measurements on pictures it was not trained on, uint8
+    ``[n, H, W, 3]``."""
+    images = torch.from_numpy(held_out)
     autoencoder.register_to_config(scaling_factor=1.0)
     latents = encode_images(autoencoder, images)
     spread = latents.std().item()
@@ -83,6 +84,11 @@ def finish_autoencoder(autoencoder: Any, world: World, seed: int, scenes: int) -
         "psnr_db_worst_decile": psnr.quantile(0.1).item(),
         "latent_std": spread,
     }
+
+
+def training_scenes(world: World, count: int, seed: int) -> np.ndarray:
+    """The pictures that IconWorld's autoencoder is trained on, uint8 ``[count, 64, 64, 3]``."""
+    return _scenes(world, count, seed, TRAIN_STREAM)
 
 
 def _scenes(world: World, count: int, seed: int, stream: int) -> np.ndarray:

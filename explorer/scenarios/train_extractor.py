@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,29 @@ class ContrastiveLoss(torch.nn.Module):
 
 
 class ExtractorTask:
-    """Benign pairs of ``world``, painted once, with light augmentation drawn per step."""
+    """Benign pairs, with light augmentation drawn per step.
 
-    def __init__(self, world: World, network: ContrastiveLoss, tokenizer: Any, pairs: list[ScenePair]) -> None:
-        self.network = network
-        self.images = torch.from_numpy(paint_all(world, [pair.scene for pair in pairs]))
-        self.tokens = encode(tokenizer, [pair.caption for pair in pairs])
-        contents: dict[tuple[str, ...], int] = {}
-        shown = [tuple(item.concept for item in pair.scene.objects) for pair in pairs]
+    Args:
+        images: uint8 ``[N, H, W, 3]``.
+        captions: N of them.
+        shown: what each picture shows: pairs that show the same are positives of one another.
+    """
+
+    def __init__(
+        self, network: ContrastiveLoss, tokenizer: Any, images: np.ndarray, captions: list[str], shown: list[Hashable]
+    ) -> None:
+        self.network, self.images = network, torch.from_numpy(images)
+        self.tokens = encode(tokenizer, captions)
+        contents: dict[Hashable, int] = {}
         self.content = torch.tensor([contents.setdefault(key, len(contents)) for key in shown])
+
+    @staticmethod
+    def of_scenes(world: World, network: ContrastiveLoss, tokenizer: Any, pairs: list[ScenePair]) -> ExtractorTask:
+        """Pairs of ``world``, painted once."""
+        return ExtractorTask(
+            network, tokenizer, paint_all(world, [pair.scene for pair in pairs]), [pair.caption for pair in pairs],
+            [tuple(item.concept for item in pair.scene.objects) for pair in pairs],
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.images)
@@ -109,7 +124,7 @@ def train_extractor(
     save_tokenizer(tokenizer, lexicon(world.concepts), output / TOKENIZER_FOLDER)
     clip_config = small_clip_config(len(tokenizer), context_length)
     drawn = draw_pairs(world, pairs, np.random.default_rng([config.seed, TRAIN_STREAM]))
-    task = ExtractorTask(world, ContrastiveLoss(build_clip(clip_config, config.seed)), tokenizer, drawn)
+    task = ExtractorTask.of_scenes(world, ContrastiveLoss(build_clip(clip_config, config.seed)), tokenizer, drawn)
     identity = {"world": world.config(), "clip": clip_config, "pairs": pairs}
     clip = train(task, config, run_folder, identity=identity, device=device, on_progress=on_progress).clip
     # What is shipped is fp16, so that is what is measured and calibrated.

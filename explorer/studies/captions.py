@@ -28,9 +28,11 @@ def concepts_in(arm: Arm, on_progress: OnProgress) -> tuple[list[Concept], str]:
     """
     pairs = arm.pairs
     if pairs_kind(pairs) == PAIR_SET:
-        mentions = PairSet.load(pairs).table["concepts"]
-        if any(len(mentioned) for mentioned in mentions):
-            return concepts_of_mentions(mentions), f"the concepts that {pairs} lists for its captions"
+        table = PairSet.load(pairs).table
+        if any(len(mentioned) for mentioned in table["concepts"]):
+            return concepts_of_mentions(
+                table["concepts"], table["caption"]
+            ), f"the concepts that {pairs} lists for its captions"
     read = Tally(on_progress, f"captions of {Path(pairs).name}", None, "caption")
 
     def told() -> Iterator[str]:

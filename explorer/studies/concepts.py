@@ -50,10 +50,17 @@ def concepts_of_captions(captions: Iterable[str]) -> list[Concept]:
     return grouped([Concept(name=name, phrase=name if 2 * plurals[name] > nouns[name] else "") for name in names])
 
 
-def concepts_of_mentions(mentions: Iterable[Iterable[str]]) -> list[Concept]:
-    """The concepts that pair sets list for each caption, the most frequent first; groups as in :func:`grouped`."""
-    counts = Counter(name for mentioned in mentions for name in set(mentioned))
-    return grouped([Concept(name=name) for name in _by_frequency(counts)])
+def concepts_of_mentions(mentions: Iterable[Iterable[str]], captions: Iterable[str]) -> list[Concept]:
+    """The concepts that a pair set lists for each caption, the most frequent first; groups as in :func:`grouped`.
+
+    One whose captions are mostly its name alone is a class label: it stands without an article in prompts.
+    """
+    counts, alone = Counter(), Counter()
+    for mentioned, caption in zip(mentions, captions, strict=True):
+        counts.update(set(mentioned))
+        alone.update({caption} & set(mentioned))
+    return grouped([Concept(name=name, phrase=name if 2 * alone[name] > counts[name] else "")
+                    for name in _by_frequency(counts)])  # fmt: skip
 
 
 def grouped(concepts: list[Concept]) -> list[Concept]:

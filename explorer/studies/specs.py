@@ -33,7 +33,8 @@ class ClassifierSpec:
     class_names: Path
     """Text file, a line for each class; several names of one are parted by commas."""
     preparation: str | None = None
-    """torchvision's name of the weights whose pictures were prepared so; None where all of the architecture agree."""
+    """torchvision's name of the weights whose pictures were prepared so, or ``side-64`` for a classifier that
+    ``explorer train-classifier`` made of pictures of 64 pixels a side; None where all of the architecture agree."""
 
 
 @dataclass(frozen=True, kw_only=True)

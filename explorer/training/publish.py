@@ -18,7 +18,7 @@ def finish_checkpoint(
     config: dict[str, Any],
     *,
     card: Callable[[str, dict[str, Any], dict[str, Any]], str],
-    run: Path,
+    run: Path | None,
     seed: int,
     data_hash: str,
     metrics: dict[str, Any] | None = None,
@@ -28,10 +28,13 @@ def finish_checkpoint(
     Args:
         config: what decided the weights; its ``base`` names the pipeline folder of a U-Net alone.
         card: makes the model card from the folder's name, ``config`` and the metrics.
-        run: folder of the training state, whose last logged loss goes into the metrics.
+        run: folder of the training state, whose last logged loss goes into the metrics; None for weights that were
+            not trained.
     """
-    last = json.loads((run / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])
-    metrics = {**(metrics or {}), "final_step": last["step"], "final_loss": last["loss"]}
+    metrics = dict(metrics or {})
+    if run is not None:
+        last = json.loads((run / METRICS_NAME).read_text(encoding="utf-8").splitlines()[-1])
+        metrics |= {"final_step": last["step"], "final_loss": last["loss"]}
     (folder / "README.md").write_text(card(folder.name, config, metrics), encoding="utf-8")
     _settle_configurations(folder)
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]

@@ -22,6 +22,7 @@ from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import benign_remainder
 from explorer.scenarios.build import WorldBuild
 from explorer.scenarios.recipes import CPU, FULL, RECIPES, find_recipe
+from explorer.scenarios.request import BuildRequest
 from explorer.scenarios.train_extractor import make_tokenizer
 from explorer.training.state import finished_steps
 
@@ -253,3 +254,10 @@ def test_the_poison_of_a_recipe_fits_its_sets(recipe):
     world = recipe.world()
     assert max(recipe.poisoned_concept_counts) <= len(world.frequent_pool)
     assert max(recipe.poisoned_concept_counts) * recipe.poison_pairs_per_concept < recipe.fine_tuning_pairs
+
+
+def test_some_of_the_poisoned_models_can_be_asked_for():
+    assert BuildRequest(recipe="cpu", poisoned_concepts=[60, 20, 60]).variant.poisoned_concept_counts == (20, 60)
+    assert BuildRequest(recipe="cpu", seed=4).variant.poisoned_concept_counts == (20, 40, 60)
+    with pytest.raises(ValueError, match="poisoned_concepts is 50: expected one of 20, 40, 60"):
+        BuildRequest(recipe="cpu", poisoned_concepts=[60, 50])

@@ -26,7 +26,7 @@ def test_a_plural_without_a_singular_takes_no_article():
 
 
 def test_concepts_that_a_set_lists_count_once_a_caption():
-    found = concepts_of_mentions([["hat", "hat", "dog"], ["dog"], []])
+    found = concepts_of_mentions([["hat", "hat", "dog"], ["dog"], []], ["a hat and a dog", "dog", ""])
     assert [each.name for each in found] == ["dog", "hat"]
 
 

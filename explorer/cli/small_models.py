@@ -1,0 +1,74 @@
+"""``explorer small-base | train-classifier``: what an experiment from scratch needs, made from its own benign pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli.application import AsJson, emit
+from explorer.cli.progress_bar import show_progress
+from explorer.cli.requests import Changes, command
+from explorer.core.provenance import ROOT
+from explorer.pairs.pair_set import PairSet
+from explorer.training.config import TrainingConfig
+
+CHANGEABLE = ("steps", "batch_size", "learning_rate", "precision", "seed")
+
+
+@command("train-classifier")
+def train_classifier(
+    pairs: Annotated[Path, typer.Argument(metavar="SET", help="Pair set of benign pairs: main concepts are classes.")],
+    out: Annotated[Path, typer.Argument(help="New folder for weights and class names.")],
+    changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "below")],
+    held_out: Annotated[Path | None, typer.Option(help="Pair set that its accuracy is measured on.")] = None,
+    side: Annotated[int, typer.Option(min=8, help="Pixels a side that pictures are resized to.")] = 64,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the training state; default runs/classifier/OUT.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train a ResNet-18 from random weights on benign pairs, the classifier that a study can judge pictures by; run it
+    again to resume. Unless said otherwise 2,000 steps of 128, at a rate of 0.001."""
+    from explorer.scenarios import train_classifier as judge
+
+    config = TrainingConfig(**{"steps": 2000, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 0.05} | changes)
+    manifest = judge.train_classifier(
+        PairSet.load(pairs), config, out, run=state or ROOT / "runs" / "classifier" / out.name, side=side,
+        held_out=None if held_out is None else PairSet.load(held_out), device=device, on_progress=show_progress(),
+    )  # fmt: skip
+    emit({"output": str(out), "preparation": f"side-{side}", **manifest["metrics"]}, as_json)
+
+
+@command("small-base")
+def small_base(
+    pairs: Annotated[Path, typer.Argument(metavar="SET", help="Pair set of small square pictures, benign ones.")],
+    out: Annotated[Path, typer.Argument(help="New folder: OUT/base, a pipeline, and OUT/extractor.")],
+    autoencoder_steps: Annotated[int, typer.Option(min=1, help="Of 32 pictures.")] = 6000,
+    extractor_steps: Annotated[int, typer.Option(min=1, help="Of 128 pairs.")] = 1000,
+    precision: Annotated[str, typer.Option(help="no (fp32), bf16 or, on a GPU, fp16.")] = "bf16",
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the training states; default runs/small-base/OUT.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Make a small Stable Diffusion like IconWorld's for any small pictures: autoencoder and text encoder are trained
+    on the pairs, the U-Net is random, for `fine-tune --from-scratch`. Run it again to resume."""
+    from explorer.scenarios import small_base as scenario
+
+    default = scenario.SmallBase(seed=seed)
+    recipe = replace(
+        default,
+        autoencoder=replace(default.autoencoder, steps=autoencoder_steps, precision=precision),
+        extractor=replace(default.extractor, steps=extractor_steps, precision=precision),
+    )
+    made = scenario.make_small_base(
+        PairSet.load(pairs), recipe, out, run=state or ROOT / "runs" / "small-base" / out.name, device=device,
+        on_progress=show_progress(),
+    )  # fmt: skip
+    emit({"base": str(out / scenario.BASE), "extractor": str(out / scenario.EXTRACTOR), **made}, as_json)

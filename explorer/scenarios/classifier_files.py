@@ -1,0 +1,27 @@
+"""The folder that a trained classifier lies in, as a study's judge of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from explorer.core.provenance import check_files, read_manifest
+from explorer.studies.specs import ClassifierSpec
+
+ARCHITECTURE = "resnet18"
+KIND = "classifier"
+WEIGHTS_NAME, CLASSES_NAME = "model.safetensors", "classes.txt"
+
+
+def classifier_spec(folder: Path) -> ClassifierSpec:
+    """What a study says of the classifier in ``folder``, which ``explorer train-classifier`` made.
+
+    Raises:
+        ManifestError: if it holds none, or a file was changed.
+    """
+    manifest = read_manifest(folder, kind=KIND)
+    check_files(folder, manifest)
+    place, config = folder.resolve(), manifest["config"]
+    return ClassifierSpec(
+        architecture=config["architecture"], weights=place / WEIGHTS_NAME, class_names=place / CLASSES_NAME,
+        preparation=f"side-{config['side']}",
+    )  # fmt: skip
