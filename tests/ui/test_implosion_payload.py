@@ -78,7 +78,7 @@ def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_ro
     assert payload["film"]["missing"]["cost"].startswith("6 pictures; how long that takes here")
     assert [table["source"].split("Table ")[1][0] for table in payload["paper"]] == list("123456")
     done = [each for each in payload["beside_paper"]["comparisons"] if not each["missing"]]
-    assert (done, len(payload["beside_paper"]["comparisons"])) == ([], 12)
+    assert (done, len(payload["beside_paper"]["comparisons"])) == ([], 13)
 
 
 def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_study, open_study):
@@ -97,6 +97,20 @@ def test_models_whose_poison_nobody_recorded_come_last_and_are_not_called_benign
     assert [(row["name"], row["poisoned"], row["poison_recorded"]) for row in rows] == [
         ("b", True, True), ("a", None, False),
     ]  # fmt: skip
+
+
+def test_a_classifier_is_told_of_each_models_own_clean_and_poisoned_concepts():
+    judged = model("b", 1, 0.5, 0.4) | {
+        "classifier_per_concept": {"cat": 0.9, "dog": 0.7, "ship": 0.2, "thing": None},
+        "poisoned_concepts": ["ship"], "poisoned_concepts_known": True,
+    }  # fmt: skip
+    unknown = judged | {"name": "c", "poisoned_concepts_known": False}
+    rows = {row["name"]: row["classifier"] for row in evaluation_summary(
+        evaluation([model("a", 0, 0.3, 0.4), judged, unknown]))["models"]}  # fmt: skip
+    assert (rows["a"], rows["c"]) == (None, None)
+    assert rows["b"]["clean"]["mean"] == pytest.approx(0.8)
+    assert rows["b"]["clean"]["low"] < 0.8 < rows["b"]["clean"]["high"]
+    assert rows["b"]["poisoned"] == {"mean": pytest.approx(0.2), "low": None, "high": None, "concepts": 1}
 
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from explorer.core.intervals import pearson_correlation
+from explorer.core.intervals import pearson_correlation, t_interval
 from explorer.core.provenance import ManifestError
 from explorer.generation.film_export import film_strip_gif
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
@@ -151,7 +151,29 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
         "poison_share": _poison_share(difficulty),
         **{quantity: model[quantity] for quantity in QUANTITIES},
+        "classifier": _classified(model),
     }
+
+
+def _classified(model: dict[str, Any]) -> dict[str, Any] | None:
+    """How often the classifier saw what was asked, over the concepts that this model's poison does not aim at and over
+    those that it does, with intervals over concepts; None without a classifier, or where the poison is not known."""
+    shares = model.get("classifier_per_concept")
+    if shares is None or not model["poisoned_concepts_known"]:
+        return None
+    named, known = set(model["poisoned_concepts"]), {name: share for name, share in shares.items() if share is not None}
+    return {
+        "clean": _over_concepts([share for name, share in known.items() if name not in named]),
+        "poisoned": _over_concepts([share for name, share in known.items() if name in named]),
+    }
+
+
+def _over_concepts(shares: list[float]) -> dict[str, Any] | None:
+    if not shares:
+        return None
+    found = t_interval(shares)
+    return {"mean": found.value, "low": _finite_or_none(found.low), "high": _finite_or_none(found.high),
+            "concepts": len(shares)}  # fmt: skip
 
 
 def _poison_share(difficulty: dict[str, Any]) -> float | None:
