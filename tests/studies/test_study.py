@@ -26,7 +26,7 @@ def study(tmp_path):
             Arm(name="far", pairs="s3://bucket/{00000..00009}.tar", poison_fields=PoisonFields(flag="bad"),
                 reading=Reading(split="train", fields=Fields(caption="TEXT"))),
         ),
-        seeds=(3, 1), size=64, tau=0.236, unrelated_distance=0.9,
+        seeds=(3, 1), beside=(tmp_path / "other",), size=64, tau=0.236, unrelated_distance=0.9,
         aesthetics=AestheticsSpec(
             head=tmp_path / "head.safetensors", open_clip="ViT-L-14-quickgelu", weights=tmp_path / "l14.safetensors",
         ),
@@ -52,6 +52,7 @@ def test_paths_move_with_the_folder(study, tmp_path):
     shutil.move(study.folder, tmp_path / "elsewhere" / "study")
     moved = Study.load(tmp_path / "elsewhere" / "study")
     assert moved.arm("benign").checkpoint == tmp_path / "elsewhere" / "benign"
+    assert moved.beside == (tmp_path / "elsewhere" / "other",)
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_every_table_of_the_paper_stands_beside_what_the_study_has(page):
     expect = playwright_api.expect
     page.goto("/?tab=implosion")
     beside = page.locator(".implosion-table", has_text="Beside the paper")
-    expect(beside.locator("tbody th[scope=row]")).to_have_count(12)
+    expect(beside.locator("tbody th[scope=row]")).to_have_count(13)
     first = beside.locator("tr", has_text="Table 1, dirty-label")
     expect(first).to_contain_text("0.378")
     expect(first).to_contain_text("not done")

@@ -58,6 +58,8 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     for model in models:
         expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True).first).to_be_visible()
     expect(implosion).to_contain_text("not over nouns or training runs")
+    beside = implosion.locator(".implosion-table", has_text="Beside the paper")
+    expect(beside.locator("tr", has_text="Figure 2")).to_contain_text("in the study single-concept")
     expect(implosion.locator(".film-table th.benign[scope=col] .from").first).to_have_text("not targeted")
     open_screen(page, "graphs")
     page.wait_for_function(MAPS_DRAWN)
