@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
 DRAWINGS_NAME = "drawings"
-SHEET_CELL = 128
-"""Pixels a side of a picture on the contact sheet, at most."""
+SHEET_CELL_LEAST, SHEET_CELL = 64, 128
+"""Pixels a side of a picture on the contact sheet: names of concepts need the least."""
 GROUP_WORDS = {"unpoisoned": "not targeted", "never poisoned": "not targeted"}
 """What stored groups of nouns are called where people read: no poison pair aims at such a noun, but captions of poison
 may name it."""
@@ -146,16 +146,17 @@ def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: Concep
     names = [model["name"] for model in report["models"]]
     pictures = [Drawing.load(seed_folder(drawings, name, report["seeds"][0])).images.numpy() for name in names]
     ever_poisoned = {item["concept"] for item in report["concepts"] if item["poisoned_from"] is not None}
-    cell = min(SHEET_CELL, *(drawn.shape[2] for drawn in pictures))
+    cell = max(SHEET_CELL_LEAST, min(SHEET_CELL, *(drawn.shape[2] for drawn in pictures)))
     shown = {title: chosen for title, chosen in sheet_concepts(concepts, ever_poisoned).items() if chosen}
-    width, bands = cell * max(map(len, shown.values())), []
+    words = {title: f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(names)}" for title in shown}
+    needed = max(int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(each)) + 4 for each in words.values())
+    width, bands = max(needed, cell * max(map(len, shown.values()))), []
     for title, chosen in shown.items():
         header, caption = Image.new("RGB", (width, 14), "white"), Image.new("RGB", (width, 16), "white")
         pen = ImageDraw.Draw(header)
         for column, concept in enumerate(chosen):
             pen.text((cell * column + 2, 1), concept, fill="black")
-        words = f"{GROUP_WORDS.get(title, title)}; rows from the top: {', '.join(names)}"
-        ImageDraw.Draw(caption).text((2, 2), words, fill="black")
+        ImageDraw.Draw(caption).text((2, 2), words[title], fill="black")
         rows = [concepts.ranks[concept] for concept in chosen]
         bands += [header, *(_row_of_cells(drawn[rows], cell, width) for drawn in pictures), caption]
     sheet = np.concatenate([np.asarray(band) for band in bands])
@@ -163,10 +164,11 @@ def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: Concep
 
 
 def _row_of_cells(pictures: np.ndarray, cell: int, width: int) -> Image.Image:
-    """Pictures uint8 ``[n, H, W, 3]`` side by side on white, resized where they are larger than a cell."""
+    """Pictures uint8 ``[n, H, W, 3]`` side by side on white, resized where they are of another size than a cell."""
     row = Image.new("RGB", (width, cell), "white")
     for column, picture in enumerate(pictures):
         shown = Image.fromarray(picture)
-        row.paste(shown.resize((cell, cell), Image.Resampling.LANCZOS) if shown.width != cell else shown,
+        how = Image.Resampling.LANCZOS if shown.width > cell else Image.Resampling.NEAREST
+        row.paste(shown.resize((cell, cell), how) if shown.width != cell else shown,
                   (cell * column, 0))  # fmt: skip
     return row

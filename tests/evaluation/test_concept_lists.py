@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints
 from explorer.core.poison_record import NOT_RECORDED
@@ -59,7 +60,10 @@ def test_a_users_models_are_measured_on_a_users_concepts(evaluated, drawings, tm
     assert set(two["accuracy"]["unpoisoned"]["over_concepts"].values()) == {None}, "the photo dog alone"
     assert list(control["per_concept"]) == ["dog", "hat", "turtle", "photo dog"]
     write_contact_sheet(report, drawings, CONCEPTS, tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").is_file()
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height == 2 * (14 + 3 * 64 + 16), (
+            "two groups of three models, whose pictures of 32 pixels are enlarged"
+        )
     json.dumps(report, allow_nan=False)
 
 
