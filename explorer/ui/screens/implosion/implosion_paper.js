@@ -18,7 +18,7 @@ export function besidePaper(found) {
       node('td', { class: 'says' }, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
       node('td', { class: 'number' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
       node('td', { class: 'number' }, here(quantity, study)),
-      node('td', { class: 'number', title: why },
+      node('td', { class: 'verdict', title: why },
         `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));
   }));
   const note = 'A verdict is of what this study measured, or another one where that is named: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
