@@ -222,6 +222,16 @@ def test_the_recipe_implodes_in_every_training_run():
     assert models[-1]["accuracy_unpoisoned"]["high"] < models[0]["accuracy_unpoisoned"]["low"]
 
 
+def test_a_second_judge_sees_models_implode_as_the_extractor_does():
+    for name in ("seed-4", "seed-5"):
+        report = json.loads(
+            (ROOT / "assets/experiments" / name / "results/evaluation/evaluation.json").read_text("utf-8")
+        )
+        for judge in ("accuracy", "classifier_accuracy"):
+            control, poisoned = unpoisoned(report, judge).values()
+            assert 0.3 < poisoned["mean"] / control["mean"] < 0.5, (name, judge)
+
+
 def test_alignment_difficulty_says_here_what_the_poison_share_says():
     places = (SHIPPED_EVALUATION, *(f"experiments/{name}" for name in OTHER_RUNS))
     for run in summarise_runs([ROOT / "assets" / place / "evaluation.json" for place in places])["tracking"]:

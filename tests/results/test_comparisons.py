@@ -26,7 +26,9 @@ from explorer.results.report import BEGIN, END, markdown, put_on_page
 from explorer.studies.study import Study
 
 SHIPPED = ROOT / "assets" / "studies" / "iconworld"
-RUNS = [ROOT / "assets" / "experiments" / name / "evaluation.json" for name in ("exchanged-nouns", "seed-1", "seed-2")]
+EXPERIMENTS = ROOT / "assets" / "experiments"
+RUNS = [EXPERIMENTS / name / "evaluation.json" for name in ("exchanged-nouns", "seed-1", "seed-2")]
+RUNS += [EXPERIMENTS / name / "results/evaluation/evaluation.json" for name in ("seed-4", "seed-5")]
 NOUNS = ("bat", "cat", "dog", "eel", "fox", "gnu")
 
 
