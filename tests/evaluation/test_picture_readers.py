@@ -114,7 +114,9 @@ def test_what_is_no_classifier_is_refused(classifier, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             PictureClassifier.load(*given, CONCEPTS)
-    with pytest.raises(ValueError, match="preparation is 'V3': expected one of resnet18's, IMAGENET1K_V1"):
+    with pytest.raises(
+        ValueError, match="preparation is 'V3': expected side-N, N in pixels, or one of resnet18's, IMAGENET1K_V1"
+    ):
         PictureClassifier.load(MODEL, weights, names, CONCEPTS, preparation="V3")
 
 

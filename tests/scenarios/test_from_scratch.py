@@ -74,7 +74,7 @@ def test_a_small_base_is_a_pipeline_and_an_extractor_of_the_pictures_own_size(ba
     assert json.loads((folder / "base/unet/config.json").read_text())["sample_size"] == 8
     assert read_manifest(folder / "base")["metrics"] == {name: made[name] for name in made if name != "pairs_found"}
     extractor = UniversalExtractor.load(folder / "extractor")
-    features = extractor.encode_images(np.asarray(colours.images[:3]))
+    features = extractor.encode_images(np.array(colours.images[:3]))
     assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-4)
     assert 0 <= made["pairs_found"] <= 1
 
@@ -117,7 +117,7 @@ def test_the_classifier_learns_and_a_study_reads_it(classifier, colours):
         ConceptList(concepts=tuple(Concept(name=name) for name in COLOURS)),
         preparation=spec.preparation,
     )
-    seen = judge.read(np.asarray(colours.images[:4]))
+    seen = judge.read(np.array(colours.images[:4]))
     named = [sorted(COLOURS)[number] for number in seen["classes"]]
     assert sum(name == caption for name, caption in zip(named, colours.table["caption"][:4], strict=True)) >= 3
 
