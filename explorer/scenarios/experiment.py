@@ -96,7 +96,8 @@ def carry_out_scenario(
     from explorer.training.fine_tune import check_base, fine_tune
 
     benign = PairSet.load(request.benign)
-    classifier = None if request.classifier is None else classifier_spec(request.classifier)
+    named = {name for mentioned in benign.table["concepts"] for name in mentioned}
+    classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
     check_base(request.base, recipe)
     scenario = find_scenario(request.scenario)
     attacks = scenario.sets(request.dose, benign)

@@ -108,7 +108,11 @@ def test_poison_is_refused_by_base_and_classifier(colours, tmp_path):
 def test_the_classifier_learns_and_a_study_reads_it(classifier, colours):
     folder, _, manifest = classifier
     assert manifest["metrics"]["accuracy"] >= 0.9
-    spec = classifier_spec(folder / "classifier")
+    spec = classifier_spec(folder / "classifier", set(COLOURS))
+    with pytest.raises(
+        ValueError, match="knows the classes blue, green, red, white: expected some of the 1 concepts, cat"
+    ):
+        classifier_spec(folder / "classifier", {"cat"})
     assert spec.preparation == "side-32"
     judge = PictureClassifier.load(
         spec.architecture,
