@@ -50,8 +50,6 @@ def evaluate(
     for model in report["models"]:
         typer.echo(evaluation_line(model))
     over = f"the {seeds} seeds of the noise" if seeds > 1 else "the concepts"
-    for path, counts in report["left_out"].items():
-        typer.echo(f"{path}: models of C_P {', '.join(map(str, counts))} are left out, since another run lacks them.")
     typer.echo(f"In brackets: 95 % intervals over {over}, one training run each.")
 
 
