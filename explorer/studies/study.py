@@ -193,6 +193,8 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
         }
         arms.append(Arm(**settings | read))
     own = _settings(own, _OWN_FIELDS, "", folder)
+    if not isinstance(own.get("beside", ()), tuple):
+        raise ValueError(f"beside is {own['beside']!r}: expected a list of studies' folders")
     own["beside"] = tuple(Path(os.path.normpath(folder / place)) for place in own.get("beside", ()))
     return Study(folder=folder, extractor=extractor, arms=tuple(arms), **specs, **own)
 

@@ -53,6 +53,10 @@ def test_paths_move_with_the_folder(study, tmp_path):
     moved = Study.load(tmp_path / "elsewhere" / "study")
     assert moved.arm("benign").checkpoint == tmp_path / "elsewhere" / "benign"
     assert moved.beside == (tmp_path / "elsewhere" / "other",)
+    text = (moved.folder / "study.toml").read_text()
+    (moved.folder / "study.toml").write_text(text.replace('beside = ["../other"]', 'beside = "../other"'))
+    with pytest.raises(ValueError, match=r"beside is '\.\./other': expected a list"):
+        Study.load(moved.folder)
 
 
 @pytest.mark.parametrize(

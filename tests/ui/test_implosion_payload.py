@@ -81,6 +81,15 @@ def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_ro
     assert (done, len(payload["beside_paper"]["comparisons"])) == ([], 13)
 
 
+def test_a_missing_study_beside_it_leaves_the_rest_of_the_screen(tmp_path, checkpoint_root, make_study, open_study):
+    study = make_study(
+        tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa",), beside=(tmp_path / "gone",)
+    )  # fmt: skip
+    payload = implosion_payload(open_study(study.folder))
+    assert "a study that `beside` names cannot be read" in payload["beside_paper"]["problem"]
+    assert "missing" in payload["film"]
+
+
 def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_study, open_study):
     arms = (Arm(name="benign", checkpoint=tmp_path / "moved" / "benign"), Arm(name="pairs", pairs=tmp_path))
     opened = open_study(make_study(tmp_path / "mine", arms=arms, concepts=("dog",)).folder)

@@ -43,7 +43,7 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
     """The paper's tables and figures, each with what the study has of it.
 
     Raises:
-        ManifestError: if the evaluation lacks a field.
+        ManifestError: if the evaluation lacks a field, or a study beside it is missing or broken.
     """
     from explorer.results.comparisons import compare_study
 
@@ -51,6 +51,10 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
         return {"comparisons": [each.report() for each in compare_study(opened.study)[0]]}
     except KeyError as error:
         raise ManifestError(f"the study's results lack the field {error}: expected what this version writes") from error
+    except ManifestError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        raise ManifestError(f"a study that `beside` names cannot be read: {error}") from error
 
 
 def film_strip(opened: OpenStudy) -> dict[str, Any]:
