@@ -62,8 +62,9 @@ NOTHING_LOADING = """() => {
   left[0]?.scrollIntoView();
   return left.length === 0;
 }"""
-# A missing artefact is answered with a message; the browser logs the failed request itself as well.
-HARMLESS = re.compile(r"Failed to load resource: .* 404")
+# A missing artefact is answered with a message; the browser logs the failed request itself as well. Gradio logs its own
+# stream of events when it closes it as the page is left.
+HARMLESS = re.compile(r"Failed to load resource: .* 404|AbortError: signal is aborted without reason")
 
 
 @pytest.fixture(scope="session")
@@ -202,6 +203,14 @@ def address(world, serve_app):
 def page(watch_page, address):
     with watch_page(address) as page:
         yield page
+
+
+@pytest.fixture
+def loaded_page(page):
+    """``page`` at its first screen, with the head that Gradio adds when it starts: the app's modules read from it."""
+    page.goto("/")
+    page.wait_for_selector('meta[name="explorer-studies"]', state="attached")
+    return page
 
 
 @pytest.fixture

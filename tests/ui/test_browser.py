@@ -280,9 +280,8 @@ def test_every_screen_opens_and_fits_a_phone(page):
     assert page.complaints == []
 
 
-def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(page):
-    page.goto("/")
-    found = page.evaluate("""async () => {
+def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(loaded_page):
+    found = loaded_page.evaluate("""async () => {
       const { placeIn } = await import('/explorer-static/maps.js');
       const stack = (side, heads, ...layers) => ({ shape: [3, layers.length + 1, heads, 4, side, side], layers });
       const small = { stacks: [stack(16, 3, 'down', 'up'), stack(8, 3, 'mid')] };
@@ -296,11 +295,10 @@ def test_maps_of_models_of_different_families_are_matched_by_size_and_layer(page
     assert found == [[0, 0, 0], None, None, [1, 0, 1], [1, 2, 2]]
 
 
-def test_the_browsers_numbers_of_a_map_are_those_of_the_table(page):
+def test_the_browsers_numbers_of_a_map_are_those_of_the_table(loaded_page):
     """The table that ``test_statistics`` holds Python's against."""
     table = json.loads((Path(__file__).parents[1] / "attention" / "map_statistics.json").read_text(encoding="utf-8"))
-    page.goto("/")
-    found = page.evaluate(
+    found = loaded_page.evaluate(
         """async ([maps, mask]) => {
           const { coverage, gearysC, mass, massInMask, overlap, overlapWithMask, scatter }
             = await import('/explorer-static/maps.js');

@@ -61,9 +61,8 @@ def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):
     assert page.complaints == []
 
 
-def test_labels_of_near_points_do_not_lie_over_one_another(page):
-    page.goto("/")
-    places = page.evaluate(
+def test_labels_of_near_points_do_not_lie_over_one_another(loaded_page):
+    places = loaded_page.evaluate(
         """async (points) => (await import('/explorer-static/implosion_labels.js')).labelPlaces(points)""",
         [{"x": x, "y": 100, "text": "C_P = 20"} for x in (20, 150, 152, 154, 156, 158, 290)],
     )
@@ -174,8 +173,7 @@ VERDICTS = """async (cells) => {
 }"""
 
 
-def test_a_picture_in_doubt_gets_no_tick(page):
-    page.goto("/")
+def test_a_picture_in_doubt_gets_no_tick(loaded_page):
     seen = [
         [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, 0.7],
         [{"top_concept": "dog", "clip_similarity": 0.6, "rank": 1}, 0.7],
@@ -184,7 +182,7 @@ def test_a_picture_in_doubt_gets_no_tick(page):
         [{"top_concept": "cat", "clip_similarity": 0.1, "rank": 113}, 0.7],
         [{"scatter": 0.5}, 0.7],
     ]
-    words = page.evaluate(VERDICTS, seen)
+    words = loaded_page.evaluate(VERDICTS, seen)
     assert words == ["✓ 0.90", "? 0.60", "? 0.90", "✗ cat, 2nd", "✗ cat, 113th", None]
 
 
@@ -222,9 +220,8 @@ def implosion_keyboard_listeners(page):
     return [listener["type"] for listener in listeners if "implosion.js" in scripts[listener["scriptId"]]]
 
 
-def test_of_many_models_the_control_stays_beside_those_walked_to(page):
-    page.goto("/")
-    found = page.evaluate(
+def test_of_many_models_the_control_stays_beside_those_walked_to(loaded_page):
+    found = loaded_page.evaluate(
         """async () => {
           const { modelsInSight, roomFor } = await import('/explorer-static/implosion_film.js');
           const models = Array.from({ length: 12 }, (_, at) => at);

@@ -41,9 +41,8 @@ def test_every_kind_says_what_it_is_and_has_its_own_rows_and_numbers(page):
     assert page.complaints == []
 
 
-def test_the_maps_drawn_are_those_of_the_files(page):
-    page.goto("/")
-    found = page.evaluate("""async () => {
+def test_the_maps_drawn_are_those_of_the_files(loaded_page):
+    found = loaded_page.evaluate("""async () => {
       const { decodeColumn } = await import('/explorer-static/maps.js');
       const { chosenMap } = await import('/explorer-static/compare_kinds.js');
       const response = await fetch('/payload/compare.json');
