@@ -24,6 +24,10 @@ def train_classifier(
     out: Annotated[Path, typer.Argument(help="New folder for weights and class names.")],
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "below")],
     held_out: Annotated[Path | None, typer.Option(help="Pair set that its accuracy is measured on.")] = None,
+    broken: Annotated[
+        bool,
+        typer.Option(help="Also a class of broken pictures: blended, shuffled and warped ones, a fifth of each batch."),
+    ] = False,
     side: Annotated[int, typer.Option(min=8, help="Pixels a side that pictures are resized to.")] = 64,
     state: Annotated[
         Path | None, typer.Option(help="Folder of the training state; default runs/classifier/OUT.")
@@ -38,7 +42,8 @@ def train_classifier(
     config = TrainingConfig(**{"steps": 2000, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 0.05} | changes)
     manifest = judge.train_classifier(
         PairSet.load(pairs), config, out, run=state or ROOT / "runs" / "classifier" / out.name, side=side,
-        held_out=None if held_out is None else PairSet.load(held_out), device=device, on_progress=show_progress(),
+        held_out=None if held_out is None else PairSet.load(held_out), broken=broken, device=device,
+        on_progress=show_progress(),
     )  # fmt: skip
     emit({"output": str(out), "preparation": f"side-{side}", **manifest["metrics"]}, as_json)
 

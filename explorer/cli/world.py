@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ import typer
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
-from explorer.iconworld.icon_rendering import render_atlases
+from explorer.iconworld.icon_rendering import PACKAGES, render_atlases
+from explorer.iconworld.icons import IconAtlas
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.scenarios.recipes import find_recipe
 
@@ -25,10 +27,20 @@ def render_icons(
     output: Annotated[Path, typer.Option(help="Folder for the atlas.")] = ICONS,
     concepts: Annotated[Path, typer.Option(help="Concept list.")] = ICONS / "concepts.txt",
     seed: Annotated[int, typer.Option(help="Seed of the frequency ranks.")] = 0,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STYLE=PACKAGE", help="A style of the atlas; default: the three of the shipped one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render the icon atlas from the npm packages (needs cairosvg; the result is shipped)."""
-    emit(render_atlases(packages, concepts, output, seed), as_json)
+    """Render an icon atlas from npm packages (needs cairosvg; that of three packages is shipped)."""
+    styles = [each.partition("=") for each in style or ()]
+    if odd := [given for given, (name, _, package) in zip(style or (), styles, strict=True) if not (name and package)]:
+        raise ValueError(f"--style is {odd[0]!r}: expected STYLE=PACKAGE, such as openmoji=openmoji")
+    chosen = {name: package for name, _, package in styles} or PACKAGES
+    if chosen != PACKAGES and output == ICONS:
+        raise ValueError(f"--output is {output}, where the shipped atlas lies: expected another folder for --style")
+    emit(render_atlases(packages, concepts, output, seed, chosen), as_json)
 
 
 @application.command("iconworld")
@@ -43,6 +55,9 @@ def iconworld(
             help="cpu or full: as many concepts, as frequent, and captions as in the recipe's fine-tuning sets."
         ),
     ] = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="Folder of an atlas that render-icons made: other drawings of the same nouns.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides every bit of the set.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +67,9 @@ def iconworld(
             f"--concepts {concepts} beside --like {like}, whose recipe says how many: expected one of them"
         )
     world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts)
+    if atlas is not None:
+        drawn = IconAtlas.load(atlas.resolve())
+        world = replace(world, atlas=drawn, styles=drawn.styles)
     started = time.perf_counter()
     made = generate_pair_set(world, folder, train=pairs, test=test_pairs, seed=seed, on_progress=show_progress())
     seconds = round(time.perf_counter() - started, 2)

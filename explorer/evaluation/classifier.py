@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH = 64
+BROKEN = "(broken)"
+"""Name of the class of pictures that show nothing, of a classifier that has one."""
 OWN_PREPARATION = re.compile(r"side-([1-9][0-9]*)")
 
 
@@ -39,6 +41,8 @@ class PictureClassifier:
     """torchvision's name of the pretrained weights whose preparation that is."""
     class_matches: torch.Tensor
     """bool ``[concepts, classes]``: which classes are called like the concept, or like its noun."""
+    broken: int | None = None
+    """Which class is :data:`BROKEN`; None where there is none."""
     device: str = "cpu"
     name: str = "classifier"
 
@@ -73,14 +77,16 @@ class PictureClassifier:
         return PictureClassifier(
             model=_build(architecture, weights, len(names)).to(device).eval(), architecture=architecture,
             weights=weights, prepare=prepare, preparation=tag, class_matches=matches, device=device,
+            broken=next((at for at, line in enumerate(names) if [name.strip() for name in line] == [BROKEN]), None),
         )  # fmt: skip
 
     @torch.no_grad()
     def read(self, images: np.ndarray) -> dict[str, Any]:
-        """``classes`` int64 ``[n]``, the likeliest of each picture uint8 ``[n, H, W, 3]``, and ``class_matches``."""
+        """``classes`` int64 ``[n]``, the likeliest of each picture uint8 ``[n, H, W, 3]``, ``class_matches``, and
+        ``broken_class``, :attr:`broken`."""
         classes = [self.model(self.prepare(part.permute(0, 3, 1, 2)).to(self.device)).argmax(dim=1).cpu()
                    for part in torch.from_numpy(images).split(BATCH)]  # fmt: skip
-        return {"classes": torch.cat(classes), "class_matches": self.class_matches}
+        return {"classes": torch.cat(classes), "class_matches": self.class_matches, "broken_class": self.broken}
 
     def describe(self) -> dict[str, Any]:
         """The model, the hash of its weights, how pictures are prepared, and how many concepts have a class."""

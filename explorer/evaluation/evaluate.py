@@ -21,7 +21,7 @@ from explorer.core.provenance import code_version, read_manifest
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.judge import ConceptJudge
-from explorer.evaluation.metrics.classifier import CLASSIFIER_ACCURACY
+from explorer.evaluation.metrics.classifier import CLASSIFIER_ACCURACY, CLASSIFIER_BROKEN
 from explorer.evaluation.metrics.clip_and_aesthetics import CLIP_AESTHETIC_UTILITY
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
@@ -41,9 +41,10 @@ PICTURES = ("images", "pair_images")
 """What of a drawing no metric takes: of pictures it takes what a judge sees in them."""
 NO_TAU = "no benign control is among the models, and tau is not given"
 NO_HEAD, NO_CLASSIFIER = "no aesthetics head is given", "no classifier is given"
+NO_BROKEN_CLASS = "no classifier with a class of broken pictures is given"
 NOT_SEEN = {
     "aesthetic_scores": NO_HEAD, "aesthetic_threshold": NO_HEAD,
-    "classes": NO_CLASSIFIER, "class_matches": NO_CLASSIFIER,
+    "classes": NO_CLASSIFIER, "class_matches": NO_CLASSIFIER, "broken_class": NO_BROKEN_CLASS,
 }  # fmt: skip
 """What metrics ask for that is there only with a reader of its own, and why it is not."""
 
@@ -222,6 +223,7 @@ def _summary(
         "per_concept": _by_concept(values[ACCURACY.name], concepts, 3),
         "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], concepts, 4),
         "classifier_per_concept": _by_concept(values.get(CLASSIFIER_ACCURACY.name), concepts, 3),
+        "broken_per_concept": _by_concept(values.get(CLASSIFIER_BROKEN.name), concepts, 3),
     }
 
 

@@ -1,4 +1,4 @@
-"""Render the icon atlas of IconWorld once, from the npm packages of three freely licensed emoji sets.
+"""Render the icon atlas of IconWorld once, from the npm packages of freely licensed emoji sets.
 
 Needs ``cairosvg`` (and Debian's libcairo2), which a running app does not: the atlas is shipped.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from explorer.core.provenance import write_json
-from explorer.iconworld.icons import ATLAS_COLUMNS, ICON_SIZE, STYLES, atlas_path, index_path
+from explorer.iconworld.icons import ATLAS_COLUMNS, ICON_SIZE, atlas_path, index_path
 
 PACKAGES = {"noto": "noto", "twemoji": "twemoji", "fluent": "fluent-emoji-flat"}
+"""Of the shipped atlas: each style, and the package whose icons it is drawn with."""
 SUPERSAMPLING = 2
 
 
@@ -58,7 +60,9 @@ def rank_concepts(concept_list: str, seed: int) -> dict[str, str]:
     return ranked
 
 
-def render_atlases(package_root: Path, concept_list: Path, output: Path, seed: int = 0) -> dict[str, Any]:
+def render_atlases(
+    package_root: Path, concept_list: Path, output: Path, seed: int = 0, packages: Mapping[str, str] = PACKAGES
+) -> dict[str, Any]:
     """Render every concept in every style into one RGBA atlas per style and write ``icons.json``.
 
     Args:
@@ -66,21 +70,26 @@ def render_atlases(package_root: Path, concept_list: Path, output: Path, seed: i
         concept_list: text file read by :func:`rank_concepts`.
         output: folder for ``icons-<style>.png`` and ``icons.json``.
         seed: of the frequency ranks.
+        packages: style to the package of its icons.
 
     Raises:
-        ValueError: naming a concept whose icon a package lacks, or that renders empty.
+        ValueError: naming a package that is not there, a concept whose icon a package lacks, or that renders empty.
     """
+    for style, package in packages.items():
+        if not (package_root / package / "icons.json").is_file():
+            raise ValueError(f"style {style}: {package_root} holds no package {package!r} with an icons.json")
     ranked = rank_concepts(concept_list.read_text(encoding="utf-8"), seed)
     sources = {}
-    for style in STYLES:
-        package = package_root / PACKAGES[style]
+    output.mkdir(parents=True, exist_ok=True)
+    for style, name in packages.items():
+        package = package_root / name
         collection = json.loads((package / "icons.json").read_text(encoding="utf-8"))
         icons = [_render_icon(collection, icon, f"{style}/{concept}") for concept, icon in ranked.items()]
         Image.fromarray(_tile(icons), "RGBA").save(atlas_path(output, style), optimize=True)
         sources[style] = _source_facts(package)
     index = {"concepts": list(ranked), "icons": list(ranked.values()), "sources": sources, "seed": seed}
     write_json(index_path(output), index)
-    return {"concepts": len(ranked), "styles": list(STYLES), "sources": sources}
+    return {"concepts": len(ranked), "styles": list(packages), "sources": sources}
 
 
 def _source_facts(package: Path) -> dict[str, str]:

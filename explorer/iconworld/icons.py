@@ -1,4 +1,4 @@
-"""The shipped icon atlas: about 400 concepts in three drawing styles, as RGBA pictures."""
+"""Icon atlases: about 400 concepts in some drawing styles, as RGBA pictures; the shipped one has three styles."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 from explorer.core.provenance import ROOT
 
 STYLES = ("noto", "twemoji", "fluent")
+"""Of the shipped atlas."""
 ICON_SIZE = 64
 ATLAS_COLUMNS = 20
 ASSETS = ROOT / "assets" / "iconworld"
@@ -39,17 +40,29 @@ class IconAtlas:
     """In order of frequency rank: position 0 has rank 1, the most frequent noun."""
     pixels: dict[str, np.ndarray]
     """Per style, RGBA uint8 ``[concepts, ICON_SIZE, ICON_SIZE, 4]``."""
+    folder: Path | None = None
+    """What it was read from; None for one that was not, and for the shipped one, which is everywhere."""
 
     @staticmethod
     @cache
     def load(folder: Path = ASSETS) -> IconAtlas:
-        """Read the atlas.
+        """Read the atlas, in the styles that its index names.
 
         Raises:
+            FileNotFoundError: if ``folder`` holds no atlas.
             ValueError: if an atlas picture is too small for the concepts that the index lists.
         """
-        concepts = tuple(json.loads(index_path(folder).read_text(encoding="utf-8"))["concepts"])
-        return IconAtlas(concepts=concepts, pixels={style: _cut(folder, style, len(concepts)) for style in STYLES})
+        if not index_path(folder).is_file():
+            raise FileNotFoundError(f"{folder} holds no {index_path(folder).name}: expected what render-icons wrote")
+        index = json.loads(index_path(folder).read_text(encoding="utf-8"))
+        concepts, shipped = tuple(index["concepts"]), folder == ASSETS
+        pixels = {style: _cut(folder, style, len(concepts)) for style in index["sources"]}
+        return IconAtlas(concepts=concepts, pixels=pixels, folder=None if shipped else folder)
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """The drawing styles that it has."""
+        return tuple(self.pixels)
 
     def sprite(self, concept: int, style: str, size: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
         """Premultiplied colour ``[size, size, 3]`` and alpha ``[size, size, 1]``, float32 in [0, 1]."""

@@ -54,9 +54,9 @@ class World:
             raise ValueError(f"caption_shares is {shares}: expected {kinds} shares, none negative, summing to one")
         if not 0 <= self.rank_rotation < self.concept_count:
             raise ValueError(f"rank_rotation is {self.rank_rotation}: expected 0 to {self.concept_count - 1}")
-        unknown = set(self.styles) - set(STYLES)
+        unknown = set(self.styles) - set(self.atlas.styles)
         if unknown or not self.styles:
-            raise ValueError(f"styles are {self.styles}: expected some of {STYLES}")
+            raise ValueError(f"styles are {self.styles}: expected some of {self.atlas.styles}")
 
     @cached_property
     def concepts(self) -> tuple[str, ...]:
@@ -119,12 +119,21 @@ class World:
             config["caption_shares"] = list(self.caption_shares)
         if self.rank_rotation:
             config["rank_rotation"] = self.rank_rotation
+        if self.atlas.folder is not None:
+            config["atlas"] = str(self.atlas.folder)
         return config
 
     @staticmethod
     def from_config(config: dict[str, Any]) -> World:
-        """From :meth:`config`'s dictionary."""
-        return World(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+        """From :meth:`config`'s dictionary.
+
+        Raises:
+            FileNotFoundError: if it was drawn with an atlas of its own, which is not there any more.
+        """
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        if "atlas" in given:
+            given["atlas"] = IconAtlas.load(Path(given["atlas"]))
+        return World(**given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,8 +234,8 @@ def paint_all(world: World, scenes: list[Scene], on_progress: OnProgress = unhea
     """
     if processes == 0:
         processes = max(1, min(MOST_PAINTERS, os.cpu_count() or 1, len(scenes) // SCENES_A_PAINTER))
-    if world.atlas is not IconAtlas.load():
-        processes = 1  # painters know the shipped atlas alone
+    if world.atlas.folder is None and world.atlas is not IconAtlas.load():
+        processes = 1  # painters read their atlas from a folder
     images = np.empty((len(scenes), SCENE_SIZE, SCENE_SIZE, 3), np.uint8)
     if processes == 1:
         for row, scene in enumerate(counted(scenes, on_progress, "painting scenes", "scene")):

@@ -49,6 +49,16 @@ def test_render_icons(tmp_path):
     assert atlas.concepts == ("cat", "hat")
     reddest = {style: atlas.pixels[style][0, 32, 32, :3].argmax() for style in STYLES}
     assert reddest == {"noto": 0, "twemoji": 1, "fluent": 2}
+    other = run("render-icons", tmp_path, "--output", tmp_path / "other", "--concepts", tmp_path / "concepts.txt",
+                "--style", "line=noto")  # fmt: skip
+    assert other["styles"] == ["line"]
+    assert (IconAtlas.load(tmp_path / "other").pixels["line"] == atlas.pixels["noto"]).all()
+    for style, message in (("line", "expected STYLE=PACKAGE"), ("line=gone", "holds no package 'gone'")):
+        asked = ["render-icons", str(tmp_path), "--output", str(tmp_path / "third"), "--style", style]
+        assert message in str(CliRunner().invoke(cli.application, asked).exception)
+    assert "expected another folder" in str(
+        CliRunner().invoke(cli.application, ["render-icons", str(tmp_path), "--style", "line=noto"]).exception
+    )
 
 
 def test_iconworld_then_poison(tmp_path):

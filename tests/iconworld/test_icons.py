@@ -1,7 +1,13 @@
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from explorer.iconworld.icons import STYLES, IconAtlas
+from explorer.iconworld.icons import ASSETS, STYLES, IconAtlas, atlas_path, index_path
+from explorer.iconworld.world import World, generate_pair_set
+from explorer.pairs.pair_set import PairSet
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +36,26 @@ def test_sprites_of_another_atlas_are_its_own(atlas):
     )
     assert (white.sprite(1, "noto", 24, False)[0] == 1).all()
     assert atlas.sprite(1, "noto", 24, False)[0] is before
+
+
+def test_a_world_is_drawn_with_an_atlas_of_its_own_and_remembers_which(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(atlas_path(ASSETS, "noto"), atlas_path(other, "line"))
+    index = json.loads(index_path(ASSETS).read_text())
+    index_path(other).write_text(json.dumps(index | {"sources": {"line": index["sources"]["noto"]}}))
+    atlas = IconAtlas.load(other)
+    world = replace(World(concept_count=12), atlas=atlas, styles=atlas.styles)
+    made = generate_pair_set(world, tmp_path / "set", train=6, seed=3)
+    assert set(made.table["style"]) == {"line"}
+    same = generate_pair_set(World(concept_count=12, styles=("noto",)), tmp_path / "shipped", train=6, seed=3)
+    assert (made.images[:] == same.images[:]).all(), "the same drawings under another name"
+    config = PairSet.load(tmp_path / "set").manifest["config"]["world"]
+    again = World.from_config(config)
+    assert (again.atlas, again.styles, again.config()) == (atlas, ("line",), config)
+    with pytest.raises(ValueError, match=r"styles are \('noto',\): expected some of \('line',\)"):
+        replace(world, styles=("noto",))
+    shutil.rmtree(other)
+    IconAtlas.load.cache_clear()
+    with pytest.raises(FileNotFoundError, match="holds no icons.json"):
+        World.from_config(config)

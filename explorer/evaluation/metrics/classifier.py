@@ -14,4 +14,13 @@ def class_is_asked(classes: torch.Tensor, class_matches: torch.Tensor) -> torch.
 
 
 CLASSIFIER_ACCURACY = Metric(name="classifier_accuracy", needs=("classes", "class_matches"), compute=class_is_asked)
-METRICS = (CLASSIFIER_ACCURACY,)
+
+
+def looks_broken(classes: torch.Tensor, broken_class: int) -> torch.Tensor:
+    """Whether each picture is taken for a broken one: undefined, in the words of Conjecture 4.3. A picture that is
+    neither this nor of what was asked is misaligned."""
+    return classes == broken_class
+
+
+CLASSIFIER_BROKEN = Metric(name="classifier_broken", needs=("classes", "broken_class"), compute=looks_broken)
+METRICS = (CLASSIFIER_ACCURACY, CLASSIFIER_BROKEN)
