@@ -100,9 +100,12 @@ def train_classifier(
 
     Raises:
         ValueError: if a pair is poison or not recorded, has no concept, is held out of a class that is not trained
-            on, or ``folder`` holds something else.
+            on, ``folder`` holds something else, or batches are too small for broken pictures.
     """
     classes, labels = _labels(pairs)
+    if broken and round(BROKEN_SHARE * config.batch_size) < len(TRAINED):
+        raise ValueError(f"batch_size is {config.batch_size}: expected 13 or more, so that a fifth of a batch can be "
+                         f"broken in {len(TRAINED)} ways")  # fmt: skip
     if broken:
         classes = [*classes, BROKEN]
     config_told = {"architecture": ARCHITECTURE, "side": side, "training": asdict(config), "classes": classes,

@@ -10,6 +10,7 @@ import explorer.cli.alignment
 import explorer.cli.evaluation
 import explorer.cli.features
 import explorer.cli.naming
+import explorer.cli.poisoning
 import explorer.cli.training
 import explorer.cli.world
 from explorer.cli import application as cli

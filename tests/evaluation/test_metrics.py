@@ -36,6 +36,7 @@ def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
         ("aesthetics", [SCORES, 6.5], [1, 0, 1]),
         ("clip_aesthetic_utility", [SIMILARITIES, 0.5, SCORES, 6.5], [1, 0, 0]),
         ("classifier_accuracy", [torch.tensor([2, 2, 0]), CLASSES], [1, 0, torch.nan]),
+        ("classifier_broken", [torch.tensor([2, 2, 0]), 2], [1, 1, 0]),
         ("poison_success", [SIMILARITIES, torch.tensor([1, 0, -1])], [0, 1, torch.nan]),
         ("scatter", [torch.stack([BLOB, UNIFORM])], [0, 1]),
         ("contiguity", [torch.stack([HALF, UNIFORM])], [(4 / 48) / (4 / 15), 1]),

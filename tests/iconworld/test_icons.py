@@ -57,5 +57,5 @@ def test_a_world_is_drawn_with_an_atlas_of_its_own_and_remembers_which(tmp_path)
         replace(world, styles=("noto",))
     shutil.rmtree(other)
     IconAtlas.load.cache_clear()
-    with pytest.raises(FileNotFoundError, match="holds no icons.json"):
+    with pytest.raises(FileNotFoundError, match=r"holds no icons\.json"):
         World.from_config(config)

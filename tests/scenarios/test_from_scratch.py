@@ -11,7 +11,7 @@ import torch
 from explorer.checkpoints.registry import read_checkpoint
 from explorer.core.provenance import read_manifest
 from explorer.embeddings.universal_extractor import UniversalExtractor
-from explorer.evaluation.classifier import PictureClassifier
+from explorer.evaluation.classifier import BROKEN, PictureClassifier
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.mislabelled import MislabelledPairs
@@ -20,7 +20,7 @@ from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
 from explorer.scenarios.named import Dose
 from explorer.scenarios.recipes import fine_tuning_recipe
 from explorer.scenarios.small_base import SmallBase, make_small_base
-from explorer.scenarios.train_classifier import train_classifier
+from explorer.scenarios.train_classifier import ClassifierLoss, ClassifierTask, train_classifier
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
 from explorer.training.config import TrainingConfig
@@ -135,6 +135,42 @@ def test_a_classifier_is_not_trained_again_and_not_taken_for_another(classifier,
         train_classifier(colours, config, folder / "classifier", side=64, **again)
     with pytest.raises(ValueError, match="another training"):
         train_classifier(colours, replace(config, steps=31), folder / "classifier", side=32, **again)
+
+
+def test_a_classifier_may_have_a_class_for_broken_pictures(colours, classifier, tmp_path):
+    config, held_out = replace(SHORT, batch_size=13), PairSet.load(classifier[0] / "held-out")
+    made = train_classifier(colours, config, tmp_path / "judge", run=tmp_path / "run", side=32, held_out=held_out,
+                            broken=True)  # fmt: skip
+    assert made["config"]["classes"] == [*sorted(COLOURS), BROKEN]
+    assert made["metrics"]["called_broken"].keys() == {"whole", "blended", "shuffled", "warped", "collaged"}
+    assert all(0 <= share <= 1 for share in made["metrics"]["called_broken"].values())
+    spec = classifier_spec(tmp_path / "judge", set(COLOURS))
+    concepts = ConceptList(concepts=tuple(Concept(name=name) for name in COLOURS))
+    judge = PictureClassifier.load(
+        spec.architecture, spec.weights, spec.class_names, concepts, preparation=spec.preparation
+    )
+    assert (judge.broken, judge.read(np.array(colours.images[:2]))["broken_class"]) == (4, 4)
+    assert not judge.class_matches[:, 4].any()
+    with pytest.raises(ValueError, match="a classifier of another classes: choose a new folder"):
+        train_classifier(colours, config, tmp_path / "judge", run=tmp_path / "run", side=32, held_out=held_out)
+    with pytest.raises(ValueError, match="batch_size is 12: expected 13 or more"):
+        train_classifier(
+            colours, replace(config, batch_size=12), tmp_path / "few", run=tmp_path / "run", side=32, broken=True
+        )
+
+
+def test_a_fifth_of_a_batch_is_broken_and_the_rest_as_without(colours):
+    labels = np.arange(20) % 4
+    images = np.array(colours.images[:20])
+    batches = [
+        ClassifierTask(ClassifierLoss(torch.nn.Identity()), images, labels, 32, broken).batch(
+            torch.arange(20), torch.Generator().manual_seed(0)
+        )
+        for broken in (None, 4)
+    ]
+    plain, broken = batches
+    assert torch.equal(broken["labels"], torch.cat((plain["labels"][4:], torch.full((4,), 4))))
+    assert torch.equal(broken["images"][:16], plain["images"][4:])
 
 
 def test_table_5_from_scratch_by_one_call(base, classifier, colours, tmp_path):

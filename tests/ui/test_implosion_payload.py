@@ -112,14 +112,17 @@ def test_a_classifier_is_told_of_each_models_own_clean_and_poisoned_concepts():
     judged = model("b", 1, 0.5, 0.4) | {
         "classifier_per_concept": {"cat": 0.9, "dog": 0.7, "ship": 0.2, "thing": None},
         "poisoned_concepts": ["ship"], "poisoned_concepts_known": True,
+        "broken_per_concept": {"cat": 0.0, "dog": 0.1, "ship": 0.9, "thing": 0.2},
     }  # fmt: skip
+    unbroken = judged | {"name": "d", "broken_per_concept": None}
     unknown = judged | {"name": "c", "poisoned_concepts_known": False}
     rows = {row["name"]: row["classifier"] for row in evaluation_summary(
-        evaluation([model("a", 0, 0.3, 0.4), judged, unknown]))["models"]}  # fmt: skip
+        evaluation([model("a", 0, 0.3, 0.4), judged, unknown, unbroken]))["models"]}  # fmt: skip
     assert (rows["a"], rows["c"]) == (None, None)
     assert rows["b"]["clean"]["mean"] == pytest.approx(0.8)
     assert rows["b"]["clean"]["low"] < 0.8 < rows["b"]["clean"]["high"]
     assert rows["b"]["poisoned"] == {"mean": pytest.approx(0.2), "low": None, "high": None, "concepts": 1}
+    assert (rows["b"]["broken"]["mean"], rows["d"]["broken"]) == (pytest.approx(0.1), None)
 
 
 def test_the_papers_table_agrees_with_its_own_definition_of_ad():

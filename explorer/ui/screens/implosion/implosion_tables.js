@@ -52,6 +52,8 @@ export function worldTable(evaluation, meter) {
   const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Word sensitivity', 'Geary’s C, late', 'Attention, late'];
   const judged = evaluation.models.some(({ classifier }) => classifier);
   if (judged) heads.push('Classifier, clean', 'Classifier, poisoned');
+  const seesBroken = evaluation.models.some(({ classifier }) => classifier?.broken);
+  if (seesBroken) heads.push('Broken, clean');
   const seeds = evaluation.seeds.length;
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${poisonKind(model)}` }), model.name),
@@ -60,13 +62,15 @@ export function worldTable(evaluation, meter) {
     [model.accuracy.all, model.accuracy.unpoisoned, model.accuracy.poisoned, model.utility.unpoisoned].map((each) => interval(each, seeds)),
     listening(meter, model.name),
     interval(model.late_contiguity.unpoisoned, seeds), interval(model.late_word_mass.unpoisoned, seeds),
-    judged ? [overConcepts(model.classifier?.clean), overConcepts(model.classifier?.poisoned)] : null));
+    judged ? [overConcepts(model.classifier?.clean), overConcepts(model.classifier?.poisoned)] : null,
+    seesBroken ? overConcepts(model.classifier?.broken) : null));
   const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
     + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over ${seeds < 3 ? 'nouns, since over so few seeds there is none worth the name; it is not over' : 'these seeds of the noise, not over nouns or'} `
     + `training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
     + `Word sensitivity: as a share of ${meter.reference ? `${meter.reference}’s` : 'the control’s'}, over nouns not targeted. `
     + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.'
-    + (judged ? ' Classifier: it sees what was asked, over concepts that this model’s own poison does not aim at (clean) and over those that it does; ± is over concepts.' : '');
+    + (judged ? ' Classifier: it sees what was asked, over concepts that this model’s own poison does not aim at (clean) and over those that it does; ± is over concepts.' : '')
+    + (seesBroken ? ' Broken: it takes the picture for one that shows nothing (undefined, in the paper’s words), not for another thing (misaligned).' : '');
   return table('measured-here', 'Measured here', note, heads, rows);
 }
 

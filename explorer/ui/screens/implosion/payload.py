@@ -161,7 +161,8 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
 
 def _classified(model: dict[str, Any]) -> dict[str, Any] | None:
     """How often the classifier saw what was asked, over the concepts that this model's poison does not aim at and over
-    those that it does, with intervals over concepts; None without a classifier, or where the poison is not known."""
+    those that it does, with intervals over concepts; None without a classifier, or where the poison is not known. Over
+    the former also how often it took a picture for broken; None where it has no class for that."""
     shares = model.get("classifier_per_concept")
     if shares is None or not model["poisoned_concepts_known"]:
         return None
@@ -169,7 +170,9 @@ def _classified(model: dict[str, Any]) -> dict[str, Any] | None:
     return {
         "clean": _over_concepts([share for name, share in known.items() if name not in named]),
         "poisoned": _over_concepts([share for name, share in known.items() if name in named]),
-    }
+        "broken": _over_concepts([share for name, share in (model.get("broken_per_concept") or {}).items()
+                                  if name not in named]),
+    }  # fmt: skip
 
 
 def _over_concepts(shares: list[float]) -> dict[str, Any] | None:
