@@ -39,8 +39,9 @@ def with_mislabelled_pairs(
         raise ValueError(f"poisoned_classes is {poisoned_classes}: expected 0..{most}")
     chosen = np.random.default_rng(seed).permutation(len(classes))[:poisoned_classes]
     rows: dict[str, list[int]] = {name: [] for name in classes}
+    training = _split_of(table)
     for row, (split, named) in enumerate(zip(table["split"], table["concepts"], strict=True)):
-        if split == _split_of(table) and len(named) and named[0] in rows:
+        if split == training and len(named) and named[0] in rows:
             rows[named[0]].append(row)
     poison = [_mislabelled(table, classes, rows, int(number), poisons_per_class, seed) for number in chosen]
     return pandas.concat([table.astype({"is_poison": "boolean"}), *poison], ignore_index=True)
