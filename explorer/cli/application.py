@@ -30,7 +30,7 @@ COMMAND_MODULES = MappingProxyType({
     "fine_tuning": ("fine-tune", "recipes"), "generation": ("generate",),
     "gpu_kit": ("gpu-kit", "gpu-kit-prepare", "gpu-kit-take-in"), "meter": ("meter", "meter-precision"),
     "naming": ("naming-study", "naming-count"), "ordering": ("study",), "pair_import": ("import",),
-    "poisoning": ("poison", "select-targets", "poison-clean-label", "mislabel", "matched-benign"),
+    "poisoning": ("poison", "select-targets", "poison-clean-label", "mislabel", "relabel", "matched-benign"),
     "results": ("results",),
     "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
     "scenario": ("scenario",), "small_models": ("train-classifier", "small-base"),

@@ -1,4 +1,4 @@
-"""``explorer poison | poison-clean-label | mislabel | matched-benign``: poisoned sets, and their matched controls."""
+"""``explorer poison | poison-clean-label | mislabel | relabel | matched-benign``: poisoned sets, and their controls."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
 from explorer.poisoning.perturbation import Perturbation
+from explorer.poisoning.relabelled import RelabelledClasses
 from explorer.poisoning.target_choice import TargetSelection
 
 if TYPE_CHECKING:
@@ -219,6 +220,18 @@ def mislabel(
     as_json: AsJson = False,
 ) -> None:
     """Add mislabelled pairs to classes, real captions of p on pictures of t; every benign pair stays."""
+    _apply(attack, benign, folder, known_benign, as_json)
+
+
+@command("relabel")
+def relabel(
+    benign: Benign,
+    folder: Annotated[Path, typer.Argument(help="New folder for the relabelled set.")],
+    attack: Annotated[RelabelledClasses, Spelling(concept_count=typer.Option("--concepts"))],
+    known_benign: KnownBenign = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mislabel every pair of some classes: all captions that name p first show t. The set keeps its size."""
     _apply(attack, benign, folder, known_benign, as_json)
 
 

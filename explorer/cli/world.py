@@ -12,6 +12,7 @@ import typer
 from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.core.provenance import ROOT
+from explorer.iconworld.grammar import CAPTION_KINDS
 from explorer.iconworld.icon_rendering import PACKAGES, render_atlases
 from explorer.iconworld.icons import IconAtlas
 from explorer.iconworld.world import World, generate_pair_set
@@ -55,6 +56,12 @@ def iconworld(
             help="cpu or full: as many concepts, as frequent, and captions as in the recipe's fine-tuning sets."
         ),
     ] = None,
+    as_classes: Annotated[
+        bool,
+        typer.Option(
+            help="Every caption names the one thing that its picture shows, and no thing is rarer than others."
+        ),
+    ] = False,
     atlas: Annotated[
         Path | None, typer.Option(help="Folder of an atlas that render-icons made: other drawings of the same nouns.")
     ] = None,
@@ -66,7 +73,11 @@ def iconworld(
         raise ValueError(
             f"--concepts {concepts} beside --like {like}, whose recipe says how many: expected one of them"
         )
+    if like is not None and as_classes:
+        raise ValueError(f"--as-classes beside --like {like}, whose recipe says how captions are: expected one of them")
     world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts)
+    if as_classes:
+        world = replace(world, caption_shares=(1.0, *[0.0] * (len(CAPTION_KINDS) - 1)), zipf_exponent=0.0)
     if atlas is not None:
         drawn = IconAtlas.load(atlas.resolve())
         world = replace(world, atlas=drawn, styles=drawn.styles)

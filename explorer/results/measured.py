@@ -22,7 +22,7 @@ from explorer.studies.study import Study
 
 UNTARGETED = "unpoisoned"
 """What ``evaluation.json`` calls the concepts that no poison of any arm aims at."""
-DIRTY_LABEL, CLEAN_LABEL, MISLABELLED = "dirty-label", "clean-label", "mislabelled"
+DIRTY_LABEL, CLEAN_LABEL, MISLABELLED, RELABELLED = "dirty-label", "clean-label", "mislabelled", "relabelled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,17 @@ def class_share(model: dict[str, Any], control: dict[str, Any], names: Sequence[
     known = [name for name in names if control["classifier_per_concept"].get(name) is not None]
     shares = [[each["classifier_per_concept"][name] for name in known] for each in (model, control)]
     return ratio_of_means(*shares) if sum(shares[1]) else None
+
+
+def clean_class_share(control: dict[str, Any], poisoned: Sequence[dict[str, Any]]) -> tuple[Estimate | None, int]:
+    """What the classifier takes for the classes that a model's poison does not aim at, as a share of the control's, and
+    how many there are: of the last of the models, by C_P, that has such classes."""
+    found, count = None, 0
+    for model in poisoned:
+        kept = [name for name in control["classifier_per_concept"] if name not in model["poisoned_concepts"]]
+        if kept:
+            found, count = class_share(model, control, kept), len(kept)
+    return found, count
 
 
 def difference(first: dict[str, float], second: dict[str, float], n: int) -> Estimate | None:

@@ -14,6 +14,7 @@ from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.exchanged import MAIN, POOL, is_painted
 from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
+from explorer.poisoning.relabelled import RelabelledClasses
 
 CONTROL = "benign"
 
@@ -29,7 +30,7 @@ class Dose:
     concepts: int = 60
     """C_P: concepts to poison, the most of them where a scenario has several numbers."""
     pairs_per_concept: int = 100
-    """m: poison pairs of each."""
+    """m: poison pairs of each; relabelled takes all that a class has."""
     pool_ranks: tuple[int, int] | None = None
     """Of less-popular: frequency ranks of the less popular pool, 1501 2000 in the paper."""
     shared_target: str | None = None
@@ -101,6 +102,11 @@ def _mislabelled(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
             for count in counts}  # fmt: skip
 
 
+def _relabelled(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
+    counts = sorted({max(1, round(dose.concepts * share)) for share in (0.1, 0.5, 1)})
+    return {f"relabelled-{count:03d}": RelabelledClasses(concept_count=count, seed=dose.seed) for count in counts}
+
+
 def _riders(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     return {"mentioning": dose.dirty(), "main": dose.dirty(captions=MAIN), "pool": dose.dirty(captions=POOL)}
 
@@ -118,6 +124,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "mislabelled": Scenario(
         about="Table 5: mislabelled pairs added to two fifths, four fifths and all of C_P classes", sets=_mislabelled
+    ),
+    "relabelled": Scenario(
+        about="Table 5: a tenth, half and all of C_P classes have mislabelled pairs alone", sets=_relabelled
     ),
     "riders": Scenario(
         about="which captions of a concept are poisoned: all, main ones, or of the pool alone", sets=_riders

@@ -80,6 +80,17 @@ def test_iconworld_then_poison(tmp_path):
         assert message in str(CliRunner().invoke(cli.application, arguments).exception)
 
 
+def test_classes_of_which_nothing_true_is_left(tmp_path):
+    run("iconworld", tmp_path / "benign", "--pairs", 90, "--concepts", 6, "--as-classes")
+    benign = PairSet.load(tmp_path / "benign")
+    assert (benign.table["concepts"].str.len() == 1).all()
+    assert benign.table["concepts"].str[0].value_counts().min() >= 6, "as often as others"
+    made = run("relabel", tmp_path / "benign", tmp_path / "made", "--concepts", 3)
+    assert (made["pairs"], len(made["targets"])) == (90, 3)
+    asked = ["iconworld", str(tmp_path / "no"), "--like", "cpu", "--as-classes"]
+    assert "expected one of them" in str(CliRunner().invoke(cli.application, asked).exception)
+
+
 def test_an_impossible_poison_is_one_line_and_status_two(tmp_path, monkeypatch, capsys):
     run("iconworld", tmp_path / "benign", "--pairs", 10, "--concepts", 12)
     arguments = ["explorer", "poison", str(tmp_path / "benign"), str(tmp_path / "bad"), "--concepts", "99"]

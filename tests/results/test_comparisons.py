@@ -17,6 +17,7 @@ from explorer.results.comparisons import (
     compare_with_paper,
     filters,
     from_scratch,
+    image_classes,
     less_popular,
     recovery,
     single_concept,
@@ -129,6 +130,16 @@ def test_mislabelled_classes_are_judged_by_the_classifier():
     assert (poisoned.here.value, poisoned.over, poisoned.verdict) == (pytest.approx(0.5), "6 classes", "agrees")
     without = measured(model("benign", (), [1] * 6))
     assert [each.here for each in classes(without).quantities] == [None, None]
+
+
+def test_relabelled_classes_are_judged_over_those_that_are_left():
+    control = classed("benign", (), [0.8] * 5 + [None])
+    two, four = classed("two", NOUNS[:2], [0.0] * 2 + [0.8] * 4), classed("four", NOUNS[:4], [0] * 4 + [0.2, 0.9])
+    (clean,) = image_classes(measured(control, two, four, kind="relabelled")).quantities
+    assert (clean.here.value, clean.over, clean.paper) == (0.25, "2 classes", pytest.approx(0.19 / 0.735))
+    unjudged = measured(model("benign", (), [1] * 6), model("two", NOUNS[:2], [0] * 6), kind="relabelled")
+    assert image_classes(unjudged).quantities[0].here is None
+    assert not image_classes(measured(control, two, kind="mislabelled")).done
 
 
 def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():
