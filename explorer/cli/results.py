@@ -9,6 +9,8 @@ import typer
 
 from explorer.cli.application import AsJson, application, emit
 from explorer.results.comparisons import compare_study
+from explorer.results.measured import Measured
+from explorer.results.poisoned_base import of_study, on_poisoned_bases, report
 from explorer.results.report import markdown, put_on_page
 from explorer.studies.study import Study
 
@@ -25,14 +27,18 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
-    comparisons, problems = compare_study(Study.load(study), run or ())
+    found = Study.load(study)
+    comparisons, problems = compare_study(found, run or ())
+    continued = of_study(Measured.of(found))
     if as_json:
-        emit({"comparisons": [each.report() for each in comparisons], "problems": problems}, True)
+        emit({"comparisons": [each.report() for each in comparisons], "poisoned_base": report(continued),
+              "problems": problems}, True)  # fmt: skip
         return
+    text = "\n\n".join((markdown(comparisons), on_poisoned_bases(continued)))
     if page is not None:
-        put_on_page(page, markdown(comparisons))
+        put_on_page(page, text)
         typer.echo(f"Written to {page}.")
         return
-    typer.echo(markdown(comparisons))
+    typer.echo(text)
     for step, problem in problems.items():
         typer.echo(f"{step}: {problem}", err=True)

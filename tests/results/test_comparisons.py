@@ -23,6 +23,7 @@ from explorer.results.comparisons import (
     single_concept,
 )
 from explorer.results.measured import Measured
+from explorer.results.poisoned_base import of_study, on_poisoned_bases
 from explorer.results.report import BEGIN, END, markdown, put_on_page
 from explorer.studies.study import Study
 
@@ -83,7 +84,9 @@ def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
 
 
 def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
-    text = markdown(compare_study(Study.load(SHIPPED), RUNS)[0])
+    shipped = Study.load(SHIPPED)
+    comparisons = markdown(compare_study(shipped, RUNS)[0])
+    text = f"{comparisons}\n\n{on_poisoned_bases(of_study(Measured.of(shipped)))}"
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
     assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"

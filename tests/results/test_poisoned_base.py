@@ -1,0 +1,72 @@
+"""AD over what a model was trained on in turn, and what it predicts."""
+
+import pytest
+
+from explorer.results.measured import Measured
+from explorer.results.poisoned_base import Continued, of_paper, of_study, on_poisoned_bases, report
+
+LINE = ((0.2, 0.8), (0.6, 0.4))
+"""Accuracy is 1 less AD."""
+
+
+def case(*recovered):
+    return Continued(line=LINE, base=(0.6, 0.4), later=0.2, recovered=recovered)
+
+
+def test_the_history_is_the_mean_over_all_pairs_and_weights_count_as_more_of_them():
+    found = case((1.0, 0.6), (0.25, 0.4))
+    assert found.history(1.0) == pytest.approx(0.4)
+    assert found.history(0.25, weight=4) == pytest.approx(found.history(1.0))
+    assert found.history(0.0) == 0.6
+    assert found.predicted() == pytest.approx([0.6, 1 - (0.6 + 0.25 * 0.2) / 1.25])
+    assert found.error([0.7, 0.5]) == pytest.approx(0.1)
+
+
+def test_a_weight_is_found_that_made_the_accuracies():
+    truth = case((0.1, 0), (0.5, 0), (2.0, 0))
+    made = [(share, accuracy) for (share, _), accuracy in zip(truth.recovered, truth.predicted(7.3), strict=True)]
+    found = case(*made)
+    assert found.fitted_weight() == pytest.approx(7.3)
+    assert found.error(found.predicted(7.3)) == pytest.approx(0)
+
+
+def test_the_papers_model_is_that_of_its_table_1():
+    found = of_paper()
+    assert found.base == (0.465, 0.548)
+    assert found.line[0] == (0.441, 0.9)
+    assert [share for share, _ in found.recovered] == [0.1, 0.2, 0.4, 0.6]
+
+
+def model(name, count, difficulty, accuracy):
+    return {"name": name, "poisoned_concept_count": count, "alignment_difficulty": difficulty and {"ad": difficulty},
+            "accuracy": {"unpoisoned": {"mean": accuracy}}}  # fmt: skip
+
+
+def measured(retrained, *models):
+    from explorer.core.poison_record import NO_POISON, PoisonRecord
+
+    poison = {each["name"]: PoisonRecord(kind="dirty-label", concepts=each["poisoned_concept_count"])
+              if each["poisoned_concept_count"] else NO_POISON for each in models}  # fmt: skip
+    return Measured(poison=poison, evaluation={"models": list(models)}, retrained=retrained, scores={})
+
+
+def top1(accuracy):
+    return {"metrics": {"top1": {"unpoisoned": accuracy and {"mean": accuracy}}}}
+
+
+def test_recoveries_of_a_study_are_read_beside_its_line():
+    arm = {"recovery": [top1(0.7) | {"share": 0.5}, top1(0.5) | {"share": 0.1}], "unfiltered": top1(0.38)}
+    models = model("benign", 0, 0.2, 0.8), model("dirty", 20, 0.6, 0.4)
+    found = of_study(measured({"arms": {"dirty": arm}}, *models))
+    assert found == Continued(line=LINE, base=(0.6, 0.38), later=0.2, recovered=((0.1, 0.5), (0.5, 0.7)))
+    assert report(found)["models"][1]["measured"] == 0.7
+    assert on_poisoned_bases(found).count("| here |") == 2
+    for retrained, known in (
+        (None, models),
+        ({"arms": {"dirty": arm | {"recovery": []}}}, models),
+        ({"arms": {"dirty": arm | {"unfiltered": None}}}, models),
+        ({"arms": {"dirty": arm}}, (models[0], model("dirty", 20, None, 0.4))),
+    ):
+        assert of_study(measured(retrained, *known)) is None
+    assert report(None) is None
+    assert "here" not in on_poisoned_bases(None)
