@@ -54,6 +54,8 @@ class DirtyLabelOptions:
     """Every poison pair draws a target of its own."""
     captions: Literal["mentioning", "main", "pool"] = "mentioning"
     """Which captions of p: that mention it, that mention it first, or that mention no concept outside of the pool."""
+    spare: Annotated[list[str] | None, typer.Option(metavar="NOUN")] = None
+    """A concept whose benign pairs all stay; may be repeated."""
     pool_ranks: str | None = None
     """FIRST-LAST: frequency ranks of the pool, as 1501-2000. Default: the frequent ones."""
     seed: int = 0
@@ -77,7 +79,7 @@ class DirtyLabelOptions:
         return DirtyLabelPoison(
             concept_count=self.concepts, targets=targets,
             shared_target=self.shared_target, shuffled=self.shuffled, captions=self.captions,
-            pairs_per_concept=self.pairs_per_concept, seed=self.seed,
+            pairs_per_concept=self.pairs_per_concept, seed=self.seed, spared=tuple(self.spare or ()),
             pool_ranks=tuple(map(int, self.pool_ranks.split("-"))) if self.pool_ranks else None,
         )  # fmt: skip
 

@@ -56,6 +56,9 @@ class DirtyLabelPoison(Attack):
     captions: Literal["mentioning", "main", "pool"] = MENTIONING
     """Which captions of p: those that mention it, those that mention it first, or those that mention it and no concept
     outside of the pool."""
+    spared: tuple[str, ...] = ()
+    """Concepts whose benign pairs all stay, so that poison takes nothing from what is true of them in the set; none of
+    them is poisoned."""
     pool_ranks: tuple[int, int] | None = None
     """In place of the usual pool the concepts of these frequency ranks, from 1 and both ends included: the paper's less
     popular pool is 1501 to 2000 (Table 2). In an IconWorld set these are the world's ranks, in any other those by the
@@ -82,12 +85,13 @@ class DirtyLabelPoison(Attack):
         """What the record of this attack holds beside the fields that all attacks have; defaults are left out."""
         chosen = {"captions": self.captions} if self.captions != MENTIONING else {}
         chosen |= {"shared_target": self.shared_target} if self.shared_target else {}
+        chosen |= {"spared": list(self.spared)} if self.spared else {}
         chosen |= {"pool_ranks": list(self.pool_ranks)} if self.pool_ranks else {}
         return {"pairs_per_concept": self.pairs_per_concept} | chosen | ({"shuffled": True} if self.shuffled else {})
 
     def plan(self, pairs: PairSet) -> tuple[PoisonRecord, Callable[[], tuple[pandas.DataFrame, np.ndarray]]]:
-        """As :meth:`Attack.plan`; refused are an unknown concept, one that is its own target, a C_P larger than the
-        pool, and an m larger than what a concept has."""
+        """As :meth:`Attack.plan`; refused are an unknown concept, one that is its own target or spared, a C_P larger
+        than the pool, and an m larger than what a concept has."""
         source = self.source(pairs)
         count = len(source.targets) * self.pairs_per_concept
         record = NO_POISON if not count else PoisonRecord(
@@ -114,6 +118,16 @@ class DirtyLabelPoison(Attack):
 
     def choose(self, pool: Sequence[str], pool_is: str, known: Collection[str]) -> dict[str, str]:
         """``{p: t}``: the targets given, of ``known`` concepts; else p and t are drawn from the pool, t != p."""
+        chosen = self._chosen(pool, pool_is, known)
+        if unknown := sorted(set(self.spared) - set(known)):
+            raise ValueError(
+                f"no concept is called {unknown[0]!r}, which is to be spared: expected some of {len(known)}"
+            )
+        if poisoned := [name for name in self.spared if name in chosen]:
+            raise ValueError(f"{poisoned[0]!r} is poisoned and spared: expected one of both")
+        return chosen
+
+    def _chosen(self, pool: Sequence[str], pool_is: str, known: Collection[str]) -> dict[str, str]:
         for concept, target in (
             (self.targets or {}) | ({"": self.shared_target} if self.shared_target else {})
         ).items():
@@ -145,6 +159,10 @@ class DirtyLabelPoison(Attack):
         generator = np.random.default_rng([self.seed, TARGET_STREAM, self.pairs_per_concept, number])
         others = [name for name in pool if name != concept]
         return [others[place] for place in generator.integers(len(others), size=self.pairs_per_concept)]
+
+    def spares(self, named: Sequence[str]) -> bool:
+        """Whether a pair whose caption names these concepts stays."""
+        return not set(self.spared).isdisjoint(named)
 
     def fits(self, named: Sequence[str], concept: str, pool: Collection[str]) -> bool:
         """Whether a caption that names these concepts may become poison of ``concept``."""

@@ -56,9 +56,9 @@ class Exchanged:
             taken, shown = set(captions), [name for name in pool if name != p] if attack.shuffled else [t]
             those = {
                 f"captions of {p!r}{'' if attack.shuffled else f' that do not name {t!r}'}, nor are poison of another "
-                f"concept{FITTING[attack.captions]}":
+                f"concept{FITTING[attack.captions]}{', and name no spared concept' if attack.spared else ''}":
                     [row for row in mentioning[p] if row not in taken and attack.fits(named[row], p, pool)
-                     and (attack.shuffled or t not in named[row])],
+                     and not attack.spares(named[row]) and (attack.shuffled or t not in named[row])],
                 f"pictures of {'other concepts' if attack.shuffled else repr(t)} whose captions do not name {p!r}":
                     [row for name in shown for row in showing[name] if p not in named[row]],
             }  # fmt: skip

@@ -42,11 +42,10 @@ class Painted:
         world = World.from_config(benign.manifest["config"]["world"])
         pool, pool_is = pool_for(attack, benign, {}, {})
         targets = attack.choose(pool, pool_is, world.concepts)
-        count = len(targets) * attack.pairs_per_concept
-        if count > len(benign.training_rows):
-            raise ValueError(
-                f"{count} poison pairs asked for: the set holds {len(benign.training_rows)} training pairs"
-            )
+        count, room = len(targets) * attack.pairs_per_concept, len(_replaceable(attack, benign))
+        if count > room:
+            those = " that name none of the concepts spared" if attack.spared else ""
+            raise ValueError(f"{count} poison pairs asked for: the set holds {room} training pairs{those}")
         return Painted(attack=attack, benign=benign, world=world, pool=tuple(pool), targets=targets)
 
     def poisoned(self) -> tuple[pandas.DataFrame, np.ndarray]:
@@ -91,7 +90,7 @@ class Painted:
         """``pairs`` in place of as many of the set's last training pairs; ``said`` are columns of theirs."""
         import pandas
 
-        rows = self.benign.training_rows
+        rows = _replaceable(self.attack, self.benign)
         replaced = rows[len(rows) - len(pairs) :]
         kept = self.benign.table.drop(index=self.benign.table.index[replaced]).copy()
         kept["image_index"] = np.arange(len(kept))
@@ -102,3 +101,9 @@ class Painted:
         table["image_index"] += len(kept)
         images = paint_all(self.world, [pair.scene for pair in pairs])
         return pandas.concat([kept, table], ignore_index=True), np.concatenate([pictures, images])
+
+
+def _replaceable(attack: DirtyLabelPoison, benign: PairSet) -> np.ndarray:
+    """The training rows that poison may take the place of."""
+    named, rows = benign.table["concepts"], benign.training_rows
+    return rows[[not attack.spares(named.iloc[row]) for row in rows]] if attack.spared else rows

@@ -43,7 +43,7 @@ class ScenarioRequest:
 
     scenario: str
     """One of ``single-concept``, ``sweep``, ``less-popular``, ``matched-benign``, ``equal-share``, ``mislabelled``,
-    ``relabelled``, ``riders``."""
+    ``relabelled``, ``own-dose``, ``riders``."""
     folder: Path
     """For everything that is made; the same call again goes on where it was cut off."""
     base: Path

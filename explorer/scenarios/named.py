@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import Attack
 from explorer.poisoning.dirty_label import DirtyLabelPoison
-from explorer.poisoning.exchanged import MAIN, POOL, is_painted
+from explorer.poisoning.exchanged import MAIN, POOL, is_painted, rows_by_concept
 from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
 from explorer.poisoning.relabelled import RelabelledClasses
@@ -111,6 +111,15 @@ def _riders(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     return {"mentioning": dose.dirty(), "main": dose.dirty(captions=MAIN), "pool": dose.dirty(captions=POOL)}
 
 
+def _own_dose(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
+    poisoned = dose.dirty().source(pairs).targets
+    others = sorted(set(rows_by_concept(pairs)[0]) - set(poisoned))
+    if len(others) < 2:
+        raise ValueError(f"concepts is {dose.concepts}: {pairs.folder} has {len(others)} besides, expected 2 or more, half "
+                         "of which are spared")  # fmt: skip
+    return {"dirty": dose.dirty(), "spared": dose.dirty(spared=tuple(others[::2]))}
+
+
 SCENARIOS: dict[str, Scenario] = {
     "single-concept": Scenario(about="Figure 2: one poisoned concept; do others suffer?", sets=_single),
     "sweep": Scenario(about="Table 1, Figure 6: a third, two thirds and all of C_P concepts", sets=_sweep),
@@ -127,6 +136,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "relabelled": Scenario(
         about="Table 5: a tenth, half and all of C_P classes have mislabelled pairs alone", sets=_relabelled
+    ),
+    "own-dose": Scenario(
+        about="is it the clean pairs that a concept lost? Those of half of the others all stay", sets=_own_dose
     ),
     "riders": Scenario(
         about="which captions of a concept are poisoned: all, main ones, or of the pool alone", sets=_riders

@@ -102,6 +102,16 @@ def test_a_users_pictures_may_be_shuffled_or_shared_and_matched(theirs, tmp_path
         MatchedBenign(attack=shared, keep="captions").apply(theirs, tmp_path / "never")
 
 
+def test_a_users_pairs_that_name_a_spared_concept_are_no_poison(theirs, tmp_path):
+    attack = DirtyLabelPoison(targets={"dog": "cat"}, pairs_per_concept=4, spared=("cow",))
+    made = attack.apply(theirs, tmp_path / "spared")
+    assert not any("cow" in named for named in made.table["concepts"][made.flags.poisoned])
+    assert made.poison.parameters["spared"] == ["cow"]
+    many = DirtyLabelPoison(targets={"dog": "cat"}, pairs_per_concept=7, spared=("cow",))
+    with pytest.raises(ValueError, match="of another concept, and name no spared concept"):
+        many.apply(theirs, tmp_path / "never")
+
+
 def test_a_users_pool_may_be_of_other_ranks(theirs, tmp_path):
     rarer = DirtyLabelPoison(concept_count=2, pairs_per_concept=2, pool_ranks=(2, 3)).apply(theirs, tmp_path / "rarer")
     assert set(rarer.poison.concepts) == {"cow", "dog"}, "all three are mentioned nine times: the alphabet decides"

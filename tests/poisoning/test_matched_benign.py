@@ -117,6 +117,27 @@ def test_the_pool_may_be_of_other_ranks(benign, made):
         made(attack(pool_ranks=(7, 13)))
 
 
+def test_what_is_true_of_spared_concepts_stays(benign, made):
+    spared = World(concept_count=12).concepts[7:9]
+    plain, pairs = made(attack()), made(attack(spared=spared))
+
+    def naming(of):
+        table = of.table[~of.flags.poisoned]
+        return sorted(table["uid"][[not set(spared).isdisjoint(named) for named in table["concepts"]]])
+
+    assert naming(pairs) == naming(benign) != naming(plain)
+    poison = pairs.table[pairs.flags.poisoned]
+    assert poison["caption"].tolist() == plain.table["caption"][plain.flags.poisoned].tolist(), "the same poison"
+    assert len(pairs) == len(benign)
+    assert pairs.poison.parameters == {"pairs_per_concept": M, "spared": list(spared)}
+    with pytest.raises(ValueError, match=r"poison pairs asked for: the set holds \d+ training pairs that name none of"):
+        made(attack(pairs_per_concept=11, spared=spared))
+    with pytest.raises(ValueError, match="no concept is called 'horze', which is to be spared"):
+        made(attack(spared=("horze",)))
+    with pytest.raises(ValueError, match="is poisoned and spared: expected one of both"):
+        made(attack(spared=tuple(pairs.poison.concepts[:1])))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
