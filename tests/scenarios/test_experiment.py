@@ -101,7 +101,8 @@ def test_every_scenario_has_sets_for_the_world_and_for_a_users_pairs(scenario, m
         ranked = replace(dose, pool_ranks=(2, len(pairs.manifest["config"].get("concepts", ())) or 5))
         if scenario == "equal-share" and "turtle" not in str(pairs.table["concepts"].tolist()):
             ranked = replace(ranked, shared_target=None)
-        attacks = SCENARIOS[scenario].sets(replace(ranked, concepts=3 if scenario != "less-popular" else 1), pairs)
+        count = {"less-popular": 1, "own-dose": 2}.get(scenario, 3)
+        attacks = SCENARIOS[scenario].sets(replace(ranked, concepts=count), pairs)
         records = {name: attack.plan(pairs)[0] for name, attack in attacks.items()}
         assert any(record.poisoned for record in records.values())
         if scenario == "equal-share":
