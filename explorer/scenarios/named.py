@@ -115,8 +115,8 @@ def _own_dose(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     poisoned = dose.dirty().source(pairs).targets
     others = sorted(set(rows_by_concept(pairs)[0]) - set(poisoned))
     if len(others) < 2:
-        raise ValueError(f"concepts is {dose.concepts}: {pairs.folder} has {len(others)} besides, half of which are to be "
-                         "spared: expected 2 or more")  # fmt: skip
+        raise ValueError(f"concepts is {dose.concepts}: {pairs.folder} has {len(others)} besides, half of which are to "
+                         "be spared: expected 2 or more")  # fmt: skip
     return {"dirty": dose.dirty(), "spared": dose.dirty(spared=tuple(others[::2]))}
 
 
