@@ -9,7 +9,8 @@ import typer
 
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
-from explorer.studies.ordering import difference, ordering
+from explorer.studies.differences import difference
+from explorer.studies.ordering import ordering
 from explorer.studies.study import Study
 
 Group = Annotated[
@@ -48,16 +49,22 @@ def difference_command(
     first: Annotated[str, typer.Option(help="Arm.")],
     second: Annotated[str, typer.Option(help="Arm that is taken from it.")],
     group: Group = "unpoisoned",
+    concept: Annotated[list[str] | None, typer.Option(help="Concept, in place of a group; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What one arm has more than another, concept by concept: mean and 95 % t-interval over them, by study."""
-    found = [difference(Study.load(folder), first, second, group=group) for folder in folders]
+    """What one arm has more than another, concept by concept, and as a share of it: mean and 95 % interval over the
+    concepts, by study."""
+    found = [difference(Study.load(folder), first, second, group=group, names=concept or ()) for folder in folders]
     if as_json:
         emit({"differences": found}, True)
         return
     for each in found:
         for name, value in each["differences"].items():
-            typer.echo(f"{each['study']}: {first} - {second}, {name}: {_interval(value)}  n = {value['n']}")
+            means = " - ".join(f"{mean:.3f}" for mean in value["of_arms"])
+            share = "" if value["share"] is None else f"  share {_interval(value['share']).replace('+', '')}"
+            typer.echo(
+                f"{each['study']}: {first} - {second}, {name}: {means} = {_interval(value)}  n = {value['n']}{share}"
+            )
 
 
 def _interval(value: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which number orders the arms of studies as their damage does, and how two arms differ concept by concept."""
+"""Which number orders the arms of studies as their damage does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from explorer.alignment.payload_formats import ALIGNMENT
-from explorer.core.intervals import Estimate, rank_correlation, t_interval
+from explorer.core.intervals import Estimate, rank_correlation
 from explorer.core.provenance import MANIFEST_NAME
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.meter.payload_formats import METER as METER_FORMAT
@@ -51,48 +51,15 @@ def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = 
     return {"outcome": outcome, "group": group, "arms": arms, "correlations": correlations}
 
 
-def difference(study: Study, first: str, second: str, *, group: str = "unpoisoned") -> dict[str, Any]:
-    """What arm ``first`` has more than ``second``, concept by concept, mean and 95 % t-interval over the concepts.
-
-    Returns:
-        By quantity (``accuracy``, ``similarity``, and what the meter measured) ``value``, ``low``, ``high`` and ``n``.
-
-    Raises:
-        ManifestError: as :func:`ordering`.
-        ValueError: if there is no such group or arm, or the group has no concept.
-    """
-    evaluation = _evaluation(study)
-    models = {model["name"]: model for model in evaluation["models"]}
-    if unknown := [name for name in (first, second) if name not in models]:
-        raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
-    members = _members(evaluation["concepts"], group)
-    if not members:
-        raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
-    values = {
-        ACCURACY: [[models[arm]["per_concept"][name] for name in members] for arm in (first, second)],
-        "similarity": [[models[arm]["similarity_per_concept"][name] for name in members] for arm in (first, second)],
-    }
-    if (meter := _read(study, METER, METER_FORMAT.name)) is not None:
-        METER_FORMAT.checked(meter)
-        metered = {model["name"]: model["measures"] for model in meter["models"]}
-        places = [at for at, concept in enumerate(meter["concepts"]) if concept["concept"] in members]
-        for name in OF_METER if first in metered and second in metered and places else ():
-            if all(metered[arm].get(name) for arm in (first, second)):
-                of_arms = [metered[arm][name]["per_concept"] for arm in (first, second)]
-                values[name] = [[of_arm[at] for at in places] for of_arm in of_arms]
-    differences = {name: _as_json(t_interval(np.subtract(*pair))) for name, pair in values.items()}
-    return {"study": study.name, "arms": [first, second], "group": group, "differences": differences}
-
-
 def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
     """Arm to its quantities, for arms that are evaluated."""
-    evaluation = _evaluation(study)
+    evaluation = stored_evaluation(study)
     found: dict[str, dict[str, float | None]] = {model["name"]: {} for model in evaluation["models"]}
-    if (alignment := _read(study, SCORES, ALIGNMENT.name)) is not None:
+    if (alignment := stored_result(study, SCORES, ALIGNMENT.name)) is not None:
         for each in ALIGNMENT.checked(alignment)["sets"]:
             if each["name"] in found:
                 found[each["name"]] |= _of_pairs(each)
-    if (meter := _read(study, METER, METER_FORMAT.name)) is not None:
+    if (meter := stored_result(study, METER, METER_FORMAT.name)) is not None:
         for model in METER_FORMAT.checked(meter)["models"]:
             if model["name"] in found:
                 found[model["name"]] |= {name: _of_meter(model, name, group) for name in OF_METER}
@@ -115,34 +82,30 @@ def _of_meter(model: dict[str, Any], name: str, group: str) -> float | None:
     return None if found is None else found["mean"]["value"]
 
 
-def _members(concepts: list[dict[str, Any]], group: str) -> set[str]:
-    def belongs(concept: dict[str, Any]) -> bool:
-        targeted, pool = concept["poisoned_from"] is not None, concept["group"] == "pool"
-        return {"all": True, "pool": pool, "poisoned": targeted, "unpoisoned": not (targeted or pool)}[group]
-
-    if group not in GROUPS:
-        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
-    return {concept["concept"] for concept in concepts if belongs(concept)}
-
-
 def _correlation(arms: list[dict[str, Any]], name: str, outcome: str) -> dict[str, Any] | None:
     pairs = [(arm["values"].get(name), arm["values"].get(outcome)) for arm in arms]
     known = [pair for pair in pairs if None not in pair]
     if len(known) < 2 or any(len(set(series)) < 2 for series in zip(*known, strict=True)):
         return None
-    return _as_json(rank_correlation(*zip(*known, strict=True)))
+    return estimate_json(rank_correlation(*zip(*known, strict=True)))
 
 
-def _as_json(estimate: Estimate) -> dict[str, Any]:
+def estimate_json(estimate: Estimate) -> dict[str, Any]:
+    """``value``, ``low``, ``high`` (None without an interval) and ``n``."""
     low, high = (None if np.isnan(bound) else bound for bound in (estimate.low, estimate.high))
     return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
 
 
-def _evaluation(study: Study) -> dict[str, Any]:
+def stored_evaluation(study: Study) -> dict[str, Any]:
+    """``evaluation.json``.
+
+    Raises:
+        ManifestError: if the step is not done, or the file was changed.
+    """
     return json.loads(result_file(study, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
 
 
-def _read(study: Study, step: str, name: str) -> dict[str, Any] | None:
+def stored_result(study: Study, step: str, name: str) -> dict[str, Any] | None:
     """A step's file; None where the step is not done.
 
     Raises:

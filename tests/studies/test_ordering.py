@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.core.provenance import ManifestError
-from explorer.studies.ordering import difference, ordering
+from explorer.core.provenance import ROOT, ManifestError
+from explorer.studies.differences import difference
+from explorer.studies.ordering import ordering
 from explorer.studies.results import EVALUATION, METER, SCORES, step_folder
 from explorer.studies.study import Study
 from explorer.ui.shell.context import SHIPPED_STUDY
@@ -77,3 +78,23 @@ def test_two_arms_differ_by_concept(shipped, copied):
     assert np.isclose(difference(copied, "benign", "benign")["differences"]["accuracy"]["value"], 0)
     with pytest.raises(ValueError, match="no evaluated arm is called 'dirty-61': expected one of benign, dirty-020"):
         difference(copied, "benign", "dirty-61")
+
+
+def test_shares_and_concepts_of_ones_own(shipped):
+    found = difference(shipped, "dirty-060", "benign", names=["hat", "drum"])
+    assert found["names"] == [concept["concept"] for concept in stored(shipped, EVALUATION, "evaluation.json")["concepts"]
+                              if concept["concept"] in ("hat", "drum")]  # fmt: skip
+    accuracy = found["differences"]["accuracy"]
+    assert accuracy["n"] == 2
+    assert accuracy["share"]["value"] == pytest.approx(accuracy["of_arms"][0] / accuracy["of_arms"][1])
+    assert accuracy["value"] == pytest.approx(accuracy["of_arms"][0] - accuracy["of_arms"][1])
+    with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120"):
+        difference(shipped, "dirty-060", "benign", names=["hut"])
+
+
+def test_what_a_classifier_saw_is_compared_where_one_judged(shipped):
+    judged = Study.load(ROOT / "assets" / "experiments" / "seed-4")
+    found = difference(judged, "dirty-060", "benign")["differences"]
+    assert 0.2 < found["classifier"]["share"]["value"] < 0.5
+    assert "broken" not in found, "that judge has no class for it"
+    assert "classifier" not in difference(shipped, "dirty-060", "benign")["differences"]

@@ -1,0 +1,93 @@
+"""How two arms of a study differ, concept by concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from explorer.core.intervals import ratio_of_means, t_interval
+from explorer.meter.payload_formats import METER as METER_FORMAT
+from explorer.studies.ordering import ACCURACY, GROUPS, OF_METER, estimate_json, stored_evaluation, stored_result
+from explorer.studies.results import METER
+from explorer.studies.study import Study
+
+BY_CONCEPT = {ACCURACY: "per_concept", "similarity": "similarity_per_concept", "classifier": "classifier_per_concept",
+              "broken": "broken_per_concept"}  # fmt: skip
+"""What ``evaluation.json`` has of every concept, where it was measured: a quantity, and its key there."""
+
+
+def difference(
+    study: Study, first: str, second: str, *, group: str = "unpoisoned", names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What arm ``first`` has more than ``second``, concept by concept, mean and 95 % t-interval over the concepts.
+
+    Args:
+        group: of concepts, one of ``GROUPS``.
+        names: concepts in place of a group.
+
+    Returns:
+        By quantity (``accuracy``, ``similarity``; ``classifier`` and ``broken``, what a classifier takes for what was
+        asked and for broken, where one judged; and what the meter measured) ``value``, ``low``, ``high`` and ``n``, the
+        means of both arms under ``of_arms``, and under ``share`` the first as a share of the second, with its interval;
+        None where the second's mean is 0.
+
+    Raises:
+        ManifestError: if the step evaluation is not done, or a file was changed.
+        ValueError: if there is no such group, arm or concept, or the group has no concept.
+    """
+    evaluation = stored_evaluation(study)
+    models = {model["name"]: model for model in evaluation["models"]}
+    if unknown := [name for name in (first, second) if name not in models]:
+        raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
+    members = _chosen(evaluation["concepts"], names) if names else _members(evaluation["concepts"], group)
+    if not members:
+        raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
+    values = {}
+    for name, key in BY_CONCEPT.items():
+        stored = [models[arm].get(key) for arm in (first, second)]
+        if None not in stored:
+            values[name] = [[of_arm[each] for each in members if stored[1][each] is not None] for of_arm in stored]
+    values |= _metered(study, first, second, members)
+    found = {name: _compared(*pair) for name, pair in values.items() if pair[0]}
+    told = {"names": list(members)} if names else {"group": group}
+    return {"study": study.name, "arms": [first, second], **told, "differences": found}
+
+
+def _compared(first: list[float], second: list[float]) -> dict[str, Any]:
+    share = estimate_json(ratio_of_means(first, second)) if np.mean(second) > 0 else None
+    return estimate_json(t_interval(np.subtract(first, second))) | {
+        "of_arms": [float(np.mean(first)), float(np.mean(second))], "share": share,
+    }  # fmt: skip
+
+
+def _metered(study: Study, first: str, second: str, members: Sequence[str]) -> dict[str, list[list[float]]]:
+    if (meter := stored_result(study, METER, METER_FORMAT.name)) is None:
+        return {}
+    METER_FORMAT.checked(meter)
+    metered = {model["name"]: model["measures"] for model in meter["models"]}
+    places = [at for at, concept in enumerate(meter["concepts"]) if concept["concept"] in members]
+    values = {}
+    for name in OF_METER if first in metered and second in metered and places else ():
+        if all(metered[arm].get(name) for arm in (first, second)):
+            of_arms = [metered[arm][name]["per_concept"] for arm in (first, second)]
+            values[name] = [[of_arm[at] for at in places] for of_arm in of_arms]
+    return values
+
+
+def _chosen(concepts: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    known = [concept["concept"] for concept in concepts]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no evaluated concept is called {unknown[0]!r}: expected one of {len(known)}")
+    return [name for name in known if name in names]
+
+
+def _members(concepts: list[dict[str, Any]], group: str) -> list[str]:
+    def belongs(concept: dict[str, Any]) -> bool:
+        targeted, pool = concept["poisoned_from"] is not None, concept["group"] == "pool"
+        return {"all": True, "pool": pool, "poisoned": targeted, "unpoisoned": not (targeted or pool)}[group]
+
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
+    return [concept["concept"] for concept in concepts if belongs(concept)]
