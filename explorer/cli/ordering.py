@@ -62,9 +62,8 @@ def difference_command(
         for name, value in each["differences"].items():
             means = " - ".join(f"{mean:.3f}" for mean in value["of_arms"])
             share = "" if value["share"] is None else f"  share {_interval(value['share']).replace('+', '')}"
-            typer.echo(
-                f"{each['study']}: {first} - {second}, {name}: {means} = {_interval(value)}  n = {value['n']}{share}"
-            )
+            told = f"{means} = {_interval(value)}  n = {value['n']}{share}"
+            typer.echo(f"{each['study']}: {first} - {second}, {name}: {told}")
 
 
 def _interval(value: dict[str, Any]) -> str:

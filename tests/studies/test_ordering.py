@@ -82,8 +82,7 @@ def test_two_arms_differ_by_concept(shipped, copied):
 
 def test_shares_and_concepts_of_ones_own(shipped):
     found = difference(shipped, "dirty-060", "benign", names=["hat", "drum"])
-    assert found["names"] == [concept["concept"] for concept in stored(shipped, EVALUATION, "evaluation.json")["concepts"]
-                              if concept["concept"] in ("hat", "drum")]  # fmt: skip
+    assert set(found["names"]) == {"hat", "drum"}
     accuracy = found["differences"]["accuracy"]
     assert accuracy["n"] == 2
     assert accuracy["share"]["value"] == pytest.approx(accuracy["of_arms"][0] / accuracy["of_arms"][1])
