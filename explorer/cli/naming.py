@@ -39,7 +39,8 @@ def naming_count(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Filled-in forms, one a reader.")],
     as_json: AsJson = False,
 ) -> None:
-    """Count how many pictures of each model every reader named, with 95 % Wilson intervals."""
+    """Count how many pictures of each model every reader named, with 95 % Wilson intervals, and how many they called none
+    or another noun."""
     from explorer.evaluation.files import GROUP_WORDS
     from explorer.evaluation.naming_study import count_named
 
@@ -52,4 +53,5 @@ def naming_count(
             named = {GROUP_WORDS.get(group, group): cell for group, cell in groups.items()}
             cells = (f"{group} {cell['named']}/{cell['shown']} [{cell['low']:.2f}, {cell['high']:.2f}]"
                      for group, cell in named.items())  # fmt: skip
-            typer.echo(f"{reader}  {model:<10} {'  '.join(cells)}")
+            unnamed, others = groups["all"]["none"], groups["all"]["shown"] - groups["all"]["named"]
+            typer.echo(f"{reader}  {model:<10} {'  '.join(cells)}  none {unnamed}, another noun {others - unnamed}")

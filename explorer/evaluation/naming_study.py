@@ -90,8 +90,9 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
         answers: filled-in copies of ``form.json``, one a reader.
 
     Returns:
-        ``{"readers": {path: {model: {group: {"named", "shown", "share", "low", "high"}}}}}`` with the group ``all``
-        beside the two; 95 % Wilson intervals.
+        ``{"readers": {path: {model: {group: {"named", "shown", "none", "share", "low", "high"}}}}}`` with the
+        group ``all`` beside the two; 95 % Wilson intervals. ``none`` are the pictures that the reader could not name at
+        all; the rest were taken for another noun.
 
     Raises:
         ManifestError: if the study is missing or was changed.
@@ -139,8 +140,9 @@ def _count(key: dict[str, Any], answers: dict[str, str]) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     for number, card in key.items():
         for group in ("all", card["group"]):
-            cell = counts.setdefault(card["model"], {}).setdefault(group, {"named": 0, "shown": 0})
+            cell = counts.setdefault(card["model"], {}).setdefault(group, {"named": 0, "shown": 0, "none": 0})
             cell["named"] += answers[number] == card["concept"]
+            cell["none"] += answers[number] == UNNAMED
             cell["shown"] += 1
     for groups in counts.values():
         for cell in groups.values():

@@ -73,6 +73,7 @@ def test_named_pictures_are_counted_by_reader_model_and_group(study, key, tmp_pa
     assert (first["benign"]["all"]["named"], first["benign"]["all"]["shown"]) == (shown, shown)
     assert first["benign"]["poison pool"]["share"] == 1
     assert first["dirty-004"]["all"]["named"] == 0
+    assert (first["benign"]["all"]["none"], first["dirty-004"]["all"]["none"]) == (0, shown)
     assert 0 < first["dirty-004"]["all"]["high"] < 1
     assert report["readers"][str(forms[1])]["benign"]["all"]["named"] == 0
 
