@@ -39,8 +39,8 @@ def naming_count(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Filled-in forms, one a reader.")],
     as_json: AsJson = False,
 ) -> None:
-    """Count how many pictures of each model every reader named, with 95 % Wilson intervals, and how many they called none
-    or another noun."""
+    """Count how many pictures of each model every reader named, with 95 % Wilson intervals, and how many they called
+    none or another noun."""
     from explorer.evaluation.files import GROUP_WORDS
     from explorer.evaluation.naming_study import count_named
 
