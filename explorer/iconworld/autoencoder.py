@@ -57,8 +57,13 @@ class AutoencoderLoss(torch.nn.Module):
         latents = mean + batch["noise"] * torch.exp(0.5 * log_variance)
         restored = self.autoencoder.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        pixel = functional.l1_loss(restored, images) + 2 * functional.mse_loss(restored, images)
-        return pixel + 0.5 * _gradient_loss(restored, images) + self.kl_weight * kl
+        return reconstruction_loss(restored, images) + self.kl_weight * kl
+
+
+def reconstruction_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """L1 + twice the squared error + half of the L1 of image gradients, of pictures ``[n, 3, H, W]``; a scalar."""
+    pixel = functional.l1_loss(restored, images) + 2 * functional.mse_loss(restored, images)
+    return pixel + 0.5 * _gradient_loss(restored, images)
 
 
 def _gradient_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
