@@ -167,5 +167,6 @@ pipeline_tag: text-to-image
 # {name}
 
 A pipeline whose decoder was trained on to give pictures back sharpened {config["decoder"]["amount"]:g} times, by
-Implosion Explorer. Details come back at {metrics["gain"]:.2f} of their strength, before at {metrics["gain_before"]:.2f}.
+Implosion Explorer. Details come back at {metrics["gain"]:.2f} of their strength, before at
+{metrics["gain_before"]:.2f}.
 """
