@@ -114,14 +114,21 @@ def on_poisoned_bases(case: Continued | None) -> str:
 
 
 def report(case: Continued | None) -> dict[str, Any] | None:
-    """As JSON: what is known, predicted and fitted; None without a case."""
+    """As JSON: what is known, predicted and fitted; None without a case. ``weighted`` counts a later pair as often as
+    fits the paper's models, which are other ones (``papers_weight``)."""
     if case is None:
         return None
+    weight = of_paper().fitted_weight()
+    weighted = case.predicted(weight)
+    models = zip(case.recovered, case.predicted(), weighted, strict=True)
     return {
         "base": {"ad": case.base[0], "accuracy": case.base[1]}, "ad_of_later_pairs": case.later,
-        "models": [{"share": share, "history_ad": case.history(share), "predicted": predicted, "measured": accuracy}
-                   for (share, accuracy), predicted in zip(case.recovered, case.predicted(), strict=True)],
-        "mean_error": case.error(case.predicted()), "fitted_weight": case.fitted_weight(),
+        "models": [{"share": share, "history_ad": case.history(share), "predicted": predicted, "weighted": more,
+                    "measured": accuracy}
+                   for (share, accuracy), predicted, more in models],
+        "mean_error": case.error(case.predicted()),
+        "papers_weight": weight, "mean_error_weighted": case.error(weighted),
+        "fitted_weight": case.fitted_weight(),
         "mean_error_of_fit": case.error(case.predicted(case.fitted_weight())),
     }  # fmt: skip
 

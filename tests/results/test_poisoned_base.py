@@ -59,7 +59,9 @@ def test_recoveries_of_a_study_are_read_beside_its_line():
     models = model("benign", 0, 0.2, 0.8), model("dirty", 20, 0.6, 0.4)
     found = of_study(measured({"arms": {"dirty": arm}}, *models))
     assert found == Continued(line=LINE, base=(0.6, 0.38), later=0.2, recovered=((0.1, 0.5), (0.5, 0.7)))
-    assert report(found)["models"][1]["measured"] == 0.7
+    told = report(found)
+    assert (told["models"][1]["measured"], told["papers_weight"]) == (0.7, of_paper().fitted_weight())
+    assert [each["weighted"] for each in told["models"]] == found.predicted(told["papers_weight"])
     assert on_poisoned_bases(found).count("| here |") == 2
     for retrained, known in (
         (None, models),

@@ -60,6 +60,8 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     expect(implosion).to_contain_text("not over nouns or training runs")
     beside = implosion.locator(".implosion-table", has_text="Beside the paper")
     expect(beside.locator("tr", has_text="Figure 2")).to_contain_text("in the study single-concept")
+    continued = implosion.locator(".implosion-table", has_text="AD of a base that is already poisoned")
+    expect(continued.locator("tbody tr")).to_have_count(4)
     expect(implosion.locator(".film-table th.benign[scope=col] .from").first).to_have_text("not targeted")
     open_screen(page, "graphs")
     page.wait_for_function(MAPS_DRAWN)

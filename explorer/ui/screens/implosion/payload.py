@@ -40,15 +40,20 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
 
 
 def beside_paper(opened: OpenStudy) -> dict[str, Any]:
-    """The paper's tables and figures, each with what the study has of it.
+    """The paper's tables and figures, each with what the study has of it, and what AD predicts of its models that were
+    trained on after the poison; None where there are none.
 
     Raises:
         ManifestError: if the evaluation lacks a field, or a study beside it is missing or broken.
     """
     from explorer.results.comparisons import compare_study
+    from explorer.results.measured import Measured
+    from explorer.results.poisoned_base import of_study, report
 
     try:
-        return {"comparisons": [each.report() for each in compare_study(opened.study)[0]]}
+        comparisons, _ = compare_study(opened.study)
+        poisoned_base = report(of_study(Measured.of(opened.study)))
+        return {"comparisons": [each.report() for each in comparisons], "poisoned_base": poisoned_base}
     except KeyError as error:
         raise ManifestError(f"the study's results lack the field {error}: expected what this version writes") from error
     except ManifestError:
