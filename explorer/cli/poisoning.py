@@ -1,4 +1,5 @@
-"""``explorer poison | poison-clean-label | mislabel | relabel | matched-benign``: poisoned sets, and their controls."""
+"""``explorer poison | poison-clean-label | mislabel | relabel | matched-benign | benign-remainder``: poisoned sets, and
+their controls."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT, write_json
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.attack import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
@@ -248,6 +250,17 @@ def matched_benign(
 ) -> None:
     """A control for a poison: its captions with right pictures, or its pictures with right captions; else as poison."""
     _apply(MatchedBenign(attack=options.attack(), keep=keep), benign, folder, known_benign, as_json)
+
+
+@command("benign-remainder")
+def remainder(
+    poisoned: Annotated[Path, typer.Argument(help="Poisoned pair set, whose every pair is recorded.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for its benign pairs.")],
+    as_json: AsJson = False,
+) -> None:
+    """The benign pairs of a poisoned set alone: a control for what the poison leaves, fewer clean pairs."""
+    made = benign_remainder(PairSet.load(poisoned), folder)
+    emit({"folder": str(folder), **made.manifest["counts"], "data_hash": made.data_hash}, as_json)
 
 
 def _apply(attack: Attack, benign: Path, folder: Path, known_benign: bool, as_json: bool) -> None:

@@ -69,6 +69,8 @@ def test_iconworld_then_poison(tmp_path):
     assert poisoned["poisoned_pairs"] == 12
     assert len(poisoned["targets"]) == 3
     assert len(PairSet.load(tmp_path / "bad")) == 60
+    clean = run("benign-remainder", tmp_path / "bad", tmp_path / "clean")
+    assert (clean["poisoned_pairs"], clean["benign_pairs"]) == (0, poisoned["benign_pairs"])
     named = ("--target", "cat=car", "--target", "car=cat", "--pairs-per-concept", 2)
     assert run("poison", tmp_path / "benign", tmp_path / "named", *named)["targets"] == {"cat": "car", "car": "cat"}
     for options, message in (
