@@ -166,12 +166,13 @@ def test_naming_study_then_count(micro_world, tmp_path):
     (tmp_path / "reader.json").write_text(json.dumps(dict.fromkeys(form, "none")))
     counted = run("naming-count", tmp_path / "study", tmp_path / "reader.json")
     assert counted["readers"][str(tmp_path / "reader.json")]["benign"]["all"] == pytest.approx(
-        {"named": 0, "shown": len(form) / 2, "share": 0, "low": 0, "high": 0.324}, abs=0.001
+        {"named": 0, "shown": len(form) / 2, "none": len(form) / 2, "share": 0, "low": 0, "high": 0.324}, abs=0.001
     )
     arguments = ["naming-count", str(tmp_path / "study"), str(tmp_path / "reader.json")]
     printed = CliRunner().invoke(cli.application, arguments).stdout
     assert "reader.json  dirty-004" in printed
     assert "not targeted 0/" in printed
+    assert f"none {len(form) // 2}, another noun 0" in printed
     assert "never poisoned" not in printed
 
 
