@@ -62,6 +62,13 @@ def iconworld(
             help="Every caption names the one thing that its picture shows, and no thing is rarer than others."
         ),
     ] = False,
+    loose: Annotated[
+        float,
+        typer.Option(
+            help="Share of pairs whose picture fits its caption in part: it shows one thing more, or another than the "
+            "first that the caption names."
+        ),
+    ] = 0.0,
     atlas: Annotated[
         Path | None, typer.Option(help="Folder of an atlas that render-icons made: other drawings of the same nouns.")
     ] = None,
@@ -78,6 +85,7 @@ def iconworld(
     world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts)
     if as_classes:
         world = replace(world, caption_shares=(1.0, *[0.0] * (len(CAPTION_KINDS) - 1)), zipf_exponent=0.0)
+    world = replace(world, loose=loose)
     if atlas is not None:
         drawn = IconAtlas.load(atlas.resolve())
         world = replace(world, atlas=drawn, styles=drawn.styles)

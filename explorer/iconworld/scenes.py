@@ -16,6 +16,7 @@ BACKGROUND_COLORS = {
 SINGLE_SIZES = (40, 44, 48, 52, 56)
 PAIR_SIZES = (24, 26, 28, 30)
 TRIPLE_SIZES = (24, 26)
+MOST_OBJECTS = 3
 # Centres (x, y) in pixels of the first, second and third object.
 PAIR_CENTRES = {
     "left of": ((16, 32), (48, 32)),

@@ -16,7 +16,7 @@ import numpy as np
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, CaptionKind, with_article, write_caption
 from explorer.iconworld.icons import STYLES, IconAtlas
-from explorer.iconworld.scenes import SCENE_SIZE, Scene, lay_out, paint
+from explorer.iconworld.scenes import MOST_OBJECTS, SCENE_SIZE, Scene, lay_out, paint
 from explorer.pairs.concept_list import LESS_POPULAR, OTHER, POOL, Concept, ConceptList
 from explorer.pairs.pair_set import PairSet, check_free
 
@@ -43,6 +43,10 @@ class World:
     rank_rotation: int = 0
     """How far the frequency ranks are moved round the concepts: with half of their count, those of the frequent pool
     and the others change places."""
+    loose: float = 0.0
+    """Share of benign pairs whose caption fits its picture only in part, in [0, 1]: half of them show a thing that the
+    caption does not mention, in the others something else stands where its first noun should. Backgrounds are drawn
+    apart, so that a colour which the caption names is mostly wrong, too."""
     atlas: IconAtlas = field(default_factory=IconAtlas.load, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,8 @@ class World:
             raise ValueError(f"caption_shares is {shares}: expected {kinds} shares, none negative, summing to one")
         if not 0 <= self.rank_rotation < self.concept_count:
             raise ValueError(f"rank_rotation is {self.rank_rotation}: expected 0 to {self.concept_count - 1}")
+        if not 0 <= self.loose <= 1:
+            raise ValueError(f"loose is {self.loose}: expected a share of the pairs, 0 to 1")
         unknown = set(self.styles) - set(self.atlas.styles)
         if unknown or not self.styles:
             raise ValueError(f"styles are {self.styles}: expected some of {self.atlas.styles}")
@@ -119,6 +125,8 @@ class World:
             config["caption_shares"] = list(self.caption_shares)
         if self.rank_rotation:
             config["rank_rotation"] = self.rank_rotation
+        if self.loose:
+            config["loose"] = self.loose
         if self.atlas.folder is not None:
             config["atlas"] = str(self.atlas.folder)
         return config
@@ -163,7 +171,9 @@ def draw_pairs(
     if mentioning is not None:
         places = generator.integers([CAPTION_KINDS[kind].mentioned for kind in kinds])
         nouns[np.arange(count), places] = world.ranks[mentioning]
-    return [_draw_pair(world, CAPTION_KINDS[kind], row, generator) for kind, row in zip(kinds, nouns, strict=True)]
+    loose = generator.random(count) < world.loose if world.loose else np.zeros(count, bool)
+    return [_draw_pair(world, CAPTION_KINDS[kind], row, fits, generator)
+            for kind, row, fits in zip(kinds, nouns, ~loose, strict=True)]  # fmt: skip
 
 
 def draw_single(world: World, concept: str, generator: np.random.Generator, style: str | None = None) -> Scene:
@@ -185,7 +195,9 @@ def caption_scene(world: World, scene: Scene, generator: np.random.Generator) ->
     return ScenePair(caption=caption, mentioned=tuple(mentioned), scene=scene)
 
 
-def _draw_pair(world: World, kind: CaptionKind, nouns: np.ndarray, generator: np.random.Generator) -> ScenePair:
+def _draw_pair(
+    world: World, kind: CaptionKind, nouns: np.ndarray, fits: bool, generator: np.random.Generator
+) -> ScenePair:
     distinct = list(dict.fromkeys(nouns.tolist()))
     while len(distinct) < kind.mentioned:
         distinct = list(dict.fromkeys([*distinct, int(generator.choice(world.concept_count, p=world.frequencies))]))
@@ -193,9 +205,26 @@ def _draw_pair(world: World, kind: CaptionKind, nouns: np.ndarray, generator: np
     relation = RELATIONS[generator.integers(len(RELATIONS))]
     background = BACKGROUNDS[generator.integers(len(BACKGROUNDS))]
     style = world.styles[generator.integers(len(world.styles))]
-    scene = lay_out(mentioned[: kind.shown], style, relation, background, generator)
+    shown, behind = mentioned[: kind.shown], background
+    if not fits:
+        shown, behind = _shown_instead(world, kind, mentioned, generator)
+    scene = lay_out(shown, style, relation, behind, generator)
     caption = write_caption(kind, mentioned, relation, background, generator)
     return ScenePair(caption=caption, mentioned=tuple(mentioned), scene=scene)
+
+
+def _shown_instead(
+    world: World, kind: CaptionKind, mentioned: list[str], generator: np.random.Generator
+) -> tuple[list[str], str]:
+    """What a loose pair shows, and its background. In place of the first noun stands a rider where the caption has one,
+    as somebody sees the dog in "a cat for dog lovers", else a noun that the caption does not mention."""
+    while (other := world.concepts[generator.choice(world.concept_count, p=world.frequencies)]) in mentioned:
+        pass
+    background = BACKGROUNDS[generator.integers(len(BACKGROUNDS))]
+    if generator.integers(2):
+        return [*mentioned[: min(kind.shown, MOST_OBJECTS - 1)], other], background
+    riders = mentioned[kind.shown :]
+    return [riders[0] if riders else other, *mentioned[1 : kind.shown]], background
 
 
 def generate_pair_set(

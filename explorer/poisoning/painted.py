@@ -80,7 +80,8 @@ class Painted:
         return drawn
 
     def _captioned(self, concept: str, generator: np.random.Generator) -> list[ScenePair]:
-        count, world, kept = self.attack.pairs_per_concept, self.world, []
+        # Of a loose world, too, captions that a matched set shows with the right pictures.
+        count, world, kept = self.attack.pairs_per_concept, replace(self.world, loose=0.0), []
         while len(kept) < count:
             pairs = draw_pairs(world, count, generator, mentioning=concept)
             kept += [pair for pair in pairs if self.attack.fits(pair.mentioned, concept, self.pool)]

@@ -70,6 +70,23 @@ def test_a_world_may_speak_in_other_shares_of_captions():
     assert World.from_config(older) == World()
 
 
+def test_a_stated_share_of_captions_fits_its_picture_only_in_part():
+    world = World(concept_count=30, loose=0.4)
+    crowded, first_missing, pairs = 0, 0, draw_pairs(world, 4000, np.random.default_rng(0))
+    for pair in pairs:
+        shown = [each.concept for each in pair.scene.objects]
+        assert len(set(shown)) == len(shown) <= 3
+        crowded += shown[0] == pair.mentioned[0] and not set(shown) <= set(pair.mentioned)
+        first_missing += pair.mentioned[0] not in shown
+    assert (crowded / 4000, first_missing / 4000) == (pytest.approx(0.2, abs=0.02), pytest.approx(0.2, abs=0.02))
+    riders = [pair for pair in pairs if len(pair.mentioned) == 2 and pair.scene.objects[0].concept == pair.mentioned[1]]
+    assert riders, "the dog of a cat for dog lovers"
+    assert World.from_config(json.loads(json.dumps(world.config()))) == world
+    assert "loose" not in World().config()
+    with pytest.raises(ValueError, match=r"loose is 1\.5: expected a share of the pairs, 0 to 1"):
+        World(loose=1.5)
+
+
 @pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.5, 0.5, 0.0, 0.0), (1.2, -0.2, 0.0, 0.0, 0.0)])
 def test_shares_that_are_none_are_refused(shares):
     with pytest.raises(ValueError, match=r"caption_shares is .*expected 5 shares, none negative, summing to one"):
