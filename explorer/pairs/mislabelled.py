@@ -36,7 +36,7 @@ def with_mislabelled_pairs(
 
     most = len(classes) if len(classes) > 1 else 0
     if not 0 <= poisoned_classes <= most:
-        raise ValueError(f"poisoned_classes is {poisoned_classes}: expected 0..{most}")
+        raise ValueError(f"C_P is {poisoned_classes}: expected 0 to {most}, of {len(classes)} classes")
     chosen = np.random.default_rng(seed).permutation(len(classes))[:poisoned_classes]
     rows: dict[str, list[int]] = {name: [] for name in classes}
     training = _split_of(table)

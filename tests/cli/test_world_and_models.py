@@ -82,13 +82,15 @@ def test_iconworld_then_poison(tmp_path):
         assert message in str(CliRunner().invoke(cli.application, arguments).exception)
 
 
-def test_classes_of_which_nothing_true_is_left(tmp_path):
+def test_classes_of_which_nothing_true_is_left_and_captions_that_fit_in_part(tmp_path):
     run("iconworld", tmp_path / "benign", "--pairs", 90, "--concepts", 6, "--as-classes")
     benign = PairSet.load(tmp_path / "benign")
     assert (benign.table["concepts"].str.len() == 1).all()
     assert benign.table["concepts"].str[0].value_counts().min() >= 6, "as often as others"
     made = run("relabel", tmp_path / "benign", tmp_path / "made", "--concepts", 3)
     assert (made["pairs"], len(made["targets"])) == (90, 3)
+    run("iconworld", tmp_path / "loose", "--pairs", 90, "--concepts", 6, "--loose", 0.5)
+    assert PairSet.load(tmp_path / "loose").manifest["config"]["world"]["loose"] == 0.5
     asked = ["iconworld", str(tmp_path / "no"), "--like", "cpu", "--as-classes"]
     assert "expected one of them" in str(CliRunner().invoke(cli.application, asked).exception)
 
