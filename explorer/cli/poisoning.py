@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.registry import read_checkpoint
-from explorer.checkpoints.weights_hash import weights_hash
 from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import ExtractorChoice, WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT, write_json
-from explorer.generation.generate import GenerationRequest
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
@@ -30,8 +27,6 @@ from explorer.poisoning.relabelled import RelabelledClasses
 from explorer.poisoning.target_choice import TargetSelection
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from explorer.poisoning.attack import Attack
     from explorer.poisoning.target_pictures import TargetPictures
 
@@ -118,22 +113,13 @@ class TargetOptions:
 
     def source(self, pipeline: Any, benign: PairSet, seed: int) -> TargetPictures:
         """Given pictures, or those that the model draws from "a photo of t", all from the noise of one seed."""
-        from explorer.generation.batch import generate_pictures
-        from explorer.poisoning.candidates import concepts_of
-        from explorer.poisoning.target_pictures import TargetPictures, given_pictures
+        from explorer.poisoning.target_pictures import given_pictures
+        from explorer.scenarios.clean_label_sets import drawn_targets
 
         if self.target_pictures is not None:
             return given_pictures(self.target_pictures)
-        name, decides = self.checkpoint.resolve().name, {"steps": self.drawing_steps, "seed": seed,
-                                                         "guidance_scale": self.guidance_scale}  # fmt: skip
-
-        def draw(concepts: list[str]) -> np.ndarray:
-            listed = concepts_of(benign, concepts)
-            prompts = [listed.prompt(concept) for concept in concepts]
-            return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides), prompts, name)
-
-        drawn_by = {"model": name, "weights": weights_hash(read_checkpoint(self.checkpoint)), **decides}
-        return TargetPictures(draw=draw, identity={"drawn_by": drawn_by})
+        return drawn_targets(self.checkpoint, pipeline, benign, steps=self.drawing_steps,
+                             guidance_scale=self.guidance_scale, seed=seed)  # fmt: skip
 
 
 Benign = Annotated[Path, typer.Argument(help="Pair set: IconWorld's, or imported with --concepts.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
 from explorer.pairs.concept_list import TEMPLATE
 from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
+from explorer.scenarios.clean_label_sets import clean_label
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
@@ -42,8 +45,8 @@ class ScenarioRequest:
     """
 
     scenario: str
-    """One of ``single-concept``, ``sweep``, ``less-popular``, ``matched-benign``, ``equal-share``, ``mislabelled``,
-    ``relabelled``, ``own-dose``, ``riders``."""
+    """One of ``single-concept``, ``sweep``, ``clean-label``, ``both-attacks``, ``less-popular``, ``matched-benign``,
+    ``equal-share``, ``mislabelled``, ``relabelled``, ``own-dose``, ``riders``."""
     folder: Path
     """For everything that is made; the same call again goes on where it was cut off."""
     base: Path
@@ -55,7 +58,7 @@ class ScenarioRequest:
     pictures: int = 5
     """Pictures a concept that every model draws; a picture's noise is the same for all."""
     drawing_steps: int = 20
-    """Denoising steps of a picture."""
+    """Denoising steps of a picture, and of clean-label poison's targets, which the base draws."""
     concepts: Path | None = None
     """CSV file of the concepts to draw, with the columns concept, group and phrase; default: the captions' nouns."""
     template: str = TEMPLATE
@@ -69,6 +72,8 @@ class ScenarioRequest:
     device: str = "cpu"
     """cpu or cuda."""
     dose: Dose = field(default_factory=Dose)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    """Of clean-label poison."""
 
     def __post_init__(self) -> None:
         find_scenario(self.scenario)
@@ -100,12 +105,7 @@ def carry_out_scenario(
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
     check_base(request.base, recipe)
     scenario = find_scenario(request.scenario)
-    attacks = scenario.sets(request.dose, benign)
-    for name, attack in attacks.items():
-        try:
-            attack.plan(benign)
-        except ValueError as error:
-            raise ValueError(f"{request.scenario} cannot make {name}: {error}") from error
+    attacks = _attacks(request, benign, extractor, on_progress)
     training, folder = recipe.training, request.folder
     with locked(folder):
         _claim(request, recipe, benign)
@@ -128,6 +128,32 @@ def carry_out_scenario(
     return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
 
 
+def _attacks(
+    request: ScenarioRequest, benign: PairSet, extractor: ExtractorSpec, on_progress: OnProgress
+) -> dict[str, Attack]:
+    """Those whose set is not there already are checked against the pairs, the cheap ones before any model is loaded."""
+    scenario, dose = find_scenario(request.scenario), request.dose
+    dirty, clean = scenario.sets(dose, benign), scenario.clean_label(dose)
+    _check(request, dirty, benign)
+    made = clean_label(
+        clean, benign, request.base, extractor, request.perturbation, lambda name: request.folder / SETS / name,
+        steps=request.drawing_steps, guidance_scale=request.guidance_scale, device=request.device,
+        on_progress=on_progress,
+    )  # fmt: skip
+    _check(request, made, benign)
+    return dirty | made
+
+
+def _check(request: ScenarioRequest, attacks: Mapping[str, Attack], benign: PairSet) -> None:
+    for name, attack in attacks.items():
+        if (request.folder / SETS / name / MANIFEST_NAME).exists():
+            continue
+        try:
+            attack.plan(benign)
+        except ValueError as error:
+            raise ValueError(f"{request.scenario} cannot make {name}: {error}") from error
+
+
 def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) -> None:
     """Write the manifest that says what the folder is of, or check that it is of the same."""
     asked = {name: value for name, value in asdict(request).items() if name not in ("folder", "step", "device")}
@@ -142,7 +168,9 @@ def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) 
         write_manifest(request.folder, kind=KIND, config=config, seed=request.dose.seed, data_hash=benign.data_hash)
         return
     # Of before there was a choice.
-    known = {"template": TEMPLATE, "classifier": None} | read_manifest(request.folder, kind=KIND)["config"]
+    known = {"template": TEMPLATE, "classifier": None, "perturbation": asdict(Perturbation())} | read_manifest(
+        request.folder, kind=KIND
+    )["config"]
     if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
         raise ValueError(f"{request.folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
 

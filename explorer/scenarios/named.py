@@ -59,15 +59,24 @@ class Scenario:
     """What it is of the paper, and what it asks."""
     sets: Callable[[Dose, PairSet], dict[str, Attack]]
     """Name of an arm to the attack that makes its pairs of these; the benign control is there beside them."""
+    clean_label: Callable[[Dose], dict[str, DirtyLabelPoison]] = lambda dose: {}
+    """Further arms, each the clean-label counterpart of this attack."""
 
 
 def _single(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
     return {"single": dose.dirty(1)}
 
 
+def _thirds(dose: Dose) -> list[int]:
+    return sorted({max(1, round(dose.concepts * part / 3)) for part in (1, 2, 3)})
+
+
 def _sweep(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
-    counts = sorted({max(1, round(dose.concepts * part / 3)) for part in (1, 2, 3)})
-    return {f"dirty-{count:03d}": dose.dirty(count) for count in counts}
+    return {f"dirty-{count:03d}": dose.dirty(count) for count in _thirds(dose)}
+
+
+def _clean_sweep(dose: Dose) -> dict[str, DirtyLabelPoison]:
+    return {f"clean-{count:03d}": dose.dirty(count) for count in _thirds(dose)}
 
 
 def _less_popular(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
@@ -122,7 +131,15 @@ def _own_dose(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
 
 SCENARIOS: dict[str, Scenario] = {
     "single-concept": Scenario(about="Figure 2: one poisoned concept; do others suffer?", sets=_single),
-    "sweep": Scenario(about="Table 1, Figure 6: a third, two thirds and all of C_P concepts", sets=_sweep),
+    "sweep": Scenario(about="Table 1: a third, two thirds and all of C_P concepts", sets=_sweep),
+    "clean-label": Scenario(
+        about="Table 1: a third, two thirds and all of C_P concepts, clean-label",
+        sets=lambda dose, pairs: {},
+        clean_label=_clean_sweep,
+    ),
+    "both-attacks": Scenario(
+        about="Figure 6: as sweep, and as clean-label, at the same numbers", sets=_sweep, clean_label=_clean_sweep
+    ),
     "less-popular": Scenario(about="Table 2: as many concepts of a less popular pool", sets=_less_popular),
     "matched-benign": Scenario(
         about="is it the wrong pairs? The poison's captions with right pictures, and the other way round", sets=_matched

@@ -13,6 +13,7 @@ from explorer.checkpoints.registry import scan_checkpoints
 from explorer.cli.application import application, load_commands
 from explorer.core.provenance import read_manifest
 from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
 from explorer.scenarios.named import SCENARIOS, Dose
 from explorer.studies.specs import ExtractorSpec
@@ -54,7 +55,7 @@ def recipe(micro_recipe):
 def carried_out(world_request, recipe, micro_world):
     told, extractor = [], ExtractorSpec(folder=micro_world.output / "extractor")
     made = carry_out_scenario(world_request, recipe, extractor, lambda progress: told.append(progress.message))
-    assert told[0] == ("sweep (Table 1, Figure 6: a third, two thirds and all of C_P concepts): 3 models, 2 steps of 4 "
+    assert told[0] == ("sweep (Table 1: a third, two thirds and all of C_P concepts): 3 models, 2 steps of 4 "
                        "each, 24 samples in all")  # fmt: skip
     return made
 
@@ -102,11 +103,56 @@ def test_every_scenario_has_sets_for_the_world_and_for_a_users_pairs(scenario, m
         if scenario == "equal-share" and "turtle" not in str(pairs.table["concepts"].tolist()):
             ranked = replace(ranked, shared_target=None)
         count = {"less-popular": 1, "own-dose": 2}.get(scenario, 3)
-        attacks = SCENARIOS[scenario].sets(replace(ranked, concepts=count), pairs)
+        dosed = replace(ranked, concepts=count)
+        attacks = SCENARIOS[scenario].sets(dosed, pairs) | SCENARIOS[scenario].clean_label(dosed)
         records = {name: attack.plan(pairs)[0] for name, attack in attacks.items()}
         assert any(record.poisoned for record in records.values())
         if scenario == "equal-share":
             assert len({record.pairs for record in records.values()}) == 1
+
+
+def test_clean_label_poison_beside_dirty_label_of_the_same_concepts(world_request, recipe, micro_world, tmp_path):
+    request = replace(
+        world_request, scenario="both-attacks", folder=tmp_path / "both", step=["scores"],
+        dose=Dose(concepts=2, pairs_per_concept=1), perturbation=Perturbation(budget=0.1, steps=2), drawing_steps=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="no extractor is named: clean-label poison takes the pairs that show"):
+        carry_out_scenario(request, recipe, ExtractorSpec())
+    assert not request.folder.exists()
+    extractor = ExtractorSpec(folder=micro_world.output / "extractor")
+    made = carry_out_scenario(request, recipe, extractor)
+    assert made["arms"] == ["benign", "dirty-001", "dirty-002", "clean-001", "clean-002"]
+    benign = PairSet.load(request.benign)
+    dirty, clean = (PairSet.load(request.folder / "sets" / name) for name in ("dirty-002", "clean-002"))
+    assert (clean.poison.kind, clean.poison.targets) == ("clean-label", dirty.poison.targets)
+    assert clean.poison.parameters["budget"] == 0.1
+    assert clean.table["caption"].tolist() == benign.table["caption"].tolist()
+    assert clean.poison.parameters["target_pictures"]["drawn_by"]["model"] == request.base.name
+    hashes = {name: PairSet.load(request.folder / "sets" / name).data_hash for name in made["arms"][1:]}
+    assert carry_out_scenario(request, recipe, extractor) == made
+    assert {name: PairSet.load(request.folder / "sets" / name).data_hash for name in hashes} == hashes
+    many = replace(request, scenario="clean-label", folder=tmp_path / "no", dose=Dose(pairs_per_concept=50, concepts=2))
+    with pytest.raises(ValueError, match="clean-label cannot make clean-001: m is 50: "):
+        carry_out_scenario(many, recipe, extractor)
+
+
+def test_a_users_stable_diffusion_and_clip_poisoned_with_clean_labels(make_pipeline, open_clip_folder, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    photographs(tmp_path / "pairs", recorded=False)
+    load_commands("scenario")
+    call = [
+        "scenario", "clean-label", str(tmp_path / "made"), "--base", str(tmp_path / "base"), "--set",
+        str(tmp_path / "pairs"), "--training", "sd15", "--resolution", "64", "--known-benign", "--concepts", "1",
+        "--pairs-per-concept", "2", "--budget", "0.1", "--perturbation-steps", "2", "--drawing-steps", "1",
+        "--accumulation", "1", "--no-gradient-checkpointing", "--open-clip", f"local-dir:{open_clip_folder}",
+        "--weights", str(open_clip_folder / "w.safetensors"), "--feature-range", "0", "1", "--step", "scores", "--json",
+    ]  # fmt: skip
+    call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    result = CliRunner().invoke(application, call)
+    assert result.exit_code == 0, (result.exception, result.output)
+    models = {model.name: model for model in scan_checkpoints(tmp_path / "made" / "models")}
+    assert {name: model.problem for name, model in models.items()} == {"benign": None, "clean-001": None}
+    assert (models["clean-001"].poison.kind, models["clean-001"].poison.pairs) == ("clean-label", 2)
 
 
 def test_a_users_stable_diffusion_from_scratch(make_pipeline, tmp_path):

@@ -1,0 +1,76 @@
+"""Clean-label attacks of a scenario: its base draws the targets, and the base's autoencoder is misled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.checkpoints.weights_hash import weights_hash
+from explorer.core.progress import OnProgress, unheard
+from explorer.generation.batch import generate_pictures
+from explorer.generation.generate import GenerationRequest
+from explorer.poisoning.candidates import concepts_of
+from explorer.poisoning.clean_label import CleanLabelPoison
+from explorer.poisoning.target_pictures import TargetPictures
+from explorer.studies.extractors import load_extractor
+from explorer.studies.specs import ExtractorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from explorer.pairs.pair_set import PairSet
+    from explorer.poisoning.dirty_label import DirtyLabelPoison
+    from explorer.poisoning.perturbation import Perturbation
+
+WORKING = ".perturbed"
+"""Folder in a set's own, of what is finished while the set is not."""
+
+
+def drawn_targets(
+    checkpoint: Path, pipeline: Any, benign: PairSet, *, steps: int, guidance_scale: float, seed: int
+) -> TargetPictures:
+    """What ``pipeline``, the loaded ``checkpoint``, draws of "a photo of t", each from the noise of one seed."""
+    name, decides = checkpoint.resolve().name, {"steps": steps, "seed": seed, "guidance_scale": guidance_scale}
+
+    def draw(concepts: list[str]) -> np.ndarray:
+        listed = concepts_of(benign, concepts)
+        prompts = [listed.prompt(concept) for concept in concepts]
+        return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides), prompts, name)
+
+    drawn_by = {"model": name, "weights": weights_hash(read_checkpoint(checkpoint)), **decides}
+    return TargetPictures(draw=draw, identity={"drawn_by": drawn_by})
+
+
+def clean_label(
+    attacks: Mapping[str, DirtyLabelPoison], benign: PairSet, base: Path, extractor: ExtractorSpec,
+    perturbation: Perturbation, folder_of: Callable[[str], Path], *, steps: int, guidance_scale: float,
+    device: str = "cpu", on_progress: OnProgress = unheard,
+) -> dict[str, CleanLabelPoison]:  # fmt: skip
+    """The clean-label counterpart of each attack: the same concepts, targets and numbers, in full precision.
+
+    Args:
+        base: a checkpoint that loads as a pipeline; with ``steps`` and ``guidance_scale`` it draws the targets.
+        extractor: orders the candidates, and says how much a perturbed picture still shows p.
+        folder_of: where the set of a name is to lie.
+
+    Raises:
+        ValueError: if no extractor is named, or the base's autoencoder is none of latents.
+    """
+    if not attacks:
+        return {}
+    if extractor == ExtractorSpec():
+        raise ValueError("no extractor is named: clean-label poison takes the pairs that show and say p best, expected "
+                         "--extractor FOLDER, or --open-clip MODEL --weights FILE")  # fmt: skip
+    pipeline, loaded = load_pipeline(base, device, "fp32"), load_extractor(extractor, device)
+    return {
+        name: CleanLabelPoison(
+            attack=attack, perturbation=perturbation, autoencoder=pipeline.vae, extractor=loaded,
+            target_pictures=drawn_targets(
+                base, pipeline, benign, steps=steps, guidance_scale=guidance_scale, seed=attack.seed
+            ),
+            kept=folder_of(name) / WORKING, on_progress=on_progress,
+        ) for name, attack in attacks.items()
+    }  # fmt: skip
