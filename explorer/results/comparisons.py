@@ -120,7 +120,7 @@ def difficulty_orders_all(measured: Measured) -> Comparison:
             Quantity(what="correlation of AD and utility over models of both attacks", claim=BELOW_ZERO,
                      paper=paper.correlation_with_difficulty(both), over=f"{len(models)} models",
                      here=correlation_with_difficulty(models) if has_both else None),
-        ), missing="evaluated arms of both attacks",
+        ), missing="evaluated arms of both attacks, as `scenario both-attacks` makes them",
     )  # fmt: skip
 
 
