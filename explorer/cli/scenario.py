@@ -14,7 +14,6 @@ from explorer.cli.requests import Changes, Spelling, command
 from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
 from explorer.scenarios.recipes import fine_tuning_recipe
 from explorer.training.config import TrainingConfig
-from explorer.training.recipes import override
 
 
 @command("scenario")
@@ -47,6 +46,8 @@ def scenario(
 ) -> None:
     """Poison a benign set as an experiment of the paper does, fine-tune a model on each set, and measure them all as a
     study; run it again to resume."""
+    from explorer.training.recipes import override
+
     recipe = override(fine_tuning_recipe(training), **changes, resolution=resolution, from_scratch=from_scratch,
                       seed=request.dose.seed)  # fmt: skip
     made = carry_out_scenario(request, recipe, extractor.spec(), show_progress())

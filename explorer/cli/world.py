@@ -65,8 +65,8 @@ def iconworld(
     loose: Annotated[
         float,
         typer.Option(
-            help="Share of pairs whose picture fits its caption in part: it shows one thing more, or another than the "
-            "first that the caption names."
+            help="Share of pairs whose picture fits its caption in part: it shows what the caption does not name, or "
+            "another thing than it names first."
         ),
     ] = 0.0,
     atlas: Annotated[
@@ -82,6 +82,9 @@ def iconworld(
         )
     if like is not None and as_classes:
         raise ValueError(f"--as-classes beside --like {like}, whose recipe says how captions are: expected one of them")
+    if loose and as_classes:
+        raise ValueError(f"--loose {loose:g} beside --as-classes, whose pictures show what captions name: expected one "
+                         "of them")  # fmt: skip
     world = find_recipe(like).fine_tuning_world() if like is not None else World(concept_count=concepts)
     if as_classes:
         world = replace(world, caption_shares=(1.0, *[0.0] * (len(CAPTION_KINDS) - 1)), zipf_exponent=0.0)

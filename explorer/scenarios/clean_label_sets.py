@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from explorer.poisoning.dirty_label import DirtyLabelPoison
     from explorer.poisoning.perturbation import Perturbation
 
-WORKING = ".perturbed"
-"""Folder in a set's own, of what is finished while the set is not."""
-
 
 def drawn_targets(
     checkpoint: Path, pipeline: Any, benign: PairSet, *, steps: int, guidance_scale: float, seed: int
@@ -46,7 +43,7 @@ def drawn_targets(
 
 def clean_label(
     attacks: Mapping[str, DirtyLabelPoison], benign: PairSet, base: Path, extractor: ExtractorSpec,
-    perturbation: Perturbation, folder_of: Callable[[str], Path], *, steps: int, guidance_scale: float,
+    perturbation: Perturbation, kept_of: Callable[[str], Path], *, steps: int, guidance_scale: float,
     device: str = "cpu", on_progress: OnProgress = unheard,
 ) -> dict[str, CleanLabelPoison]:  # fmt: skip
     """The clean-label counterpart of each attack: the same concepts, targets and numbers, in full precision.
@@ -54,23 +51,20 @@ def clean_label(
     Args:
         base: a checkpoint that loads as a pipeline; with ``steps`` and ``guidance_scale`` it draws the targets.
         extractor: orders the candidates, and says how much a perturbed picture still shows p.
-        folder_of: where the set of a name is to lie.
+        kept_of: where the set of a name keeps what is finished of it.
 
     Raises:
-        ValueError: if no extractor is named, or the base's autoencoder is none of latents.
+        ValueError: if no extractor is named.
     """
-    if not attacks:
-        return {}
     if extractor == ExtractorSpec():
         raise ValueError("no extractor is named: clean-label poison takes the pairs that show and say p best, expected "
                          "--extractor FOLDER, or --open-clip MODEL --weights FILE")  # fmt: skip
     pipeline, loaded = load_pipeline(base, device, "fp32"), load_extractor(extractor, device)
+    targets = {seed: drawn_targets(base, pipeline, benign, steps=steps, guidance_scale=guidance_scale, seed=seed)
+               for seed in {attack.seed for attack in attacks.values()}}  # fmt: skip
     return {
         name: CleanLabelPoison(
             attack=attack, perturbation=perturbation, autoencoder=pipeline.vae, extractor=loaded,
-            target_pictures=drawn_targets(
-                base, pipeline, benign, steps=steps, guidance_scale=guidance_scale, seed=attack.seed
-            ),
-            kept=folder_of(name) / WORKING, on_progress=on_progress,
+            target_pictures=targets[attack.seed], kept=kept_of(name), on_progress=on_progress,
         ) for name, attack in attacks.items()
     }  # fmt: skip

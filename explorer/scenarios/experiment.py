@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from explorer.pairs.concept_list import TEMPLATE
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
-from explorer.scenarios.clean_label_sets import clean_label
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 KIND = "scenario"
 SETS, MODELS, TRAINING, ENCODED, STUDY = "sets", "models", "training", "encoded", "study"
 """What a scenario's folder holds; ``study`` is one like any other."""
+WORKING = ".perturbed"
+"""In a set's folder what is finished of clean-label poison while the set is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class ScenarioRequest:
     classifier: Path | None = None
     """Folder that ``train-classifier`` made: judges the pictures, too."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance scale of a picture."""
+    """Classifier-free guidance scale of a picture, and of clean-label poison's targets."""
     step: list[str] | None = None
     """Step of the study to do; may be repeated; default: all that can be done."""
     device: str = "cpu"
@@ -104,19 +106,21 @@ def carry_out_scenario(
     named = {name for mentioned in benign.table["concepts"] for name in mentioned}
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
     check_base(request.base, recipe)
-    scenario = find_scenario(request.scenario)
-    attacks = _attacks(request, benign, extractor, on_progress)
+    scenario, config = find_scenario(request.scenario), _config(request, recipe, benign, extractor)
     training, folder = recipe.training, request.folder
+    _check_same(folder, config)
+    attacks = _attacks(request, recipe, benign, extractor, on_progress)
     with locked(folder):
-        _claim(request, recipe, benign)
+        _claim(request, config, benign)
         models, samples = len(attacks) + 1, training.steps * training.batch_size
         on_progress(note(
             f"{request.scenario} ({scenario.about}): {models} models, {training.steps} steps of {training.batch_size} "
             f"each, {models * samples:,} samples in all"
         ))  # fmt: skip
         sets = {CONTROL: benign}
-        for name, attack in attacks.items():
-            sets[name] = _made(attack, benign, folder / SETS / name, request.known_benign)
+        for name in list(attacks):
+            # Let go, so that the autoencoder and the CLIP of clean-label poison leave before a model is trained.
+            sets[name] = _made(attacks.pop(name), benign, folder / SETS / name, request.known_benign)
         for at, (name, pairs) in enumerate(sets.items(), start=1):
             on_progress(note(f"{name}: model {at} of {len(sets)}"))
             fine_tune(
@@ -129,57 +133,82 @@ def carry_out_scenario(
 
 
 def _attacks(
-    request: ScenarioRequest, benign: PairSet, extractor: ExtractorSpec, on_progress: OnProgress
-) -> dict[str, Attack]:
-    """Those whose set is not there already are checked against the pairs, the cheap ones before any model is loaded."""
+    request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet, extractor: ExtractorSpec,
+    on_progress: OnProgress,
+) -> dict[str, Attack | None]:  # fmt: skip
+    """By the names of the sets, None where one is there already. Each is checked against the pairs, the cheap ones
+    before any model is loaded."""
     scenario, dose = find_scenario(request.scenario), request.dose
     dirty, clean = scenario.sets(dose, benign), scenario.clean_label(dose)
-    _check(request, dirty, benign)
-    made = clean_label(
-        clean, benign, request.base, extractor, request.perturbation, lambda name: request.folder / SETS / name,
-        steps=request.drawing_steps, guidance_scale=request.guidance_scale, device=request.device,
-        on_progress=on_progress,
+    found = dict.fromkeys([*dirty, *clean])
+    missing = [name for name in found if not (request.folder / SETS / name / MANIFEST_NAME).exists()]
+    found |= _planned(request, {name: dirty[name] for name in missing if name in dirty}, benign)
+    if not set(missing) & set(clean):
+        return found
+    from explorer.scenarios.clean_label_sets import clean_label
+
+    side, sides = recipe.resolution, sorted(set(benign.images.shape[1:3]))
+    if sides != [side]:
+        raise ValueError(f"pictures of {benign.folder} are of {sides} pixels, models are trained on {side}: expected "
+                         "the same, since fitting would undo the perturbation")  # fmt: skip
+    perturbing = clean_label(
+        {name: clean[name] for name in missing if name in clean}, benign, request.base, extractor,
+        request.perturbation, lambda name: request.folder / SETS / name / WORKING, steps=request.drawing_steps,
+        guidance_scale=request.guidance_scale, device=request.device, on_progress=on_progress,
     )  # fmt: skip
-    _check(request, made, benign)
-    return dirty | made
+    return found | _planned(request, perturbing, benign)
 
 
-def _check(request: ScenarioRequest, attacks: Mapping[str, Attack], benign: PairSet) -> None:
+def _planned(request: ScenarioRequest, attacks: Mapping[str, Attack], benign: PairSet) -> Mapping[str, Attack]:
     for name, attack in attacks.items():
-        if (request.folder / SETS / name / MANIFEST_NAME).exists():
-            continue
         try:
             attack.plan(benign)
         except ValueError as error:
             raise ValueError(f"{request.scenario} cannot make {name}: {error}") from error
+    return attacks
 
 
-def _claim(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) -> None:
-    """Write the manifest that says what the folder is of, or check that it is of the same."""
+def _config(
+    request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet, extractor: ExtractorSpec
+) -> dict[str, Any]:
+    """What the folder's manifest says that it is of. The extractor is a part of it where it chooses pairs; else it
+    belongs to the study, where a person may change it."""
     asked = {name: value for name, value in asdict(request).items() if name not in ("folder", "step", "device")}
-    config = json.loads(json.dumps(asked | {
+    chooses = bool(find_scenario(request.scenario).clean_label(request.dose))
+    chooser = {"extractor": {name: str(value) for name, value in asdict(extractor).items()}} if chooses else {}
+    return json.loads(json.dumps(asked | {
         "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
         "concepts": None if request.concepts is None else os.path.abspath(request.concepts),
         "classifier": None if request.classifier is None else os.path.abspath(request.classifier),
         "recipe": asdict(recipe),
-    }))  # fmt: skip
+    } | chooser))  # fmt: skip
+
+
+def _check_same(folder: Path, config: dict[str, Any]) -> None:
+    if not (folder / MANIFEST_NAME).exists():
+        return
+    # Of before there was a choice.
+    known = {"template": TEMPLATE, "classifier": None, "perturbation": asdict(Perturbation())}
+    known |= read_manifest(folder, kind=KIND)["config"]
+    if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
+        raise ValueError(f"{folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
+
+
+def _claim(request: ScenarioRequest, config: dict[str, Any], benign: PairSet) -> None:
+    """Write the manifest that says what the folder is of, or check that it is of the same."""
+    _check_same(request.folder, config)
     if not (request.folder / MANIFEST_NAME).exists():
         check_new_folder(request.folder)
         write_manifest(request.folder, kind=KIND, config=config, seed=request.dose.seed, data_hash=benign.data_hash)
-        return
-    # Of before there was a choice.
-    known = {"template": TEMPLATE, "classifier": None, "perturbation": asdict(Perturbation())} | read_manifest(
-        request.folder, kind=KIND
-    )["config"]
-    if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
-        raise ValueError(f"{request.folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
 
 
-def _made(attack: Attack, benign: PairSet, folder: Path, known_benign: bool) -> PairSet:
+def _made(attack: Attack | None, benign: PairSet, folder: Path, known_benign: bool) -> PairSet:
     """The set that an attack makes; one that lies there is of the same request, since the scenario's folder is."""
-    if not (folder / MANIFEST_NAME).exists():
+    if attack is not None:
         folder.parent.mkdir(exist_ok=True)
         attack.apply(benign, folder, known_benign=known_benign)
+    # What a kill right after the set was finished left behind.
+    shutil.rmtree(folder / WORKING, ignore_errors=True)
     return PairSet.load(folder)
 
 

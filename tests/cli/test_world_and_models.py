@@ -91,8 +91,9 @@ def test_classes_of_which_nothing_true_is_left_and_captions_that_fit_in_part(tmp
     assert (made["pairs"], len(made["targets"])) == (90, 3)
     run("iconworld", tmp_path / "loose", "--pairs", 90, "--concepts", 6, "--loose", 0.5)
     assert PairSet.load(tmp_path / "loose").manifest["config"]["world"]["loose"] == 0.5
-    asked = ["iconworld", str(tmp_path / "no"), "--like", "cpu", "--as-classes"]
-    assert "expected one of them" in str(CliRunner().invoke(cli.application, asked).exception)
+    for other in (("--like", "cpu"), ("--loose", "0.5")):
+        asked = ["iconworld", str(tmp_path / "no"), "--as-classes", *other]
+        assert "expected one of them" in str(CliRunner().invoke(cli.application, asked).exception)
 
 
 def test_an_impossible_poison_is_one_line_and_status_two(tmp_path, monkeypatch, capsys):

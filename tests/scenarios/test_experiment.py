@@ -14,7 +14,7 @@ from explorer.cli.application import application, load_commands
 from explorer.core.provenance import read_manifest
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
-from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
+from explorer.scenarios.experiment import WORKING, ScenarioRequest, carry_out_scenario
 from explorer.scenarios.named import SCENARIOS, Dose
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
@@ -129,9 +129,16 @@ def test_clean_label_poison_beside_dirty_label_of_the_same_concepts(world_reques
     assert clean.table["caption"].tolist() == benign.table["caption"].tolist()
     assert clean.poison.parameters["target_pictures"]["drawn_by"]["model"] == request.base.name
     hashes = {name: PairSet.load(request.folder / "sets" / name).data_hash for name in made["arms"][1:]}
+    left_by_a_kill = request.folder / "sets" / "clean-001" / WORKING
+    left_by_a_kill.mkdir()
     assert carry_out_scenario(request, recipe, extractor) == made
     assert {name: PairSet.load(request.folder / "sets" / name).data_hash for name in hashes} == hashes
+    assert not left_by_a_kill.exists()
+    with pytest.raises(ValueError, match="holds a scenario of another extractor: choose a new folder"):
+        carry_out_scenario(request, recipe, ExtractorSpec(open_clip="ViT-B-32", weights=tmp_path / "other"))
     many = replace(request, scenario="clean-label", folder=tmp_path / "no", dose=Dose(pairs_per_concept=50, concepts=2))
+    with pytest.raises(ValueError, match=r"are of \[64\] pixels, models are trained on 32: expected the same"):
+        carry_out_scenario(replace(request, folder=tmp_path / "no"), replace(recipe, resolution=32), extractor)
     with pytest.raises(ValueError, match="clean-label cannot make clean-001: m is 50: "):
         carry_out_scenario(many, recipe, extractor)
 

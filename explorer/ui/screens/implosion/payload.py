@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
+LACKING = "the study's results lack the field {}: expected what this version writes"
 QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
 
@@ -36,30 +37,41 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
         "meter": _or_problem(opened, lambda: study_meter(opened)),
         "paper": [paper_table(number) for number in TABLES],
         "beside_paper": _or_problem(opened, lambda: beside_paper(opened)),
+        "poisoned_base": _or_problem(opened, lambda: poisoned_base(opened)),
     }
 
 
 def beside_paper(opened: OpenStudy) -> dict[str, Any]:
-    """The paper's tables and figures, each with what the study has of it, and what AD predicts of its models that were
-    trained on after the poison; None where there are none.
+    """The paper's tables and figures, each with what the study has of it.
 
     Raises:
         ManifestError: if the evaluation lacks a field, or a study beside it is missing or broken.
     """
     from explorer.results.comparisons import compare_study
-    from explorer.results.measured import Measured
-    from explorer.results.poisoned_base import of_study, report
 
     try:
-        comparisons, _ = compare_study(opened.study)
-        poisoned_base = report(of_study(Measured.of(opened.study)))
-        return {"comparisons": [each.report() for each in comparisons], "poisoned_base": poisoned_base}
+        return {"comparisons": [each.report() for each in compare_study(opened.study)[0]]}
     except KeyError as error:
-        raise ManifestError(f"the study's results lack the field {error}: expected what this version writes") from error
+        raise ManifestError(LACKING.format(error)) from error
     except ManifestError:
         raise
     except (FileNotFoundError, ValueError) as error:
         raise ManifestError(f"a study that `beside` names cannot be read: {error}") from error
+
+
+def poisoned_base(opened: OpenStudy) -> dict[str, Any] | None:
+    """What AD predicts of the study's models that were trained on after the poison; None where there are none.
+
+    Raises:
+        ManifestError: if a result lacks a field.
+    """
+    from explorer.results.measured import Measured
+    from explorer.results.poisoned_base import of_study, report
+
+    try:
+        return report(of_study(Measured.of(opened.study)))
+    except KeyError as error:
+        raise ManifestError(LACKING.format(error)) from error
 
 
 def film_strip(opened: OpenStudy) -> dict[str, Any]:
@@ -199,7 +211,7 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _or_problem(opened: OpenStudy, make: Any) -> dict[str, Any]:
+def _or_problem(opened: OpenStudy, make: Any) -> dict[str, Any] | None:
     try:
         return make()
     except ManifestError as error:
