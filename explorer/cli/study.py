@@ -20,7 +20,7 @@ from explorer.studies.packing import export_study
 from explorer.studies.running import RunRequest, report_as_json, run_study
 from explorer.studies.state import MISSING, STALE, study_state
 from explorer.studies.steps.drawing import PICTURE
-from explorer.studies.study import Study
+from explorer.studies.study import STUDY_NAME, Study
 
 if TYPE_CHECKING:
     from explorer.studies.state import StepState
@@ -55,16 +55,23 @@ def new(
         concepts=concepts, name=name,
     )  # fmt: skip
     made = new_study(request, on_progress=show_progress())
+    assumed = [*made.assumed, _drawing(made.study)]
     if as_json:
         arms = [arm.name for arm in made.study.arms]
-        emit({"study": str(made.study.folder), "arms": arms, "assumed": list(made.assumed),
+        emit({"study": str(made.study.folder), "arms": arms, "assumed": assumed,
               "left_open": list(made.left_open)}, True)  # fmt: skip
         return
-    for told in made.assumed:
+    for told in assumed:
         typer.echo(told)
     for open_question in made.left_open:
         typer.echo(f"open: {open_question}")
     typer.echo(f"{len(made.study.arms)} arms in {made.study.folder}; next: python -m explorer study status {folder}")
+
+
+def _drawing(made: Study) -> str:
+    """How its models will draw, which decides what is found and is easily overlooked."""
+    return (f"models draw {len(made.seeds)} pictures a concept, in {made.steps} steps at guidance "
+            f"{made.guidance_scale:g}: seeds, steps and guidance_scale in {STUDY_NAME}")  # fmt: skip
 
 
 @study.command("status")

@@ -26,6 +26,9 @@ def made(tmp_path, checkpoint_root):
 def test_new_tells_what_it_assumed_and_left_open(made):
     folder, printed = made
     assert "arm benign is the benign control" in printed
+    assert (
+        "models draw 5 pictures a concept, in 20 steps at guidance 7.5: seeds, steps and guidance_scale in" in printed
+    )
     assert "open: arm dirty-004 has no pairs" in printed
     assert f"3 arms in {folder}" in printed
     assert Study.load(folder).name == "three"
