@@ -114,16 +114,16 @@ def test_every_scenario_has_sets_for_the_world_and_for_a_users_pairs(scenario, m
 def test_clean_label_poison_beside_dirty_label_of_the_same_concepts(world_request, recipe, micro_world, tmp_path):
     request = replace(
         world_request, scenario="both-attacks", folder=tmp_path / "both", step=["scores"],
-        dose=Dose(concepts=2, pairs_per_concept=1), perturbation=Perturbation(budget=0.1, steps=2), drawing_steps=1,
+        dose=Dose(concepts=1, pairs_per_concept=1), perturbation=Perturbation(budget=0.1, steps=2), drawing_steps=1,
     )  # fmt: skip
     with pytest.raises(ValueError, match="no extractor is named: clean-label poison takes the pairs that show"):
         carry_out_scenario(request, recipe, ExtractorSpec())
     assert not request.folder.exists()
     extractor = ExtractorSpec(folder=micro_world.output / "extractor")
     made = carry_out_scenario(request, recipe, extractor)
-    assert made["arms"] == ["benign", "dirty-001", "dirty-002", "clean-001", "clean-002"]
+    assert made["arms"] == ["benign", "dirty-001", "clean-001"]
     benign = PairSet.load(request.benign)
-    dirty, clean = (PairSet.load(request.folder / "sets" / name) for name in ("dirty-002", "clean-002"))
+    dirty, clean = (PairSet.load(request.folder / "sets" / name) for name in ("dirty-001", "clean-001"))
     assert (clean.poison.kind, clean.poison.targets) == ("clean-label", dirty.poison.targets)
     assert clean.poison.parameters["budget"] == 0.1
     assert clean.table["caption"].tolist() == benign.table["caption"].tolist()
