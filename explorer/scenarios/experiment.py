@@ -151,6 +151,7 @@ def _attacks(
     if sides != [side]:
         raise ValueError(f"pictures of {benign.folder} are of {sides} pixels, models are trained on {side}: expected "
                          "the same, since fitting would undo the perturbation")  # fmt: skip
+    on_progress(note(f"{request.base} draws the targets of clean-label poison, and its autoencoder is misled"))
     perturbing = clean_label(
         {name: clean[name] for name in missing if name in clean}, benign, request.base, extractor,
         request.perturbation, lambda name: request.folder / SETS / name / WORKING, steps=request.drawing_steps,
