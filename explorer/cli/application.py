@@ -34,7 +34,7 @@ COMMAND_MODULES = MappingProxyType({
                   "benign-remainder"),
     "results": ("results",),
     "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
-    "scenario": ("scenario",), "small_models": ("train-classifier", "small-base", "train-decoder"),
+    "scenario": ("scenario",), "small_models": ("train-classifier", "train-aesthetics", "small-base", "train-decoder"),
     "world": ("render-icons", "iconworld"),
 })  # fmt: skip
 """The command files, and the first words of the commands that each registers: a command loads no other file."""

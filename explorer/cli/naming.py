@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.extractor_options import DEFAULT_EXTRACTOR
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.provenance import ROOT
 from explorer.evaluation.config import NamingConfig
+
+if TYPE_CHECKING:
+    from explorer.evaluation.aesthetics import AestheticsHead
 
 
 @command("naming-study")
@@ -37,6 +41,10 @@ def naming_study(
 def naming_count(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")],
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Filled-in forms, one a reader.")],
+    aesthetics: Annotated[
+        Path | None, typer.Option(help="Aesthetics head: does it score higher what readers name than what is none?")
+    ] = None,
+    extractor: Annotated[Path, typer.Option(help="Extractor whose features the head reads.")] = DEFAULT_EXTRACTOR,
     as_json: AsJson = False,
 ) -> None:
     """Count how many pictures of each model every reader named, with 95 % Wilson intervals, and how many they called
@@ -44,7 +52,7 @@ def naming_count(
     from explorer.evaluation.files import GROUP_WORDS
     from explorer.evaluation.naming_study import count_named
 
-    report = count_named(study, answers)
+    report = count_named(study, answers, None if aesthetics is None else _head(aesthetics, extractor))
     if as_json:
         emit(report, True)
         return
@@ -55,3 +63,13 @@ def naming_count(
                      for group, cell in named.items())  # fmt: skip
             unnamed, others = groups["all"]["none"], groups["all"]["shown"] - groups["all"]["named"]
             typer.echo(f"{reader}  {model:<10} {'  '.join(cells)}  none {unnamed}, another noun {others - unnamed}")
+    for model, cell in report.get("aesthetics", {}).items():
+        area = "–" if cell["auc"] is None else f"{cell['auc']:.3f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+        typer.echo(f"head, {model}: {area} that one of {cell['named']} named scores above one of {cell['none']} none")
+
+
+def _head(weights: Path, extractor: Path) -> AestheticsHead:
+    from explorer.embeddings.universal_extractor import UniversalExtractor
+    from explorer.evaluation.aesthetics import AestheticsHead
+
+    return AestheticsHead.load(weights, UniversalExtractor.load(extractor))

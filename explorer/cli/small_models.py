@@ -1,4 +1,4 @@
-"""``explorer small-base | train-classifier | train-decoder``: small models that experiments need."""
+"""``explorer train-classifier | train-aesthetics | small-base | train-decoder``: small models for experiments."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, emit
+from explorer.cli.extractor_options import WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
 from explorer.core.provenance import ROOT
@@ -46,6 +47,39 @@ def train_classifier(
         on_progress=show_progress(),
     )  # fmt: skip
     emit({"output": str(out), "preparation": f"side-{side}", **manifest["metrics"]}, as_json)
+
+
+@command("train-aesthetics")
+def train_aesthetics(
+    pairs: Annotated[Path, typer.Argument(metavar="SET", help="Pair set whose pictures are taken for whole ones.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the head.")],
+    extractor: WithoutRange,
+    held_out: Annotated[Path, typer.Option(help="Pair set of other pictures, which it is measured on.")],
+    pictures: Annotated[int, typer.Option(min=20, help="Pictures of SET that it is fitted to, at most.")] = 4000,
+    measured: Annotated[int, typer.Option(min=20, help="Pictures that it is measured on, at most.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of which pictures are taken, and of their damage.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Fit an aesthetics head for pictures that no published one knows: 10 for pictures as they are, down to 1 for the
+    most damaged. It scores how whole a picture looks; a study names it in [aesthetics]."""
+    from explorer.scenarios import train_aesthetics as head
+
+    manifest = head.train_aesthetics(
+        extractor.load(device, needs_range=False), PairSet.load(pairs), PairSet.load(held_out), out,
+        pictures=pictures, measured=measured, seed=seed, on_progress=show_progress(),
+    )  # fmt: skip
+    found = {"head": str(out / head.WEIGHTS_NAME), **manifest["metrics"]}
+    if as_json:
+        emit(found, True)
+        return
+    ways = found.pop("ways")
+    emit(found, False)
+    typer.echo("chance that a whole picture scores above a damaged one, by the degree of damage:")
+    for way, told in ways.items():
+        cells = (f"{degree} {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
+                 for degree, auc in told["auc"].items())  # fmt: skip
+        typer.echo(f"{way:<11}{'shown' if told['trained'] else 'not shown':<9}  {'  '.join(cells)}")
 
 
 @command("small-base")

@@ -190,6 +190,20 @@ def area_under_curve(positives: Any, negatives: Any) -> float:
     return float((below + not_above).sum() / 2 / (len(positives) * len(negatives)))
 
 
+def area_interval(
+    positives: Any, negatives: Any, *, draws: int = 500, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """:func:`area_under_curve` with a percentile interval of a bootstrap that draws both groups, each by itself."""
+    positives, negatives = _finite("positives", positives), _finite("negatives", negatives)
+    _check_confidence(confidence)
+    random, reach = np.random.default_rng(seed), (1 - confidence) / 2
+    drawn = [area_under_curve(*(random.choice(group, len(group)) for group in (positives, negatives)))
+             for _ in range(draws)]  # fmt: skip
+    low, high = np.quantile(drawn, [reach, 1 - reach])
+    return Estimate(value=area_under_curve(positives, negatives), low=float(low), high=float(high),
+                    n=len(positives) + len(negatives), confidence=confidence)  # fmt: skip
+
+
 def histogram(values: Any, *, bins: int = 40, value_range: tuple[float, float] | None = None) -> dict[str, Any]:
     """``{"edges": [bins + 1], "density": [bins]}``, the density integrating to 1 over the values in range.
 

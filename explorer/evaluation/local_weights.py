@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 
@@ -28,3 +28,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a file that :func:`read_tensors` reads says beside its tensors."""
+    with safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}

@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.core.intervals import wilson_interval
+from explorer.core.intervals import area_interval, wilson_interval
 from explorer.core.new_folder import check_new_folder
 from explorer.core.progress import OnProgress, Tally, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
+from explorer.evaluation.aesthetics import AestheticsHead
 from explorer.evaluation.config import EvaluationConfig, NamingConfig
 from explorer.evaluation.drawings import draw
 from explorer.evaluation.files import sheet_concepts, usable_models, world_of
@@ -83,16 +84,19 @@ def write_naming_study(
     )
 
 
-def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
+def count_named(study: Path, answers: list[Path], head: AestheticsHead | None = None) -> dict[str, Any]:
     """How many pictures of each model every reader named.
 
     Args:
         answers: filled-in copies of ``form.json``, one a reader.
+        head: of an aesthetics head it is measured whether it tells what readers name from what they call none.
 
     Returns:
         ``{"readers": {path: {model: {group: {"named", "shown", "none", "share", "low", "high"}}}}}`` with the
         group ``all`` beside the two; 95 % Wilson intervals. ``none`` are the pictures that the reader could not name at
-        all; the rest were taken for another noun.
+        all; the rest were taken for another noun. With a head also ``{"aesthetics": {model: {"named", "none", "auc",
+        "low", "high"}}}``, all pictures under ``all``: how many pictures more than half of the readers named and called
+        none, and the chance that one of the former scores higher, null where there are none of either.
 
     Raises:
         ManifestError: if the study is missing or was changed.
@@ -103,7 +107,9 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
         raise ValueError("no answers given: expected at least one filled-in copy of form.json")
     key = json.loads((study / KEY_NAME).read_text(encoding="utf-8"))
     nouns = set((study / NOUNS_NAME).read_text(encoding="utf-8").split())
-    return {"readers": {str(path): _count(key, _read_answers(path, key, nouns)) for path in answers}}
+    read = {str(path): _read_answers(path, key, nouns) for path in answers}
+    report = {"readers": {path: _count(key, given) for path, given in read.items()}}
+    return report if head is None else report | {"aesthetics": _told_apart(study, key, list(read.values()), head)}
 
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:
@@ -121,6 +127,37 @@ def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:
         names.append(f"tiles-{len(names) + 1}.png")
         sheet.save(folder / names[-1], optimize=True)
     return names
+
+
+def _read_sheets(folder: Path, count: int) -> np.ndarray:
+    """The tiles that :func:`_write_sheets` wrote, in their order: uint8 ``[count, TILE_SIZE, TILE_SIZE, 3]``."""
+    tiles = []
+    for sheet in range(1, -(-count // (COLUMNS * ROWS)) + 1):
+        pixels = np.asarray(Image.open(folder / f"tiles-{sheet}.png").convert("RGB"))
+        for place in range(COLUMNS * ROWS):
+            left = place % COLUMNS * (TILE_SIZE + MARGIN)
+            top = place // COLUMNS * (TILE_SIZE + MARGIN + LABEL) + LABEL
+            tiles.append(pixels[top : top + TILE_SIZE, left : left + TILE_SIZE])
+    return np.stack(tiles[:count])
+
+
+def _told_apart(
+    study: Path, key: dict[str, Any], read: list[dict[str, str]], head: AestheticsHead
+) -> dict[str, dict[str, Any]]:
+    places = [int(number) - 1 for number in key]  # JSON keeps them in the alphabet's order
+    scores = head.read(_read_sheets(study, len(key))[places])["aesthetic_scores"].numpy()
+    votes = {name: np.array([2 * sum(answers[number] == wanted(card) for answers in read) > len(read)
+                             for number, card in key.items()])
+             for name, wanted in (("named", lambda card: card["concept"]), ("none", lambda card: UNNAMED))}  # fmt: skip
+    drawn_by, found = np.array([card["model"] for card in key.values()]), {}
+    for model in ("all", *dict.fromkeys(drawn_by.tolist())):
+        own = np.ones(len(key), bool) if model == "all" else drawn_by == model
+        named, none = (scores[own & votes[name]] for name in ("named", "none"))
+        found[model] = {"named": len(named), "none": len(none), "auc": None, "low": None, "high": None}
+        if len(named) and len(none):
+            area = area_interval(named, none)
+            found[model] |= {"auc": area.value, "low": area.low, "high": area.high}
+    return found
 
 
 def _read_answers(path: Path, key: dict[str, Any], nouns: set[str]) -> dict[str, str]:

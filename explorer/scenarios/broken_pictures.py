@@ -28,17 +28,22 @@ def blended(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def shuffled(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each of ``[n, 3, S, S]`` cut into :data:`PATCHES` a side, which change places."""
+    return rearranged(images, torch.rand(len(images), PATCHES**2, generator=generator).argsort(dim=-1))
+
+
+def rearranged(images: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Each of ``[n, 3, S, S]`` cut into :data:`PATCHES` a side, in this order of them, int64 ``[n, PATCHES^2]``."""
     side = -(-images.shape[-1] // PATCHES)
     even = functional.interpolate(images, size=(side * PATCHES,) * 2, mode="nearest")
     patches = functional.unfold(even, side, stride=side)
-    order = torch.rand(len(images), 1, PATCHES**2, generator=generator).argsort(dim=-1).expand_as(patches)
-    again = functional.fold(patches.gather(-1, order), even.shape[-2:], side, stride=side)
+    moved = patches.gather(-1, order[:, None].expand_as(patches))
+    again = functional.fold(moved, even.shape[-2:], side, stride=side)
     return functional.interpolate(again, size=images.shape[-2:], mode="nearest")
 
 
-def warped(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each of ``[n, 3, S, S]`` bent out of all shape by a smooth random field."""
-    knots = torch.randn(len(images), 2, WARP_KNOTS, WARP_KNOTS, generator=generator) * WARP
+def warped(images: torch.Tensor, generator: torch.Generator, strength: float = WARP) -> torch.Tensor:
+    """Each of ``[n, 3, S, S]`` bent by a smooth random field, out of all shape unless ``strength`` is less."""
+    knots = torch.randn(len(images), 2, WARP_KNOTS, WARP_KNOTS, generator=generator) * strength
     field = functional.interpolate(knots, size=images.shape[-2:], mode="bicubic", align_corners=True)
     still = functional.affine_grid(torch.eye(2, 3).expand(len(images), 2, 3), images.shape, align_corners=False)
     return functional.grid_sample(images, still + field.movedim(1, -1), padding_mode="reflection", align_corners=False)

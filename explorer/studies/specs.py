@@ -39,12 +39,13 @@ class ClassifierSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class AestheticsSpec:
-    """A published aesthetics head, and the CLIP whose features it reads."""
+    """An aesthetics head, published or by `train-aesthetics`, and the CLIP whose features it reads."""
 
     head: Path
     """Local .safetensors file."""
-    threshold: float = 6.5
-    """Score above which a picture counts as pleasing; 6.5 is that of Ding et al. (2024), section 5.1."""
+    threshold: float | None = None
+    """Score above which a picture counts as pleasing; None for the head's own, and of one that names none for 6.5, that
+    of Ding et al. (2024), section 5.1."""
     folder: Path | None = None
     """As the study's extractor has it, and so are the next three; without any, the head reads that extractor."""
     open_clip: str | None = None

@@ -2,9 +2,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from explorer.core.provenance import ManifestError
+from explorer.evaluation.aesthetics import AestheticsHead
 from explorer.evaluation.naming_study import KEY_NAME, NamingConfig, count_named, write_naming_study
 
 
@@ -99,3 +101,37 @@ def test_a_study_whose_pictures_were_changed_is_refused(study, key, tmp_path):
     (tmp_path / KEY_NAME).write_text("{}")
     with pytest.raises(ManifestError, match=r"key\.json has SHA-256"):
         count_named(tmp_path, [answer(tmp_path, dict.fromkeys(key, "none"))])
+
+
+class _Brightness:
+    """Of pictures their mean colours, as features of three numbers."""
+
+    name, identity = "brightness", "0"
+
+    def encode_images(self, images):
+        return torch.from_numpy(images).float().mean(dim=(1, 2)) / 255
+
+
+def test_a_head_is_held_against_what_readers_call_none(study, key, tmp_path):
+    """A head that scores brightness, and readers two of three of whom name the brighter half of the pictures."""
+    layers = ((torch.ones(1, 3), torch.zeros(1)),)
+    head = AestheticsHead(extractor=_Brightness(), weights=tmp_path / "none", layers=layers)
+    sheets = sorted(study.glob("tiles-*.png"))
+    assert len(sheets) == -(-len(key) // 20)
+    bright = {}
+    for number in key:
+        place = int(number) - 1
+        sheet, place = np.asarray(Image.open(sheets[place // 20])), place % 20
+        left, top = place % 5 * 200, place // 5 * 220 + 20
+        bright[number] = sheet[top : top + 192, left : left + 192].mean()
+    middle = np.median(list(bright.values()))
+    agreed = {number: key[number]["concept"] if bright[number] > middle else "none" for number in key}
+    contrary = {number: "none" if bright[number] > middle else key[number]["concept"] for number in key}
+    forms = [answer(tmp_path, answers, f"{at}.json") for at, answers in enumerate((agreed, contrary, agreed))]
+    found = count_named(study, forms, head)["aesthetics"]
+    assert found.keys() == {"all", "benign", "dirty-004"}
+    assert found["all"]["named"] + found["all"]["none"] == len(key)
+    assert (found["all"]["auc"], found["all"]["low"], found["all"]["high"]) == (1, 1, 1)
+    assert "aesthetics" not in count_named(study, forms)
+    nobody = count_named(study, [answer(tmp_path, dict.fromkeys(key, "none"))], head)["aesthetics"]["benign"]
+    assert (nobody["named"], nobody["auc"]) == (0, None), "unknown, not one half"
