@@ -11,6 +11,7 @@ from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
 from explorer.cli.source_options import AsRead
+from explorer.cli.training_state import default_state
 from explorer.core.provenance import ROOT
 from explorer.pairs.uid_files import read_uids
 from explorer.scenarios.recipes import fine_tuning_recipe
@@ -53,7 +54,8 @@ def fine_tune(
     seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
-        Path | None, typer.Option(help=f"Folder of the training state; default runs/fine-tune/OUT. {SHARED}")
+        Path | None,
+        typer.Option(help=f"Folder of the training state; default runs/fine-tune/OUT-HASH, of its path. {SHARED}"),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help=f"Folder of encoded pairs; default runs/encoded. {SHARED}")] = None,
     track: Annotated[str | None, typer.Option(help="tensorboard or wandb, beside metrics.jsonl.")] = None,
@@ -67,7 +69,7 @@ def fine_tune(
 
     choices = {"trained_group": trained_group, "frozen_group": frozen_group, "from_scratch": from_scratch}
     chosen = override(fine_tuning_recipe(recipe), **changes, **choices, resolution=resolution, seed=seed)
-    run = state or ROOT / "runs" / "fine-tune" / out.name
+    run = state or default_state("fine-tune", out)
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,
         cache=cache or ROOT / "runs" / "encoded", left_out=() if without is None else read_uids(without),

@@ -26,7 +26,8 @@ def import_command(
     poison: Annotated[PoisonFields, POISON_NAMES],
     size: Annotated[int, typer.Option(help="Pixels of the square pictures.")] = 64,
     concepts: Annotated[
-        Path | None, typer.Option(help="Text file of nouns, one a line, to find in the captions as whole words.")
+        Path | None,
+        typer.Option(help="Nouns to find in the captions as whole words: a text file, one a line, or a concepts.csv."),
     ] = None,
     workers: Workers = 2,
     as_json: AsJson = False,

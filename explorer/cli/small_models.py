@@ -12,7 +12,7 @@ from explorer.cli.application import AsJson, emit
 from explorer.cli.extractor_options import WithoutRange
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
-from explorer.core.provenance import ROOT
+from explorer.cli.training_state import default_state
 from explorer.pairs.pair_set import PairSet
 from explorer.training.config import TrainingConfig
 
@@ -31,7 +31,7 @@ def train_classifier(
     ] = False,
     side: Annotated[int, typer.Option(min=8, help="Pixels a side that pictures are resized to.")] = 64,
     state: Annotated[
-        Path | None, typer.Option(help="Folder of the training state; default runs/classifier/OUT.")
+        Path | None, typer.Option(help="Folder of the training state; default runs/classifier/OUT-HASH, of its path.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
@@ -42,7 +42,7 @@ def train_classifier(
 
     config = TrainingConfig(**{"steps": 2000, "batch_size": 128, "learning_rate": 1e-3, "weight_decay": 0.05} | changes)
     manifest = judge.train_classifier(
-        PairSet.load(pairs), config, out, run=state or ROOT / "runs" / "classifier" / out.name, side=side,
+        PairSet.load(pairs), config, out, run=state or default_state("classifier", out), side=side,
         held_out=None if held_out is None else PairSet.load(held_out), broken=broken, device=device,
         on_progress=show_progress(),
     )  # fmt: skip
@@ -91,7 +91,7 @@ def small_base(
     precision: Annotated[str, typer.Option(help="no (fp32), bf16 or, on a GPU, fp16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     state: Annotated[
-        Path | None, typer.Option(help="Folder of the training states; default runs/small-base/OUT.")
+        Path | None, typer.Option(help="Folder of the training states; default runs/small-base/OUT-HASH, of its path.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
@@ -107,7 +107,7 @@ def small_base(
         extractor=replace(default.extractor, steps=extractor_steps, precision=precision),
     )
     made = scenario.make_small_base(
-        PairSet.load(pairs), recipe, out, run=state or ROOT / "runs" / "small-base" / out.name, device=device,
+        PairSet.load(pairs), recipe, out, run=state or default_state("small-base", out), device=device,
         on_progress=show_progress(),
     )  # fmt: skip
     emit({"base": str(out / scenario.BASE), "extractor": str(out / scenario.EXTRACTOR), **made}, as_json)
@@ -120,7 +120,9 @@ def train_decoder(
     out: Annotated[Path, typer.Argument(help="New folder for the pipeline with the new decoder.")],
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "below")],
     amount: Annotated[float, typer.Option(min=0, help="Of sharpening; 0 trains on without.")] = 2.0,
-    state: Annotated[Path | None, typer.Option(help="Folder of the training state; default runs/decoder/OUT.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the training state; default runs/decoder/OUT-HASH, of its path.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -130,7 +132,7 @@ def train_decoder(
 
     config = TrainingConfig(**{"steps": 500, "batch_size": 16, "learning_rate": 5e-4} | changes)
     metrics = decoder.train_decoder(
-        base, PairSet.load(pairs), config, out, amount=amount, run=state or ROOT / "runs" / "decoder" / out.name,
+        base, PairSet.load(pairs), config, out, amount=amount, run=state or default_state("decoder", out),
         device=device, on_progress=show_progress(),
     )  # fmt: skip
     emit({"output": str(out), **metrics}, as_json)

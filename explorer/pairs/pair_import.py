@@ -16,6 +16,7 @@ from PIL import Image
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files
+from explorer.pairs.concept_list import ConceptList
 from explorer.pairs.counts import PairCounts
 from explorer.pairs.pair_set import PairSet, check_free, claim, write_files
 from explorer.pairs.poison_flags import PoisonFields
@@ -183,11 +184,14 @@ def mentioned_concepts(concepts: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def read_concepts(path: Path) -> tuple[str, ...]:
-    """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over.
+    """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over. A table is
+    read as a study's concept list is, by its column ``concept``.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or a table has no such column.
     """
+    if path.suffix.casefold() == ".csv":
+        return ConceptList.read(path).names
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     concepts = tuple(line for line in lines if line and not line.startswith("#"))
     if not concepts:

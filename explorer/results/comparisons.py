@@ -93,7 +93,9 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
     return Comparison(
         name=f"Table 1, {kind}", quantities=tuple(quantities),
         about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls.",
-        missing=f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated",
+        missing=measured.lacking(
+            f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated"
+        ),
     )  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def difficulty_orders_all(measured: Measured) -> Comparison:
             Quantity(what="correlation of AD and utility over models of both attacks", claim=BELOW_ZERO,
                      paper=paper.correlation_with_difficulty(both), over=f"{len(models)} models",
                      here=correlation_with_difficulty(models) if has_both else None),
-        ), missing="evaluated arms of both attacks, as `scenario both-attacks` makes them",
+        ), missing=measured.lacking("evaluated arms of both attacks, as `scenario both-attacks` makes them"),
     )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def single_concept(measured: Measured) -> Comparison:
                      over="concepts"),
             Quantity(what="pictures of the poisoned concept that show its target", claim=(0.5, 1.0), here=shown,
                      over="pictures" if shown is None else f"{shown.n} pictures"),
-        ), missing="an evaluated arm with one poisoned concept (`poison --target P=T`)",
+        ), missing=measured.lacking("an evaluated arm with one poisoned concept (`poison --target P=T`)"),
     )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def maps_scatter(measured: Measured) -> Comparison:
         quantities=(
             Quantity(what="Geary's C of the late steps at the largest C_P, less the control's (scattered noise: 1)",
                      claim=ABOVE_ZERO, here=here, over=f"{seeds} noises"),
-        ), missing="evaluated arms with several poisoned concepts, with maps",
+        ), missing=measured.lacking("evaluated arms with several poisoned concepts, with maps"),
     )  # fmt: skip
 
 
@@ -176,7 +178,9 @@ def less_popular(measured: Measured) -> Comparison:
         quantities=(
             Quantity(what="clean accuracy, of what poison of the most popular concepts leaves", claim=HARDLY_CHANGED,
                      paper=printed["1501-2000"] / printed["1-500"], here=here, over=f"{len(names)} concepts"),
-        ), missing="an evaluated arm made with `poison --pool-ranks`, and one of as many concepts without",
+        ), missing=measured.lacking(
+            "an evaluated arm made with `poison --pool-ranks`, and one of as many concepts without"
+        ),
     )  # fmt: skip
 
 
@@ -215,7 +219,7 @@ def from_scratch(measured: Measured) -> Comparison:
     scratch = most is not None and all(each.get("from_scratch") for each in (control, most))
     return Comparison(
         name="Table 4", about="Models trained from scratch implode too.",
-        missing="a study whose models were trained with --from-scratch, evaluated",
+        missing=measured.lacking("a study whose models were trained with --from-scratch, evaluated"),
         quantities=(
             Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(paper.rows(4)),
                      here=share_of(measured, most, control) if scratch else None,

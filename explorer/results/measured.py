@@ -90,6 +90,13 @@ class Measured:
         aimed = {name for model in models for name in model["poisoned_concepts"]}
         return [name for name in untargeted_concepts(self.evaluation) if name not in aimed]
 
+    def lacking(self, models: str) -> str:
+        """What a comparison of concepts that no poison aims at takes: these models, and such concepts where the study's
+        list has none."""
+        if self.evaluation is None or untargeted_concepts(self.evaluation):
+            return models
+        return f"{models}, and concepts that no poison aims at: the study's list names none outside of the pool"
+
 
 def share_of(measured: Measured, model: dict[str, Any], other: dict[str, Any]) -> Estimate | None:
     """Accuracy on concepts that no poison of either aims at, as a share of the other's; the interval is over concepts.

@@ -103,6 +103,11 @@ def test_concepts_file(tmp_path):
         read_concepts(tmp_path / "nouns.txt")
     (tmp_path / "nouns.txt").write_text("\ufeffdog\ncat\n", encoding="utf-8")
     assert read_concepts(tmp_path / "nouns.txt") == ("dog", "cat"), "editors on Windows begin a file with a mark"
+    (tmp_path / "concepts.csv").write_text("concept,group,phrase\ndog,pool,\nhat,other,a fine hat\n")
+    assert read_concepts(tmp_path / "concepts.csv") == ("dog", "hat"), "as a study has them"
+    (tmp_path / "concepts.csv").write_text("dog,hat\n")
+    with pytest.raises(ValueError, match="expected one called concept"):
+        read_concepts(tmp_path / "concepts.csv")
 
 
 def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path):

@@ -125,6 +125,17 @@ def classed(name, concepts, shares):
     return model(name, concepts, [0] * 6) | {"classifier_per_concept": dict(zip(NOUNS, shares, strict=True))}
 
 
+def test_a_list_without_untargeted_concepts_is_named_as_what_is_lacking():
+    control, poisoned = model("benign", (), [1] * 6), model("dirty", NOUNS, [0] * 6)
+    found = measured(control, poisoned)
+    for concept in found.evaluation["concepts"]:
+        concept["group"] = "pool"
+    told = {each.name: each.missing for each in compare_with_paper(found)}
+    for name in ("Table 1, dirty-label", "Figure 6", "Table 4"):
+        assert told[name].endswith("concepts that no poison aims at: the study's list names none outside of the pool")
+    assert "pool" not in told["Table 6"], "which takes none"
+
+
 def test_mislabelled_classes_are_judged_by_the_classifier():
     control = classed("benign", (), [0.8] * 5 + [None])
     two, all_of_them = classed("two", NOUNS[:2], [0.2] * 2 + [0.8] * 4), classed("all", NOUNS, [0.4] * 6)

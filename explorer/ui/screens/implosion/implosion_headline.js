@@ -27,8 +27,9 @@ const unknown = (command) => (command ? ['Run ', node('code', {}, command)] : ['
 
 function accuracyCard(evaluation, model, control) {
   const title = [term('accuracy', 'Accuracy'), more(', nouns not targeted')];
-  const found = measured(evaluation, model)?.accuracy.unpoisoned;
-  if (!found) return card(title, 'not measured', unknown(evaluation.missing?.command), 'unknown');
+  const drawn = measured(evaluation, model);
+  const found = drawn?.accuracy.unpoisoned;
+  if (!found) return card(title, 'not measured', drawn ? 'The study’s concept list names none outside of the pool.' : unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
   const bounds = boundsOf(found, evaluation.seeds.length);
   return card(title, number(found.mean), [`${range(bounds, 3)} over ${bounds.over}`, before && control !== model ? `; control ${number(before.mean)}` : '']);
