@@ -211,6 +211,7 @@ def _summary(
     return {
         "name": model.name,
         "weights": manifest["config"]["weights"],
+        "family": model.family,
         "attention_layers": manifest["attention_layers"],
         # As its manifest says; None where that records no training.
         "from_scratch": model.config.get("from_scratch", False) if "training" in model.config else None,

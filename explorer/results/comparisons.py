@@ -26,6 +26,7 @@ from explorer.results.measured import (
     share_of,
     structure_difference,
 )
+from explorer.results.other_bases import other_bases
 from explorer.studies.study import Study
 
 BELOW_ONE, BELOW_ZERO, ABOVE_ZERO = (-inf, 1.0), (-inf, 0.0), (0.0, inf)
@@ -34,12 +35,16 @@ HARDLY_CHANGED = (0.9, 1.1)
 MOST = "clean accuracy at the largest C_P, of the control's"
 
 
-def compare_with_paper(measured: Measured) -> list[Comparison]:
-    """One comparison for each table and figure that holds results, in the paper's order."""
+def compare_with_paper(measured: Measured, beside: Sequence[tuple[str, Measured]] = ()) -> list[Comparison]:
+    """One comparison for each table and figure that holds results, in the paper's order.
+
+    Args:
+        beside: further studies by name, among which other bases are looked for.
+    """
     return [
         single_concept(measured), maps_scatter(measured), concurrent(measured, DIRTY_LABEL),
         concurrent(measured, CLEAN_LABEL), difficulty_orders_all(measured), less_popular(measured),
-        two_concepts(measured), other_bases(), from_scratch(measured), image_classes(measured), classes(measured),
+        two_concepts(measured), other_bases(beside), from_scratch(measured), image_classes(measured), classes(measured),
         recovery(measured), filters(measured),
     ]  # fmt: skip
 
@@ -59,10 +64,11 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
         ValueError: as :meth:`Measured.of`.
     """
     measured = Measured.of(study, evaluations)
-    found = compare_with_paper(measured)
-    for place in study.beside:
-        other = Study.load(place)
-        further = {each.name: replace(each, study=other.name) for each in compare_with_paper(Measured.of(other))}
+    loaded = [Study.load(place) for place in study.beside]
+    beside = [(other.name, Measured.of(other)) for other in loaded]
+    found = compare_with_paper(measured, [(study.name, measured), *beside])
+    for name, other in beside:
+        further = {each.name: replace(each, study=name) for each in compare_with_paper(other)}
         found = [further[each.name] if _answers(each) < _answers(further[each.name]) else each for each in found]
     return found, measured.problems
 
@@ -196,19 +202,6 @@ def two_concepts(measured: Measured) -> Comparison:
             Quantity(what="cosine of the two concepts' maps at the largest C_P, less the control's", claim=ABOVE_ZERO,
                      here=here, over=f"{seeds} noises"),
         ), missing="evaluated arms with several poisoned concepts, with maps",
-    )  # fmt: skip
-
-
-OWN_STUDY = "a study of its own: models of that base or data, and their control"
-
-
-def other_bases() -> Comparison:
-    """Table 3. No study has these as arms: each is one of its own, whose Table 1 is to be read beside them."""
-    bases = {base: paper.clean_of_benign(paper.rows(3, base=base), "utility") for base in ("SD2.1", "SDXL")}
-    return Comparison(
-        name="Table 3", about="Other base models implode too, SD 2.1 fastest.", missing=OWN_STUDY,
-        quantities=tuple(Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=BELOW_ONE,
-                                  paper=value) for base, value in bases.items()),
     )  # fmt: skip
 
 

@@ -135,6 +135,19 @@ def difference(first: dict[str, float], second: dict[str, float], n: int) -> Est
     return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
 
 
+def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None) -> Estimate | None:
+    """first / second of two means over the same concepts, taken as independent: the interval is rather too wide. None
+    where either was not measured, has no interval over concepts, or second is 0."""
+    if None in (first, second) or not second["mean"]:
+        return None
+    bounds = [each["over_concepts"] for each in (first, second)]
+    if any(each is None or each["low"] is None for each in bounds):
+        return None
+    value, spread = first["mean"] / second["mean"], [(each["high"] - each["low"]) / 2 for each in bounds]
+    reach = float(np.hypot(spread[0], value * spread[1])) / second["mean"]
+    return Estimate(value=value, low=value - reach, high=value + reach, n=0, confidence=0.95)
+
+
 def structure_difference(model: dict[str, Any], control: dict[str, Any]) -> Estimate | None:
     """Structure AD of a model's pairs less the control's, with an interval over pairs."""
     both = [model["alignment_difficulty"], control["alignment_difficulty"]]

@@ -23,6 +23,7 @@ from explorer.results.comparisons import (
     single_concept,
 )
 from explorer.results.measured import Measured
+from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
 from explorer.results.report import BEGIN, END, markdown, put_on_page
 from explorer.studies.study import Study
@@ -134,6 +135,26 @@ def test_a_list_without_untargeted_concepts_is_named_as_what_is_lacking():
     for name in ("Table 1, dirty-label", "Figure 6", "Table 4"):
         assert told[name].endswith("concepts that no poison aims at: the study's list names none outside of the pool")
     assert "pool" not in told["Table 6"], "which takes none"
+
+
+def utility(mean, reach):
+    return {"utility": {"unpoisoned": {"mean": mean, "over_concepts": {"low": mean - reach, "high": mean + reach}}}}
+
+
+def test_other_bases_are_the_studies_whose_models_are_of_their_family():
+    def of_family(family, *utilities):
+        models = model("benign", (), [1] * 6), model("dirty", ["bat", "cat"], [0] * 6)
+        return measured(*(each | {"family": family} | share for each, share in zip(models, utilities, strict=True)))
+
+    second = of_family("sd2", utility(0.8, 0.04), utility(0.2, 0.06))
+    found = other_bases([("mine", of_family("sd1", utility(0.9, 0.1), utility(0.9, 0.1))), ("two-one", second)])
+    sd2, xl = found.quantities
+    assert (sd2.here.value, sd2.over) == (pytest.approx(0.25), "4 concepts, in the study two-one")
+    assert sd2.here.high - sd2.here.value == pytest.approx(math.hypot(0.06, 0.25 * 0.04) / 0.8)
+    assert (sd2.verdict, xl.verdict, found.done) == ("agrees", "not done", True)
+    unmeasured = {"utility": {"unpoisoned": None}}
+    assert not other_bases([("mine", of_family("sdxl", unmeasured, unmeasured))]).done
+    assert not other_bases([]).done
 
 
 def test_mislabelled_classes_are_judged_by_the_classifier():

@@ -1,0 +1,43 @@
+"""Table 3 of Ding et al. (2024): the same poison on other base models, each a study of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+from explorer.results import paper
+from explorer.results.comparison import Comparison, Quantity
+from explorer.results.measured import DIRTY_LABEL, UNTARGETED, Measured, ratio
+
+FAMILIES = {"SD2.1": "sd2", "SDXL": "sdxl"}
+"""The table's bases beside Table 1's SD 1.5, and the families of checkpoints they are of."""
+
+
+def other_bases(studies: Iterable[tuple[str, Measured]]) -> Comparison:
+    """Table 3, each base from the first of these named studies whose models are of its family.
+
+    Args:
+        studies: the study itself, and those beside it.
+    """
+    measured = list(studies)
+    return Comparison(
+        name="Table 3", about="Other base models implode too, SD 2.1 fastest.",
+        missing="evaluated studies of SD 2.x and of SDXL, named under `beside` in study.toml",
+        quantities=tuple(_of_base(base, family, measured) for base, family in FAMILIES.items()),
+    )  # fmt: skip
+
+
+def _of_base(base: str, family: str, studies: list[tuple[str, Measured]]) -> Quantity:
+    here, over = None, ""
+    for name, measured in studies:
+        control, *poisoned = measured.models(DIRTY_LABEL) or [None]
+        if poisoned and here is None and _families(control, poisoned[-1]) == {family}:
+            here = ratio(*(model["utility"][UNTARGETED] for model in (poisoned[-1], control)))
+            over = f"{len(measured.untargeted(control, poisoned[-1]))} concepts, in the study {name}"
+    return Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=(-inf, 1.0), over=over,
+                    paper=paper.clean_of_benign(paper.rows(3, base=base), "utility"), here=here)  # fmt: skip
+
+
+def _families(*models: dict[str, Any]) -> set[str | None]:
+    return {model.get("family") for model in models}
