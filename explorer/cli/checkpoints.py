@@ -16,7 +16,7 @@ from explorer.cli.progress_bar import show_progress
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, UNNAMED, PoisonRecord
 from explorer.core.progress import counted
 from explorer.core.provenance import ROOT
-from explorer.pairs.pair_import import read_concepts
+from explorer.pairs.pair_import import is_concept_list, read_concepts
 
 CHECKPOINT_ROOT = ROOT / "checkpoints"
 
@@ -75,6 +75,9 @@ def record_poison_command(
     if none or unknown:
         poison = NO_POISON if none else NOT_RECORDED
     else:
+        if concepts is not None and is_concept_list(concepts):
+            raise ValueError(f"{concepts} is a study's concept list, which does not say what is poisoned: expected a "
+                             "text file of the poisoned concepts, one a line")  # fmt: skip
         known = count if concepts is None else tuple(dict.fromkeys(read_concepts(concepts)))
         poison = PoisonRecord(kind=attack, concepts=known)
     emit(_as_entry(record_poison(checkpoint, poison, replace=replace or unknown)), as_json)

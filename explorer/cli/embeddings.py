@@ -92,7 +92,8 @@ def ad_store(
     ] = None,
     sample: Annotated[int | None, typer.Option(help="Measure only this many random pairs; default: all.")] = None,
     concepts: Annotated[
-        Path | None, typer.Option(help="Text file of nouns, one a line; a caption's first is its stratum (stratified).")
+        Path | None,
+        typer.Option(help="Nouns, one a line, or a concepts.csv; a caption's first is its stratum (stratified)."),
     ] = None,
     caption: Annotated[
         str | None, typer.Option(*CAPTION_NAMES, help="Column of the captions, where it has none of the usual names.")

@@ -191,17 +191,32 @@ def area_under_curve(positives: Any, negatives: Any) -> float:
 
 
 def area_interval(
-    positives: Any, negatives: Any, *, draws: int = 500, seed: int = 0, confidence: float = 0.95
+    positives: Any, negatives: Any, *, paired: bool = False, draws: int = 500, seed: int = 0, confidence: float = 0.95
 ) -> Estimate:
-    """:func:`area_under_curve` with a percentile interval of a bootstrap that draws both groups, each by itself."""
+    """:func:`area_under_curve` with a percentile interval of a bootstrap.
+
+    Bounds are NaN where a group has one value, and where all draws agree: of two groups that do not overlap, a
+    bootstrap cannot say how far they might.
+
+    Args:
+        paired: values of one place in both belong to one thing, and are drawn together; else each group by itself.
+
+    Raises:
+        ValueError: on NaN, no values, or paired groups of different lengths.
+    """
     positives, negatives = _finite("positives", positives), _finite("negatives", negatives)
     _check_confidence(confidence)
-    random, reach = np.random.default_rng(seed), (1 - confidence) / 2
-    drawn = [area_under_curve(*(random.choice(group, len(group)) for group in (positives, negatives)))
-             for _ in range(draws)]  # fmt: skip
-    low, high = np.quantile(drawn, [reach, 1 - reach])
+    count, other = len(positives), len(negatives)
+    if paired and count != other:
+        raise ValueError(f"groups have {count} and {other} values: expected as many of both, to be paired")
+    random, reach, drawn = np.random.default_rng(seed), (1 - confidence) / 2, []
+    for _ in range(draws):
+        rows = random.integers(0, count, count)
+        drawn.append(area_under_curve(positives[rows], negatives[rows if paired else random.integers(0, other, other)]))
+    told = min(count, other) > 1 and np.ptp(drawn) > 0
+    low, high = np.quantile(drawn, [reach, 1 - reach]) if told else (math.nan, math.nan)
     return Estimate(value=area_under_curve(positives, negatives), low=float(low), high=float(high),
-                    n=len(positives) + len(negatives), confidence=confidence)  # fmt: skip
+                    n=count if paired else count + other, confidence=confidence)  # fmt: skip
 
 
 def histogram(values: Any, *, bins: int = 40, value_range: tuple[float, float] | None = None) -> dict[str, Any]:

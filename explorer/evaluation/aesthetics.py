@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explorer.core.provenance import hash_file
+from explorer.evaluation.config import PUBLISHED_THRESHOLD
 from explorer.evaluation.local_weights import read_metadata, read_tensors
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
-THRESHOLD = 6.5
-"""Of Ding et al. (2024), section 5.1."""
 METADATA_KEY = "implosion-explorer"
 
 
@@ -37,7 +36,7 @@ class AestheticsHead:
     """Where the head came from."""
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     """Weight ``[out, in]`` and bias ``[out]`` of each layer, fp32, in order."""
-    threshold: float = THRESHOLD
+    threshold: float = PUBLISHED_THRESHOLD
     """Score above which a picture counts as pleasing."""
     name: str = "aesthetics"
 
@@ -47,7 +46,7 @@ class AestheticsHead:
         (``layers.N.weight``, ``layers.N.bias``).
 
         Args:
-            threshold: None for the head's own, and of one that names none for the paper's, :data:`THRESHOLD`.
+            threshold: None for the head's own, and of one that names none for the paper's, 6.5.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -64,7 +63,7 @@ class AestheticsHead:
                 f"{weights} reads features of {read} numbers, and those of {extractor.name} have {width}: expected the "
                 "CLIP that the head was trained on, for the published ones OpenAI's ViT-L/14"
             )
-        own = float(told.get("threshold", THRESHOLD)) if threshold is None else threshold
+        own = float(told.get("threshold", PUBLISHED_THRESHOLD)) if threshold is None else threshold
         return AestheticsHead(extractor=extractor, weights=weights, layers=layers, threshold=own)
 
     def read(self, images: np.ndarray) -> dict[str, Any]:

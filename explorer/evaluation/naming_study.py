@@ -84,32 +84,63 @@ def write_naming_study(
     )
 
 
-def count_named(study: Path, answers: list[Path], head: AestheticsHead | None = None) -> dict[str, Any]:
+def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
     """How many pictures of each model every reader named.
 
     Args:
         answers: filled-in copies of ``form.json``, one a reader.
-        head: of an aesthetics head it is measured whether it tells what readers name from what they call none.
 
     Returns:
         ``{"readers": {path: {model: {group: {"named", "shown", "none", "share", "low", "high"}}}}}`` with the
         group ``all`` beside the two; 95 % Wilson intervals. ``none`` are the pictures that the reader could not name at
-        all; the rest were taken for another noun. With a head also ``{"aesthetics": {model: {"named", "none", "auc",
-        "low", "high"}}}``, all pictures under ``all``: how many pictures more than half of the readers named and called
-        none, and the chance that one of the former scores higher, null where there are none of either.
+        all; the rest were taken for another noun.
 
     Raises:
         ManifestError: if the study is missing or was changed.
         ValueError: if no answers are given, or naming the tile without a noun of the list.
     """
+    key, read = _read_study(study, answers)
+    return {"readers": {path: _count(key, given) for path, given in read.items()}}
+
+
+def held_against(study: Path, answers: list[Path], head: AestheticsHead) -> dict[str, dict[str, Any]]:
+    """Whether an aesthetics head scores higher what more than half of the readers named than what they called none.
+
+    It scores the tiles as the readers saw them: brought to :data:`TILE_SIZE` pixels a side.
+
+    Returns:
+        ``{model: {"named", "none", "auc", "low", "high"}}``, all pictures under ``all``: how many of either there are,
+        and the chance that one of the former scores higher; null where there are none of either, or no interval.
+
+    Raises:
+        ManifestError, ValueError: as :func:`count_named`.
+    """
+    key, read = _read_study(study, answers)
+    places = [int(number) - 1 for number in key]  # JSON keeps them in the alphabet's order
+    scores = head.read(_read_sheets(study, len(key))[places])["aesthetic_scores"].numpy()
+    votes = {name: np.array([2 * sum(given[number] == wanted(card) for given in read.values()) > len(read)
+                             for number, card in key.items()])
+             for name, wanted in (("named", lambda card: card["concept"]), ("none", lambda card: UNNAMED))}  # fmt: skip
+    drawn_by, found = np.array([card["model"] for card in key.values()]), {}
+    for model in ("all", *dict.fromkeys(drawn_by.tolist())):
+        own = np.ones(len(key), bool) if model == "all" else drawn_by == model
+        named, none = (scores[own & votes[name]] for name in ("named", "none"))
+        found[model] = {"named": len(named), "none": len(none), "auc": None, "low": None, "high": None}
+        if len(named) and len(none):
+            area = area_interval(named, none)
+            bounds = {name: None if np.isnan(getattr(area, name)) else getattr(area, name) for name in ("low", "high")}
+            found[model] |= {"auc": area.value, **bounds}
+    return found
+
+
+def _read_study(study: Path, answers: list[Path]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """The key, and every reader's answers by their path."""
     check_files(study, read_manifest(study, kind=KIND))
     if not answers:
         raise ValueError("no answers given: expected at least one filled-in copy of form.json")
     key = json.loads((study / KEY_NAME).read_text(encoding="utf-8"))
     nouns = set((study / NOUNS_NAME).read_text(encoding="utf-8").split())
-    read = {str(path): _read_answers(path, key, nouns) for path in answers}
-    report = {"readers": {path: _count(key, given) for path, given in read.items()}}
-    return report if head is None else report | {"aesthetics": _told_apart(study, key, list(read.values()), head)}
+    return key, {str(path): _read_answers(path, key, nouns) for path in answers}
 
 
 def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:
@@ -139,25 +170,6 @@ def _read_sheets(folder: Path, count: int) -> np.ndarray:
             top = place // COLUMNS * (TILE_SIZE + MARGIN + LABEL) + LABEL
             tiles.append(pixels[top : top + TILE_SIZE, left : left + TILE_SIZE])
     return np.stack(tiles[:count])
-
-
-def _told_apart(
-    study: Path, key: dict[str, Any], read: list[dict[str, str]], head: AestheticsHead
-) -> dict[str, dict[str, Any]]:
-    places = [int(number) - 1 for number in key]  # JSON keeps them in the alphabet's order
-    scores = head.read(_read_sheets(study, len(key))[places])["aesthetic_scores"].numpy()
-    votes = {name: np.array([2 * sum(answers[number] == wanted(card) for answers in read) > len(read)
-                             for number, card in key.items()])
-             for name, wanted in (("named", lambda card: card["concept"]), ("none", lambda card: UNNAMED))}  # fmt: skip
-    drawn_by, found = np.array([card["model"] for card in key.values()]), {}
-    for model in ("all", *dict.fromkeys(drawn_by.tolist())):
-        own = np.ones(len(key), bool) if model == "all" else drawn_by == model
-        named, none = (scores[own & votes[name]] for name in ("named", "none"))
-        found[model] = {"named": len(named), "none": len(none), "auc": None, "low": None, "high": None}
-        if len(named) and len(none):
-            area = area_interval(named, none)
-            found[model] |= {"auc": area.value, "low": area.low, "high": area.high}
-    return found
 
 
 def _read_answers(path: Path, key: dict[str, Any], nouns: set[str]) -> dict[str, str]:

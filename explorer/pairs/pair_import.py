@@ -184,19 +184,25 @@ def mentioned_concepts(concepts: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def read_concepts(path: Path) -> tuple[str, ...]:
-    """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over. A table is
-    read as a study's concept list is, by its column ``concept``.
+    """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over. Or from a
+    study's concept list, a table that begins with the heading ``concept``.
 
     Raises:
-        ValueError: if there is none, or a table has no such column.
+        ValueError: if there is none, or as :meth:`ConceptList.read` does.
     """
-    if path.suffix.casefold() == ".csv":
+    if is_concept_list(path):
         return ConceptList.read(path).names
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     concepts = tuple(line for line in lines if line and not line.startswith("#"))
     if not concepts:
         raise ValueError(f"{path} names no concepts: expected one a line")
     return concepts
+
+
+def is_concept_list(path: Path) -> bool:
+    """Whether a text file is a study's concept list: a table whose first line names the column ``concept``."""
+    with open(path, encoding="utf-8-sig") as stream:
+        return "concept" in stream.readline().strip().split(",")
 
 
 def _nothing_usable(quarantined: list[QuarantinedRecord], counts: dict[str, int]) -> str:

@@ -37,6 +37,8 @@ class Measured:
     """``retrained.json``."""
     scores: dict[str, list[dict[str, Any]]]
     """By arm: the filters' scores with their grades."""
+    families: dict[str, str] = field(default_factory=dict)
+    """Of the arms whose checkpoints are at hand."""
     runs: dict[str, Any] | None = None
     """Several training runs, as ``training-runs`` summarises them."""
     problems: dict[str, str] = field(default_factory=dict)
@@ -67,15 +69,18 @@ class Measured:
                     for arm in study.arms},
             evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
+            families={arm.name: arm_checkpoint(arm).family for arm in study.arms if arm.checkpoint},
             scores={name: scores for name, scores in found.items() if scores is not None},
             runs=summarise_runs(evaluations) if evaluations else None, problems=problems,
         )  # fmt: skip
 
     def models(self, kind: str, *, several: bool = True) -> list[dict[str, Any]]:
         """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and aims at
-        several concepts (or at one)."""
+        several concepts (or at one); none without a control."""
         models = [] if self.evaluation is None else self.evaluation["models"]
         control = [model for model in models if model["poisoned_concept_count"] == 0][:1]
+        if not control:
+            return []
         poisoned = [
             model for model in models if self._is(model, kind) and (model["poisoned_concept_count"] > 1) == several
         ]
@@ -95,7 +100,13 @@ class Measured:
         list has none."""
         if self.evaluation is None or untargeted_concepts(self.evaluation):
             return models
-        return f"{models}, and concepts that no poison aims at: the study's list names none outside of the pool"
+        return (
+            f"{models}, and concepts that no poison aims at: every one of the study's list is in the pool or poisoned"
+        )
+
+    def family(self, model: dict[str, Any]) -> str | None:
+        """Of a model of the evaluation; evaluations of earlier releases do not say it, but the checkpoint does."""
+        return model.get("family") or self.families.get(model["name"])
 
 
 def share_of(measured: Measured, model: dict[str, Any], other: dict[str, Any]) -> Estimate | None:
@@ -135,17 +146,17 @@ def difference(first: dict[str, float], second: dict[str, float], n: int) -> Est
     return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
 
 
-def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None) -> Estimate | None:
-    """first / second of two means over the same concepts, taken as independent: the interval is rather too wide. None
-    where either was not measured, has no interval over concepts, or second is 0."""
+def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None, n: int) -> Estimate | None:
+    """first / second of two means over the same ``n`` concepts, taken as independent: the interval is rather too wide,
+    and its bounds are NaN where either has none. None where either was not measured, or second is 0."""
     if None in (first, second) or not second["mean"]:
         return None
+    value, reach = first["mean"] / second["mean"], np.nan
     bounds = [each["over_concepts"] for each in (first, second)]
-    if any(each is None or each["low"] is None for each in bounds):
-        return None
-    value, spread = first["mean"] / second["mean"], [(each["high"] - each["low"]) / 2 for each in bounds]
-    reach = float(np.hypot(spread[0], value * spread[1])) / second["mean"]
-    return Estimate(value=value, low=value - reach, high=value + reach, n=0, confidence=0.95)
+    if not any(each is None or each["low"] is None for each in bounds):
+        spread = [(each["high"] - each["low"]) / 2 for each in bounds]
+        reach = float(np.hypot(spread[0], value * spread[1])) / second["mean"]
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
 
 
 def structure_difference(model: dict[str, Any], control: dict[str, Any]) -> Estimate | None:

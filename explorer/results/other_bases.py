@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from typing import Any
 
+from explorer.core.intervals import Estimate
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
 from explorer.results.measured import DIRTY_LABEL, UNTARGETED, Measured, ratio
@@ -29,15 +29,19 @@ def other_bases(studies: Iterable[tuple[str, Measured]]) -> Comparison:
 
 
 def _of_base(base: str, family: str, studies: list[tuple[str, Measured]]) -> Quantity:
-    here, over = None, ""
-    for name, measured in studies:
-        control, *poisoned = measured.models(DIRTY_LABEL) or [None]
-        if poisoned and here is None and _families(control, poisoned[-1]) == {family}:
-            here = ratio(*(model["utility"][UNTARGETED] for model in (poisoned[-1], control)))
-            over = f"{len(measured.untargeted(control, poisoned[-1]))} concepts, in the study {name}"
+    here, over = next(filter(None, (_of_study(family, *each) for each in studies)), (None, ""))
     return Quantity(what=f"utility at the largest C_P, of the control's: {base}", claim=(-inf, 1.0), over=over,
                     paper=paper.clean_of_benign(paper.rows(3, base=base), "utility"), here=here)  # fmt: skip
 
 
-def _families(*models: dict[str, Any]) -> set[str | None]:
-    return {model.get("family") for model in models}
+def _of_study(family: str, name: str, measured: Measured) -> tuple[Estimate | None, str] | None:
+    """The share and what it is over; None where the study has no models of this family. The utility is the paper's
+    where an aesthetics head was given, else top-1 in place of aesthetics."""
+    control, *poisoned = measured.models(DIRTY_LABEL) or [None]
+    if not poisoned or {measured.family(model) for model in (control, poisoned[-1])} != {family}:
+        return None
+    both, count = (poisoned[-1], control), len(measured.untargeted(control, poisoned[-1]))
+    papers = all((model.get("clip_aesthetic_utility") or {}).get(UNTARGETED) for model in both)
+    quantity, of = ("clip_aesthetic_utility", "aesthetics") if papers else ("utility", "top-1")
+    return (ratio(*(model[quantity][UNTARGETED] for model in both), count),
+            f"{count} concepts, in the study {name}; CLIP similarity and {of}")  # fmt: skip

@@ -28,7 +28,7 @@ WEIGHTS_NAME = "head.safetensors"
 BEST, WORST = 10.0, 1.0
 """Scores of a picture as it is, and of one damaged to the highest degree: the ends of LAION's scale."""
 PENALTIES = tuple(10.0**power for power in range(-2, 5))
-"""Of the ridge regression on features of unit variance; leave-one-out chooses."""
+"""Of the ridge regression on features of unit variance; five folds of pictures choose."""
 LEFT_BELOW = 0.1
 """Share of whole held-out pictures below the threshold, as tau is that quantile of the control's similarities."""
 LEAST = 20
@@ -57,10 +57,12 @@ def train_aesthetics(
         bootstrap over pictures.
 
     Raises:
-        ValueError: if a set has fewer than :data:`LEAST` pictures to give, both are the same, or ``folder``
-            holds something.
+        ValueError: if either number is below :data:`LEAST`, a set has fewer pictures to give than that, both sets are
+            the same, or ``folder`` holds something.
     """
     check_new_folder(folder)
+    if min(pictures, measured) < LEAST:
+        raise ValueError(f"pictures is {pictures}, measured is {measured}: expected {LEAST} or more of both")
     if held_out.is_known_as(pairs.data_hash):
         raise ValueError(f"{held_out.folder} holds the pairs that the head is fitted to: expected others")
     random = np.random.default_rng(seed)
@@ -97,25 +99,32 @@ def _fitted(
     on_progress: OnProgress,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:  # fmt: skip
     """Weights fp64 ``[d]``, bias and the penalty that was chosen."""
-    from sklearn.linear_model import RidgeCV
-
-    features, scores = [], []
-    kinds = [(damage, degree) for damage in TRAINED.values() for degree in DEGREES]
+    features, scores, pictures = [], [], []
+    kinds = [(damaging, degree) for damaging in TRAINED.values() for degree in DEGREES]
     parts = np.array_split(rows, -(-len(rows) // AT_ONCE))
     for part in counted(parts, on_progress, "damaging pictures", "batch"):
         whole = _as_shares(images[part])
-        kind = torch.randint(len(kinds), (len(part),), generator=generator)
+        kind, others = torch.randint(len(kinds), (len(part),), generator=generator), whole.roll(1, dims=0)
         damaged, degrees = whole.clone(), torch.zeros(len(part), dtype=torch.float64)
         for number in kind.unique().tolist():
-            damage, degree = kinds[number]
-            damaged[kind == number] = damage(whole[kind == number], degree, generator)
-            degrees[kind == number] = degree
+            (damaging, degree), own = kinds[number], kind == number
+            damaged[own] = damaging(whole[own], Damage(degree=degree, others=others[own], generator=generator))
+            degrees[own] = degree
         features += [extractor.encode_images(_as_bytes(each)) for each in (whole, damaged)]
         scores += [torch.zeros_like(degrees), degrees]
-    found, wanted = torch.cat(features).double(), BEST - (BEST - WORST) * torch.cat(scores)
+        pictures += [part, part]
+    return _ridge(torch.cat(features).double(), BEST - (BEST - WORST) * torch.cat(scores), np.concatenate(pictures))
+
+
+def _ridge(found: torch.Tensor, wanted: torch.Tensor, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, float]:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
+
     # Features of one CLIP may vary a thousandth of another's; a penalty is to mean the same for both.
     spread, centre = found.std(dim=0).clamp_min(1e-12), found.mean(dim=0)
-    model = RidgeCV(alphas=PENALTIES).fit(((found - centre) / spread).numpy(), wanted.numpy())
+    # A picture as it is and damaged are in one fold: else the one tells of the other.
+    folds = list(GroupKFold(5).split(found, groups=pictures))
+    model = RidgeCV(alphas=PENALTIES, cv=folds).fit(((found - centre) / spread).numpy(), wanted.numpy())
     weight = torch.from_numpy(model.coef_) / spread
     return weight, model.intercept_ - weight @ centre, float(model.alpha_)
 
@@ -124,24 +133,32 @@ def _measured(
     extractor: UniversalExtractor, images: np.ndarray, weight: torch.Tensor, bias: torch.Tensor,
     generator: torch.Generator, on_progress: OnProgress,
 ) -> dict[str, Any]:  # fmt: skip
-    def scores_of(pictures: np.ndarray) -> np.ndarray:
-        return (extractor.encode_images(pictures).double() @ weight + bias).numpy()
+    parts = np.array_split(np.arange(len(images)), -(-len(images) // AT_ONCE))
+    ways = {"whole": None} | {(way, degree): damaging for way, damaging in (TRAINED | UNSEEN).items()
+                              for degree in DEGREES}  # fmt: skip
+    scores = {}
+    for way, damaging in counted(list(ways.items()), on_progress, "measuring", "way and degree"):
+        found = []
+        for part in parts:
+            shown = images[part]
+            if damaging is not None:
+                shares = _as_shares(shown)
+                by = Damage(degree=way[1], others=shares.roll(1, dims=0), generator=generator)
+                shown = _as_bytes(damaging(shares, by))
+            found.append(extractor.encode_images(shown).double() @ weight + bias)
+        scores[way] = torch.cat(found).numpy()
+    whole = scores["whole"]
+    told = {
+        way: {"trained": way in TRAINED, "auc": {str(degree): _auc(whole, scores[way, degree]) for degree in DEGREES}}
+        for way in (*TRAINED, *UNSEEN)
+    }
+    return {"threshold": float(np.quantile(whole, LEFT_BELOW)), "whole": float(whole.mean()), "ways": told}
 
-    whole, shares, ways = scores_of(images), _as_shares(images), {}
-    for way, damage in counted(list((TRAINED | UNSEEN).items()), on_progress, "measuring", "way of damage"):
-        found = {str(degree): _auc(whole, scores_of(_as_bytes(_in_parts(damage, shares, degree, generator))))
-                 for degree in DEGREES}  # fmt: skip
-        ways[way] = {"trained": way in TRAINED, "auc": found}
-    return {"threshold": float(np.quantile(whole, LEFT_BELOW)), "whole": float(whole.mean()), "ways": ways}
 
-
-def _in_parts(damage: Damage, images: torch.Tensor, degree: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.cat([damage(part, degree, generator) for part in images.split(AT_ONCE)])
-
-
-def _auc(whole: np.ndarray, damaged: np.ndarray) -> dict[str, float]:
-    found = area_interval(whole, damaged)
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _auc(whole: np.ndarray, damaged: np.ndarray) -> dict[str, float | None]:
+    found = area_interval(whole, damaged, paired=True)
+    low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
+    return {"value": found.value, "low": low, "high": high}
 
 
 def _as_shares(images: np.ndarray) -> torch.Tensor:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from explorer.checkpoints.registry import Checkpoint
 from explorer.core.provenance import ManifestError, hash_json, read_manifest
+from explorer.evaluation.config import PUBLISHED_THRESHOLD
 from explorer.pairs.concept_list import ConceptList
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.fingerprints import (
@@ -105,7 +106,9 @@ class StudyInputs:
         study, found = self.study, {}
         if (head := study.aesthetics) is not None:
             own = [] if head.extractor is None else [extractor_fingerprint(head.extractor)]
-            found["aesthetics head"] = hash_json([file_fingerprint(head.head), head.threshold, *own])
+            # What a head's file says of its threshold is in the file's fingerprint.
+            threshold = PUBLISHED_THRESHOLD if head.threshold is None else head.threshold
+            found["aesthetics head"] = hash_json([file_fingerprint(head.head), threshold, *own])
         if (spec := study.classifier) is not None:
             files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
             found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])

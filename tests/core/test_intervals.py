@@ -113,3 +113,19 @@ def test_histogram_integrates_to_one_and_refuses_values_outside():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_interval_of_an_area_knows_pairs_and_what_a_bootstrap_cannot_say():
+    random = np.random.default_rng(0)
+    base = random.normal(size=300)
+    by_pairs, apart = (intervals.area_interval(base + 0.2, base, paired=paired) for paired in (True, False))
+    assert by_pairs.value == apart.value == intervals.area_under_curve(base + 0.2, base)
+    assert by_pairs.high - by_pairs.low < (apart.high - apart.low) / 3
+    assert (by_pairs.n, apart.n) == (300, 600)
+    for groups in (([1.0], [0.0, 0.5]), ([3.0, 4.0], [1.0, 2.0])):
+        told = intervals.area_interval(*groups)
+        assert told.value == 1
+        assert math.isnan(told.low)
+        assert math.isnan(told.high)
+    with pytest.raises(ValueError, match="groups have 2 and 1 values"):
+        intervals.area_interval([1, 2], [1], paired=True)

@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ManifestError
-from explorer.evaluation.aesthetics import AestheticsHead
-from explorer.evaluation.naming_study import KEY_NAME, NamingConfig, count_named, write_naming_study
+from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.evaluation.aesthetics import AestheticsHead, head_metadata
+from explorer.evaluation.naming_study import (
+    KEY_NAME,
+    NamingConfig,
+    count_named,
+    held_against,
+    write_naming_study,
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +138,31 @@ def test_a_head_is_held_against_what_readers_call_none(study, key, tmp_path):
     agreed = {number: key[number]["concept"] if bright[number] > middle else "none" for number in key}
     contrary = {number: "none" if bright[number] > middle else key[number]["concept"] for number in key}
     forms = [answer(tmp_path, answers, f"{at}.json") for at, answers in enumerate((agreed, contrary, agreed))]
-    found = count_named(study, forms, head)["aesthetics"]
+    found = held_against(study, forms, head)
     assert found.keys() == {"all", "benign", "dirty-004"}
     assert found["all"]["named"] + found["all"]["none"] == len(key)
-    assert (found["all"]["auc"], found["all"]["low"], found["all"]["high"]) == (1, 1, 1)
-    assert "aesthetics" not in count_named(study, forms)
-    nobody = count_named(study, [answer(tmp_path, dict.fromkeys(key, "none"))], head)["aesthetics"]["benign"]
+    assert found["all"]["auc"] == 1
+    assert (found["all"]["low"], found["all"]["high"]) == (None, None), "no overlap: a bootstrap cannot say how far"
+    mixed = held_against(study, forms[:2], head)["all"]
+    assert (mixed["named"], mixed["none"]) == (0, 0), "one of two is not more than half"
+    nobody = held_against(study, [answer(tmp_path, dict.fromkeys(key, "none"))], head)["benign"]
     assert (nobody["named"], nobody["auc"]) == (0, None), "unknown, not one half"
+
+
+def test_the_command_holds_a_head_against_the_readers(study, key, micro_world, tmp_path):
+    extractor = UniversalExtractor.load(micro_world.output / "extractor")
+    width = extractor.encode_texts(["a"]).shape[1]
+    head = tmp_path / "head.safetensors"
+    tensors = {"weight": torch.ones(1, width), "bias": torch.zeros(1)}
+    save_file(tensors, head, metadata=head_metadata(extractor.identity, 5.0))
+    answers = {number: "none" if int(number) % 2 else card["concept"] for number, card in key.items()}
+    form = answer(tmp_path, answers)
+    load_commands("naming-count")
+    call = ["naming-count", str(study), str(form), "--extractor", str(micro_world.output / "extractor")]
+    told = CliRunner().invoke(application, [*call, "--aesthetics", str(head), "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)["aesthetics"]
+    assert found["all"]["named"] == found["all"]["none"] == len(key) / 2
+    assert 0 <= found["all"]["auc"] <= 1
+    refused = CliRunner().invoke(application, call)
+    assert "expected --aesthetics FILE, too" in str(refused.exception)

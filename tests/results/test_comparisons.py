@@ -100,6 +100,7 @@ def test_one_poisoned_concept():
     # Two pictures, 80 % of which show the target, are two of two: 34 to 100 % by Wilson's interval.
     assert (shown.over, shown.verdict, round(shown.here.low, 2)) == ("2 pictures", "not told apart", 0.34)
     assert single_concept(measured(control)).quantities[0].here is None
+    assert single_concept(measured(one)).quantities[0].here is None, "without a control, no other is taken for it"
 
 
 def test_a_less_popular_pool_is_set_beside_as_many_concepts_of_the_usual_one():
@@ -133,7 +134,7 @@ def test_a_list_without_untargeted_concepts_is_named_as_what_is_lacking():
         concept["group"] = "pool"
     told = {each.name: each.missing for each in compare_with_paper(found)}
     for name in ("Table 1, dirty-label", "Figure 6", "Table 4"):
-        assert told[name].endswith("concepts that no poison aims at: the study's list names none outside of the pool")
+        assert told[name].endswith("every one of the study's list is in the pool or poisoned")
     assert "pool" not in told["Table 6"], "which takes none"
 
 
@@ -149,9 +150,17 @@ def test_other_bases_are_the_studies_whose_models_are_of_their_family():
     second = of_family("sd2", utility(0.8, 0.04), utility(0.2, 0.06))
     found = other_bases([("mine", of_family("sd1", utility(0.9, 0.1), utility(0.9, 0.1))), ("two-one", second)])
     sd2, xl = found.quantities
-    assert (sd2.here.value, sd2.over) == (pytest.approx(0.25), "4 concepts, in the study two-one")
+    told = "4 concepts, in the study two-one; CLIP similarity and top-1"
+    assert (sd2.here.value, sd2.here.n, sd2.over) == (pytest.approx(0.25), 4, told)
     assert sd2.here.high - sd2.here.value == pytest.approx(math.hypot(0.06, 0.25 * 0.04) / 0.8)
     assert (sd2.verdict, xl.verdict, found.done) == ("agrees", "not done", True)
+    papers = [utility(0.8, 0.04) | {"clip_aesthetic_utility": utility(share, 0.1)["utility"]} for share in (0.5, 0.1)]
+    (sd2, _) = other_bases([("two-one", of_family("sd2", *papers))]).quantities
+    assert sd2.here.value == pytest.approx(0.2)
+    assert sd2.over.endswith("CLIP similarity and aesthetics")
+    former = of_family(None, utility(0.8, 0.04), utility(0.2, 0.06))
+    known = replace(former, families={"benign": "sd2", "dirty": "sd2"})
+    assert other_bases([("former", known)]).done, "an evaluation that does not say the family, but the checkpoints do"
     unmeasured = {"utility": {"unpoisoned": None}}
     assert not other_bases([("mine", of_family("sdxl", unmeasured, unmeasured))]).done
     assert not other_bases([]).done
@@ -175,6 +184,17 @@ def test_relabelled_classes_are_judged_over_those_that_are_left():
     unjudged = measured(model("benign", (), [1] * 6), model("two", NOUNS[:2], [0] * 6), kind="relabelled")
     assert image_classes(unjudged).quantities[0].here is None
     assert not image_classes(measured(control, two, kind="mislabelled")).done
+
+
+def test_other_bases_are_looked_for_in_the_studies_beside(monkeypatch):
+    """The shipped study is of SD 1.x; that its own is asked, and the ones beside it, by name."""
+    asked = []
+    monkeypatch.setattr("explorer.results.comparisons.other_bases", lambda studies: asked.append(studies) or table_3)
+    table_3, shipped = other_bases([]), Study.load(SHIPPED)
+    compare_study(shipped)
+    names = [name for name, _ in asked[0]]
+    assert names == [shipped.name, *(Study.load(place).name for place in shipped.beside)]
+    assert len(names) > 1
 
 
 def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.scenarios.damaged_pictures import DEGREES, TRAINED, UNSEEN
+from explorer.scenarios.damaged_pictures import DEGREES, TRAINED, UNSEEN, Damage
 
 
 @pytest.fixture(scope="module")
@@ -13,12 +13,16 @@ def images():
     return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear", align_corners=True)
 
 
+def by(degree, images):
+    return Damage(degree=degree, others=images.roll(1, dims=0), generator=torch.Generator().manual_seed(2))
+
+
 @pytest.mark.parametrize("way", [*TRAINED, *UNSEEN])
 def test_damage_grows_with_its_degree(way, images):
-    damage, before = (TRAINED | UNSEEN)[way], images.clone()
+    damaging, before = (TRAINED | UNSEEN)[way], images.clone()
     changed = []
     for degree in DEGREES:
-        found, again = (damage(images, degree, torch.Generator().manual_seed(2)) for _ in range(2))
+        found, again = (damaging(images, by(degree, images)) for _ in range(2))
         assert found.shape == images.shape
         assert torch.equal(found, again)
         assert found.min() >= -1e-5
@@ -30,12 +34,12 @@ def test_damage_grows_with_its_degree(way, images):
 
 
 def test_the_strongest_damage_is_what_it_says(images):
-    unused = torch.Generator()
-    faded = UNSEEN["faded"](images, 1.0, unused)
+    faded = UNSEEN["faded"](images, by(1.0, images))
     assert torch.allclose(faded - 0.5, 0.1 * (images - 0.5), atol=1e-6)
-    cells = UNSEEN["pixelated"](images, 1.0, unused)
+    cells = UNSEEN["pixelated"](images, by(1.0, images))
     assert torch.equal(cells[:, :, ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3), cells)
-    under = TRAINED["laid under"](images, 1.0, unused)
+    under = TRAINED["laid under"](images, by(1.0, images))
     assert torch.allclose(under[2], (images[2] + images[1]) / 2)
-    tenth = UNSEEN["disordered"](torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4), 0.25, unused)
-    assert (tenth[0, 0].flatten() != torch.arange(16.0)).sum() == 4, "a quarter of the patches, and none stays"
+    small = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    quarter = UNSEEN["disordered"](small, by(0.25, small))
+    assert (quarter[0, 0].flatten() != torch.arange(16.0)).sum() == 4, "a quarter of the patches, and none stays"

@@ -54,7 +54,7 @@ def test_whole_pictures_score_above_damaged_ones_that_it_never_saw(made, sets, e
     assert {way for way, told in ways.items() if not told["trained"]} == set(UNSEEN)
     shown, unseen = ways["bent"]["auc"], ways["faded"]["auc"]
     assert shown["1.0"]["value"] > 0.6, "what sixteen random features see of it"
-    assert unseen["1.0"]["value"] > 0.8
+    assert unseen["1.0"]["value"] > 0.7
     assert unseen["0.25"]["value"] < unseen["1.0"]["value"]
     assert unseen["1.0"]["low"] < unseen["1.0"]["value"] < unseen["1.0"]["high"] <= 1
     assert (manifest["config"]["pictures"], manifest["config"]["measured"]) == (399, 120), "of training pairs alone"
@@ -90,6 +90,8 @@ def test_what_cannot_be_fitted_is_refused_before_any_work(sets, extractor, tmp_p
         train_aesthetics(extractor, few, sets[1], tmp_path / "head")
     with pytest.raises(ValueError, match="holds the pairs that the head is fitted to"):
         train_aesthetics(extractor, sets[0], sets[0], tmp_path / "head")
+    with pytest.raises(ValueError, match="pictures is 4000, measured is 0: expected 20 or more of both"):
+        train_aesthetics(extractor, *sets, tmp_path / "head", measured=0)
     (tmp_path / "head").mkdir()
     (tmp_path / "head" / "mine").write_text("x")
     with pytest.raises(ValueError, match="already holds mine"):

@@ -25,11 +25,15 @@ const more = (text) => node('span', { class: 'not-in-talk' }, text);
 
 const unknown = (command) => (command ? ['Run ', node('code', {}, command)] : ['The results here have no such model.']);
 
+// Of a model that was evaluated.
+const whyNoneUntargeted = ({ poisoned_concepts_known: known }) => (known
+  ? 'Every concept of the study’s list is in the pool or poisoned.' : 'Nobody recorded which concepts its poison aims at.');
+
 function accuracyCard(evaluation, model, control) {
   const title = [term('accuracy', 'Accuracy'), more(', nouns not targeted')];
   const drawn = measured(evaluation, model);
   const found = drawn?.accuracy.unpoisoned;
-  if (!found) return card(title, 'not measured', drawn ? 'The study’s concept list names none outside of the pool.' : unknown(evaluation.missing?.command), 'unknown');
+  if (!found) return card(title, 'not measured', drawn ? whyNoneUntargeted(drawn) : unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
   const bounds = boundsOf(found, evaluation.seeds.length);
   return card(title, number(found.mean), [`${range(bounds, 3)} over ${bounds.over}`, before && control !== model ? `; control ${number(before.mean)}` : '']);

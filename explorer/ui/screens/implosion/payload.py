@@ -169,6 +169,7 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
         "poisoned_concept_count": count,
         "poisoned": model.get("poisoned", bool(count)) if recorded else None,
         "poison_recorded": recorded,
+        "poisoned_concepts_known": model.get("poisoned_concepts_known", recorded),
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
         "poison_share": _poison_share(difficulty),
         **{quantity: model[quantity] for quantity in QUANTITIES},
