@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,11 +13,10 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.provenance import ROOT
 from explorer.evaluation.config import NamingConfig
+from explorer.evaluation.judge import ConceptJudge
+from explorer.pairs.concept_list import ConceptList
 
-OF_HEAD = "Folder of the extractor whose features the head reads; default: the shipped one."
-
-if TYPE_CHECKING:
-    from explorer.evaluation.aesthetics import AestheticsHead
+OF_HEAD = "Folder of the extractor that head and judge read; default: the shipped one."
 
 
 @command("naming-study")
@@ -47,18 +46,21 @@ def naming_count(
     aesthetics: Annotated[
         Path | None, typer.Option(help="Aesthetics head: does it score higher what readers name than what is none?")
     ] = None,
+    concepts: Annotated[
+        Path | None,
+        typer.Option(help="Concept list that the models were asked by: do readers share the judge's ticks?"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count how many pictures of each model every reader named, with 95 % Wilson intervals, and how many they called
     none or another noun."""
     from explorer.evaluation.files import GROUP_WORDS
-    from explorer.evaluation.naming_study import count_named, held_against
+    from explorer.evaluation.naming_study import count_named
 
-    if aesthetics is None and extractor != ExtractorChoice(extractor=None):
-        raise ValueError("an extractor is named without a head that reads it: expected --aesthetics FILE, too")
+    if aesthetics is None and concepts is None and extractor != ExtractorChoice(extractor=None):
+        raise ValueError("an extractor is named that nothing reads: expected --aesthetics FILE or --concepts FILE, too")
     report = count_named(study, answers)
-    if aesthetics is not None:
-        report["aesthetics"] = held_against(study, answers, _head(aesthetics, extractor))
+    report |= _beside_machines(study, answers, extractor, aesthetics, concepts)
     if as_json:
         emit(report, True)
         return
@@ -73,10 +75,33 @@ def naming_count(
         reach = "no interval" if cell["low"] is None else f"[{cell['low']:.2f}, {cell['high']:.2f}]"
         area = "not measured" if cell["auc"] is None else f"{cell['auc']:.3f} {reach}"
         typer.echo(f"head, {model}: {area} that one of {cell['named']} named scores above one of {cell['none']} none")
+    if "judge" in report:
+        _echo_ticks(report["judge"])
 
 
-def _head(weights: Path, chosen: ExtractorChoice) -> AestheticsHead:
+def _beside_machines(
+    study: Path, answers: list[Path], chosen: ExtractorChoice, aesthetics: Path | None, concepts: Path | None
+) -> dict[str, Any]:
+    """What a head and the judge say of the same pictures; nothing of what was not asked for."""
+    if aesthetics is None and concepts is None:
+        return {}
     from explorer.evaluation.aesthetics import AestheticsHead
+    from explorer.evaluation.naming_agreement import held_against, ticks
 
-    named = chosen if chosen != ExtractorChoice(extractor=None) else ExtractorChoice()
-    return AestheticsHead.load(weights, named.load(needs_range=False))
+    found, named = {}, chosen if chosen != ExtractorChoice(extractor=None) else ExtractorChoice()
+    extractor = named.load(needs_range=False)
+    if aesthetics is not None:
+        found["aesthetics"] = held_against(study, answers, AestheticsHead.load(aesthetics, extractor))
+    if concepts is not None:
+        found["judge"] = ticks(study, answers, ConceptJudge.of(extractor, ConceptList.read(concepts)))
+    return found
+
+
+def _echo_ticks(found: dict[str, Any]) -> None:
+    bounds = found["bounds"]
+    typer.echo("judge: the control has too few right pictures to say when it is sure" if bounds is None else
+               f"judge: sure from a similarity of {bounds['clip_similarity']:.3f} and {bounds['margin']:.3f} before "
+               f"the next concept, quartiles of the {bounds['pictures']} that the control gets right")  # fmt: skip
+    for model, cell in found["models"].items():
+        sure = "" if bounds is None else f"; sure of {cell['sure']}, of which {cell['sure_none']}"
+        typer.echo(f"judge, {model}: names {cell['right']}, {cell['right_none']} of which readers call none{sure}")

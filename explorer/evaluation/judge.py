@@ -70,17 +70,20 @@ class ConceptJudge:
 
         Returns:
             ``clip_similarity`` to the prompt (cosine in [-1, 1]), ``threshold``, ``top_concept`` (the concept
-            whose prompt is nearest), ``top_similarity``, and ``rank``: 1 plus the number of concepts whose prompt the
-            picture fits better than what it was asked for.
+            whose prompt is nearest), ``top_similarity``, ``margin`` (that less the similarity of the second; None of a
+            list of one), and ``rank``: 1 plus the number of concepts whose prompt the picture fits better than what it
+            was asked for.
         """
         seen = self.extractor.encode_images(image[None])[0]
         asked = self.extractor.encode_texts([prompt])[0]
         similarities = self.concept_features @ seen
         best, fit = int(similarities.argmax()), float(seen @ asked)
+        first = similarities.topk(min(2, len(similarities))).values
         return {
             "clip_similarity": fit,
             "threshold": self.threshold,
             "top_concept": self.concepts.names[best],
             "top_similarity": float(similarities[best]),
+            "margin": float(first[0] - first[1]) if len(first) > 1 else None,
             "rank": 1 + int((similarities > fit + ROUNDING).sum()),
         }

@@ -15,11 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.core.intervals import area_interval, wilson_interval
+from explorer.core.intervals import wilson_interval
 from explorer.core.new_folder import check_new_folder
 from explorer.core.progress import OnProgress, Tally, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_json, write_manifest
-from explorer.evaluation.aesthetics import AestheticsHead
 from explorer.evaluation.config import EvaluationConfig, NamingConfig
 from explorer.evaluation.drawings import draw
 from explorer.evaluation.files import sheet_concepts, usable_models, world_of
@@ -99,42 +98,16 @@ def count_named(study: Path, answers: list[Path]) -> dict[str, Any]:
         ManifestError: if the study is missing or was changed.
         ValueError: if no answers are given, or naming the tile without a noun of the list.
     """
-    key, read = _read_study(study, answers)
+    key, read = read_naming_study(study, answers)
     return {"readers": {path: _count(key, given) for path, given in read.items()}}
 
 
-def held_against(study: Path, answers: list[Path], head: AestheticsHead) -> dict[str, dict[str, Any]]:
-    """Whether an aesthetics head scores higher what more than half of the readers named than what they called none.
-
-    It scores the tiles as the readers saw them: brought to :data:`TILE_SIZE` pixels a side.
-
-    Returns:
-        ``{model: {"named", "none", "auc", "low", "high"}}``, all pictures under ``all``: how many of either there are,
-        and the chance that one of the former scores higher; null where there are none of either, or no interval.
+def read_naming_study(study: Path, answers: list[Path]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """The key, by the number of a picture as text, and every reader's answers by their path.
 
     Raises:
         ManifestError, ValueError: as :func:`count_named`.
     """
-    key, read = _read_study(study, answers)
-    places = [int(number) - 1 for number in key]  # JSON keeps them in the alphabet's order
-    scores = head.read(_read_sheets(study, len(key))[places])["aesthetic_scores"].numpy()
-    votes = {name: np.array([2 * sum(given[number] == wanted(card) for given in read.values()) > len(read)
-                             for number, card in key.items()])
-             for name, wanted in (("named", lambda card: card["concept"]), ("none", lambda card: UNNAMED))}  # fmt: skip
-    drawn_by, found = np.array([card["model"] for card in key.values()]), {}
-    for model in ("all", *dict.fromkeys(drawn_by.tolist())):
-        own = np.ones(len(key), bool) if model == "all" else drawn_by == model
-        named, none = (scores[own & votes[name]] for name in ("named", "none"))
-        found[model] = {"named": len(named), "none": len(none), "auc": None, "low": None, "high": None}
-        if len(named) and len(none):
-            area = area_interval(named, none)
-            bounds = {name: None if np.isnan(getattr(area, name)) else getattr(area, name) for name in ("low", "high")}
-            found[model] |= {"auc": area.value, **bounds}
-    return found
-
-
-def _read_study(study: Path, answers: list[Path]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-    """The key, and every reader's answers by their path."""
     check_files(study, read_manifest(study, kind=KIND))
     if not answers:
         raise ValueError("no answers given: expected at least one filled-in copy of form.json")
@@ -158,18 +131,6 @@ def _write_sheets(images: list[np.ndarray], folder: Path) -> list[str]:
         names.append(f"tiles-{len(names) + 1}.png")
         sheet.save(folder / names[-1], optimize=True)
     return names
-
-
-def _read_sheets(folder: Path, count: int) -> np.ndarray:
-    """The tiles that :func:`_write_sheets` wrote, in their order: uint8 ``[count, TILE_SIZE, TILE_SIZE, 3]``."""
-    tiles = []
-    for sheet in range(1, -(-count // (COLUMNS * ROWS)) + 1):
-        pixels = np.asarray(Image.open(folder / f"tiles-{sheet}.png").convert("RGB"))
-        for place in range(COLUMNS * ROWS):
-            left = place % COLUMNS * (TILE_SIZE + MARGIN)
-            top = place // COLUMNS * (TILE_SIZE + MARGIN + LABEL) + LABEL
-            tiles.append(pixels[top : top + TILE_SIZE, left : left + TILE_SIZE])
-    return np.stack(tiles[:count])
 
 
 def _read_answers(path: Path, key: dict[str, Any], nouns: set[str]) -> dict[str, str]:

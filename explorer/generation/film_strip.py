@@ -23,6 +23,7 @@ from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
 from explorer.generation.generate import GenerationRequest, generate
 from explorer.generation.payload_formats import FILM_STRIP
+from explorer.generation.sureness import BOUNDS, sure_bounds
 from explorer.pairs.concept_list import ConceptList
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class FilmColumn:
     maps: np.ndarray
     """fp32 ``[concepts, h, w]`` probabilities of the concept's words."""
     cells: list[dict[str, Any]]
-    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity``, ``top_concept`` and ``rank``."""
+    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity``, ``margin``, ``top_concept`` and
+    ``rank``."""
     tau: float | None = None
     """The judge's threshold on CLIP similarity; None without a judge, or where none was calibrated."""
 
@@ -98,7 +100,7 @@ def film_column(
         cell = {"scatter": round(float(scatter(map_of_word)), 4)}
         if judge is not None:
             verdict = judge.judge(generation.images[0], request.prompt)
-            cell |= {"clip_similarity": round(verdict["clip_similarity"], 4)}
+            cell |= {name: None if verdict[name] is None else round(verdict[name], 4) for name in BOUNDS}
             cell |= {name: verdict[name] for name in ("top_concept", "rank")}
             tau = verdict["threshold"]
         images.append(generation.images[0])
@@ -139,6 +141,16 @@ def write_film_strip(
     return _write(Path(folder), ordered, columns, config)
 
 
+def _sure(
+    checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
+) -> dict[str, Any] | None:
+    """Bounds of a sure verdict, by the first model that is recorded to be benign; None without one."""
+    controls = (column for checkpoint, column in zip(checkpoints, columns, strict=True)
+                if checkpoint.poison.poisoned is False)  # fmt: skip
+    control = next(controls, None)
+    return None if control is None else sure_bounds(control.cells, config.concepts.names)
+
+
 def _write(
     folder: Path, checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
 ) -> list[str]:
@@ -159,6 +171,7 @@ def _write(
         guidance_scale=config.guidance_scale,
         map_scale=top,
         tau=columns[0].tau,
+        sure=_sure(checkpoints, columns, config),
         concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts.names],
         models=[
             {

@@ -8,16 +8,18 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from explorer.cli.application import application, load_commands
-from explorer.core.provenance import ManifestError
+from explorer.core.provenance import ManifestError, read_manifest
 from explorer.embeddings.universal_extractor import UniversalExtractor
 from explorer.evaluation.aesthetics import AestheticsHead, head_metadata
+from explorer.evaluation.judge import ConceptJudge
+from explorer.evaluation.naming_agreement import held_against, ticks
 from explorer.evaluation.naming_study import (
     KEY_NAME,
     NamingConfig,
     count_named,
-    held_against,
     write_naming_study,
 )
+from explorer.iconworld.world import World
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,23 @@ def test_a_head_is_held_against_what_readers_call_none(study, key, tmp_path):
     assert (nobody["named"], nobody["auc"]) == (0, None), "unknown, not one half"
 
 
+def test_ticks_are_held_against_what_readers_call_none(study, key, micro_world, tmp_path):
+    """Readers who call none whatever the judge is not sure of."""
+    folder = micro_world.output / "extractor"
+    listed = World(**read_manifest(micro_world.output / "benign")["config"]["world"]).concept_list()
+    judge = ConceptJudge.load(folder, listed)
+    blind = [answer(tmp_path, dict.fromkeys(key, "none"))]
+    found = ticks(study, blind, judge)
+    assert found["models"].keys() == {"benign", "dirty-004"}
+    for cell in found["models"].values():
+        assert cell["right"] == cell["right_none"], "who names nothing"
+    assert found["bounds"] is None, "of eight pictures of a model of seconds the control has not eight right"
+    assert {cell["sure"] for cell in found["models"].values()} == {None}, "unknown, not zero"
+    few = ConceptJudge.load(folder, listed.chosen(listed.names[:2]))
+    with pytest.raises(ValueError, match="is none of the judge's concepts"):
+        ticks(study, blind, few)
+
+
 def test_the_command_holds_a_head_against_the_readers(study, key, micro_world, tmp_path):
     extractor = UniversalExtractor.load(micro_world.output / "extractor")
     width = extractor.encode_texts(["a"]).shape[1]
@@ -165,4 +184,4 @@ def test_the_command_holds_a_head_against_the_readers(study, key, micro_world, t
     assert found["all"]["named"] == found["all"]["none"] == len(key) / 2
     assert 0 <= found["all"]["auc"] <= 1
     refused = CliRunner().invoke(application, call)
-    assert "expected --aesthetics FILE, too" in str(refused.exception)
+    assert "expected --aesthetics FILE or --concepts FILE, too" in str(refused.exception)

@@ -6,7 +6,7 @@ import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } f
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
-import { filmTable, roomFor } from './implosion_film.js';
+import { filmTable, roomFor, sureWords, surenessOf } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
 import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
@@ -58,6 +58,7 @@ class ImplosionScreen {
   async start() {
     this.models = [this.film, this.evaluation, this.meter].find(({ models }) => models)?.models ?? [];
     this.tau = this.film.tau ?? this.evaluation.tau ?? null;
+    this.sure = surenessOf(this.film, this.tau);
     this.state.current = Math.max(0, this.models.length - 1);
     this.followLink();
     this.layOut();
@@ -147,7 +148,7 @@ class ImplosionScreen {
     const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
-    this.verdicts.replaceChildren(...verdictWords(this.film, this.tau));
+    this.verdicts.replaceChildren(...verdictWords(this.film, this.sure));
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
@@ -249,8 +250,7 @@ class ImplosionScreen {
 }
 
 // What the marks under the pictures mean; nothing where no judge looked at them.
-function verdictWords(film, tau) {
+function verdictWords(film, sure) {
   if (film.models[0].cells[0].top_concept === undefined) return [];
-  const threshold = tau === null ? 'but no threshold tau is known' : `above tau = ${tau.toFixed(2)}`;
-  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and the picture fits (CLIP similarity ${threshold}); ? it names it first, in doubt; ✗ what it takes the picture for instead; a click on such a picture shows the training pairs that are blamed for it.`, ['CLIP similarity', 'tau']);
+  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and is sure; ? it names it first, in doubt (${sureWords(sure)}); ✗ what it takes the picture for instead; a click on such a picture shows the training pairs that are blamed for it.`, ['CLIP similarity', 'tau']);
 }

@@ -36,7 +36,7 @@ export function modelsInSight(models, current, rows) {
   return [all[0], ...all.slice(first, first + rows - 1)];
 }
 
-// `screen` has models, film, sheets, state, count, tau, and `blame(model, concept)` for a click on a wrong picture.
+// `screen` has models, film, sheets, state, count, sure, and `blame(model, concept)` for a click on a wrong picture.
 export function filmTable(screen, rows, room, onModel) {
   const { models, state } = screen;
   const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, screen.count)));
@@ -64,7 +64,7 @@ function modelHead(model, models) {
 function cell(screen, model, column, row) {
   const facts = model.cells[row.row];
   const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
-  const verdict = verdictOf(facts, row.concept, screen.tau);
+  const verdict = verdictOf(facts, row.concept, screen.sure);
   const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => drawCell(screen.sheets[kind], screen.film.cell, column, row.row, kind, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
@@ -77,15 +77,28 @@ function cell(screen, model, column, row) {
 }
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
-// concept first and the picture fits its prompt better than tau.
-export function verdictOf({ top_concept: top, clip_similarity: fit, rank }, concept, tau) {
+// concept first and as clearly as `sure` has it: by the control's right pictures, or by tau alone where those are too few.
+export function verdictOf({ top_concept: top, clip_similarity: fit, margin, rank }, concept, sure) {
   if (!top) return null;
   const place = rank > 1 ? `, ${ordinal(rank)}` : '';
-  const beside = tau === null ? `fit ${number(fit, 2)}` : `fit ${number(fit, 2)}, τ ${number(tau, 2)}`;
+  const beside = [`fit ${number(fit, 2)}`, typeof margin === 'number' ? `${number(margin, 2)} before the next noun` : ''].filter(Boolean).join(', ');
   if (top !== concept) {
     return { mark: '✗', words: `✗ ${top}${place}`, kind: 'bad', title: `looks like ${top}${rank > 1 ? `, ${concept} comes ${ordinal(rank)}` : ''}, ${beside}` };
   }
-  const sure = tau !== null && fit >= tau;
-  return sure ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
-    : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but badly: ${beside}` };
+  const clear = sure !== null && fit >= sure.fit && (sure.margin === null || margin >= sure.margin);
+  return clear ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
+    : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but not clearly: ${beside}` };
+}
+
+// From which fit, and how far before the next noun, a verdict is sure; null where neither is known.
+export function surenessOf(film, tau) {
+  if (film.sure) return { fit: film.sure.clip_similarity, margin: film.sure.margin, pictures: film.sure.pictures };
+  return tau === null ? null : { fit: tau, margin: null, pictures: 0 };
+}
+
+// The bounds in words, for legends.
+export function sureWords(sure) {
+  if (sure === null) return 'from where on it is sure is not known';
+  if (sure.margin === null) return `sure from a CLIP similarity of τ = ${number(sure.fit, 2)}`;
+  return `sure from a CLIP similarity of ${number(sure.fit, 2)} and ${number(sure.margin, 2)} before the next noun, as are three quarters, in either, of the ${sure.pictures} pictures that the control gets right`;
 }

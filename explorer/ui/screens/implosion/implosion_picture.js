@@ -53,7 +53,7 @@ function modelParts({ screen, rows, kinds, high, colour }, model, column) {
 
 function cellParts({ screen, kinds, colour }, model, column, row, x, top) {
   const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
-  const verdict = verdictOf(model.cells[row.row], row.concept, screen.tau);
+  const verdict = verdictOf(model.cells[row.row], row.concept, screen.sure);
   const parts = kinds.flatMap((sheet, line) => {
     const place = { x, y: top + line * CELL, side: CELL };
     return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : [])];
@@ -66,7 +66,8 @@ function foot({ screen, kinds, width, height, colour }) {
   const [soft, most] = [colour('--ink-soft'), width - 2 * GAP];
   const small = (x, y, words) => text(x, y, words, soft, { size: 12, weight: 400, width: most - x + GAP });
   const judged = screen.film.models[0].cells[0].top_concept !== undefined;
-  const verdicts = `Judge: ✓ named first and fits, ? named first in doubt, ✗ taken for another${screen.tau === null ? '' : ` (τ ${number(screen.tau, 2)})`}.`;
+  const bounds = screen.sure === null ? '' : ` (✓ from fit ${number(screen.sure.fit, 2)}${screen.sure.margin === null ? '' : `, ${number(screen.sure.margin, 2)} before the next noun`})`;
+  const verdicts = `Judge: ✓ named first, surely, ? named first in doubt, ✗ taken for another${bounds}.`;
   const legend = [small(GAP, height - 46, LEGEND), ...(judged ? [small(GAP, height - 28, verdicts)] : [])];
   if (!kinds.includes('maps')) return legend;
   const [x, y] = [168, height - 20];
