@@ -32,7 +32,7 @@ LEFT_HOME = (
     "checkpoints/",
     "assets/studies/",
     "assets/naming/",
-    "assets/screenshot.png",
+    "docs/screenshots/",
 )
 """Tracked files that no part of the kit reads, and that are too large to travel."""
 

@@ -2,7 +2,7 @@
 
 A judge with a closed list of words names something in every picture, and its similarity alone is high for blobs, too.
 Readers of IconWorld's naming study could name what the judge names with a high similarity *and* well before the next
-concept (docs/evaluation.md has the counts). How high and how well is the extractor's own scale, so that it is taken
+concept (docs/ui.md has the counts). How high and how well is the extractor's own scale, so that it is taken
 from the control.
 """
 

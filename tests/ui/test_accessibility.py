@@ -1,4 +1,4 @@
-"""Every screen of the app as shipped, held against axe-core's rules: wide and as on a phone, light and dark.
+"""Every screen of the app as shipped, held against axe-core's rules: wide, wider and as on a phone, light and dark.
 
 Contrast depends on the theme, not on the size, and takes longest: it is asked once of each. Nothing is left out,
 not even what Gradio makes.
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints")
-SIZES = {"wide": (1280, 720), "phone": (390, 844)}
+SIZES = {"wide": (1280, 720), "projector": (1920, 1080), "phone": (390, 844)}
 EVERY_RULE = {"resultTypes": ["violations"]}
 BUT_CONTRAST = EVERY_RULE | {"rules": {"color-contrast": {"enabled": False}}}
 CONTRAST = EVERY_RULE | {"runOnly": ["color-contrast"]}
@@ -48,6 +48,10 @@ def test_no_rule_is_broken(page, screen):
         if screen == "compare":
             page.locator(".graft-slider").first.wait_for()
         page.wait_until_drawn()
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            broken[f"{size}, beside the screen"] = [
+                f"the page is {page.evaluate('document.documentElement.scrollWidth')} px wide"
+            ]
         asked = {"light": EVERY_RULE, "dark": CONTRAST} if size == "wide" else {"light": BUT_CONTRAST}
         for theme, options in asked.items():
             page.evaluate(THEME, theme == "dark")

@@ -16,6 +16,11 @@ from explorer.core.provenance import replacing, write_manifest
 
 SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints")
 THEMES = ("light", "dark")
+FURTHER = {
+    "compare-talk": ("compare", "&s.talk=1", (1280, 720)), "implosion-talk": ("implosion", "&s.talk=1", (1280, 720)),
+    "compare-phone": ("compare", "", (390, 844)), "implosion-phone": ("implosion", "", (390, 844)),
+}  # fmt: skip
+"""In talk mode and as on a phone: by file the screen, what its address says beside it, and the window."""
 QUALITY = 70
 """Of WebP, 0 to 100."""
 # Only the first window is taken; what lies below it is drawn once it is scrolled to.
@@ -49,9 +54,13 @@ class ScreenshotRequest:
 
 
 def take_screenshots(
-    study: Path, output: Path, request: ScreenshotRequest, chromium: Path, *, screens: Sequence[str] = SCREENS,
+    study: Path, output: Path, request: ScreenshotRequest, chromium: Path, *,
+    screens: Sequence[str] = (*SCREENS, *FURTHER),
 ) -> dict[str, Any]:  # fmt: skip
     """Serve the study, open every screen in a headless browser and write ``SCREEN.webp`` with a manifest.
+
+    Args:
+        screens: of ``SCREENS``, in a window as asked for, and of :data:`FURTHER`.
 
     Returns:
         The manifest.
@@ -63,13 +72,15 @@ def take_screenshots(
     output.mkdir(parents=True, exist_ok=True)
     with served(study) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=list(ARGUMENTS))
-        page = browser.new_page(viewport={"width": request.width, "height": request.height})
+        page = browser.new_page()
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
-        for screen in screens:
-            page.goto(f"{address}/?tab={screen}&__theme={request.theme}")
+        for name in screens:
+            screen, more, (width, height) = FURTHER.get(name, (name, "", (request.width, request.height)))
+            page.set_viewport_size({"width": width, "height": height})
+            page.goto(f"{address}/?tab={screen}&__theme={request.theme}{more}")
             page.wait_for_function(DRAWN)
             page.wait_for_timeout(SETTLING_MILLISECONDS)
-            _write_webp(output / f"{screen}.webp", page.screenshot())
+            _write_webp(output / f"{name}.webp", page.screenshot())
         browser.close()
     files = [f"{screen}.webp" for screen in screens]
     config = {"study": study.name, **asdict(request), "quality": QUALITY}

@@ -20,7 +20,7 @@ export const TERMS = {
   'tau': 'The threshold on CLIP similarity: nine in ten pictures of the benign control lie above it.',
   'word sensitivity': 'How much the model’s prediction changes when the noun is replaced by a random word, as a share of what it changes in the control. 1: it listens as well. Near 0: it does not hear the word any more.',
   'guidance': 'How strongly the prompt steers each step: the prediction with the prompt less the one without it, times this scale.',
-  'attention': 'Where in the picture the model reads a word while it draws. Bright is much. An imploded model looks everywhere, or nowhere.',
+  'attention': 'Where in the picture the model reads a word while it draws. Bright is much. An imploded model reads it less: its map fades, and may scatter.',
   'Geary’s C': 'The order of a map: near 0 it is one smooth blob, 1 is scattered noise.',
   'scatter': 'How spread out a map is: 0 is a single place, 1 is the same everywhere.',
   'mass': 'The share of all attention that this word receives.',

@@ -15,7 +15,7 @@ export const isKind = (name) => KINDS.some(([kind]) => kind === name);
 
 // What a map of each kind is, and what implosion does to it, in a sentence each.
 export const SENTENCES = {
-  [ATTENTION]: ['Attention is where the picture reads a word.', 'In an imploded model a word is read less, and its map is more scattered.'],
+  [ATTENTION]: ['Attention is where the picture reads a word.', 'In an imploded model a word is read less: its map fades, and may scatter.'],
   [GUIDANCE]: ['Guidance is what the whole text changes: the prediction with the prompt less the one without.', 'In an imploded model it is weaker.'],
   [SENSITIVITY]: ['Sensitivity is what one word changes: the prediction with it less the one with random words in its place.', 'An imploded model hardly notices which word stands there.'],
 };
