@@ -22,6 +22,7 @@ from explorer.evaluation.summary import groups_of, names_known
 from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import ConceptList
+from explorer.surgery.heat_strip import heat_strip
 from explorer.surgery.measured import Asked, Measured, measure_graft, pictures_of_targets, right_pictures
 from explorer.surgery.operations import Operation, operations_between
 from explorer.surgery.payload_formats import GRAFT_STUDY
@@ -69,8 +70,19 @@ def study_grafts(
         )  # fmt: skip
         write_json(output / GRAFT_STUDY.name, report)
         config = asdict(request) | {"only": list(only)}
-        write_manifest(output, kind=KIND, config=config, seed=0, files=[GRAFT_STUDY.name])
+        files = [GRAFT_STUDY.name, *_write_strips(output, directions)]
+        write_manifest(output, kind=KIND, config=config, seed=0, files=files)
     return report
+
+
+def _write_strips(output: Path, directions: list[dict[str, Any]]) -> list[str]:
+    """A picture of every direction in which blocks were measured by themselves; their names."""
+    names = []
+    for way in directions:
+        if (picture := heat_strip(way)) is not None:
+            names.append(f"heat-strip-{way['recipient']}-from-{way['donor']}.png")
+            picture.save(output / names[-1], optimize=True)
+    return names
 
 
 def _prepared(
