@@ -178,7 +178,7 @@ def benchmark_capture(
 ) -> dict[str, CostRatio]:
     """Seconds of denoising with ours, DAAM's and prompt-to-prompt's capture, each against none.
 
-    All of them take turns within a round. The goal for ours is 1.05 on a CPU and 1.02 on a GPU at SD 1.5's size.
+    All of them take turns within a round. The goal for ours is 1.04 on a CPU and 1.02 on a GPU at SD 1.5's size.
 
     Args:
         peers: False leaves out what is not ours.

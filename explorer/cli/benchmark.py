@@ -28,7 +28,7 @@ from explorer.core.provenance import ROOT
 from explorer.generation.generate import GenerationRequest
 
 ICONWORLD = ROOT / "checkpoints" / "iconworld"
-CAPTURE_GOAL = 1.05
+CAPTURE_GOAL = 1.04
 GPU_CAPTURE_GOAL = 1.02
 """At SD 1.5's size."""
 
@@ -56,7 +56,7 @@ def capture_command(
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; half precision is for a GPU.")] = "fp32",
     as_json: AsJson = False,
 ) -> None:
-    """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.05 on a CPU
+    """Denoising with attention capture, ours and as others do it, against the same without; the goal is 1.04 on a CPU
     and, at the size of SD 1.5, 1.02 on a GPU.
 
     Prints a Markdown table.
@@ -72,7 +72,7 @@ def capture_command(
     if not as_json:
         typer.echo(capture_table(costs))
         return
-    model = {"architecture": architecture} if architecture else {"checkpoint": str(checkpoint)}
+    model = {"architecture": architecture} if architecture else {"checkpoint": checkpoint.name}
     captures = {name: cost.as_dict() for name, cost in costs.items()}
     emit({**model, **conditions(steps, device, capture_goal(device)), "captures": captures}, as_json)
 
