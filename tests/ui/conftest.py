@@ -67,6 +67,15 @@ NOTHING_LOADING = """() => {
 HARMLESS = re.compile(r"Failed to load resource: .* 404|AbortError: signal is aborted without reason")
 
 
+TALK_SIZES = """(pictures) => {
+  const seen = [...document.querySelectorAll(pictures)].filter((each) => each.offsetParent);
+  const { scrollHeight, scrollWidth } = document.documentElement;
+  return { least: Math.min(...seen.map((each) => Math.min(each.clientWidth, each.clientHeight))),
+    within: seen.every((each) => each.getBoundingClientRect().bottom <= innerHeight),
+    fits: scrollHeight <= innerHeight && scrollWidth <= innerWidth };
+}"""
+
+
 @pytest.fixture(scope="session")
 def serve_app():
     """``with serve_app("--checkpoints", folder) as address``: ``app.py`` with these options on a free port."""
@@ -107,7 +116,8 @@ def browser():
 @pytest.fixture(scope="module")
 def watch_page(browser):
     """``with watch_page(address) as page``: 1440 x 900, with nothing stored or cached; what goes wrong is listed in
-    ``page.complaints``, and ``page.wait_until_drawn()`` scrolls over the open screen until nothing on it is loading."""
+    ``page.complaints``, and ``page.wait_until_drawn()`` scrolls over the open screen until nothing on it is loading.
+    ``page.check_talk_fits(".film-table canvas")``: pictures in sight are of 110 pixels and more, none is cut off."""
 
     @contextmanager
     def watch(address):
@@ -115,6 +125,7 @@ def watch_page(browser):
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         page.complaints = []
         page.wait_until_drawn = lambda: page.wait_for_function(NOTHING_LOADING)
+        page.check_talk_fits = lambda pictures: _check_talk_fits(page, pictures)
         page.on("console", lambda message: _note_console(page, message))
         page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
         page.on("request", lambda request: _note_request(page, request))
@@ -125,6 +136,13 @@ def watch_page(browser):
                 context.close()
 
     return watch
+
+
+def _check_talk_fits(page, pictures):
+    found = page.evaluate(TALK_SIZES, pictures)
+    assert found["least"] >= 110
+    assert found["within"], "every row is visible"
+    assert found["fits"], "nothing scrolls"
 
 
 def make_study(folder, *, checkpoints=None, concepts=(), results=(), inputs=(), **settings):

@@ -71,27 +71,6 @@ def test_labels_of_near_points_do_not_lie_over_one_another(loaded_page):
     assert crowd == ["top center", None, None, None, "bottom center"], "the others are named when they are pointed at"
 
 
-def sizes(page, pictures):
-    """Smallest side of the pictures in sight, and whether the page scrolls."""
-    return page.evaluate(
-        """(pictures) => {
-          const seen = [...document.querySelectorAll(pictures)].filter((each) => each.offsetParent);
-          const { scrollHeight, scrollWidth } = document.documentElement;
-          const within = seen.every((each) => each.getBoundingClientRect().bottom <= innerHeight);
-          return { least: Math.min(...seen.map((each) => Math.min(each.clientWidth, each.clientHeight))), within,
-            fits: scrollHeight <= innerHeight && scrollWidth <= innerWidth };
-        }""",
-        pictures,
-    )
-
-
-def check_talk_fits(page, pictures):
-    found = sizes(page, pictures)
-    assert found["least"] >= 110
-    assert found["within"], "every row is visible"
-    assert found["fits"], "nothing scrolls"
-
-
 def test_talk_mode_walks_by_keys_alone(page):
     expect = playwright_api.expect
     page.set_viewport_size({"width": 1280, "height": 720})
@@ -100,7 +79,7 @@ def test_talk_mode_walks_by_keys_alone(page):
     page.get_by_role("button", name="Talk mode").click()
     expect(page.locator(".film")).to_be_focused()
     expect(page.get_by_role("tab", name="Compare")).to_be_hidden()
-    check_talk_fits(page, ".film-table canvas")
+    page.check_talk_fits(".film-table canvas")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
     page.keyboard.press("ArrowLeft")
@@ -122,7 +101,7 @@ def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
     unpinned = page.locator(".prompt-words [aria-pressed=false]").filter(visible=True)
     for canvases in (2, 3, 4):  # the picture, and the maps of the prompt's three words
         expect(page.locator(".compare-column").first.locator(".maps canvas")).to_have_count(canvases)
-        check_talk_fits(page, ".compare-column canvas")
+        page.check_talk_fits(".compare-column canvas")
         if canvases < 4:
             unpinned.first.click()
             page.mouse.move(1200, 700)

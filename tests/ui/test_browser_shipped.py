@@ -181,3 +181,19 @@ def test_two_shipped_models_draw_live(page):
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.locator(".compare-column canvas")).to_have_count(4)
     expect(page.locator(".compare-column .numbers").first).to_contain_text("τ")
+
+
+@pytest.mark.parametrize(
+    ("tab", "pictures", "rows"),
+    [
+        ("implosion", ".film-table canvas", ".film-table tbody tr"),
+        ("compare", ".compare-column canvas", ".compare-column"),
+    ],
+)
+def test_talk_mode_fits_all_shipped_models_on_a_projector(page, tab, pictures, rows):
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto(f"/?tab={tab}&s.talk=1")
+    playwright_api.expect(page.locator(pictures).filter(visible=True).first).to_be_visible()
+    page.wait_until_drawn()
+    assert page.locator(rows).filter(visible=True).count() == len(read(EVALUATION, "evaluation.json")["models"])
+    page.check_talk_fits(pictures)
