@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint
-from explorer.core.provenance import ManifestError, hash_json, read_manifest
+from explorer.core.provenance import ManifestError, hash_file, hash_json, read_manifest
 from explorer.evaluation.config import PUBLISHED_THRESHOLD
 from explorer.pairs.concept_list import ConceptList
 from explorer.studies.arms import arm_checkpoint
@@ -23,6 +24,12 @@ from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 
 CHECKPOINT, PAIRS = "checkpoint", "pairs"
+
+
+def _content(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: expected the file that study.toml names")
+    return hash_file(path)
 
 
 class StudyInputs:
@@ -106,9 +113,9 @@ class StudyInputs:
         study, found = self.study, {}
         if (head := study.aesthetics) is not None:
             own = [] if head.extractor is None else [extractor_fingerprint(head.extractor)]
-            # What a head's file says of its threshold is in the file's fingerprint.
+            # By its content, since it is small: so a study is not stale in a clone. It may say a threshold of its own.
             threshold = PUBLISHED_THRESHOLD if head.threshold is None else head.threshold
-            found["aesthetics head"] = hash_json([file_fingerprint(head.head), threshold, *own])
+            found["aesthetics head"] = hash_json([_content(head.head), threshold, *own])
         if (spec := study.classifier) is not None:
             files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
             found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])
