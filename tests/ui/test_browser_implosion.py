@@ -148,21 +148,39 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
 
 VERDICTS = """async (cells) => {
   const { verdictOf } = await import('/explorer-static/implosion_film.js');
-  return cells.map(([cell, tau]) => verdictOf(cell, 'dog', tau)?.words ?? null);
+  return cells.map(([cell, sure]) => verdictOf(cell, 'dog', sure)?.words ?? null);
 }"""
 
 
 def test_a_picture_in_doubt_gets_no_tick(loaded_page):
+    tau, both = {"fit": 0.7, "margin": None}, {"fit": 0.7, "margin": 0.1}
     seen = [
-        [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, 0.7],
-        [{"top_concept": "dog", "clip_similarity": 0.6, "rank": 1}, 0.7],
+        [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, tau],
+        [{"top_concept": "dog", "clip_similarity": 0.6, "rank": 1}, tau],
         [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, None],
-        [{"top_concept": "cat", "clip_similarity": 0.8, "rank": 2}, 0.7],
-        [{"top_concept": "cat", "clip_similarity": 0.1, "rank": 113}, 0.7],
-        [{"scatter": 0.5}, 0.7],
+        [{"top_concept": "dog", "clip_similarity": 0.9, "margin": 0.2, "rank": 1}, both],
+        [{"top_concept": "dog", "clip_similarity": 0.8, "margin": 0.05, "rank": 1}, both],
+        [{"top_concept": "dog", "clip_similarity": 0.6, "margin": 0.2, "rank": 1}, both],
+        [{"top_concept": "dog", "clip_similarity": 0.9, "rank": 1}, both],
+        [{"top_concept": "cat", "clip_similarity": 0.8, "margin": 0.2, "rank": 2}, both],
+        [{"top_concept": "cat", "clip_similarity": 0.1, "rank": 113}, tau],
+        [{"scatter": 0.5}, tau],
     ]
     words = loaded_page.evaluate(VERDICTS, seen)
-    assert words == ["✓ 0.90", "? 0.60", "? 0.90", "✗ cat, 2nd", "✗ cat, 113th", None]
+    by_tau, by_both = ["✓ 0.90", "? 0.60", "? 0.90"], ["✓ 0.90", "? 0.80", "? 0.60", "? 0.90"]
+    assert words == [*by_tau, *by_both, "✗ cat, 2nd", "✗ cat, 113th", None]
+
+
+def test_what_makes_a_verdict_sure_is_said(loaded_page):
+    told = loaded_page.evaluate("""async () => {
+      const { surenessOf, sureWords } = await import('/explorer-static/implosion_film.js');
+      const control = { clip_similarity: 0.85, margin: 0.09, pictures: 100 };
+      const told = (film, tau) => sureWords(surenessOf(film, tau));
+      return [told({ sure: control }, 0.7), told({ sure: null }, 0.7), told({}, null)];
+    }""")
+    assert "0.85 and 0.09 before the next noun" in told[0]
+    assert "the 100 pictures that the control gets right" in told[0]
+    assert told[1:] == ["sure from a CLIP similarity of τ = 0.70", "from where on it is sure is not known"]
 
 
 def check_menu_in_talk_mode(page):
