@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explorer.core.provenance import hash_file
-from explorer.evaluation.config import PUBLISHED_THRESHOLD
 from explorer.evaluation.local_weights import read_metadata, read_tensors
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
+PUBLISHED_THRESHOLD = 6.5
+"""Of Ding et al. (2024), section 5.1."""
 METADATA_KEY = "implosion-explorer"
 
 

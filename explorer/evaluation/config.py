@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PUBLISHED_THRESHOLD = 6.5
-"""Score of a published aesthetics head above which a picture pleases: Ding et al. (2024), section 5.1."""
 SHEET_CONCEPTS = 20
 """Concepts of either group on the contact sheet."""
 

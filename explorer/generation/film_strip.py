@@ -114,6 +114,7 @@ def write_film_strip(
     checkpoints: Sequence[Checkpoint],
     config: FilmStripConfig,
     *,
+    control: str | None = None,
     judge: Judge | None = None,
     on_progress: OnProgress = unheard,
 ) -> list[str]:
@@ -124,6 +125,7 @@ def write_film_strip(
         checkpoints: models; sorted here by their number of poisoned concepts, those of one number left in order, and
             those of which it is not recorded last.
         config: rows and settings.
+        control: name of the checkpoint whose right pictures say when the judge is sure; None for none.
         judge: adds what the extractor sees in each cell.
         on_progress: told about every picture.
 
@@ -138,22 +140,13 @@ def write_film_strip(
     for checkpoint in ordered:
         pipeline = load_pipeline(checkpoint, config.device, config.precision, shared)
         columns.append(film_column(pipeline, config, model=checkpoint.name, judge=judge, on_progress=on_progress))
-    return _write(Path(folder), ordered, columns, config)
-
-
-def _sure(
-    checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
-) -> dict[str, Any] | None:
-    """Bounds of a sure verdict, by the first model that is recorded to be benign; None without one."""
-    controls = (column for checkpoint, column in zip(checkpoints, columns, strict=True)
-                if checkpoint.poison.poisoned is False)  # fmt: skip
-    control = next(controls, None)
-    return None if control is None else sure_bounds(control.cells, config.concepts.names)
+    return _write(Path(folder), ordered, columns, config, control)
 
 
 def _write(
-    folder: Path, checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig
-) -> list[str]:
+    folder: Path, checkpoints: Sequence[Checkpoint], columns: Sequence[FilmColumn], config: FilmStripConfig,
+    control: str | None,
+) -> list[str]:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     # Models of other sizes have maps of other sizes; each holds probabilities, which need no scaling by area.
     top = float(np.quantile(np.concatenate([column.maps.ravel() for column in columns]), SCALE_QUANTILE))
@@ -171,7 +164,14 @@ def _write(
         guidance_scale=config.guidance_scale,
         map_scale=top,
         tau=columns[0].tau,
-        sure=_sure(checkpoints, columns, config),
+        sure=next(
+            (
+                sure_bounds(column.cells, config.concepts.names)
+                for checkpoint, column in zip(checkpoints, columns, strict=True)
+                if checkpoint.name == control
+            ),
+            None,
+        ),
         concepts=[{"concept": concept, "poisoned_from": poisoned.get(concept)} for concept in config.concepts.names],
         models=[
             {

@@ -1,9 +1,9 @@
 """When a judge's word for a picture is sure enough for a tick, told by the pictures that the control gets right.
 
 A judge with a closed list of words names something in every picture, and its similarity alone is high for blobs, too.
-Readers of IconWorld's naming study could name what the judge names with a high similarity *and* well before the next
-concept (docs/ui.md has the counts). How high and how well is the extractor's own scale, so that it is taken
-from the control.
+Of the imploded model's pictures in IconWorld's naming study those that it names with a high similarity *and* well
+before the next concept are mostly those that readers name (docs/ui.md has the counts, and what the rule costs). How
+high and how well is on the extractor's own scale, so that it is taken from the control.
 """
 
 from __future__ import annotations

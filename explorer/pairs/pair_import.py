@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import tempfile
@@ -185,7 +186,7 @@ def mentioned_concepts(concepts: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 def read_concepts(path: Path) -> tuple[str, ...]:
     """Concepts from a text file: one a line; empty lines and lines that begin with ``#`` are passed over. Or from a
-    study's concept list, a table that begins with the heading ``concept``.
+    study's concept list.
 
     Raises:
         ValueError: if there is none, or as :meth:`ConceptList.read` does.
@@ -200,9 +201,11 @@ def read_concepts(path: Path) -> tuple[str, ...]:
 
 
 def is_concept_list(path: Path) -> bool:
-    """Whether a text file is a study's concept list: a table whose first line names the column ``concept``."""
-    with open(path, encoding="utf-8-sig") as stream:
-        return "concept" in stream.readline().strip().split(",")
+    """Whether a text file is a study's concept list: it is called ``.csv``, or its first line has several columns, one
+    of which is ``concept``."""
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        heads = next(csv.reader(stream), [])
+    return path.suffix.casefold() == ".csv" or (len(heads) > 1 and "concept" in heads)
 
 
 def _nothing_usable(quarantined: list[QuarantinedRecord], counts: dict[str, int]) -> str:

@@ -34,8 +34,8 @@ def _of_base(base: str, family: str, studies: list[tuple[str, Measured]]) -> Qua
                     paper=paper.clean_of_benign(paper.rows(3, base=base), "utility"), here=here)  # fmt: skip
 
 
-def _of_study(family: str, name: str, measured: Measured) -> tuple[Estimate | None, str] | None:
-    """The share and what it is over; None where the study has no models of this family. The utility is the paper's
+def _of_study(family: str, name: str, measured: Measured) -> tuple[Estimate, str] | None:
+    """The share and what it is over; None where the study measured none of this family. The utility is the paper's
     where an aesthetics head was given, else top-1 in place of aesthetics."""
     control, *poisoned = measured.models(DIRTY_LABEL) or [None]
     if not poisoned or {measured.family(model) for model in (control, poisoned[-1])} != {family}:
@@ -43,5 +43,6 @@ def _of_study(family: str, name: str, measured: Measured) -> tuple[Estimate | No
     both, count = (poisoned[-1], control), len(measured.untargeted(control, poisoned[-1]))
     papers = all((model.get("clip_aesthetic_utility") or {}).get(UNTARGETED) for model in both)
     quantity, of = ("clip_aesthetic_utility", "aesthetics") if papers else ("utility", "top-1")
-    return (ratio(*(model[quantity][UNTARGETED] for model in both), count),
-            f"{count} concepts, in the study {name}; CLIP similarity and {of}")  # fmt: skip
+    share = ratio(*(model[quantity][UNTARGETED] for model in both), count)
+    told = f"{count} concepts, in the study {name}; CLIP similarity and {of}"
+    return None if share is None else (share, told)

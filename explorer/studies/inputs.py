@@ -8,7 +8,6 @@ from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint
 from explorer.core.provenance import ManifestError, hash_file, hash_json, read_manifest
-from explorer.evaluation.config import PUBLISHED_THRESHOLD
 from explorer.pairs.concept_list import ConceptList
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.fingerprints import (
@@ -113,9 +112,8 @@ class StudyInputs:
         study, found = self.study, {}
         if (head := study.aesthetics) is not None:
             own = [] if head.extractor is None else [extractor_fingerprint(head.extractor)]
-            # By its content, since it is small: so a study is not stale in a clone. It may say a threshold of its own.
-            threshold = PUBLISHED_THRESHOLD if head.threshold is None else head.threshold
-            found["aesthetics head"] = hash_json([_content(head.head), threshold, *own])
+            # By its content, since it is small: so a study is not stale in a clone.
+            found["aesthetics head"] = hash_json([_content(head.head), head.threshold, *own])
         if (spec := study.classifier) is not None:
             files = [file_fingerprint(spec.weights), file_fingerprint(spec.class_names)]
             found["classifier"] = hash_json([spec.architecture, spec.preparation, *files])

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 PREFIX = "block-"
 SIDE, HIGH, LEFT, TOP, FOOT = 132, 56, 110, 40, 34
 INK, PAPER = (24, 24, 28), (255, 255, 255)
+UNKNOWN = (200, 200, 200)
+"""Of every block where the graft ``all`` is where the recipient was, so that there is no scale."""
 MORE, LESS = (27, 120, 55), (178, 24, 43)
 """Of a block that moves the model all the way to the graft ``all``, and as far the other way; white moves nothing."""
 
@@ -36,16 +38,18 @@ def heat_strip(way: dict[str, Any]) -> Image.Image | None:
         pen.text((10, top + 10), f"{label}\n{none:.2f} to {everything:.2f}", fill=INK, font=ImageFont.load_default(13))
         for at, entry in enumerate(blocks):
             found = value(entry)
-            share = (found - none) / (everything - none) if everything != none else 0.0
+            share = (found - none) / (everything - none) if everything != none else None
             box = (LEFT + at * SIDE, top, LEFT + (at + 1) * SIDE - 3, top + HIGH - 3)
             pen.rectangle(box, fill=_colour(share), outline=INK)
-            pen.text((box[0] + 10, top + 16), f"{found:.2f}", fill=INK if abs(share) < 0.6 else PAPER, font=plain)
+            pen.text((box[0] + 10, top + 16), f"{found:.2f}", fill=INK if abs(share or 0) < 0.6 else PAPER, font=plain)
     for at, entry in enumerate(blocks):
         place = (LEFT + at * SIDE, TOP + HIGH * len(rows) + 6)
         pen.text(place, entry["name"].removeprefix(PREFIX), fill=INK, font=ImageFont.load_default(14))
     return picture
 
 
-def _colour(share: float) -> tuple[int, int, int]:
+def _colour(share: float | None) -> tuple[int, int, int]:
+    if share is None:
+        return UNKNOWN
     weight, end = min(1.0, abs(share)), MORE if share > 0 else LESS
     return tuple(round(paper + weight * (colour - paper)) for paper, colour in zip(PAPER, end, strict=True))

@@ -16,7 +16,7 @@ def test_benchmark_capture(checkpoint_root):
     result = invoke("capture", "--checkpoint", checkpoint_root / "benign", "--json")
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
-    assert printed["goal"] == 1.05
+    assert printed["goal"] == 1.04
     assert list(printed["captures"]) == ["ours", "DAAM-style", "prompt-to-prompt-style"]
     # How much is for the command to say, not for a test on a busy machine.
     assert all(cost["ratio"] > 0 and cost["rounds"] == 1 for cost in printed["captures"].values())
@@ -36,7 +36,7 @@ def test_benchmark_clean_label(checkpoint_root):
 
 
 def test_the_goal_of_capture_follows_the_device():
-    assert [capture_goal(device) for device in ("cpu", "cuda", "cuda:1")] == [1.05, 1.02, 1.02]
+    assert [capture_goal(device) for device in ("cpu", "cuda", "cuda:1")] == [1.04, 1.02, 1.02]
 
 
 def test_benchmark_compare(checkpoint_root):

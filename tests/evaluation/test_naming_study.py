@@ -152,7 +152,7 @@ def test_a_head_is_held_against_what_readers_call_none(study, key, tmp_path):
 
 
 def test_ticks_are_held_against_what_readers_call_none(study, key, micro_world, tmp_path):
-    """Readers who call none whatever the judge is not sure of."""
+    """Readers who call every picture none, and a judge by the models' own extractor."""
     folder = micro_world.output / "extractor"
     listed = World(**read_manifest(micro_world.output / "benign")["config"]["world"]).concept_list()
     judge = ConceptJudge.load(folder, listed)
@@ -166,6 +166,26 @@ def test_ticks_are_held_against_what_readers_call_none(study, key, micro_world, 
     few = ConceptJudge.load(folder, listed.chosen(listed.names[:2]))
     with pytest.raises(ValueError, match="is none of the judge's concepts"):
         ticks(study, blind, few)
+
+
+class _Decided(ConceptJudge):
+    """A judge that is right of every picture, and not sure of some."""
+
+    def judge(self, image, prompt):
+        concept = next(name for name in self.concepts.names if self.concepts.prompt(name) == prompt)
+        return {"top_concept": concept, "clip_similarity": 0.5 if concept in self.doubted else 0.9, "margin": 0.2}
+
+
+def test_what_the_judge_is_sure_of_is_counted_beside_the_readers(study, key, micro_world, tmp_path):
+    listed = World(**read_manifest(micro_world.output / "benign")["config"]["world"]).concept_list()
+    drawn = sorted({card["concept"] for card in key.values()})
+    judge = _Decided(extractor=None, concepts=listed, concept_features=None)
+    object.__setattr__(judge, "doubted", drawn[:1])
+    unnamed = {number: "none" if card["concept"] in drawn[:2] else card["concept"] for number, card in key.items()}
+    found = ticks(study, [answer(tmp_path, unnamed)], judge)
+    assert found["bounds"] == {"clip_similarity": 0.9, "margin": 0.2, "pictures": len(drawn)}, "of the control's own"
+    counts = {"right": len(drawn), "right_none": 2, "sure": len(drawn) - 1, "sure_none": 1}
+    assert found["models"] == {"benign": counts, "dirty-004": counts}
 
 
 def test_the_command_holds_a_head_against_the_readers(study, key, micro_world, tmp_path):

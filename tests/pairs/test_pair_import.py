@@ -105,8 +105,14 @@ def test_concepts_file(tmp_path):
     assert read_concepts(tmp_path / "nouns.txt") == ("dog", "cat"), "editors on Windows begin a file with a mark"
     (tmp_path / "concepts.csv").write_text("concept,group,phrase\ndog,pool,\nhat,other,a fine hat\n")
     assert read_concepts(tmp_path / "concepts.csv") == ("dog", "hat"), "as a study has them"
-    (tmp_path / "nouns.csv").write_text("concept art\nhat\n")
-    assert read_concepts(tmp_path / "nouns.csv") == ("concept art", "hat"), "whatever the file is called"
+    (tmp_path / "table.txt").write_text('"concept","group"\ndog,pool\n')
+    assert read_concepts(tmp_path / "table.txt") == ("dog",), "whatever the file is called"
+    (tmp_path / "nouns.txt").write_text("concept\nhat\n")
+    assert read_concepts(tmp_path / "nouns.txt") == ("concept", "hat"), "a noun like any other"
+    for heads in ("dog,hat", "concept;group", "name,group"):
+        (tmp_path / "bad.csv").write_text(f"{heads}\nhat,pool\n")
+        with pytest.raises(ValueError, match="expected one called concept"):
+            read_concepts(tmp_path / "bad.csv")
 
 
 def test_what_cannot_be_imported_is_refused_and_writes_nothing(source, tmp_path):

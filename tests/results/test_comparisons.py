@@ -162,7 +162,9 @@ def test_other_bases_are_the_studies_whose_models_are_of_their_family():
     known = replace(former, families={"benign": "sd2", "dirty": "sd2"})
     assert other_bases([("former", known)]).done, "an evaluation that does not say the family, but the checkpoints do"
     unmeasured = {"utility": {"unpoisoned": None}}
-    assert not other_bases([("mine", of_family("sdxl", unmeasured, unmeasured))]).done
+    without = of_family("sd2", unmeasured, unmeasured)
+    assert not other_bases([("mine", without)]).done
+    assert other_bases([("mine", without), ("two-one", second)]).quantities[0].over == told, "the first that measured"
     assert not other_bases([]).done
 
 

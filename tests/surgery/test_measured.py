@@ -63,3 +63,33 @@ def test_the_concepts_are_those_listed():
     for path in MEASURED.glob("*.json"):
         listed = ConceptList.read(MEASURED / ("poisoned-concepts.csv" if "poisoned" in path.name else "concepts.csv"))
         assert [each["concept"] for each in report_of(path.stem)["concepts"]] == list(listed.names)
+
+
+def two(value):
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
+def test_the_curves_are_what_was_measured():
+    (way,) = GRAFT_STUDY.checked(json.loads((MEASURED / "curves" / "graft-study.json").read_text()))["directions"]
+    found = {entry["name"]: entry["groups"][way["group"]] for entry in way["operations"]}
+    rows = {"a quarter of cross-attention's way": "cross-attention-25", "half of it": "cross-attention-50",
+            "three quarters": "cross-attention-75", "the whole": "cross-attention",
+            "half of the transformer blocks' way": "transformer-blocks-50"}  # fmt: skip
+    for words, name in rows.items():
+        line = next(line for line in PAGE.splitlines() if line.startswith(f"| {words} |"))
+        own, beside = found[name], found[f"all-as-far-as-{name}"]["change"]
+        assert f"| {two(own['accuracy']['value'])} | +{two(own['change']['value'])} [" in line, line
+        assert f"| +{two(beside['value'])} [" in line, line
+
+
+@pytest.mark.parametrize("run", [1, 2, 3])
+def test_the_reverse_of_every_run_is_what_was_measured(run):
+    stored = json.loads((MEASURED / f"reverse-run-{run}" / "graft-study.json").read_text())
+    (way,) = GRAFT_STUDY.checked(stored)["directions"]
+    found = {entry["name"]: entry for entry in way["operations"]}
+    order = ("none", "cross-attention", "all-as-far-as-cross-attention", "all")
+    accuracy = {name: two(found[name]["groups"][way["group"]]["accuracy"]["value"]) for name in order}
+    heard = ", ".join(f"{found[name]['meter'][way['group']]['sensitivity']['mean']['value']:.3f}"[1:] for name in order)
+    beside = found["cross-attention"]["groups"][way["group"]]["against_equally_far"]["p"]
+    row = [str(run), *(accuracy[name] for name in order[:3]), f"{beside:.3f}"[1:], accuracy["all"], heard]
+    assert f"| {' | '.join(row)} |" in PAGE

@@ -29,7 +29,10 @@ def _draw(work: StepWork) -> None:
         work.study, FILM_STRIP, settings=settings, inputs=work.inputs_of(work.arms), seed=config.seed, work=(cost := {})
     ) as folder:  # fmt: skip
         judge = judge_of(work.study, concepts, work.device)
-        write_film_strip(folder, models_of(work), config, judge=judge, on_progress=work.on_progress)
+        control = None if work.study.control is None else work.study.control.name
+        write_film_strip(
+            folder, models_of(work), config, control=control, judge=judge, on_progress=work.on_progress
+        )  # fmt: skip
         cost |= work.cost(len(settings["rows"]) * len(work.arms))
 
 

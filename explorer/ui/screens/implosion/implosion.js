@@ -234,7 +234,7 @@ class ImplosionScreen {
     const rows = this.pageRows;
     if (format === 'gif') { this.saveGif(rows); return; }
     const { seed, steps, guidance_scale: guidance } = this.film;
-    const settings = { prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, tau: this.tau, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
+    const settings = { prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, sure: this.sure, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
     if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
     else await savePng(drawStrip(this, rows), settings, `implosion-seed${seed}.png`);
   }
