@@ -27,6 +27,8 @@ QUALITY = 70
 DRAWN = """() => {
   const panel = [...document.querySelectorAll('[role=tabpanel]')].find((element) => element.offsetParent);
   if (!panel || document.querySelector('.loading')?.checkVisibility()) return false;
+  // A comparison is fetched; where there is none, words stand in its place.
+  if (panel.querySelector('.compare-grid')?.childElementCount === 0) return false;
   const frames = [...panel.querySelectorAll('.graph-frame')];
   return frames.every((frame) => frame.dataset.drawn) && panel.innerText.trim().length > 200;
 }"""
