@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.attention.words import read_lexicon, unknown_words
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
-from explorer.pairs.concept_list import TEMPLATE
+from explorer.pairs.concept_list import TEMPLATE, Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
@@ -27,6 +28,7 @@ from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import STUDY_NAME, Arm, Study
 
 if TYPE_CHECKING:
+    from explorer.checkpoints.registry import Checkpoint
     from explorer.poisoning.attack import Attack
     from explorer.studies.specs import ClassifierSpec
     from explorer.training.recipes import FineTuningRecipe
@@ -105,7 +107,7 @@ def carry_out_scenario(
     benign = PairSet.load(request.benign)
     named = {name for mentioned in benign.table["concepts"] for name in mentioned}
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
-    check_base(request.base, recipe)
+    _check_prompts(request, check_base(request.base, recipe), named)
     scenario, config = find_scenario(request.scenario), _config(request, recipe, benign, extractor)
     training, folder = recipe.training, request.folder
     _check_same(folder, config)
@@ -130,6 +132,22 @@ def carry_out_scenario(
         study = _study(request, extractor, classifier, sets, on_progress)
         report = run_study(study, RunRequest(steps=tuple(request.step or ()), device=request.device), on_progress)
     return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
+
+
+def _check_prompts(request: ScenarioRequest, base: Checkpoint, named: set[str]) -> None:
+    """Before hours of training: that a base with a closed list of words knows those of every prompt."""
+    lexicon = read_lexicon(base.whole.path / "tokenizer")
+    if lexicon is None:
+        return
+    if request.concepts is None:
+        listed = ConceptList(concepts=tuple(Concept(name=name) for name in sorted(named)), template=request.template)
+    else:
+        listed = ConceptList.read(request.concepts, request.template)
+    prompts = [listed.prompt(name) for name in listed.names]
+    if unknown := next((f"{word!r} of the prompt {prompt!r}" for prompt in prompts
+                        for word in unknown_words(lexicon, prompt)), None):  # fmt: skip
+        raise ValueError(f"base {base.name} does not know the word {unknown}: expected one of the {len(lexicon)} words "
+                         "that its tokenizer lists; --concept-list gives every concept its phrase")  # fmt: skip
 
 
 def _attacks(

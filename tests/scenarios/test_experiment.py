@@ -95,6 +95,15 @@ def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, re
     assert not (tmp_path / "new").exists()
 
 
+def test_a_prompt_that_the_base_cannot_read_is_refused_before_any_work(world_request, recipe, tmp_path):
+    listed = tmp_path / "concepts.csv"
+    listed.write_text("concept,group,phrase\nturtle,pool,a turtle from Zanzibar\n")
+    request = replace(world_request, folder=tmp_path / "new", concepts=listed)
+    with pytest.raises(ValueError, match=r"does not know the word 'from' of the prompt 'a photo of a turtle from"):
+        carry_out_scenario(request, recipe, ExtractorSpec())
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_scenario_has_sets_for_the_world_and_for_a_users_pairs(scenario, micro_world, tmp_path):
     dose = Dose(concepts=3, pairs_per_concept=1, shared_target="turtle")
