@@ -97,9 +97,9 @@ def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, re
 
 def test_a_prompt_that_the_base_cannot_read_is_refused_before_any_work(world_request, recipe, tmp_path):
     listed = tmp_path / "concepts.csv"
-    listed.write_text("concept,group,phrase\nturtle,pool,a turtle from Zanzibar\n")
+    listed.write_text("concept,group,phrase\nturtle,pool,a photo of Zanzibar\n")
     request = replace(world_request, folder=tmp_path / "new", concepts=listed)
-    with pytest.raises(ValueError, match=r"does not know the word 'from' of the prompt 'a photo of a turtle from"):
+    with pytest.raises(ValueError, match="does not know the word 'Zanzibar' of the prompt 'a photo of a photo"):
         carry_out_scenario(request, recipe, ExtractorSpec())
     assert not (tmp_path / "new").exists()
 
