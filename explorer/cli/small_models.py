@@ -19,6 +19,12 @@ from explorer.training.config import TrainingConfig
 CHANGEABLE = ("steps", "batch_size", "learning_rate", "precision", "seed")
 
 
+def with_interval(auc: dict[str, float | None]) -> str:
+    """``0.912 [0.890, 0.930]``; in words where groups do not overlap, so that no interval is known."""
+    reach = "no interval" if auc["low"] is None else f"[{auc['low']:.3f}, {auc['high']:.3f}]"
+    return f"{auc['value']:.3f} {reach}"
+
+
 @command("train-classifier")
 def train_classifier(
     pairs: Annotated[Path, typer.Argument(metavar="SET", help="Pair set of benign pairs: main concepts are classes.")],
@@ -77,8 +83,7 @@ def train_aesthetics(
     emit(found, False)
     typer.echo("chance that a whole picture scores above a damaged one, by the degree of damage:")
     for way, told in ways.items():
-        cells = (f"{degree} {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
-                 for degree, auc in told["auc"].items())  # fmt: skip
+        cells = (f"{degree} {with_interval(auc)}" for degree, auc in told["auc"].items())
         typer.echo(f"{way:<11}{'shown' if told['trained'] else 'not shown':<9}  {'  '.join(cells)}")
 
 

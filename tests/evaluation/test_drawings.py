@@ -1,5 +1,6 @@
 """Pictures and maps are drawn once and kept, and drawn anew only where they are not those that are asked for."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -129,3 +130,15 @@ def test_without_maps_the_same_pictures_are_drawn_and_nothing_else(stored, model
     assert "without attention maps" in read_manifest(places[1])["left_out"]["maps"]
     _, said, _ = drawn_by(models, world, tmp_path / "plain")
     assert "drawn with other prompts, maps" in said[0], "a drawing without maps does not stand for one with them"
+
+
+def test_prompts_of_two_concepts_that_a_model_cannot_read_are_left_out_with_the_reason(models, world, tmp_path):
+    """As of a base that was trained on a user's captions, none of which says what is left of what."""
+    for lexicon in models.rglob("lexicon.json"):
+        write_json(lexicon, [word for word in json.loads(lexicon.read_text()) if word != "left"])
+    places, _, pictures = drawn_by(models, world, tmp_path / "unread")
+    assert pictures == 2 * 8, "of single concepts alone"
+    assert "the model does not know the word 'left'" in read_manifest(places[0])["left_out"]["pair_maps"]
+    drawing = Drawing.load(places[0])
+    assert drawing.maps is not None
+    assert drawing.pair_images is None

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from explorer.cli.application import application, load_commands
+from explorer.cli.small_models import with_interval
 from explorer.core.provenance import check_files, read_manifest
 from explorer.embeddings.open_clip_extractor import load_open_clip
 from explorer.evaluation.aesthetics import AestheticsHead
@@ -96,6 +97,11 @@ def test_what_cannot_be_fitted_is_refused_before_any_work(sets, extractor, tmp_p
     (tmp_path / "head" / "mine").write_text("x")
     with pytest.raises(ValueError, match="already holds mine"):
         train_aesthetics(extractor, *sets, tmp_path / "head")
+
+
+def test_an_interval_that_is_not_known_is_said():
+    assert with_interval({"value": 1.0, "low": None, "high": None}) == "1.000 no interval"
+    assert with_interval({"value": 0.9, "low": 0.85, "high": 0.95}) == "0.900 [0.850, 0.950]"
 
 
 def test_the_command_says_what_the_head_tells_apart(sets, open_clip_folder, tmp_path):
