@@ -172,12 +172,11 @@ def correlation_with_difficulty(models: Sequence[dict[str, Any]], quantity: str 
     """Pearson's r of AD and a quantity on concepts that no poison aims at, over models; None below three or
     where one of both is the same for all."""
     known = [model for model in models if model["alignment_difficulty"] and model[quantity][UNTARGETED]]
-    if len(known) < 3:
+    series = ([model["alignment_difficulty"]["ad"] for model in known],
+              [model[quantity][UNTARGETED]["mean"] for model in known])  # fmt: skip
+    if len(known) < 3 or any(len(set(values)) < 2 for values in series):
         return None
-    return pearson_correlation(
-        [model["alignment_difficulty"]["ad"] for model in known],
-        [model[quantity][UNTARGETED]["mean"] for model in known],
-    )
+    return pearson_correlation(*series)
 
 
 def _scores(study: Study, arm: str) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from explorer.results.comparisons import (
     recovery,
     single_concept,
 )
-from explorer.results.measured import Measured
+from explorer.results.measured import Measured, correlation_with_difficulty
 from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
 from explorer.results.report import BEGIN, END, markdown, put_on_page
@@ -166,6 +166,13 @@ def test_other_bases_are_the_studies_whose_models_are_of_their_family():
     assert not other_bases([("mine", without)]).done
     assert other_bases([("mine", without), ("two-one", second)]).quantities[0].over == told, "the first that measured"
     assert not other_bases([]).done
+
+
+@pytest.mark.parametrize(("utilities", "told"), [((0.8, 0.5, 0.1), True), ((0.0, 0.0, 0.0), False)])
+def test_models_that_all_draw_nothing_right_have_no_correlation(utilities, told):
+    models = [{"alignment_difficulty": {"ad": 0.2 + at / 10}, "utility": {"unpoisoned": {"mean": share}}}
+              for at, share in enumerate(utilities)]  # fmt: skip
+    assert (correlation_with_difficulty(models) is not None) == told
 
 
 def test_mislabelled_classes_are_judged_by_the_classifier():
