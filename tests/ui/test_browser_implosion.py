@@ -176,11 +176,12 @@ def test_what_makes_a_verdict_sure_is_said(loaded_page):
       const { surenessOf, sureWords } = await import('/explorer-static/implosion_film.js');
       const control = { clip_similarity: 0.85, margin: 0.09, pictures: 100 };
       const told = (film, tau) => sureWords(surenessOf(film, tau));
-      return [told({ sure: control }, 0.7), told({ sure: null }, 0.7), told({}, null)];
+      return [told({ sure: control }, 0.7), told({}, 0.7), told({ sure: null }, 0.7), told({}, null)];
     }""")
     assert "0.85 and 0.09 before the next noun" in told[0]
     assert "the 100 pictures that the control gets right" in told[0]
-    assert told[1:] == ["sure from a CLIP similarity of τ = 0.70", "from where on it is sure is not known"]
+    unknown = "from where on it is sure is not known, where the control gets hardly any right"
+    assert told[1:] == ["sure from a CLIP similarity of τ = 0.70", unknown, unknown]
 
 
 def check_menu_in_talk_mode(page):

@@ -77,7 +77,7 @@ function cell(screen, model, column, row) {
 }
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
-// concept first and as clearly as `sure` has it: by the control's right pictures, or by tau alone where those are too few.
+// concept first and as clearly as `sure` has it.
 export function verdictOf({ top_concept: top, clip_similarity: fit, margin, rank }, concept, sure) {
   if (!top) return null;
   const place = rank > 1 ? `, ${ordinal(rank)}` : '';
@@ -90,15 +90,16 @@ export function verdictOf({ top_concept: top, clip_similarity: fit, margin, rank
     : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but not clearly: ${beside}` };
 }
 
-// From which fit, and how far before the next noun, a verdict is sure; null where neither is known.
-export function surenessOf(film, tau) {
-  if (film.sure) return { fit: film.sure.clip_similarity, margin: film.sure.margin, pictures: film.sure.pictures };
-  return tau === null ? null : { fit: tau, margin: null, pictures: 0 };
+// From which fit, and how far before the next noun, a verdict is sure; null where the control gets too few right to say.
+// Strips of earlier releases have tau alone.
+export function surenessOf({ sure }, tau) {
+  if (sure === undefined) return tau === null ? null : { fit: tau, margin: null, pictures: 0 };
+  return sure && { fit: sure.clip_similarity, margin: sure.margin, pictures: sure.pictures };
 }
 
 // The bounds in words, for legends.
 export function sureWords(sure) {
-  if (sure === null) return 'from where on it is sure is not known';
+  if (sure === null) return 'from where on it is sure is not known, where the control gets hardly any right';
   if (sure.margin === null) return `sure from a CLIP similarity of τ = ${number(sure.fit, 2)}`;
   return `sure from a CLIP similarity of ${number(sure.fit, 2)} and ${number(sure.margin, 2)} before the next noun, as are three quarters, in either, of the ${sure.pictures} pictures that the control gets right`;
 }
