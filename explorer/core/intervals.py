@@ -26,6 +26,11 @@ class Estimate:
     confidence: float
     """Nominal coverage in (0, 1)."""
 
+    def as_json(self) -> dict[str, float | None]:
+        """``value``, ``low`` and ``high``; bounds that are undefined are null."""
+        low, high = (None if math.isnan(bound) else bound for bound in (self.low, self.high))
+        return {"value": self.value, "low": low, "high": high}
+
 
 def mean_and_standard_error(values: Any) -> tuple[float, float]:
     """Mean and sd / sqrt(n) (sample sd, n - 1) of `[n]` values; the error is NaN for n = 1."""

@@ -35,9 +35,8 @@ def held_against(study: Path, answers: list[Path], head: AestheticsHead) -> dict
         groups = scores[own & named], scores[own & none]
         found[model] = {"named": len(groups[0]), "none": len(groups[1]), "auc": None, "low": None, "high": None}
         if all(map(len, groups)):
-            area = area_interval(*groups)
-            bounds = {name: None if np.isnan(getattr(area, name)) else getattr(area, name) for name in ("low", "high")}
-            found[model] |= {"auc": area.value, **bounds}
+            area = area_interval(*groups).as_json()
+            found[model] |= {"auc": area.pop("value"), **area}
     return found
 
 

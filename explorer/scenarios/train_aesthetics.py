@@ -156,9 +156,7 @@ def _measured(
 
 
 def _auc(whole: np.ndarray, damaged: np.ndarray) -> dict[str, float | None]:
-    found = area_interval(whole, damaged, paired=True)
-    low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
-    return {"value": found.value, "low": low, "high": high}
+    return area_interval(whole, damaged, paired=True).as_json()
 
 
 def _as_shares(images: np.ndarray) -> torch.Tensor:

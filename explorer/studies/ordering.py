@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import Estimate, rank_correlation
 from explorer.core.provenance import MANIFEST_NAME
@@ -92,8 +90,7 @@ def _correlation(arms: list[dict[str, Any]], name: str, outcome: str) -> dict[st
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
     """``value``, ``low``, ``high`` (None without an interval) and ``n``."""
-    low, high = (None if np.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    return {"value": estimate.value, "low": low, "high": high, "n": estimate.n}
+    return estimate.as_json() | {"n": estimate.n}
 
 
 def stored_evaluation(study: Study) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -52,10 +51,10 @@ def _of_group(
     gap = float(shares["all"].mean() - none.mean())
     change = t_interval(own - none)
     found = {
-        "accuracy": interval(t_interval(own)),
-        "change": interval(change),
+        "accuracy": t_interval(own).as_json(),
+        "change": change.as_json(),
         "of_all": None if gap == 0 else change.value / gap,
-        "per_distance": None if operation.distance == 0 else interval(_scaled(change, 1 / operation.distance)),
+        "per_distance": None if operation.distance == 0 else _scaled(change, 1 / operation.distance).as_json(),
         "against_none": compared(right[operation.name][chosen], right["none"][chosen]),
         "against_equally_far": None,
     }
@@ -71,12 +70,6 @@ def compared(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     return {"rises": rises, "falls": falls, "p": exact_mcnemar(rises, falls)}
 
 
-def interval(estimate: Estimate) -> dict[str, float | None]:
-    """As JSON has it; bounds of one concept are null."""
-    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    return {"value": estimate.value, "low": low, "high": high}
-
-
 def _beside_all(
     own: dict[str, np.ndarray], whole: dict[str, np.ndarray], members: dict[str, np.ndarray]
 ) -> dict[str, dict[str, Any]] | None:
@@ -85,8 +78,8 @@ def _beside_all(
         return None
     return {
         group: {
-            measure: {"mean": interval(t_interval(values[chosen])),
-                      "of_all": interval(ratio_of_means(values[chosen], whole[measure][chosen]))}
+            measure: {"mean": t_interval(values[chosen]).as_json(),
+                      "of_all": ratio_of_means(values[chosen], whole[measure][chosen]).as_json()}
             for measure, values in own.items()
         }
         for group, chosen in members.items() if chosen.any()
