@@ -16,11 +16,12 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
-from explorer.pairs.concept_list import TEMPLATE, Concept, ConceptList
+from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
+from explorer.studies.concepts import concepts_of_mentions
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
 from explorer.studies.running import RunRequest, run_study
@@ -107,7 +108,7 @@ def carry_out_scenario(
     benign = PairSet.load(request.benign)
     named = {name for mentioned in benign.table["concepts"] for name in mentioned}
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
-    _check_prompts(request, check_base(request.base, recipe), named)
+    _check_prompts(request, check_base(request.base, recipe), benign)
     scenario, config = find_scenario(request.scenario), _config(request, recipe, benign, extractor)
     training, folder = recipe.training, request.folder
     _check_same(folder, config)
@@ -134,13 +135,15 @@ def carry_out_scenario(
     return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
 
 
-def _check_prompts(request: ScenarioRequest, base: Checkpoint, named: set[str]) -> None:
+def _check_prompts(request: ScenarioRequest, base: Checkpoint, benign: PairSet) -> None:
     """Before hours of training: that a base with a closed list of words knows those of every prompt."""
     lexicon = read_lexicon(base.whole.path / "tokenizer")
     if lexicon is None:
         return
     if request.concepts is None:
-        listed = ConceptList(concepts=tuple(Concept(name=name) for name in sorted(named)), template=request.template)
+        # As the study will list them.
+        mentioned = concepts_of_mentions(benign.table["concepts"], benign.table["caption"])
+        listed = ConceptList(concepts=tuple(mentioned), template=request.template)
     else:
         listed = ConceptList.read(request.concepts, request.template)
     prompts = [listed.prompt(name) for name in listed.names]
