@@ -1,5 +1,7 @@
 """Surgery below the columns of Compare, in a real chromium."""
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -27,4 +29,34 @@ def test_a_slider_draws_the_graft_again(page):
     expect(picture).not_to_have_attribute("src", moved)
     panel.get_by_label("Parts from").select_option(panel.locator("select").first.input_value())
     expect(panel.locator(".graft-slider output").first).to_have_text("0")
+    assert page.complaints == []
+
+
+def test_a_graft_becomes_a_column_that_follows_its_sliders_and_the_address(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    columns = page.locator(".compare-column")
+    expect(columns.locator("canvas").first).to_be_visible()
+    before = columns.count()
+    panel = page.locator(".graft-panel")
+    panel.locator("summary").click()
+    panel.get_by_role("button", name="Show as a column").click()
+    expect(panel.locator("figcaption")).to_contain_text("no column of its own")
+    slider = panel.get_by_label("Feed-forward")
+    slider.focus()
+    slider.press("End")
+    expect(columns).to_have_count(before + 1)
+    expect(columns.last.locator(".tag")).to_have_text("graft: Feed-forward 1")
+    expect(columns.last.locator(".maps canvas")).not_to_have_count(0)
+    expect(page).to_have_url(re.compile("graft=.*feed-forward%3A1"))
+    slider.press("ArrowLeft")
+    expect(columns.last.locator(".tag")).to_have_text("graft: Feed-forward 0.9")
+    page.get_by_text("Sensitivity", exact=True).first.click()
+    page.reload()
+    expect(columns).to_have_count(before + 1)
+    expect(columns.last.locator(".tag")).to_have_text("graft: Feed-forward 0.9")
+    expect(panel.locator(".graft-slider output").nth(3)).to_have_text("0.9")
+    panel.get_by_role("button", name="Show as a column").click()
+    expect(columns).to_have_count(before)
+    expect(page).not_to_have_url(re.compile("graft="))
     assert page.complaints == []

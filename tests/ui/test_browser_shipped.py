@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from PIL import Image
 
-from explorer.studies.results import COMPARISON, EVALUATION, result_file
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, result_file
 from explorer.studies.study import Study
 from explorer.ui.shell.context import SHIPPED_STUDY
 
@@ -45,6 +45,21 @@ def open_screen(page, tab):
     playwright_api.expect(panel).to_be_visible()
     page.wait_until_drawn()
     return panel
+
+
+def test_compare_and_the_film_strip_tick_by_the_same_rule(page):
+    sure, marks = read(FILM_STRIP, "film_strip.json")["sure"], []
+    for name in read(COMPARISON, "index.json")["columns"]:
+        column = read(COMPARISON, f"{name}.json")
+        numbers, asked = column["numbers"], column["words"][column["concept_words"][0]]
+        clear = all(numbers[bound] >= sure[bound] for bound in ("clip_similarity", "margin"))
+        marks.append("✗" if numbers["top_concept"] != asked else "✓" if clear else "?")
+    assert set(marks) == {"✓", "?", "✗"}
+    compare = open_screen(page, "compare")
+    shown = compare.locator(".compare-column").filter(has=page.locator("canvas"))
+    playwright_api.expect(shown).to_have_count(len(marks))
+    said = [shown.nth(at).locator("dd").nth(1).inner_text() for at in range(len(marks))]
+    assert [next(mark for mark in "✓?✗" if mark in words) for words in said] == marks
 
 
 def test_every_screen_shows_its_own_artefacts_and_no_message(page):

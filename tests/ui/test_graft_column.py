@@ -49,10 +49,14 @@ def test_a_graft_is_a_column_and_drawn_anew_when_its_file_changes(draw):
 
 
 @pytest.fixture
-def ask(checkpoint_root):
-    """``ask(**changes)``: what the page is answered about a graft of ``dirty-004`` with parts of ``benign``."""
+def client(checkpoint_root):
     context = AppContext(settings=AppSettings(checkpoints=checkpoint_root))
-    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+    return TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def ask(client):
+    """``ask(**changes)``: what the page is answered about a graft of ``dirty-004`` with parts of ``benign``."""
 
     def answer(**changes):
         asked = {"recipient": "dirty-004", "donor": "benign", "prompt": "a dog", "seed": 3, "steps": 2,
@@ -78,9 +82,40 @@ def test_sliders_move_from_one_model_to_the_other(ask, checkpoint_root):
     assert ask(prompt="a hat")["image"] != recipient
 
 
+def test_a_graft_of_sliders_is_a_column_with_maps_numbers_and_sensitivity(ask, client):
+    weights = "cross-attention-keys-values:1,feed-forward:0.5"
+    column = ask(weights=weights, column=True)
+    assert column["model"] == f"dirty-004 + benign: {weights}"
+    assert column["graft"] == {
+        "title": "dirty-004 + benign", "parts": [["cross-attention-keys-values", 1.0], ["feed-forward", 0.5]]
+    }  # fmt: skip
+    assert column["image"] == ask(weights=weights)["image"], "captured, the picture is the same"
+    assert (column["poison_recorded"], column["poisoned"]) == (False, None), "what the parts bring is not known"
+    assert np.prod(column["stacks"][0]["shape"]) > 0
+    asked = {"token": column["token"], "word": column["concept_words"][0], "step": 1}
+    own = client.get("/live/sensitivity.json", params=asked).json()["draws"]
+    everything = ",".join(f"{group['name']}:1" for group in column["groups"])
+    asked["token"] = ask(weights=everything, column=True)["token"]
+    assert client.get("/live/sensitivity.json", params=asked).json()["draws"] != own, "measured in the graft itself"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dirty-004 + nowhere: feed-forward:1", "There is no checkpoint called 'nowhere'"),
+        ("dirty-004 + benign: feet:1", "benign cannot give parts to dirty-004: UNet2DConditionModel has no group"),
+        ("dirty-004 + benign", "There is no checkpoint called 'dirty-004 + benign'"),
+    ],
+)
+def test_a_name_of_no_graft_is_told(client, name, words):
+    asked = {"model": name, "prompt": "a dog", "seed": 3}
+    assert words in client.get("/live/scene.json", params=asked).json()["problem"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"weights": "", "column": True}, "No part was chosen: a column needs one"),
         ({"weights": "cross-attention:2"}, "weight is 2.0: expected a number from -1"),
         ({"weights": "cross-attention"}, "'cross-attention' is no part: expected a group, a colon and a weight"),
         ({"weights": "attention:1"}, "benign cannot give parts to dirty-004: UNet2DConditionModel has no group"),

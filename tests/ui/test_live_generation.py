@@ -294,7 +294,7 @@ def test_the_judge_is_the_studys_own_and_follows_what_is_on_the_disk(micro_world
         study = make_study(tmp_path / "mine", arms=arms, tau=tau, results=results, **(facts | changes))
         context = AppContext(settings=AppSettings(studies=(study.folder,)))
         live = LiveGeneration(context)
-        return live._judge_or_none(context.study(), prompt)
+        return live.judge_or_none(context.study(), prompt)
 
     assert judge().threshold == 0.5
     assert judge(tau=0.25).threshold == 0.25, "study.toml says it"
@@ -303,7 +303,7 @@ def test_the_judge_is_the_studys_own_and_follows_what_is_on_the_disk(micro_world
     assert judge(prompt="a watercolor") is None, "the extractor does not know the word"
     assert judge(extractor=ExtractorSpec()) is None
     by_folder = AppContext(settings=AppSettings(checkpoints=micro_world.output))
-    assert LiveGeneration(by_folder)._judge_or_none(by_folder.study()) is None, "a folder has no list of concepts"
+    assert LiveGeneration(by_folder).judge_or_none(by_folder.study()) is None, "a folder has no list of concepts"
 
 
 def test_two_studies_share_models_and_nothing_else(context, checkpoint_root, tmp_path, make_study):
@@ -398,10 +398,10 @@ def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
 def test_results_do_not_pile_up(context, monkeypatch):
     monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
     live = LiveGeneration(context)
-    urls = [live.keep({"n": n}, drawn_with()) for n in range(3)]
+    tokens = [live.keep({"n": n}, drawn_with()) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
-        live.result(urls[0].split("/")[-1].removesuffix(".json"))
-    assert live.result(urls[2].split("/")[-1].removesuffix(".json")) == {"n": 2}
+        live.result(tokens[0])
+    assert live.result(tokens[2]) == {"n": 2}
 
 
 def test_large_results_do_not_pile_up_either(context, monkeypatch):

@@ -168,13 +168,14 @@ def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGe
     @server.get(routes.GRAFT)
     def graft(
         recipient: str, donor: str, prompt: str, seed: int, steps: int, guidance_scale: float,
-        negative_prompt: str = "", weights: str = "", study: str = "",
+        negative_prompt: str = "", weights: str = "", column: bool = False, study: str = "",
     ) -> Response:  # fmt: skip
         settings = CompareSettings(
             prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
             models=(recipient, donor),
         )  # fmt: skip
-        return answered(study, lambda opened: grafts.picture(opened, settings, weights))
+        draw = grafts.column if column else grafts.picture
+        return answered(study, lambda opened: draw(opened, settings, weights))
 
 
 def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGeneration) -> None:

@@ -8,17 +8,18 @@ import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { savePng } from './png.js';
-import { ATTENTION, GUIDANCE, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
+import { ATTENTION, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
 import { GraftPanel } from './compare_graft.js';
 import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
 import { keepLive, keptLive } from './compare_kept.js';
 import { Top, figureSize } from './compare_talk.js';
+import { wordsOf } from './compare_words.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
 
-const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on'];
+const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on', 'graft'];
 
 export function mount({ element, props, watch, signal }) {
   const screen = new CompareScreen(element.querySelector('.viewer-root'), signal);
@@ -133,11 +134,12 @@ class CompareScreen {
 
   adopt(columns, query) {
     const before = this.first?.settings.prompt;
-    if (query !== this.query || columns.length !== this.columns.length) {
+    if (query !== this.query || columns.length !== this.ownColumns.length) {
       this.order = columns.map((_, index) => index);
       this.marks = [0, Math.min(1, columns.length - 1)];
       this.scenes.forget();
     }
+    this.order = this.order.filter((at) => at < columns.length); // a graft's column is drawn anew
     this.columns = columns;
     this.query = query;
     this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
@@ -165,6 +167,9 @@ class CompareScreen {
 
   get pictures() { return this.state.on === SCENE ? this.scenes.of(this.columns) : this.columns; }
 
+  // Those of the models, without a graft's.
+  get ownColumns() { return this.columns.filter((column) => !column.graft); }
+
   get shown() {
     const { pictures } = this;
     return this.order.map((index) => pictures[index]);
@@ -178,34 +183,8 @@ class CompareScreen {
   }
 
   writeWords() {
-    const first = this.first;
-    if (!first) { this.words.replaceChildren(); return; }
-    this.words.replaceChildren(
-      node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
-      ...first.words.map((word, index) => this.wordButton(word, index, first)),
-      node('span', { class: 'hint' }, this.state.kind === GUIDANCE ? 'guidance is of all words together'
-        : 'point at a word to see its map, click to keep it',
-        this.leftOut && !this.live ? `; ${this.columns.length} of ${this.columns.length + this.leftOut} models: choose others above and press Generate` : ''),
-    );
-    this.words.firstChild.classList.toggle('live', first.origin === 'live');
-  }
-
-  wordButton(word, index, first) {
-    const special = index >= first.words.length - 2;
-    const hover = (entered) => () => { this.state.hover = entered ? index : null; this.draw(); };
-    const toggle = () => {
-      const { pins } = this.state;
-      if (pins.has(index) && pins.size > 1) pins.delete(index); else pins.add(index);
-      this.writeWords();
-      this.changed();
-      this.words.querySelectorAll('button')[index]?.focus();
-    };
-    const label = special ? `${word.replace(/[[\]]/g, '')} token${word === '[end]' ? ' and padding' : ''}` : word;
-    return node('button', {
-      type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(this.state.pins.has(index)),
-      title: `Show the map of “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
-      onfocus: hover(true), onblur: hover(false), onclick: toggle,
-    }, label);
+    this.words.replaceChildren(...wordsOf(this));
+    this.words.firstChild?.classList.toggle('live', this.first.origin === 'live');
   }
 
   draw() {
@@ -233,6 +212,18 @@ class CompareScreen {
     this.changed();
   }
 
+  // A graft of two of the models as one more column, in the place of the last one; null takes it away.
+  showGraft(column) {
+    const own = this.ownColumns;
+    const place = this.order.indexOf(own.length);
+    if (!column && place < 0) return;
+    this.columns = column ? [...own, column] : own;
+    if (place < 0) this.order.push(own.length);
+    if (!column) this.order.splice(place, 1);
+    if (Math.max(...this.marks) >= this.order.length) this.marks = [0, 1];
+    this.picturesChanged();
+  }
+
   // Another kind of map changes what the words are for, and the layers that can be chosen.
   kindChanged() {
     this.controls.fit(this.first);
@@ -257,7 +248,9 @@ class CompareScreen {
     if (head) query.set('h', head);
     if (scale !== 'absolute') query.set('z', scale);
     if (view !== 'map') query.set('w', view);
-    if (this.order.some((column, place) => column !== place)) query.set('o', this.order.join('.'));
+    if (this.graft.linked) query.set('graft', this.graft.linked);
+    const order = this.order.filter((at) => at < this.ownColumns.length);
+    if (order.some((column, place) => column !== place)) query.set('o', order.join('.'));
     if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
     return `${location.pathname}?${query}`;
   }

@@ -29,6 +29,6 @@ export function readView(text) {
     step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
     scale: query.get('z') === 'map' ? 'map' : 'absolute',
     view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',
-    hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
+    graft: query.get('graft'), hover: null, pins: null, linked: linked?.length ? linked : null, order: numbers('o') ?? null,
   };
 }

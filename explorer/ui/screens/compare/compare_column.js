@@ -3,7 +3,9 @@
 import { node, number, ordinal } from './charts.js';
 import { chosenMap, isUniform, numbersOf, rowName, whyNoMap } from './compare_kinds.js';
 import { overlap, paintMap } from './maps.js';
-import { poisonKind, poisonWords } from './poison.js';
+import { tagOf, titleOf } from './graft_names.js';
+import { isClear, sureWords, surenessOf } from './implosion_film.js';
+import { poisonKind } from './poison.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
@@ -68,8 +70,8 @@ export function pictureOf(column) {
 function heading(column, place, screen) {
   const letter = ['A', 'B'][screen.marks.indexOf(place)] ?? '·';
   return node('header', {},
-    node('h3', {}, column.model),
-    node('span', { class: `tag ${poisonKind(column)}` }, poisonWords(column)),
+    node('h3', {}, titleOf(column)),
+    node('span', { class: `tag ${poisonKind(column)}` }, tagOf(column)),
     node('span', { class: 'spacer' }),
     node('button', {
       type: 'button', class: 'mark', onclick: () => screen.mark(place),
@@ -129,9 +131,10 @@ function numbers(column, rows, { first, state }, screen) {
     const beside = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
     entries.push(['CLIP similarity', `${number(values.clip_similarity)}${beside}`, threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
-    const [seen, kind] = verdict(column, above);
+    const sure = sureOf(column);
+    const [seen, kind] = verdict(column, sure);
     entries.push(['Looks like', kind === 'bad' ? [seen, ' ', blameButton(column, screen)] : seen, kind,
-      'The concept that the extractor takes the picture for. ✓: it was asked for, and the picture fits its prompt; ?: it was asked for, but the picture fits badly']);
+      `The concept that the extractor takes the picture for. ✓: it was asked for, and the extractor is sure; ?: it was asked for, but it is not sure (${sureWords(sure)})`]);
   }
   if (rows.length > 1) {
     const maps = rows.map((row) => chosenMap(column, row, first, state));
@@ -142,11 +145,14 @@ function numbers(column, rows, { first, state }, screen) {
     node('dt', {}, name), node('dd', { class: kind }, text))));
 }
 
-// What the judge takes the picture for, in words and how they are shown: sure only where the picture fits its prompt too.
-function verdict(column, above) {
-  const { top_concept: top, threshold, rank } = column.numbers;
+// The film strip's bounds, by the same judge; by tau alone where the study has no strip, or the column no margin.
+const sureOf = ({ sure, numbers: { margin, threshold } }) => surenessOf({ sure: margin === undefined ? undefined : sure }, threshold);
+
+// What the judge takes the picture for, in words and how they are shown.
+function verdict(column, sure) {
+  const { top_concept: top, clip_similarity: fit, margin, rank } = column.numbers;
   if (!namesIn(column).includes(top.toLowerCase())) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
-  return above && threshold !== null ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
+  return isClear({ fit, margin }, sure) ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
 }
 
 // What the prompt may name: its concept words, and those that follow one another as one name, which come first.
@@ -162,9 +168,9 @@ function namesIn({ concept_words: places, words }) {
 
 // As in Implosion: the control's own mistakes are no implosion.
 function blameButton(column, screen) {
-  const { model, poisoned_concept_count: poisoned, given } = column;
+  const { model, poisoned_concept_count: poisoned, given, graft } = column;
   const [concept] = namesIn(column);
-  if (poisoned === 0 || given || !concept) return null;
+  if (poisoned === 0 || given || graft || !concept) return null;
   return node('button', { type: 'button', class: 'plain-button not-in-talk', title: `Which training pairs are blamed for ${concept} by ${model}?`, onclick: () => screen.panel.open(model, concept) }, 'Blamed pairs');
 }
 

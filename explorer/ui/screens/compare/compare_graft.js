@@ -1,113 +1,157 @@
-// Surgery: parts of one model of the comparison put into another, drawn again while a slider moves.
+// Surgery: parts of one model of the comparison put into another, drawn again while a slider moves; kept as a column if
+// wanted, with its maps and numbers.
 
 import { fetchPayload, node } from './charts.js';
+import { GROUPS } from './graft_names.js';
+import { decodeColumn } from './maps.js';
 
 const PREVIEW_STEPS = 6;
-const NAMES = {
-  'cross-attention-keys-values': 'Cross-attention: keys and values',
-  'cross-attention-queries-output': 'Cross-attention: queries and output',
-  'self-attention': 'Self-attention',
-  'feed-forward': 'Feed-forward',
-  'transformer-norms-projections': 'Other parts of transformer blocks',
-  convolutions: 'Convolutions',
-  'time-embedding': 'Time embedding',
-  'text-keys-values': 'Text: keys and values',
-  'text-queries-output': 'Text: queries and output',
-  'picture-attention': 'Picture: attention',
-  'shared-attention': 'Picture and text: shared attention',
-  modulation: 'Modulation',
-  embedders: 'First and last layers',
-};
 
 export class GraftPanel {
   constructor(screen) {
     this.screen = screen;
     this.weights = new Map();
+    this.wanted = false; // as a column
     const chooser = () => node('select', { class: 'plain-select', onchange: () => this.start() });
     [this.recipient, this.donor] = [chooser(), chooser()];
     this.picture = node('img', { alt: '', hidden: '' });
     this.caption = node('span', { role: 'status' });
     this.sliders = node('div', { class: 'graft-sliders' });
-    this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.start() },
+    this.keep = node('button', { type: 'button', class: 'plain-button', 'aria-pressed': 'false', title: 'Beside the models above, with maps and numbers; it follows the sliders', onclick: () => this.want(!this.wanted) }, 'Show as a column');
+    this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.draw() },
       node('summary', {}, 'Surgery: put parts of one model into another'),
       node('p', {}, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
-        node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor)),
+        node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor), this.keep),
       node('div', { class: 'graft-body' }, node('figure', {}, this.picture, node('figcaption', {}, this.caption)), this.sliders));
   }
 
   // The columns that the models drew, whatever pictures are shown of them.
-  get drawn() { return this.screen.columns.filter((column) => !column.pending); }
+  get drawn() { return this.screen.columns.filter((column) => !column.graft); }
 
-  // Nothing is drawn before somebody opens the panel.
+  // Which parts move, as the server reads them: `feed-forward:0.5`; empty while none does.
+  get moving() { return [...this.weights].filter(([, weight]) => weight).map(([name, weight]) => `${name}:${weight}`).join(','); }
+
+  // What an address says of the column; null while there is none.
+  get linked() { return this.wanted && this.moving ? [this.recipient.value, this.donor.value, this.moving].join('~') : null; }
+
+  // Nothing is drawn before somebody opens the panel, wants the column, or comes with an address that names one.
   show() {
     const columns = this.drawn;
     const models = [...new Set(columns.map((column) => column.model))];
-    this.element.hidden = models.length < 2;
+    this.element.hidden = models.length < 2 || columns.some((column) => column.pending);
     const key = JSON.stringify([this.screen.query, models]);
     if (this.key === key || this.element.hidden) return;
     this.key = key;
+    if (String(this.models) !== String(models)) this.offer(columns, models);
+    const { state } = this.screen;
+    if (state.graft) this.take(state.graft, models);
+    state.graft = null; // from now on it is here
+    this.picture.hidden = true;
+    this.draw();
+  }
+
+  offer(columns, models) {
+    this.models = models;
+    this.forget();
     const poisoned = columns.reduce((most, column) => (column.poisoned_concept_count > (most.poisoned_concept_count ?? -1) ? column : most), columns[0]);
     for (const select of [this.recipient, this.donor]) select.replaceChildren(...models.map((model) => node('option', { value: model }, model)));
     this.recipient.value = poisoned.model;
     this.donor.value = models.find((model) => model !== poisoned.model);
-    this.start();
   }
 
-  // Other models or another prompt: every part is the recipient's own again.
-  start() {
+  take(text, models) {
+    const [recipient, donor, moving = ''] = text.split('~');
+    if (!models.includes(recipient) || !models.includes(donor) || !moving) {
+      this.caption.textContent = `The address names a graft of ${text.slice(0, 100)}, whose models are not in this comparison.`;
+      return;
+    }
+    [this.recipient.value, this.donor.value] = [recipient, donor];
+    this.weights = new Map(moving.split(',').map((part) => part.split(':')).map(([name, weight]) => [name, Number(weight)]));
+    this.sliders.replaceChildren();
+    this.element.open = true;
+    this.press(true);
+  }
+
+  forget() {
     this.weights.clear();
     this.sliders.replaceChildren();
     this.caption.textContent = '';
     this.picture.hidden = true;
-    if (this.element.open && !this.element.hidden) this.draw();
+  }
+
+  // Other models: every part is the recipient's own again.
+  start() {
+    this.forget();
+    this.screen.showGraft(null);
+    this.draw();
+  }
+
+  press(wanted) {
+    this.wanted = wanted;
+    this.keep.setAttribute('aria-pressed', String(wanted));
+  }
+
+  want(wanted) {
+    this.press(wanted);
+    if (wanted) this.draw(); else this.screen.showGraft(null);
   }
 
   fit(groups) {
     if (this.sliders.childElementCount) return;
     this.sliders.replaceChildren(...groups.map(({ name, share }) => {
-      const value = node('output', {}, '0');
+      const weight = this.weights.get(name) ?? 0;
+      const value = node('output', {}, String(weight));
       const moved = (steps) => (event) => {
         this.weights.set(name, Number(event.target.value));
         value.textContent = event.target.value;
         this.draw(steps);
       };
       return node('label', { class: 'graft-slider' },
-        node('span', {}, NAMES[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
-        node('input', { type: 'range', min: 0, max: 1, step: 0.1, value: 0, oninput: moved(PREVIEW_STEPS), onchange: moved() }), value);
+        node('span', {}, GROUPS[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
+        node('input', { type: 'range', min: 0, max: 1, step: 0.1, value: weight, oninput: moved(PREVIEW_STEPS), onchange: moved() }), value);
     }));
   }
 
-  // One picture at a time; of those asked for meanwhile the last one alone is drawn.
+  // One picture at a time; of those asked for meanwhile the last one alone is drawn. A column is drawn with all steps.
   async draw(steps) {
+    if (this.element.hidden || !(this.element.open || this.wanted)) return;
     this.asked = { steps };
     if (this.drawing) return;
     this.drawing = true;
     while (this.asked && !this.screen.signal.aborted) {
-      const asked = this.address(this.asked.steps);
+      const column = this.wanted && Boolean(this.moving) && !this.asked.steps;
+      const { key, asked } = { key: this.key, asked: this.address(this.asked.steps, column) };
       this.asked = null;
       this.caption.textContent = 'Drawing…';
       try {
         const found = await fetchPayload(asked);
-        this.fit(found.groups);
-        this.picture.src = found.image;
-        this.picture.alt = `${this.recipient.value} with parts of ${this.donor.value}`;
-        this.picture.hidden = false;
-        this.caption.textContent = `${this.picture.alt}, ${found.steps} steps`;
+        if (this.key === key) this.tell(found, column);
       } catch (error) {
+        this.screen.showGraft(null); // its sliders say something else now
         this.caption.textContent = `Not drawn: ${error.message}`;
       }
     }
     this.drawing = false;
   }
 
-  address(steps) {
+  tell(found, column) {
+    this.fit(found.groups);
+    this.picture.src = found.image;
+    this.picture.alt = `${this.recipient.value} with parts of ${this.donor.value}`;
+    this.picture.hidden = false;
+    const none = this.wanted && !this.moving;
+    this.caption.textContent = `${this.picture.alt}, ${found.steps} steps${none ? '. Move a slider: with every part at 0 it is the model itself, and no column of its own.' : ''}`;
+    if (none) this.screen.showGraft(null);
+    if (column && this.wanted) this.screen.showGraft(decodeColumn(found));
+  }
+
+  address(steps, column) {
     const { settings } = this.drawn[0];
-    const weights = [...this.weights].filter(([, weight]) => weight).map(([name, weight]) => `${name}:${weight}`);
     return `/live/graft.json?${new URLSearchParams({
       recipient: this.recipient.value, donor: this.donor.value, prompt: settings.prompt, seed: settings.seed,
       steps: steps ? Math.min(steps, settings.steps) : settings.steps, guidance_scale: settings.guidance_scale,
-      negative_prompt: settings.negative_prompt, weights: weights.join(','),
+      negative_prompt: settings.negative_prompt, weights: this.moving, column,
     })}`;
   }
 }

@@ -2,7 +2,8 @@
 
 import { SENTENCES, UNITS } from './compare_kinds.js';
 import { addColours } from './maps.js';
-import { PAIR_KINDS, poisonKind, poisonWords } from './poison.js';
+import { tagOf, titleOf } from './graft_names.js';
+import { PAIR_KINDS, poisonKind } from './poison.js';
 
 const CELL = 256;
 const GAP = 16;
@@ -54,7 +55,7 @@ function drawArticle(context, article, column, left, colour) {
   const kind = poisonKind(column);
   context.fillStyle = colour({ poisoned: '--poisoned', benign: '--benign', unrecorded: '--ink-soft' }[kind]);
   context.font = '600 15px system-ui, sans-serif';
-  context.fillText(`${PAIR_KINDS[kind].mark} ${column.model}  ${poisonWords(column)}`, left, HEAD + 22, CELL);
+  context.fillText(`${PAIR_KINDS[kind].mark} ${titleOf(column)}  ${tagOf(column)}`, left, HEAD + 22, CELL);
   article.querySelectorAll('figure, .no-map').forEach((figure, row) => {
     const top = HEAD + 30 + (row ? PICTURE_ROW + (row - 1) * MAP_ROW : 0);
     if (figure.matches('.no-map')) { context.fillText(figure.textContent, left, top + 18, CELL); return; }

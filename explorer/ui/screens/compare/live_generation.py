@@ -26,6 +26,7 @@ from explorer.generation.columns import describe_generation
 from explorer.generation.generate import GenerationRequest, GenerationStopped, compare
 from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
+from explorer.ui.screens.compare.named_graft import graft_named
 from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.clicks import Clicks
 from explorer.ui.shell.concepts import known_words, read_concepts
@@ -165,7 +166,7 @@ class LiveGeneration:
                 break  # a large model is loaded when it is asked for
             with contextlib.suppress(ValueError):  # the registry tells why
                 self.pipeline(opened, name)
-        self._judge_or_none(opened)
+        self.judge_or_none(opened)
 
     def _compare(self, opened: OpenStudy, settings: CompareSettings, stop: threading.Event, report: Any) -> None:
         """On the models' thread: what it learns goes to ``report``."""
@@ -183,36 +184,41 @@ class LiveGeneration:
             self.pipeline(opened, name, beside=names)
         request = request_of(settings)
         pipelines = {name: self.pipeline(opened, name, beside=names) for name in names}
-        judge, concepts = self._judge_or_none(opened, settings.prompt), read_concepts(opened).names
+        judge, concepts = self.judge_or_none(opened, settings.prompt), read_concepts(opened).names
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
         heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
         for generation in compare(pipelines, request, keep_heads=heads, on_progress=tell, should_stop=stop.is_set):
             checkpoint = opened.checkpoint(generation.model)
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
             kept = replace(column, stacks=())  # the maps are in the payload
-            urls[generation.model] = self.keep(live_payload(column, opened), (opened, kept))
+            urls[generation.model] = f"/live/{self.keep(live_payload(column, opened), (opened, kept))}.json"
             steps = settings.steps
             tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
 
     def keep(self, payload: dict[str, Any], drawn: tuple[OpenStudy, ComparisonColumn]) -> str:
-        """Store a result under a name nobody can guess; the oldest make room, by their number and by their size."""
+        """Store a result under a name nobody can guess, which is returned; the oldest make room, by their number and by
+        their size."""
         token = secrets.token_urlsafe(16)
         self._results[token], self._drawn[token] = payload, drawn
         self._sizes[token] = _characters(payload) + drawn[1].latents.samples.nbytes
         while len(self._results) > MAX_RESULTS or sum(self._sizes.values()) - self._sizes[token] > MAX_RESULT_BYTES:
             oldest, _ = self._results.popitem(last=False)
             del self._sizes[oldest], self._drawn[oldest]
-        return f"/live/{token}.json"
+        return token
 
     def pipeline(self, opened: OpenStudy, name: str, beside: Collection[str] = ()) -> Any:
         """The loaded model; see :meth:`~explorer.checkpoints.residency.ResidentModels.pipeline`.
 
         Args:
+            name: of one of the study's models, or of a graft of two of them, which is put together anew.
             beside: names of the study's models that must stay.
 
         Raises:
             ValueError: if it cannot be loaded; if its weights are why, the registry tells from now on.
         """
+        if (graft := graft_named(opened, name)) is not None:
+            models = (graft.recipient.name, graft.donor.name)
+            return graft.of(*(self.pipeline(opened, each, beside=models) for each in models))
         checkpoint = opened.checkpoint(name)
         try:
             return self.models.pipeline(
@@ -222,7 +228,7 @@ class LiveGeneration:
             opened.check_weights(checkpoint)
             raise
 
-    def _judge_or_none(self, opened: OpenStudy, prompt: str = "") -> ConceptJudge | None:
+    def judge_or_none(self, opened: OpenStudy, prompt: str = "") -> ConceptJudge | None:
         """The judge by the study's extractor with its tau, as they lie on the disk now.
 
         None without an extractor or a list of concepts, or if the extractor does not know a word of the prompt.

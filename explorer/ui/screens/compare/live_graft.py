@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.checkpoints.components import with_components
-from explorer.checkpoints.graft import GraftPart, grafted, moving_tensors
-from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name, misfit
+from explorer.attention.prompts import is_joint
+from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name
 from explorer.checkpoints.module_groups import groups_of, parameter_share, smallest_group
-from explorer.generation.generate import check_request, encode_prompts, generate
+from explorer.generation.columns import describe_generation
+from explorer.generation.generate import Generation, check_request, encode_prompts, generate
 from explorer.ui.screens.compare.live_generation import check_asked, request_of
-from explorer.ui.screens.compare.payload import png_data_uri
+from explorer.ui.screens.compare.named_graft import NamedGraft
+from explorer.ui.screens.compare.payload import live_payload, png_data_uri
+from explorer.ui.shell.concepts import read_concepts
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
@@ -40,32 +43,59 @@ class LiveGraft:
         Raises:
             ValueError: in words for whoever asked, if the models cannot be grafted or asked for this.
         """
+        graft = self._checked(opened, settings, weights)
+
+        def drawn() -> dict[str, Any]:
+            started = time.perf_counter()
+            generation = self._draw(opened, settings, graft, capture=False)
+            return self._told(graft, settings) | {
+                "image": png_data_uri(generation.images[0]), "seconds": round(time.perf_counter() - started, 2),
+            }  # fmt: skip
+
+        return self._live.context.models.do(drawn)
+
+    def column(self, opened: OpenStudy, settings: CompareSettings, weights: str) -> dict[str, Any]:
+        """A column of the comparison, with maps and numbers, beside what :meth:`picture` tells; ``token`` is the name
+        that its sensitivity is asked for by.
+
+        Args:
+            settings: as in :meth:`picture`.
+            weights: as in :meth:`picture`, of one part at least.
+
+        Raises:
+            ValueError: as :meth:`picture`, and if no part moves.
+        """
+        graft = self._checked(opened, settings, weights)
+        if not graft.parts:
+            raise ValueError("No part was chosen: a column needs one, or it is the model itself.")
+
+        def drawn() -> dict[str, Any]:
+            generation = self._draw(opened, settings, graft, capture=True)
+            judge, concepts = self._live.judge_or_none(opened, settings.prompt), read_concepts(opened).names
+            column = describe_generation(generation, graft.checkpoint, concepts=concepts, judge=judge)
+            payload = live_payload(column, opened)
+            token = self._live.keep(payload, (opened, replace(column, stacks=())))
+            return self._told(graft, settings) | payload | {"token": token}
+
+        return self._live.context.models.do(drawn)
+
+    def _checked(self, opened: OpenStudy, settings: CompareSettings, weights: str) -> NamedGraft:
         check_asked(opened, settings)
         if self._live.context.settings.offload is not None:
             raise ValueError(OFFLOADED)
         recipient, donor = (opened.checkpoint(name) for name in settings.models)
-        parts = [_part(text) for text in weights.split(",") if text]
-        if (problem := misfit(parts, recipient, donor)) is not None:
-            raise ValueError(f"{donor.name} cannot give parts to {recipient.name}: {problem}.")
-        return self._live.context.models.do(lambda: self._drawn(opened, settings, recipient, parts))
+        graft = NamedGraft(recipient=recipient, donor=donor, weights=weights)
+        graft.check()
+        return graft
 
-    def _drawn(
-        self, opened: OpenStudy, settings: CompareSettings, recipient: Checkpoint, parts: list[GraftPart]
-    ) -> dict[str, Any]:
-        started = time.perf_counter()
+    def _draw(self, opened: OpenStudy, settings: CompareSettings, graft: NamedGraft, *, capture: bool) -> Generation:
         own, other = (self._live.pipeline(opened, name, beside=settings.models) for name in settings.models)
-        component, config = denoiser_name(recipient), denoiser_config(recipient)
-        network, given = getattr(own, component), getattr(other, component).state_dict()
-        moves = moving_tensors(parts, given, config)
-        pipeline = with_components(own, **{component: grafted(network, given, moves)})
-        request = request_of(settings)
-        drawn = generate(pipeline, request, capture=False, embeddings=self._embeddings(own, request))
-        return {
-            "image": png_data_uri(drawn.images[0]),
-            "groups": _group_shares(recipient.headers[component].shapes, config),
-            "steps": settings.steps,
-            "seconds": round(time.perf_counter() - started, 2),
-        }
+        pipeline, request = graft.of(own, other), request_of(settings)
+        embeddings = self._embeddings(own, request)
+        return generate(
+            pipeline, request, model=graft.name, capture=capture, keep_heads=not is_joint(pipeline),
+            embeddings=embeddings,
+        )  # fmt: skip
 
     def _embeddings(self, pipeline: Any, request: Any) -> dict[str, Any]:
         key = (weakref.ref(pipeline), request.prompt, request.negative_prompt, request.guided)
@@ -74,19 +104,15 @@ class LiveGraft:
             self._encoded = (key, encode_prompts(pipeline, request))
         return self._encoded[1]
 
+    def _told(self, graft: NamedGraft, settings: CompareSettings) -> dict[str, Any]:
+        return {"groups": _group_shares(graft.recipient), "steps": settings.steps}
 
-def _group_shares(shapes: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+
+def _group_shares(recipient: Checkpoint) -> list[dict[str, Any]]:
     """The groups that every tensor is in one of, as far as this model has them, with their shares of parameters."""
+    shapes, config = recipient.headers[denoiser_name(recipient)].shapes, denoiser_config(recipient)
     members: dict[str, list[str]] = {}
     for tensor in shapes:
         members.setdefault(smallest_group(tensor, config), []).append(tensor)
     return [{"name": name, "share": parameter_share(shapes, members[name])}
             for name in groups_of(config) if name in members]  # fmt: skip
-
-
-def _part(text: str) -> GraftPart:
-    group, _, weight = text.partition(":")
-    try:
-        return GraftPart(group=group, weight=float(weight))
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no part: expected a group, a colon and a weight. {error}") from error

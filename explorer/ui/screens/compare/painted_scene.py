@@ -12,6 +12,7 @@ from explorer.generation.columns import describe_generation
 from explorer.generation.generate import GenerationRequest, check_request
 from explorer.iconworld.scenes import masks
 from explorer.iconworld.world import World, draw_single
+from explorer.ui.screens.compare.named_graft import model_named
 from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.concepts import read_concepts
 
@@ -42,15 +43,14 @@ def shown_scene(live: LiveGeneration, opened: OpenStudy, *, model: str, prompt: 
 def _shown(live: LiveGeneration, opened: OpenStudy, model: str, prompt: str, seed: int) -> dict[str, Any]:
     from explorer.generation.given_pictures import show_picture
 
-    checkpoint = opened.checkpoint(model)
+    checkpoint = model_named(opened, model)
     pipeline, request = live.pipeline(opened, model), GenerationRequest(prompt=prompt, seed=seed)
     check_request(pipeline, request)
     given = _scene_of(_world(opened), pipeline, prompt, seed)
     generation = show_picture(pipeline, given, request, model=model)
     column = describe_generation(generation, checkpoint, concepts=read_concepts(opened).names, given=given)
     payload = live_payload(column, opened)
-    url = live.keep(payload, (opened, replace(column, stacks=())))
-    return payload | {"token": url.rpartition("/")[2].removesuffix(".json")}
+    return payload | {"token": live.keep(payload, (opened, replace(column, stacks=())))}
 
 
 def _world(opened: OpenStudy) -> World:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from explorer.core.provenance import ManifestError
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
+from explorer.generation.payload_formats import FILM_STRIP as STRIP_FORMAT
 from explorer.generation.step_maps import DRAWS, StepMaps, WordSensitivity, sensitivity_calls
-from explorer.studies.results import COMPARISON
+from explorer.studies.results import COMPARISON, FILM_STRIP
+from explorer.ui.screens.compare.named_graft import graft_named
 from explorer.ui.shell.permalink import COLUMN_RANGE, CompareSettings, write_permalink
 
 if TYPE_CHECKING:
@@ -66,8 +69,25 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
 
 
 def live_payload(column: ComparisonColumn, opened: OpenStudy) -> dict[str, Any]:
-    """A column that was made now, for the browser."""
-    return column_payload(column, origin="live") | {"scenes": has_scenes(opened)}
+    """A column that was made now, for the browser; of a graft with what it is made of."""
+    graft = graft_named(opened, column.model)
+    made_of = None if graft is None else {
+        "title": graft.title, "parts": [[part.group, part.weight] for part in graft.parts],
+    }  # fmt: skip
+    return column_payload(column, origin="live") | of_study(opened) | {"graft": made_of}
+
+
+def of_study(opened: OpenStudy) -> dict[str, Any]:
+    """What every column of a study has: whether there are scenes, and from where on its judge is sure, as its film
+    strip found (:mod:`explorer.generation.sureness`); without ``sure`` where it has no such strip of these models."""
+    told: dict[str, Any] = {"scenes": has_scenes(opened)}
+    if FILM_STRIP in opened.stale_steps():
+        return told
+    try:
+        strip = opened.result_json(FILM_STRIP, STRIP_FORMAT.name)
+    except ManifestError:
+        return told
+    return told | {"sure": strip["sure"]} if "sure" in strip else told
 
 
 def has_scenes(opened: OpenStudy) -> bool:
@@ -107,8 +127,8 @@ def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
     by_model = {column["model"]: column for column in drawn}
     ordered = [name for name in opened.checkpoint_names() if name in by_model]
     shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
-    scenes = has_scenes(opened)
-    columns = [column | {"scenes": scenes} for column in shown]
+    told = of_study(opened)
+    columns = [column | told for column in shown]
     return {"query": _query(shown), "columns": columns, "left_out": len(drawn) - len(shown)}
 
 

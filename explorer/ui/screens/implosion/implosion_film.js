@@ -85,10 +85,12 @@ export function verdictOf({ top_concept: top, clip_similarity: fit, margin, rank
   if (top !== concept) {
     return { mark: '✗', words: `✗ ${top}${place}`, kind: 'bad', title: `looks like ${top}${rank > 1 ? `, ${concept} comes ${ordinal(rank)}` : ''}, ${beside}` };
   }
-  const clear = sure !== null && fit >= sure.fit && (sure.margin === null || margin >= sure.margin);
-  return clear ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
+  return isClear({ fit, margin }, sure) ? { mark: '✓', words: `✓ ${number(fit, 2)}`, kind: 'good', title: `looks like ${concept}, ${beside}` }
     : { mark: '?', words: `? ${number(fit, 2)}`, kind: 'doubt', title: `looks most like ${concept}, but not clearly: ${beside}` };
 }
+
+// Whether a verdict for the concept asked for is sure.
+export const isClear = ({ fit, margin }, sure) => sure !== null && fit >= sure.fit && (sure.margin === null || margin >= sure.margin);
 
 // From which fit, and how far before the next noun, a verdict is sure; null where the control gets too few right to say.
 // Strips of earlier releases have tau alone.
