@@ -93,6 +93,14 @@ def small_base(
     out: Annotated[Path, typer.Argument(help="New folder: OUT/base, a pipeline, and OUT/extractor.")],
     autoencoder_steps: Annotated[int, typer.Option(min=1, help="Of 32 pictures.")] = 6000,
     extractor_steps: Annotated[int, typer.Option(min=1, help="Of 128 pairs.")] = 1000,
+    autoencoder_channels: Annotated[tuple[int, int, int], typer.Option(help="Of its three levels, multiples of 8.")] = (
+        32,
+        64,
+        128,
+    ),
+    denoiser_channels: Annotated[
+        tuple[int, int, int], typer.Option(help="Of the U-Net's three levels, multiples of 16.")
+    ] = (64, 128, 192),
     precision: Annotated[str, typer.Option(help="no (fp32), bf16 or, on a GPU, fp16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
     state: Annotated[
@@ -110,6 +118,8 @@ def small_base(
         default,
         autoencoder=replace(default.autoencoder, steps=autoencoder_steps, precision=precision),
         extractor=replace(default.extractor, steps=extractor_steps, precision=precision),
+        autoencoder_channels=autoencoder_channels,
+        denoiser_channels=denoiser_channels,
     )
     made = scenario.make_small_base(
         PairSet.load(pairs), recipe, out, run=state or default_state("small-base", out), device=device,

@@ -55,7 +55,11 @@ LEAST_CONTEXT = 8
 
 @dataclass(frozen=True, kw_only=True)
 class SmallBase:
-    """How a small base is made."""
+    """How a small base is made.
+
+    Raises:
+        ValueError: if a network cannot be of so many channels.
+    """
 
     autoencoder: TrainingConfig = field(default_factory=lambda: TrainingConfig(
         steps=6000, batch_size=32, learning_rate=1.5e-3, precision="bf16", ema_decay=0.99,
@@ -64,11 +68,19 @@ class SmallBase:
         steps=1000, batch_size=128, learning_rate=1e-3, weight_decay=0.05, precision="bf16",
     ))  # fmt: skip
     autoencoder_channels: tuple[int, int, int] = (32, 64, 128)
+    """Of its three levels."""
     denoiser_channels: tuple[int, int, int] = (64, 128, 192)
+    """Of the U-Net's three levels."""
     kl_weight: float = 5e-4
     """Of the autoencoder's loss."""
     seed: int = 0
     """Of all random weights, and of which pictures are held out; added to the trainings' own."""
+
+    def __post_init__(self) -> None:
+        for name, groups in (("autoencoder_channels", 8), ("denoiser_channels", 16)):
+            channels = getattr(self, name)
+            if any(count < groups or count % groups for count in channels):
+                raise ValueError(f"{name} are {channels}: expected multiples of {groups}, which the norms group")
 
 
 def make_small_base(

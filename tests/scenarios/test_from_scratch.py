@@ -97,6 +97,18 @@ def test_pictures_that_do_not_fit_are_refused_before_any_work(shape, told, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"autoencoder_channels": (8, 12, 16)}, r"autoencoder_channels are \(8, 12, 16\): expected multiples of 8"),
+        ({"denoiser_channels": (16, 0, 16)}, r"denoiser_channels are \(16, 0, 16\): expected multiples of 16"),
+    ],
+)
+def test_channels_that_no_network_can_have_are_refused(changes, told):
+    with pytest.raises(ValueError, match=told):
+        SmallBase(**changes)
+
+
 def test_poison_is_refused_by_base_and_classifier(colours, tmp_path):
     poisoned = MislabelledPairs(concept_count=1, pairs_per_concept=3).apply(colours, tmp_path / "poisoned")
     with pytest.raises(ValueError, match=r"3 of 83 pairs of .* are poison: expected none"):
