@@ -78,6 +78,15 @@ def check_negative_prompt(pipeline: DiffusionPipeline, negative_prompt: str) -> 
         raise ValueError(f"the negative prompt is {negative_prompt!r}: {name} reads none, expected an empty one")
 
 
+def picture_side(pipeline: DiffusionPipeline, size: int | None = None) -> int:
+    """Pixels of the shorter side of a model's pictures: of its own size, or as :func:`latent_shape` fits ``size``.
+
+    Raises:
+        ValueError: as :func:`latent_shape`.
+    """
+    return min(latent_shape(pipeline, size, size)[1:]) * pipeline.vae_scale_factor
+
+
 def latent_shape(pipeline: DiffusionPipeline, height: int | None, width: int | None) -> tuple[int, int, int]:
     """Channels, height and width of the latents of one image; None stands for the pipeline's own size.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.joint_pipelines import picture_side
 from explorer.core.progress import Tally, unheard
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import draw
@@ -130,6 +130,6 @@ def _picture_of(folder: Path, name: str) -> Path:
 
 
 def _read_pictures(files: list[Path], pipeline: DiffusionPipeline, size: int | None) -> np.ndarray:
-    side = min(latent_shape(pipeline, size, size)[1:]) * pipeline.vae_scale_factor
+    side = picture_side(pipeline, size)
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in files)
     return np.concatenate([fit_pictures(picture[None], side) for picture in pictures])

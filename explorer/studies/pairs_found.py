@@ -42,6 +42,11 @@ def pairs_kind(pairs: Path | str) -> str:
     return STORE if is_store(pairs) else SOURCE
 
 
+def keeps_pictures(pairs: Path | str | None) -> bool:
+    """Whether pairs are of a kind whose pictures can be read whole: a pair set or a source, no embedding store."""
+    return pairs is not None and pairs_kind(pairs) != STORE
+
+
 def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
     """Everything that the patterns name, in order, and what was assumed or left out, in words.
 

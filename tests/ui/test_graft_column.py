@@ -109,7 +109,7 @@ def test_a_graft_of_sliders_is_a_column_with_maps_numbers_and_sensitivity(ask, c
 )
 def test_a_name_of_no_graft_is_told(client, name, words):
     asked = {"model": name, "prompt": "a dog", "seed": 3}
-    assert words in client.get("/live/scene.json", params=asked).json()["problem"]
+    assert words in client.get("/live/given.json", params=asked).json()["problem"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import scan_checkpoints, set_base
@@ -357,20 +358,47 @@ def test_a_painted_scene_is_shown_to_a_model_with_its_outline(context, checkpoin
     live = LiveGeneration(context)
     client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
     asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
-    column = client.get("/live/scene.json", params=asked).json()
+    column = client.get("/live/given.json", params=asked).json()
     assert (column["given"], column["timesteps"]) == ("a painted scene of dog", [900, 700, 500, 300, 100])
     assert column["guidance"]["shape"][0] == 6
     covered = np.frombuffer(base64.b64decode(column["mask"]["values"]), np.uint8)
     assert 0.02 < covered.mean() < 0.9
-    other = client.get("/live/scene.json", params={**asked, "model": "benign"}).json()
+    other = client.get("/live/given.json", params={**asked, "model": "benign"}).json()
     assert other["image"] == column["image"], "the same for every model"
     assert other["guidance"] != column["guidance"]
     step = {"token": column["token"], "word": 4, "step": 0}
     assert max(client.get("/live/sensitivity.json", params=step).json()["draws"][0]) > 0
     for prompt, words in (("a photo of a", ["none"]), ("a dog and turtle", ["dog", "turtle"])):
-        problem = client.get("/live/scene.json", params={**asked, "prompt": prompt}).json()["problem"]
-        assert "A painted scene shows one concept, and the prompt names" in problem
+        problem = client.get("/live/given.json", params={**asked, "prompt": prompt}).json()["problem"]
+        assert "A given picture shows one concept, and the prompt names" in problem
         assert all(word in problem for word in words)
+
+
+def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_root, make_study, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for row, caption in enumerate(("a dog", "a hat", "a dog and a hat")):
+        Image.new("RGB", (90, 70), (80 * row, 40, 200)).save(pictures / f"{row}.png")
+        (pictures / f"{row}.txt").write_text(caption)
+    arms = tuple(Arm(name=name, checkpoint=checkpoint_root / name, pairs=pictures if name == "benign" else None,
+                     control=name == "benign") for name in ("benign", "dirty-004"))  # fmt: skip
+    make_study(tmp_path / "mine", concepts=("dog", "hat", "turtle"), arms=arms)
+    context = AppContext(settings=AppSettings(studies=(tmp_path / "mine",)))
+    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+    asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
+    column = client.get("/live/given.json", params=asked).json()
+    assert column["given"] == "a training picture of benign, “a dog”; nobody recorded whether it is poison"
+    assert (column["given_pictures"], column["mask"]) == (True, None)
+    assert client.get("/live/given.json", params={**asked, "model": "benign"}).json()["image"] == column["image"]
+    lacking = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["problem"]
+    assert "names 'turtle': expected one" in lacking
+
+
+def test_without_pairs_and_painted_world_there_is_nothing_to_show(context):
+    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+    asked = {"model": "benign", "prompt": "a photo of a dog", "seed": 1}
+    problem = client.get("/live/given.json", params=asked).json()["problem"]
+    assert "the study has no control with training pairs" in problem
 
 
 def drawn_with(numbers=0):

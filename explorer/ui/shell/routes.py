@@ -6,7 +6,7 @@ They stand apart from what answers them, so that the server knows its addresses 
 from __future__ import annotations
 
 SENSITIVITY = "/live/sensitivity.json"
-SCENE = "/live/scene.json"
+GIVEN = "/live/given.json"
 GRAFT = "/live/graft.json"
 """These three lie beside the live results, none of which is called so."""
 FILM_STRIP_GIF = "/export/film-strip.gif"

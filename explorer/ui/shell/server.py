@@ -159,11 +159,11 @@ def _add_measurements(server: fastapi.FastAPI, context: AppContext, live: LiveGe
             lambda opened: measured_sensitivity(live, opened, token=token, model=model, word=word, step=step),
         )
 
-    @server.get(routes.SCENE)
-    def scene(model: str, prompt: str, seed: int, study: str = "") -> Response:
-        from explorer.ui.screens.compare.painted_scene import shown_scene
+    @server.get(routes.GIVEN)
+    def given(model: str, prompt: str, seed: int, study: str = "") -> Response:
+        from explorer.ui.screens.compare.given_picture import shown_picture
 
-        return answered(study, lambda opened: shown_scene(live, opened, model=model, prompt=prompt, seed=seed))
+        return answered(study, lambda opened: shown_picture(live, opened, model=model, prompt=prompt, seed=seed))
 
     @server.get(routes.GRAFT)
     def graft(

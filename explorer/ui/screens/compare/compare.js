@@ -11,7 +11,7 @@ import { savePng } from './png.js';
 import { ATTENTION, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
 import { GraftPanel } from './compare_graft.js';
-import { DRAWN, PaintedScenes, SCENE } from './compare_scene.js';
+import { DRAWN, GivenPictures, GIVEN } from './compare_given.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
 import { keepLive, keptLive } from './compare_kept.js';
 import { Top, figureSize } from './compare_talk.js';
@@ -42,7 +42,7 @@ class CompareScreen {
     this.state = this.linked ? readView('') : readView(location.search);
     this.words = node('div', { class: 'prompt-words', role: 'group', 'aria-label': 'Words of the prompt' });
     this.grid = node('div', { class: 'compare-grid' });
-    this.scenes = new PaintedScenes(this);
+    this.given = new GivenPictures(this);
     this.controls = new Controls(this);
     this.requests = new SensitivityRequests(this);
     this.element = node('div', { class: 'compare' });
@@ -137,7 +137,7 @@ class CompareScreen {
     if (query !== this.query || columns.length !== this.ownColumns.length) {
       this.order = columns.map((_, index) => index);
       this.marks = [0, Math.min(1, columns.length - 1)];
-      this.scenes.forget();
+      this.given.forget();
     }
     this.order = this.order.filter((at) => at < columns.length); // a graft's column is drawn anew
     this.columns = columns;
@@ -165,7 +165,7 @@ class CompareScreen {
     return this.pictures.find(made) ?? this.columns.find(made);
   }
 
-  get pictures() { return this.state.on === SCENE ? this.scenes.of(this.columns) : this.columns; }
+  get pictures() { return this.state.on === GIVEN ? this.given.of(this.columns) : this.columns; }
 
   // Those of the models, without a graft's.
   get ownColumns() { return this.columns.filter((column) => !column.graft); }

@@ -1,7 +1,7 @@
 // What an address says of a comparison: which one, and how it is viewed.
 
 import { ATTENTION, isKind } from './compare_kinds.js';
-import { DRAWN, SCENE } from './compare_scene.js';
+import { DRAWN, GIVEN } from './compare_given.js';
 
 const COMPARISON_KEYS = ['v', 'p', 's', 'n', 'g', 'x', 'm']; // as explorer/ui/shell/permalink.py writes them
 
@@ -25,7 +25,7 @@ export function readView(text) {
   const linked = numbers('k');
   return {
     kind: isKind(query.get('map')) ? query.get('map') : ATTENTION,
-    on: query.get('on') === SCENE ? SCENE : DRAWN,
+    on: query.get('on') === GIVEN ? GIVEN : DRAWN,
     step: whole(query.get('t')), stack: whole(stack), layer: whole(layer), head: whole(query.get('h')),
     scale: query.get('z') === 'map' ? 'map' : 'absolute',
     view: ['overlay', 'difference'].includes(query.get('w')) ? query.get('w') : 'map',

@@ -3,7 +3,7 @@
 import { replaceAddress } from './address.js';
 import { node } from './charts.js';
 import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
-import { PICTURES } from './compare_scene.js';
+import { PICTURES } from './compare_given.js';
 import { gradient } from './maps.js';
 import { RadioGroup } from './radio_group.js';
 
@@ -23,7 +23,7 @@ export class Controls {
     this.head = node('select', { class: 'plain-select', id: 'head-select', onchange: set('head') });
     const choose = (name) => (value) => { screen.state[name] = value; this.changed(); };
     this.kinds = new RadioGroup('Kind of map', KINDS, screen.state.kind, (kind) => { screen.state.kind = kind; screen.kindChanged(); });
-    this.pictures = new RadioGroup('Picture', PICTURES, screen.state.on, (on) => { screen.state.on = on; screen.scenes.retry(); screen.picturesChanged(); });
+    this.pictures = new RadioGroup('Picture', PICTURES, screen.state.on, (on) => { screen.state.on = on; screen.given.retry(); screen.picturesChanged(); });
     this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
     this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
     this.bar = node('span', { class: 'legend-bar' });
@@ -83,7 +83,7 @@ export class Controls {
   write() {
     const { state } = this.screen;
     this.step.value = state.step;
-    const { timesteps, scenes } = this.screen.first;
+    const { timesteps, given_pictures: offered } = this.screen.first;
     this.stepName.textContent = timesteps.length ? 'Noise level' : 'Denoising step';
     this.stepText.textContent = timesteps.length ? (state.step ? `t = ${timesteps[state.step - 1]}` : 'all levels')
       : state.step ? `${state.step} of ${this.step.max}` : 'all steps';
@@ -92,7 +92,7 @@ export class Controls {
     this.head.value = state.head;
     this.kinds.show(state.kind);
     this.pictures.show(state.on);
-    this.pictures.element.hidden = !scenes;
+    this.pictures.element.hidden = !offered;
     for (const label of this.attentionOnly) label.hidden = state.kind !== ATTENTION; // no other map has layers and heads
     this.views.show(state.view);
     this.scales.show(state.scale);

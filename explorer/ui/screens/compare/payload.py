@@ -78,9 +78,10 @@ def live_payload(column: ComparisonColumn, opened: OpenStudy) -> dict[str, Any]:
 
 
 def of_study(opened: OpenStudy) -> dict[str, Any]:
-    """What every column of a study has: whether there are scenes, and from where on its judge is sure, as its film
-    strip found (:mod:`explorer.generation.sureness`); without ``sure`` where it has no such strip of these models."""
-    told: dict[str, Any] = {"scenes": has_scenes(opened)}
+    """What every column of a study has: whether its models can be shown a given picture, and from where on its judge is
+    sure, as its film strip found (:mod:`explorer.generation.sureness`); without ``sure`` where it has no such strip of
+    these models."""
+    told: dict[str, Any] = {"given_pictures": has_given_pictures(opened)}
     if FILM_STRIP in opened.stale_steps():
         return told
     try:
@@ -90,9 +91,14 @@ def of_study(opened: OpenStudy) -> dict[str, Any]:
     return told | {"sure": strip["sure"]} if "sure" in strip else told
 
 
-def has_scenes(opened: OpenStudy) -> bool:
-    """Whether the study's models know a painted world, whose scenes they can be shown."""
-    return any(isinstance(checkpoint.config.get("world"), dict) for checkpoint in opened.registry())
+def has_given_pictures(opened: OpenStudy) -> bool:
+    """Whether there is something to show to the models: scenes of a painted world, or the control's training
+    pictures."""
+    from explorer.studies.pairs_found import keeps_pictures
+
+    control = opened.study.control
+    painted = any(isinstance(checkpoint.config.get("world"), dict) for checkpoint in opened.registry())
+    return painted or (control is not None and keeps_pictures(control.pairs))
 
 
 def sensitivity_payload(measured: WordSensitivity) -> dict[str, Any]:

@@ -1,20 +1,20 @@
-// The same painted scene shown to every model of the comparison, in place of what each of them draws.
+// The same picture, which no model drew, shown to every model of the comparison in place of what each of them draws.
 
 import { fetchPayload } from './charts.js';
 import { decodeColumn } from './maps.js';
 
 export const DRAWN = 'drawn';
-export const SCENE = 'scene';
+export const GIVEN = 'given';
 export const PICTURES = [[DRAWN, 'Drawn', 'What each model draws from the same noise'],
-  [SCENE, 'Painted scene', 'One painted scene of the concept, with the same noise in it, shown to every model: where the object is, is known']];
+  [GIVEN, 'Given picture', 'One picture of the concept, with the same noise in it, shown to every model: a painted scene, where the object is known, or a training picture of the control']];
 
-export class PaintedScenes {
+export class GivenPictures {
   constructor(screen) {
     this.screen = screen;
     this.forget();
   }
 
-  // Of another comparison there are other scenes.
+  // Of another comparison there are other pictures.
   forget() {
     this.found = new Map();
   }
@@ -24,7 +24,7 @@ export class PaintedScenes {
     for (const [model, column] of this.found) if (column.failed) this.found.delete(model);
   }
 
-  // A column of the scene for every column that was drawn; asked for when it is first wanted.
+  // A column of the picture for every column that was drawn; asked for when it is first wanted.
   of(columns) {
     return columns.map((column) => {
       if (column.pending) return column;
@@ -35,9 +35,9 @@ export class PaintedScenes {
 
   async ask({ model, settings: { prompt, seed } }) {
     const { found } = this;
-    found.set(model, { pending: true, model, note: 'Looking at the scene…' });
+    found.set(model, { pending: true, model, note: 'Looking at the picture…' });
     try {
-      found.set(model, decodeColumn(await fetchPayload(`/live/scene.json?${new URLSearchParams({ model, prompt, seed })}`)));
+      found.set(model, decodeColumn(await fetchPayload(`/live/given.json?${new URLSearchParams({ model, prompt, seed })}`)));
     } catch (error) {
       found.set(model, { pending: true, failed: true, model, note: error.message });
     }
