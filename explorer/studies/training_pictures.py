@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ class TrainingPicture:
     """uint8 ``[H, W, 3]``, as large as it is kept."""
     caption: str
     known_benign: bool
-    """Whether somebody recorded that the pair is no poison."""
+    """Whether somebody recorded that the pair, or all of the arm's, is no poison."""
 
 
 def training_picture(arm: Arm, concept: str, concepts: Sequence[str], seed: int) -> TrainingPicture:
@@ -53,14 +53,14 @@ def training_picture(arm: Arm, concept: str, concepts: Sequence[str], seed: int)
         ValueError: if no caption names the concept, or as :meth:`~explorer.pairs.pair_set.PairSet.load`.
     """
     mentioned, random = mentioned_concepts(tuple(concepts)), np.random.default_rng([seed, STREAM])
-    if pairs_kind(arm.pairs) == PAIR_SET:
-        return _of_pair_set(PairSet.load(arm.pairs), concept, mentioned, random)
-    return _of_source(arm, concept, mentioned, random)
+    found = (_of_pair_set if pairs_kind(arm.pairs) == PAIR_SET else _of_source)(arm, concept, mentioned, random)
+    return replace(found, known_benign=True) if arm.poison == NO_POISON else found
 
 
 def _of_pair_set(
-    pairs: PairSet, concept: str, mentioned: Callable[[str], list[str]], random: np.random.Generator
+    arm: Arm, concept: str, mentioned: Callable[[str], list[str]], random: np.random.Generator
 ) -> TrainingPicture:
+    pairs = PairSet.load(arm.pairs)
     flags = pairs.flags
     rows = pairs.training_rows[~flags.poisoned[pairs.training_rows]]
     captions = pairs.table["caption"].to_numpy()[rows]
@@ -86,8 +86,7 @@ def _of_source(
             pixels = decode_image(record.image, Limits()).pixels
         except UnusableError:  # an import would set it aside
             continue
-        known_benign = flag is False or arm.poison == NO_POISON
-        found.append(TrainingPicture(pixels=pixels, caption=record.caption, known_benign=known_benign))
+        found.append(TrainingPicture(pixels=pixels, caption=record.caption, known_benign=flag is False))
         if len(found) == CANDIDATES:
             break
     named = [mentioned(each.caption) for each in found]

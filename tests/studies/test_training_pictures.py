@@ -1,5 +1,7 @@
 """A training picture of a concept, from a pair set and from what a user has."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
@@ -41,6 +43,8 @@ def test_a_picture_shows_the_concept_alone_and_no_known_poison(pair_set):
     assert (of_seed[0].pixels == (row + 1) * 20).all()
     drawn = [training_picture(pair_set, "dog", CONCEPTS, seed) for seed in range(20)]
     known = {picture.caption: picture for picture in drawn}
+    sure = [training_picture(replace(pair_set, poison=NO_POISON), "dog", CONCEPTS, seed) for seed in range(20)]
+    assert all(each.known_benign for each in sure), "somebody says so of the whole arm"
     assert (known["a dog"].known_benign, known["a dog in the sun"].known_benign) == (True, False)
 
 

@@ -7,20 +7,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from PIL import Image
 
 from explorer.benchmarks.graphs import ARGUMENTS, playwright_with, served
 from explorer.benchmarks.startup import TIMEOUT_SECONDS
 from explorer.core.provenance import replacing, write_manifest
+from explorer.studies.study import Study
 
 SCREENS = ("compare", "implosion", "graphs", "alignment", "defence", "checkpoints")
 THEMES = ("light", "dark")
+SURGERY = "compare-surgery"
+MOVED = "cross-attention-keys-values:1,cross-attention-queries-output:1"
+"""Parts of the control in the most poisoned model."""
 FURTHER = {
+    SURGERY: ("compare", "", (1280, 1000)),
     "compare-talk": ("compare", "&s.talk=1", (1280, 720)), "implosion-talk": ("implosion", "&s.talk=1", (1280, 720)),
     "compare-phone": ("compare", "", (390, 844)), "implosion-phone": ("implosion", "", (390, 844)),
 }  # fmt: skip
-"""In talk mode and as on a phone: by file the screen, what its address says beside it, and the window."""
+"""With a graft as a column, in talk mode and as on a phone: by file the screen, what its address says beside it, and
+the window."""
 QUALITY = 70
 """Of WebP, 0 to 100."""
 # Only the first window is taken; what lies below it is drawn once it is scrolled to.
@@ -29,6 +36,7 @@ DRAWN = """() => {
   if (!panel || document.querySelector('.loading')?.checkVisibility()) return false;
   // A comparison is fetched; where there is none, words stand in its place.
   if (panel.querySelector('.compare-grid')?.childElementCount === 0) return false;
+  if (panel.querySelector('.graft-panel[open] figcaption')?.textContent.startsWith('Drawing')) return false;
   const frames = [...panel.querySelectorAll('.graph-frame')];
   return frames.every((frame) => frame.dataset.drawn) && panel.innerText.trim().length > 200;
 }"""
@@ -79,6 +87,7 @@ def take_screenshots(
         for name in screens:
             screen, more, (width, height) = FURTHER.get(name, (name, "", (request.width, request.height)))
             page.set_viewport_size({"width": width, "height": height})
+            more += _graft(study) if name == SURGERY else ""
             page.goto(f"{address}/?tab={screen}&__theme={request.theme}{more}")
             page.wait_for_function(DRAWN)
             page.wait_for_timeout(SETTLING_MILLISECONDS)
@@ -87,6 +96,15 @@ def take_screenshots(
     files = [f"{screen}.webp" for screen in screens]
     config = {"study": study.name, **asdict(request), "quality": QUALITY}
     return write_manifest(output, kind="screenshots", config=config, seed=None, files=files)
+
+
+def _graft(study: Path) -> str:
+    """What the address says of the graft; nothing where the study has no control, or no model beside it."""
+    found = Study.load(study)
+    models = [arm.name for arm in found.arms if arm.checkpoint is not None]
+    if found.control is None or models[-1:] in ([], [found.control.name]):
+        return ""
+    return "&" + urlencode({"graft": f"{models[-1]}~{found.control.name}~{MOVED}"})
 
 
 def _write_webp(path: Path, png: bytes) -> None:
