@@ -60,3 +60,13 @@ def test_a_graft_becomes_a_column_that_follows_its_sliders_and_the_address(page)
     expect(columns).to_have_count(before)
     expect(page).not_to_have_url(re.compile("graft="))
     assert page.complaints == []
+
+
+def test_an_address_with_a_graft_that_cannot_be_is_told(page):
+    expect = playwright_api.expect
+    for graft, words in (("nowhere~benign~feed-forward:1", "of two models of this comparison"),
+                         ("dirty-004~benign~feet:1", "has no group 'feet'")):  # fmt: skip
+        page.goto(f"/?graft={graft}")
+        expect(page.locator(".graft-panel")).to_contain_text(words)
+        expect(page.locator(".compare-column .tag").filter(has_text="graft:")).to_have_count(0)
+    assert page.complaints == []

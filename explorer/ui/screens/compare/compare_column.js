@@ -49,7 +49,7 @@ export function drawColumn({ column, rows, limit, context, place, screen }) {
   const picture = pictureOf(column);
   const shown = figure(column.given ? `${column.given}, shown to ${column.model}` : `Picture by ${column.model}`, screen, async (context, width, height) => {
     context.imageSmoothingEnabled = false;
-    await picture.decode();
+    if (!picture.complete) await picture.decode(); // at once where it can be: to wait is to flicker
     context.drawImage(picture, 0, 0, width, height);
   });
   const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
@@ -90,7 +90,7 @@ function mapFigure({ column, row, limit, context, screen, picture }) {
   const painted = paintMap(shown, MAP_PIXELS, top, { signed, alpha: state.view === 'overlay' });
   const element = figure(mapLabel(column, row, state), screen, async (context, width, height) => {
     if (state.view === 'overlay') {
-      await picture.decode();
+      if (!picture.complete) await picture.decode(); // at once where it can be: to wait is to flicker
       context.filter = 'grayscale(1) brightness(0.75)';
       context.drawImage(picture, 0, 0, width, height);
       context.filter = 'none';

@@ -16,6 +16,7 @@ export class GraftPanel {
     [this.recipient, this.donor] = [chooser(), chooser()];
     this.picture = node('img', { alt: '', hidden: '' });
     this.caption = node('span', { role: 'status' });
+    this.problem = node('p', { class: 'kind-problem', role: 'alert' });
     this.sliders = node('div', { class: 'graft-sliders' });
     this.keep = node('button', { type: 'button', class: 'plain-button', 'aria-pressed': 'false', title: 'Beside the models above, with maps and numbers; it follows the sliders', onclick: () => this.want(!this.wanted) }, 'Show as a column');
     this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.draw() },
@@ -23,6 +24,7 @@ export class GraftPanel {
       node('p', {}, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
         node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor), this.keep),
+      this.problem,
       node('div', { class: 'graft-body' }, node('figure', {}, this.picture, node('figcaption', {}, this.caption)), this.sliders));
   }
 
@@ -63,7 +65,8 @@ export class GraftPanel {
   take(text, models) {
     const [recipient, donor, moving = ''] = text.split('~');
     if (!models.includes(recipient) || !models.includes(donor) || !moving) {
-      this.caption.textContent = `The address names a graft of ${text.slice(0, 100)}, whose models are not in this comparison.`;
+      this.element.open = true;
+      this.problem.textContent = `The address names the graft “${text.slice(0, 100)}”: expected MODEL~OTHER~PARTS, of two models of this comparison.`;
       return;
     }
     [this.recipient.value, this.donor.value] = [recipient, donor];
@@ -74,6 +77,7 @@ export class GraftPanel {
   }
 
   forget() {
+    this.problem.textContent = '';
     this.weights.clear();
     this.sliders.replaceChildren();
     this.caption.textContent = '';
