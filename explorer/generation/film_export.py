@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,30 @@ MAP_COLOURS = (
     (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
     (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164),
 )  # fmt: skip
-SURFACE, INK, SOFT, BENIGN, POISONED = "#0d1217", "#e8eef3", "#a3b2c0", "#2fc0b8", "#ff8a5c"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """Of what stands around the pictures."""
+
+    surface: str
+    ink: str
+    soft: str
+    benign: str
+    poisoned: str
+
+
+THEMES = {
+    "light": Colours(surface="#ffffff", ink="#16212b", soft="#4a5866", benign="#0b6b6b", poisoned="#b03a0a"),
+    "dark": Colours(surface="#151c23", ink="#e8eef3", soft="#a3b2c0", benign="#2fc0b8", poisoned="#ff8a5c"),
+}
+"""The app's own, as its style sheet has them."""
 
 
 def film_strip_gif(
-    description: dict[str, Any], sheets: dict[str, Image.Image], rows: Sequence[int], contents: str
-) -> bytes:
+    description: dict[str, Any], sheets: dict[str, Image.Image], rows: Sequence[int], contents: str,
+    theme: str = "light",
+) -> bytes:  # fmt: skip
     """Animate ``rows`` of a film strip from the benign model to the most poisoned one.
 
     Args:
@@ -37,23 +56,29 @@ def film_strip_gif(
         sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
+        theme: one of ``THEMES``.
 
     Returns:
         The GIF, endless, with prompt, seed, steps, guidance scale, concepts and models as JSON in its comment.
 
     Raises:
-        ValueError: if there are no rows or too many, one does not exist, or ``contents`` is unknown.
+        ValueError: if there are no rows or too many, one does not exist, or ``contents`` or ``theme`` is unknown.
     """
     concepts = description["concepts"]
     if contents not in CONTENTS:
         raise ValueError(f"contents is {contents!r}: expected one of {', '.join(CONTENTS)}")
+    if theme not in THEMES:
+        raise ValueError(f"theme is {theme!r}: expected one of {', '.join(THEMES)}")
     if not 1 <= len(rows) <= MAX_CONCEPTS:
         raise ValueError(f"{len(rows)} concepts were asked for: expected 1 to {MAX_CONCEPTS}")
     for row in rows:
         if not 0 <= row < len(concepts):
             raise ValueError(f"row {row} is not in the film strip: expected 0 to {len(concepts) - 1}")
     sheets = {"images": sheets["images"], "maps": _coloured(sheets["maps"])}
-    frames = [_frame(description, sheets, column, rows, contents) for column in range(len(description["models"]))]
+    frames = [
+        _frame(description, sheets, column, rows, contents, THEMES[theme])
+        for column in range(len(description["models"]))
+    ]
     settings = {
         **{name: description[name] for name in ("prompt", "seed", "steps", "guidance_scale") if name in description},
         "concepts": [concepts[row]["concept"] for row in rows],
@@ -78,35 +103,36 @@ def _coloured(maps: Image.Image) -> Image.Image:
 
 
 def _frame(
-    description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str
-) -> Image.Image:
+    description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str,
+    colours: Colours,
+) -> Image.Image:  # fmt: skip
     model, size, kinds = description["models"][column], description["cell"], CONTENTS[contents]
     across = min(len(rows), 8)
     side = size * SCALE
     height = LABEL + len(kinds) * side + GAP
     width = max(across * (side + GAP) + GAP, LEAST_WIDTH)
-    frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + BOTTOM), SURFACE)
+    frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + BOTTOM), colours.surface)
     draw = ImageDraw.Draw(frame)
-    _head(draw, description, model)
+    _head(draw, description, model, colours)
     count = model["poisoned_concept_count"]
     for at, row in enumerate(rows):
         concept = description["concepts"][row]
         left, top = GAP + at % across * (side + GAP), TOP + at // across * height
         named = None not in (concept["poisoned_from"], count) and concept["poisoned_from"] <= count
-        _mark(draw, left, top + 5, named)
-        _write(draw, left + MARK + 5, top, concept["concept"], 14, POISONED if named else INK)
+        _mark(draw, left, top + 5, named, colours)
+        _write(draw, left + MARK + 5, top, concept["concept"], 14, colours.poisoned if named else colours.ink)
         for line, kind in enumerate(kinds):
             box = (column * size, row * size, (column + 1) * size, (row + 1) * size)
             cell = sheets[kind].crop(box).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
             place = (left, top + LABEL + line * side)
             frame.paste(cell, place)
             if named:
-                draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=POISONED, width=2)
-    _foot(frame, draw, description, contents)
+                draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=colours.poisoned, width=2)
+    _foot(frame, draw, description, contents, colours)
     return frame
 
 
-def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[str, Any]) -> None:
+def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[str, Any], colours: Colours) -> None:
     """Which model drew, by what it was trained on, and with which settings."""
     count = model["poisoned_concept_count"]
     poisoned = model.get("poisoned", bool(count))
@@ -114,36 +140,39 @@ def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[st
     if sum(other["poisoned_concept_count"] == count for other in description["models"]) > 1:
         title = f"{title}: {model['name']}"
     if poisoned is not None:
-        _mark(draw, GAP, 13, poisoned)
-    _write(draw, GAP + MARK + 6, 6, title, 20, SOFT if poisoned is None else POISONED if poisoned else BENIGN)
+        _mark(draw, GAP, 13, poisoned, colours)
+    fill = colours.soft if poisoned is None else colours.poisoned if poisoned else colours.benign
+    _write(draw, GAP + MARK + 6, 6, title, 20, fill)
     prompt = description.get("prompt", "").replace("{phrase}", "…")
     settings = f"seed {description['seed']}, {description['steps']} steps, guidance {description['guidance_scale']}"
-    _write(draw, GAP, 32, f"{prompt}: {settings}" if prompt else settings, 12, SOFT)
+    _write(draw, GAP, 32, f"{prompt}: {settings}" if prompt else settings, 12, colours.soft)
 
 
-def _foot(frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str) -> None:
+def _foot(
+    frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str, colours: Colours
+) -> None:
     """What the marks mean and, where there are maps, their colours with both ends of the scale."""
     top = frame.height - BOTTOM + 4
-    _mark(draw, GAP, top + 3, True)
-    _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, SOFT)
-    _mark(draw, GAP + 230, top + 3, False)
-    _write(draw, GAP + 230 + MARK + 5, top, "benign, or not poisoned here", 12, SOFT)
+    _mark(draw, GAP, top + 3, True, colours)
+    _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, colours.soft)
+    _mark(draw, GAP + 230, top + 3, False, colours)
+    _write(draw, GAP + 230 + MARK + 5, top, "benign, or not poisoned here", 12, colours.soft)
     if contents == "images":
         return
     grey = Image.linear_gradient("L").rotate(90).resize(BAR)
-    _write(draw, GAP, top + 17, "attention: 0", 12, SOFT)
+    _write(draw, GAP, top + 17, "attention: 0", 12, colours.soft)
     frame.paste(_coloured(grey), (GAP + 76, top + 20))
-    _write(draw, GAP + 84 + BAR[0], top + 17, f"{description['map_scale']:.3f}, one scale for all", 12, SOFT)
+    _write(draw, GAP + 84 + BAR[0], top + 17, f"{description['map_scale']:.3f}, one scale for all", 12, colours.soft)
 
 
-def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool) -> None:
+def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool, colours: Colours) -> None:
     """A diamond or a disc, as the screens mark both kinds."""
     right, bottom, half = left + MARK, top + MARK, MARK // 2
     if poisoned:
         corners = [(left + half, top), (right, top + half), (left + half, bottom), (left, top + half)]
-        draw.polygon(corners, fill=POISONED)
+        draw.polygon(corners, fill=colours.poisoned)
     else:
-        draw.ellipse((left, top, right, bottom), fill=BENIGN)
+        draw.ellipse((left, top, right, bottom), fill=colours.benign)
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str) -> None:

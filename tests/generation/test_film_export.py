@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from explorer.generation.film_export import (
     LEAST_WIDTH,
     MAP_COLOURS,
     SCALE,
+    THEMES,
     TOP,
     film_strip_gif,
 )
@@ -66,8 +68,23 @@ def test_one_frame_a_model_shows_its_own_cells(strip):
             assert abs(frame[top + side, left] - coloured).max() <= 8
 
 
+def test_every_theme_has_the_colours_of_the_app():
+    sheet = (ROOT / "explorer/ui/shell/base.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", part)) for part in sheet.split("body.dark {", 1))
+    for theme, colours in (("light", light), ("dark", dark)):
+        expected = [colours[name] for name in ("surface", "ink", "ink-soft", "benign", "poisoned")]
+        assert list(asdict(THEMES[theme]).values()) == expected
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_ground_is_the_themes(strip, theme):
+    frames, *_ = frames_of(film_strip_gif(*strip, [0], "images", theme))
+    ground = [int(THEMES[theme].surface[at : at + 2], 16) for at in (1, 3, 5)]
+    assert abs(frames[0][-1, -1] - ground).max() <= 4
+
+
 def test_poison_is_told_by_a_frame_and_maps_by_their_scale(strip):
-    (benign, dirty), *_ = frames_of(film_strip_gif(*strip, [0, 2], "maps"))
+    (benign, dirty), *_ = frames_of(film_strip_gif(*strip, [0, 2], "maps", "dark"))
     side, edge = CELL * SCALE, TOP + LABEL
     corners = [frame[edge, GAP + at * (side + GAP)] for frame in (benign, dirty) for at in (0, 1)]
     orange = [abs(corner - [0xFF, 0x8A, 0x5C]).max() <= 12 for corner in corners]
@@ -101,6 +118,8 @@ def test_many_concepts_break_into_lines(strip):
 def test_what_cannot_be_drawn_is_refused(strip, rows, contents, message):
     with pytest.raises(ValueError, match=message):
         film_strip_gif(*strip, rows, contents)
+    with pytest.raises(ValueError, match="theme is 'blue': expected one of light, dark"):
+        film_strip_gif(*strip, [0], "images", "blue")
 
 
 def test_a_model_without_a_record_is_called_neither_benign_nor_poisoned(strip):

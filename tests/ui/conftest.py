@@ -250,7 +250,7 @@ def _evaluation():
     """Of the control alone: enough for the charts of the screen Implosion."""
     groups = {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in ("all", "pool", "unpoisoned", "poisoned")}
     model = {"name": "benign", "poisoned_concept_count": 0, **dict.fromkeys(QUANTITIES, groups)}
-    facts = {"seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u"}
+    facts = {"prompt": "a C", "seeds": [0], "steps": 1, "guidance_scale": 2.0, "tau": 0.3, "utility_definition": "u"}
     return {**facts, "concepts": [], "models": [model]}
 
 

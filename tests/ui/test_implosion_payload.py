@@ -29,7 +29,8 @@ def model(name, count, ad, utility):
 
 
 def evaluation(models):
-    return {"seeds": [0, 1], "steps": 2, "guidance_scale": 4.0, "tau": 0.3, "utility_definition": "u", "models": models}
+    facts = {"prompt": "a C", "seeds": [0, 1], "steps": 2, "guidance_scale": 4.0}
+    return {**facts, "tau": 0.3, "utility_definition": "u", "models": models}
 
 
 def test_models_are_ordered_and_the_fit_is_exact_on_a_line():
@@ -66,7 +67,7 @@ def test_three_models_have_no_interval_and_a_single_one_no_fit():
 
 def test_a_missing_field_is_named():
     with pytest.raises(ManifestError, match=r"evaluation\.json lacks the field 'tau'"):
-        evaluation_summary({"models": [], "seeds": [], "steps": 1, "guidance_scale": 1})
+        evaluation_summary({"prompt": "a C", "models": [], "seeds": [], "steps": 1, "guidance_scale": 1})
 
 
 def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_root, make_study, open_study):
@@ -98,7 +99,7 @@ def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_s
     assert "its checkpoint is not at moved/benign: write its new place into study.toml" in lacks
     assert "it has no checkpoint: expected one in study.toml" in lacks
     with pytest.raises(ManifestError, match="mine has not measured the same concepts"):
-        film_strip_animation(opened, [0], "images")
+        film_strip_animation(opened, [0], "images", "light")
 
 
 def test_models_whose_poison_nobody_recorded_come_last_and_are_not_called_benign():

@@ -169,12 +169,19 @@ function titled(plot) {
     title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
 }
 
+// Of an element of a screen: its study, the link that shows it again, and how the pictures were drawn that its numbers
+// are of (prompt, seeds, steps, guidance and models), where a screen says so.
+function whatIsShown(element) {
+  const drawn = element.closest('[data-drawn]')?.dataset.drawn;
+  return { study: studyShown(), link: location.href, ...drawn && { drawn: JSON.parse(drawn) } };
+}
+
 export function savePlotButton(Plotly, name) {
   const click = async (plot) => {
     const figure = { data: plot.data, layout: titled(plot) };
     const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
     const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
-    const settings = { chart: name, link: location.href, traces };
+    const settings = { chart: name, ...whatIsShown(plot), traces };
     saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);
   };
   return { name: 'savePicture', title: 'Save as PNG, its numbers inside', icon: Plotly.Icons.camera, click };
@@ -186,7 +193,7 @@ export function saveTableButton(name, table) {
   const save = () => {
     const heads = texts(table.tHead.rows[0].cells);
     const rows = [...table.tBodies[0].rows].map((row) => Object.fromEntries(texts(row.cells).map((text, at) => [heads[at], text])));
-    download(`${name}.json`, { table: name, link: location.href, rows });
+    download(`${name}.json`, { table: name, ...whatIsShown(table), rows });
   };
   return node('button', { type: 'button', class: 'plain-button save-table', onclick: save, title: 'Save as JSON, with the link to this view' }, 'Save table');
 }

@@ -241,8 +241,10 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
         return _json({"detail": f"{names}: missing or of the wrong kind."}, status_code=422)
 
     @server.get(routes.FILM_STRIP_GIF)
-    def film_strip(row: Annotated[list[int], fastapi.Query()], contents: str = "images", study: str = "") -> Response:
-        return _exported(context, study, lambda opened: film_strip_animation(opened, row, contents), "image/gif")
+    def film_strip(
+        row: Annotated[list[int], fastapi.Query()], contents: str = "images", theme: str = "light", study: str = ""
+    ) -> Response:
+        return _exported(context, study, lambda opened: film_strip_animation(opened, row, contents, theme), "image/gif")
 
     @server.get(routes.SELECTION + ".{form}")
     def selection(

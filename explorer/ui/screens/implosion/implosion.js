@@ -75,10 +75,11 @@ class ImplosionScreen {
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.verdicts = node('p', { class: 'verdicts' });
-    this.headline = node('div', {});
+    this.headline = node('div', { class: 'headlines' });
     this.charts = node('div', { class: 'implosion-charts not-in-talk' });
     this.panel = new BlamePanel(() => this.unblame());
-    this.element = node('div', { class: 'implosion' });
+    // What charts and tables are of goes with them when they are saved.
+    this.element = node('div', { class: 'implosion', 'data-drawn': this.evaluation.drawn && JSON.stringify(this.evaluation.drawn) });
     this.bar = this.film.problem ? null : new Bar(this);
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
@@ -240,7 +241,7 @@ class ImplosionScreen {
   }
 
   saveGif(rows) {
-    const query = new URLSearchParams({ contents: this.state.contents });
+    const query = new URLSearchParams({ contents: this.state.contents, theme: document.body.classList.contains('dark') ? 'dark' : 'light' });
     for (const { row } of rows) query.append('row', row);
     const link = Object.assign(document.createElement('a'), {
       href: `${ofStudy(this.film.gif_url)}&${query}`, download: `implosion-seed${this.film.seed}.gif`,

@@ -65,7 +65,7 @@ function cell(screen, model, column, row) {
   const facts = model.cells[row.row];
   const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
   const verdict = verdictOf(facts, row.concept, screen.sure);
-  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
+  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}${isFlat(facts, screen.state.contents) ? `, ${FLAT}` : ''}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => drawCell(screen.sheets[kind], screen.film.cell, column, row.row, kind, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
   const blamed = verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
@@ -73,8 +73,13 @@ function cell(screen, model, column, row) {
   const mark = verdict && (blamed
     ? node('button', { type: 'button', class: 'seen bad', 'aria-label': `${verdict.title}: which pairs are blamed for ${row.concept} by ${model.name}?` }, verdict.words)
     : node('span', { class: `seen ${verdict.kind}` }, verdict.words));
-  return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark);
+  const flat = isFlat(facts, screen.state.contents) ? node('span', { class: 'seen doubt', title: FLAT }, 'flat map') : null;
+  return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark, flat);
 }
+
+// Whether a cell shows a map that is the same everywhere: its scatter is 1 within its own rounding.
+export const FLAT = 'the same everywhere: this map says nothing';
+export const isFlat = ({ scatter }, contents) => contents !== 'images' && scatter >= 1;
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
 // concept first and as clearly as `sure` has it.

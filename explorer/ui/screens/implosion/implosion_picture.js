@@ -2,7 +2,7 @@
 // what the marks mean, and the colours of the maps. Poison is told by its mark and its frame, not by colour alone.
 
 import { number } from './charts.js';
-import { kindsOf, verdictOf } from './implosion_film.js';
+import { isFlat, kindsOf, verdictOf } from './implosion_film.js';
 import { addColours } from './maps.js';
 import { PAIR_KINDS, cpLabel, targetWords } from './poison.js';
 
@@ -59,7 +59,8 @@ function cellParts({ screen, kinds, colour }, model, column, row, x, top) {
     return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : [])];
   });
   const fill = verdict && colour({ good: '--good', bad: '--bad', doubt: '--ink-soft' }[verdict.kind]);
-  return [...parts, ...(verdict ? [text(x, top + kinds.length * CELL + 15, verdict.words, fill, { size: 12, weight: 400, width: CELL })] : [])];
+  const flat = isFlat(model.cells[row.row], screen.state.contents) ? [text(x + 6, top + kinds.length * CELL - 8, 'flat map: says nothing', '#ffffff', { size: 12, weight: 600, width: CELL - 12 })] : [];
+  return [...parts, ...flat, ...(verdict ? [text(x, top + kinds.length * CELL + 15, verdict.words, fill, { size: 12, weight: 400, width: CELL })] : [])];
 }
 
 function foot({ screen, kinds, width, height, colour }) {

@@ -64,7 +64,8 @@ export function worldTable(evaluation, meter) {
     interval(model.late_contiguity.unpoisoned, seeds), interval(model.late_word_mass.unpoisoned, seeds),
     judged ? [overConcepts(model.classifier?.clean), overConcepts(model.classifier?.poisoned)] : null,
     seesBroken ? overConcepts(model.classifier?.broken) : null));
-  const note = `“a photo of C” for every concept, ${evaluation.seeds.length} seeds, ${evaluation.steps} steps, guidance ${evaluation.guidance_scale}. `
+  const { prompt, steps, guidance_scale: guidance } = evaluation.drawn;
+  const note = `“${prompt}” for every concept C, ${evaluation.seeds.length} seeds, ${steps} steps, guidance ${guidance}. `
     + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over ${seeds < 3 ? 'nouns, since over so few seeds there is none worth the name; it is not over' : 'these seeds of the noise, not over nouns or'} `
     + `training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
     + `Word sensitivity: as a share of ${meter.reference ? `${meter.reference}’s` : 'the control’s'}, over nouns not targeted. `

@@ -93,7 +93,7 @@ def _description(opened: OpenStudy) -> dict[str, Any]:
     return FORMAT.checked(opened.result_json(FILM_STRIP, FORMAT.name), f"Run `{opened.result_command(FILM_STRIP)}`.")
 
 
-def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) -> bytes:
+def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str, theme: str) -> bytes:
     """The chosen rows of the film strip as an animated GIF.
 
     Raises:
@@ -106,7 +106,7 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str) 
         Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
         return film_strip_gif(
-            {**description, "prompt": opened.study.template}, {"images": images, "maps": maps}, rows, contents
+            {**description, "prompt": opened.study.template}, {"images": images, "maps": maps}, rows, contents, theme
         )
 
 
@@ -120,13 +120,16 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         models = [_model_row(model) for model in evaluation["models"]]
-        summary = {name: evaluation[name] for name in ("seeds", "steps", "guidance_scale", "tau", "utility_definition")}
+        drawn = {name: evaluation[name] for name in ("prompt", "seeds", "steps", "guidance_scale")}
+        summary = {name: evaluation[name] for name in ("seeds", "tau", "utility_definition")}
     except KeyError as error:
         raise ManifestError(
             f"evaluation.json lacks the field {error}: expected what this version's step evaluation writes"
         ) from error
     models.sort(key=lambda model: (model["poisoned_concept_count"] is None, model["poisoned_concept_count"] or 0))
-    return {**summary, "models": models, "fit": utility_fit(models), "share_fit": utility_fit(models, "poison_share")}
+    drawn["models"] = [model["name"] for model in models]
+    fits = {"fit": utility_fit(models), "share_fit": utility_fit(models, "poison_share")}
+    return {**summary, "drawn": drawn, "models": models, **fits}
 
 
 def utility_fit(models: list[dict[str, Any]], quantity: str = "ad", group: str = "unpoisoned") -> dict[str, Any] | None:
