@@ -52,6 +52,7 @@ def shard(tmp_path_factory):
 
 
 @needs_extractor
+@pytest.mark.slow
 def test_two_processes_embed_as_one(shard, tmp_path):
     options = (*OURS, "--partition-size", 5, "--batch-size", 3, "--thumbnails", 16)
     alone = run("embed", shard, tmp_path / "alone", *options)

@@ -119,6 +119,7 @@ def test_three_processes_give_the_bits_of_one(folder, alone):
     assert alone["exact"]["n"] == 1300
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun_prints_once_what_one_process_finds(folder, alone):
     together = run(2, folder, "ad", str(folder / "set"), "--json")
     assert {name: together[name] for name in alone["exact"]} == {**alone["exact"], "workers": 2}
