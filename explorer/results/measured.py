@@ -97,12 +97,19 @@ class Measured:
 
     def lacking(self, models: str) -> str:
         """What a comparison of concepts that no poison aims at takes: these models, and such concepts where the study's
-        list has none."""
-        if self.evaluation is None or untargeted_concepts(self.evaluation):
+        list has none, or a control that draws some of them."""
+        if self.evaluation is None:
             return models
-        return (
-            f"{models}, and concepts that no poison aims at: every one of the study's list is in the pool or poisoned"
-        )
+        if not (names := untargeted_concepts(self.evaluation)):
+            return (
+                f"{models}, and concepts that no poison aims at: every one of the study's list is in the pool or "
+                "poisoned"
+            )
+        control = next((model for model in self.evaluation["models"] if model["poisoned_concept_count"] == 0), None)
+        if control is None or any(control["per_concept"][name] for name in names):
+            return models
+        drawn = f"a control that draws some of the concepts that no poison aims at: {control['name']} draws none"
+        return f"{models}, and {drawn}"
 
     def family(self, model: dict[str, Any]) -> str | None:
         """Of a model of the evaluation; evaluations of earlier releases do not say it, but the checkpoint does."""

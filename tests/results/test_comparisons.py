@@ -138,6 +138,12 @@ def test_a_list_without_untargeted_concepts_is_named_as_what_is_lacking():
     assert "pool" not in told["Table 6"], "which takes none"
 
 
+def test_a_control_that_draws_none_of_them_is_named_as_what_is_lacking():
+    found = measured(model("benign", (), [0] * 6), model("dirty", NOUNS[:2], [0] * 6))
+    told = {each.name: each.missing for each in compare_with_paper(found)}
+    assert told["Table 4"].endswith("that no poison aims at: benign draws none")
+
+
 def utility(mean, reach):
     return {"utility": {"unpoisoned": {"mean": mean, "over_concepts": {"low": mean - reach, "high": mean + reach}}}}
 
