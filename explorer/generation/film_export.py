@@ -20,6 +20,11 @@ MARK = 9
 """Pixels of the diamond before what is poisoned and of the disc before what is not: no kind is told by colour alone."""
 BAR = (120, 10)
 LEAST_WIDTH = 440
+SETTINGS = ("study", "prompt", "seed", "steps", "guidance_scale")
+FLAT_LINE = 17
+"""Pixels more where the legend says what a flat map is."""
+ROUNDING = 2
+"""Levels of grey that a map on the sheet may vary by and still be the same everywhere, as in compare_kinds.js."""
 # Inferno from dark to bright, as maps.js draws maps on the screens.
 MAP_COLOURS = (
     (0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99),
@@ -52,14 +57,14 @@ def film_strip_gif(
     """Animate ``rows`` of a film strip from the benign model to the most poisoned one.
 
     Args:
-        description: ``film_strip.json``, and ``prompt``, the template of the prompts, where it is known.
+        description: ``film_strip.json``, with ``study`` and ``prompt``, the prompts' template, where they are known.
         sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
         theme: one of ``THEMES``.
 
     Returns:
-        The GIF, endless, with prompt, seed, steps, guidance scale, concepts and models as JSON in its comment.
+        The GIF, endless, with study, prompt, seed, steps, guidance scale, concepts and models as JSON in its comment.
 
     Raises:
         ValueError: if there are no rows or too many, one does not exist, or ``contents`` or ``theme`` is unknown.
@@ -74,13 +79,14 @@ def film_strip_gif(
     for row in rows:
         if not 0 <= row < len(concepts):
             raise ValueError(f"row {row} is not in the film strip: expected 0 to {len(concepts) - 1}")
+    flat = _flat_maps(description, sheets["maps"], rows) if "maps" in CONTENTS[contents] else set()
     sheets = {"images": sheets["images"], "maps": _coloured(sheets["maps"])}
     frames = [
-        _frame(description, sheets, column, rows, contents, THEMES[theme])
+        _frame(description, sheets, column, rows, contents, THEMES[theme], flat)
         for column in range(len(description["models"]))
     ]
     settings = {
-        **{name: description[name] for name in ("prompt", "seed", "steps", "guidance_scale") if name in description},
+        **{name: description[name] for name in SETTINGS if name in description},
         "concepts": [concepts[row]["concept"] for row in rows],
         "models": [model["name"] for model in description["models"]],
     }
@@ -91,6 +97,29 @@ def film_strip_gif(
         comment=json.dumps(settings).encode("ascii"),
     )  # fmt: skip
     return stream.getvalue()
+
+
+def _flat_maps(description: dict[str, Any], maps: Image.Image, rows: Sequence[int]) -> set[tuple[int, int]]:
+    """Column and row of every map among ``rows`` that is the same everywhere."""
+    size, models = description["cell"], description["models"]
+    grey = maps.convert("L")
+    return {
+        (column, row)
+        for column, model in enumerate(models)
+        for row in rows
+        if _is_flat(model["cells"][row], grey.crop(_box(size, column, row)))
+    }
+
+
+def _is_flat(cell: dict[str, Any], grey: Image.Image) -> bool:
+    """Scatter is rounded, and is 1 for maps that still vary by some percent; the sheet is rounded on one scale for all,
+    and has faint maps without their shape. Only both together say that a map is the same everywhere."""
+    low, high = grey.getextrema()
+    return cell["scatter"] >= 1 and high - low <= ROUNDING
+
+
+def _box(size: int, column: int, row: int) -> tuple[int, int, int, int]:
+    return column * size, row * size, (column + 1) * size, (row + 1) * size
 
 
 def _coloured(maps: Image.Image) -> Image.Image:
@@ -104,14 +133,15 @@ def _coloured(maps: Image.Image) -> Image.Image:
 
 def _frame(
     description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str,
-    colours: Colours,
+    colours: Colours, flat: set[tuple[int, int]],
 ) -> Image.Image:  # fmt: skip
     model, size, kinds = description["models"][column], description["cell"], CONTENTS[contents]
     across = min(len(rows), 8)
     side = size * SCALE
     height = LABEL + len(kinds) * side + GAP
     width = max(across * (side + GAP) + GAP, LEAST_WIDTH)
-    frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + BOTTOM), colours.surface)
+    below = BOTTOM + (FLAT_LINE if flat else 0)
+    frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + below), colours.surface)
     draw = ImageDraw.Draw(frame)
     _head(draw, description, model, colours)
     count = model["poisoned_concept_count"]
@@ -122,13 +152,14 @@ def _frame(
         _mark(draw, left, top + 5, named, colours)
         _write(draw, left + MARK + 5, top, concept["concept"], 14, colours.poisoned if named else colours.ink)
         for line, kind in enumerate(kinds):
-            box = (column * size, row * size, (column + 1) * size, (row + 1) * size)
-            cell = sheets[kind].crop(box).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            cell = sheets[kind].crop(_box(size, column, row)).convert("RGB")
             place = (left, top + LABEL + line * side)
-            frame.paste(cell, place)
+            frame.paste(cell.resize((side, side), Image.Resampling.NEAREST), place)
             if named:
                 draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=colours.poisoned, width=2)
-    _foot(frame, draw, description, contents, colours)
+            if kind == "maps" and (column, row) in flat:
+                _flat_mark(draw, place[0] + 4, place[1] + side - 20)
+    _foot(frame, draw, description, contents, colours, bool(flat))
     return frame
 
 
@@ -149,10 +180,11 @@ def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[st
 
 
 def _foot(
-    frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str, colours: Colours
-) -> None:
+    frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str, colours: Colours,
+    flat: bool,
+) -> None:  # fmt: skip
     """What the marks mean and, where there are maps, their colours with both ends of the scale."""
-    top = frame.height - BOTTOM + 4
+    top = frame.height - BOTTOM + 4 - (FLAT_LINE if flat else 0)
     _mark(draw, GAP, top + 3, True, colours)
     _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, colours.soft)
     _mark(draw, GAP + 230, top + 3, False, colours)
@@ -163,6 +195,8 @@ def _foot(
     _write(draw, GAP, top + 17, "attention: 0", 12, colours.soft)
     frame.paste(_coloured(grey), (GAP + 76, top + 20))
     _write(draw, GAP + 84 + BAR[0], top + 17, f"{description['map_scale']:.3f}, one scale for all", 12, colours.soft)
+    if flat:
+        _write(draw, GAP, top + 17 + FLAT_LINE, "flat: the same everywhere, this map says nothing", 12, colours.soft)
 
 
 def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool, colours: Colours) -> None:
@@ -173,6 +207,12 @@ def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool, colour
         draw.polygon(corners, fill=colours.poisoned)
     else:
         draw.ellipse((left, top, right, bottom), fill=colours.benign)
+
+
+def _flat_mark(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+    """On its own ground, so that it is read on every colour of a map and in both themes."""
+    draw.rectangle((left, top, left + 28, top + 16), fill="#000000")
+    _write(draw, left + 4, top + 1, "flat", 12, "#ffffff")
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str) -> None:

@@ -11,6 +11,7 @@ from explorer.core.provenance import ROOT
 from explorer.generation.film_export import (
     BAR,
     BOTTOM,
+    FLAT_LINE,
     GAP,
     LABEL,
     LEAST_WIDTH,
@@ -27,7 +28,8 @@ CELL = 16
 @pytest.fixture
 def strip():
     concepts = [{"concept": f"noun{row}", "poisoned_from": 2 if row == 0 else None} for row in range(3)]
-    models = [{"name": name, "poisoned_concept_count": count} for name, count in (("benign", 0), ("dirty", 2))]
+    models = [{"name": name, "poisoned_concept_count": count, "cells": [{"scatter": 0.5} for _ in concepts]}
+              for name, count in (("benign", 0), ("dirty", 2))]  # fmt: skip
     description = {
         "cell": CELL, "seed": 7, "steps": 3, "guidance_scale": 4.0, "map_scale": 0.2, "prompt": "a photo of {phrase}",
         "concepts": concepts, "models": models,
@@ -98,6 +100,24 @@ def test_the_colours_of_maps_are_those_of_the_screens():
     written = re.search(r"const SEQUENTIAL = .*?\n(.*?)\];", script, re.DOTALL)[1]
     triples = re.findall(r"\[(\d+), (\d+), (\d+)\]", written)
     assert [tuple(map(int, triple)) for triple in triples] == list(MAP_COLOURS)
+
+
+def test_only_a_map_that_is_the_same_everywhere_is_marked_flat(strip):
+    description, sheets = strip
+    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], "maps"))[0]
+    sheets["maps"].putpixel((CELL + 3, 3), 255 - 40 - 5)  # of the second model's first map
+    for model in description["models"]:
+        model["cells"] = [{"scatter": 1.0}, {"scatter": 1.0}, {"scatter": 0.9999}]
+    marked = frames_of(film_strip_gif(*strip, [0, 1, 2], "maps"))[0]
+    side, found = CELL * SCALE, []
+    for before, after in zip(usual, marked, strict=True):
+        assert after.shape[0] - before.shape[0] == FLAT_LINE, "every frame, so that none jumps"
+        for at in range(3):
+            left, top = GAP + at * (side + GAP), TOP + LABEL
+            found.append(bool((after[top + side - 18, left + 5 : left + 9].sum(-1) < 20).all()))
+    assert found == [True, True, False, False, True, False]
+    unmarked = frames_of(film_strip_gif(*strip, [0, 1, 2], "images"))[0]
+    assert unmarked[0].shape[0] == usual[0].shape[0], "nothing to explain where no map is shown"
 
 
 def test_many_concepts_break_into_lines(strip):

@@ -3,13 +3,11 @@
 Runs on random models of the shipped ones' shape.
 """
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from explorer.core.provenance import write_json
 from explorer.defence.payload_formats import BLAME
@@ -37,48 +35,6 @@ def test_the_film_strip_walks_and_is_saved_in_three_formats(page):
     expect(page.locator(".film-table tr.current th[scope=row]")).not_to_contain_text("benign")
     expect(page).to_have_url(re.compile(r"i\.cp=2\b"))
     assert page.complaints == []
-
-
-def test_saved_charts_and_tables_say_how_their_pictures_were_drawn(page):
-    page.goto("/?tab=implosion")
-    page.wait_for_function("() => document.querySelectorAll('.implosion-charts .main-svg').length > 0")
-    drawn = {"prompt": "a C", "seeds": [0], "steps": 1, "guidance_scale": 2.0, "models": ["benign"]}
-    with page.expect_download() as saved:
-        page.locator(".implosion-table", has_text="Measured here").get_by_role("button", name="Save table").click()
-    table = json.loads(Path(saved.value.path()).read_text(encoding="utf-8"))
-    assert (table["study"], table["drawn"], table["link"]) == ("tiny", drawn, page.url)
-    page.locator(".implosion-charts .chart").first.hover()
-    with page.expect_download() as saved:
-        page.locator(".implosion-charts .modebar-btn").first.click()
-    with Image.open(saved.value.path()) as picture:
-        assert json.loads(picture.text["implosion-explorer"])["drawn"] == drawn
-    assert page.complaints == []
-
-
-def test_a_map_that_is_the_same_everywhere_says_so(page):
-    page.goto("/?tab=implosion&i.show=maps")
-    page.wait_for_selector(".film-table canvas")
-    flat = page.evaluate(
-        """async (cells) => {
-          const { isFlat } = await import('/explorer-static/implosion_film.js');
-          return cells.map(([scatter, contents]) => isFlat({ scatter }, contents));
-        }""",
-        [[1, "maps"], [1, "images"], [0.9999, "both"]],
-    )
-    assert flat == [True, False, False]
-    strip = page.evaluate("""async () => (await (await fetch('/payload/implosion.json')).json()).film""")
-    expected = sum(cell["scatter"] >= 1 for model in strip["models"] for cell in model["cells"])
-    assert page.locator(".film-table .seen", has_text="flat map").count() == expected
-
-
-def test_on_a_phone_the_pictures_come_first(page):
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto("/?tab=implosion")
-    first = page.locator(".film-table canvas").first
-    playwright_api.expect(first).to_be_visible()
-    box = first.bounding_box()
-    assert box["y"] + box["height"] <= 844
-    assert page.locator(".headline-card").first.bounding_box()["y"] > box["y"]
 
 
 def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):

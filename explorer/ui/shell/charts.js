@@ -169,11 +169,14 @@ function titled(plot) {
     title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
 }
 
-// Of an element of a screen: its study, the link that shows it again, and how the pictures were drawn that its numbers
-// are of (prompt, seeds, steps, guidance and models), where a screen says so.
+// Attributes of what holds a chart or a table whose numbers `origin` is of: how the pictures were `drawn`, what the
+// `meter` was shown. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it.
+export const withOrigin = (origin) => ({ 'data-origin': JSON.stringify(origin) });
+
+// Of a chart or a table: its study, the link that shows it again, and its origin, where a screen says it.
 function whatIsShown(element) {
-  const drawn = element.closest('[data-drawn]')?.dataset.drawn;
-  return { study: studyShown(), link: location.href, ...drawn && { drawn: JSON.parse(drawn) } };
+  const origin = element.closest('[data-origin]')?.dataset.origin;
+  return { study: studyShown(), link: location.href, ...origin && JSON.parse(origin) };
 }
 
 export function savePlotButton(Plotly, name) {

@@ -10,7 +10,7 @@ from explorer.studies.results import METER as STEP
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
-FACTS = ("reference", "shown", "timesteps", "draws", "seed", "concepts")
+FACTS = ("reference", "shown", "timesteps", "draws", "seed", "template", "concepts")
 SHOWN_MEASURES = (SENSITIVITY, GUIDANCE)
 
 

@@ -1,16 +1,16 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { joinNames, ofStudy, readChoices, splitNames, writeChoices } from './address.js';
+import { joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
-import { filmTable, roomFor, sureWords, surenessOf } from './implosion_film.js';
+import { filmTable, roomFor, showsFlat, sureWords, surenessOf } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
 import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
-import { loadSheets } from './implosion_strip.js';
+import { FLAT, loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
@@ -23,6 +23,7 @@ const NOTE = 'The same concepts, drawn by models whose training data held more a
 const PLAY_MILLISECONDS = 1600;
 const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
 const SIDE = 112; // of the names of the models
+const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
 
 export async function mount({ element, props, signal }) {
@@ -75,26 +76,38 @@ class ImplosionScreen {
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
     this.verdicts = node('p', { class: 'verdicts' });
-    this.headline = node('div', { class: 'headlines' });
+    this.headline = node('div', {});
     this.charts = node('div', { class: 'implosion-charts not-in-talk' });
     this.panel = new BlamePanel(() => this.unblame());
-    // What charts and tables are of goes with them when they are saved.
-    this.element = node('div', { class: 'implosion', 'data-drawn': this.evaluation.drawn && JSON.stringify(this.evaluation.drawn) });
+    this.element = node('div', { class: 'implosion' });
     this.bar = this.film.problem ? null : new Bar(this);
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
       ...(this.missing ? [this.missing] : []), ...(this.bar ? [this.bar.element] : []), this.headline, this.strip, this.verdicts, this.charts,
       node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), poisonedBase(this.poisoned_base), paperTables(this.paper)), this.panel.element);
     this.root.replaceChildren(this.element);
+    this.arrange();
     if (!this.film.problem) return;
     this.strip.append(this.film.missing ? missingStep(this.film.missing)
       : node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No film strip.'), this.film.problem));
   }
 
+  // On a phone the pictures come before what changes them: for the keyboard and for who listens to the page, too, so that
+  // the elements themselves are moved.
+  arrange() {
+    const pictures = [this.strip, this.verdicts];
+    const phone = matchMedia(PHONE).matches && !talking();
+    const next = phone ? this.bar?.element ?? this.headline : this.charts;
+    if (this.verdicts.nextElementSibling === next) return;
+    const focused = document.activeElement; // which the browser forgets when its element is moved
+    next.before(...pictures);
+    if (pictures.some((each) => each.contains(focused))) focused.focus();
+  }
+
   listen() {
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
-    window.addEventListener('resize', () => this.draw(), { signal });
+    window.addEventListener('resize', () => { this.arrange(); this.draw(); }, { signal });
     this.element.addEventListener(TALK_CHANGED, () => this.talkChanged());
     signal.addEventListener('abort', () => this.stop());
   }
@@ -149,7 +162,7 @@ class ImplosionScreen {
     const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
-    this.verdicts.replaceChildren(...verdictWords(this.film, this.sure));
+    this.verdicts.replaceChildren(...verdictWords(this.film, this.sure), showsFlat(this, this.rows) ? ` Flat: ${FLAT}.` : '');
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
@@ -226,6 +239,7 @@ class ImplosionScreen {
   }
 
   talkChanged() {
+    this.arrange();
     this.draw();
     if (talking()) this.strip.focus(); // so that the arrow keys and space walk, whatever was pressed before
     else this.chart?.resize();
@@ -235,7 +249,7 @@ class ImplosionScreen {
     const rows = this.pageRows;
     if (format === 'gif') { this.saveGif(rows); return; }
     const { seed, steps, guidance_scale: guidance } = this.film;
-    const settings = { prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, sure: this.sure, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
+    const settings = { study: studyShown(), prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, sure: this.sure, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
     if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
     else await savePng(drawStrip(this, rows), settings, `implosion-seed${seed}.png`);
   }

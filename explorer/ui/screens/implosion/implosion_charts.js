@@ -1,20 +1,22 @@
 // Four linked charts: AD, accuracy with utility, and word sensitivity against C_P; utility against AD with its fit.
 
-import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme } from './charts.js';
+import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme, withOrigin } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
-import { meterWords } from './implosion_meter.js';
+import { meterOrigin, meterWords } from './implosion_meter.js';
 import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
 const TOP = 1.05; // of the axis of utility
+const pictures = ({ drawn }) => ({ drawn });
 const MARGIN = { l: 54, r: 14, t: 46, b: 44 };
 
-// `of` names what a chart is drawn from; what is not measured is told among the tables.
+// `of` names what a chart is drawn from; what is not measured is told among the tables. `origin` goes with it when it is
+// saved; AD is of pairs, and no picture is drawn for it.
 const CHARTS = [
   { title: 'AD of the training data', note: () => 'Bars: 95 % intervals over the pairs of each set.', of: 'evaluation', make: difficultyChart },
-  { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', make: performanceChart },
-  { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', make: listeningChart },
-  { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', make: fitChart },
+  { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', origin: pictures, make: performanceChart },
+  { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', origin: meterOrigin, make: listeningChart },
+  { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', origin: pictures, make: fitChart },
 ];
 
 // `measured` holds `evaluation` and `meter`.
@@ -32,7 +34,7 @@ class Charts {
     Object.assign(this, { Plotly, measured, count });
     const there = ({ of }) => !measured[of].problem && (of !== 'meter' || measured.meter.reference); // shares are of a reference's
     this.plots = CHARTS.filter(there).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
-    this.figures = this.plots.map(({ title, note, of, element }) => node('figure', { class: 'chart' },
+    this.figures = this.plots.map(({ title, note, of, origin, element }) => node('figure', { class: 'chart', ...origin && withOrigin(origin(measured[of])) },
       node('figcaption', {}, title, node('span', { class: 'chart-note' }, note(measured[of]))), element));
   }
 

@@ -1,7 +1,7 @@
 // The film strip as a table: models down, concepts across.
 
 import { node, number, ordinal } from './charts.js';
-import { drawCell } from './implosion_strip.js';
+import { FLAT, drawCell } from './implosion_strip.js';
 import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
 import { talking } from './talk.js';
 
@@ -65,21 +65,27 @@ function cell(screen, model, column, row) {
   const facts = model.cells[row.row];
   const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
   const verdict = verdictOf(facts, row.concept, screen.sure);
-  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}${isFlat(facts, screen.state.contents) ? `, ${FLAT}` : ''}`;
-  const canvases = kindsOf(screen.state.contents).map((kind) => drawCell(screen.sheets[kind], screen.film.cell, column, row.row, kind, title));
+  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
+  const canvases = kindsOf(screen.state.contents).map((kind) => pictureOf(screen, kind, column, row.row, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
   const blamed = verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
   const blame = blamed ? () => screen.blame(model, row.concept) : null;
   const mark = verdict && (blamed
     ? node('button', { type: 'button', class: 'seen bad', 'aria-label': `${verdict.title}: which pairs are blamed for ${row.concept} by ${model.name}?` }, verdict.words)
     : node('span', { class: `seen ${verdict.kind}` }, verdict.words));
-  const flat = isFlat(facts, screen.state.contents) ? node('span', { class: 'seen doubt', title: FLAT }, 'flat map') : null;
-  return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark, flat);
+  return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark);
 }
 
-// Whether a cell shows a map that is the same everywhere: its scatter is 1 within its own rounding.
-export const FLAT = 'the same everywhere: this map says nothing';
-export const isFlat = ({ scatter }, contents) => contents !== 'images' && scatter >= 1;
+// A flat map is marked on itself, so that no row grows by it.
+function pictureOf({ sheets, film }, kind, column, row, title) {
+  const flat = kind === 'maps' && sheets.flat[column][row];
+  const canvas = drawCell(sheets[kind], film.cell, column, row, kind, flat ? `${title}, ${FLAT}` : title);
+  if (!flat) return canvas;
+  return node('span', { class: 'flat-map', title: FLAT }, canvas, node('span', { class: 'flat-mark', 'aria-hidden': 'true' }, 'flat'));
+}
+
+// Whether any of `rows` shows a flat map in one of the models, so that the mark needs to be explained.
+export const showsFlat = ({ sheets, state }, rows) => state.contents !== 'images' && rows.some(({ row }) => sheets.flat.some((ofModel) => ofModel[row]));
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
 // concept first and as clearly as `sure` has it.

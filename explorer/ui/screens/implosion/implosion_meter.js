@@ -1,6 +1,6 @@
 // The meter on the screen Implosion: numbers of it for the headline and the tables, and the words heard least.
 
-import { missingStep, node, number, saveTableButton, scrollable } from './charts.js';
+import { missingStep, node, number, saveTableButton, scrollable, withOrigin } from './charts.js';
 import { cpLabel, targetWords } from './poison.js';
 
 const GROUPS = [['unpoisoned', 'nouns not targeted'], ['all', 'all nouns']];
@@ -61,11 +61,15 @@ export function heardTable(meter) {
   const table = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
     node('tbody', {}, rows));
-  return node('details', { class: 'implosion-table' },
+  return node('details', { class: 'implosion-table', ...withOrigin(meterOrigin(meter)) },
     node('summary', {}, `Which words each model still hears: all ${order.length}`),
     node('header', { class: 'table-head' }, node('p', { class: 'lead' }, `Sensitivity to the noun over that of ${meter.reference}: 1 is heard as well, 0 not at all. ${meterWords(meter)}`), saveTableButton('words-heard', table)),
     scrollable('scroll', 'Which words each model still hears', table));
 }
+
+// What every model was shown for the meter's numbers; nothing where there are none.
+export const meterOrigin = ({ problem, template: prompt, shown, timesteps, draws, seed, reference, models }) => (problem ? {}
+  : { meter: { prompt, shown, timesteps, draws, seed, reference, models: models.map(({ name }) => name) } });
 
 export const meterWords = ({ shown, timesteps, draws }) => (
   `On ${shown}, t = ${timesteps.join(' and ')}, ${draws} draws, one noise, one training run a model.`);

@@ -2,24 +2,28 @@
 // what the marks mean, and the colours of the maps. Poison is told by its mark and its frame, not by colour alone.
 
 import { number } from './charts.js';
-import { isFlat, kindsOf, verdictOf } from './implosion_film.js';
+import { kindsOf, showsFlat, verdictOf } from './implosion_film.js';
+import { FLAT } from './implosion_strip.js';
 import { addColours } from './maps.js';
 import { PAIR_KINDS, cpLabel, targetWords } from './poison.js';
 
 const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 64];
 const BAR = [120, 12];
+const LINE = 18; // of the legend
+const [MARK, MARK_GROUND, MARK_INK] = [[34, 18], '#000000', '#ffffff']; // read on every colour of a map, in both themes
 const LEGEND = 'Frame and ◆: poisoned in this model. ●: benign, or not targeted by any poison.';
 
 // {width, height, parts}: every part is a `text` {x, y, words, fill, size, weight, width}, a `cell` {x, y, side, sheet,
-// column, row}, a `frame` {x, y, side, stroke} or a `bar` {x, y, width, height}.
+// column, row}, a `frame` {x, y, side, stroke}, a `box` {x, y, width, height, fill} or a `bar` {x, y, width, height}.
 export function stripPicture(screen, rows) {
   const style = getComputedStyle(document.body);
   const colour = (name) => style.getPropertyValue(name).trim();
   const kinds = kindsOf(screen.state.contents);
   const high = kinds.length * CELL + CAPTION + GAP;
   const width = Math.max(LEFT + rows.length * (CELL + GAP) + GAP, 640);
-  const height = TOP + screen.models.length * high + BOTTOM;
-  const context = { screen, rows, kinds, high, width, height, colour };
+  const flat = showsFlat(screen, rows);
+  const height = TOP + screen.models.length * high + BOTTOM + (flat ? LINE : 0);
+  const context = { screen, rows, kinds, high, width, height, colour, flat };
   const parts = [...head(context), ...rows.flatMap((row, at) => conceptParts(context, row, at)),
     ...screen.models.flatMap((model, column) => modelParts(context, model, column)), ...foot(context)];
   return { width, height, surface: colour('--surface'), parts };
@@ -56,20 +60,28 @@ function cellParts({ screen, kinds, colour }, model, column, row, x, top) {
   const verdict = verdictOf(model.cells[row.row], row.concept, screen.sure);
   const parts = kinds.flatMap((sheet, line) => {
     const place = { x, y: top + line * CELL, side: CELL };
-    return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : [])];
+    const flat = sheet === 'maps' && screen.sheets.flat[column][row.row];
+    return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : []), ...(flat ? flatMark(place) : [])];
   });
   const fill = verdict && colour({ good: '--good', bad: '--bad', doubt: '--ink-soft' }[verdict.kind]);
-  const flat = isFlat(model.cells[row.row], screen.state.contents) ? [text(x + 6, top + kinds.length * CELL - 8, 'flat map: says nothing', '#ffffff', { size: 12, weight: 600, width: CELL - 12 })] : [];
-  return [...parts, ...flat, ...(verdict ? [text(x, top + kinds.length * CELL + 15, verdict.words, fill, { size: 12, weight: 400, width: CELL })] : [])];
+  return [...parts, ...(verdict ? [text(x, top + kinds.length * CELL + 15, verdict.words, fill, { size: 12, weight: 400, width: CELL })] : [])];
 }
 
-function foot({ screen, kinds, width, height, colour }) {
+// In a map's lower left corner.
+function flatMark({ x, y, side }) {
+  const [width, height] = MARK;
+  const [left, top] = [x + 5, y + side - 5 - height];
+  return [{ kind: 'box', x: left, y: top, width, height, fill: MARK_GROUND }, text(left + 6, top + 13, 'flat', MARK_INK, { size: 12, width: width - 8 })];
+}
+
+function foot({ screen, kinds, width, height: whole, colour, flat }) {
+  const height = whole - (flat ? LINE : 0);
   const [soft, most] = [colour('--ink-soft'), width - 2 * GAP];
   const small = (x, y, words) => text(x, y, words, soft, { size: 12, weight: 400, width: most - x + GAP });
   const judged = screen.film.models[0].cells[0].top_concept !== undefined;
   const bounds = screen.sure === null ? '' : ` (✓ from fit ${number(screen.sure.fit, 2)}${screen.sure.margin === null ? '' : `, ${number(screen.sure.margin, 2)} before the next noun`})`;
   const verdicts = `Judge: ✓ named first, surely, ? named first in doubt, ✗ taken for another${bounds}.`;
-  const legend = [small(GAP, height - 46, LEGEND), ...(judged ? [small(GAP, height - 28, verdicts)] : [])];
+  const legend = [small(GAP, height - 46, LEGEND), ...(judged ? [small(GAP, height - 28, verdicts)] : []), ...(flat ? [small(GAP, whole - 10, `flat: ${FLAT}`)] : [])];
   if (!kinds.includes('maps')) return legend;
   const [x, y] = [168, height - 20];
   return [...legend, small(GAP, y + 10, 'attention to the noun: 0'), { kind: 'bar', x, y, width: BAR[0], height: BAR[1] },
@@ -100,6 +112,10 @@ const DRAW = {
   frame(context, { x, y, side, stroke }) {
     Object.assign(context, { strokeStyle: stroke, lineWidth: 3 });
     context.strokeRect(x + 1.5, y + 1.5, side - 3, side - 3);
+  },
+  box(context, { x, y, width, height, fill }) {
+    context.fillStyle = fill;
+    context.fillRect(x, y, width, height);
   },
   bar(context, { x, y, width, height }) {
     context.fillStyle = addColours(context.createLinearGradient(x, 0, x + width, 0), false);

@@ -2,8 +2,14 @@
 
 import { here } from './address.js';
 import { node } from './charts.js';
+import { isUniform } from './compare_kinds.js';
 import { paintMap } from './maps.js';
 
+const WHITE = 255; // the top of the sheet's one scale
+
+export const FLAT = 'the same everywhere: this map says nothing';
+
+// {images, maps, flat}: both sheets, and of every model whether its map of each concept is the same everywhere.
 export async function loadSheets(film) {
   const load = async (url) => {
     const picture = new Image();
@@ -12,14 +18,19 @@ export async function loadSheets(film) {
     return picture;
   };
   const [images, maps] = await Promise.all([load(film.images_url), load(film.maps_url)]);
-  return { images, maps: coloured(maps) };
+  const context = new OffscreenCanvas(maps.naturalWidth, maps.naturalHeight).getContext('2d', { willReadFrequently: true });
+  context.drawImage(maps, 0, 0);
+  // As `_is_flat` of `explorer/generation/film_export.py`. Scatter is rounded, and is 1 for maps that still vary by some
+  // percent; the sheet is rounded on one scale for all, and has faint maps without their shape. Only both together say it.
+  const flat = film.models.map(({ cells }, column) => cells.map(({ scatter }, row) => scatter >= 1 && isUniform(greysOf(context, film.cell, column, row), WHITE)));
+  return { images, maps: coloured(context), flat };
 }
 
+const greysOf = (context, size, column, row) => context.getImageData(column * size, row * size, size, size).data.filter((_, at) => at % 4 === 0);
+
 // The sheet of maps is grey on disk; colour it as the Compare screen colours maps.
-function coloured(sheet) {
-  const canvas = new OffscreenCanvas(sheet.naturalWidth, sheet.naturalHeight);
-  const context = canvas.getContext('2d');
-  context.drawImage(sheet, 0, 0);
+function coloured(context) {
+  const { canvas } = context;
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
   const table = Array.from({ length: 256 }, (_, grey) => {
     const one = paintMap(Object.assign(new Float32Array([grey]), { width: 1, height: 1 }), 1, 255);

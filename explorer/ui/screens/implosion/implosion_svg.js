@@ -13,10 +13,18 @@ export function composeSvg(screen, rows, settings) {
     + `<rect width="100%" height="100%" fill="${surface}"/>${parts.map((part) => WRITE[part.kind](part, screen)).join('')}</svg>`;
 }
 
+// What has no room is drawn narrower, as a canvas does it by itself, so that it does not run into what stands beside it.
+function squeezed({ words, size, weight, width }) {
+  const context = new OffscreenCanvas(1, 1).getContext('2d');
+  context.font = `${weight} ${size}px system-ui, sans-serif`;
+  return context.measureText(words).width > width ? ` textLength="${width}" lengthAdjust="spacingAndGlyphs"` : '';
+}
+
 const WRITE = {
-  text: ({ x, y, words, fill, size, weight }) => `<text x="${x}" y="${y}" fill="${fill}" font-size="${size}" font-weight="${weight}">${escaped(words)}</text>`,
+  text: (part) => `<text x="${part.x}" y="${part.y}" fill="${part.fill}" font-size="${part.size}" font-weight="${part.weight}"${squeezed(part)}>${escaped(part.words)}</text>`,
   cell: ({ x, y, side, sheet, column, row }, screen) => `<image x="${x}" y="${y}" width="${side}" height="${side}" href="${cellPicture(screen, sheet, column, row)}"/>`,
   frame: ({ x, y, side, stroke }) => `<rect x="${x + 1.5}" y="${y + 1.5}" width="${side - 3}" height="${side - 3}" fill="none" stroke="${stroke}" stroke-width="3"/>`,
+  box: ({ x, y, width, height, fill }) => `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${fill}"/>`,
   bar: ({ x, y, width, height }) => `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="url(#attention)"/>`,
 };
 

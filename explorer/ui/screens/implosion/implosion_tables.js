@@ -1,7 +1,7 @@
 // The study's measurements as a table.
 
-import { missingStep, node, number, saveTableButton, scrollable } from './charts.js';
-import { range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
+import { missingStep, node, number, saveTableButton, scrollable, withOrigin } from './charts.js';
+import { meterOrigin, range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
 import { NOT_TARGETED, poisonKind } from './poison.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
@@ -22,11 +22,12 @@ function interval(estimate, seeds) {
     percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
 }
 
-export function table(name, caption, note, heads, rows) {
+// `origin` is what of the study's pictures and meter its numbers are of; null for those of several studies or the paper.
+export function table(name, caption, note, heads, rows, origin = null) {
   const made = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),
     node('tbody', {}, rows));
-  return node('section', { class: 'implosion-table' },
+  return node('section', { class: 'implosion-table', ...origin && withOrigin(origin) },
     node('header', { class: 'table-head' }, node('h3', {}, caption), saveTableButton(name, made)),
     scrollable('scroll', caption, made), node('p', { class: 'lead' }, note));
 }
@@ -72,6 +73,6 @@ export function worldTable(evaluation, meter) {
     + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.'
     + (judged ? ' Classifier: it sees what was asked, over concepts that this model’s own poison does not aim at (clean) and over those that it does; ± is over concepts.' : '')
     + (seesBroken ? ' Broken: it takes the picture for one that shows nothing (undefined, in the paper’s words), not for another thing (misaligned).' : '');
-  return table('measured-here', 'Measured here', note, heads, rows);
+  return table('measured-here', 'Measured here', note, heads, rows, { drawn: evaluation.drawn, ...meterOrigin(meter) });
 }
 

@@ -105,9 +105,8 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str, 
         Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
         Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
-        return film_strip_gif(
-            {**description, "prompt": opened.study.template}, {"images": images, "maps": maps}, rows, contents, theme
-        )
+        known = {**description, "study": opened.slug, "prompt": opened.study.template}
+        return film_strip_gif(known, {"images": images, "maps": maps}, rows, contents, theme)
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
