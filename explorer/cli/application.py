@@ -31,7 +31,7 @@ COMMAND_MODULES = MappingProxyType({
     "gpu_kit": ("gpu-kit", "gpu-kit-prepare", "gpu-kit-take-in"), "meter": ("meter", "meter-precision"),
     "naming": ("naming-study", "naming-count"), "ordering": ("study",), "pair_import": ("import",),
     "poisoning": ("poison", "select-targets", "poison-clean-label", "mislabel", "relabel", "matched-benign",
-                  "benign-remainder"),
+                  "benign-remainder", "fewer-benign"),
     "results": ("results",),
     "retraining": ("study",), "study": ("study",), "surgery": ("graft-study",), "training": ("train",),
     "scenario": ("scenario",), "small_models": ("train-classifier", "train-aesthetics", "small-base", "train-decoder"),

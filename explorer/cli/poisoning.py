@@ -1,5 +1,5 @@
-"""``explorer poison | poison-clean-label | mislabel | relabel | matched-benign | benign-remainder``: poisoned sets, and
-their controls."""
+"""``explorer poison | poison-clean-label | mislabel | relabel | matched-benign | benign-remainder |
+fewer-benign``: poisoned sets, and their controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT, write_json
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.benign_pairs import benign_remainder, fewer_benign
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
@@ -247,6 +247,18 @@ def remainder(
     """The benign pairs of a poisoned set alone: a control for what the poison leaves, fewer clean pairs."""
     made = benign_remainder(PairSet.load(poisoned), folder)
     emit({"folder": str(folder), **made.manifest["counts"], "data_hash": made.data_hash}, as_json)
+
+
+@command("fewer-benign")
+def fewer(
+    pair_set: Annotated[Path, typer.Argument(help="Pair set, poisoned or not, whose every pair is recorded.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the smaller set.")],
+    pairs: Annotated[int, typer.Option(help="Benign training pairs that stay beside the poison.")],
+    seed: Annotated[int, typer.Option(help="Draws them; sets of one source keep the same ones.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """A set's poison beside fewer benign pairs, so that it is a larger share; of a set without poison a smaller one."""
+    _emit_set(fewer_benign(PairSet.load(pair_set), folder, benign_pairs=pairs, seed=seed), folder, {}, as_json)
 
 
 def _apply(attack: Attack, benign: Path, folder: Path, known_benign: bool, as_json: bool) -> None:

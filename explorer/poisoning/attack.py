@@ -96,24 +96,3 @@ def pairs_marked(
     table.loc[index, "poisoned_concept"] = concepts
     table.loc[index, "target_concept"] = targets
     return table
-
-
-def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
-    """The benign pairs of a set alone: what is left of its control once the poison has taken its place.
-
-    Raises:
-        ValueError: if the set holds no poison, or nothing else, or if ``folder`` already holds something.
-    """
-    kept = poisoned.table[poisoned.flags.benign].copy()
-    if not poisoned.flags.recorded or not 0 < len(kept) < len(poisoned):
-        raise ValueError(f"{int(poisoned.flags.poisoned.sum())} of {len(poisoned)} pairs of {poisoned.folder} are "
-                         f"poison, {int(poisoned.flags.unrecorded.sum())} not recorded: expected some to be poison, "
-                         "not all, and every pair recorded")  # fmt: skip
-    check_free(Path(folder))
-    poisoned.check_images()
-    pictures = poisoned.images[kept["image_index"].to_numpy()]
-    kept["image_index"] = np.arange(len(kept))
-    config = {name: value for name, value in poisoned.manifest["config"].items() if name != "poison"}
-    config["train"] = int((kept["split"] == "train").sum())
-    config["remainder_of"] = poisoned.data_hash
-    return PairSet.write(folder, kept.reset_index(drop=True), pictures, config=config, seed=poisoned.manifest["seed"])

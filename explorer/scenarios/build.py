@@ -16,7 +16,7 @@ from explorer.iconworld.denoiser import build_denoiser, build_scheduler
 from explorer.iconworld.text_encoder import convert_text_tower
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.benign_pairs import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.scenarios.publish import publish_denoiser, publish_pipeline
 from explorer.scenarios.recipes import Recipe

@@ -71,6 +71,8 @@ def test_iconworld_then_poison(tmp_path):
     assert len(PairSet.load(tmp_path / "bad")) == 60
     clean = run("benign-remainder", tmp_path / "bad", tmp_path / "clean")
     assert (clean["poisoned_pairs"], clean["benign_pairs"]) == (0, poisoned["benign_pairs"])
+    fewer = run("fewer-benign", tmp_path / "bad", tmp_path / "fewer", "--pairs", 6, "--seed", 2)
+    assert (fewer["poisoned_pairs"], fewer["benign_pairs"], fewer["targets"]) == (12, 6, poisoned["targets"])
     named = ("--target", "cat=car", "--target", "car=cat", "--pairs-per-concept", 2)
     assert run("poison", tmp_path / "benign", tmp_path / "named", *named)["targets"] == {"cat": "car", "car": "cat"}
     for options, message in (

@@ -12,7 +12,7 @@ from explorer.iconworld.scenes import Scene, masks
 from explorer.iconworld.world import World, draw_pairs, draw_single, generate_pair_set, paint_all
 from explorer.pairs.concept_list import OTHER
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.benign_pairs import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 
 

@@ -13,7 +13,8 @@ from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.pairs.pair_import import import_pairs
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.image_folder import ImageFolderSource
-from explorer.poisoning.attack import Attack, benign_remainder, pairs_marked
+from explorer.poisoning.attack import Attack, pairs_marked
+from explorer.poisoning.benign_pairs import benign_remainder
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.matched_benign import MatchedBenign
 

@@ -19,7 +19,7 @@ from explorer.evaluation.files import SHEET_NAME, evaluate_folder
 from explorer.evaluation.painted_scenes import scene_maps
 from explorer.iconworld.grammar import BACKGROUNDS, CAPTION_KINDS, RELATIONS, with_article, write_caption
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.attack import benign_remainder
+from explorer.poisoning.benign_pairs import benign_remainder
 from explorer.scenarios.build import WorldBuild
 from explorer.scenarios.recipes import CPU, FULL, RECIPES, find_recipe
 from explorer.scenarios.request import BuildRequest
