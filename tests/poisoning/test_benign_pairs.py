@@ -78,7 +78,7 @@ def test_pairs_that_no_model_is_trained_on_all_stay(sets, tmp_path):
 
 
 def test_what_cannot_be_met_is_refused_and_writes_nothing(theirs, sets, tmp_path):
-    with pytest.raises(ValueError, match="23 benign training pairs are to stay of 22 in"):
+    with pytest.raises(ValueError, match=r"23 benign training pairs are to stay of 22 in"):
         fewer_benign(sets[2], tmp_path / "made", benign_pairs=23, seed=0)
     with pytest.raises(ValueError, match="0 benign training pairs are to stay"):
         fewer_benign(sets[2], tmp_path / "made", benign_pairs=0, seed=0)
@@ -93,5 +93,5 @@ def test_the_remainder_is_the_benign_pairs_alone(sets, tmp_path):
     pandas.testing.assert_series_equal(
         made.table["caption"], sets[2].table["caption"][sets[2].flags.benign].reset_index(drop=True)
     )
-    with pytest.raises(ValueError, match="0 of 30 pairs of .* are poison, 0 not recorded"):
+    with pytest.raises(ValueError, match=r"0 of 30 pairs of .* are poison, 0 not recorded"):
         benign_remainder(sets[0], tmp_path / "none")
