@@ -35,6 +35,7 @@ class CompareScreen {
     this.signal = signal;
     this.columns = [];
     this.order = [];
+    this.graftPlace = null;
     this.marks = [0, 0];
     this.loaded = new Map();
     this.zoom = { scale: 1, x: 0, y: 0 };
@@ -136,10 +137,11 @@ class CompareScreen {
     const before = this.first?.settings.prompt;
     if (query !== this.query || columns.length !== this.ownColumns.length) {
       this.order = columns.map((_, index) => index);
+      this.graftPlace = null;
       this.marks = [0, Math.min(1, columns.length - 1)];
       this.given.forget();
     }
-    this.order = this.order.filter((at) => at < columns.length); // a graft's column is drawn anew
+    this.order = this.setGraftAside(this.order, columns.length);
     this.columns = columns;
     this.query = query;
     this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
@@ -147,7 +149,9 @@ class CompareScreen {
     const opened = first && this.linked?.comparison === comparisonOf(query);
     if (opened) {
       [this.state, this.linked] = [this.linked.view, null];
-      if (isOrder(this.state.order, columns.length)) this.order = this.state.order;
+      const { order, graft } = this.state;
+      if (isOrder(order, columns.length + (graft ? 1 : 0))) this.order = this.setGraftAside(order, columns.length);
+      else if (isOrder(order, columns.length)) this.order = order; // of before a graft had a place of its own
     }
     if (first && (opened || before !== first.settings.prompt || !this.state.pins)) {
       const kept = this.state.linked?.filter((word) => word < first.words.length);
@@ -212,14 +216,21 @@ class CompareScreen {
     this.changed();
   }
 
+  // The order of the models' columns alone: a graft's is drawn anew, and comes back to its place.
+  setGraftAside(order, count) {
+    const place = order.indexOf(count);
+    if (place >= 0) this.graftPlace = place;
+    return order.filter((at) => at < count);
+  }
+
   // A graft of two of the models as one more column, in the place of the last one; null takes it away.
   showGraft(column) {
     const own = this.ownColumns;
     const place = this.order.indexOf(own.length);
     if (!column && place < 0) return;
     this.columns = column ? [...own, column] : own;
-    if (place < 0) this.order.push(own.length);
-    if (!column) this.order.splice(place, 1);
+    if (place < 0) this.order.splice(this.graftPlace ?? own.length, 0, own.length);
+    if (!column) this.order = this.setGraftAside(this.order, own.length);
     if (Math.max(...this.marks) >= this.order.length) this.marks = [0, 1];
     this.picturesChanged();
   }
@@ -249,7 +260,7 @@ class CompareScreen {
     if (scale !== 'absolute') query.set('z', scale);
     if (view !== 'map') query.set('w', view);
     if (this.graft.linked) query.set('graft', this.graft.linked);
-    const order = this.order.filter((at) => at < this.ownColumns.length);
+    const { order } = this; // a graft's column is the one after the models'
     if (order.some((column, place) => column !== place)) query.set('o', order.join('.'));
     if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
     return `${location.pathname}?${query}`;
