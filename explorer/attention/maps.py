@@ -126,6 +126,22 @@ class AttentionCube:
         """
         return self._means(size, lambda group: group.probabilities, step, layer, head, image, resolution)
 
+    def layer_maps(self, *, step: int | slice | None = None, image: int = 0) -> torch.Tensor:
+        """Every layer's maps at ``default_resolution``, in the order of ``default_layers``; their mean is ``maps``.
+
+        Returns:
+            ``[layers, W, h, w]`` fp32 probabilities, means over heads and over the chosen steps.
+
+        Raises:
+            ValueError: as ``maps``.
+        """
+        return self._of_layers(lambda group: group.probabilities, step, None, None, image, None)
+
+    @property
+    def default_layers(self) -> list[str]:
+        """The layers of ``default_resolution``, by module name."""
+        return [name for name, size in self.layers.items() if size == self.default_resolution]
+
     @property
     def has_text_share(self) -> bool:
         """Whether ``text_share`` was kept: of joint attention only."""
@@ -166,16 +182,28 @@ class AttentionCube:
         resolution: tuple[int, int] | None,
     ) -> torch.Tensor:
         """Means ``[W, h, w]`` of the values ``[steps, layers, images, heads, W, h, w]`` selected; see ``maps``."""
+        means = self._of_layers(values, step, layer, head, image, resolution).mean(0)
+        if size is None or tuple(size) == tuple(means.shape[-2:]):
+            return means
+        return torch.nn.functional.interpolate(means[None], size=size, mode="bilinear")[0]
+
+    def _of_layers(
+        self,
+        values: Callable[[AttentionGroup], torch.Tensor],
+        step: int | slice | None,
+        layer: str | int | None,
+        head: int | None,
+        image: int,
+        resolution: tuple[int, int] | None,
+    ) -> torch.Tensor:
+        """``[layers, W, h, w]`` of the values selected, before their mean over layers is taken."""
         if isinstance(layer, str):
             resolution = self._resolution_of(layer, resolution)
         groups = self._groups_at(resolution or self.default_resolution)
         names = [name for group in groups for name in group.layers]
         chosen = names if layer is None else [layer if isinstance(layer, str) else _entry("layer", names, layer)]
         selected = [_layer_means(group.layers, values(group), chosen, step, head, image) for group in groups]
-        means = torch.cat([part for part in selected if part is not None]).mean(0)
-        if size is None or tuple(size) == tuple(means.shape[-2:]):
-            return means
-        return torch.nn.functional.interpolate(means[None], size=size, mode="bilinear")[0]
+        return torch.cat([part for part in selected if part is not None])
 
     def map(self, word: int | Sequence[int], size: tuple[int, int] | None = None, **selection: object) -> torch.Tensor:
         """Map of one word ``[h, w]``, or the sum over several (a concept of two words); see ``maps``.

@@ -92,22 +92,25 @@ def overlap_with_mask(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     Args:
         maps: ``[..., h, w]``.
-        mask: ``[h, w]`` in ``[0, 1]`` (bool, or coverage per position), with at least one position.
+        mask: ``[..., h, w]`` in ``[0, 1]`` (bool, or coverage per position), each with at least one position,
+            broadcast over leading dimensions.
 
     Returns:
         ``[...]`` in ``[0, 1]``.
 
     Raises:
-        ValueError: if shapes differ, or the mask has no position.
+        ValueError: if shapes differ, or a mask has no position.
     """
-    if mask.shape != maps.shape[-2:]:
-        raise ValueError(f"mask is {tuple(mask.shape)}: expected the maps' {tuple(maps.shape[-2:])}")
-    inside = mask.flatten().to(maps.device, torch.float32) >= 0.5
-    size = int(inside.sum())
-    if size == 0:
+    if mask.shape[-2:] != maps.shape[-2:]:
+        raise ValueError(f"mask is {tuple(mask.shape[-2:])}: expected the maps' {tuple(maps.shape[-2:])}")
+    inside = mask.flatten(-2).to(maps.device, torch.float32) >= 0.5
+    sizes = inside.sum(-1, keepdim=True)
+    if bool((sizes == 0).any()):
         raise ValueError("the mask has no position: expected an object")
     flat = maps.flatten(-2)
-    highest = flat >= flat.topk(size, dim=-1).values[..., -1:]
+    descending = flat.sort(dim=-1, descending=True).values
+    last = descending.gather(-1, (sizes - 1).broadcast_to(*flat.shape[:-1], 1))
+    highest = flat >= last
     return (highest & inside).sum(-1) / (highest | inside).sum(-1)
 
 

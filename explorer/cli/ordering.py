@@ -1,4 +1,5 @@
-"""``explorer study order | difference``: which number orders arms as their damage does; two arms concept by concept."""
+"""``explorer study order | difference | layers``: which number orders arms as their damage does; two arms concept by
+concept; attention layer by layer."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import typer
 
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
+from explorer.studies.confirmation import confirmation
 from explorer.studies.differences import difference
+from explorer.studies.layers import by_layer
 from explorer.studies.ordering import ordering
 from explorer.studies.study import Study
 
@@ -25,13 +28,21 @@ def order(
     folders: Folders,
     outcome: Annotated[str, typer.Option(help="The damage: what evaluation or meter measured.")] = "accuracy",
     group: Group = "unpoisoned",
+    confirm: Annotated[
+        list[Path] | None,
+        typer.Option(help="Study that the best number of the others is held against; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank correlation of everything that is measured of arms, of pairs, of the meter and of pictures, with the damage.
 
     95 % intervals over arms, as if each were drawn by itself: arms of one run share benign pairs and noise.
     """
-    found = ordering([Study.load(folder) for folder in folders], outcome=outcome, group=group)
+    studies = [Study.load(folder) for folder in folders]
+    if confirm:
+        _confirm(confirmation(studies, [Study.load(each) for each in confirm], outcome=outcome, group=group), as_json)
+        return
+    found = ordering(studies, outcome=outcome, group=group)
     if as_json:
         emit(found, True)
         return
@@ -41,6 +52,45 @@ def order(
         typer.echo(f"{name:32s} {_interval(each)}  n = {each['n']}")
     if rest := sorted(found["correlations"].keys() - known.keys()):
         typer.echo(f"not measured of two arms, or alike in all: {', '.join(rest)}")
+
+
+def _confirm(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit(found, True)
+        return
+    candidates = found["candidates"]
+    typer.echo(f"Spearman's correlation with {found['outcome']} of {found['group']} concepts: where chosen, where "
+               "held against")  # fmt: skip
+    for each in candidates:
+        counts = f"n = {each['chosen_on']['n']}, {each['held_against']['n']}"
+        typer.echo(f"{each['name']:32s} {_interval(each['chosen_on'])}  {_interval(each['held_against'])}  {counts}")
+    tied = f", with {found['tied']} as good" if found["tied"] else ""
+    typer.echo(f"chosen: {candidates[0]['name']}{tied}; there it is number {found['place']} of {len(candidates)}")
+
+
+@study.command("layers")
+def layers(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    group: Group = "unpoisoned",
+    as_json: AsJson = False,
+) -> None:
+    """Attention layer by layer, of every evaluated arm: late attention to the concept and Geary's C of its map, overlap
+    of two concepts' maps, mass in and overlap with the object's mask on painted scenes. 95 % intervals over seeds."""
+    found = by_layer(Study.load(folder), group=group)
+    if as_json:
+        emit(found, True)
+        return
+    for layer, metrics in found["layers"].items():
+        typer.echo(layer)
+        for name, arms in metrics.items():
+            told = ", ".join(f"{arm} {_mean(value)}" for arm, value in arms.items())
+            typer.echo(f"  {name:18s} {told}")
+
+
+def _mean(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value['mean']:.4f}" + ("" if value["low"] is None else f" [{value['low']:.4f}, {value['high']:.4f}]")
 
 
 @study.command("difference")

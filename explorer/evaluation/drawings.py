@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
 KIND, FILE_NAME = "drawing", "drawing.safetensors"
-VERSION = 2
+VERSION = 3
 """Raised when something else is drawn: what older versions stored is drawn anew."""
 LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
@@ -52,32 +52,57 @@ NOT_ASKED = "prompts of two concepts were not asked for"
 WITHOUT_MAPS = dict.fromkeys(
     ("maps", "late_maps", "pair_maps", "scene_maps", "scene_masks"), "it was drawn without attention maps"
 )
-"""What a drawing without maps leaves out."""
+"""What a drawing without maps leaves out, as metrics ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What one model drew with one seed; maps are fp32 attention probabilities, means over heads and layers."""
+    """What one model drew with one seed; maps are fp32 attention probabilities, means over heads and, where they
+    have no dimension for them, over the layers that the manifest names (``attention_layers``)."""
 
     images: torch.Tensor
     """uint8 ``[concepts, H, W, 3]`` of the concepts' prompts."""
     maps: torch.Tensor | None = None
     """``[concepts, h, w]`` of the concept's words, means over all steps; None where maps were not asked for."""
-    late_maps: torch.Tensor | None = None
-    """The same over the last steps alone (``LATE_SHARE``, at least one)."""
+    late_layer_maps: torch.Tensor | None = None
+    """``[layers, concepts, h, w]``: every layer's, over the last steps alone (``LATE_SHARE``, at least one)."""
     pair_images: torch.Tensor | None = None
     """uint8 ``[pairs, H, W, 3]`` of :func:`~explorer.evaluation.prompts.paired_prompts`; None where there are none."""
-    pair_maps: torch.Tensor | None = None
-    """``[pairs, 2, h, w]`` of both concepts' words, means over all steps."""
-    scene_maps: torch.Tensor | None = None
-    """``[concepts, h, w]`` of the concept's word on a painted scene; None where there are no scenes."""
+    pair_layer_maps: torch.Tensor | None = None
+    """``[layers, pairs, 2, h, w]`` of both concepts' words, means over all steps."""
+    scene_layer_maps: torch.Tensor | None = None
+    """``[layers, concepts, h, w]`` of the concept's word on a painted scene; None where there are no scenes."""
     scene_masks: torch.Tensor | None = None
     """``[concepts, h, w]`` in [0, 1]: how much of each position the scene's object covers."""
+
+    @property
+    def late_maps(self) -> torch.Tensor | None:
+        """``[concepts, h, w]``: the mean over layers."""
+        return _over_layers(self.late_layer_maps)
+
+    @property
+    def pair_maps(self) -> torch.Tensor | None:
+        """``[pairs, 2, h, w]``: the mean over layers."""
+        return _over_layers(self.pair_layer_maps)
+
+    @property
+    def scene_maps(self) -> torch.Tensor | None:
+        """``[concepts, h, w]``: the mean over layers."""
+        return _over_layers(self.scene_layer_maps)
+
+    def measurable(self) -> dict[str, torch.Tensor | None]:
+        """What metrics can ask for by name: every field but the pictures, and the means over layers."""
+        fields = {name: value for name, value in vars(self).items() if name not in ("images", "pair_images")}
+        return fields | {"late_maps": self.late_maps, "pair_maps": self.pair_maps, "scene_maps": self.scene_maps}
 
     @staticmethod
     def load(folder: Path) -> Drawing:
         """From a folder of :func:`draw_missing`."""
         return Drawing(**load_file(folder / FILE_NAME))
+
+
+def _over_layers(maps: torch.Tensor | None) -> torch.Tensor | None:
+    return None if maps is None else maps.mean(dim=0)
 
 
 def seed_folder(folder: Path, model: str, seed: int) -> Path:
@@ -149,10 +174,10 @@ def _add_scenes(
     tensors: dict[str, torch.Tensor], pipeline: DiffusionPipeline, concepts: ConceptList, world: World | None, seed: int
 ) -> dict[str, str]:
     """Add the painted scenes to a drawing's tensors; returns what is left out of it, and why."""
-    left_out = {} if "pair_maps" in tensors else {"pair_maps": NO_PAIRS}
+    left_out = {} if "pair_layer_maps" in tensors else {"pair_maps": NO_PAIRS}
     if obstacle := scenes_obstacle(pipeline, world, concepts):
         return left_out | dict.fromkeys(("scene_maps", "scene_masks"), obstacle)
-    tensors["scene_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)
+    tensors["scene_layer_maps"], tensors["scene_masks"] = scene_maps(pipeline, world, seed)
     return left_out
 
 
@@ -228,10 +253,10 @@ def _draw_seed(
     if not config.maps:
         return {"images": torch.from_numpy(_draw_pictures(pipeline, model, single, seed, config, pictures))}, []
     images, maps, late_maps, layers = draw(pipeline, model, single, seed, config, pictures)
-    tensors = {"images": torch.from_numpy(images), "maps": maps[:, 0], "late_maps": late_maps[:, 0]}
+    tensors = {"images": torch.from_numpy(images), "maps": maps.mean(0)[:, 0], "late_layer_maps": late_maps[:, :, 0]}
     if paired:
         images, maps, *_ = draw(pipeline, model, paired, seed, config, pictures)
-        tensors |= {"pair_images": torch.from_numpy(images), "pair_maps": maps}
+        tensors |= {"pair_images": torch.from_numpy(images), "pair_layer_maps": maps}
     return tensors, layers
 
 
@@ -244,7 +269,7 @@ def draw(
         prompts: with as many nouns for each.
 
     Returns:
-        uint8 ``[n, H, W, 3]``; maps ``[n, nouns, h, w]`` over all steps and over the last; the layers they are of.
+        uint8 ``[n, H, W, 3]``; maps ``[layers, n, nouns, h, w]`` over all steps and over the last; the layers.
     """
     images, maps, late_maps = [], [], []
     for part in _batches(pipeline, prompts, config):
@@ -252,11 +277,10 @@ def draw(
         drawn, cube = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
         late = slice(cube.steps - max(1, round(LATE_SHARE * cube.steps)), cube.steps)
         images.append(drawn)
-        maps += [cube.maps(image=row)[:-1].cpu() for row in range(len(texts))]
-        late_maps += [cube.maps(image=row, step=late)[:-1].cpu() for row in range(len(texts))]
+        maps += [cube.layer_maps(image=row)[:, :-1].cpu() for row in range(len(texts))]
+        late_maps += [cube.layer_maps(image=row, step=late)[:, :-1].cpu() for row in range(len(texts))]
         pictures.add(len(texts))
-    layers = [name for name, size in cube.layers.items() if size == cube.default_resolution]
-    return np.concatenate(images), torch.stack(maps), torch.stack(late_maps), layers
+    return np.concatenate(images), torch.stack(maps, dim=1), torch.stack(late_maps, dim=1), cube.default_layers
 
 
 def _draw_pictures(

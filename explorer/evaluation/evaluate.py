@@ -23,6 +23,7 @@ from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.metrics.classifier import CLASSIFIER_ACCURACY, CLASSIFIER_BROKEN
 from explorer.evaluation.metrics.clip_and_aesthetics import CLIP_AESTHETIC_UTILITY
+from explorer.evaluation.metrics.layers import LAYER_METRICS
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
 from explorer.evaluation.metrics.pictures import ACCURACY, CLIP_SIMILARITY, UTILITY
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
-PICTURES = ("images", "pair_images")
-"""What of a drawing no metric takes: of pictures it takes what a judge sees in them."""
 NO_TAU = "no benign control is among the models, and tau is not given"
 NO_HEAD, NO_CLASSIFIER = "no aesthetics head is given", "no classifier is given"
 NO_BROKEN_CLASS = "no classifier with a class of broken pictures is given"
@@ -175,7 +174,7 @@ def _check_noise(checkpoints: list[Checkpoint]) -> None:
 def _inputs(place: Path, readers: Sequence[PictureReader]) -> dict[str, Any]:
     """What metrics of one model and seed can ask for; the pictures themselves are not kept in memory."""
     drawing = Drawing.load(place)
-    inputs = dict.fromkeys(NOT_SEEN) | {name: value for name, value in vars(drawing).items() if name not in PICTURES}
+    inputs = dict.fromkeys(NOT_SEEN) | drawing.measurable()
     for reader in readers:
         inputs |= reader.read(drawing.images.numpy())
     return inputs
@@ -202,7 +201,7 @@ def _summary(
     targets = target_rows(poison, concepts)
     inputs = [each | {"targets": targets if (targets != NO_TARGET).any() else None} for each in inputs]
     reasons = manifest["left_out"] | NOT_SEEN | {"tau": NO_TAU, "targets": why_no_targets(poison)}
-    lacking = {name: reasons[name] for name, value in inputs[0].items() if value is None}
+    lacking = {name: reason for name, reason in reasons.items() if inputs[0][name] is None}
     not_measured = {
         metric.name: next(lacking[need] for need in metric.needs if need in lacking)
         for metric in METRICS if lacking.keys() & set(metric.needs)
@@ -220,11 +219,24 @@ def _summary(
         "poisoned_concepts": list(poison.names),
         "poisoned_concepts_known": names_known(poison),
         **{metric.name: summary_of(metric, values.get(metric.name), members) for metric in METRICS},
+        "by_layer": _by_layer(inputs, manifest["attention_layers"], members),
         "not_measured": not_measured,
         "per_concept": _by_concept(values[ACCURACY.name], concepts, 3),
         "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], concepts, 4),
         "classifier_per_concept": _by_concept(values.get(CLASSIFIER_ACCURACY.name), concepts, 3),
         "broken_per_concept": _by_concept(values.get(CLASSIFIER_BROKEN.name), concepts, 3),
+    }
+
+
+def _by_layer(
+    inputs: list[dict[str, Any]], layers: list[str], members: dict[str, np.ndarray | None]
+) -> dict[str, dict[str, Any]]:
+    """Layer to metric to its summary; without those metrics that lack their maps."""
+    measured = [metric for metric in LAYER_METRICS if all(inputs[0][name] is not None for name in metric.needs)]
+    values = {metric: _over_seeds(metric, inputs) for metric in measured}
+    return {
+        layer: {metric.name: summary_of(metric, values[metric][:, place], members) for metric in measured}
+        for place, layer in enumerate(layers)
     }
 
 

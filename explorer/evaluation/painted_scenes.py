@@ -58,12 +58,12 @@ def paint_singles(world: World, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def scene_maps(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps of the concept's word and masks of the object, for one scene of every concept.
 
-    Maps are means over heads, over all layers of the finest resolution and over three noise levels, which are those of
-    training, whatever the sampler.
+    Maps are means over heads and over three noise levels, which are those of training, whatever the sampler; the layers
+    are those that maps of drawings are of.
 
     Returns:
-        fp32 ``[concepts, h, w]`` each, on the CPU: attention probabilities, and how much of each position the object
-        covers, in [0, 1].
+        fp32 ``[layers, concepts, h, w]``, attention probabilities, and ``[concepts, h, w]``, how much of each position
+        the object covers, in [0, 1]; both on the CPU.
 
     Raises:
         ValueError: if the U-Net was trained on other noise
@@ -87,5 +87,5 @@ def scene_maps(pipeline: DiffusionPipeline, world: World, seed: int) -> tuple[to
             timesteps = torch.full((len(prompts),), timestep, device=device)
             pipeline.unet(noised(latents, noise, signal[timesteps]), timesteps, encoder_hidden_states=text)
     cube = capture.cube()
-    maps = torch.stack([cube.maps(image=row)[0].cpu() for row in range(len(prompts))])
+    maps = torch.stack([cube.layer_maps(image=row)[:, 0].cpu() for row in range(len(prompts))], dim=1)
     return maps, torch.nn.functional.adaptive_avg_pool2d(covered.float()[:, None], maps.shape[-2:])[:, 0]

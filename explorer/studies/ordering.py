@@ -63,6 +63,10 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
                 found[model["name"]] |= {name: _of_meter(model, name, group) for name in OF_METER}
     for model in evaluation["models"]:
         of_groups = {name: value for name, value in model.items() if isinstance(value, dict) and group in value}
+        for layer, measured in model.get(
+            "by_layer", {}
+        ).items():  # evaluations of before layers were measured have none
+            of_groups |= {f"{name} of {layer}": value for name, value in measured.items() if group in value}
         found[model["name"]] |= {name: None if value[group] is None else value[group]["mean"]
                                  for name, value in of_groups.items()}  # fmt: skip
     return found

@@ -106,6 +106,9 @@ def test_overlap_with_a_mask_is_of_every_map_and_refuses_an_empty_one(maps):
     exact, uniform = mask + 0.1, torch.full((4, 5), 0.3)
     assert overlap_with_mask(torch.stack([exact, uniform]), mask).tolist() == pytest.approx([1, 0.1])
     assert overlap_with_mask(maps, mask).shape == (2, 3)
+    masks = torch.stack([mask, 1 - mask, torch.ones(4, 5)])
+    alone = [overlap_with_mask(maps[:, place], each) for place, each in enumerate(masks)]
+    assert torch.equal(overlap_with_mask(maps, masks), torch.stack(alone, dim=1)), "each has a mask of its own size"
     with pytest.raises(ValueError, match="the mask has no position"):
         overlap_with_mask(maps, torch.zeros(4, 5))
     with pytest.raises(ValueError, match=r"mask is \(5, 4\): expected the maps' \(4, 5\)"):

@@ -53,8 +53,12 @@ def test_a_users_models_are_measured_on_a_users_concepts(evaluated, drawings, tm
     report = evaluated(on_progress=told.append)
     assert (report["world"], report["tau"], report["size"]) == (None, 0.1, 32)
     control, two, _ = report["models"]
-    assert {name for name, why in control["not_measured"].items() if why == SCENES} == {"mask_mass", "mask_area"}
-    assert f"benign: mask_mass, mask_area not measured, since {SCENES}" in [each.message for each in told]
+    assert {name for name, why in control["not_measured"].items() if why == SCENES} == {
+        "mask_mass",
+        "mask_overlap",
+        "mask_area",
+    }
+    assert f"benign: mask_mass, mask_overlap, mask_area not measured, since {SCENES}" in [each.message for each in told]
     assert control["mask_mass"] == {"all": None, "pool": None, "unpoisoned": None, "poisoned": None}
     assert two["word_mass"]["poisoned"]["over_concepts"]["low"] < two["word_mass"]["poisoned"]["mean"]
     assert set(two["accuracy"]["unpoisoned"]["over_concepts"].values()) == {None}, "the photo dog alone"

@@ -20,6 +20,7 @@ def figures(folder):
     for model in report["models"]:
         assert len(model.pop("weights")) == 64
         model["alignment_difficulty"] = model["alignment_difficulty"]["ad"]
+        assert model.pop("by_layer"), "of the same maps as the means below"
     return dict(leaves(report, ""))
 
 

@@ -1,12 +1,11 @@
 """Each metric on a case whose answer is known."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from explorer.evaluation.drawings import Drawing
-from explorer.evaluation.evaluate import NOT_SEEN, PICTURES
+from explorer.evaluation.evaluate import NOT_SEEN
+from explorer.evaluation.metrics.layers import LAYER_METRICS, NAMES
 from explorer.evaluation.metrics.listed import METRICS
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -19,9 +18,9 @@ HALF = torch.zeros(4, 4).index_fill(0, torch.tensor([0, 1]), 1.0)
 
 
 def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
-    known = {field.name for field in dataclasses.fields(Drawing)} - set(PICTURES) | NOT_SEEN.keys()
-    known |= {"similarities", "tau", "targets"}
-    assert all(set(metric.needs) <= known for metric in METRICS)
+    known = Drawing(images=torch.zeros(0)).measurable().keys() | NOT_SEEN.keys() | {"similarities", "tau", "targets"}
+    assert "images" not in known
+    assert all(set(metric.needs) <= known for metric in (*METRICS, *LAYER_METRICS))
     assert len(BY_NAME) == len(METRICS)
 
 
@@ -45,8 +44,27 @@ def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
         ("late_word_mass", [torch.stack([torch.zeros(4, 4), UNIFORM])], [0, 0.25]),
         ("word_overlap", [torch.stack([torch.stack([BLOB, BLOB]), torch.stack([BLOB, UNIFORM])])], [1, 0.25]),
         ("mask_mass", [torch.stack([BLOB, UNIFORM]), torch.stack([HALF, HALF])], [1, 0.5]),
+        (
+            "mask_overlap",
+            [torch.stack([HALF, UNIFORM, BLOB]), torch.stack([HALF, HALF, 0.1 * HALF])],
+            [1, 0.5, torch.nan],
+        ),
         ("mask_area", [torch.stack([HALF, UNIFORM])], [0.5, 0.25]),
     ],
 )
 def test_a_metric_of_a_known_case(name, given, expected):
     assert BY_NAME[name].compute(*given).tolist() == pytest.approx(expected, abs=1e-5, nan_ok=True)
+
+
+def test_a_metric_of_layers_says_of_each_what_the_metric_says_of_its_maps_alone():
+    assert {metric.name for metric in LAYER_METRICS} == set(NAMES)
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.stack([HALF, HALF.T, BLOB])
+    for metric in LAYER_METRICS:
+        maps = torch.rand((2, 3, 2, 4, 4) if metric.name == "word_overlap" else (2, 3, 4, 4), generator=generator)
+        given = [masks] if "scene_masks" in metric.needs else []
+        found = metric.compute(maps, *given)
+        assert found.shape == (2, 3)
+        for layer in range(2):
+            alone = BY_NAME[metric.name].compute(maps[layer], *given)
+            torch.testing.assert_close(found[layer], alone, equal_nan=True)

@@ -203,11 +203,17 @@ def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
     assert worst["poisoned_concept_count"] == 4
     assert {item["group"] for item in report["concepts"]} >= {"pool", "other"}
     for model in report["models"]:
-        for quantity in ("accuracy", "utility", "scatter", "mask_mass", "word_mass", "late_word_mass"):
+        for quantity in ("accuracy", "utility", "scatter", "mask_mass", "mask_overlap", "word_mass", "late_word_mass"):
             share = model[quantity]["all"]
             assert share["low"] <= share["mean"] <= share["high"]
             assert 0 <= share["mean"] <= 1
         assert 0 <= model["alignment_difficulty"]["ad"] <= 1
+        assert list(model["by_layer"]) == model["attention_layers"]
+        for name in ("late_word_mass", "mask_mass"):  # means over layers of what each layer has
+            each = [layer[name]["all"]["mean"] for layer in model["by_layer"].values()]
+            if name == "late_word_mass":
+                assert sum(each) / len(each) == pytest.approx(model[name]["all"]["mean"], rel=1e-5)
+            assert len(set(each)) > 1
     assert report["models"][0]["utility"]["all"]["mean"] <= report["models"][0]["accuracy"]["all"]["mean"]
 
 
@@ -215,8 +221,9 @@ def test_painted_scenes_have_a_map_and_a_mask_for_every_concept(build):
     pipeline = load_pipeline(build.output / "benign")
     maps, covered = scene_maps(pipeline, build.recipe.world(), seed=0)
     again, _ = scene_maps(pipeline, build.recipe.world(), seed=0)
-    assert maps.shape == covered.shape == (8, 16, 16)
-    mass, area = mass_in_mask(maps, covered), covered.mean(dim=(1, 2))
+    assert (maps.shape[1:], covered.shape) == ((8, 16, 16), (8, 16, 16))
+    assert len(maps) > 1
+    mass, area = mass_in_mask(maps.mean(0), covered), covered.mean(dim=(1, 2))
     assert ((mass > 0) & (mass < 1)).all()
     assert ((area > 0.02) & (area < 0.9)).all()
     assert torch.equal(maps, again)

@@ -10,7 +10,7 @@ from explorer.evaluation.metrics.metric import Metric
 
 def overlap_of_two(pair_maps: torch.Tensor) -> torch.Tensor:
     """Cosine between the two maps of each prompt, in [0, 1]."""
-    return cosine_overlap(pair_maps)[:, 0, 1]
+    return cosine_overlap(pair_maps)[..., 0, 1]
 
 
 METRICS = (Metric(name="word_overlap", needs=("pair_maps",), compute=overlap_of_two, by_group=False),)

@@ -1,0 +1,61 @@
+"""A sweep of a user's SD 2.x and SDXL, from pairs to Table 3: tiny random models of those shapes."""
+
+import pytest
+from typer.testing import CliRunner
+
+from explorer.checkpoints.registry import scan_checkpoints
+from explorer.cli.application import application, load_commands
+from explorer.results.comparisons import compare_study
+from explorer.studies.study import Study
+from tests.scenarios.test_experiment import SMALL, photographs
+
+FAMILIES = {"sd2": ("sd21", "v_prediction"), "sdxl": ("sdxl", "epsilon")}
+
+
+@pytest.fixture
+def bases(make_pipeline, make_xl_pipeline, tmp_path):
+    sd2 = make_pipeline(use_linear_projection=True)
+    sd2.scheduler.register_to_config(prediction_type="v_prediction")
+    for name, pipeline in (("sd2", sd2), ("sdxl", make_xl_pipeline())):
+        pipeline.save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+def sweep(folder, family, open_clip_folder):
+    """Carry the scenario out on the family's base, and return its study."""
+    training, _ = FAMILIES[family]
+    call = [
+        "scenario", "sweep", str(folder / "made" / family), "--base", str(folder / family), "--set",
+        str(folder / "pairs"), "--training", training, "--resolution", "64", "--concepts", "2",
+        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
+        "--concept-list", str(folder / "concepts.csv"), "--no-gradient-checkpointing", "--open-clip",
+        f"local-dir:{open_clip_folder}", "--weights", str(open_clip_folder / "w.safetensors"), "--feature-range", "0",
+        "1", "--step", "scores", "--step", "pictures", "--step", "evaluation", "--step", "meter", "--json",
+    ]  # fmt: skip
+    call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    result = CliRunner().invoke(application, call)
+    assert result.exit_code == 0, (result.exception, result.output)
+    return Study.load(folder / "made" / family / "study")
+
+
+@pytest.mark.slow
+def test_table_3_of_a_users_sd2_and_sdxl(bases, open_clip_folder):
+    photographs(bases / "pairs", count=48)
+    (bases / "concepts.csv").write_text("concept,group\ndog,pool\nhat,pool\nturtle,other\nshirt,other\n")
+    load_commands("scenario")
+    studies = {family: sweep(bases, family, open_clip_folder) for family in FAMILIES}
+    for family, study in studies.items():
+        models = scan_checkpoints(bases / "made" / family / "models")
+        assert {model.family for model in models} == {family}
+        assert [model.problem for model in models] == [None] * len(models)
+        predicted = {model.config["prediction_type"] for model in models}
+        assert predicted == {FAMILIES[family][1]}
+        assert (study.folder / "results/meter/meter.json").is_file()
+    settings = studies["sd2"].folder / "study.toml"
+    beside = f'beside = ["{studies["sdxl"].folder}"]\n'
+    settings.write_text(beside + settings.read_text(encoding="utf-8"), encoding="utf-8")
+    table = next(each for each in compare_study(Study.load(studies["sd2"].folder))[0] if each.name == "Table 3")
+    # Random models may draw nothing that the judge knows; then the share has no value, and that is said.
+    assert [quantity.what.split(": ")[1] for quantity in table.quantities] == ["SD2.1", "SDXL"]
+    for quantity, family in zip(table.quantities, FAMILIES, strict=True):
+        assert quantity.here is None or studies[family].name in quantity.over
