@@ -1,0 +1,50 @@
+"""What is chosen on some studies is held against others: the shipped runs of equal share and of the full recipe."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from explorer.cli.application import application, load_commands
+from explorer.core.provenance import ROOT
+from explorer.studies.confirmation import JUDGES_OWN, confirmation
+from explorer.studies.ordering import OF_PAIRS, ordering
+from explorer.studies.study import Study
+
+SHARE = ROOT / "assets" / "experiments" / "equal-share"
+
+
+def test_the_best_of_the_first_studies_is_chosen_whatever_the_others_say():
+    chosen_on, others = [Study.load(SHARE / f"seed-{run}") for run in (1, 2)], [Study.load(SHARE / "seed-3")]
+    found = confirmation(chosen_on, others)
+    first, second = (ordering(studies)["correlations"] for studies in (chosen_on, others))
+    names = [each["name"] for each in found["candidates"]]
+    assert not JUDGES_OWN & set(names)
+    assert not set(OF_PAIRS) & set(names)
+    assert {"accuracy", "utility", "clip_similarity"} < JUDGES_OWN
+    strength = [abs(first[name]["value"]) for name in names]
+    assert strength == sorted(strength, reverse=True)
+    for each in found["candidates"]:
+        assert (each["chosen_on"], each["held_against"]) == (first[each["name"]], second[each["name"]])
+    better = [name for name in names if abs(second[name]["value"]) > abs(second[names[0]]["value"])]
+    assert found["place"] == 1 + len(better)
+    turned = confirmation(others, chosen_on)["candidates"]
+    assert turned[0]["chosen_on"]["n"] == 6
+
+
+def test_nothing_in_common_is_told():
+    study = Study.load(ROOT / "assets" / "experiments" / "seed-4")
+    with pytest.raises(ValueError, match="no arm has 'nothing'"):
+        confirmation([study], [study], outcome="nothing")
+    with pytest.raises(ValueError, match="nothing that is measured of models orders mask_area of all concepts in both"):
+        confirmation([study], [study], outcome="mask_area", group="all")  # of the scenes, whatever the model
+
+
+def test_the_command_says_what_is_chosen():
+    load_commands("study")
+    call = ["study", "order", str(SHARE / "seed-1"), str(SHARE / "seed-2"), "--confirm", str(SHARE / "seed-3")]
+    told = CliRunner().invoke(application, call)
+    found = json.loads(CliRunner().invoke(application, [*call, "--json"]).output)
+    last = told.output.strip().splitlines()[-1]
+    assert last == f"chosen: {found['candidates'][0]['name']}; there it is number {found['place']} of " \
+                   f"{len(found['candidates'])}"  # fmt: skip

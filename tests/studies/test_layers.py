@@ -1,0 +1,55 @@
+"""Attention layer by layer, of an evaluation that has layers and of one that has none."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from explorer.core.provenance import write_manifest
+from explorer.evaluation.files import EVALUATION_NAME
+from explorer.studies.layers import by_layer
+from explorer.studies.results import EVALUATION, KIND
+from explorer.studies.study import Study
+from explorer.ui.shell.context import SHIPPED_STUDY
+
+
+@pytest.fixture(scope="module")
+def evaluated(micro_evaluation, tmp_path_factory):
+    """A study whose evaluation is the micro world's, and that evaluation."""
+    folder, report = micro_evaluation
+    place = tmp_path_factory.mktemp("study") / EVALUATION
+    place.mkdir()
+    shutil.copy(folder / EVALUATION_NAME, place)
+    write_manifest(place, kind=KIND, config={}, seed=None, files=[EVALUATION_NAME])
+    return SimpleNamespace(name="micro", folder=place.parent, results=place.parent), report
+
+
+def test_every_layer_of_every_arm_is_there_in_the_numbers_of_the_evaluation(evaluated):
+    study, report = evaluated
+    found = by_layer(study, group="pool")
+    control = report["models"][0]
+    assert list(found["layers"]) == control["attention_layers"]
+    for layer, metrics in found["layers"].items():
+        assert set(metrics) == {"late_word_mass", "late_contiguity", "word_overlap", "mask_mass", "mask_overlap"}
+        assert set(metrics["late_word_mass"]) == {model["name"] for model in report["models"]}
+        of_group = control["by_layer"][layer]["late_word_mass"]["pool"]
+        assert metrics["late_word_mass"][control["name"]]["mean"] == of_group["mean"]
+        pairs = control["by_layer"][layer]["word_overlap"]
+        assert metrics["word_overlap"][control["name"]]["mean"] == pairs["mean"], "of pairs, which have no groups"
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_group_that_an_arm_has_not_is_no_number(evaluated):
+    study, report = evaluated
+    layer = report["models"][0]["attention_layers"][0]
+    found = by_layer(study, group="poisoned")["layers"][layer]["late_word_mass"]
+    assert found[report["models"][0]["name"]] is None
+    assert found[report["models"][-1]["name"]]["mean"] > 0
+
+
+def test_an_evaluation_without_layers_says_what_to_do(evaluated):
+    with pytest.raises(ValueError, match="holds no attention layers: expected one with maps, made by this release"):
+        by_layer(Study.load(SHIPPED_STUDY))
+    with pytest.raises(ValueError, match="group is 'none': expected one of all, pool"):
+        by_layer(evaluated[0], group="none")
