@@ -43,6 +43,7 @@ class AttentionCapture(AttentionHooks):
         if self.calls == 0:
             network = self._attention.network
             raise ValueError(f"nothing was captured: the {network} was not called inside the with block")
+        self._complete()
         kept = [stored[: self.calls] for stored in self._stored]
         kept = kept if self.calls == self._capacity else [stored.clone() for stored in kept]
         return AttentionCube(groups=self._grouped(kept), columns=self._columns)
@@ -58,6 +59,9 @@ class AttentionCapture(AttentionHooks):
     def _of_text(self, probabilities: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """What is stored of edited probabilities, whose rows sum to ``share``."""
         return probabilities
+
+    def _complete(self) -> None:
+        """Called before what is stored is read: nothing may wait any longer."""
 
     def _grouped(self, kept: list[torch.Tensor]) -> tuple[AttentionGroup, ...]:
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """The cross-attention of a diffusers U-Net: its layers, their probabilities, and how these are captured.
 
-When a U-Net call ends, the probabilities of all layers of a resolution are computed together, summed over each word's
-tokens and written to a preallocated tensor on the device.
+The probabilities of all layers of a resolution and, where these are small, of several U-Net calls are computed
+together, summed over each word's tokens and written to a preallocated tensor on the device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from explorer.attention.maps import AttentionGroup
 from explorer.attention.storage import AttentionCapture
 
 MAX_SCORE_ELEMENTS = 1 << 24  # 64 MiB of fp32 scores at once; more layers are worked off in chunks
+WAITING_SCORE_ELEMENTS = 1 << 17  # fewer wait for further calls: to start a computation takes longer than to do it
 TEXT_READING = ("attn1", "attn2")
 """Last parts of the names of attention modules that can read the text. ``attn2`` always does; ``attn1`` does in blocks
 built with ``only_cross_attention`` and is self-attention everywhere else."""
@@ -79,6 +80,10 @@ class CrossAttentionCapture(AttentionCapture):
         super().__init__(*arguments, **options)
         self._latent_size: tuple[int, int] | None = None
         self._members: list[list[str]] = []
+        self._together: list[int] = []
+        """Calls whose probabilities are computed at once, of each group of layers."""
+        self._waiting: list[list[dict[str, dict[str, torch.Tensor]]]] = []
+        """Of each group the calls, up to the last, that are not stored yet."""
 
     def _grouped(self, kept: list[torch.Tensor]) -> tuple[AttentionGroup, ...]:
         return tuple(
@@ -93,11 +98,17 @@ class CrossAttentionCapture(AttentionCapture):
     def _finish(self) -> None:
         order = [*self._kept, *(self._layers.keys() - self._kept.keys())]
         kept = {name: self._take(name) for name in order}
-        with self._graph():
-            if self.calls == 0:
-                self._allocate(kept)
-            for names, stored in zip(self._members, self._stored, strict=True):
-                self._store_group(names, kept, stored[self.calls])
+        if self.calls == 0:
+            self._allocate(kept)
+        for group, (names, waiting) in enumerate(zip(self._members, self._waiting, strict=True)):
+            waiting.append({name: kept[name] for name in names})
+            if len(waiting) == self._together[group] or self._edited.keys() & set(names):
+                self._store_group(group, self.calls + 1)
+
+    def _complete(self) -> None:
+        for group, waiting in enumerate(self._waiting):
+            if waiting:
+                self._store_group(group, self.calls)
 
     def _allocate(self, kept: dict[str, dict[str, torch.Tensor]]) -> None:
         """Group the layers by positions and heads, in call order, and reserve room for every step."""
@@ -111,21 +122,32 @@ class CrossAttentionCapture(AttentionCapture):
             self._room(len(names), self._plan.batch, heads if self._keep_heads else 1, columns, positions)
             for (positions, heads, _, _), names in members.items()
         ]
+        self._waiting = [[] for _ in members]
+        scores = [len(names) * heads * positions * self._plan.batch * self._groups.shape[1]
+                  for (positions, heads, _, _), names in members.items()]  # fmt: skip
+        # The graph is the caller's, who may need it after every call.
+        self._together = [1 if self._gradient else max(1, WAITING_SCORE_ELEMENTS // count) for count in scores]
 
-    def _store_group(self, names: list[str], kept: dict[str, dict[str, torch.Tensor]], stored: torch.Tensor) -> None:
-        """Probabilities per word of layers of one shape, into ``stored [layers, B, heads or 1, W, positions]``."""
-        heads, batch, positions = self._layers[names[0]].heads, self._plan.batch, stored.shape[-1]
-        chunk = max(1, MAX_SCORE_ELEMENTS // (batch * heads * positions * self._groups.shape[1]))
-        for start in range(0, len(names), chunk):
-            part = names[start : start + chunk]
-            # Positions last throughout: what is stored then lies as it is computed.
-            keys, queries = (_per_head([kept[name][which] for name in part], heads) for which in ("key", "query"))
-            scores = torch.bmm(keys.mul_(self._layers[part[0]].scale), queries.mT)
-            probabilities = scores.softmax(-2).unflatten(0, (len(part), batch, heads))
-            words = torch.matmul(self._groups.mT[:, None], probabilities)
-            stored[start : start + chunk] = words if self._keep_heads else words.mean(2, keepdim=True)
-        for name in self._edited.keys() & set(names):
-            stored[names.index(name)] = self._edited[name][0]
+    def _store_group(self, group: int, calls: int) -> None:
+        """Probabilities per word of layers of one shape, of the calls that wait: the last of the first ``calls``."""
+        names, waiting = self._members[group], self._waiting[group]
+        stored = self._stored[group][calls - len(waiting) : calls]  # [calls, layers, B, heads or 1, W, positions]
+        heads, batch = self._layers[names[0]].heads, self._plan.batch
+        chunk = max(1, MAX_SCORE_ELEMENTS // (len(waiting) * batch * heads * stored.shape[-1] * self._groups.shape[1]))
+        # What was made in inference mode is written to in it alone, also where a caller asks for the cube later.
+        with torch.inference_mode(stored.is_inference()), self._graph():
+            for start in range(0, len(names), chunk):
+                part = names[start : start + chunk]
+                # Positions last throughout: what is stored then lies as it is computed.
+                keys, queries = (_per_head([kept[name][which] for kept in waiting for name in part], heads)
+                                 for which in ("key", "query"))  # fmt: skip
+                scores = torch.bmm(keys.mul_(self._layers[part[0]].scale), queries.mT)
+                probabilities = scores.softmax(-2).unflatten(0, (len(waiting), len(part), batch, heads))
+                words = torch.matmul(self._groups.mT[:, None], probabilities)
+                stored[:, start : start + chunk] = words if self._keep_heads else words.mean(3, keepdim=True)
+            for name in self._edited.keys() & set(names):
+                stored[-1, names.index(name)] = self._edited[name][0]
+        waiting.clear()
 
     def _resolution(self, positions: int) -> tuple[int, int]:
         """``(h, w)`` of a layer: the latent size halved (rounding up) until the number of positions fits."""

@@ -199,6 +199,25 @@ def test_unet_calls_are_counted_beyond_the_steps_expected(make_unet):
             assert torch.equal(found[step], captured_layers(single.cube())[name][0])
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_calls_that_wait_for_one_another_give_what_each_gives_alone(make_unet, monkeypatch, mode):
+    unet, (sample, text) = make_unet(), inputs()
+    monkeypatch.setattr("explorer.attention.unet.WAITING_SCORE_ELEMENTS", 1 << 22)
+    with capture_attention(unet, one_hot_groups(), batch=1, guidance=True, steps=4) as together, mode():
+        for timestep in (900, 600):
+            call(unet, sample, text, timestep)
+        early = captured_layers(together.cube())  # also what waits is read
+        call(unet, sample, text, 300)
+    monkeypatch.setattr("explorer.attention.unet.WAITING_SCORE_ELEMENTS", 1)
+    with capture_attention(unet, one_hot_groups(), batch=1, guidance=True, steps=4) as apart, mode():
+        for timestep in (900, 600, 300):
+            call(unet, sample, text, timestep)
+    found = captured_layers(together.cube())
+    for name, expected in captured_layers(apart.cube()).items():
+        assert torch.equal(found[name], expected)
+        assert torch.equal(early[name], expected[:2])
+
+
 def test_two_unets_are_captured_side_by_side(make_unet):
     first, second, (sample, text) = make_unet(0), make_unet(1), inputs()
     options = {"batch": 1, "guidance": True, "steps": 1}
