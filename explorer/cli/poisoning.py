@@ -101,7 +101,9 @@ class TargetOptions:
     checkpoint: Path = BENIGN_MODEL
     """Whose autoencoder is to be misled; a benign model, which draws the targets."""
     target_pictures: Path | None = None
-    """Folder with a picture T.png of each target, in place of drawn ones."""
+    """Folder with a picture T.png of each target, in place of drawn ones; further ones are T-1.png and so on."""
+    pictures_of_each: Annotated[int, typer.Option(min=1)] = 1
+    """Pictures of each target; every poison picture is perturbed towards the nearest one."""
     drawing_steps: Annotated[int, typer.Option(min=1)] = 50
     """Denoising steps of a drawn target."""
     guidance_scale: float = 7.5
@@ -117,9 +119,9 @@ class TargetOptions:
         from explorer.scenarios.clean_label_sets import drawn_targets
 
         if self.target_pictures is not None:
-            return given_pictures(self.target_pictures)
+            return given_pictures(self.target_pictures, self.pictures_of_each)
         return drawn_targets(self.checkpoint, pipeline, benign, steps=self.drawing_steps,
-                             guidance_scale=self.guidance_scale, seed=seed)  # fmt: skip
+                             guidance_scale=self.guidance_scale, seed=seed, of_each=self.pictures_of_each)  # fmt: skip
 
 
 Benign = Annotated[Path, typer.Argument(help="Pair set: IconWorld's, or imported with --concepts.")]

@@ -42,6 +42,8 @@ FIGURES = ("latent_distance_before", "latent_distance_after", "largest_change", 
 MOST_AT_ONCE, PIXELS_AT_ONCE = 32, 8 * 512**2
 """Pictures a batch unless the caller says how many."""
 COPIED_AT_ONCE = 1024
+START_STREAM = 305
+"""Of random numbers: where restarts begin."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,10 +84,10 @@ class CleanLabelPoison(Attack):
     def parameters(self) -> dict[str, Any]:
         """What the record of this attack holds beside the fields that all attacks have."""
         return {
-            **self.attack.parameters, **asdict(self.perturbation), "objective": OBJECTIVE,
+            **self.attack.parameters, **_asked(self.perturbation), "objective": OBJECTIVE,
             "least_score": self.least_score, "autoencoder": module_identity(self.autoencoder),
             "precision": str(self.autoencoder.dtype).removeprefix("torch."),
-            "extractor": self.extractor.identity, "target_pictures": self.target_pictures.identity,
+            "extractor": self.extractor.identity, "target_pictures": self.target_pictures.described,
         }  # fmt: skip
 
     def apply(self, pairs: PairSet, folder: Path | str, *, known_benign: bool = False) -> PairSet:
@@ -119,7 +121,7 @@ class CleanLabelPoison(Attack):
         if not len(rows):
             return ()
         about = table.iloc[rows][["uid", "poisoned_concept", "target_concept"]].reset_index(drop=True)
-        targets = self._targets(about["target_concept"].tolist(), benign)
+        targets = self._targets(about["target_concept"].tolist(), benign, rows)
         photos = self._photos(benign, about["poisoned_concept"].tolist())
         after = images[table["image_index"].to_numpy()[rows]]
         parts = [
@@ -158,7 +160,7 @@ class CleanLabelPoison(Attack):
     def _perturbed(self, benign: PairSet, chosen: ChosenPairs) -> BlockArray:
         """The perturbed pictures in the order of ``chosen``."""
         self.autoencoder.requires_grad_(False)
-        targets = self._targets(chosen.shown, benign)
+        targets = self._targets(chosen.shown, benign, np.array(chosen.rows))
         config = {
             **self.parameters, "pictures": benign.data_hash,
             "pairs": hash_json([chosen.rows, chosen.shown]),
@@ -166,23 +168,44 @@ class CleanLabelPoison(Attack):
         files = BlockFiles(root=self.kept, config=config, names=("pictures",), rows=len(chosen.rows), dtype="uint8",
                            block_rows=self._at_once(benign))  # fmt: skip
         left = sum(len(files.rows_of(block)) for block in files.missing())
-        tally = Tally(self.on_progress, "perturbing pictures", left * self.perturbation.steps, "picture step")
+        tally = Tally(self.on_progress, "perturbing pictures", left * self.perturbation.gradients, "picture step")
 
         def make(rows: range) -> dict[str, np.ndarray]:
             before = self._on_device(benign.read_images(np.array(chosen.rows)[rows.start : rows.stop]))
             after = perturbed(self._encode, before, targets[rows.start : rows.stop].to(before.device),
-                              self.perturbation, lambda: tally.add(len(rows)))  # fmt: skip
+                              self.perturbation, lambda: tally.add(len(rows)), self._starts(rows, before))  # fmt: skip
             return {"pictures": after.cpu().numpy()}
 
         files.fill(make)
         return files.open()["pictures"]
 
-    def _targets(self, concepts: list[str], benign: PairSet) -> torch.Tensor:
-        """Latents of the picture of each concept, float32 on the CPU."""
+    def _starts(self, rows: range, pictures: torch.Tensor) -> list[torch.Tensor]:
+        """Where in the budget each restart of these pictures begins, whatever batch they are in."""
+        _, height, width, _ = pictures.shape
+        drawn = [np.random.default_rng([self.seed, START_STREAM, row]).uniform(
+                     -1, 1, (self.perturbation.restarts, 3, height, width)) for row in rows]  # fmt: skip
+        return list(torch.from_numpy(np.stack(drawn, axis=1)).float())
+
+    def _targets(self, concepts: list[str], benign: PairSet, rows: np.ndarray) -> torch.Tensor:
+        """Latents that the pairs at ``rows`` are perturbed towards, float32 on the CPU: of their target's pictures the
+        one nearest to their own."""
         distinct = sorted(set(concepts))
         pictures = self.target_pictures.fitted(distinct, benign.images.shape[1], self.kept, self.on_progress)
-        latents = [latents_of(self._encode, self._on_device(pictures[concept][None])).cpu() for concept in distinct]
-        return torch.cat(latents)[[distinct.index(concept) for concept in concepts]]
+        latents = torch.stack([latents_of(self._encode, self._on_device(pictures[name])).cpu() for name in distinct])
+        mine = np.array([distinct.index(concept) for concept in concepts])
+        if self.target_pictures.of_each == 1:
+            return latents[mine, 0]
+        at_once = self._at_once(benign)
+        return torch.cat([
+            self._nearest(benign.read_images(rows[start : start + at_once]), latents[mine[start : start + at_once]])
+            for start in range(0, len(rows), at_once)
+        ])  # fmt: skip
+
+    def _nearest(self, pictures: np.ndarray, latents: torch.Tensor) -> torch.Tensor:
+        """Of ``latents`` ``[n, of_each, ...]`` those nearest to the pictures', ``[n, ...]``."""
+        own = latents_of(self._encode, self._on_device(pictures)).cpu()
+        nearest = (latents - own[:, None]).flatten(2).norm(dim=2).argmin(dim=1)
+        return latents[torch.arange(len(own)), nearest]
 
     def _photos(self, benign: PairSet, concepts: list[str]) -> torch.Tensor:
         """Features of "a photo of p" for each p, of unit length."""
@@ -208,6 +231,12 @@ class CleanLabelPoison(Attack):
     def _at_once(self, benign: PairSet) -> int:
         height, width = benign.images.shape[1:3]
         return self.batch_size or max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
+
+
+def _asked(perturbation: Perturbation) -> dict[str, Any]:
+    """Its settings, without what was not asked for: records of before there was a choice say nothing of it."""
+    settings = asdict(perturbation)
+    return {name: value for name, value in settings.items() if value or name not in ("momentum", "restarts")}
 
 
 def mean_figures(folder: Path) -> dict[str, float]:

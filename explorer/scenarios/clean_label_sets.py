@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 
 
 def drawn_targets(
-    checkpoint: Path, pipeline: Any, benign: PairSet, *, steps: int, guidance_scale: float, seed: int
+    checkpoint: Path, pipeline: Any, benign: PairSet, *, steps: int, guidance_scale: float, seed: int, of_each: int = 1
 ) -> TargetPictures:
-    """What ``pipeline``, the loaded ``checkpoint``, draws of "a photo of t", each from the noise of one seed."""
+    """What ``pipeline``, the loaded ``checkpoint``, draws of "a photo of t", each from the noise of one seed, further
+    pictures of each from the seeds after it."""
     name, decides = checkpoint.resolve().name, {"steps": steps, "seed": seed, "guidance_scale": guidance_scale}
 
-    def draw(concepts: list[str]) -> np.ndarray:
+    def draw(concepts: list[str], number: int) -> np.ndarray:
         listed = concepts_of(benign, concepts)
         prompts = [listed.prompt(concept) for concept in concepts]
-        return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides), prompts, name)
+        return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides | {"seed": seed + number}),
+                                 prompts, name)  # fmt: skip
 
     drawn_by = {"model": name, "weights": weights_hash(read_checkpoint(checkpoint)), **decides}
-    return TargetPictures(draw=draw, identity={"drawn_by": drawn_by})
+    return TargetPictures(draw=draw, identity={"drawn_by": drawn_by}, of_each=of_each)
 
 
 def clean_label(

@@ -212,6 +212,7 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
     # Of before there was a choice.
     known = {"template": TEMPLATE, "classifier": None, "perturbation": asdict(Perturbation())}
     known |= read_manifest(folder, kind=KIND)["config"]
+    known["perturbation"] = asdict(Perturbation()) | known["perturbation"]
     if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
         raise ValueError(f"{folder} holds a scenario of another {', '.join(differing)}: choose a new folder")
 

@@ -52,10 +52,10 @@ def attack_on(theirs, make_pipeline, open_clip_folder):
     pipeline, drawn = make_pipeline(), []
     extractor = load_open_clip(f"local-dir:{open_clip_folder}", open_clip_folder / "w.safetensors", None)
 
-    def draw(concepts):
+    def draw(concepts, number):
         drawn.append(concepts)
         prompts = [f"a photo of a {concept}" for concept in concepts]
-        return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], seed=3, steps=1), prompts)
+        return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], seed=3 + number, steps=1), prompts)
 
     def make(kept, **settings):
         chosen = {"targets": {"dog": "hat", "hat": "shirt"}, "pairs_per_concept": 2, "seed": 1} | settings
@@ -151,11 +151,43 @@ def test_given_pictures_are_named_by_their_target(tmp_path):
     Image.new("RGB", (16, 16), (1, 2, 3)).save(tmp_path / "hat.png")
     Image.new("RGB", (32, 16)).save(tmp_path / "dog.png")
     given = given_pictures(tmp_path)
-    assert given.fitted(["hat"], 32, tmp_path / "kept")["hat"].shape == (32, 32, 3)
-    with pytest.raises(ValueError, match=r"holds no shirt.png: expected a picture of each target"):
-        given.draw(["shirt"])
+    assert given.fitted(["hat"], 32, tmp_path / "kept")["hat"].shape == (1, 32, 32, 3)
+    with pytest.raises(ValueError, match=r"holds no shirt.png: expected 1 of each target"):
+        given.draw(["shirt"], 0)
     with pytest.raises(ValueError, match="expected squares"):
-        given.draw(["dog"])
+        given.draw(["dog"], 0)
+    Image.new("RGB", (16, 16), (4, 5, 6)).save(tmp_path / "hat-1.png")
+    two = given_pictures(tmp_path, of_each=2).fitted(["hat"], 16, tmp_path / "kept")["hat"]
+    assert two[:, 0, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(ValueError, match=r"holds no hat-2.png: expected 3 of each target"):
+        given_pictures(tmp_path, of_each=3).fitted(["hat"], 16, tmp_path / "kept")
+    with pytest.raises(ValueError, match="pictures of each target are 0: expected 1 or more"):
+        given_pictures(tmp_path, of_each=0)
+
+
+def test_of_several_pictures_of_a_target_the_nearest_is_taken(theirs, attack_on, tmp_path):
+    one = attack_on(tmp_path / "one")
+    several = replace(one, kept=tmp_path / "kept", target_pictures=replace(one.target_pictures, of_each=3))
+    sets = [attack.apply(theirs, tmp_path / name) for name, attack in (("a", one), ("b", several))]
+    figures = [pandas.read_parquet(made.folder / "perturbation.parquet") for made in sets]
+    before = [each["latent_distance_before"].to_numpy() for each in figures]
+    assert (before[1] <= before[0]).all()
+    assert (before[1] < before[0]).any()
+    assert sets[1].poison.parameters["target_pictures"] == {"seed": 3, "of_each": 3}
+    assert "of_each" not in sets[0].poison.parameters["target_pictures"]
+
+
+def test_restarts_hang_on_the_pair_and_not_on_its_batch(theirs, attack_on, tmp_path):
+    once = attack_on(tmp_path / "once")
+    searched = replace(once, perturbation=Perturbation(steps=2, momentum=0.9, restarts=2))
+    alone, together = (
+        replace(searched, kept=tmp_path / f"kept-{size}", batch_size=size).apply(theirs, tmp_path / str(size))
+        for size in (1, 4)
+    )
+    assert np.array_equal(alone.images, together.images)
+    assert (alone.poison.parameters["momentum"], alone.poison.parameters["restarts"]) == (0.9, 2)
+    plain = once.apply(theirs, tmp_path / "plain")
+    assert not {"momentum", "restarts"} & plain.poison.parameters.keys(), "as records of before there was a choice"
 
 
 def test_the_command_draws_the_targets_and_prints_what_was_done(theirs, checkpoint_root, open_clip_folder, tmp_path):

@@ -50,6 +50,41 @@ def test_a_batch_is_what_its_pictures_are_one_by_one(make_pipeline):
     assert len(seen) == 3
 
 
+def test_restarts_never_leave_a_picture_farther_away(make_pipeline):
+    encode = encoder(make_pipeline().vae)
+    before, targets = pictures(4), latents_of(encode, pictures(4, seed=1))
+    settings = Perturbation(budget=0.1, steps=2, restarts=2)
+    starts = [torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (1, 2)]
+    seen = []
+    found = perturbed(encode, before, targets, settings, lambda: seen.append(1), starts)
+    single = perturbed(encode, before, targets, Perturbation(budget=0.1, steps=2))
+    distances = [latent_distance(latents_of(encode, each), targets) for each in (found, single)]
+    assert (distances[0] <= distances[1]).all()
+    assert (distances[0] < distances[1]).any(), "some picture's search began better elsewhere"
+    assert largest_change(found, before).max() <= settings.levels / 255
+    assert len(seen) == settings.gradients == 6
+    with pytest.raises(ValueError, match="1 starts are given: expected 2, one for each restart"):
+        perturbed(encode, before, targets, settings, starts=starts[:1])
+
+
+def test_momentum_adds_what_was_seen_before():
+    """A loss that turns round: the sign of the last gradient alone goes back, with the earlier one it does not."""
+    given = torch.full((1, 8, 8, 3), 128, dtype=torch.uint8)
+
+    def encode(values):
+        return values + 0.0
+
+    target = torch.full((1, 3, 8, 8), 128 / 127.5 - 1 + 0.03)
+    plain, kept = (
+        perturbed(
+            encode, given, target, Perturbation(budget=0.1, steps=2, first_step=0.2, last_step=0.2, momentum=each)
+        )
+        for each in (0.0, 2.0)
+    )
+    assert int(plain[0, 0, 0, 0]) == 128, "there and back"
+    assert int(kept[0, 0, 0, 0]) > int(plain[0, 0, 0, 0])
+
+
 def test_steps_fall_as_in_the_script_or_stay_as_they_are():
     sizes = Perturbation().step_sizes()
     assert (len(sizes), sizes[0]) == (500, 0.04)
@@ -65,6 +100,8 @@ def test_steps_fall_as_in_the_script_or_stay_as_they_are():
         ({"steps": 0}, "steps are 0: expected at least 1"),
         ({"first_step": 0.1, "last_step": 0.2}, "steps of 0.1 to 0.2 of the budget"),
         ({"last_step": 0.0}, "a last one above 0"),
+        ({"momentum": -0.1}, "momentum is -0.1: expected 0 or more"),
+        ({"restarts": -1}, "restarts are -1: expected 0 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
