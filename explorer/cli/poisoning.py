@@ -201,6 +201,22 @@ def poison_clean_label(
     _emit_set(made, folder, mean_figures(folder), as_json)
 
 
+@command("perturbation-sheet")
+def perturbation_sheet_command(
+    benign: Annotated[Path, typer.Argument(help="Pair set that was poisoned.")],
+    picture: Annotated[Path, typer.Argument(help="New PNG file.")],
+    poisoned: Annotated[list[Path], typer.Argument(metavar="SET...", help="Clean-label sets of it, of one seed.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs to show.")] = 8,
+) -> None:
+    """What the eye sees: the same pictures before, and after each clean-label attack, with how far each came."""
+    from explorer.poisoning.perturbation_sheet import perturbation_sheet
+
+    if picture.suffix.lower() != ".png" or picture.exists():
+        raise ValueError(f"{picture} is there already, or no .png: expected a new PNG file")
+    perturbation_sheet(PairSet.load(benign), [PairSet.load(each) for each in poisoned], pairs).save(picture)
+    typer.echo(f"{picture} is written")
+
+
 @command("mislabel")
 def mislabel(
     benign: Benign,

@@ -42,6 +42,8 @@ FIGURES = ("latent_distance_before", "latent_distance_after", "largest_change", 
 MOST_AT_ONCE, PIXELS_AT_ONCE = 32, 8 * 512**2
 """Pictures a batch unless the caller says how many."""
 COPIED_AT_ONCE = 1024
+PERTURBED = "-towards-{target}"
+"""What the uid of a perturbed pair ends on."""
 START_STREAM = 305
 """Of random numbers: where restarts begin."""
 
@@ -140,7 +142,7 @@ class CleanLabelPoison(Attack):
         table = pairs_marked(benign.table, chosen.rows, chosen.concepts, chosen.shown)
         index, places = table.index[chosen.rows], benign.table["image_index"].to_numpy()
         table.loc[index, "uid"] = [
-            f"{uid}-towards-{t}" for uid, t in zip(table["uid"][index], chosen.shown, strict=True)
+            uid + PERTURBED.format(target=t) for uid, t in zip(table["uid"][index], chosen.shown, strict=True)
         ]
         # A picture that another pair shows, too, stays as it was for that pair.
         own = np.bincount(places)[places[chosen.rows]] == 1

@@ -1,8 +1,8 @@
 """Pictures perturbed within a budget until an autoencoder takes them for others: sign-PGD in latent space.
 
 Shan et al. 2024 (Nightshade), with the settings of the script that they published; Ding et al. 2024, section 5.1, use
-it. Momentum (Dong et al. 2018) and restarts (Madry et al. 2018) are added here, and off. Of what is installed only torch
-is used, and in functions, since the command line reads the settings.
+it. Momentum (Dong et al. 2018) and restarts (Madry et al. 2018) are added here, and off. Of what is installed only
+torch is used, and in functions, since the command line reads the settings.
 """
 
 from __future__ import annotations

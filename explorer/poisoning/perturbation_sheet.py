@@ -1,0 +1,73 @@
+"""What the eye sees of clean-label poison: pictures before, and after each of several attacks on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.clean_label import FIGURES_NAME, PERTURBED, mean_figures
+
+CELL, LEFT, LINE, GAP = 96, 170, 15, 4
+INK, PAPER = (24, 24, 28), (255, 255, 255)
+
+
+def perturbation_sheet(benign: PairSet, poisoned: Sequence[PairSet], count: int) -> Image.Image:
+    """One row of pictures for the benign set, and one for each attack: the same pairs, each with p and t above it.
+
+    Args:
+        poisoned: clean-label sets of ``benign``, whose attacks chose the same pairs, as those of one seed do.
+        count: pairs to show, spread over the poison; fewer where there are fewer.
+
+    Raises:
+        ValueError: if none is given, one is no clean-label set, or they share no poison pair.
+    """
+    if strange := [str(each.folder) for each in poisoned if not (each.folder / FIGURES_NAME).is_file()]:
+        raise ValueError(f"{strange[0]} has no {FIGURES_NAME}: expected what `poison-clean-label` makes")
+    found = [_poison_rows(each) for each in poisoned]
+    before = {uid: row for row, uid in enumerate(benign.table["uid"])}
+    shared = [uid for uid in found[0] if uid in before and all(uid in rows for rows in found)] if found else []
+    if not shared:
+        raise ValueError(f"{len(poisoned)} sets are given, which have no poison pair of {benign.folder} in common: "
+                         "expected clean-label sets of it, of one seed")  # fmt: skip
+    chosen = [
+        shared[place] for place in np.unique(np.linspace(0, len(shared) - 1, min(count, len(shared))).astype(int))
+    ]
+    about = poisoned[0].table.iloc[[found[0][uid] for uid in chosen]]
+    height = 2 * LINE + GAP + (1 + len(poisoned)) * (CELL + GAP)
+    sheet = Image.new("RGB", (LEFT + len(chosen) * (CELL + GAP), height), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for column, (p, t) in enumerate(zip(about["poisoned_concept"], about["target_concept"], strict=True)):
+        for line, words in enumerate((str(p), f"to {t}")):
+            pen.text((LEFT + column * (CELL + GAP), line * LINE), words[:16], fill=INK, font=font)
+    rows = [("as it was", benign.read_images(np.array([before[uid] for uid in chosen])))]
+    rows += [(_told(each), each.read_images(np.array([rows_of[uid] for uid in chosen])))
+             for each, rows_of in zip(poisoned, found, strict=True)]  # fmt: skip
+    for place, (words, pictures) in enumerate(rows):
+        top = 2 * LINE + GAP + place * (CELL + GAP)
+        pen.text((4, top + CELL // 3), words, fill=INK, font=font)
+        for column, picture in enumerate(pictures):
+            shown = Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.LANCZOS)
+            sheet.paste(shown, (LEFT + column * (CELL + GAP), top))
+    return sheet
+
+
+def _poison_rows(poisoned: PairSet) -> dict[str, int]:
+    """The uid that each poison pair had in the benign set to its row."""
+    rows = np.flatnonzero(poisoned.flags.poisoned)
+    table = poisoned.table.iloc[rows]
+    return {uid.removesuffix(PERTURBED.format(target=t)): int(row)
+            for uid, t, row in zip(table["uid"], table["target_concept"], rows, strict=True)}  # fmt: skip
+
+
+def _told(poisoned: PairSet) -> str:
+    asked, figures = poisoned.poison.parameters, mean_figures(Path(poisoned.folder))
+    further = "".join(f", {name} {asked[name]:g}" for name in ("momentum", "restarts") if name in asked)
+    several = asked["target_pictures"].get("of_each", 1)
+    further += f",\n{several} pictures of t" if several > 1 else ""
+    left, likeness = figures["latent_distance_left"], figures["cosine_after"]
+    told = f"budget {asked['budget']:g}, {asked['steps']} steps{further}"
+    return f"{told}\n{left:.0%} of the distance\nlooks like p: {likeness:.2f}"

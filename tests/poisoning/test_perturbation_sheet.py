@@ -1,0 +1,60 @@
+"""The sheet of what the eye sees has the pictures of the sets themselves, pair by pair."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from explorer.cli.application import application, load_commands
+from explorer.poisoning.dirty_label import DirtyLabelPoison
+from explorer.poisoning.perturbation import Perturbation
+from explorer.poisoning.perturbation_sheet import CELL, GAP, LEFT, LINE, perturbation_sheet
+from tests.poisoning.test_clean_label import attack_on, theirs
+
+__all__ = ["attack_on", "theirs"]  # fixtures
+
+
+@pytest.fixture(scope="module")
+def sets(theirs, attack_on, tmp_path_factory):
+    """Two clean-label sets of the same pairs, of a small and a large budget."""
+    folder = tmp_path_factory.mktemp("sets")
+    attack = attack_on(folder / "kept")
+    return [
+        replace(attack, perturbation=Perturbation(steps=2, budget=budget)).apply(theirs, folder / str(budget))
+        for budget in (0.04, 0.5)
+    ]
+
+
+def cell(sheet, row, column):
+    left, top = LEFT + column * (CELL + GAP), 2 * LINE + GAP + row * (CELL + GAP)
+    return np.asarray(sheet.crop((left, top, left + CELL, top + CELL))).astype(int)
+
+
+def test_a_row_before_and_one_for_every_attack(theirs, sets):
+    sheet = perturbation_sheet(theirs, sets, 3)
+    assert sheet.size == (LEFT + 3 * (CELL + GAP), 2 * LINE + GAP + 3 * (CELL + GAP))
+    for column in range(3):
+        before, little, much = (cell(sheet, row, column) for row in range(3))
+        assert 0 < np.abs(little - before).mean() < np.abs(much - before).mean(), "the same pair, farther"
+    assert perturbation_sheet(theirs, sets[:1], 99).width == LEFT + 4 * (CELL + GAP), "as many as there are"
+
+
+def test_what_is_no_clean_label_poison_of_the_set_is_refused(theirs, sets, tmp_path):
+    dirty = DirtyLabelPoison(concept_count=1, pairs_per_concept=2).apply(theirs, tmp_path / "dirty")
+    with pytest.raises(ValueError, match=r"dirty has no perturbation.parquet: expected what"):
+        perturbation_sheet(theirs, [dirty], 3)
+    with pytest.raises(ValueError, match="0 sets are given, which have no poison pair"):
+        perturbation_sheet(theirs, [], 3)
+
+
+def test_the_command_writes_a_new_file(theirs, sets, tmp_path):
+    load_commands("perturbation-sheet")
+    call = ["perturbation-sheet", str(theirs.folder), str(tmp_path / "sheet.png"), str(sets[0].folder), "--pairs", "2"]
+    assert "is written" in CliRunner().invoke(application, call).output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == LEFT + 2 * (CELL + GAP)
+    assert "expected a new PNG file" in str(CliRunner().invoke(application, call).exception)
+    assert json.loads((sets[0].folder / "manifest.json").read_text())["config"]["poison"]["kind"] == "clean-label"
