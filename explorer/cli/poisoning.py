@@ -207,14 +207,16 @@ def perturbation_sheet_command(
     picture: Annotated[Path, typer.Argument(help="New PNG file.")],
     poisoned: Annotated[list[Path], typer.Argument(metavar="SET...", help="Clean-label sets of it, of one seed.")],
     pairs: Annotated[int, typer.Option(min=1, help="Pairs to show.")] = 8,
+    as_json: AsJson = False,
 ) -> None:
     """What the eye sees: the same pictures before, and after each clean-label attack, with how far each came."""
     from explorer.poisoning.perturbation_sheet import perturbation_sheet
 
     if picture.suffix.lower() != ".png" or picture.exists():
         raise ValueError(f"{picture} is there already, or no .png: expected a new PNG file")
-    perturbation_sheet(PairSet.load(benign), [PairSet.load(each) for each in poisoned], pairs).save(picture)
-    typer.echo(f"{picture} is written")
+    sheet = perturbation_sheet(PairSet.load(benign), [PairSet.load(each) for each in poisoned], pairs)
+    sheet.save(picture)
+    emit({"picture": str(picture), "width": sheet.width, "height": sheet.height}, as_json)
 
 
 @command("mislabel")

@@ -53,7 +53,8 @@ def test_what_is_no_clean_label_poison_of_the_set_is_refused(theirs, sets, tmp_p
 def test_the_command_writes_a_new_file(theirs, sets, tmp_path):
     load_commands("perturbation-sheet")
     call = ["perturbation-sheet", str(theirs.folder), str(tmp_path / "sheet.png"), str(sets[0].folder), "--pairs", "2"]
-    assert "is written" in CliRunner().invoke(application, call).output
+    told = json.loads(CliRunner().invoke(application, [*call, "--json"]).output)
+    assert told["picture"] == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == LEFT + 2 * (CELL + GAP)
     assert "expected a new PNG file" in str(CliRunner().invoke(application, call).exception)
