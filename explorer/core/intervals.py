@@ -97,37 +97,54 @@ def nested_ratio(
     values: Sequence[Any], references: Sequence[Any], *, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Estimate:
     """Mean over runs of mean(values) / mean(reference), with a percentile interval of a two-level bootstrap: every draw
-    takes runs with replacement, and of each of them pairs with replacement.
+    takes runs with replacement, and of each of them pairs with replacement, and noises where they are told apart.
 
-    Unlike an interval over pairs alone it widens with what runs differ by; of few runs it is rather too narrow all the
-    same (Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 3.8).
+    Pairs and noises are crossed (each noise is of all pairs): both are drawn anew, each by itself. Unlike an interval
+    over pairs alone it widens with what runs differ by; of few runs it is rather too narrow all the same (Davison and
+    Hinkley 1997, *Bootstrap Methods and their Application*, section 3.8).
 
     Args:
-        values: of each run `[n]` values; n may differ between runs.
-        references: of each run `[n]` values, paired with the run's ``values``.
+        values: of each run `[n]` values, or `[n, noises]`; both may differ between runs.
+        references: of each run as many values, paired with the run's ``values``.
 
     Raises:
-        ValueError: unless both have the same runs, of the same lengths and at least one; on NaN; or if a run's
+        ValueError: unless both have the same runs, of the same shapes and at least one; on NaN; or if a run's
             reference has a mean that is not above 0.
     """
-    runs = [(_finite("values", first), _finite("references", second))
+    runs = [(_of_noises("values", first), _of_noises("references", second))
             for first, second in zip(values, references, strict=True)]  # fmt: skip
-    if not runs or any(len(first) != len(second) for first, second in runs):
+    if not runs or any(first.shape != second.shape for first, second in runs):
         raise ValueError(f"{len(runs)} runs: expected at least one, and as many values as references in each")
     if below := [float(second.mean()) for _, second in runs if second.mean() <= 0]:
         raise ValueError(f"a run's reference has the mean {below[0]:g}: expected one above 0")
     random = np.random.default_rng(seed)
     drawn = np.empty((draws, len(runs)))
     for place, (first, second) in enumerate(runs):
-        pairs = random.integers(0, len(first), (draws, len(first)))
-        below = second[pairs].mean(axis=1)
-        drawn[:, place] = np.divide(first[pairs].mean(axis=1), below, out=np.full(draws, np.nan), where=below > 0)
+        above, below = _drawn_means(random, draws, first, second)
+        drawn[:, place] = np.divide(above, below, out=np.full(draws, np.nan), where=below > 0)
     chosen = np.take_along_axis(drawn, random.integers(0, len(runs), drawn.shape), axis=1).mean(axis=1)
     reach = (1 - confidence) / 2
     low, high = np.nanquantile(chosen, [reach, 1 - reach])
     value = float(np.mean([first.mean() / second.mean() for first, second in runs]))
     return Estimate(value=value, low=float(low), high=float(high), n=sum(len(first) for first, _ in runs),
                     confidence=confidence)  # fmt: skip
+
+
+def _of_noises(name: str, values: Any) -> np.ndarray:
+    """`[n, noises]`; of `[n]` one."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 2 and array.size:
+        return _finite(name, array.ravel()).reshape(array.shape)
+    return _finite(name, array)[:, None]
+
+
+def _drawn_means(random: np.random.Generator, draws: int, *series: np.ndarray) -> list[np.ndarray]:
+    """Means of each `[n, noises]` over the same pairs and noises, which each of `[draws]` takes with replacement."""
+    count, noises = series[0].shape
+    pairs = random.integers(0, count, (draws, count))
+    heard = random.integers(0, noises, (draws, noises)) if noises > 1 else np.zeros((draws, 1), dtype=np.int64)
+    of_noises = [np.stack([each[pairs, noise].mean(axis=1) for noise in range(noises)], axis=1) for each in series]
+    return [np.take_along_axis(each, heard, axis=1).mean(axis=1) for each in of_noises]
 
 
 def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:

@@ -222,6 +222,7 @@ def _summary(
         "by_layer": _by_layer(inputs, manifest["attention_layers"], members),
         "not_measured": not_measured,
         "per_concept": _by_concept(values[ACCURACY.name], concepts, 3),
+        "right_by_seed": dict(zip(concepts.names, values[ACCURACY.name].T.astype(int).tolist(), strict=True)),
         "similarity_per_concept": _by_concept(values[CLIP_SIMILARITY.name], concepts, 4),
         "classifier_per_concept": _by_concept(values.get(CLASSIFIER_ACCURACY.name), concepts, 3),
         "broken_per_concept": _by_concept(values.get(CLASSIFIER_BROKEN.name), concepts, 3),

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from explorer.core.intervals import nested_ratio, pearson_correlation, t_interval
 from explorer.pairs.concept_list import POOL
 
@@ -43,7 +45,8 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
         of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
         run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with an interval over runs and the
-        nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``. What is read from attention maps is left
+        nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``, and ``over_noises``: whether over noises
+        as well, which evaluations of before these were told apart do not allow. What is read from attention maps is left
         out, and ``attention_layers_differ`` is True, where the runs' maps are means over different layers: those are
         not the same quantity.
 
@@ -173,17 +176,19 @@ def _share_of_control(share: dict[str, float] | None, whole: dict[str, float] | 
     return share["mean"] / whole["mean"]
 
 
-def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, float] | None:
+def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, Any] | None:
     """Of the ``place``-th model of every run: accuracy on the nouns that no poison targets, of the control's."""
-    shares: tuple[list[list[float]], list[list[float]]] = ([], [])
-    for report in reports:
+    shares: tuple[list[Any], list[Any]] = ([], [])
+    models = [(report["models"][place], report["models"][0]) for report in reports]
+    values = "right_by_seed" if all("right_by_seed" in model for pair in models for model in pair) else "per_concept"
+    for report, pair in zip(reports, models, strict=True):
         nouns = untargeted_concepts(report)
-        for kept, model in zip(shares, (report["models"][place], report["models"][0]), strict=True):
-            kept.append([model["per_concept"][noun] for noun in nouns])
-    if any(not sum(control) for control in shares[1]):
+        for kept, model in zip(shares, pair, strict=True):
+            kept.append([model[values][noun] for noun in nouns])
+    if any(not np.sum(control) for control in shares[1]):
         return None
     found = nested_ratio(*shares)
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return {"value": found.value, "low": found.low, "high": found.high, "over_noises": values == "right_by_seed"}
 
 
 def _over_runs(values: list[float | None]) -> dict[str, Any] | None:

@@ -108,8 +108,13 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
 def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
     most, count = runs["models"][-1], len(runs["runs"])
     alone, nested = most["accuracy_of_control"], most["accuracy_of_control_over_nouns"]
-    found = [(None if alone is None else {"value": alone["mean"], "low": alone["low"], "high": alone["high"]}, ""),
-             (nested, " and the concepts in them")]  # fmt: skip
+    found: list[tuple[dict[str, float] | None, str]] = [
+        (None if alone is None else {"value": alone["mean"], "low": alone["low"], "high": alone["high"]}, ""),
+        (None, " and the concepts in them"),
+    ]
+    if nested is not None:
+        more = ", and the concepts and noises in them" if nested["over_noises"] else found[1][1]
+        found[1] = ({name: nested[name] for name in ("value", "low", "high")}, more)
     return [
         Quantity(what=MOST, claim=BELOW_ONE, paper=printed, over=f"{count} training runs{more}",
                  here=None if here is None else Estimate(**here, n=count, confidence=0.95))

@@ -67,6 +67,28 @@ def test_the_nested_interval_covers_what_runs_and_pairs_differ_by():
         intervals.nested_ratio([[1.0]], [[1.0, 1.0]])
 
 
+def test_the_nested_interval_covers_noises_that_all_pairs_share():
+    """Five noises, each of which is good or bad for all of 30 pairs at once; the truth is over all possible noises."""
+    random, inside, widths = np.random.default_rng(6), {"told": 0, "averaged": 0}, {"told": 0.0, "averaged": 0.0}
+    for _ in range(150):
+        luck = random.normal(0, 0.15, (4, 1, 5))
+        values = [np.clip(0.5 + each + random.normal(0, 0.1, (30, 5)), 0, None) for each in luck]
+        reference = [np.ones((30, 5))] * 4
+        told = intervals.nested_ratio(values[:1], reference[:1], draws=400)
+        averaged = intervals.nested_ratio([values[0].mean(axis=1)], [np.ones(30)], draws=400)
+        for name, found in (("told", told), ("averaged", averaged)):
+            inside[name] += found.low <= 0.5 <= found.high
+            widths[name] += found.high - found.low
+        assert told.value == pytest.approx(averaged.value)
+    assert inside["told"] > 105, "five noises: rather too narrow"
+    assert inside["averaged"] < 60, "as if the noises were not drawn at all"
+    assert widths["told"] > 2 * widths["averaged"]
+    one = intervals.nested_ratio([np.arange(1.0, 9)[:, None]], [np.ones((8, 1))])
+    assert one == intervals.nested_ratio([np.arange(1.0, 9)], [np.ones(8)]), "of one noise it is what it was"
+    with pytest.raises(ValueError, match="as many values as references in each"):
+        intervals.nested_ratio([np.ones((3, 2))], [np.ones((3, 5))])
+
+
 def test_pearson_matches_scipy():
     other = VALUES * 0.5 + GENERATOR.normal(size=12)
     expected = stats.pearsonr(VALUES, other)

@@ -21,6 +21,7 @@ def figures(folder):
         assert len(model.pop("weights")) == 64
         model["alignment_difficulty"] = model["alignment_difficulty"]["ad"]
         assert model.pop("by_layer"), "of the same maps as the means below"
+        assert model.pop("right_by_seed"), "of the same pictures as per_concept"
     return dict(leaves(report, ""))
 
 

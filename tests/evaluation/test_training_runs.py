@@ -39,6 +39,15 @@ def evaluation(folder, name, accuracies, **settings):
     return path
 
 
+def with_noises(path):
+    """The same means, told apart by two noises: all that was drawn was drawn from the first."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    for model in report["models"]:
+        model["right_by_seed"] = {noun: [2 * right, 0] for noun, right in model["per_concept"].items()}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
 def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     runs = {"a": (0.8, 0.4), "b": (0.7, 0.2), "c": (0.75, 0.3)}
     report = summarise_runs([evaluation(tmp_path, name, accuracies) for name, accuracies in runs.items()])
@@ -56,6 +65,12 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert over_nouns["value"] == pytest.approx(poisoned["accuracy_of_control"]["mean"])
     assert 0.1 < over_nouns["low"] < 0.3
     assert 0.5 < over_nouns["high"] < 0.7
+    assert over_nouns["over_noises"] is False, "these evaluations tell no noises apart"
+    told = [with_noises(tmp_path / f"{name}.json") for name in runs]
+    apart = summarise_runs(told)["models"][1]["accuracy_of_control_over_nouns"]
+    assert apart["over_noises"] is True
+    assert apart["value"] == pytest.approx(over_nouns["value"])
+    assert apart["high"] - apart["low"] > over_nouns["high"] - over_nouns["low"]
     assert control["accuracy_poisoned"] is None
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
 

@@ -209,6 +209,8 @@ def test_evaluation_reports_groups_intervals_and_difficulty(micro_evaluation):
             assert 0 <= share["mean"] <= 1
         assert 0 <= model["alignment_difficulty"]["ad"] <= 1
         assert list(model["by_layer"]) == model["attention_layers"]
+        for name, right in model["right_by_seed"].items():
+            assert sum(right) / len(report["seeds"]) == pytest.approx(model["per_concept"][name], abs=1e-3)
         for name in ("late_word_mass", "mask_mass"):  # means over layers of what each layer has
             each = [layer[name]["all"]["mean"] for layer in model["by_layer"].values()]
             if name == "late_word_mass":
