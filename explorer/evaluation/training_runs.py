@@ -46,9 +46,9 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
         run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with an interval over runs and the
         nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``, and ``over_noises``: whether over noises
-        as well, which evaluations of before these were told apart do not allow. What is read from attention maps is left
-        out, and ``attention_layers_differ`` is True, where the runs' maps are means over different layers: those are
-        not the same quantity.
+        as well, which evaluations of before these were told apart do not allow. What is read from attention maps is
+        left out, and ``attention_layers_differ`` is True, where the runs' maps are means over different layers: those
+        are not the same quantity.
 
     Raises:
         FileNotFoundError: if one of the files is not there.
