@@ -274,7 +274,9 @@ def fewer(
     pair_set: Annotated[Path, typer.Argument(help="Pair set, poisoned or not, whose every pair is recorded.")],
     folder: Annotated[Path, typer.Argument(help="New folder for the smaller set.")],
     pairs: Annotated[int, typer.Option(help="Benign training pairs that stay beside the poison.")],
-    seed: Annotated[int, typer.Option(help="Draws them; sets of one source keep the same ones.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Draws them; sets of one source keep the same ones as far as these are benign.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """A set's poison beside fewer benign pairs, so that it is a larger share; of a set without poison a smaller one."""

@@ -94,10 +94,11 @@ def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> 
 
 
 def nested_ratio(
-    values: Sequence[Any], references: Sequence[Any], *, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """Mean over runs of mean(values) / mean(reference), with a percentile interval of a two-level bootstrap: every draw
-    takes runs with replacement, and of each of them pairs with replacement, and noises where they are told apart.
+    values: Sequence[Any], references: Sequence[Any], *, noises_shared: bool = False, draws: int = 10_000,
+    seed: int = 0, confidence: float = 0.95,
+) -> Estimate:  # fmt: skip
+    """Mean over runs of mean(values) / mean(reference), with a percentile interval of a nested bootstrap: every draw
+    takes runs with replacement, of each of them pairs with replacement and, where they are told apart, noises.
 
     Pairs and noises are crossed (each noise is of all pairs): both are drawn anew, each by itself. Unlike an interval
     over pairs alone it widens with what runs differ by; of few runs it is rather too narrow all the same (Davison and
@@ -106,10 +107,11 @@ def nested_ratio(
     Args:
         values: of each run `[n]` values, or `[n, noises]`; both may differ between runs.
         references: of each run as many values, paired with the run's ``values``.
+        noises_shared: whether the noises of all runs are the same ones, so that a draw takes the same of them all.
 
     Raises:
-        ValueError: unless both have the same runs, of the same shapes and at least one; on NaN; or if a run's
-            reference has a mean that is not above 0.
+        ValueError: unless both have the same runs, of the same shapes and at least one; on NaN; if runs that share
+            their noises have different numbers of them; or if a run's reference has a mean that is not above 0.
     """
     runs = [(_of_noises("values", first), _of_noises("references", second))
             for first, second in zip(values, references, strict=True)]  # fmt: skip
@@ -117,10 +119,15 @@ def nested_ratio(
         raise ValueError(f"{len(runs)} runs: expected at least one, and as many values as references in each")
     if below := [float(second.mean()) for _, second in runs if second.mean() <= 0]:
         raise ValueError(f"a run's reference has the mean {below[0]:g}: expected one above 0")
-    random = np.random.default_rng(seed)
+    if noises_shared and len(counts := {first.shape[1] for first, _ in runs}) > 1:
+        raise ValueError(f"runs that share their noises have {sorted(counts)} of them: expected the same number")
+    random, heard = np.random.default_rng(seed), None
     drawn = np.empty((draws, len(runs)))
     for place, (first, second) in enumerate(runs):
-        above, below = _drawn_means(random, draws, first, second)
+        pairs = random.integers(0, len(first), (draws, len(first)))
+        if heard is None or not noises_shared:
+            heard = _drawn_noises(random, draws, first.shape[1])
+        above, below = (_drawn_mean(each, pairs, heard) for each in (first, second))
         drawn[:, place] = np.divide(above, below, out=np.full(draws, np.nan), where=below > 0)
     chosen = np.take_along_axis(drawn, random.integers(0, len(runs), drawn.shape), axis=1).mean(axis=1)
     reach = (1 - confidence) / 2
@@ -138,13 +145,15 @@ def _of_noises(name: str, values: Any) -> np.ndarray:
     return _finite(name, array)[:, None]
 
 
-def _drawn_means(random: np.random.Generator, draws: int, *series: np.ndarray) -> list[np.ndarray]:
-    """Means of each `[n, noises]` over the same pairs and noises, which each of `[draws]` takes with replacement."""
-    count, noises = series[0].shape
-    pairs = random.integers(0, count, (draws, count))
-    heard = random.integers(0, noises, (draws, noises)) if noises > 1 else np.zeros((draws, 1), dtype=np.int64)
-    of_noises = [np.stack([each[pairs, noise].mean(axis=1) for noise in range(noises)], axis=1) for each in series]
-    return [np.take_along_axis(each, heard, axis=1).mean(axis=1) for each in of_noises]
+def _drawn_noises(random: np.random.Generator, draws: int, noises: int) -> np.ndarray:
+    """`[draws, noises]`, with replacement; of one noise nothing is drawn."""
+    return random.integers(0, noises, (draws, noises)) if noises > 1 else np.zeros((draws, 1), dtype=np.int64)
+
+
+def _drawn_mean(values: np.ndarray, pairs: np.ndarray, noises: np.ndarray) -> np.ndarray:
+    """Mean of `[n, noises]` over the pairs `[draws, n]` and noises that each draw takes, `[draws]`."""
+    of_noises = np.stack([values[pairs, noise].mean(axis=1) for noise in range(values.shape[1])], axis=1)
+    return np.take_along_axis(of_noises, noises, axis=1).mean(axis=1)
 
 
 def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:

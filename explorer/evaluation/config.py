@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DRAWING_VERSION = 3
+"""Raised when something else is drawn or kept: what older versions stored is drawn anew."""
 SHEET_CONCEPTS = 20
 """Concepts of either group on the contact sheet."""
 

@@ -5,13 +5,14 @@ A folder for each model and seed holds one safetensors file and its manifest, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.joint_pipelines import latent_shape
@@ -28,7 +29,7 @@ from explorer.core.provenance import (
     read_manifest,
     write_manifest,
 )
-from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.config import DRAWING_VERSION, EvaluationConfig
 from explorer.evaluation.painted_scenes import scene_maps, scenes_obstacle
 from explorer.evaluation.prompts import Prompts, paired_prompts, single_prompts
 from explorer.generation.batch import generate_batch, generate_pictures
@@ -39,11 +40,13 @@ from explorer.pairs.concept_list import ConceptList
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from explorer.attention.maps import AttentionCube
     from explorer.checkpoints.registry import Checkpoint
 
+    Keep = Callable[[AttentionCube, int], tuple[torch.Tensor, ...]]
+    """What of one picture's attention is kept, from the cube of its batch and its place there."""
+
 KIND, FILE_NAME = "drawing", "drawing.safetensors"
-VERSION = 3
-"""Raised when something else is drawn: what older versions stored is drawn anew."""
 LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
 PIXELS_AT_ONCE = 16 * 512**2
@@ -99,6 +102,12 @@ class Drawing:
     def load(folder: Path) -> Drawing:
         """From a folder of :func:`draw_missing`."""
         return Drawing(**load_file(folder / FILE_NAME))
+
+    @staticmethod
+    def load_images(folder: Path) -> np.ndarray:
+        """``images`` alone, of a drawing of any version."""
+        with safe_open(folder / FILE_NAME, framework="np") as stored:
+            return stored.get_tensor("images")
 
 
 def _over_layers(maps: torch.Tensor | None) -> torch.Tensor | None:
@@ -207,7 +216,7 @@ def _what_decides(
     # A single file's sampler follows from its weights.
     sampler = (checkpoint.base or checkpoint.folder) / "scheduler" / "scheduler_config.json"
     return {
-        "version": VERSION,
+        "version": DRAWING_VERSION,
         "prompts": [[prompt, *words] for each in _prompts(concepts, config) for prompt, words in each],
         "maps": None if config.maps else False,  # drawings of before there was a choice have them, and say nothing
         "world": None if world is None else world.config(),
@@ -252,35 +261,48 @@ def _draw_seed(
     single, paired = prompts
     if not config.maps:
         return {"images": torch.from_numpy(_draw_pictures(pipeline, model, single, seed, config, pictures))}, []
-    images, maps, late_maps, layers = draw(pipeline, model, single, seed, config, pictures)
-    tensors = {"images": torch.from_numpy(images), "maps": maps.mean(0)[:, 0], "late_layer_maps": late_maps[:, :, 0]}
+    images, (maps, late_maps), layers = draw(pipeline, model, single, seed, config, pictures, _of_one)
+    tensors = {"images": torch.from_numpy(images), "maps": torch.stack(maps),
+               "late_layer_maps": torch.stack(late_maps, dim=1)}  # fmt: skip
     if paired:
-        images, maps, *_ = draw(pipeline, model, paired, seed, config, pictures)
-        tensors |= {"pair_images": torch.from_numpy(images), "pair_layer_maps": maps}
+        images, (maps,), _ = draw(pipeline, model, paired, seed, config, pictures, _of_two)
+        tensors |= {"pair_images": torch.from_numpy(images), "pair_layer_maps": torch.stack(maps, dim=1)}
     return tensors, layers
 
 
 def draw(
-    pipeline: DiffusionPipeline, model: str, prompts: Prompts, seed: int, config: EvaluationConfig, pictures: Tally
-) -> tuple[np.ndarray, torch.Tensor, torch.Tensor, list[str]]:
+    pipeline: DiffusionPipeline, model: str, prompts: Prompts, seed: int, config: EvaluationConfig, pictures: Tally,
+    keep: Keep = lambda cube, row: (),
+) -> tuple[np.ndarray, list[list[torch.Tensor]], list[str]]:  # fmt: skip
     """Draw every prompt from the noise of ``seed``, in batches, and count the pictures.
 
     Args:
         prompts: with as many nouns for each.
+        keep: what of the attention of each picture is kept, from the cube and the picture's place in it.
 
     Returns:
-        uint8 ``[n, H, W, 3]``; maps ``[layers, n, nouns, h, w]`` over all steps and over the last; the layers.
+        uint8 ``[n, H, W, 3]``; of each thing that ``keep`` gives a list over the pictures; the layers of the maps.
     """
-    images, maps, late_maps = [], [], []
+    images, kept, layers = [], [], []
     for part in _batches(pipeline, prompts, config):
         texts, words = zip(*part, strict=True)
         drawn, cube = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
-        late = slice(cube.steps - max(1, round(LATE_SHARE * cube.steps)), cube.steps)
         images.append(drawn)
-        maps += [cube.layer_maps(image=row)[:, :-1].cpu() for row in range(len(texts))]
-        late_maps += [cube.layer_maps(image=row, step=late)[:, :-1].cpu() for row in range(len(texts))]
+        kept += [keep(cube, row) for row in range(len(texts))]
+        layers = cube.default_layers
         pictures.add(len(texts))
-    return np.concatenate(images), torch.stack(maps, dim=1), torch.stack(late_maps, dim=1), cube.default_layers
+    return np.concatenate(images), [list(each) for each in zip(*kept, strict=True)], layers
+
+
+def _of_one(cube: AttentionCube, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a prompt's concept the map over all steps, ``[h, w]``, and each layer's over the last, ``[layers, h, w]``."""
+    late = slice(cube.steps - max(1, round(LATE_SHARE * cube.steps)), cube.steps)
+    return cube.maps(image=row)[0].cpu(), cube.layer_maps(image=row, step=late)[:, 0].cpu()
+
+
+def _of_two(cube: AttentionCube, row: int) -> tuple[torch.Tensor]:
+    """Each layer's maps of both concepts of a prompt, over all steps: ``[layers, 2, h, w]``."""
+    return (cube.layer_maps(image=row)[:, :-1].cpu(),)
 
 
 def _draw_pictures(

@@ -23,7 +23,7 @@ from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.judge import ConceptJudge
 from explorer.evaluation.metrics.classifier import CLASSIFIER_ACCURACY, CLASSIFIER_BROKEN
 from explorer.evaluation.metrics.clip_and_aesthetics import CLIP_AESTHETIC_UTILITY
-from explorer.evaluation.metrics.layers import LAYER_METRICS
+from explorer.evaluation.metrics.layers import LAYER_METRICS, OF_LAYERS
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
 from explorer.evaluation.metrics.pictures import ACCURACY, CLIP_SIMILARITY, UTILITY
@@ -175,6 +175,12 @@ def _inputs(place: Path, readers: Sequence[PictureReader]) -> dict[str, Any]:
     """What metrics of one model and seed can ask for; the pictures themselves are not kept in memory."""
     drawing = Drawing.load(place)
     inputs = dict.fromkeys(NOT_SEEN) | drawing.measurable()
+    # At once, since the maps of all layers of all seeds may not fit in memory.
+    of_layers = {metric.name: metric.compute(*(inputs[name] for name in metric.needs))
+                 for metric in LAYER_METRICS if all(inputs[name] is not None for name in metric.needs)}  # fmt: skip
+    inputs = {name: value for name, value in inputs.items() if name not in OF_LAYERS.values()} | {
+        "of_layers": of_layers
+    }
     for reader in readers:
         inputs |= reader.read(drawing.images.numpy())
     return inputs
@@ -233,8 +239,9 @@ def _by_layer(
     inputs: list[dict[str, Any]], layers: list[str], members: dict[str, np.ndarray | None]
 ) -> dict[str, dict[str, Any]]:
     """Layer to metric to its summary; without those metrics that lack their maps."""
-    measured = [metric for metric in LAYER_METRICS if all(inputs[0][name] is not None for name in metric.needs)]
-    values = {metric: _over_seeds(metric, inputs) for metric in measured}
+    measured = [metric for metric in LAYER_METRICS if metric.name in inputs[0]["of_layers"]]
+    values = {metric: np.stack([each["of_layers"][metric.name].double().numpy() for each in inputs])
+              for metric in measured}  # fmt: skip
     return {
         layer: {metric.name: summary_of(metric, values[metric][:, place], members) for metric in measured}
         for place, layer in enumerate(layers)

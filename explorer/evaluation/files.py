@@ -144,7 +144,7 @@ def write_contact_sheet(report: dict[str, Any], drawings: Path, concepts: Concep
     Every column starts from the same noise. A group without concepts is left out.
     """
     names = [model["name"] for model in report["models"]]
-    pictures = [Drawing.load(seed_folder(drawings, name, report["seeds"][0])).images.numpy() for name in names]
+    pictures = [Drawing.load_images(seed_folder(drawings, name, report["seeds"][0])) for name in names]
     ever_poisoned = {item["concept"] for item in report["concepts"] if item["poisoned_from"] is not None}
     cell = max(SHEET_CELL_LEAST, min(SHEET_CELL, *(drawn.shape[2] for drawn in pictures)))
     shown = {title: chosen for title, chosen in sheet_concepts(concepts, ever_poisoned).items() if chosen}

@@ -180,15 +180,17 @@ def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, Any]
     """Of the ``place``-th model of every run: accuracy on the nouns that no poison targets, of the control's."""
     shares: tuple[list[Any], list[Any]] = ([], [])
     models = [(report["models"][place], report["models"][0]) for report in reports]
-    values = "right_by_seed" if all("right_by_seed" in model for pair in models for model in pair) else "per_concept"
+    noises = {tuple(report.get("seeds", ())) for report in reports}
+    apart = all("right_by_seed" in model for pair in models for model in pair) and min(map(len, noises)) > 1
+    values = "right_by_seed" if apart else "per_concept"
     for report, pair in zip(reports, models, strict=True):
         nouns = untargeted_concepts(report)
         for kept, model in zip(shares, pair, strict=True):
             kept.append([model[values][noun] for noun in nouns])
     if any(not np.sum(control) for control in shares[1]):
         return None
-    found = nested_ratio(*shares)
-    return {"value": found.value, "low": found.low, "high": found.high, "over_noises": values == "right_by_seed"}
+    found = nested_ratio(*shares, noises_shared=len(noises) == 1)
+    return {"value": found.value, "low": found.low, "high": found.high, "over_noises": apart}
 
 
 def _over_runs(values: list[float | None]) -> dict[str, Any] | None:

@@ -12,9 +12,14 @@ import numpy as np
 
 from explorer.core.folder_lock import locked
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet, check_free, claim, write_files
+from explorer.poisoning.attack import OF_THE_IMPORT
 
 if TYPE_CHECKING:
     import pandas
+
+COPIED_AT_ONCE = 1024
+WORKING = ".images.npy"
+"""Pictures that stay, while they are brought together."""
 
 
 def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
@@ -36,8 +41,8 @@ def benign_remainder(poisoned: PairSet, folder: Path | str) -> PairSet:
 def fewer_benign(pairs: PairSet, folder: Path | str, *, benign_pairs: int, seed: int) -> PairSet:
     """A set whose poison is a larger share of the training pairs: all of its poison, and some of its other ones.
 
-    Which stay is drawn by a hash of seed and uid, so that sets of one source keep the same pairs, however much of it
-    is poison in each. Pairs that no model is trained on all stay. Of a set without poison it is a smaller control.
+    Which stay is drawn by a hash of seed and uid, so that sets of one source keep the same pairs, as far as these are
+    benign in each. Pairs that no model is trained on all stay. Of a set without poison it is a smaller control.
 
     Args:
         benign_pairs: training pairs that are known to be benign, and stay.
@@ -59,7 +64,7 @@ def fewer_benign(pairs: PairSet, folder: Path | str, *, benign_pairs: int, seed:
     if record.pairs:
         count = int((training & stays).sum())
         record = replace(record, strength=record.pairs / count)
-    config = pairs.manifest["config"] | {
+    config = {name: value for name, value in pairs.manifest["config"].items() if name not in OF_THE_IMPORT} | {
         "poison": record.as_json(), "fewer_benign": {"of": pairs.data_hash, "benign_pairs": benign_pairs, "seed": seed}
     }  # fmt: skip
     return _cut(pairs, pairs.table[stays], folder, config, pairs.manifest["seed"])
@@ -74,11 +79,18 @@ def _cut(pairs: PairSet, kept: pandas.DataFrame, folder: Path | str, config: dic
     table = kept.assign(image_index=kept_places).reset_index(drop=True)
     if "train" in config:
         config = config | {"train": int((table["split"] == "train").sum())}
-    beside = ()
+    beside: tuple[str, ...] = ()
     if config.get("poison") is not None:
         beside = tuple(name for name in pairs.manifest["files"] if name not in (PAIRS_NAME, IMAGES_NAME))
     with locked(folder):
         claim(folder)
         for name in beside:
             shutil.copyfile(pairs.folder / name, folder / name)
-        return write_files(folder, table, pairs.images[places], config=config, seed=seed, beside=beside)
+        # On disk, since a user's pictures may not fit in memory.
+        shape = (len(places), *pairs.images.shape[1:])
+        pictures = np.lib.format.open_memmap(folder / WORKING, "w+", np.uint8, shape)
+        for start in range(0, len(places), COPIED_AT_ONCE):
+            pictures[start : start + COPIED_AT_ONCE] = pairs.images[places[start : start + COPIED_AT_ONCE]]
+        made = write_files(folder, table, pictures, config=config, seed=seed, beside=beside)
+        (folder / WORKING).unlink()
+        return made

@@ -51,8 +51,8 @@ class Perturbation:
         if not 0 < self.last_step <= self.first_step <= 2:
             raise ValueError(f"steps of {self.first_step} to {self.last_step} of the budget: expected a first size up "
                              "to 2, and a last one above 0 and no larger")  # fmt: skip
-        if not 0 <= self.momentum < 10:
-            raise ValueError(f"momentum is {self.momentum}: expected 0 or more, below 10; 1 keeps all gradients alike")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum is {self.momentum}: expected 0 to 1, which keeps all gradients alike")
         if self.restarts < 0:
             raise ValueError(f"restarts are {self.restarts}: expected 0 or more")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.clean_label import FIGURES_NAME, PERTURBED, mean_figures
 
-CELL, LEFT, LINE, GAP = 96, 170, 15, 4
+CELL, HEAD, GAP = 96, 36, 6
 INK, PAPER = (24, 24, 28), (255, 255, 255)
 
 
@@ -37,21 +38,30 @@ def perturbation_sheet(benign: PairSet, poisoned: Sequence[PairSet], count: int)
         shared[place] for place in np.unique(np.linspace(0, len(shared) - 1, min(count, len(shared))).astype(int))
     ]
     about = poisoned[0].table.iloc[[found[0][uid] for uid in chosen]]
-    height = 2 * LINE + GAP + (1 + len(poisoned)) * (CELL + GAP)
-    sheet = Image.new("RGB", (LEFT + len(chosen) * (CELL + GAP), height), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for column, (p, t) in enumerate(zip(about["poisoned_concept"], about["target_concept"], strict=True)):
-        for line, words in enumerate((str(p), f"to {t}")):
-            pen.text((LEFT + column * (CELL + GAP), line * LINE), words[:16], fill=INK, font=font)
+    names = [f"{p}\nto {t}" for p, t in zip(about["poisoned_concept"], about["target_concept"], strict=True)]
     rows = [("as it was", benign.read_images(np.array([before[uid] for uid in chosen])))]
     rows += [(_told(each), each.read_images(np.array([rows_of[uid] for uid in chosen])))
              for each, rows_of in zip(poisoned, found, strict=True)]  # fmt: skip
-    for place, (words, pictures) in enumerate(rows):
-        top = 2 * LINE + GAP + place * (CELL + GAP)
-        pen.text((4, top + CELL // 3), words, fill=INK, font=font)
-        for column, picture in enumerate(pictures):
+    return _painted(names, rows)
+
+
+def _painted(names: list[str], rows: list[tuple[str, np.ndarray]]) -> Image.Image:
+    """Pictures of every row under the names of the columns, as wide and high as the longest words need."""
+    font = ImageFont.load_default(12)
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    sizes = [pen.multiline_textbbox((0, 0), words, font=font)[2:] for words in [*names, *(words for words, _ in rows)]]
+    column = max(CELL, *(math.ceil(width) for width, _ in sizes[: len(names)])) + GAP
+    left = max(math.ceil(width) for width, _ in sizes[len(names) :]) + 2 * GAP
+    line = max(CELL, *(math.ceil(height) for _, height in sizes[len(names) :])) + GAP
+    sheet = Image.new("RGB", (left + len(names) * column, HEAD + len(rows) * line), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for place, words in enumerate(names):
+        pen.multiline_text((left + place * column, 2), words, fill=INK, font=font)
+    for row, (words, pictures) in enumerate(rows):
+        pen.multiline_text((GAP, HEAD + row * line), words, fill=INK, font=font)
+        for place, picture in enumerate(pictures):
             shown = Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.LANCZOS)
-            sheet.paste(shown, (LEFT + column * (CELL + GAP), top))
+            sheet.paste(shown, (left + place * column, HEAD + row * line))
     return sheet
 
 
@@ -64,10 +74,12 @@ def _poison_rows(poisoned: PairSet) -> dict[str, int]:
 
 
 def _told(poisoned: PairSet) -> str:
+    """A line for each setting that is not the usual, and what came of it."""
     asked, figures = poisoned.poison.parameters, mean_figures(Path(poisoned.folder))
-    further = "".join(f", {name} {asked[name]:g}" for name in ("momentum", "restarts") if name in asked)
     several = asked["target_pictures"].get("of_each", 1)
-    further += f",\n{several} pictures of t" if several > 1 else ""
-    left, likeness = figures["latent_distance_left"], figures["cosine_after"]
-    told = f"budget {asked['budget']:g}, {asked['steps']} steps{further}"
-    return f"{told}\n{left:.0%} of the distance\nlooks like p: {likeness:.2f}"
+    return "\n".join([
+        f"budget {asked['budget']:g}, {asked['steps']} steps",
+        *(f"{name} {asked[name]:g}" for name in ("momentum", "restarts") if name in asked),
+        *([f"{several} pictures of t"] if several > 1 else []),
+        f"{figures['latent_distance_left']:.0%} of the distance left", f"cosine to p {figures['cosine_after']:.2f}",
+    ])  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.evaluation.metrics.listed import METRICS
-from explorer.studies.ordering import ACCURACY, OF_PAIRS, ordering
+from explorer.studies.ordering import ACCURACY, OF_LAYER, OF_PAIRS, ordering
 from explorer.studies.study import Study
 
 JUDGES_OWN = frozenset(metric.name for metric in METRICS if "similarities" in metric.needs)
@@ -19,7 +19,8 @@ def confirmation(
     """Of what is measured of models, without the judge's own numbers, what orders the arms of some studies best, and
     how well it orders those of others.
 
-    What is measured of pairs is no candidate: it says what was done to a model and not what the model does.
+    What is measured of pairs is no candidate: it says what was done to a model and not what the model does. Nor are
+    single attention layers, of which there are so many that the best of them is the best by chance.
 
     Args:
         outcome: as in :func:`~explorer.studies.ordering.ordering`, and so is ``group``.
@@ -32,11 +33,13 @@ def confirmation(
 
     Raises:
         ManifestError: as :func:`ordering`.
-        ValueError: as :func:`ordering`, or if no quantity has a correlation over both.
+        ValueError: as :func:`ordering`, if a study is on both sides, or if no quantity has a correlation over both.
     """
+    if both := sorted({each.folder.resolve() for each in studies} & {each.folder.resolve() for each in others}):
+        raise ValueError(f"{both[0]} is on both sides: expected other studies to hold what is chosen against")
     first, second = (ordering(each, outcome=outcome, group=group)["correlations"] for each in (studies, others))
     known = [name for name, value in first.items() if value is not None and second.get(name) is not None]
-    names = [name for name in known if name not in JUDGES_OWN and name not in OF_PAIRS]
+    names = [name for name in known if name not in JUDGES_OWN and name not in OF_PAIRS and OF_LAYER not in name]
     if not names:
         raise ValueError(f"nothing that is measured of models orders {outcome} of {group} concepts in both: expected "
                          "two arms or more on either side, evaluated and metered alike")  # fmt: skip

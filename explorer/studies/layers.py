@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.studies.ordering import GROUPS, stored_evaluation
+from explorer.studies.results import EVALUATION, PICTURES, step_command, step_folder
 from explorer.studies.study import Study
 
 
@@ -27,8 +28,9 @@ def by_layer(study: Study, *, group: str = "unpoisoned") -> dict[str, Any]:
     models = stored_evaluation(study)["models"]
     measured = {model["name"]: model.get("by_layer", {}) for model in models}
     if not any(measured.values()):
+        again = f"delete {step_folder(study, EVALUATION)} and run `{step_command(study, PICTURES)} {EVALUATION}`"
         raise ValueError(f"the evaluation of {study.name} holds no attention layers: expected one with maps, made by "
-                         "this release (`study run STUDY pictures evaluation` again)")  # fmt: skip
+                         f"this release; {again}")  # fmt: skip
     names = dict.fromkeys(layer for layers in measured.values() for layer in layers)
     metrics = {layer: dict.fromkeys(name for layers in measured.values() for name in layers.get(layer, {}))
                for layer in names}  # fmt: skip

@@ -18,6 +18,8 @@ ACCURACY = "accuracy"
 OF_PAIRS = ("poison_share", "ad", "feature_ad", "structure_ad", "local_ad", "local_feature_ad", "local_structure_ad",
             "picture_scatter")  # fmt: skip
 OF_METER = (SENSITIVITY, GUIDANCE)
+OF_LAYER = " of "
+"""Between a quantity and the attention layer that it is of."""
 GROUPS = ("all", "pool", "poisoned", "unpoisoned")
 
 
@@ -63,10 +65,9 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
                 found[model["name"]] |= {name: _of_meter(model, name, group) for name in OF_METER}
     for model in evaluation["models"]:
         of_groups = {name: value for name, value in model.items() if isinstance(value, dict) and group in value}
-        for layer, measured in model.get(
-            "by_layer", {}
-        ).items():  # evaluations of before layers were measured have none
-            of_groups |= {f"{name} of {layer}": value for name, value in measured.items() if group in value}
+        # Evaluations of before layers were measured have none.
+        for layer, measured in model.get("by_layer", {}).items():
+            of_groups |= {f"{name}{OF_LAYER}{layer}": value for name, value in measured.items() if group in value}
         found[model["name"]] |= {name: None if value[group] is None else value[group]["mean"]
                                  for name, value in of_groups.items()}  # fmt: skip
     return found

@@ -89,6 +89,21 @@ def test_the_nested_interval_covers_noises_that_all_pairs_share():
         intervals.nested_ratio([np.ones((3, 2))], [np.ones((3, 5))])
 
 
+def test_noises_that_runs_share_are_drawn_for_all_of_them_at_once():
+    """Three runs of the same five noises: what a noise does to one run it does to all; runs do not average it out."""
+    random, inside = np.random.default_rng(7), {True: 0, False: 0}
+    for _ in range(150):
+        luck = random.normal(0, 0.15, (1, 5))
+        values = [0.5 + luck + random.normal(0, 0.1, (30, 5)) for _ in range(3)]
+        for shared in inside:
+            found = intervals.nested_ratio(values, [np.ones((30, 5))] * 3, draws=300, noises_shared=shared)
+            inside[shared] += found.low <= 0.5 <= found.high
+    assert inside[True] > inside[False] + 10
+    assert inside[True] > 105, "five noises: rather too narrow"
+    with pytest.raises(ValueError, match=r"runs that share their noises have \[2, 5\] of them"):
+        intervals.nested_ratio(*[[np.ones((3, 2)), np.ones((3, 5))]] * 2, noises_shared=True)
+
+
 def test_pearson_matches_scipy():
     other = VALUES * 0.5 + GENERATOR.normal(size=12)
     expected = stats.pearsonr(VALUES, other)

@@ -39,11 +39,12 @@ def evaluation(folder, name, accuracies, **settings):
     return path
 
 
-def with_noises(path):
+def with_noises(path, count=2):
     """The same means, told apart by two noises: all that was drawn was drawn from the first."""
     report = json.loads(path.read_text(encoding="utf-8"))
+    report["seeds"] = [0, 1][:count]
     for model in report["models"]:
-        model["right_by_seed"] = {noun: [2 * right, 0] for noun, right in model["per_concept"].items()}
+        model["right_by_seed"] = {noun: [2 * right, 0][:count] for noun, right in model["per_concept"].items()}
     path.write_text(json.dumps(report), encoding="utf-8")
     return path
 
@@ -71,6 +72,8 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert apart["over_noises"] is True
     assert apart["value"] == pytest.approx(over_nouns["value"])
     assert apart["high"] - apart["low"] > over_nouns["high"] - over_nouns["low"]
+    one = summarise_runs([with_noises(path, 1) for path in told])["models"][1]["accuracy_of_control_over_nouns"]
+    assert one["over_noises"] is False, "of one noise nothing can be drawn"
     assert control["accuracy_poisoned"] is None
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
 

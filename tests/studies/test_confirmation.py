@@ -33,11 +33,13 @@ def test_the_best_of_the_first_studies_is_chosen_whatever_the_others_say():
 
 
 def test_nothing_in_common_is_told():
-    study = Study.load(ROOT / "assets" / "experiments" / "seed-4")
+    study, other = (Study.load(ROOT / "assets" / "experiments" / name) for name in ("seed-4", "seed-5"))
     with pytest.raises(ValueError, match="no arm has 'nothing'"):
-        confirmation([study], [study], outcome="nothing")
+        confirmation([study], [other], outcome="nothing")
     with pytest.raises(ValueError, match="nothing that is measured of models orders mask_area of all concepts in both"):
-        confirmation([study], [study], outcome="mask_area", group="all")  # of the scenes, whatever the model
+        confirmation([study], [other], outcome="mask_area", group="all")  # of the scenes, whatever the model
+    with pytest.raises(ValueError, match=r"seed-4 is on both sides: expected other studies"):
+        confirmation([study, other], [study])
 
 
 def test_the_command_says_what_is_chosen():

@@ -49,7 +49,9 @@ def test_a_group_that_an_arm_has_not_is_no_number(evaluated):
 
 
 def test_an_evaluation_without_layers_says_what_to_do(evaluated):
-    with pytest.raises(ValueError, match="holds no attention layers: expected one with maps, made by this release"):
+    with pytest.raises(
+        ValueError, match="holds no attention layers: expected one with maps, made by this release; delete"
+    ):
         by_layer(Study.load(SHIPPED_STUDY))
     with pytest.raises(ValueError, match="group is 'none': expected one of all, pool"):
         by_layer(evaluated[0], group="none")

@@ -73,7 +73,7 @@ def _shown(work: StepWork) -> Shown:
     drawings, seed = step_folder(work.study, PICTURES), work.settings["picture_seed"]
     return Shown(
         words=f"each model's own pictures of seed {seed}", same_for_all=False,
-        pictures=lambda pipeline, model: Drawing.load(seed_folder(drawings, model, seed)).images.numpy(),
+        pictures=lambda pipeline, model: Drawing.load_images(seed_folder(drawings, model, seed)),
     )  # fmt: skip
 
 

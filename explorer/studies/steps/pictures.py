@@ -15,7 +15,7 @@ from typing import Any
 from explorer.core.progress import OnProgress, Progress, unheard
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 from explorer.core.workers import Workers
-from explorer.evaluation.config import EvaluationConfig
+from explorer.evaluation.config import DRAWING_VERSION, EvaluationConfig
 from explorer.evaluation.prompts import paired_prompts, single_prompts
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, differing_names
@@ -162,7 +162,7 @@ class _Drawn:
 STEP = Step(
     name=PICTURES,
     unit=PICTURE,
-    settings=picture_settings,
+    settings=lambda inputs: picture_settings(inputs) | {"drawing_version": DRAWING_VERSION},
     shared=lambda inputs: inputs.of_concepts,
     of_arm=lambda inputs, arm: inputs.of_checkpoint(arm),
     amount=_count_left,

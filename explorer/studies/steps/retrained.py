@@ -219,15 +219,15 @@ class _Drawn:
         if place == OF_ARMS and _holds(work, pictures, checkpoint.name):
             rows = [work.inputs.concepts.ranks[name] for name in concepts.names]
             folder = step_folder(work.study, PICTURES)
-            kept = [Drawing.load(seed_folder(folder, checkpoint.name, seed)) for seed in settings["seeds"]]
-            return np.stack([each.images.numpy()[rows] for each in kept])
+            kept = [Drawing.load_images(seed_folder(folder, checkpoint.name, seed)) for seed in settings["seeds"]]
+            return np.stack([each[rows] for each in kept])
         config = EvaluationConfig(
             seeds=tuple(settings["seeds"]), steps=settings["steps"], guidance_scale=settings["guidance_scale"],
             size=settings["size"], device=work.device, precision=settings["precision"], maps=False,
         )  # fmt: skip
         folder = work.study.folder / FOLDER / "pictures" / place
         places = draw_missing(checkpoint, concepts, config, folder, on_progress=work.on_progress)
-        return np.stack([Drawing.load(each).images.numpy() for each in places])
+        return np.stack([Drawing.load_images(each) for each in places])
 
 
 def _holds(work: StepWork, pictures: Recorded, arm: str) -> bool:

@@ -260,7 +260,9 @@ class CompareScreen {
     if (scale !== 'absolute') query.set('z', scale);
     if (view !== 'map') query.set('w', view);
     if (this.graft.linked) query.set('graft', this.graft.linked);
-    const { order } = this; // a graft's column is the one after the models'
+    const order = [...this.order]; // a graft's column is the one after the models', and keeps its place while it is drawn
+    const count = this.ownColumns.length;
+    if (this.graft.linked && !order.includes(count)) order.splice(this.graftPlace ?? count, 0, count);
     if (order.some((column, place) => column !== place)) query.set('o', order.join('.'));
     if (pins && String([...pins]) !== String(this.first?.concept_words)) query.set('k', [...pins].join('.'));
     return `${location.pathname}?${query}`;
