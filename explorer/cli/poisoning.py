@@ -204,7 +204,7 @@ def poison_clean_label(
 @command("perturbation-sheet")
 def perturbation_sheet_command(
     benign: Annotated[Path, typer.Argument(help="Pair set that was poisoned.")],
-    picture: Annotated[Path, typer.Argument(help="New PNG file.")],
+    picture: Annotated[Path, typer.Argument(help="New file, PNG or WebP.")],
     poisoned: Annotated[list[Path], typer.Argument(metavar="SET...", help="Clean-label sets of it, of one seed.")],
     pairs: Annotated[int, typer.Option(min=1, help="Pairs to show.")] = 8,
     as_json: AsJson = False,
@@ -212,8 +212,8 @@ def perturbation_sheet_command(
     """What the eye sees: the same pictures before, and after each clean-label attack, with how far each came."""
     from explorer.poisoning.perturbation_sheet import perturbation_sheet
 
-    if picture.suffix.lower() != ".png" or picture.exists():
-        raise ValueError(f"{picture} is there already, or no .png: expected a new PNG file")
+    if picture.suffix.lower() not in (".png", ".webp") or picture.exists():
+        raise ValueError(f"{picture} is there already, or neither .png nor .webp: expected a new file of these")
     sheet = perturbation_sheet(PairSet.load(benign), [PairSet.load(each) for each in poisoned], pairs)
     sheet.save(picture)
     emit({"picture": str(picture), "width": sheet.width, "height": sheet.height}, as_json)

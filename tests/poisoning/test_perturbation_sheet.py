@@ -73,5 +73,5 @@ def test_the_command_writes_a_new_file(theirs, sets, tmp_path):
     assert told["picture"] == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == HEAD + 2 * (CELL + GAP)
-    assert "expected a new PNG file" in str(CliRunner().invoke(application, call).exception)
+    assert "neither .png nor .webp: expected a new file" in str(CliRunner().invoke(application, call).exception)
     assert json.loads((sets[0].folder / "manifest.json").read_text())["config"]["poison"]["kind"] == "clean-label"
