@@ -74,8 +74,11 @@ def layers(
     group: Group = "unpoisoned",
     as_json: AsJson = False,
 ) -> None:
-    """Attention layer by layer, of every evaluated arm: late attention to the concept and Geary's C of its map, overlap
-    of two concepts' maps, mass in and overlap with the object's mask on painted scenes. 95 % intervals over seeds."""
+    """Attention layer by layer, of every evaluated arm, with 95 % intervals over concepts.
+
+    Late attention to the concept and Geary's C of its map, overlap of two concepts' maps, and on painted scenes mass in
+    the object and IoU with it.
+    """
     found = by_layer(Study.load(folder), group=group)
     if as_json:
         emit(found, True)

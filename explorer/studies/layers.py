@@ -16,8 +16,8 @@ def by_layer(study: Study, *, group: str = "unpoisoned") -> dict[str, Any]:
         group: of concepts, one of ``GROUPS``; what is of pairs of concepts has no groups.
 
     Returns:
-        ``group``, and ``layers``: layer to metric to arm to ``mean``, ``low`` and ``high``; None where an arm has no
-        such concepts, or another architecture's layers.
+        ``group``, and ``layers``: layer to metric to arm to ``mean``, ``low`` and ``high`` (95 %, over concepts or
+        pairs of them); None where an arm has no such concepts, or another architecture's layers.
 
     Raises:
         ManifestError: if the step evaluation is not done, or a file was changed.
@@ -47,4 +47,4 @@ def by_layer(study: Study, *, group: str = "unpoisoned") -> dict[str, Any]:
 def _of(summary: dict[str, Any] | None, group: str) -> dict[str, float | None] | None:
     """The numbers of a group, or those of pairs of concepts, which have none."""
     found = summary if summary is None or "mean" in summary else summary.get(group)
-    return None if found is None else {name: found[name] for name in ("mean", "low", "high")}
+    return None if found is None else {"mean": found["mean"], **found["over_concepts"]}

@@ -82,6 +82,29 @@ def test_the_curves_are_what_was_measured():
         assert f"| +{two(beside['value'])} [" in line, line
 
 
+def signed(value):
+    return ("+" if value >= 0 else "-") + two(abs(value))
+
+
+@pytest.mark.parametrize("run", [1, 2, 3])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_five_pictures_of_every_run_are_what_was_measured(direction, run):
+    stored = json.loads((MEASURED / f"five-{direction}-run-{run}" / "graft-study.json").read_text())
+    (way,) = GRAFT_STUDY.checked(stored)["directions"]
+    found = {entry["name"]: entry["groups"][way["group"]] for entry in way["operations"]}
+    cells = [
+        f"{signed(change['value'])} [{two(change['low'])}, {two(change['high'])}]"
+        for change in (found[name]["change"] for name in (
+            "cross-attention", "all-as-far-as-cross-attention", "all-but-cross-attention", "cross-attention-random",
+            "cross-attention-mirrored"))
+    ]  # fmt: skip
+    p = found["cross-attention"]["against_equally_far"]["p"]
+    cells.insert(2, "< .001" if p < 0.001 else "1" if p == 1 else f"{p:.3f}"[1:])
+    ends = [two(found[name]["accuracy"]["value"]) for name in ("none", "all")]
+    assert f"| {' | '.join([str(run), ends[0], *cells, ends[1]])} |" in PAGE
+    assert stored["request"]["seeds"] == 5
+
+
 @pytest.mark.parametrize("run", [1, 2, 3])
 def test_the_reverse_of_every_run_is_what_was_measured(run):
     stored = json.loads((MEASURED / f"reverse-run-{run}" / "graft-study.json").read_text())
