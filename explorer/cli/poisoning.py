@@ -17,6 +17,7 @@ from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT, write_json
+from explorer.pairs.concept_list import ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.benign_pairs import benign_remainder, fewer_benign
 from explorer.poisoning.dirty_label import DirtyLabelPoison
@@ -113,7 +114,7 @@ class TargetOptions:
     precision: str = "fp32"
     """fp32, fp16 or bf16; half precision is for a GPU."""
 
-    def source(self, pipeline: Any, benign: PairSet, seed: int) -> TargetPictures:
+    def source(self, pipeline: Any, benign: PairSet, seed: int, listed: ConceptList | None) -> TargetPictures:
         """Given pictures, or those that the model draws from "a photo of t", all from the noise of one seed."""
         from explorer.poisoning.target_pictures import given_pictures
         from explorer.scenarios.clean_label_sets import drawn_targets
@@ -121,7 +122,8 @@ class TargetOptions:
         if self.target_pictures is not None:
             return given_pictures(self.target_pictures, self.pictures_of_each)
         return drawn_targets(self.checkpoint, pipeline, benign, steps=self.drawing_steps,
-                             guidance_scale=self.guidance_scale, seed=seed, of_each=self.pictures_of_each)  # fmt: skip
+                             guidance_scale=self.guidance_scale, seed=seed, of_each=self.pictures_of_each,
+                             listed=listed)  # fmt: skip
 
 
 Benign = Annotated[Path, typer.Argument(help="Pair set: IconWorld's, or imported with --concepts.")]
@@ -182,6 +184,9 @@ def poison_clean_label(
     batch_size: Annotated[
         int | None, typer.Option(help="Pictures perturbed at once; default: 32, fewer of large ones.")
     ] = None,
+    concept_list: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns concept and phrase: what stands in prompts.")
+    ] = None,
     known_benign: KnownBenign = False,
     as_json: AsJson = False,
 ) -> None:
@@ -190,12 +195,13 @@ def poison_clean_label(
     from explorer.poisoning.clean_label import CleanLabelPoison, mean_figures
 
     attack, pairs = options.attack(), PairSet.load(benign)
+    listed = None if concept_list is None else ConceptList.read(concept_list)
     pipeline = load_pipeline(targets.checkpoint, targets.device, targets.precision)
     clean_label = CleanLabelPoison(
         attack=attack, perturbation=perturbation, autoencoder=pipeline.vae,
         extractor=extractor.load(targets.device, needs_range=False),
-        target_pictures=targets.source(pipeline, pairs, attack.seed), kept=folder / ".perturbed",
-        least_score=least_score, batch_size=batch_size, on_progress=show_progress(),
+        target_pictures=targets.source(pipeline, pairs, attack.seed, listed), kept=folder / ".perturbed",
+        least_score=least_score, listed=listed, batch_size=batch_size, on_progress=show_progress(),
     )  # fmt: skip
     made = clean_label.apply(pairs, folder, known_benign=known_benign)
     _emit_set(made, folder, mean_figures(folder), as_json)

@@ -42,11 +42,21 @@ class ChosenPairs:
     """t of each."""
 
 
-def concepts_of(pairs: PairSet, names: Collection[str]) -> ConceptList:
-    """The concepts of an IconWorld set, or those of these names, with the prompt of each."""
+def concepts_of(pairs: PairSet, names: Collection[str], listed: ConceptList | None = None) -> ConceptList:
+    """The concepts of an IconWorld set, or those of these names, with the prompt of each.
+
+    Args:
+        listed: gives the prompts of the concepts that it has, and the template of all; without it a name stands with
+            its article in "a photo of p".
+    """
     if is_painted(pairs):
-        return World.from_config(pairs.manifest["config"]["world"]).concept_list()
-    return ConceptList(concepts=tuple(Concept(name=name) for name in sorted(names)))
+        known = World.from_config(pairs.manifest["config"]["world"]).concept_list().concepts
+    else:
+        known = tuple(Concept(name=name) for name in sorted(names))
+    if listed is None:
+        return ConceptList(concepts=known)
+    own = {concept.name: concept for concept in listed.concepts}
+    return ConceptList(concepts=tuple(own.get(each.name, each) for each in known), template=listed.template)
 
 
 def choose_pairs(
@@ -54,6 +64,7 @@ def choose_pairs(
     benign: PairSet,
     extractor: UniversalExtractor,
     least_score: float | None = None,
+    listed: ConceptList | None = None,
     on_progress: OnProgress = unheard,
 ) -> ChosenPairs:
     """The pairs of ``benign`` that become poison.
@@ -63,6 +74,7 @@ def choose_pairs(
             get the same targets as in dirty-label poison of an IconWorld set.
         least_score: cosine of a picture with "a photo of p", which the extractor gives, that it must reach; None for
             the median of the captions of p.
+        listed: as in :func:`concepts_of`.
 
     Raises:
         ValueError: for an unknown concept or one that is its own target, a C_P larger than the pool, or an m larger
@@ -70,7 +82,7 @@ def choose_pairs(
     """
     mentioning, showing = rows_by_concept(benign)
     m, named = attack.pairs_per_concept, benign.table["concepts"].tolist()
-    listed = concepts_of(benign, mentioning)
+    listed = concepts_of(benign, mentioning, listed)
     pool, pool_is = pool_for(attack, benign, mentioning, showing)
     targets = attack.choose(pool, pool_is, mentioning)
     fitting = {

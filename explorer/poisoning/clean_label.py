@@ -31,6 +31,7 @@ from explorer.poisoning.structural_similarity import WINDOW, structural_similari
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
+    from explorer.pairs.concept_list import ConceptList
     from explorer.poisoning.dirty_label import DirtyLabelPoison
     from explorer.poisoning.target_pictures import TargetPictures
 
@@ -69,6 +70,8 @@ class CleanLabelPoison(Attack):
     """Folder of what is finished while the work goes on; removed in the end."""
     least_score: float | None = None
     """As in :func:`~explorer.poisoning.candidates.choose_pairs`."""
+    listed: ConceptList | None = None
+    """Gives concepts their prompts, as in :func:`~explorer.poisoning.candidates.concepts_of`."""
     batch_size: int | None = None
     """Pictures perturbed at once, at least 1; None for 32 of up to 256 pixels a side, and fewer of larger ones."""
     on_progress: OnProgress = unheard
@@ -105,7 +108,9 @@ class CleanLabelPoison(Attack):
         if height != width or height % factor or height < WINDOW:
             raise ValueError(f"pictures of {pairs.folder} are {height} x {width} pixels: expected squares whose side "
                              f"is a multiple of {factor}, at least {WINDOW}")  # fmt: skip
-        chosen = choose_pairs(self.attack, pairs, self.extractor, self.least_score, self.on_progress)
+        chosen = choose_pairs(
+            self.attack, pairs, self.extractor, self.least_score, self.listed, self.on_progress
+        )  # fmt: skip
         count = len(chosen.rows)
         record = NO_POISON if not count else PoisonRecord(
             kind=KIND, concepts=tuple(chosen.targets), targets={} if self.attack.shuffled else chosen.targets,
@@ -211,7 +216,7 @@ class CleanLabelPoison(Attack):
 
     def _photos(self, benign: PairSet, concepts: list[str]) -> torch.Tensor:
         """Features of "a photo of p" for each p, of unit length."""
-        listed = concepts_of(benign, set(concepts))
+        listed = concepts_of(benign, set(concepts), self.listed)
         return self.extractor.encode_texts([listed.prompt(concept) for concept in concepts])
 
     def _figures(

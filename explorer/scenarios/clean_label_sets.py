@@ -21,21 +21,30 @@ from explorer.studies.specs import ExtractorSpec
 if TYPE_CHECKING:
     import numpy as np
 
+    from explorer.pairs.concept_list import ConceptList
     from explorer.pairs.pair_set import PairSet
     from explorer.poisoning.dirty_label import DirtyLabelPoison
     from explorer.poisoning.perturbation import Perturbation
 
 
 def drawn_targets(
-    checkpoint: Path, pipeline: Any, benign: PairSet, *, steps: int, guidance_scale: float, seed: int, of_each: int = 1
+    checkpoint: Path,
+    pipeline: Any,
+    benign: PairSet,
+    *,
+    steps: int,
+    guidance_scale: float,
+    seed: int,
+    of_each: int = 1,
+    listed: ConceptList | None = None,
 ) -> TargetPictures:
     """What ``pipeline``, the loaded ``checkpoint``, draws of "a photo of t", each from the noise of one seed, further
-    pictures of each from the seeds after it."""
+    pictures of each from the seeds after it; ``listed`` gives the concepts other prompts."""
     name, decides = checkpoint.resolve().name, {"steps": steps, "seed": seed, "guidance_scale": guidance_scale}
 
     def draw(concepts: list[str], number: int) -> np.ndarray:
-        listed = concepts_of(benign, concepts)
-        prompts = [listed.prompt(concept) for concept in concepts]
+        known = concepts_of(benign, concepts, listed)
+        prompts = [known.prompt(concept) for concept in concepts]
         return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides | {"seed": seed + number}),
                                  prompts, name)  # fmt: skip
 
@@ -46,7 +55,7 @@ def drawn_targets(
 def clean_label(
     attacks: Mapping[str, DirtyLabelPoison], benign: PairSet, base: Path, extractor: ExtractorSpec,
     perturbation: Perturbation, kept_of: Callable[[str], Path], *, steps: int, guidance_scale: float,
-    device: str = "cpu", on_progress: OnProgress = unheard,
+    listed: ConceptList | None = None, device: str = "cpu", on_progress: OnProgress = unheard,
 ) -> dict[str, CleanLabelPoison]:  # fmt: skip
     """The clean-label counterpart of each attack: the same concepts, targets and numbers, in full precision.
 
@@ -54,6 +63,7 @@ def clean_label(
         base: a checkpoint that loads as a pipeline; with ``steps`` and ``guidance_scale`` it draws the targets.
         extractor: orders the candidates, and says how much a perturbed picture still shows p.
         kept_of: where the set of a name keeps what is finished of it.
+        listed: gives concepts their prompts, as in :func:`~explorer.poisoning.candidates.concepts_of`.
 
     Raises:
         ValueError: if no extractor is named.
@@ -62,11 +72,13 @@ def clean_label(
         raise ValueError("no extractor is named: clean-label poison takes the pairs that show and say p best, expected "
                          "--extractor FOLDER, or --open-clip MODEL --weights FILE")  # fmt: skip
     pipeline, loaded = load_pipeline(base, device, "fp32"), load_extractor(extractor, device)
-    targets = {seed: drawn_targets(base, pipeline, benign, steps=steps, guidance_scale=guidance_scale, seed=seed)
+    targets = {seed: drawn_targets(base, pipeline, benign, steps=steps, guidance_scale=guidance_scale, seed=seed,
+                                   listed=listed)
                for seed in {attack.seed for attack in attacks.values()}}  # fmt: skip
     return {
         name: CleanLabelPoison(
             attack=attack, perturbation=perturbation, autoencoder=pipeline.vae, extractor=loaded,
-            target_pictures=targets[attack.seed], kept=kept_of(name), on_progress=on_progress,
+            target_pictures=targets[attack.seed], kept=kept_of(name), listed=listed,
+            on_progress=on_progress,
         ) for name, attack in attacks.items()
     }  # fmt: skip

@@ -140,17 +140,20 @@ def _check_prompts(request: ScenarioRequest, base: Checkpoint, benign: PairSet) 
     lexicon = read_lexicon(base.whole.path / "tokenizer")
     if lexicon is None:
         return
-    if request.concepts is None:
-        # As the study will list them.
-        mentioned = concepts_of_mentions(benign.table["concepts"], benign.table["caption"])
-        listed = ConceptList(concepts=tuple(mentioned), template=request.template)
-    else:
-        listed = ConceptList.read(request.concepts, request.template)
+    listed = _listed(request, benign)
     prompts = [listed.prompt(name) for name in listed.names]
     if unknown := next((f"{word!r} of the prompt {prompt!r}" for prompt in prompts
                         for word in unknown_words(lexicon, prompt)), None):  # fmt: skip
         raise ValueError(f"base {base.name} does not know the word {unknown}: expected one of the {len(lexicon)} words "
                          "that its tokenizer lists; --concept-list gives every concept its phrase")  # fmt: skip
+
+
+def _listed(request: ScenarioRequest, benign: PairSet) -> ConceptList:
+    """The concepts as the study will list them."""
+    if request.concepts is not None:
+        return ConceptList.read(request.concepts, request.template)
+    mentioned = concepts_of_mentions(benign.table["concepts"], benign.table["caption"])
+    return ConceptList(concepts=tuple(mentioned), template=request.template)
 
 
 def _attacks(
@@ -176,7 +179,8 @@ def _attacks(
     perturbing = clean_label(
         {name: clean[name] for name in missing if name in clean}, benign, request.base, extractor,
         request.perturbation, lambda name: request.folder / SETS / name / WORKING, steps=request.drawing_steps,
-        guidance_scale=request.guidance_scale, device=request.device, on_progress=on_progress,
+        guidance_scale=request.guidance_scale, listed=_listed(request, benign), device=request.device,
+        on_progress=on_progress,
     )  # fmt: skip
     return found | _planned(request, perturbing, benign)
 

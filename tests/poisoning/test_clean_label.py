@@ -15,7 +15,9 @@ from explorer.core.poison_record import NO_POISON
 from explorer.embeddings.open_clip_extractor import load_open_clip
 from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.candidates import concepts_of
 from explorer.poisoning.clean_label import FIGURES, CleanLabelPoison, mean_figures
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.perturbation import Perturbation
@@ -44,6 +46,20 @@ def theirs(tmp_path_factory):
     images = np.random.default_rng(0).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
     folder = tmp_path_factory.mktemp("theirs") / "set"
     return PairSet.write(folder, pandas.concat([table, again], ignore_index=True), images, config={}, seed=None)
+
+
+class Listening:
+    """An extractor that keeps the texts that it is asked for."""
+
+    def __init__(self, extractor, asked):
+        self._extractor, self._asked = extractor, asked
+
+    def __getattr__(self, name):
+        return getattr(self._extractor, name)
+
+    def encode_texts(self, texts, **settings):
+        self._asked += texts
+        return self._extractor.encode_texts(texts, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +159,19 @@ def test_a_floor_that_too_few_pictures_reach_is_named(theirs, attack_on, tmp_pat
         ValueError, match=r"m is 2: 0 of 5 pairs of 'dog' have a picture that scores 0.990 or more with"
     ):
         replace(attack_on(tmp_path / "kept"), least_score=0.99).apply(theirs, tmp_path / "never")
+
+
+def test_a_list_gives_concepts_their_words_and_all_of_them_its_template(theirs, attack_on, tmp_path):
+    listed = ConceptList(concepts=(Concept(name="hat", phrase="one hat"),), template="see {phrase}")
+    found = concepts_of(theirs, {"dog", "hat"}, listed)
+    assert (found.prompt("hat"), found.prompt("dog")) == ("see one hat", "see a dog")
+    assert concepts_of(theirs, {"hat"}).prompt("hat") == "a photo of a hat"
+    asked = []
+    attack = attack_on(tmp_path / "kept")
+    heard = replace(attack, listed=listed, extractor=Listening(attack.extractor, asked))
+    heard.apply(theirs, tmp_path / "made")
+    assert "see one hat" in asked, "that is what candidates are chosen by"
+    assert not any(text.startswith("a photo of") and text not in theirs.table["caption"].tolist() for text in asked)
 
 
 def test_given_pictures_are_named_by_their_target(tmp_path):
