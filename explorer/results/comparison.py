@@ -20,7 +20,8 @@ class Quantity:
     what: str
     """In words, as ``clean accuracy at the largest C_P, of the control's``."""
     claim: tuple[float, float]
-    """Where the paper says it lies, as (low, high); infinite where it names no bound."""
+    """Where the paper says it lies, as (low, high); infinite where it names no bound, and then the other bound, where
+    nothing changes, is no part of it."""
     paper: float | None = None
     """The paper's number; None where it shows pictures and prints none."""
     here: Estimate | None = None
@@ -37,9 +38,11 @@ class Quantity:
         low, high = self.here.low, self.here.high
         if math.isnan(low) or math.isnan(high):
             return NOT_TOLD
-        if self.claim[0] <= low and high <= self.claim[1]:
+        least, most = self.claim
+        one_sided = math.isinf(least) or math.isinf(most)
+        if (least < low and high < most) or (not one_sided and least <= low and high <= most):
             return AGREES
-        return DISAGREES if high < self.claim[0] or low > self.claim[1] else NOT_TOLD
+        return DISAGREES if high < least or low > most else NOT_TOLD
 
 
 @dataclass(frozen=True, kw_only=True)

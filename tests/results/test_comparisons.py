@@ -15,6 +15,7 @@ from explorer.results.comparisons import (
     classes,
     compare_study,
     compare_with_paper,
+    difficulty_orders_all,
     filters,
     from_scratch,
     image_classes,
@@ -64,13 +65,30 @@ def measured(*models, parameters=(), kind="dirty-label"):
     )  # fmt: skip
 
 
+def test_figure_6_says_what_is_lacking_where_both_attacks_are_there():
+    models = [model(name, concepts, [1] * 6) for name, concepts in (("benign", ()), ("d", NOUNS[:2]), ("c", NOUNS[:2]))]
+    for each in models:
+        each |= {"alignment_difficulty": {"ad": 0.5}, "utility": {"unpoisoned": {"mean": 0.1}}}
+    both = measured(*models)
+    both = replace(both, poison=both.poison | {"c": replace(both.poison["c"], kind="clean-label")})
+    assert difficulty_orders_all(both).missing.startswith("three models or more whose pairs are at hand")
+    assert difficulty_orders_all(measured(*models)).missing.startswith("evaluated arms of both attacks")
+    for each, ad in zip(models, (0.2, 0.5, 0.6), strict=True):
+        each |= {"alignment_difficulty": {"ad": ad}, "utility": {"unpoisoned": {"mean": 1 - ad}}}
+    (found,) = difficulty_orders_all(both).quantities
+    assert (found.here.value, found.over) == (pytest.approx(-1), "3 models")
+
+
 @pytest.mark.parametrize(
     ("here", "claim", "verdict"),
     [
         ((0.2, 0.4), (-math.inf, 1), "agrees"),
         ((0.8, 1.2), (-math.inf, 1), "not told apart"),
         ((1.1, 1.2), (-math.inf, 1), "disagrees"),
+        ((1.0, 1.0), (-math.inf, 1), "not told apart"),
+        ((0.0, 0.2), (0, math.inf), "not told apart"),
         ((0.95, 1.05), (0.9, 1.1), "agrees"),
+        ((0.5, 1.0), (0.5, 1), "agrees"),
         ((0.5, 1.5), (0.9, 1.1), "not told apart"),
         ((math.nan, math.nan), (0.9, 1.1), "not told apart"),
     ],
