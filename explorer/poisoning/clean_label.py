@@ -88,11 +88,14 @@ class CleanLabelPoison(Attack):
     @property
     def parameters(self) -> dict[str, Any]:
         """What the record of this attack holds beside the fields that all attacks have."""
+        words = None if self.listed is None else [self.listed.template, *(
+            [concept.name, concept.shown] for concept in self.listed.concepts)]  # fmt: skip
         return {
             **self.attack.parameters, **_asked(self.perturbation), "objective": OBJECTIVE,
             "least_score": self.least_score, "autoencoder": module_identity(self.autoencoder),
             "precision": str(self.autoencoder.dtype).removeprefix("torch."),
             "extractor": self.extractor.identity, "target_pictures": self.target_pictures.described,
+            **({} if words is None else {"words": hash_json(words)}),
         }  # fmt: skip
 
     def apply(self, pairs: PairSet, folder: Path | str, *, known_benign: bool = False) -> PairSet:

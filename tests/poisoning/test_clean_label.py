@@ -169,7 +169,12 @@ def test_a_list_gives_concepts_their_words_and_all_of_them_its_template(theirs, 
     asked = []
     attack = attack_on(tmp_path / "kept")
     heard = replace(attack, listed=listed, extractor=Listening(attack.extractor, asked))
-    heard.apply(theirs, tmp_path / "made")
+    made = heard.apply(theirs, tmp_path / "made")
+    assert (
+        made.poison.parameters["words"]
+        != replace(attack, listed=replace(listed, template="{phrase}")).parameters["words"]
+    )
+    assert "words" not in attack.parameters, "as records of before there was a choice"
     assert "see one hat" in asked, "that is what candidates are chosen by"
     assert not any(text.startswith("a photo of") and text not in theirs.table["caption"].tolist() for text in asked)
 
