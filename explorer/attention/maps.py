@@ -171,18 +171,9 @@ class AttentionCube:
             size, lambda group: group.text_share[:, :, :, :, None], step, layer, head, image, resolution
         )[0]
 
-    def _means(
-        self,
-        size: tuple[int, int] | None,
-        values: Callable[[AttentionGroup], torch.Tensor],
-        step: int | slice | None,
-        layer: str | int | None,
-        head: int | None,
-        image: int,
-        resolution: tuple[int, int] | None,
-    ) -> torch.Tensor:
-        """Means ``[W, h, w]`` of the values ``[steps, layers, images, heads, W, h, w]`` selected; see ``maps``."""
-        means = self._of_layers(values, step, layer, head, image, resolution).mean(0)
+    def _means(self, size: tuple[int, int] | None, *selection: Any) -> torch.Tensor:
+        """``[W, h, w]``, the mean over layers of what :meth:`_of_layers` selects, resized to ``size``; see ``maps``."""
+        means = self._of_layers(*selection).mean(0)
         if size is None or tuple(size) == tuple(means.shape[-2:]):
             return means
         return torch.nn.functional.interpolate(means[None], size=size, mode="bilinear")[0]
@@ -196,7 +187,7 @@ class AttentionCube:
         image: int,
         resolution: tuple[int, int] | None,
     ) -> torch.Tensor:
-        """``[layers, W, h, w]`` of the values selected, before their mean over layers is taken."""
+        """Means ``[layers, W, h, w]`` of the values ``[steps, layers, images, heads, W, h, w]`` selected."""
         if isinstance(layer, str):
             resolution = self._resolution_of(layer, resolution)
         groups = self._groups_at(resolution or self.default_resolution)
