@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.cli.application import application, load_commands
 from explorer.results.comparisons import compare_study
+from explorer.results.measured import DIRTY_LABEL, Measured
 from explorer.studies.study import Study
 from tests.scenarios.test_experiment import SMALL, photographs
 
@@ -55,7 +56,11 @@ def test_table_3_of_a_users_sd2_and_sdxl(bases, open_clip_folder):
     beside = f'beside = ["{studies["sdxl"].folder}"]\n'
     settings.write_text(beside + settings.read_text(encoding="utf-8"), encoding="utf-8")
     table = next(each for each in compare_study(Study.load(studies["sd2"].folder))[0] if each.name == "Table 3")
-    # Random models may draw nothing that the judge knows; then the share has no value, and that is said.
     assert [quantity.what.split(": ")[1] for quantity in table.quantities] == ["SD2.1", "SDXL"]
     for quantity, family in zip(table.quantities, FAMILIES, strict=True):
-        assert quantity.here is None or studies[family].name in quantity.over
+        measured = Measured.of(studies[family])
+        control, *poisoned = measured.models(DIRTY_LABEL)
+        assert {measured.family(model) for model in (control, *poisoned)} == {family}
+        assert [model["poisoned_concept_count"] for model in poisoned] == [2], "one concept is Figure 2"
+        # A share has a value only where the random control draws something that the judge knows.
+        assert (quantity.here is None) == (control["utility"]["unpoisoned"]["mean"] == 0)
