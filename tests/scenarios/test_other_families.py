@@ -42,7 +42,7 @@ def sweep(folder, family, open_clip_folder):
 @pytest.mark.slow
 def test_table_3_of_a_users_sd2_and_sdxl(bases, open_clip_folder):
     photographs(bases / "pairs", count=48)
-    (bases / "concepts.csv").write_text("concept,group\ndog,pool\nhat,pool\nturtle,other\nshirt,other\n")
+    (bases / "concepts.csv").write_text("concept,group\nshirt,pool\nturtle,pool\ndog,other\nhat,other\n")
     load_commands("scenario")
     studies = {family: sweep(bases, family, open_clip_folder) for family in FAMILIES}
     for family, study in studies.items():
