@@ -7,7 +7,8 @@ picture of p; a latent diffusion model, which is trained on latents, sees one th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from explorer.pairs.pair_set import PairSet
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.poisoning.attack import Attack, pairs_marked
 from explorer.poisoning.candidates import ChosenPairs, choose_pairs, concepts_of
+from explorer.poisoning.early_layers import check_layers, early_distance, early_outputs
 from explorer.poisoning.perturbation import Perturbation, largest_change, latent_distance, latents_of, perturbed
 from explorer.poisoning.structural_similarity import WINDOW, structural_similarity
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 KIND = "clean-label"
 OBJECTIVE = "squared distance of the means of the latents"
+NOT_ASKED = ("momentum", "restarts", "early_layers")
+"""Settings of which a record says nothing where they are 0, as records of before there was a choice."""
 FIGURES_NAME = "perturbation.parquet"
 FIGURES = ("latent_distance_before", "latent_distance_after", "largest_change", "psnr", "ssim", "cosine_before",
            "cosine_after")  # fmt: skip
@@ -111,6 +115,7 @@ class CleanLabelPoison(Attack):
         if height != width or height % factor or height < WINDOW:
             raise ValueError(f"pictures of {pairs.folder} are {height} x {width} pixels: expected squares whose side "
                              f"is a multiple of {factor}, at least {WINDOW}")  # fmt: skip
+        check_layers(len(self.autoencoder.config.block_out_channels), self.perturbation.early_layers)
         chosen = choose_pairs(
             self.attack, pairs, self.extractor, self.least_score, self.listed, self.on_progress
         )  # fmt: skip
@@ -131,7 +136,7 @@ class CleanLabelPoison(Attack):
         if not len(rows):
             return ()
         about = table.iloc[rows][["uid", "poisoned_concept", "target_concept"]].reset_index(drop=True)
-        targets = self._targets(about["target_concept"].tolist(), benign, rows)
+        targets = self._targets(about["target_concept"].tolist(), benign, rows).latents_at(slice(None))
         photos = self._photos(benign, about["poisoned_concept"].tolist())
         after = images[table["image_index"].to_numpy()[rows]]
         parts = [
@@ -182,8 +187,11 @@ class CleanLabelPoison(Attack):
 
         def make(rows: range) -> dict[str, np.ndarray]:
             before = self._on_device(benign.read_images(np.array(chosen.rows)[rows.start : rows.stop]))
-            after = perturbed(self._encode, before, targets[rows.start : rows.stop].to(before.device),
-                              self.perturbation, lambda: tally.add(len(rows)), self._starts(rows, before))  # fmt: skip
+            part = slice(rows.start, rows.stop)
+            latents = targets.latents_at(part).to(before.device)
+            with self._further(targets, part, latents) as further:
+                after = perturbed(self._encode, before, latents, self.perturbation, lambda: tally.add(len(rows)),
+                                  self._starts(rows, before), further)  # fmt: skip
             return {"pictures": after.cpu().numpy()}
 
         files.fill(make)
@@ -196,26 +204,35 @@ class CleanLabelPoison(Attack):
                      -1, 1, (self.perturbation.restarts, 3, height, width)) for row in rows]  # fmt: skip
         return list(torch.from_numpy(np.stack(drawn, axis=1)).float())
 
-    def _targets(self, concepts: list[str], benign: PairSet, rows: np.ndarray) -> torch.Tensor:
-        """Latents that the pairs at ``rows`` are perturbed towards, float32 on the CPU: of their target's pictures the
-        one nearest to their own."""
-        distinct = sorted(set(concepts))
-        pictures = self.target_pictures.fitted(distinct, benign.images.shape[1], self.kept, self.on_progress)
-        latents = torch.stack([latents_of(self._encode, self._on_device(pictures[name])).cpu() for name in distinct])
-        mine = np.array([distinct.index(concept) for concept in concepts])
-        if self.target_pictures.of_each == 1:
-            return latents[mine, 0]
-        at_once = self._at_once(benign)
-        return torch.cat([
-            self._nearest(benign.read_images(rows[start : start + at_once]), latents[mine[start : start + at_once]])
-            for start in range(0, len(rows), at_once)
-        ])  # fmt: skip
+    @contextmanager
+    def _further(
+        self, targets: _Targets, part: slice, latents: torch.Tensor
+    ) -> Iterator[Callable[[], torch.Tensor] | None]:
+        """What early layers add to the distance of these pairs, inside the block."""
+        if not self.perturbation.early_layers:
+            yield None
+            return
+        with early_outputs(self.autoencoder, self.perturbation.early_layers) as seen:
+            latents_of(self._encode, self._on_device(targets.pictures_at(part)))
+            aims = list(seen)
+            yield lambda: early_distance(seen, aims, latents)
 
-    def _nearest(self, pictures: np.ndarray, latents: torch.Tensor) -> torch.Tensor:
-        """Of ``latents`` ``[n, of_each, ...]`` those nearest to the pictures', ``[n, ...]``."""
-        own = latents_of(self._encode, self._on_device(pictures)).cpu()
-        nearest = (latents - own[:, None]).flatten(2).norm(dim=2).argmin(dim=1)
-        return latents[torch.arange(len(own)), nearest]
+    def _targets(self, concepts: list[str], benign: PairSet, rows: np.ndarray) -> _Targets:
+        """What the pairs at ``rows`` are perturbed towards: of their target's pictures the one whose latents are
+        nearest to their own."""
+        distinct = sorted(set(concepts))
+        found = self.target_pictures.fitted(distinct, benign.images.shape[1], self.kept, self.on_progress)
+        pictures = np.stack([found[name] for name in distinct])
+        latents = torch.stack([latents_of(self._encode, self._on_device(each)).cpu() for each in pictures])
+        mine = np.array([distinct.index(concept) for concept in concepts])
+        nearest = np.zeros(len(rows), np.int64)
+        if self.target_pictures.of_each > 1:
+            at_once = self._at_once(benign)
+            for start in range(0, len(rows), at_once):
+                part = slice(start, start + at_once)
+                own = latents_of(self._encode, self._on_device(benign.read_images(rows[part]))).cpu()
+                nearest[part] = (latents[mine[part]] - own[:, None]).flatten(2).norm(dim=2).argmin(dim=1)
+        return _Targets(pictures=pictures, latents=latents, places=(mine, nearest))
 
     def _photos(self, benign: PairSet, concepts: list[str]) -> torch.Tensor:
         """Features of "a photo of p" for each p, of unit length."""
@@ -243,10 +260,29 @@ class CleanLabelPoison(Attack):
         return self.batch_size or max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Targets:
+    """What pairs are perturbed towards."""
+
+    pictures: np.ndarray
+    """uint8 ``[targets, of_each, H, W, 3]``."""
+    latents: torch.Tensor
+    """Theirs, float32 ``[targets, of_each, ...]`` on the CPU."""
+    places: tuple[np.ndarray, np.ndarray]
+    """Of every pair its target, and which of that one's pictures."""
+
+    def latents_at(self, pairs: slice) -> torch.Tensor:
+        """Of some pairs, ``[n, ...]``."""
+        return self.latents[self.places[0][pairs], self.places[1][pairs]]
+
+    def pictures_at(self, pairs: slice) -> np.ndarray:
+        """Of some pairs, ``[n, H, W, 3]``."""
+        return self.pictures[self.places[0][pairs], self.places[1][pairs]]
+
+
 def _asked(perturbation: Perturbation) -> dict[str, Any]:
-    """Its settings, without what was not asked for: records of before there was a choice say nothing of it."""
-    settings = asdict(perturbation)
-    return {name: value for name, value in settings.items() if value or name not in ("momentum", "restarts")}
+    """Its settings, without what was not asked for."""
+    return {name: value for name, value in asdict(perturbation).items() if value or name not in NOT_ASKED}
 
 
 def mean_figures(folder: Path) -> dict[str, float]:

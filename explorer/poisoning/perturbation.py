@@ -42,6 +42,9 @@ class Perturbation:
     restarts: int = 0
     """Further searches of every picture, from places within the budget by chance (Madry et al. 2018); the nearest
     stays."""
+    early_layers: int = 0
+    """Levels of the encoder, from the first, that are to come near to the target's as well, each weighing as much as
+    the latents; Nightshade's script has the latents alone."""
 
     def __post_init__(self) -> None:
         if not 1 / LEVELS <= self.budget <= 1:
@@ -55,6 +58,8 @@ class Perturbation:
             raise ValueError(f"momentum is {self.momentum}: expected 0 to 1, which keeps all gradients alike")
         if self.restarts < 0:
             raise ValueError(f"restarts are {self.restarts}: expected 0 or more")
+        if self.early_layers < 0:
+            raise ValueError(f"early layers are {self.early_layers}: expected 0 or more")
 
     @property
     def levels(self) -> int:
@@ -79,6 +84,7 @@ def perturbed(
     settings: Perturbation,
     after_step: Callable[[], None] = lambda: None,
     starts: Sequence[torch.Tensor] = (),
+    further: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Pictures whose latents come as near to ``targets`` as the budget allows, uint8 ``[n, H, W, 3]``.
 
@@ -94,6 +100,7 @@ def perturbed(
         after_step: called after each step of the whole batch.
         starts: float32 ``[n, 3, H, W]`` in [-1, 1] for each restart: where in the budget it begins. Of a picture's
             searches, the first of which begins at the picture, the one that came nearest is returned.
+        further: asked after each encoding for what is added to the squared distance of the latents.
 
     Raises:
         ValueError: if there are not as many starts as restarts, or latents or gradients are not finite, as where a
@@ -104,10 +111,10 @@ def perturbed(
     if len(starts) != settings.restarts:
         raise ValueError(f"{len(starts)} starts are given: expected {settings.restarts}, one for each restart")
     original, reach = as_values(pictures), settings.levels / LEVELS
-    best = _searched(encode, original, original, targets, settings, after_step)
+    best = _searched(encode, original, original, targets, settings, after_step, further)
     for start in starts:
         begun = (original + reach * start.to(original)).clamp(0, 1)
-        found = _searched(encode, original, begun, targets, settings, after_step)
+        found = _searched(encode, original, begun, targets, settings, after_step, further)
         distances = [latent_distance(latents_of(encode, each), targets) for each in (found, best)]
         best = torch.where((distances[0] < distances[1])[:, None, None, None], found, best)
     return best
@@ -115,7 +122,7 @@ def perturbed(
 
 def _searched(
     encode: Encode, original: torch.Tensor, changed: torch.Tensor, targets: torch.Tensor, settings: Perturbation,
-    after_step: Callable[[], None],
+    after_step: Callable[[], None], further: Callable[[], torch.Tensor] | None,
 ) -> torch.Tensor:  # fmt: skip
     """One search, from ``changed``."""
     import torch
@@ -127,6 +134,7 @@ def _searched(
         with torch.enable_grad():
             changed = changed.detach().requires_grad_(True)
             squared = (encode(changed * 2 - 1) - targets).square().sum()
+            squared = squared if further is None else squared + further()
             (gradient,) = torch.autograd.grad(squared, changed)
         finite &= gradient.isfinite().all()  # the sign of NaN is 0: nothing would tell
         if settings.momentum:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.clean_label import FIGURES_NAME, PERTURBED, mean_figures
+from explorer.poisoning.clean_label import FIGURES_NAME, NOT_ASKED, PERTURBED, mean_figures
 
 CELL, HEAD, GAP = 96, 36, 6
 INK, PAPER = (24, 24, 28), (255, 255, 255)
@@ -79,7 +79,7 @@ def _told(poisoned: PairSet) -> str:
     several = asked["target_pictures"].get("of_each", 1)
     return "\n".join([
         f"budget {asked['budget']:g}, {asked['steps']} steps",
-        *(f"{name} {asked[name]:g}" for name in ("momentum", "restarts") if name in asked),
+        *(f"{name.replace('_', ' ')} {asked[name]:g}" for name in NOT_ASKED if name in asked),
         *([f"{several} pictures of t"] if several > 1 else []),
         f"{figures['latent_distance_left']:.0%} of the distance left", f"cosine to p {figures['cosine_after']:.2f}",
     ])  # fmt: skip

@@ -224,6 +224,23 @@ def test_restarts_hang_on_the_pair_and_not_on_its_batch(theirs, attack_on, tmp_p
     assert not {"momentum", "restarts"} & plain.poison.parameters.keys(), "as records of before there was a choice"
 
 
+def test_early_layers_hang_on_the_pair_too_and_are_recorded(theirs, attack_on, tmp_path):
+    once = attack_on(tmp_path / "once")
+    early = replace(once, perturbation=Perturbation(steps=2, early_layers=1, restarts=1),
+                    target_pictures=replace(once.target_pictures, of_each=2))  # fmt: skip
+    alone, together = (
+        replace(early, kept=tmp_path / f"kept-{size}", batch_size=size).apply(theirs, tmp_path / str(size))
+        for size in (1, 4)
+    )
+    assert np.array_equal(alone.images, together.images)
+    assert not np.array_equal(alone.images, once.apply(theirs, tmp_path / "plain").images)
+    assert alone.poison.parameters["early_layers"] == 1
+    deep = replace(once, perturbation=Perturbation(early_layers=9))
+    with pytest.raises(ValueError, match="early layers are 9: the autoencoder's encoder has"):
+        deep.apply(theirs, tmp_path / "deep")
+    assert not (tmp_path / "deep").exists()
+
+
 def test_the_command_draws_the_targets_and_prints_what_was_done(theirs, checkpoint_root, open_clip_folder, tmp_path):
     result = CliRunner().invoke(application, [
         "poison-clean-label", str(theirs.folder), str(tmp_path / "made"), "--target", "dog=hat", "--pairs-per-concept",

@@ -96,6 +96,7 @@ def test_steps_fall_as_in_the_script_or_stay_as_they_are():
         ({"last_step": 0.0}, "a last one above 0"),
         ({"momentum": -0.1}, "momentum is -0.1: expected 0 to 1"),
         ({"restarts": -1}, "restarts are -1: expected 0 or more"),
+        ({"early_layers": -1}, "early layers are -1: expected 0 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
