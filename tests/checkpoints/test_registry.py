@@ -78,7 +78,7 @@ def test_scan_imports_neither_torch_nor_diffusers(checkpoint_root):
     assert result.stdout.strip() == "[]"
 
 
-def cheap_breakage():
+def broken_files():
     def truncate(folder):
         path = folder / UNET
         path.write_bytes(path.read_bytes()[:-100])
@@ -92,6 +92,25 @@ def cheap_breakage():
     def no_weights(folder):
         (folder / UNET).unlink()
 
+    def shape_in_words(folder):
+        edit_header(folder / UNET, "conv_in.bias", shape=["16"])
+
+    def numbered_shards(folder):
+        (folder / UNET).unlink()
+        index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"conv_in.bias": 1, "conv_in.weight": "a.safetensors"}}))
+
+    return [
+        (truncate, "diffusion_pytorch_model.safetensors is truncated: it has"),
+        (pickle_instead, "diffusion_pytorch_model.bin is a pickle"),
+        (no_config, "unet/config.json is missing"),
+        (no_weights, "unet/ holds no .safetensors weights"),
+        (shape_in_words, "is not a safetensors file: its header is not readable"),
+        (numbered_shards, "index.json lists no shards"),
+    ]
+
+
+def broken_manifests():
     def no_manifest(folder):
         (folder / "manifest.json").unlink()
 
@@ -115,19 +134,7 @@ def cheap_breakage():
         poison = {"concepts": 3, "targets": 3}
         edit_json(folder / "manifest.json", config={"base": "benign", "poison": poison})
 
-    def shape_in_words(folder):
-        edit_header(folder / UNET, "conv_in.bias", shape=["16"])
-
-    def numbered_shards(folder):
-        (folder / UNET).unlink()
-        index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
-        index.write_text(json.dumps({"weight_map": {"conv_in.bias": 1, "conv_in.weight": "a.safetensors"}}))
-
     return [
-        (truncate, "diffusion_pytorch_model.safetensors is truncated: it has"),
-        (pickle_instead, "diffusion_pytorch_model.bin is a pickle"),
-        (no_config, "unet/config.json is missing"),
-        (no_weights, "unet/ holds no .safetensors weights"),
         (no_manifest, "its manifest.json names no base pipeline"),
         (other_base, "its base pipeline gone is not in"),
         (base_of_base, "its base dirty-004 is no whole pipeline: it has no model_index.json"),
@@ -135,12 +142,10 @@ def cheap_breakage():
         (bad_count, "its manifest says 'many' poisoned concepts"),
         (no_targets, "its manifest says None as targets of the poison: expected an object"),
         (number_of_targets, "its manifest says 3 as targets of the poison"),
-        (shape_in_words, "is not a safetensors file: its header is not readable"),
-        (numbered_shards, "index.json lists no shards"),
     ]
 
 
-@pytest.mark.parametrize(("breakage", "message"), cheap_breakage())
+@pytest.mark.parametrize(("breakage", "message"), broken_files() + broken_manifests())
 def test_the_cheap_scan_names_what_is_broken(checkpoint_root, breakage, message):
     breakage(checkpoint_root / "dirty-002")
     found = {checkpoint.name: checkpoint for checkpoint in scan_checkpoints(checkpoint_root)}
