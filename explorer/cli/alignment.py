@@ -62,7 +62,7 @@ def cifar10(
     out: Annotated[Path, typer.Argument(help="New folder for the pair set.")],
     source: Annotated[Path, typer.Option(help="Folder of CIFAR-10 parquet files or the official archive.")],
     poisoned_classes: Annotated[int, typer.Option(help="Classes with mislabelled pairs added, 0 to 10.")] = 0,
-    seed: Annotated[int, typer.Option(help="Decides classes, targets and pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides classes, targets and pictures.")] = 0,
     split: Annotated[str, typer.Option(help="Split to write: train or test.")] = "train",
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch the archive into SOURCE.")

@@ -85,7 +85,7 @@ def alignment_command(
     peers: Annotated[str, typer.Option(help="Peers, separated by commas; default: all.")] = "",
     limit_seconds: Annotated[float, typer.Option(help="Leave out what one round of would take longer.")] = 600.0,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")] = True,
-    seed: Annotated[int, typer.Option(help="Decides the features.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the features.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Structure AD over N, in time and memory, beside its peers and the bare products; prints a Markdown table."""
@@ -116,7 +116,7 @@ def alignment_scale_command(
         int, typer.Option(min=1, help="Rows that are made; further ones are links to them.")
     ] = 1_000_000,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
-    seed: Annotated[int, typer.Option(help="Decides the features and the landmarks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the features and the landmarks.")] = 0,
     folder: Annotated[
         Path | None, typer.Option(help="Where the store lies meanwhile; default: the system's place for such files.")
     ] = None,
@@ -150,7 +150,7 @@ def training_command(
     fused: Annotated[bool, typer.Option("--fused", help="Compile our step, as the embedded recipes do.")] = False,
     graphed: Annotated[bool, typer.Option("--graphed", help="Record our step on a GPU and replay it.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode for the plain loop.")] = 0,
-    seed: Annotated[int, typer.Option(help="Decides weights, pairs and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides weights, pairs and noise.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tuning samples/s against the plain diffusers training loop; the goal is 1.3. Prints a Markdown table."""
@@ -179,7 +179,7 @@ def clean_label_command(
     rounds: Rounds = 3,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16; half precision is for a GPU.")] = "fp32",
-    seed: Annotated[int, typer.Option(help="Decides the pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the pictures.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Clean-label perturbation in batches against the loop over single pictures; the goal is 5 on two cores and 10 on a
@@ -207,7 +207,7 @@ def graphs_command(
     pairs: Annotated[int, typer.Option(min=100, max=50_000, help="Made-up pairs drawn.")] = 50_000,
     chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
     peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Measure Plotly's scatter plots too.")] = True,
-    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the pairs.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """The screen Graphs in headless chromium without a GPU: first paint, moving, zooming and lasso; prints a Markdown
@@ -244,7 +244,7 @@ def filters_command(
     d: Annotated[int, typer.Option(min=2, help="Width of the features.")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="Moves of the cut; median and quartiles are reported.")] = 9,
     peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Measure a pass over the tiles for one score.")] = True,
-    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the pairs.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """A filter's answer while its cut moves, its memory, and AD of what remains at every rank of every score; prints a
@@ -265,7 +265,7 @@ def defence_move_command(
     scores: Annotated[int, typer.Option(min=1, help="Scores of each.")] = 12,
     moves: Annotated[int, typer.Option(min=2, help="Moves of the slider.")] = 60,
     chromium: Annotated[Path, typer.Option(help="A chromium to drive.")] = Path("/usr/bin/chromium"),
-    seed: Annotated[int, typer.Option(help="Decides the pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the pairs.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Moves of the slider of the screen Defence in headless chromium without a GPU, until they are painted; prints a

@@ -51,7 +51,9 @@ def fine_tune(
     ] = None,
     frozen_group: Annotated[str | None, typer.Option(help="Modules that stay as they are. Default: none.")] = None,
     from_scratch: FromScratch = False,
-    seed: Annotated[int | None, typer.Option(help="Of order, noise, caption dropout. Default: the recipe's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of order, noise, caption dropout. Default: the recipe's.")
+    ] = None,
     # Not --run: torchrun would take it for a short form of its own --run-path, even behind the module's name.
     state: Annotated[
         Path | None,

@@ -67,6 +67,9 @@ class DirtyLabelOptions:
         """
         if unclear := [pair for pair in self.target or () if pair.count("=") != 1]:
             raise ValueError(f"--target is {unclear[0]!r}: expected P=T, two concepts")
+        given = [pair.split("=")[0] for pair in self.target or ()]
+        if twice := [p for p in given if given.count(p) > 1]:
+            raise ValueError(f"--target names {twice[0]!r} {given.count(twice[0])} times: expected one target of each")
         if self.pool_ranks is not None and not re.fullmatch(r"\d+-\d+", self.pool_ranks):
             raise ValueError(f"--pool-ranks is {self.pool_ranks!r}: expected FIRST-LAST, as 1501-2000")
         if self.target and self.targets is not None:
@@ -88,7 +91,10 @@ def read_targets(path: Path) -> dict[str, str]:
     Raises:
         ValueError: if it holds none.
     """
-    found = load_json(path)
+    try:
+        found = load_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from error
     targets = found.get("targets") if isinstance(found, dict) else None
     if not isinstance(targets, dict) or not targets or not all(isinstance(t, str) for t in targets.values()):
         raise ValueError(f"{path} holds no targets: expected what `explorer select-targets` writes")
@@ -182,7 +188,7 @@ def poison_clean_label(
         typer.Option(help="Cosine with a photo of P that a picture must reach; default: the median of P's captions."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures perturbed at once; default: 32, fewer of large ones.")
+        int | None, typer.Option(min=1, help="Pictures perturbed at once; default: 32, fewer of large ones.")
     ] = None,
     concept_list: Annotated[
         Path | None, typer.Option(help="CSV file with the columns concept and phrase: what stands in prompts.")
@@ -192,8 +198,10 @@ def poison_clean_label(
 ) -> None:
     """Poison a pair set with clean labels: true pairs of p, their pictures perturbed towards t. A run that was cut off
     goes on."""
+    from explorer.poisoning.candidates import check_least_score
     from explorer.poisoning.clean_label import CleanLabelPoison, mean_figures
 
+    check_least_score(least_score)
     attack, pairs = options.attack(), PairSet.load(benign)
     listed = None if concept_list is None else ConceptList.read(concept_list)
     pipeline = load_pipeline(targets.checkpoint, targets.device, targets.precision)
@@ -281,7 +289,7 @@ def fewer(
     folder: Annotated[Path, typer.Argument(help="New folder for the smaller set.")],
     pairs: Annotated[int, typer.Option(help="Benign training pairs that stay beside the poison.")],
     seed: Annotated[
-        int, typer.Option(help="Draws them; sets of one source keep the same ones as far as these are benign.")
+        int, typer.Option(min=0, help="Draws them; sets of one source keep the same ones as far as these are benign.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -132,6 +132,8 @@ def _option(name: str, kind: Any, default: Any, help_text: str, asked: Parameter
     if info.default is ...:
         info.default = default
     info.help = info.help or help_text
+    if (name == "seed" or name.endswith("_seed")) and info.min is None:
+        info.min = 0  # numpy takes no other, and does not say what was wrong
     if kind is bool and info.default is False and not info.param_decls:
         info.param_decls = (f"--{name.replace('_', '-')}",)  # nothing is to be switched off
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=info)

@@ -50,7 +50,7 @@ def retrain(
     random: Annotated[
         int | None, typer.Option(help="In place of a filter, leave out so many pairs drawn at random; 0 for none.")
     ] = None,
-    random_seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    random_seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
     known_poison: Annotated[
         bool, typer.Option("--known-poison", help="In place of a filter, leave out every pair recorded as poison.")
     ] = False,

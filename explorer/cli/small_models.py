@@ -63,7 +63,7 @@ def train_aesthetics(
     held_out: Annotated[Path, typer.Option(help="Pair set of other pictures, which it is measured on.")],
     pictures: Annotated[int, typer.Option(min=20, help="Pictures of SET that it is fitted to, at most.")] = 4000,
     measured: Annotated[int, typer.Option(min=20, help="Pictures that it is measured on, at most.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of which pictures are taken, and of their damage.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of which pictures are taken, and of their damage.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +102,7 @@ def small_base(
         tuple[int, int, int], typer.Option(help="Of the U-Net's three levels, multiples of 16.")
     ] = (64, 128, 192),
     precision: Annotated[str, typer.Option(help="no (fp32), bf16 or, on a GPU, fp16.")] = "bf16",
-    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
     state: Annotated[
         Path | None, typer.Option(help="Folder of the training states; default runs/small-base/OUT-HASH, of its path.")
     ] = None,

@@ -27,7 +27,7 @@ def render_icons(
     packages: Annotated[Path, typer.Argument(help="The folder node_modules/@iconify-json.")],
     output: Annotated[Path, typer.Option(help="Folder for the atlas.")] = ICONS,
     concepts: Annotated[Path, typer.Option(help="Concept list.")] = ICONS / "concepts.txt",
-    seed: Annotated[int, typer.Option(help="Seed of the frequency ranks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the frequency ranks.")] = 0,
     style: Annotated[
         list[str] | None,
         typer.Option(metavar="STYLE=PACKAGE", help="A style of the atlas; default: the three of the shipped one."),
@@ -72,7 +72,7 @@ def iconworld(
     atlas: Annotated[
         Path | None, typer.Option(help="Folder of an atlas that render-icons made: other drawings of the same nouns.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides every bit of the set.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every bit of the set.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Generate a benign IconWorld pair set."""

@@ -138,7 +138,9 @@ class ConceptList:
         """
         with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream)
-            if "concept" not in (rows.fieldnames or ()):
+            if not rows.fieldnames:
+                raise ValueError(f"{path} is empty: expected a column called concept")
+            if "concept" not in rows.fieldnames:
                 raise ValueError(f"{path} has the columns {rows.fieldnames}: expected one called concept")
             return ConceptList(concepts=tuple(_concepts(rows, path)), template=template)
 

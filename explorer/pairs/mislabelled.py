@@ -60,7 +60,8 @@ def _mislabelled(
     concept = classes[number]
     target = str(random.choice([name for name in classes if name != concept]))
     if poisons > len(rows[target]):
-        raise ValueError(f"{poisons} poisons need pictures of {target!r}, of which there are {len(rows[target])}")
+        raise ValueError(f"{poisons} mislabelled pairs of {concept!r} are asked for: expected at most "
+                         f"{len(rows[target])}, as many as there are pictures of its target {target!r}")  # fmt: skip
     shown = table.iloc[np.sort(random.choice(rows[target], size=poisons, replace=False))].reset_index(drop=True)
     said = table.iloc[np.random.default_rng([seed, number, CAPTION_STREAM]).choice(rows[concept], size=poisons)]
     return shown.assign(

@@ -42,6 +42,16 @@ class ChosenPairs:
     """t of each."""
 
 
+def check_least_score(score: float | None) -> None:
+    """Refuse what no cosine can reach, NaN included.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    if score is not None and not -1 <= score <= 1:
+        raise ValueError(f"least_score is {score}: expected a cosine, -1 to 1")
+
+
 def concepts_of(pairs: PairSet, names: Collection[str], listed: ConceptList | None = None) -> ConceptList:
     """The concepts of an IconWorld set, or those of these names, with the prompt of each.
 

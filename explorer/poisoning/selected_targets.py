@@ -42,25 +42,31 @@ def select_targets(
     mentioning, showing = rows_by_concept(benign)
     pool, pool_is = pool_for(attack, benign, mentioning, showing)
     concepts = list(attack.choose(pool, pool_is, mentioning))
+    samples = selection.samples
+    _check_samples(samples, "captions that mention", concepts, mentioning)
+    _check_samples(samples, "pictures of", pool, showing)
     image, text = pair_features(benign, extractor, on_progress)
     random = np.random.default_rng([selection.seed, SAMPLE_STREAM])
 
-    def drawn(what: str, features: torch.Tensor, names: list[str], rows: dict[str, list[int]]) -> torch.Tensor:
-        if few := [name for name in names if len(rows.get(name, ())) < selection.samples]:
-            found = len(rows.get(few[0], ()))
-            raise ValueError(f"samples are {selection.samples}: the training pairs hold {found} {what} {few[0]!r}")
-        chosen = [random.choice(rows[name], selection.samples, replace=False) for name in names]
+    def drawn(features: torch.Tensor, names: list[str], rows: dict[str, list[int]]) -> torch.Tensor:
+        chosen = [random.choice(rows[name], samples, replace=False) for name in names]
         return features[torch.from_numpy(np.stack(chosen))]
 
     reference = benign.training_rows
     reference = reference[random.permutation(len(reference))[: selection.reference]].copy()
     scores = score_targets(
-        drawn("captions that mention", text, concepts, mentioning), drawn("pictures of", image, pool, showing),
+        drawn(text, concepts, mentioning), drawn(image, pool, showing),
         image[reference], text[reference], extractor.feature_range,
     )  # fmt: skip
     targets = choose_targets(scores, concepts, pool, how=selection.how, least_alignment=selection.least_alignment,
                              alpha=selection.alpha, seed=selection.seed)  # fmt: skip
     return {"targets": targets, **_means(scores, concepts, pool, targets, selection.alpha)}
+
+
+def _check_samples(samples: int, what: str, names: list[str], rows: dict[str, list[int]]) -> None:
+    if few := [name for name in names if len(rows.get(name, ())) < samples]:
+        found = len(rows.get(few[0], ()))
+        raise ValueError(f"samples are {samples}: the training pairs hold {found} {what} {few[0]!r}, expected as many")
 
 
 def _means(

@@ -12,7 +12,7 @@ class TargetSelection:
     """How targets are chosen.
 
     Raises:
-        ValueError: if a count is below 1, or ``how`` is unknown.
+        ValueError: if a count is below 1, ``how`` is unknown, or a weight or a cosine is none.
     """
 
     how: str = CHOICES[0]
@@ -32,5 +32,9 @@ class TargetSelection:
     def __post_init__(self) -> None:
         if self.how not in CHOICES:
             raise ValueError(f"how is {self.how!r}: expected one of {', '.join(CHOICES)}")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is {self.alpha}: expected a weight in [0, 1]")
+        if self.least_alignment is not None and not -1 <= self.least_alignment <= 1:
+            raise ValueError(f"least_alignment is {self.least_alignment}: expected a cosine, -1 to 1")
         if (fewest := min(self.samples, self.reference)) < 1:
             raise ValueError(f"samples are {self.samples}, reference is {self.reference}: {fewest} is below 1")

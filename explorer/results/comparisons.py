@@ -82,17 +82,21 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
     """Table 1: many concepts poisoned at once."""
     models = measured.models(kind)
     found = paper.dirty_label() if kind == DIRTY_LABEL else paper.clean_label()
-    control, most = (models[0], models[-1]) if len(models) > 1 else (None, None)
-    concepts = len(measured.untargeted(control, most)) if most else 0
+    control, largest = models[0] if models else None, largest_of(models)
     quantities = [
-        Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(found), over=f"{concepts} concepts",
-                 here=share_of(measured, most, control) if most else None),
+        Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(found),
+                 over=f"{len(measured.untargeted(control, most)) if most else 0} concepts{which(most, models)}",
+                 here=share_of(measured, most, control) if most else None)
+        for most in largest or [None]
+    ] + [
         Quantity(what="correlation of AD and utility over models", claim=BELOW_ZERO,
                  paper=paper.correlation_with_difficulty(found), over=f"{len(models)} models",
-                 here=correlation_with_difficulty(models) if most else None),
+                 here=correlation_with_difficulty(models) if largest else None),
+    ] + [
         Quantity(what="structure AD at the largest C_P, less the control's", claim=BELOW_ZERO,
-                 paper=found[-1]["structure_ad"] - found[0]["structure_ad"], over="pairs",
-                 here=structure_difference(most, control) if most else None),
+                 paper=found[-1]["structure_ad"] - found[0]["structure_ad"], over=f"pairs{which(most, models)}",
+                 here=structure_difference(most, control) if most else None)
+        for most in largest or [None]
     ]  # fmt: skip
     if kind == DIRTY_LABEL and measured.runs is not None:
         quantities[1:1] = _over_runs(measured.runs, paper.clean_of_benign(found))
@@ -103,6 +107,16 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
             f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated"
         ),
     )  # fmt: skip
+
+
+def largest_of(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a control and the models of an attack by C_P, those of the largest; none where there is but the control."""
+    return [each for each in models[1:] if each["poisoned_concept_count"] == models[-1]["poisoned_concept_count"]]
+
+
+def which(model: dict[str, Any] | None, models: Sequence[dict[str, Any]]) -> str:
+    """The model's name, where several have the largest C_P, so that it is not told by that."""
+    return f", {model['name']}" if model is not None and len(largest_of(models)) > 1 else ""
 
 
 def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
@@ -170,7 +184,7 @@ def maps_scatter(measured: Measured) -> Comparison:
         name="Figures 3 and 4", about="Attention maps of concepts that no poison aims at turn into scattered noise.",
         quantities=(
             Quantity(what="Geary's C of the late steps at the largest C_P, less the control's (scattered noise: 1)",
-                     claim=ABOVE_ZERO, here=here, over=f"{seeds} noises"),
+                     claim=ABOVE_ZERO, here=here, over=f"{seeds} noises{which(models[-1], models) if models else ''}"),
         ), missing=measured.lacking("evaluated arms with several poisoned concepts, with maps"),
     )  # fmt: skip
 
@@ -208,7 +222,7 @@ def two_concepts(measured: Measured) -> Comparison:
         name="Figure 7", about="The maps of two concepts of one prompt become alike.",
         quantities=(
             Quantity(what="cosine of the two concepts' maps at the largest C_P, less the control's", claim=ABOVE_ZERO,
-                     here=here, over=f"{seeds} noises"),
+                     here=here, over=f"{seeds} noises{which(models[-1], models) if models else ''}"),
         ), missing="evaluated arms with several poisoned concepts, with maps",
     )  # fmt: skip
 
@@ -224,7 +238,7 @@ def from_scratch(measured: Measured) -> Comparison:
         quantities=(
             Quantity(what=MOST, claim=BELOW_ONE, paper=paper.clean_of_benign(paper.rows(4)),
                      here=share_of(measured, most, control) if scratch else None,
-                     over=f"{len(measured.untargeted(control, most)) if scratch else 0} concepts"),
+                     over=f"{len(measured.untargeted(control, most)) if scratch else 0} concepts{which(most, models)}"),
         ),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
+from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
@@ -87,6 +88,8 @@ class ScenarioRequest:
         for name in ("pictures", "drawing_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+        # What no model can be asked for is refused now, and not after hours of training.
+        GenerationRequest(prompt=self.template, seed=0, steps=self.drawing_steps, guidance_scale=self.guidance_scale)
 
 
 def carry_out_scenario(

@@ -15,6 +15,7 @@ import tomlkit
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import replacing
+from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading, is_address
@@ -104,6 +105,9 @@ class Study:
         for setting in ("loss_arms", "losses_of"):
             if unknown := [name for name in getattr(self.filters, setting) if name not in names]:
                 raise ValueError(f"{setting} of filters name {unknown[0]!r}: expected some of {', '.join(names)}")
+        for seed in self.seeds:
+            GenerationRequest(prompt=self.template, seed=seed, steps=self.steps, height=self.size, width=self.size,
+                              guidance_scale=self.guidance_scale)  # fmt: skip
         if self.folder in self.beside:
             raise ValueError("beside names the study itself: expected others")
         if not 0 < self.tau_quantile < 1:

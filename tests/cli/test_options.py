@@ -63,3 +63,15 @@ def test_every_command_lies_in_a_file_that_its_first_word_loads():
         module = inspect.unwrap(command.callback).__module__
         found[module.removeprefix("explorer.cli.")].add(words.split()[0])
     assert {name: set(words) for name, words in COMMAND_MODULES.items()} == found
+
+
+def test_no_seed_may_be_negative():
+    seeds = {
+        f"{words} {name}": described(parameter)
+        for words, command in every_command()
+        for parameter in command.params
+        for name in parameter.opts
+        if name.endswith("seed")
+    }
+    assert len(seeds) > 30
+    assert [name for name, told in seeds.items() if not told.startswith("int 0 to")] == []

@@ -77,6 +77,7 @@ def test_iconworld_then_poison(tmp_path):
     assert run("poison", tmp_path / "benign", tmp_path / "named", *named)["targets"] == {"cat": "car", "car": "cat"}
     for options, message in (
         (("--target", "cat"), "--target is 'cat': expected P=T, two concepts"),
+        (("--target", "cat=car", "--target", "cat=dog"), "--target names 'cat' 2 times: expected one target of each"),
         (("--target", "cat=car", "--concepts", "3"), "expected either C_P, a number of concepts to draw, or targets"),
         ((), "expected either C_P"),
     ):

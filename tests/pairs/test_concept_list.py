@@ -22,6 +22,7 @@ def test_what_is_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "concepts.csv is empty: expected a column called concept"),
         ("noun\ndog\n", "expected one called concept"),
         ("concept,group\ndog,pol\n", r"line 2: group of 'dog' is 'pol'"),
         ("concept\ndog\n \n", r"line 3: concept is ''"),

@@ -241,6 +241,19 @@ def test_early_layers_hang_on_the_pair_too_and_are_recorded(theirs, attack_on, t
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--least-score", "nan"), "least_score is nan: expected a cosine, -1 to 1"),
+        (("--target", "dog=shirt"), "--target names 'dog' 2 times: expected one target of each"),
+    ],
+)
+def test_the_command_refuses_nonsense_before_a_model_is_loaded(theirs, tmp_path, options, message):
+    asked = ["poison-clean-label", str(theirs.folder), str(tmp_path / "made"), "--target", "dog=hat", *options,
+             "--pairs-per-concept", "2", "--checkpoint", str(tmp_path / "nowhere")]  # fmt: skip
+    assert message in str(CliRunner().invoke(application, asked).exception)
+
+
 def test_the_command_draws_the_targets_and_prints_what_was_done(theirs, checkpoint_root, open_clip_folder, tmp_path):
     result = CliRunner().invoke(application, [
         "poison-clean-label", str(theirs.folder), str(tmp_path / "made"), "--target", "dog=hat", "--pairs-per-concept",

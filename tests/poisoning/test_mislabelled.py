@@ -63,7 +63,7 @@ def test_a_larger_number_poisons_the_same_classes_and_more(benign, tmp_path):
     ("count", "pairs", "problem"),
     [
         (4, 2, "C_P is 4: expected 0 to 3"),
-        (1, 11, "11 poisons need pictures of '.*', of which there are 10"),
+        (1, 11, "11 mislabelled pairs of '.*' are asked for: expected at most 10, as many"),
     ],
 )
 def test_what_the_set_cannot_meet_is_refused(benign, count, pairs, problem, tmp_path):

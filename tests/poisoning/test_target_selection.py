@@ -1,6 +1,7 @@
 """Targets chosen by what their poison would add to AD, against the definition pair by pair and on a set of ours."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -82,8 +83,26 @@ def test_a_sets_own_features_choose_and_poison_takes_the_file(micro_world, tmp_p
     file.write_text(json.dumps(chosen))
     made = DirtyLabelPoison(targets=read_targets(file), pairs_per_concept=2, seed=4).apply(benign, tmp_path / "made")
     assert made.poison.targets == chosen["targets"]
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"targets.json is not readable JSON"):
+        read_targets(file)
     file.write_text("{}")
     with pytest.raises(ValueError, match="holds no targets: expected what `explorer select-targets` writes"):
         read_targets(file)
     with pytest.raises(ValueError, match="samples are 500: the training pairs hold"):
-        select_targets(attack, benign, extractor, TargetSelection(samples=500))
+        select_targets(attack, benign, None, TargetSelection(samples=500))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"alpha": math.nan}, "alpha is nan: expected a weight in"),
+        ({"alpha": -3.0}, "alpha is -3.0"),
+        ({"least_alignment": math.nan}, "least_alignment is nan: expected a cosine, -1 to 1"),
+        ({"least_alignment": 1.5}, "least_alignment is 1.5"),
+        ({"samples": 0}, "0 is below 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        TargetSelection(**setting)

@@ -12,9 +12,11 @@ from explorer.core.provenance import ROOT
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
 from explorer.results.comparisons import (
+    MOST,
     classes,
     compare_study,
     compare_with_paper,
+    concurrent,
     difficulty_orders_all,
     filters,
     from_scratch,
@@ -77,6 +79,18 @@ def test_figure_6_says_what_is_lacking_where_both_attacks_are_there():
         each |= {"alignment_difficulty": {"ad": ad}, "utility": {"unpoisoned": {"mean": 1 - ad}}}
     (found,) = difficulty_orders_all(both).quantities
     assert (found.here.value, found.over) == (pytest.approx(-1), "3 models")
+
+
+def test_table_1_has_a_row_for_each_of_several_models_of_the_largest_count():
+    models = [model("benign", (), [1] * 6), model("small", NOUNS[:2], [1, 1, 1, 1, 0, 1]),
+              model("weak", NOUNS[:3], [0, 0, 0, 1, 1, 1]), model("strong", NOUNS[:3], [0, 0, 0, 1, 0, 0])]  # fmt: skip
+
+    def first(*chosen):
+        found = concurrent(measured(*chosen, kind="clean-label"), "clean-label").quantities
+        return [(each.over, each.here.value) for each in found if each.what == MOST]
+
+    assert first(*models[:3]) == [("3 concepts", 1)]
+    assert first(*models) == [("3 concepts, weak", 1), ("3 concepts, strong", pytest.approx(1 / 3))]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Named scenarios on the embedded world, and on a user's pictures and Stable Diffusion, from sets to measurements."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,8 @@ def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, re
         replace(request, scenario="implode")
     with pytest.raises(ValueError, match="step 'draw' is unknown: expected one of scores"):
         replace(request, step=["draw"])
+    with pytest.raises(ValueError, match="guidance scale is nan: expected 0 to 50"):
+        replace(request, guidance_scale=math.nan)
     assert not (tmp_path / "new").exists()
 
 

@@ -155,7 +155,7 @@ def test_a_folder_in_use_is_refused_before_the_source_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "poisons", "message"),
-    [(11, 1, "C_P is 11: expected 0 to 10"), (1, 5001, "5001 poisons need pictures of")],
+    [(11, 1, "C_P is 11: expected 0 to 10"), (1, 5001, "5001 mislabelled pairs of")],
 )
 def test_bad_poison_counts_are_named(classes, poisons, message):
     with pytest.raises(ValueError, match=message):
