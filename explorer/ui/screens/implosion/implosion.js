@@ -1,6 +1,6 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
+import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
@@ -108,6 +108,11 @@ class ImplosionScreen {
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => { this.arrange(); this.draw(); }, { signal });
+    window.addEventListener(CHOICES_PROPOSED, async ({ detail: { prefix, choices } }) => {
+      if (prefix !== 'i' || !this.bar || !this.offers(choices.of)) return;
+      await whenVisible(this.strip); // the tab may only be about to open
+      if (!signal.aborted) this.choose(choices);
+    }, { signal });
     this.element.addEventListener(TALK_CHANGED, () => this.talkChanged());
     signal.addEventListener('abort', () => this.stop());
   }
@@ -123,7 +128,7 @@ class ImplosionScreen {
     if (column >= 0) this.state.current = column;
     const missing = [cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : ''];
     if (!this.film.problem) {
-      if (groupsOf(this.film, this.meter).some(([value]) => value === of)) this.state.of = of;
+      if (this.offers(of)) this.state.of = of;
       if (/^\d{1,3}$/.test(seed ?? '')) this.state.seed = Number(seed) % RANDOM_SEEDS;
       const named = words ? splitNames(words) : [];
       this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
@@ -136,6 +141,9 @@ class ImplosionScreen {
     }
     this.missing = notFound(missing);
   }
+
+  // Whether this study's concepts can be chosen so.
+  offers(of) { return groupsOf(this.film, this.meter).some(([value]) => value === of); }
 
   writeLink() {
     const { contents: show, of, from, seed, words, blamed } = this.state;

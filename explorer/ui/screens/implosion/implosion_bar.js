@@ -41,9 +41,9 @@ export class Bar {
       type: 'text', class: 'plain-input', list: 'strip-concepts', placeholder: `some of ${film.concepts.length}: dog, hat`, 'aria-label': 'Concepts, with commas between',
       value: state.words.join(', '), onchange: (event) => this.readWords(event.target),
     });
-    const menu = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => screen.choose({ of: event.target.value, from: 0 }) },
+    this.menu = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => screen.choose({ of: event.target.value, from: 0 }) },
       groups.map(([value, text]) => node('option', { value, selected: value === state.of }, text)));
-    return [menu, this.shuffle, this.words, node('datalist', { id: 'strip-concepts' }, film.concepts.map(({ concept }) => node('option', { value: concept })))];
+    return [this.menu, this.shuffle, this.words, node('datalist', { id: 'strip-concepts' }, film.concepts.map(({ concept }) => node('option', { value: concept })))];
   }
 
   readWords(field) {
@@ -82,3 +82,4 @@ export class Bar {
     this.pageText.textContent = (total ? `${state.from + 1} to ${state.from + rows.length} of ${total} concepts` : 'no concepts') + hidden;
   }
 }
+    this.menu.value = state.of;

@@ -10,7 +10,8 @@ export function groupsOf(film, meter) {
   const last = changedIn(film, meter);
   const by = last && `, by ${last.by} in ${last.model}`;
   return [
-    [MIXED, 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'concepts not targeted'],
+    [MIXED, 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'],
+    ...(film.concepts.some((each) => each.poisoned_from === null) ? [['unpoisoned', 'concepts not targeted']] : []),
     ...(last ? [['changed', `most changed${by}`], ['unchanged', `least changed${by}`]] : []),
     ['random', 'random concepts'], ['chosen', 'chosen concepts'],
   ];
