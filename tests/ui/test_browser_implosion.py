@@ -128,10 +128,15 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
     field = page.get_by_label("Concepts, with commas between")
     field.fill("hat, zebra")
     field.blur()
-    assert "The strip has no zebra: expected some of dog, hat, turtle." in field.evaluate(
-        "(it) => it.validationMessage"
-    )
-    expect(heads).to_have_text(["turtle"])
+    expect(page.get_by_role("status").get_by_text("Not in the strip: zebra", exact=True)).to_be_visible()
+    expect(heads).to_have_text(["hat"])
+    field.fill("zebra, turtel")
+    field.blur()
+    expect(page.get_by_text("Not in the strip: zebra, turtel (turtle?)")).to_be_visible()
+    expect(heads).to_have_text(["hat"])
+    field.fill("")
+    field.blur()
+    expect(page.locator(".film")).to_contain_text("Type nouns of the strip into the field “some of 3”")
     field.fill("hat, dog")
     field.blur()
     expect(heads).to_have_text(["hat", "dog"])
@@ -143,6 +148,21 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
     expect(heads).to_have_text(first)
     page.get_by_label("Concepts shown").select_option(label="least changed, by word sensitivity in dirty-004")
     expect(heads.first).to_have_text("turtle")
+    assert page.complaints == []
+
+
+def test_chosen_concepts_begin_with_those_in_sight(page):
+    expect = playwright_api.expect
+    heads = page.locator(".film-table .concept")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?tab=implosion&i.of=random&s.talk=1")
+    expect(heads.first).to_be_visible()
+    shown = heads.all_text_contents()
+    page.get_by_label("Concepts shown").select_option("chosen")
+    expect(page.get_by_label("Concepts, with commas between")).to_have_value(", ".join(shown))
+    expect(heads).to_have_text(shown)
+    first, last = page.get_by_role("button", name="Play"), page.get_by_role("button", name="End talk mode")
+    assert first.bounding_box()["y"] == last.bounding_box()["y"], "the bar is one line"
     assert page.complaints == []
 
 

@@ -174,7 +174,7 @@ class ImplosionScreen {
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
-    this.strip.replaceChildren(filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }));
+    this.strip.replaceChildren(pageRows.length ? filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }) : nothingChosen(this.film));
     if (this.drawn) this.writeLink();
     this.drawn = true;
   }
@@ -270,6 +270,11 @@ class ImplosionScreen {
     });
     link.click();
   }
+}
+
+function nothingChosen({ concepts }) {
+  const [first, second] = [concepts[0], concepts[concepts.length - 1]];
+  return node('p', { class: 'nothing-chosen' }, `No concepts are chosen. Type nouns of the strip into the field “some of ${concepts.length}”, with commas between, such as “${first.concept}, ${second.concept}”.`);
 }
 
 // What the marks under the pictures mean; nothing where no judge looked at them.
