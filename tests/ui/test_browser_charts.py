@@ -1,8 +1,9 @@
-"""Charts on a phone, in a real chromium.
+"""Charts on a phone, and the colours of what the browser would draw by itself, in a real chromium.
 
 Runs on random models of the shipped ones' shape.
 """
 
+import io
 import json
 from pathlib import Path
 
@@ -38,3 +39,16 @@ def test_on_a_phone_nothing_lies_over_a_chart_and_it_is_saved_from_below(page):
     expect(chart.locator(".modebar-container")).to_be_attached()
     expect(page.locator(".save-chart")).to_have_count(page.locator(".implosion-charts .chart").count())
     assert page.complaints == []
+
+
+def test_a_progress_bar_has_the_pages_colours(page):
+    for theme, done, left in (("light", (11, 107, 107), (238, 242, 245)), ("dark", (47, 192, 184), (15, 21, 27))):
+        page.goto(f"/?tab=checkpoints&__theme={theme}")
+        page.locator(".app-header").wait_for()
+        page.evaluate("""() => {
+          const bar = Object.assign(document.createElement('progress'), { max: 1, value: 0.5, id: 'half' });
+          bar.style.cssText = 'position: fixed; top: 20px; left: 20px; width: 200px; height: 12px; z-index: 2000';
+          document.body.append(bar);
+        }""")
+        with Image.open(io.BytesIO(page.locator("#half").screenshot())) as picture:
+            assert [picture.convert("RGB").getpixel((x, 6)) for x in (40, 160)] == [done, left], theme
