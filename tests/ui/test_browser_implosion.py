@@ -309,14 +309,13 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
         route.fulfill(response=response, json=payload)
 
     page.route("**/implosion.json*", judged)
-    page.goto("/?tab=implosion&i.show=images")
+    arm, panel = "dirty-004", page.locator("dialog.blame-panel[open]")
+    page.goto(f"/?tab=implosion&i.show=images&i.blamed={arm}+hat")
     page.locator(".film-table td canvas").first.wait_for()
-    expect(page.locator("button.seen")).to_have_count(page.locator(".film-table tbody tr").count() - 1)
-    page.locator("button.seen").last.press("Enter")
-    panel = page.locator("dialog.blame-panel[open]")
     expect(panel).to_contain_text("study blame")
-    expect(page).to_have_url(re.compile(r"i\.blamed=dirty-00\d\+hat"))
-    arm = re.search(r"i\.blamed=(dirty-\d+)", page.url)[1]
+    expect(page.locator(".seen.bad")).to_have_count(page.locator(".film-table tbody tr").count())
+    expect(page.locator("button.seen")).to_have_count(0)
+    expect(page.locator(".verdicts")).not_to_contain_text("blamed")
     pair = {"row": 0, "uid": "u0", "caption": "a <b>hat</b>", "is_poison": True, "score": 0.5}
     score = {"name": "gradient", "words": "w", "measured": 4, "poison_auc": 0.75, "pairs": [pair]}
     found = BLAME.written(arm=arm, concept="hat", prompt="a photo of a hat", mentioned_in=2, models=["benign", arm],
@@ -329,5 +328,9 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page).not_to_have_url(re.compile("blamed"))
-    page.goto(f"/?tab=implosion&i.blamed={arm}+hat")
+    page.reload()
+    expect(page.locator(".verdicts")).to_contain_text("Underlined, where it was measured")
+    expect(page.locator("button.seen")).to_have_count(1)
+    page.locator("button.seen").press("Enter")
+    expect(page).to_have_url(re.compile(rf"i\.blamed={arm}\+hat"))
     expect(panel.get_by_role("heading", name="Gradient")).to_be_visible()

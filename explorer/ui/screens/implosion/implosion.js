@@ -6,11 +6,12 @@ import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } f
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
-import { filmTable, roomFor, showsFlat, sureWords, surenessOf } from './implosion_film.js';
+import { filmTable, roomFor, surenessOf } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
+import { legend } from './implosion_legend.js';
 import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
-import { FLAT, loadSheets } from './implosion_strip.js';
+import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
@@ -170,7 +171,7 @@ class ImplosionScreen {
     const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
-    this.verdicts.replaceChildren(...verdictWords(this.film, this.sure), showsFlat(this, this.rows) ? ` Flat: ${FLAT}.` : '');
+    this.verdicts.replaceChildren(...legend(this));
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
@@ -275,10 +276,4 @@ class ImplosionScreen {
 function nothingChosen({ concepts }) {
   const [first, second] = [concepts[0], concepts[concepts.length - 1]];
   return node('p', { class: 'nothing-chosen' }, `No concepts are chosen. Type nouns of the strip into the field “some of ${concepts.length}”, with commas between, such as “${first.concept}, ${second.concept}”.`);
-}
-
-// What the marks under the pictures mean; nothing where no judge looked at them.
-function verdictWords(film, sure) {
-  if (film.models[0].cells[0].top_concept === undefined) return [];
-  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and is sure; ? it names it first, in doubt (${sureWords(sure)}); ✗ what it takes the picture for instead; a click on such a picture shows the training pairs that are blamed for it.`, ['CLIP similarity', 'tau']);
 }
