@@ -1,15 +1,20 @@
-// What stands below the film strip: what the marks under its pictures mean, what a flat map is.
+// What stands below the film strip: the scale of its maps, what the marks under its pictures mean, what a flat map is.
 
-import { node } from './charts.js';
+import { node, number } from './charts.js';
 import { showsFlat, sureWords } from './implosion_film.js';
 import { FLAT } from './implosion_strip.js';
+import { gradient } from './maps.js';
 import { withTerms } from './terms.js';
 
 // `screen` has film, sheets, state, sure, stored_blame and rows.
 export function legend(screen) {
-  const { film, sure, stored_blame: blame } = screen;
-  return [...verdictWords(film, sure, Object.keys(blame).length > 0),
+  const { film, state, sure, stored_blame: blame } = screen;
+  return [...(state.contents === 'images' ? [] : [mapScale(film)]), ...verdictWords(film, sure, Object.keys(blame).length > 0),
     ...(showsFlat(screen, screen.rows) ? [` Flat: ${FLAT}.`] : [])];
+}
+
+function mapScale({ map_scale: most }) {
+  return node('span', { class: 'map-scale', title: 'One scale for all maps' }, 'Attention: 0', node('span', { class: 'scale-bar', style: `background: ${gradient(false)}` }), number(most));
 }
 
 // Nothing where no judge looked at the pictures.
