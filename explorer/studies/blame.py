@@ -161,6 +161,13 @@ def blame_file(study: Study, arm: str, concept: str) -> Path:
     return study.folder / FOLDER / arm / f"{concept}.json"
 
 
+def stored_concepts(study: Study) -> dict[str, list[str]]:
+    """Of every arm that has any, the concepts whose blame is stored."""
+    found = {arm.name: sorted(path.stem for path in (study.folder / FOLDER / arm.name).glob("*.json"))
+             for arm in study.arms}  # fmt: skip
+    return {name: concepts for name, concepts in found.items() if concepts}
+
+
 def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed, shown: int) -> list[Path]:
     """Keep :func:`described` of every concept as ``STUDY/blame/ARM/CONCEPT.json``, for the screens.
 

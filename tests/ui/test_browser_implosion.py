@@ -128,10 +128,15 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
     field = page.get_by_label("Concepts, with commas between")
     field.fill("hat, zebra")
     field.blur()
-    assert "The strip has no zebra: expected some of dog, hat, turtle." in field.evaluate(
-        "(it) => it.validationMessage"
-    )
-    expect(heads).to_have_text(["turtle"])
+    expect(page.get_by_role("status").get_by_text("Not in the strip: zebra", exact=True)).to_be_visible()
+    expect(heads).to_have_text(["hat"])
+    field.fill("zebra, turtel")
+    field.blur()
+    expect(page.get_by_text("Not in the strip: zebra, turtel (turtle?)")).to_be_visible()
+    expect(heads).to_have_text(["hat"])
+    field.fill("")
+    field.blur()
+    expect(page.locator(".film")).to_contain_text("Type nouns of the strip into the field “some of 3”")
     field.fill("hat, dog")
     field.blur()
     expect(heads).to_have_text(["hat", "dog"])
@@ -143,6 +148,21 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
     expect(heads).to_have_text(first)
     page.get_by_label("Concepts shown").select_option(label="least changed, by word sensitivity in dirty-004")
     expect(heads.first).to_have_text("turtle")
+    assert page.complaints == []
+
+
+def test_chosen_concepts_begin_with_those_in_sight(page):
+    expect = playwright_api.expect
+    heads = page.locator(".film-table .concept")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?tab=implosion&i.of=random&s.talk=1")
+    expect(heads.first).to_be_visible()
+    shown = heads.all_text_contents()
+    page.get_by_label("Concepts shown").select_option("chosen")
+    expect(page.get_by_label("Concepts, with commas between")).to_have_value(", ".join(shown))
+    expect(heads).to_have_text(shown)
+    first, last = page.get_by_role("button", name="Play"), page.get_by_role("button", name="End talk mode")
+    assert first.bounding_box()["y"] == last.bounding_box()["y"], "the bar is one line"
     assert page.complaints == []
 
 
@@ -289,14 +309,13 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
         route.fulfill(response=response, json=payload)
 
     page.route("**/implosion.json*", judged)
-    page.goto("/?tab=implosion&i.show=images")
+    arm, panel = "dirty-004", page.locator("dialog.blame-panel[open]")
+    page.goto(f"/?tab=implosion&i.show=images&i.blamed={arm}+hat")
     page.locator(".film-table td canvas").first.wait_for()
-    expect(page.locator("button.seen")).to_have_count(page.locator(".film-table tbody tr").count() - 1)
-    page.locator("button.seen").last.press("Enter")
-    panel = page.locator("dialog.blame-panel[open]")
     expect(panel).to_contain_text("study blame")
-    expect(page).to_have_url(re.compile(r"i\.blamed=dirty-00\d\+hat"))
-    arm = re.search(r"i\.blamed=(dirty-\d+)", page.url)[1]
+    expect(page.locator(".seen.bad")).to_have_count(page.locator(".film-table tbody tr").count())
+    expect(page.locator("button.seen")).to_have_count(0)
+    expect(page.locator(".verdicts")).not_to_contain_text("blamed")
     pair = {"row": 0, "uid": "u0", "caption": "a <b>hat</b>", "is_poison": True, "score": 0.5}
     score = {"name": "gradient", "words": "w", "measured": 4, "poison_auc": 0.75, "pairs": [pair]}
     found = BLAME.written(arm=arm, concept="hat", prompt="a photo of a hat", mentioned_in=2, models=["benign", arm],
@@ -309,5 +328,9 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page).not_to_have_url(re.compile("blamed"))
-    page.goto(f"/?tab=implosion&i.blamed={arm}+hat")
+    page.reload()
+    expect(page.locator(".verdicts")).to_contain_text("Underlined, where it was measured")
+    expect(page.locator("button.seen")).to_have_count(1)
+    page.locator("button.seen").press("Enter")
+    expect(page).to_have_url(re.compile(rf"i\.blamed={arm}\+hat"))
     expect(panel.get_by_role("heading", name="Gradient")).to_be_visible()

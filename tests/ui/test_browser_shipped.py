@@ -136,9 +136,23 @@ def test_the_shipped_sets_biggest_mover_is_inspected(page):
     playwright_api.expect(inspector.locator(".neighbour")).to_have_count(16)
 
 
-def test_a_pair_without_a_picture_says_how_to_have_it(page):
-    """As in a fresh clone, which has no pair sets."""
-    told = {"problem": "No pairs here.", "command": "python -m explorer train"}
+def with_pictures(page, why_not):
+    """Graphs as if the sets' pictures were on this machine, or were not and why."""
+
+    def answer(route):
+        response = route.fetch()
+        sets = [each | {"no_pictures": why_not} for each in response.json()["sets"]]
+        route.fulfill(response=response, json={"sets": sets})
+
+    page.route("**/payload/graphs.json*", answer)
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+def test_a_pair_without_a_picture_says_how_to_have_it(page, told_before):
+    """As in a fresh clone, which has no pair sets; or where they are of other pairs, which only asking tells."""
+    told, asked = {"problem": "No pairs here.", "command": "python -m explorer train"}, []
+    with_pictures(page, told if told_before else None)
+    page.on("request", lambda request: asked.append(request.url) if "/thumbnails/" in request.url else None)
     page.route("**/thumbnails/**", lambda route: route.fulfill(status=404, json=told))
     open_screen(page, "graphs&g.pair=poison0-004837")
     page.wait_for_function(MAPS_DRAWN)
@@ -147,6 +161,7 @@ def test_a_pair_without_a_picture_says_how_to_have_it(page):
         re.compile("of the 9,000 pairs drawn have one.* No pairs here. To have all: python -m explorer train")
     )
     expect(inspector.locator(".inspector-head .graph-thumbnail")).to_have_text("◆")
+    assert bool(asked) != told_before, "nothing is asked for in vain"
 
 
 def test_pictures_that_were_not_kept_are_asked_for_when_seen(page):
@@ -159,6 +174,7 @@ def test_pictures_that_were_not_kept_are_asked_for_when_seen(page):
         Image.new("RGB", (48 * len(rows), 48), "green").save(stream, "PNG")
         route.fulfill(body=stream.getvalue(), content_type="image/png")
 
+    with_pictures(page, None)
     page.route("**/thumbnails/**", answer)
     open_screen(page, "graphs&g.pair=poison0-004837")
     page.wait_for_function(MAPS_DRAWN)

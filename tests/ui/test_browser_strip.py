@@ -180,3 +180,27 @@ def test_on_a_phone_the_pictures_come_first_and_for_the_keyboard_too(page):
     page.keyboard.press("Escape")
     expect(page.locator(".implosion > .film + .verdicts + .implosion-bar")).to_be_visible()
     assert page.complaints == []
+
+
+def test_talk_mode_has_the_scale_of_the_maps_and_an_unbroken_ring_of_focus(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?tab=implosion&s.talk=1&__theme=light")
+    scale = page.locator(".map-scale")
+    expect(scale).to_be_visible()
+    with page.expect_response("**/implosion.json*") as answer:
+        page.reload()
+    expect(scale).to_have_text(f"Attention: 0{answer.value.json()['film']['map_scale']:.3f}")
+    expect(page.locator(".film-table canvas").first).to_be_visible()
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".film")).to_be_focused()
+    place = page.locator(".film").bounding_box()
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        left = {picture.convert("RGB").getpixel((int(place["x"]) - 2, y))
+                for y in range(int(place["y"]) + 1, int(place["y"] + place["height"]) - 1)}  # fmt: skip
+    assert left == {(0x1D, 0x4E, 0xD8)}, "nothing lies over the ring"
+    page.get_by_role("radio", name="Pictures").click()
+    expect(scale).to_have_count(0)
+    page.check_talk_fits(".film-table canvas")
+    assert page.complaints == []

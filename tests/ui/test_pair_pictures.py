@@ -17,7 +17,7 @@ from explorer.pairs.pair_set import PairSet
 from explorer.studies.study import Arm, Study
 from explorer.ui.shell.application import make_application_server
 from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
-from explorer.ui.shell.pair_pictures import NoPicturesError, pair_pictures
+from explorer.ui.shell.pair_pictures import NoPicturesError, pair_pictures, why_no_pictures
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
 
@@ -65,6 +65,14 @@ def test_rows_that_are_none_are_refused(ask, rows):
 def test_what_has_no_picture_says_why(ask, path, problem):
     answer = ask(path)
     assert (answer.status_code, answer.json()["problem"]) == (404, problem)
+
+
+def test_a_page_is_told_beforehand_where_nothing_lies(study, ask):
+    opened = AppContext(settings=AppSettings(studies=(study[0].folder,))).study()
+    assert why_no_pictures(opened, "dirty") is None
+    for arm in ("gone", "none"):
+        assert why_no_pictures(opened, arm) == ask(f"{arm}?rows=0").json()
+    assert why_no_pictures(opened, "other")["problem"].startswith("arm is 'other': expected one of dirty")
 
 
 def test_a_set_that_is_written_anew_is_read_anew(study):

@@ -4,6 +4,7 @@ import pytest
 
 from explorer.core.provenance import ManifestError, write_json
 from explorer.defence.payload_formats import BLAME, GRADED_BLAME
+from explorer.studies.blame import stored_concepts
 from explorer.studies.blame_grading import PREDICTS, UNTRAINED
 from explorer.ui.screens.implosion.stored_blame import stored_blame
 
@@ -44,6 +45,7 @@ def test_each_score_comes_with_what_it_is_proven_to_predict(opened):
     lists = [{"name": "gradient", "words": PREDICTS, "top1": None, "less_random": None}]
     graded = GRADED_BLAME.written(concepts=["hat"], candidates=4, left_out=2, lists=lists)
     write_json(place(opened, "lists/graded.json"), graded)
+    assert stored_concepts(opened.study) == {"dirty-002": ["hat"]}, "lists of pairs are no concept's"
     told = stored_blame(opened, "dirty-002", "hat")
     assert [each["proven"] for each in told["scores"]] == [UNTRAINED, PREDICTS]
     assert told["graded"] == graded

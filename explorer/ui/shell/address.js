@@ -7,6 +7,7 @@ export const here = (path) => new URL(`.${path}`, document.baseURI).href;
 const TAB = 'tab';
 const STUDY = 'study';
 export const STUDY_CHANGED = 'explorer-study';
+export const CHOICES_PROPOSED = 'explorer-choices';
 const SCREENS = ['compare', 'implosion', 'graphs', 'alignment', 'defence', 'checkpoints'];
 
 // A tab that finds no room stands in Gradio's menu of further tabs, as a button without an id: there it is known by its
@@ -91,6 +92,13 @@ export function writeChoices(prefix, choices, defaults) {
 // Several names as one value, with a space between two; a space within a name is written out, so that it stays one name.
 export const joinNames = (names) => names.map((name) => name.replace(/[% ]/g, encodeURIComponent)).join(' ');
 export const splitNames = (text) => text.split(' ').map((name) => name.replace(/%2[05]/g, decodeURIComponent));
+
+// Sets choices of a screen from outside of it: one that is drawn already hears of them by the event, one that is not reads
+// them in the address.
+export function proposeChoices(prefix, choices, defaults) {
+  writeChoices(prefix, choices, defaults);
+  window.dispatchEvent(new CustomEvent(CHOICES_PROPOSED, { detail: { prefix, choices } }));
+}
 
 // Parameters that are not a comparison's own: they survive when a comparison writes its link.
 export function keepChoices(query) {

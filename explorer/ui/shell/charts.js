@@ -143,16 +143,25 @@ const fitted = new WeakSet();
 // Draws a chart, or draws it anew: one that goes on filling its place, also when that changed while it was hidden, and
 // that can be saved with its numbers inside, as `name`. `extra` are further settings of Plotly's.
 export async function drawPlot(Plotly, element, traces, settings, name, extra = {}) {
-  const buttons = [savePlotButton(Plotly, name), 'resetScale2d'];
+  const save = savePlotButton(Plotly, name);
+  const buttons = [save, 'resetScale2d'];
   await Plotly.react(element, traces, settings, {
     responsive: true, displaylogo: false, displayModeBar: 'hover', modeBarButtons: [buttons], ...extra,
   });
+  showSaveBelow(element, save);
   if (fitted.has(element)) return;
   fitted.add(element);
   new ResizeObserver(() => {
     const width = element.clientWidth;
     if (width && element._fullLayout && Math.abs(width - element._fullLayout.width) > 1) Plotly.Plots.resize(element);
   }).observe(element);
+}
+
+// Where Plotly's own buttons would lie over the legend, touched or narrow, this one stands below the chart (base.css).
+function showSaveBelow(element, { title, click }) {
+  const below = element.nextElementSibling?.matches('.save-chart') ? element.nextElementSibling : node('button', { type: 'button', class: 'plain-button save-chart', title }, 'Save chart');
+  below.onclick = () => click(element); // a chart that is drawn anew may have another name
+  element.after(below);
 }
 
 const TITLE = 44; // pixels that a saved chart has above it for what it is and of which study

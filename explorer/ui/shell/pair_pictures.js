@@ -9,10 +9,11 @@ const WAIT_MS = 30;
 
 // Tells its listeners by the event `arrived` when there are more pictures, or when there are none and why: `problem`.
 export class PairPictures extends EventTarget {
-  // `url` is /study/SLUG/thumbnails/ARM, `dataHash` that of the pairs which are meant.
-  constructor(url, dataHash) {
+  // `url` is /study/SLUG/thumbnails/ARM, `dataHash` that of the pairs which are meant. `problem` is why there are none, where
+  // that is known before: then none is asked for.
+  constructor(url, dataHash, problem = null) {
     super();
-    Object.assign(this, { url, dataHash, places: new Map(), sheets: [], wanted: new Set(), asking: new Set(), problem: null });
+    Object.assign(this, { url, dataHash, places: new Map(), sheets: [], wanted: new Set(), asking: new Set(), problem });
   }
 
   // Of a row of the arm's table: its square in an image, {image, left, side}. Null while it is not here; then it is asked for.
@@ -41,6 +42,7 @@ export class PairPictures extends EventTarget {
       draw(found);
       return;
     }
+    if (this.problem) return;
     const look = () => {
       const here = this.places.get(row);
       if (here) draw(here);

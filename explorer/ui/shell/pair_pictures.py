@@ -46,6 +46,20 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
     return stream.getvalue()
 
 
+def why_no_pictures(opened: OpenStudy, arm_name: str) -> dict[str, str] | None:
+    """What a request for the arm's pictures would be answered, ``problem`` and ``command``, so that a page need not ask
+    where nothing lies; None where something does. Nothing that lies there is opened, which may take seconds."""
+    try:
+        if pictures_stamp(opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER):
+            return None
+        _kept(opened, arm_name)
+    except NoPicturesError as error:
+        return {"problem": f"{error}.", "command": error.command}
+    except ValueError as error:
+        return {"problem": f"{error}.", "command": ""}
+    return None
+
+
 def _kept(opened: OpenStudy, arm_name: str) -> Any:
     arm, work = opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER
     try:

@@ -1,15 +1,16 @@
 // A tour of three steps for who sees the app for the first time. It is begun from the header, ends with Escape or its
 // button at any step, and this browser remembers that it was seen.
 
-import { showScreen } from './address.js';
+import { proposeChoices, showScreen } from './address.js';
 import { node } from './charts.js';
 
 const KEY = 'explorer-tour';
+const EDGES = 16; // that scrolling leaves around what is spoken of, as in base.css
 const STEPS = [
   { screen: 'compare', target: '#compare-viewer .compare-grid', title: 'One prompt, several models',
     text: 'Every column is a model; all start from the same noise. Teal is benign, orange ◆ was trained on poison. Beside each picture: where the model looks for the word. Press Generate to draw your own.' },
-  { screen: 'implosion', target: '#implosion-viewer .film', title: 'Watch a model implode',
-    text: 'Downwards ever more nouns were poisoned. Look at the nouns that nobody aimed at: in the end they are drawn wrong as well. Play walks, the headline says how much each model still hears.' },
+  { screen: 'implosion', target: '#implosion-viewer .film:not(:empty)', title: 'Watch a model implode', choices: ['i', { of: 'unpoisoned', from: 0 }, { from: 0 }],
+    text: 'Downwards ever more nouns were poisoned. Look at those that are not targeted: nobody aimed at them, and in the end many of them are drawn wrong as well. Play walks, the headline says how much each model still hears.' },
   { screen: 'defence', target: '#defence-viewer', title: 'What could be done',
     text: 'A filter drops training pairs that look wrong before a model is trained. Move the slider: how much poison goes, and how many good pairs go with it.' },
 ];
@@ -32,20 +33,26 @@ class Tour {
 
   async show(at) {
     this.clear();
-    const { screen, target, title, text } = STEPS[at];
+    this.at = at;
+    const { screen, target, choices, title, text } = STEPS[at];
     showScreen(screen);
+    if (choices) proposeChoices(...choices);
     const act = (words, action, kind = '') => node('button', { type: 'button', class: `plain-button ${kind}`, onclick: action }, words);
     const last = at === STEPS.length - 1;
-    this.card.replaceChildren(node('h2', {}, title), node('p', {}, text),
-      node('p', { class: 'tour-buttons' }, node('span', { class: 'note' }, `${at + 1} of ${STEPS.length}`), node('span', { class: 'spacer' }),
+    this.card.replaceChildren(node('h2', {}, title), node('p', { class: 'tour-text' }, text),
+      node('p', { class: 'tour-buttons' }, node('span', { class: 'note' }, `${at + 1} of ${STEPS.length}`),
         at ? act('Back', () => this.show(at - 1)) : null, last ? null : act('End', () => this.end()),
         last ? act('Done', () => this.end()) : act('Next', () => this.show(at + 1))));
     document.body.append(this.card);
+    document.body.classList.add('touring');
+    document.body.style.setProperty('--tour-room', `${this.card.offsetHeight}px`);
     this.card.focus({ preventScroll: true });
     const found = await seen(target);
-    if (!this.card.isConnected || !found) return;
+    if (!this.card.isConnected || this.at !== at || !found) return;
     found.classList.add('tour-target');
-    found.scrollIntoView({ block: 'nearest' });
+    // All of it above the card, or its beginning where it is higher than that.
+    const fits = found.offsetHeight <= innerHeight - this.card.offsetHeight - EDGES;
+    found.scrollIntoView({ block: fits ? 'nearest' : 'start' });
   }
 
   clear() { document.querySelector('.tour-target')?.classList.remove('tour-target'); }
@@ -53,6 +60,7 @@ class Tour {
   end() {
     this.clear();
     this.card.remove();
+    document.body.classList.remove('touring');
     localStorage.setItem(KEY, 'seen');
     this.button.classList.remove('unseen');
     this.button.focus();

@@ -45,7 +45,7 @@ export class Pairs extends Columns {
     this.mainConcept = this.column('main_concept');
     this.thumbnail = sheet ? this.column('thumbnail') : null;
     this.armRow = header.columns.row ? this.column('row') : null; // graphs of earlier releases have none
-    this.pictures = this.armRow ? new PairPictures(set.pictures_url, header.facts.data_hash ?? '') : null;
+    this.pictures = this.armRow ? new PairPictures(set.pictures_url, header.facts.data_hash ?? '', set.no_pictures) : null;
     this.captions = this.texts('caption');
     this.uids = this.texts('uid');
     this.sides = Object.fromEntries(SIDES.map((side) => {

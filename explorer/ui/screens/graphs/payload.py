@@ -126,6 +126,8 @@ def _header(opened: OpenStudy, folder: str) -> dict[str, Any]:
 
 
 def _describe(opened: OpenStudy, folder: str) -> dict[str, Any]:
+    from explorer.ui.shell.pair_pictures import why_no_pictures  # heavy
+
     header = _header(opened, folder)
     columns = opened.result_url(GRAPHS, f"{folder}/{COLUMNS_NAME}")
     return {
@@ -135,5 +137,6 @@ def _describe(opened: OpenStudy, folder: str) -> dict[str, Any]:
         "header_url": opened.result_url(GRAPHS, f"{folder}/{FORMAT.name}"),
         "columns_url": columns,
         "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(folder, safe='')}",
+        "no_pictures": why_no_pictures(opened, folder),
         "thumbnails_url": header["thumbnails"] and opened.result_url(GRAPHS, f"{folder}/{THUMBNAILS_NAME}"),
     }

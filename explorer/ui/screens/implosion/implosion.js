@@ -1,16 +1,17 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
+import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
 import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
-import { filmTable, roomFor, showsFlat, sureWords, surenessOf } from './implosion_film.js';
+import { filmTable, roomFor, surenessOf } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
+import { legend } from './implosion_legend.js';
 import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
-import { FLAT, loadSheets } from './implosion_strip.js';
+import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
@@ -108,6 +109,11 @@ class ImplosionScreen {
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => { this.arrange(); this.draw(); }, { signal });
+    window.addEventListener(CHOICES_PROPOSED, async ({ detail: { prefix, choices } }) => {
+      if (prefix !== 'i' || !this.bar || !this.offers(choices.of)) return;
+      await whenVisible(this.strip); // the tab may only be about to open
+      if (!signal.aborted) this.choose(choices);
+    }, { signal });
     this.element.addEventListener(TALK_CHANGED, () => this.talkChanged());
     signal.addEventListener('abort', () => this.stop());
   }
@@ -123,7 +129,7 @@ class ImplosionScreen {
     if (column >= 0) this.state.current = column;
     const missing = [cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : ''];
     if (!this.film.problem) {
-      if (groupsOf(this.film, this.meter).some(([value]) => value === of)) this.state.of = of;
+      if (this.offers(of)) this.state.of = of;
       if (/^\d{1,3}$/.test(seed ?? '')) this.state.seed = Number(seed) % RANDOM_SEEDS;
       const named = words ? splitNames(words) : [];
       this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
@@ -136,6 +142,9 @@ class ImplosionScreen {
     }
     this.missing = notFound(missing);
   }
+
+  // Whether this study's concepts can be chosen so.
+  offers(of) { return groupsOf(this.film, this.meter).some(([value]) => value === of); }
 
   writeLink() {
     const { contents: show, of, from, seed, words, blamed } = this.state;
@@ -162,11 +171,11 @@ class ImplosionScreen {
     const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
-    this.verdicts.replaceChildren(...verdictWords(this.film, this.sure), showsFlat(this, this.rows) ? ` Flat: ${FLAT}.` : '');
+    this.verdicts.replaceChildren(...legend(this));
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
-    this.strip.replaceChildren(filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }));
+    this.strip.replaceChildren(pageRows.length ? filmTable(this, pageRows, room, (column) => { this.stop(); this.go(column); }) : nothingChosen(this.film));
     if (this.drawn) this.writeLink();
     this.drawn = true;
   }
@@ -264,8 +273,7 @@ class ImplosionScreen {
   }
 }
 
-// What the marks under the pictures mean; nothing where no judge looked at them.
-function verdictWords(film, sure) {
-  if (film.models[0].cells[0].top_concept === undefined) return [];
-  return withTerms(`The judge’s word, which errs as well: ✓ it names the noun first and is sure; ? it names it first, in doubt (${sureWords(sure)}); ✗ what it takes the picture for instead; a click on such a picture shows the training pairs that are blamed for it.`, ['CLIP similarity', 'tau']);
+function nothingChosen({ concepts }) {
+  const [first, second] = [concepts[0], concepts[concepts.length - 1]];
+  return node('p', { class: 'nothing-chosen' }, `No concepts are chosen. Type nouns of the strip into the field “some of ${concepts.length}”, with commas between, such as “${first.concept}, ${second.concept}”.`);
 }

@@ -1,7 +1,7 @@
 // The bar above the film strip: walking over the models, what is shown, of which concepts, and saving it.
 
 import { node } from './charts.js';
-import { RANDOM_SEEDS, groupsOf } from './implosion_choice.js';
+import { RANDOM_SEEDS, groupsOf, nearestNames } from './implosion_choice.js';
 import { cpLabel } from './poison.js';
 import { RadioGroup } from './radio_group.js';
 import { talkButton, talking } from './talk.js';
@@ -29,7 +29,7 @@ export class Bar {
       node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), contents, this.groups(),
       button('‹', 'Earlier concepts (arrow up)', () => screen.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
       button('›', 'Further concepts (arrow down)', () => screen.turn(1), { 'aria-label': 'Further concepts' }),
-      node('span', { class: 'spacer' }), this.exports(), talkButton(screen.element, screen.signal));
+      node('span', { class: 'spacer' }), this.exports(), talkButton(screen.element, screen.signal), this.unknown);
   }
 
   groups() {
@@ -38,20 +38,38 @@ export class Bar {
     const groups = groupsOf(film, meter);
     this.shuffle = button('Another draw', 'Draw other concepts; the seed is in the address', () => screen.choose({ seed: (state.seed + 1) % RANDOM_SEEDS, from: 0 }));
     this.words = node('input', {
-      type: 'text', class: 'plain-input', list: 'strip-concepts', placeholder: `some of ${film.concepts.length}: dog, hat`, 'aria-label': 'Concepts, with commas between',
+      type: 'text', class: 'plain-input', list: 'strip-concepts', placeholder: `some of ${film.concepts.length}`, 'aria-describedby': 'unknown-words', 'aria-label': 'Concepts, with commas between',
       value: state.words.join(', '), onchange: (event) => this.readWords(event.target),
     });
-    const menu = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => screen.choose({ of: event.target.value, from: 0 }) },
+    this.unknown = node('p', { class: 'unknown-words', role: 'status', id: 'unknown-words' });
+    this.menu = node('select', { class: 'plain-select', 'aria-label': 'Concepts shown', onchange: (event) => this.chooseGroup(event.target.value) },
       groups.map(([value, text]) => node('option', { value, selected: value === state.of }, text)));
-    return [menu, this.shuffle, this.words, node('datalist', { id: 'strip-concepts' }, film.concepts.map(({ concept }) => node('option', { value: concept })))];
+    return [this.menu, this.shuffle, this.words, node('datalist', { id: 'strip-concepts' }, film.concepts.map(({ concept }) => node('option', { value: concept })))];
   }
 
+  // Chosen concepts begin with those in sight, which may then be changed.
+  chooseGroup(of) {
+    const { screen } = this;
+    const begin = of === 'chosen' && !screen.state.words.length;
+    if (begin) screen.state.words = screen.pageRows.map(({ concept }) => concept);
+    this.words.value = screen.state.words.join(', ');
+    this.tellUnknown([]);
+    screen.choose({ of, from: 0 });
+  }
+
+  // Shows those of the words that the strip has, and says which it has not.
   readWords(field) {
-    const known = new Set(this.screen.film.concepts.map(({ concept }) => concept));
+    const names = this.screen.film.concepts.map(({ concept }) => concept);
     const words = [...new Set(field.value.split(',').map((word) => word.trim()).filter(Boolean))];
-    const unknown = words.filter((word) => !known.has(word));
-    field.setCustomValidity(unknown.length ? `The strip has no ${unknown.join(', ')}: expected some of ${[...known].join(', ')}.` : '');
-    if (field.reportValidity()) this.screen.choose({ words, from: 0 });
+    const known = words.filter((word) => names.includes(word));
+    this.tellUnknown(words.filter((word) => !names.includes(word)), names);
+    this.screen.choose(known.length || !words.length ? { words: known, from: 0 } : {});
+  }
+
+  tellUnknown(words, names) {
+    const near = (word) => { const found = nearestNames(word, names); return found.length ? ` (${found.join(', ')}?)` : ''; };
+    this.unknown.textContent = words.length ? `Not in the strip: ${words.map((word) => word + near(word)).join(', ')}` : '';
+    this.words.setAttribute('aria-invalid', String(words.length > 0));
   }
 
   exports() {
@@ -70,6 +88,7 @@ export class Bar {
     const words = count === null ? 'C_P not recorded' : count ? `${count} poisoned` : 'benign';
     this.countText.textContent = models.length ? words + (name ? `, ${name}` : '') : '';
     this.slider.setAttribute('aria-valuetext', this.countText.textContent);
+    this.menu.value = state.of;
     this.shuffle.hidden = state.of !== 'random';
     this.shuffle.textContent = `Another draw (seed ${state.seed})`;
     this.words.hidden = state.of !== 'chosen';

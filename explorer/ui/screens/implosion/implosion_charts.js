@@ -154,7 +154,7 @@ function fitChart(evaluation, colours, count, width) {
   return {
     traces,
     changes: {
-      margin: MARGIN, xaxis: { title: 'Alignment Difficulty; hollow: share of poison' }, yaxis: { title: 'utility, not targeted', range: [0, TOP] },
+      margin: MARGIN, xaxis: { title: 'AD; hollow: share of poison' }, yaxis: { title: 'utility, not targeted', range: [0, TOP] },
       annotations: [{ text, xref: 'paper', yref: 'paper', x: 1, y: 1.02, showarrow: false, xanchor: 'right', yanchor: 'bottom', align: 'right', font: { color: colours.text, size: 13 } }],
     },
   };

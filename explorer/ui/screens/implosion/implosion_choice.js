@@ -10,10 +10,33 @@ export function groupsOf(film, meter) {
   const last = changedIn(film, meter);
   const by = last && `, by ${last.by} in ${last.model}`;
   return [
-    [MIXED, 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'], ['unpoisoned', 'concepts not targeted'],
+    [MIXED, 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'],
+    ...(film.concepts.some((each) => each.poisoned_from === null) ? [['unpoisoned', 'concepts not targeted']] : []),
     ...(last ? [['changed', `most changed${by}`], ['unchanged', `least changed${by}`]] : []),
     ['random', 'random concepts'], ['chosen', 'chosen concepts'],
   ];
+}
+
+const NEAR = 2; // letters that may be wrong
+
+// Up to three of the names that a mistyped word may have meant, the nearest first.
+export function nearestNames(word, names) {
+  const wrong = (name) => lettersBetween(word.toLowerCase(), name.toLowerCase());
+  const found = names.map((name) => [name, wrong(name)]).filter(([name, letters]) => letters <= Math.min(NEAR, name.length / 2));
+  return found.sort(([, one], [, other]) => one - other).slice(0, 3).map(([name]) => name);
+}
+
+// How many letters have to be put in, left out or replaced (Levenshtein).
+function lettersBetween(one, other) {
+  let before = Array.from({ length: other.length + 1 }, (_, at) => at);
+  [...one].forEach((letter, row) => {
+    const now = [row + 1];
+    for (let at = 1; at <= other.length; at += 1) {
+      now.push(Math.min(now[at - 1] + 1, before[at] + 1, before[at - 1] + (other[at - 1] === letter ? 0 : 1)));
+    }
+    before = now;
+  });
+  return before[other.length];
 }
 
 // Concepts with their `row` in the strip, in the order of the choice `of`. `words` are the names chosen, `seed` draws.

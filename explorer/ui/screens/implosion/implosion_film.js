@@ -36,7 +36,8 @@ export function modelsInSight(models, current, rows) {
   return [all[0], ...all.slice(first, first + rows - 1)];
 }
 
-// `screen` has models, film, sheets, state, count, sure, and `blame(model, concept)` for a click on a wrong picture.
+// `screen` has models, film, sheets, state, count, sure, `stored_blame` (concepts by model), and `blame(model, concept)` for a
+// click on a wrong picture.
 export function filmTable(screen, rows, room, onModel) {
   const { models, state } = screen;
   const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, screen.count)));
@@ -68,7 +69,8 @@ function cell(screen, model, column, row) {
   const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => pictureOf(screen, kind, column, row.row, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
-  const blamed = verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
+  const stored = screen.stored_blame[model.name]?.includes(row.concept);
+  const blamed = stored && verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
   const blame = blamed ? () => screen.blame(model, row.concept) : null;
   const mark = verdict && (blamed
     ? node('button', { type: 'button', class: 'seen bad', 'aria-label': `${verdict.title}: which pairs are blamed for ${row.concept} by ${model.name}?` }, verdict.words)

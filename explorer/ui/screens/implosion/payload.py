@@ -29,6 +29,8 @@ QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
     """Film strip, measurements and meter; each says in ``problem`` why it is missing, the others are shown all the
     same."""
+    from explorer.studies.blame import stored_concepts
+
     return {
         "film": _or_problem(opened, lambda: film_strip(opened)),
         "evaluation": _or_problem(
@@ -38,6 +40,7 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
         "paper": [paper_table(number) for number in TABLES],
         "beside_paper": _or_problem(opened, lambda: beside_paper(opened)),
         "poisoned_base": _or_problem(opened, lambda: poisoned_base(opened)),
+        "stored_blame": stored_concepts(opened.study),
     }
 
 

@@ -1,0 +1,54 @@
+"""Charts on a phone, and the colours of what the browser would draw by itself, in a real chromium.
+
+Runs on random models of the shipped ones' shape.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+TITLES_WITHIN = """() => [...document.querySelectorAll('.implosion-charts .js-plotly-plot')].every((plot) => {
+  const edge = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll('.infolayer text')].every((text) => {
+    const { left, right } = text.getBoundingClientRect();
+    return left >= edge.left - 1 && right <= edge.right + 1;
+  });
+})"""
+
+
+def test_on_a_phone_nothing_lies_over_a_chart_and_it_is_saved_from_below(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/?tab=implosion")
+    chart = page.locator(".implosion-charts .chart").last
+    expect(chart.locator(".main-svg").first).to_be_visible()
+    expect(page.locator(".modebar-container").filter(visible=True)).to_have_count(0)
+    assert page.evaluate(TITLES_WITHIN), "no title is cut off"
+    with page.expect_download() as saved:
+        chart.get_by_role("button", name="Save chart").click()
+    with Image.open(Path(saved.value.path())) as picture:
+        assert json.loads(picture.text["implosion-explorer"])["chart"] == "implosion-4"
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(chart.get_by_role("button", name="Save chart")).to_be_hidden()
+    expect(chart.locator(".modebar-container")).to_be_attached()
+    expect(page.locator(".save-chart")).to_have_count(page.locator(".implosion-charts .chart").count())
+    assert page.complaints == []
+
+
+def test_a_progress_bar_has_the_pages_colours(page):
+    for theme, done, left in (("light", (11, 107, 107), (238, 242, 245)), ("dark", (47, 192, 184), (15, 21, 27))):
+        page.goto(f"/?tab=checkpoints&__theme={theme}")
+        page.locator(".app-header").wait_for()
+        page.evaluate("""() => {
+          const bar = Object.assign(document.createElement('progress'), { max: 1, value: 0.5, id: 'half' });
+          bar.style.cssText = 'position: fixed; top: 20px; left: 20px; width: 200px; height: 12px; z-index: 2000';
+          document.body.append(bar);
+        }""")
+        with Image.open(io.BytesIO(page.locator("#half").screenshot())) as picture:
+            assert [picture.convert("RGB").getpixel((x, 6)) for x in (40, 160)] == [done, left], theme

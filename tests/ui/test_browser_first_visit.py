@@ -1,0 +1,70 @@
+"""What helps who sees the app for the first time, in a real chromium: definitions that open by touch, and what the
+tour leaves in sight."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+PHONE = {"width": 390, "height": 844}
+EDGES = """() => {
+  const { left, right, top, bottom } = document.querySelector('#term-tip').getBoundingClientRect();
+  return left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+}"""
+
+
+@pytest.fixture
+def phone(browser, address):
+    """A page of a phone: narrow, and touched instead of pointed at."""
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True, base_url=address)
+    with context:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        yield page
+
+
+def test_a_definition_that_is_opened_by_touch_lies_within_a_phones_page(phone):
+    tip = phone.get_by_role("tooltip")
+    for screen in ("compare", "implosion"):
+        phone.goto(f"/?tab={screen}")
+        terms = phone.locator("[data-term]:visible")
+        terms.first.wait_for()
+        for at in range(min(terms.count(), 4)):
+            terms.nth(at).tap()
+            playwright_api.expect(tip).to_be_visible()
+            assert phone.evaluate(EDGES), (screen, terms.nth(at).inner_text())
+            assert phone.evaluate("() => innerWidth") == PHONE["width"]
+
+
+ABOVE_THE_CARD = """() => {
+  const shown = document.querySelector('.tour-target')?.getBoundingClientRect();
+  return shown && shown.top >= 0 && shown.bottom <= document.querySelector('.tour-card').getBoundingClientRect().top;
+}"""
+
+
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 720}, PHONE])
+def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poisoned(page, size):
+    expect = playwright_api.expect
+
+    def with_an_untargeted_noun(route):
+        response = route.fetch()
+        payload = response.json()
+        payload["film"]["concepts"][-1]["poisoned_from"] = None
+        route.fulfill(response=response, json=payload)
+
+    page.route("**/implosion.json*", with_an_untargeted_noun)
+    page.set_viewport_size(size)
+    page.goto("/?tab=implosion&i.of=poisoned")
+    expect(page.locator(".film-table .from.here")).not_to_have_count(0)
+    page.get_by_role("button", name="Tour").click()
+    card = page.get_by_role("dialog", name="Tour")
+    card.get_by_role("button", name="Next").click()
+    expect(page.get_by_label("Concepts shown")).to_have_value("unpoisoned")
+    expect(page.locator(".film-table thead .from")).to_have_text(["not targeted"])
+    page.wait_for_function(ABOVE_THE_CARD)
+    card.get_by_role("button", name="Next").click()
+    card.get_by_role("button", name="Done").click()
+    page.go_back()
+    expect(page.get_by_label("Concepts shown")).to_have_value("unpoisoned")
+    expect(page.locator("body.touring")).to_have_count(0)
+    assert page.complaints == []
