@@ -17,7 +17,6 @@ import { keepLive, keptLive } from './compare_kept.js';
 import { Top, figureSize } from './compare_talk.js';
 import { wordsOf } from './compare_words.js';
 import { TALK_CHANGED, talking } from './talk.js';
-import { withTerms } from './terms.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on', 'graft'];
 
@@ -50,9 +49,7 @@ class CompareScreen {
     this.top = new Top(this);
     this.graft = new GraftPanel(this);
     this.panel = new BlamePanel(() => {});
-    this.element.append(
-      node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
-      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
+    this.element.append(this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
@@ -91,6 +88,7 @@ class CompareScreen {
     if (!kept) return false;
     try {
       await this.showLive({ ...kept, ended: true }, value);
+      this.top.fold(true); // as it was when they were drawn
       setAsideNotice();
       return true;
     } catch (error) { // they made room for others

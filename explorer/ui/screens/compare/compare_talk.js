@@ -5,7 +5,7 @@ import { talkButton, talking } from './talk.js';
 
 const LEAST = 110; // pixels of a picture's side in talk mode
 const [GAP, PADDING, BESIDE, CAPTION] = [8, 26, 150, 26]; // of a column: between pictures, at its sides, its head and numbers, a caption
-const PHONE = 600; // pixels: a page no wider begins with the choice folded away
+const [PHONE, LOW] = [600, 800]; // pixels: a page no wider, or less high, begins with the choice folded away
 const USUAL_COLUMNS = [900, 2]; // on a page up to so wide, so many beside one another (compare.css)
 
 export class Top {
@@ -14,7 +14,7 @@ export class Top {
     this.folder = node('button', { type: 'button', class: 'plain-button not-in-talk', 'aria-controls': 'chips model-row', onclick: () => this.fold(!folded()) });
     this.where = node('output', { class: 'field only-in-talk' });
     this.element = node('div', { class: 'compare-top' }, screen.words, this.where, this.folder, talkButton(screen.element, screen.signal));
-    this.fold(window.innerWidth <= PHONE);
+    this.fold(window.innerWidth <= PHONE || window.innerHeight < LOW);
   }
 
   // Puts the choice of models and nouns away, so that the pictures are in sight, or brings it back.
