@@ -1,11 +1,8 @@
 """The three kinds of map in Compare: chosen, told in words, measured on request, linked and saved."""
 
-import base64
 import re
 
 import pytest
-
-from explorer.generation.files import read_settings
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -90,33 +87,4 @@ def test_a_live_comparison_has_every_kind_and_says_why_one_is_missing(page):
     page.get_by_role("button", name="Measure “hat”").click()
     expect(page.locator(".maps figure")).to_have_count(2, timeout=LOADING)
     assert "map=sensitivity" in page.url
-    assert page.complaints == []
-
-
-def test_the_saved_picture_says_which_kind_it_shows(page):
-    page.goto("/?map=guidance")
-    playwright_api.expect(page.locator(".maps figure").first).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save PNG").click()
-    path = download.value.path()
-    assert download.value.suggested_filename == "compare-guidance-seed7.png"
-    said = read_settings(path)["map"]
-    assert said["kind"] == "guidance"
-    assert said["top_of_scale"] > 0
-    drawn = page.evaluate(
-        """async (data) => {
-          const picture = new Image();
-          picture.src = `data:image/png;base64,${data}`;
-          await picture.decode();
-          const canvas = new OffscreenCanvas(picture.width, 110);
-          const context = canvas.getContext('2d');
-          context.drawImage(picture, 0, 0);
-          const { data: row } = context.getImageData(0, 92, picture.width, 1);
-          const colours = new Set();
-          for (let at = 0; at < row.length; at += 4) colours.add(row.slice(at, at + 3).join());
-          return colours.size;
-        }""",
-        base64.b64encode(path.read_bytes()).decode(),
-    )
-    assert drawn > 60, "the colour bar"
     assert page.complaints == []

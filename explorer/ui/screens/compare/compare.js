@@ -7,9 +7,7 @@ import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
-import { savePng } from './png.js';
-import { ATTENTION, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
-import { composePicture } from './compare_picture.js';
+import { ATTENTION, rowsOf } from './compare_kinds.js';
 import { GraftPanel } from './compare_graft.js';
 import { DRAWN, GivenPictures, GIVEN } from './compare_given.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
@@ -298,19 +296,6 @@ class CompareScreen {
     const clamp = (value) => Math.max(1 - scale, Math.min(0, value));
     this.zoom = { scale, x: clamp(x), y: clamp(y) };
     this.draw();
-  }
-
-  async save() {
-    const columns = this.shown.filter((column) => !column.pending);
-    if (!columns.length) return;
-    const canvas = await composePicture(this, columns);
-    const settings = {
-      ...columns[0].settings, picture: columns[0].given || 'drawn', link: this.link(),
-      models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
-      view: { ...this.state, order: this.order, pins: [...this.state.pins].map((row) => columns[0].words[row]) },
-      map: { kind: this.state.kind, is: SENTENCES[this.state.kind].join(' '), unit: UNITS[this.state.kind], top_of_scale: this.state.scale === 'absolute' ? this.limit : null },
-    };
-    await savePng(canvas, settings, `compare-${this.state.kind}-seed${columns[0].settings.seed}.png`);
   }
 
   problem(error) {

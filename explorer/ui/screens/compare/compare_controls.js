@@ -4,6 +4,7 @@ import { replaceAddress } from './address.js';
 import { node } from './charts.js';
 import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
 import { PICTURES } from './compare_given.js';
+import { saveComparison } from './compare_saved.js';
 import { gradient } from './maps.js';
 import { RadioGroup } from './radio_group.js';
 
@@ -42,7 +43,7 @@ export class Controls {
         button('+', 'Zoom in (or ctrl and wheel over a picture; drag, or arrow keys on a picture, move it)', () => screen.zoomBy(1.5), 'Zoom in'),
         button('1:1', 'Whole picture', () => screen.zoomBy(0), '1:1, the whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
-      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
+      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => saveComparison(screen)));
   }
 
   // The next kind of map, by a key: in talk mode there are no buttons.
@@ -96,6 +97,13 @@ export class Controls {
     for (const label of this.attentionOnly) label.hidden = state.kind !== ATTENTION; // no other map has layers and heads
     this.views.show(state.view);
     this.scales.show(state.scale);
+  }
+
+  // Which of the maps that are there are shown, as names and values.
+  chosen() {
+    const said = (select) => select.selectedOptions[0]?.textContent ?? '';
+    const step = [this.stepName.textContent, this.stepText.textContent];
+    return this.screen.state.kind === ATTENTION ? [step, ['Layer', said(this.layer)], ['Head', said(this.head)]] : [step];
   }
 
   legend(limit, visible) {
