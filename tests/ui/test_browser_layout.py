@@ -1,5 +1,7 @@
 """Where things lie on the screen Compare, in a real chromium."""
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -34,4 +36,28 @@ def test_pictures_are_in_sight_on_a_low_screen_and_after_a_reload(page):
     expect(page.locator(".prompt-words .origin")).to_have_text("Live")
     expect(page.get_by_role("button", name="Choose models")).to_be_visible()
     assert canvas.bounding_box()["y"] == place, "a reload leaves the pictures where they were"
+    assert page.complaints == []
+
+
+TOPS = """() => [...document.querySelectorAll('.compare-column')].map((column) =>
+  [...column.querySelectorAll('canvas')].map((canvas) => Math.round(canvas.getBoundingClientRect().top)))"""
+
+
+def test_pictures_and_maps_of_all_columns_are_level_whatever_stands_in_their_heads(page):
+    expect = playwright_api.expect
+    graft = "dirty-004~benign~feed-forward:1,convolutions:0.5,cross-attention-keys-values:1"
+    page.goto(f"/?k=0.1&graft={graft}")
+    tag = page.locator(".compare-column .tag").last
+    expect(tag).to_have_attribute("title", re.compile("graft: .*; .*; "), timeout=LOADING)
+    for width, stacked in ((1440, False), (1000, True)):
+        page.set_viewport_size({"width": width, "height": 900})
+        expect(page.locator(".compare-grid.stacked")).to_have_count(int(stacked))
+        tops = page.evaluate(TOPS)
+        assert [len(column) for column in tops] == [3] * 4
+        assert all(column == tops[0] for column in tops)
+        assert tag.bounding_box()["height"] < 30, "one line"
+    page.keyboard.press("t")
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    tops = page.evaluate(TOPS)
+    assert all(column == tops[0] for column in tops)
     assert page.complaints == []

@@ -5,6 +5,7 @@ import { fetchPayload, missingStep, node } from './charts.js';
 import { BlamePanel } from './blame_panel.js';
 import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
+import { fitColumns, replaceKeepingFocus, watchWidth } from './column_rows.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
 import { ATTENTION, rowsOf } from './compare_kinds.js';
@@ -52,6 +53,7 @@ class CompareScreen {
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
+    watchWidth(this.grid, signal, () => { if (this.columns.length) fitColumns(this.grid, this.shown.length, this.rows.length); });
   }
 
   async show(value) {
@@ -115,7 +117,7 @@ class CompareScreen {
   showUndrawn({ query, prompt, models }) {
     this.linked.comparison = comparisonOf(query);
     this.tell('Not drawn yet', `“${prompt}”`);
-    this.grid.style.setProperty('--columns', models.length);
+    fitColumns(this.grid, models.length, 1);
     this.grid.replaceChildren(...models.map(({ name, missing }) => emptyColumn({
       model: name, note: missing ? 'Not found here, or broken (see Checkpoints).' : 'Press Generate to draw this picture.' })));
   }
@@ -191,8 +193,8 @@ class CompareScreen {
     const first = this.first;
     const columns = this.shown;
     if (!columns.length) return;
-    this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
+    fitColumns(this.grid, columns.length, rows.length);
     this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
     this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
@@ -314,16 +316,6 @@ class CompareScreen {
 function setAsideNotice() {
   document.body.classList.add('kept');
   document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
-}
-
-// Drawing again replaces every element: the keyboard's focus stays at its place in its column.
-function replaceKeepingFocus(grid, columns) {
-  const stops = (column) => [...(column?.querySelectorAll('button, canvas') ?? [])];
-  const before = [...grid.children];
-  const column = before.findIndex((child) => child.contains(document.activeElement));
-  const place = stops(before[column]).indexOf(document.activeElement);
-  grid.replaceChildren(...columns);
-  if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
 
 // The name of a live result within its address.

@@ -1,12 +1,13 @@
 // The line above the columns, with the words of the prompt, and how the columns fit a projector in talk mode.
 
 import { node } from './charts.js';
+import { columnWidth, isNarrow } from './column_rows.js';
 import { talkButton, talking } from './talk.js';
 
 const LEAST = 110; // pixels of a picture's side in talk mode
 const [GAP, PADDING, BESIDE, CAPTION] = [8, 26, 150, 26]; // of a column: between pictures, at its sides, its head and numbers, a caption
+const SECOND_LINE = 24; // of a narrow column's head
 const [PHONE, LOW] = [600, 800]; // pixels: a page no wider, or less high, begins with the choice folded away
-const USUAL_COLUMNS = [900, 2]; // on a page up to so wide, so many beside one another (compare.css)
 
 export class Top {
   constructor(screen) {
@@ -53,9 +54,8 @@ const folded = () => document.body.classList.contains('setup-folded');
 // Side of a picture in talk mode, such that as many of them as a column has fit below one another or in rows: the largest.
 export function figureSize(grid, columns, figures) {
   if (!talking()) return 0;
-  const beside = window.innerWidth <= USUAL_COLUMNS[0] ? Math.min(columns, USUAL_COLUMNS[1]) : columns;
-  const wide = (grid.clientWidth - (beside - 1) * 14) / beside - PADDING;
-  const high = window.innerHeight - grid.getBoundingClientRect().top - BESIDE;
+  const wide = columnWidth(grid, columns) - PADDING;
+  const high = window.innerHeight - grid.getBoundingClientRect().top - BESIDE - (isNarrow(grid, columns) ? SECOND_LINE : 0);
   const sizes = Array.from({ length: figures }, (_, at) => at + 1).map((across) => Math.min(
     (wide - (across - 1) * GAP) / across, high / Math.ceil(figures / across) - CAPTION));
   return Math.floor(Math.max(LEAST, ...sizes));
