@@ -10,15 +10,24 @@ LOADING = 240_000
 """Milliseconds that the first use of the models may take on a machine that does much else besides."""
 PROJECTOR = {"width": 1280, "height": 720}
 IN_SIGHT = "(canvas) => canvas.getBoundingClientRect().bottom <= innerHeight"
-LINK = "/?v=1&p=a+photo+of+a+hat&s=3&n=2&g=2&m=benign&m=dirty-004"
+WATCH_GRID = """() => {
+  window.gridTops = [];
+  const look = () => {
+    const top = Math.round(document.querySelector('.compare-grid').getBoundingClientRect().top + scrollY);
+    if (gridTops.at(-1) !== top) gridTops.push(top);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
 
 
 def draw_live(page):
-    """Two live columns, by a link."""
-    page.goto(LINK)
-    playwright_api.expect(page.locator(".compare-column.pending h3")).to_have_count(2)  # or the click would be lost
+    """Other pictures of the prompt that the page begins with."""
+    playwright_api.expect(page.locator(".compare-column canvas").first).to_be_visible()
+    page.locator("#seed input").fill("3")
     page.locator("#generate").click()
-    playwright_api.expect(page.locator(".compare-column:not(.pending)")).to_have_count(2, timeout=LOADING)
+    playwright_api.expect(page.locator(".prompt-words .origin.live")).to_be_visible(timeout=LOADING)
+    playwright_api.expect(page.locator(".compare-column.pending")).to_have_count(0, timeout=LOADING)
 
 
 def test_pictures_are_in_sight_on_a_low_screen_and_after_a_reload(page):
@@ -30,6 +39,7 @@ def test_pictures_are_in_sight_on_a_low_screen_and_after_a_reload(page):
     assert canvas.evaluate(IN_SIGHT), "at first"
     assert page.locator("#compare-note").bounding_box()["y"] < page.locator("#prompt-row").bounding_box()["y"]
     page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto("/")
     draw_live(page)
     place = canvas.bounding_box()["y"]
     page.reload()
@@ -60,4 +70,28 @@ def test_pictures_and_maps_of_all_columns_are_level_whatever_stands_in_their_hea
     expect(page.locator("#prompt-row")).to_be_hidden()
     tops = page.evaluate(TOPS)
     assert all(column == tops[0] for column in tops)
+    assert page.complaints == []
+
+
+def test_nothing_moves_while_pictures_are_made(page):
+    page.set_viewport_size(PROJECTOR)
+    page.goto("/")
+    playwright_api.expect(page.locator(".compare-column canvas").first).to_be_visible()
+    page.evaluate(WATCH_GRID)
+    draw_live(page)
+    page.wait_for_timeout(1000)
+    assert len(page.evaluate("gridTops")) == 1
+    assert page.complaints == []
+
+
+def test_a_scale_of_nothing_is_not_shown(page):
+    expect = playwright_api.expect
+    page.goto("/?map=sensitivity")
+    expect(page.locator(".legend")).to_be_visible()
+    page.get_by_role("button", name="and", exact=True).click()
+    for word in ("dog", "hat"):
+        page.get_by_role("button", name=word, exact=True).click()
+    page.locator(".prompt-words .origin").hover()
+    expect(page.locator(".no-map").first).to_have_text("Not measured yet.")
+    expect(page.locator(".legend")).to_be_hidden()
     assert page.complaints == []

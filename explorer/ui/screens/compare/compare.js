@@ -51,6 +51,7 @@ class CompareScreen {
     this.element.append(this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
+    document.body.classList.remove('drawing-live'); // for the study that was left
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
     watchWidth(this.grid, signal, () => { if (this.columns.length) fitColumns(this.grid, this.shown.length, this.rows.length); });
@@ -99,6 +100,7 @@ class CompareScreen {
   // `asked` is the value that it is an answer to.
   async showLive(value, asked = value) {
     if (value.query !== this.query && !value.ended) this.top.fold(true);
+    document.body.classList.toggle('drawing-live', !value.ended);
     const columns = await Promise.all(value.columns.map(async (url, index) => {
       const model = value.models[index];
       if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
@@ -156,7 +158,7 @@ class CompareScreen {
       this.state.pins = new Set(kept?.length ? kept : first.concept_words);
       this.state.linked = null;
     }
-    this.controls.fit(first);
+    this.controls.fit(first, columns.some((column) => column.pending && !column.ended));
     this.writeWords();
     this.draw();
   }
@@ -185,6 +187,7 @@ class CompareScreen {
   }
 
   writeWords() {
+    this.words.style.minHeight = this.first ? '' : `${this.words.offsetHeight}px`; // the words come back with the first picture
     this.words.replaceChildren(...wordsOf(this));
     this.words.firstChild?.classList.toggle('live', this.first.origin === 'live');
   }

@@ -64,9 +64,10 @@ export class Controls {
     this.screen.changed();
   }
 
-  // Offer the steps, layers and heads that `column` holds; null while there is none.
-  fit(column) {
-    this.element.hidden = !column;
+  // Offer the steps, layers and heads that `column` holds; null while there is none. Where one is `coming` its room is kept.
+  fit(column, coming = false) {
+    this.element.hidden = !column && !coming;
+    this.element.classList.toggle('coming', !column && coming);
     if (!column) return;
     const { state } = this.screen;
     state.stack = Math.min(state.stack, column.stacks.length - 1);
@@ -109,7 +110,7 @@ export class Controls {
   legend(limit, visible) {
     const { state } = this.screen;
     const signed = state.view === 'difference';
-    Object.assign(this.bar.parentElement, { hidden: !visible, title: UNITS[state.kind] });
+    Object.assign(this.bar.parentElement, { hidden: !visible || !(limit > 0), title: UNITS[state.kind] });
     this.bar.style.background = gradient(signed);
     const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
     this.low.textContent = signed ? `−${top}` : '0';
