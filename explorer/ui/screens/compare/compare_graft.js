@@ -2,6 +2,7 @@
 // wanted, with its maps and numbers.
 
 import { fetchPayload, node } from './charts.js';
+import { leftOutWords, readGraft, unreadableWords } from './graft_address.js';
 import { GROUPS } from './graft_names.js';
 import { decodeColumn } from './maps.js';
 
@@ -63,17 +64,13 @@ export class GraftPanel {
   }
 
   take(text, models) {
-    const [recipient, donor, moving = ''] = text.split('~');
-    if (!models.includes(recipient) || !models.includes(donor) || !moving) {
-      this.element.open = true;
-      this.problem.textContent = `The address names the graft “${text.slice(0, 100)}”: expected MODEL~OTHER~PARTS, of two models of this comparison.`;
-      return;
-    }
-    [this.recipient.value, this.donor.value] = [recipient, donor];
-    this.weights = new Map(moving.split(',').map((part) => part.split(':')).map(([name, weight]) => [name, Number(weight)]));
-    this.sliders.replaceChildren();
+    const named = readGraft(text, models);
     this.element.open = true;
-    this.press(true);
+    if (!named) { this.problem.textContent = unreadableWords(text); return; }
+    [this.recipient.value, this.donor.value, this.weights] = [named.recipient, named.donor, named.weights];
+    if (named.leftOut.length) this.problem.textContent = leftOutWords(named.leftOut);
+    this.sliders.replaceChildren();
+    this.press(this.weights.size > 0);
   }
 
   forget() {
@@ -107,6 +104,7 @@ export class GraftPanel {
       const weight = this.weights.get(name) ?? 0;
       const value = node('output', {}, String(weight));
       const moved = (steps) => (event) => {
+        this.problem.textContent = '';
         this.weights.set(name, Number(event.target.value));
         value.textContent = event.target.value;
         this.draw(steps);
@@ -134,9 +132,19 @@ export class GraftPanel {
       } catch (error) {
         this.screen.showGraft(null); // its sliders say something else now
         this.caption.textContent = `Not drawn: ${error.message}`;
+        this.beginAnew(error);
       }
     }
     this.drawing = false;
+  }
+
+  // Where the address names parts that these models cannot give there are no sliders yet: they begin at 0.
+  beginAnew(error) {
+    if (this.sliders.childElementCount || !this.moving) return;
+    this.problem.textContent = `The graft that the address names cannot be drawn: ${error.message}`;
+    this.weights.clear();
+    this.press(false);
+    this.asked = {};
   }
 
   tell(found, column) {
