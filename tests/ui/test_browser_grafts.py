@@ -94,3 +94,32 @@ def test_an_address_with_a_graft_that_cannot_be_is_told(page):
         tags = page.locator(".compare-column .tag").filter(has_text="graft:")
         expect(tags).to_have_text([column] if column else [])
     assert page.complaints == []
+
+
+IN_SIGHT = """(element) => {
+  const { top, bottom } = element.getBoundingClientRect();
+  return top >= 0 && bottom <= innerHeight;
+}"""
+
+
+def test_sliders_stay_in_sight_below_the_column_that_follows_them(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?k=0.1&graft=dirty-004~benign~feed-forward:1")
+    expect(page.locator(".compare-column .tag").last).to_have_text("graft: Feed-forward 1")
+    sliders = page.locator(".graft-slider input")
+    picture = page.locator(".compare-column canvas").first
+    for slider in (sliders.first, sliders.last):
+        assert slider.evaluate(IN_SIGHT), "without scrolling"
+    page.keyboard.press("t")
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    for element in (picture, sliders.first, sliders.last):
+        assert element.evaluate(IN_SIGHT), "in talk mode"
+    page.check_talk_fits(".compare-column canvas")
+    sliders.last.press("End")
+    expect(page.locator(".compare-column .tag").last).to_have_text(re.compile("Feed-forward 1; .* 1"))
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show as a column").click()
+    page.keyboard.press("t")
+    expect(page.locator(".graft-panel")).to_be_hidden()
+    assert page.complaints == []

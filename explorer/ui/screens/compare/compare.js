@@ -198,7 +198,7 @@ class CompareScreen {
     if (!columns.length) return;
     const { rows } = this;
     fitColumns(this.grid, columns.length, rows.length);
-    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length, this.graft.element.offsetHeight)}px`);
     this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;

@@ -20,9 +20,9 @@ export class GraftPanel {
     this.problem = node('p', { class: 'kind-problem', role: 'alert' });
     this.sliders = node('div', { class: 'graft-sliders' });
     this.keep = node('button', { type: 'button', class: 'plain-button', 'aria-pressed': 'false', title: 'Beside the models above, with maps and numbers; it follows the sliders', onclick: () => this.want(!this.wanted) }, 'Show as a column');
-    this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.draw() },
+    this.element = node('details', { class: 'graft-panel', hidden: '', ontoggle: () => this.draw() },
       node('summary', {}, 'Surgery: put parts of one model into another'),
-      node('p', {}, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
+      node('p', { class: 'graft-about' }, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
         node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor), this.keep),
       this.problem,
@@ -91,6 +91,7 @@ export class GraftPanel {
   press(wanted) {
     this.wanted = wanted;
     this.keep.setAttribute('aria-pressed', String(wanted));
+    this.element.classList.toggle('wanted', wanted);
   }
 
   want(wanted) {
@@ -110,7 +111,7 @@ export class GraftPanel {
         this.draw(steps);
       };
       return node('label', { class: 'graft-slider' },
-        node('span', {}, GROUPS[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
+        node('span', { title: `${(100 * share).toFixed(1)} % of the weights` }, GROUPS[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
         node('input', { type: 'range', min: 0, max: 1, step: 0.1, value: weight, oninput: moved(PREVIEW_STEPS), onchange: moved() }), value);
     }));
   }

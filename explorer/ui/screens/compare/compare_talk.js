@@ -52,10 +52,11 @@ export class Top {
 const folded = () => document.body.classList.contains('setup-folded');
 
 // Side of a picture in talk mode, such that as many of them as a column has fit below one another or in rows: the largest.
-export function figureSize(grid, columns, figures) {
+// `below` is the height of what stays in sight below the columns.
+export function figureSize(grid, columns, figures, below) {
   if (!talking()) return 0;
   const wide = columnWidth(grid, columns) - PADDING;
-  const high = window.innerHeight - grid.getBoundingClientRect().top - BESIDE - (isNarrow(grid, columns) ? SECOND_LINE : 0);
+  const high = window.innerHeight - grid.getBoundingClientRect().top - BESIDE - below - (isNarrow(grid, columns) ? SECOND_LINE : 0);
   const sizes = Array.from({ length: figures }, (_, at) => at + 1).map((across) => Math.min(
     (wide - (across - 1) * GAP) / across, high / Math.ceil(figures / across) - CAPTION));
   return Math.floor(Math.max(LEAST, ...sizes));
