@@ -87,11 +87,11 @@ def test_nothing_moves_while_pictures_are_made(page):
 def test_a_scale_of_nothing_is_not_shown(page):
     expect = playwright_api.expect
     page.goto("/?map=sensitivity")
-    expect(page.locator(".legend")).to_be_visible()
+    expect(page.locator(".compare-controls .legend")).to_be_visible()
     page.get_by_role("button", name="and", exact=True).click()
     for word in ("dog", "hat"):
         page.get_by_role("button", name=word, exact=True).click()
     page.locator(".prompt-words .origin").hover()
     expect(page.locator(".no-map").first).to_have_text("Not measured yet.")
-    expect(page.locator(".legend")).to_be_hidden()
+    expect(page.locator(".compare-controls .legend")).to_be_hidden()
     assert page.complaints == []

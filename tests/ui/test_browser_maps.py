@@ -88,3 +88,25 @@ def test_a_live_comparison_has_every_kind_and_says_why_one_is_missing(page):
     expect(page.locator(".maps figure")).to_have_count(2, timeout=LOADING)
     assert "map=sensitivity" in page.url
     assert page.complaints == []
+
+
+def test_talk_mode_has_the_scale_and_measures_what_is_missing(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?map=sensitivity&s.talk=1")
+    scale, offer = page.locator(".compare-top .legend"), page.locator(".kind-offer")
+    expect(scale).to_have_text(re.compile(r"^0\d"))
+    expect(page.locator(".kind-note")).to_be_hidden()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_count(1)
+    for _ in range(3):
+        if offer.count():
+            break
+        page.keyboard.press("ArrowDown")  # to a word that nobody measured
+    expect(offer).to_contain_text(re.compile(r"network calls .*, about \d+ (s|min)"))
+    expect(scale).to_be_hidden()
+    page.check_talk_fits(".compare-column canvas")
+    offer.get_by_role("button").click()
+    expect(page.locator(".no-map")).to_have_count(0, timeout=LOADING)
+    expect(scale).to_be_visible()
+    assert page.complaints == []

@@ -197,18 +197,18 @@ class CompareScreen {
     const columns = this.shown;
     if (!columns.length) return;
     const { rows } = this;
-    fitColumns(this.grid, columns.length, rows.length);
-    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length, this.graft.element.offsetHeight)}px`);
-    this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
+    this.top.tell(limit);
+    this.requests.show();
+    fitColumns(this.grid, columns.length, rows.length);
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length, this.graft.element.offsetHeight)}px`);
     const articles = columns.map((column, place) => (column.pending
       ? emptyColumn(column)
       : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
     this.limit = limit;
-    this.controls.legend(limit, rows.length > 0 && Boolean(first));
-    this.requests.show();
+    this.controls.legend.show(limit, this.state);
     this.graft.show();
   }
 

@@ -2,10 +2,10 @@
 
 import { replaceAddress } from './address.js';
 import { node } from './charts.js';
-import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
+import { ATTENTION, KINDS } from './compare_kinds.js';
 import { PICTURES } from './compare_given.js';
+import { Legend } from './compare_legend.js';
 import { saveComparison } from './compare_saved.js';
-import { gradient } from './maps.js';
 import { RadioGroup } from './radio_group.js';
 
 const VIEWS = [['map', 'Map'], ['overlay', 'Overlay', 'Map over the picture'],
@@ -27,16 +27,14 @@ export class Controls {
     this.pictures = new RadioGroup('Picture', PICTURES, screen.state.on, (on) => { screen.state.on = on; screen.given.retry(); screen.picturesChanged(); });
     this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
     this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
-    this.bar = node('span', { class: 'legend-bar' });
-    this.low = node('span', {});
-    this.high = node('span', {});
+    this.legend = new Legend();
     const button = (text, title, action, label) => node('button', { type: 'button', class: 'plain-button', title, 'aria-label': label, onclick: action }, text);
     this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
     this.attentionOnly = [node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head)];
     this.element = node('div', { class: 'compare-controls' },
       this.kinds.element, this.pictures.element, node('label', { class: 'field' }, this.stepName, this.step, this.stepText),
       ...this.attentionOnly, this.views.element, this.scales.element,
-      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
+      this.legend.element,
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
@@ -105,16 +103,6 @@ export class Controls {
     const said = (select) => select.selectedOptions[0]?.textContent ?? '';
     const step = [this.stepName.textContent, this.stepText.textContent];
     return this.screen.state.kind === ATTENTION ? [step, ['Layer', said(this.layer)], ['Head', said(this.head)]] : [step];
-  }
-
-  legend(limit, visible) {
-    const { state } = this.screen;
-    const signed = state.view === 'difference';
-    Object.assign(this.bar.parentElement, { hidden: !visible || !(limit > 0), title: UNITS[state.kind] });
-    this.bar.style.background = gradient(signed);
-    const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
-    this.low.textContent = signed ? `−${top}` : '0';
-    this.high.textContent = signed ? `+${top}` : top;
   }
 
   async copyLink() {

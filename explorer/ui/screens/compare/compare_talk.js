@@ -2,6 +2,7 @@
 
 import { node } from './charts.js';
 import { columnWidth, isNarrow } from './column_rows.js';
+import { Legend } from './compare_legend.js';
 import { talkButton, talking } from './talk.js';
 
 const LEAST = 110; // pixels of a picture's side in talk mode
@@ -13,8 +14,9 @@ export class Top {
   constructor(screen) {
     this.screen = screen;
     this.folder = node('button', { type: 'button', class: 'plain-button not-in-talk', 'aria-controls': 'chips model-row', onclick: () => this.fold(!folded()) });
-    this.where = node('output', { class: 'field only-in-talk' });
-    this.element = node('div', { class: 'compare-top' }, screen.words, this.where, this.folder, talkButton(screen.element, screen.signal));
+    this.where = node('output', { class: 'field' });
+    this.legend = new Legend();
+    this.element = node('div', { class: 'compare-top' }, screen.words, node('span', { class: 'shown-in-talk only-in-talk' }, this.where, this.legend.element), this.folder, talkButton(screen.element, screen.signal));
     this.fold(window.innerWidth <= PHONE || window.innerHeight < LOW);
   }
 
@@ -25,9 +27,11 @@ export class Top {
     this.folder.setAttribute('aria-expanded', String(!wanted));
   }
 
-  tell() {
+  // What is shown, and on which scale.
+  tell(limit) {
     const { controls: { stepName, stepText }, state } = this.screen;
     this.where.textContent = `${state.kind}, ${stepName.textContent.toLowerCase()}: ${stepText.textContent}`;
+    this.legend.show(limit, state);
   }
 
   // Arrow keys in talk mode: left and right over the denoising steps, up and down over the words. Whether the key was one.
