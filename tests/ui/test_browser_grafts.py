@@ -19,6 +19,9 @@ def test_a_slider_draws_the_graft_again(page):
     expect(caption).to_contain_text("with parts of")
     before = picture.get_attribute("src")
     slider = panel.get_by_label("Cross-attention: keys and values")
+    accents = [page.locator(each).first.evaluate("(input) => getComputedStyle(input).accentColor")
+               for each in ("#step-slider", ".graft-slider input")]  # fmt: skip
+    assert accents[0] == accents[1] != "auto"
     slider.focus()
     slider.press("End")
     expect(panel.locator(".graft-slider output").first).to_have_text("1")
@@ -73,9 +76,50 @@ def test_a_graft_becomes_a_column_that_follows_its_sliders_and_the_address(page)
 
 def test_an_address_with_a_graft_that_cannot_be_is_told(page):
     expect = playwright_api.expect
-    for graft, words in (("nowhere~benign~feed-forward:1", "of two models of this comparison"),
-                         ("dirty-004~benign~feet:1", "has no group 'feet'")):  # fmt: skip
+    for graft, words, column in (
+        ("nowhere~benign~feed-forward:1", "of two models of this comparison", None),
+        ("dirty-004~benign~feet:1,feed-forward:NaN", "Left out .*: “feet:1, feed-forward:NaN”", None),
+        (
+            "dirty-004~benign~feed-forward:0.5,convolutions:2",
+            "Left out .*: “convolutions:2”",
+            "graft: Feed-forward 0.5",
+        ),
+        ("dirty-004~benign~modulation:1", "cannot be drawn: .* has no group 'modulation'", None),
+    ):
         page.goto(f"/?graft={graft}")
-        expect(page.locator(".graft-panel")).to_contain_text(words)
-        expect(page.locator(".compare-column .tag").filter(has_text="graft:")).to_have_count(0)
+        panel = page.locator(".graft-panel")
+        expect(panel.locator("[role=alert]")).to_have_text(re.compile(words))
+        expect(panel.get_by_label("Feed-forward")).to_have_value("0.5" if column else "0")
+        expect(panel.locator("output", has_text="NaN")).to_have_count(0)
+        tags = page.locator(".compare-column .tag").filter(has_text="graft:")
+        expect(tags).to_have_text([column] if column else [])
+    assert page.complaints == []
+
+
+IN_SIGHT = """(element) => {
+  const { top, bottom } = element.getBoundingClientRect();
+  return top >= 0 && bottom <= innerHeight;
+}"""
+
+
+def test_sliders_stay_in_sight_below_the_column_that_follows_them(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?k=0.1&graft=dirty-004~benign~feed-forward:1")
+    expect(page.locator(".compare-column .tag").last).to_have_text("graft: Feed-forward 1")
+    sliders = page.locator(".graft-slider input")
+    picture = page.locator(".compare-column canvas").first
+    for slider in (sliders.first, sliders.last):
+        assert slider.evaluate(IN_SIGHT), "without scrolling"
+    page.keyboard.press("t")
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    for element in (picture, sliders.first, sliders.last):
+        assert element.evaluate(IN_SIGHT), "in talk mode"
+    page.check_talk_fits(".compare-column canvas")
+    sliders.last.press("End")
+    expect(page.locator(".compare-column .tag").last).to_have_text(re.compile("Feed-forward 1; .* 1"))
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show as a column").click()
+    page.keyboard.press("t")
+    expect(page.locator(".graft-panel")).to_be_hidden()
     assert page.complaints == []

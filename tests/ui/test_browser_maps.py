@@ -1,11 +1,8 @@
 """The three kinds of map in Compare: chosen, told in words, measured on request, linked and saved."""
 
-import base64
 import re
 
 import pytest
-
-from explorer.generation.files import read_settings
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -93,30 +90,23 @@ def test_a_live_comparison_has_every_kind_and_says_why_one_is_missing(page):
     assert page.complaints == []
 
 
-def test_the_saved_picture_says_which_kind_it_shows(page):
-    page.goto("/?map=guidance")
-    playwright_api.expect(page.locator(".maps figure").first).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save PNG").click()
-    path = download.value.path()
-    assert download.value.suggested_filename == "compare-guidance-seed7.png"
-    said = read_settings(path)["map"]
-    assert said["kind"] == "guidance"
-    assert said["top_of_scale"] > 0
-    drawn = page.evaluate(
-        """async (data) => {
-          const picture = new Image();
-          picture.src = `data:image/png;base64,${data}`;
-          await picture.decode();
-          const canvas = new OffscreenCanvas(picture.width, 110);
-          const context = canvas.getContext('2d');
-          context.drawImage(picture, 0, 0);
-          const { data: row } = context.getImageData(0, 92, picture.width, 1);
-          const colours = new Set();
-          for (let at = 0; at < row.length; at += 4) colours.add(row.slice(at, at + 3).join());
-          return colours.size;
-        }""",
-        base64.b64encode(path.read_bytes()).decode(),
-    )
-    assert drawn > 60, "the colour bar"
+def test_talk_mode_has_the_scale_and_measures_what_is_missing(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?map=sensitivity&s.talk=1")
+    scale, offer = page.locator(".compare-top .legend"), page.locator(".kind-offer")
+    expect(scale).to_have_text(re.compile(r"^0\d"))
+    expect(page.locator(".kind-note")).to_be_hidden()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".prompt-words [aria-pressed=true]")).to_have_count(1)
+    for _ in range(3):
+        if offer.count():
+            break
+        page.keyboard.press("ArrowDown")  # to a word that nobody measured
+    expect(offer).to_contain_text(re.compile(r"network calls .*, about \d+ (s|min)"))
+    expect(scale).to_be_hidden()
+    page.check_talk_fits(".compare-column canvas")
+    offer.get_by_role("button").click()
+    expect(page.locator(".no-map")).to_have_count(0, timeout=LOADING)
+    expect(scale).to_be_visible()
     assert page.complaints == []

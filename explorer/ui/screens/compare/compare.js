@@ -5,11 +5,10 @@ import { fetchPayload, missingStep, node } from './charts.js';
 import { BlamePanel } from './blame_panel.js';
 import { comparisonOf, readLink, readView } from './compare_address.js';
 import { decodeColumn } from './maps.js';
+import { fitColumns, replaceKeepingFocus, watchWidth } from './column_rows.js';
 import { drawColumn, emptyColumn, scaleLimit } from './compare_column.js';
 import { Controls } from './compare_controls.js';
-import { savePng } from './png.js';
-import { ATTENTION, SENTENCES, UNITS, rowsOf } from './compare_kinds.js';
-import { composePicture } from './compare_picture.js';
+import { ATTENTION, rowsOf } from './compare_kinds.js';
 import { GraftPanel } from './compare_graft.js';
 import { DRAWN, GivenPictures, GIVEN } from './compare_given.js';
 import { SensitivityRequests } from './compare_sensitivity.js';
@@ -17,7 +16,6 @@ import { keepLive, keptLive } from './compare_kept.js';
 import { Top, figureSize } from './compare_talk.js';
 import { wordsOf } from './compare_words.js';
 import { TALK_CHANGED, talking } from './talk.js';
-import { withTerms } from './terms.js';
 
 const VIEW_KEYS = ['t', 'l', 'h', 'z', 'w', 'k', 'o', 'map', 'on', 'graft'];
 
@@ -50,13 +48,13 @@ class CompareScreen {
     this.top = new Top(this);
     this.graft = new GraftPanel(this);
     this.panel = new BlamePanel(() => {});
-    this.element.append(
-      node('p', { class: 'screen-note not-in-talk' }, withTerms('One prompt, drawn from the same noise by several models: what poison changes in a picture, and how each model reads the prompt (its attention).', ['attention'])),
-      this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
+    this.element.append(this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
+    document.body.classList.remove('drawing-live'); // for the study that was left
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
+    watchWidth(this.grid, signal, () => { if (this.columns.length) fitColumns(this.grid, this.shown.length, this.rows.length); });
   }
 
   async show(value) {
@@ -91,6 +89,7 @@ class CompareScreen {
     if (!kept) return false;
     try {
       await this.showLive({ ...kept, ended: true }, value);
+      this.top.fold(true); // as it was when they were drawn
       setAsideNotice();
       return true;
     } catch (error) { // they made room for others
@@ -101,6 +100,7 @@ class CompareScreen {
   // `asked` is the value that it is an answer to.
   async showLive(value, asked = value) {
     if (value.query !== this.query && !value.ended) this.top.fold(true);
+    document.body.classList.toggle('drawing-live', !value.ended);
     const columns = await Promise.all(value.columns.map(async (url, index) => {
       const model = value.models[index];
       if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
@@ -119,7 +119,7 @@ class CompareScreen {
   showUndrawn({ query, prompt, models }) {
     this.linked.comparison = comparisonOf(query);
     this.tell('Not drawn yet', `“${prompt}”`);
-    this.grid.style.setProperty('--columns', models.length);
+    fitColumns(this.grid, models.length, 1);
     this.grid.replaceChildren(...models.map(({ name, missing }) => emptyColumn({
       model: name, note: missing ? 'Not found here, or broken (see Checkpoints).' : 'Press Generate to draw this picture.' })));
   }
@@ -158,7 +158,7 @@ class CompareScreen {
       this.state.pins = new Set(kept?.length ? kept : first.concept_words);
       this.state.linked = null;
     }
-    this.controls.fit(first);
+    this.controls.fit(first, columns.some((column) => column.pending && !column.ended));
     this.writeWords();
     this.draw();
   }
@@ -187,6 +187,7 @@ class CompareScreen {
   }
 
   writeWords() {
+    this.words.style.minHeight = this.first ? '' : `${this.words.offsetHeight}px`; // the words come back with the first picture
     this.words.replaceChildren(...wordsOf(this));
     this.words.firstChild?.classList.toggle('live', this.first.origin === 'live');
   }
@@ -195,19 +196,19 @@ class CompareScreen {
     const first = this.first;
     const columns = this.shown;
     if (!columns.length) return;
-    this.grid.style.setProperty('--columns', columns.length);
     const { rows } = this;
-    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length)}px`);
-    this.top.tell();
     const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
+    this.top.tell(limit);
+    this.requests.show();
+    fitColumns(this.grid, columns.length, rows.length);
+    this.grid.style.setProperty('--figure', `${figureSize(this.grid, columns.length, 1 + rows.length, this.graft.element.offsetHeight)}px`);
     const articles = columns.map((column, place) => (column.pending
       ? emptyColumn(column)
       : drawColumn({ column, rows, limit, context, place, screen: this })));
     replaceKeepingFocus(this.grid, articles);
     this.limit = limit;
-    this.controls.legend(limit, rows.length > 0 && Boolean(first));
-    this.requests.show();
+    this.controls.legend.show(limit, this.state);
     this.graft.show();
   }
 
@@ -302,19 +303,6 @@ class CompareScreen {
     this.draw();
   }
 
-  async save() {
-    const columns = this.shown.filter((column) => !column.pending);
-    if (!columns.length) return;
-    const canvas = await composePicture(this, columns);
-    const settings = {
-      ...columns[0].settings, picture: columns[0].given || 'drawn', link: this.link(),
-      models: columns.map((column) => ({ model: column.model, poisoned_concept_count: column.poisoned_concept_count, numbers: column.numbers })),
-      view: { ...this.state, order: this.order, pins: [...this.state.pins].map((row) => columns[0].words[row]) },
-      map: { kind: this.state.kind, is: SENTENCES[this.state.kind].join(' '), unit: UNITS[this.state.kind], top_of_scale: this.state.scale === 'absolute' ? this.limit : null },
-    };
-    await savePng(canvas, settings, `compare-${this.state.kind}-seed${columns[0].settings.seed}.png`);
-  }
-
   problem(error) {
     if (this.signal.aborted) return;
     this.grid.replaceChildren(error.missing ? missingStep({ ...error.missing, cost: 'Or press Generate: two to four models draw at once, and nothing is kept.' }) : node('div', { class: 'measure-problem', role: 'alert' },
@@ -331,16 +319,6 @@ class CompareScreen {
 function setAsideNotice() {
   document.body.classList.add('kept');
   document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
-}
-
-// Drawing again replaces every element: the keyboard's focus stays at its place in its column.
-function replaceKeepingFocus(grid, columns) {
-  const stops = (column) => [...(column?.querySelectorAll('button, canvas') ?? [])];
-  const before = [...grid.children];
-  const column = before.findIndex((child) => child.contains(document.activeElement));
-  const place = stops(before[column]).indexOf(document.activeElement);
-  grid.replaceChildren(...columns);
-  if (place >= 0) stops(columns[column])[place]?.focus({ preventScroll: true });
 }
 
 // The name of a live result within its address.

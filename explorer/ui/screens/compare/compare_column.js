@@ -38,7 +38,7 @@ export function emptyColumn(column) {
   const { progress } = column;
   const text = column.note ? column.note : column.ended ? 'Not generated: it was stopped before.'
     : progress ? `Step ${progress.done} of ${progress.total}` : 'Waiting…';
-  return node('article', { class: 'compare-column pending' }, node('header', {}, node('h3', {}, column.model)),
+  return node('article', { class: 'compare-column pending' }, node('header', {}, node('h3', { title: column.model }, column.model)),
     node('div', { class: 'empty-picture' }, node('p', { class: 'loading' }, text),
       progress && node('progress', { max: progress.total, value: progress.done, 'aria-label': `Denoising by ${column.model}` })));
 }
@@ -54,7 +54,7 @@ export function drawColumn({ column, rows, limit, context, place, screen }) {
   });
   const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
   article.append(node('div', { class: 'column-body' },
-    node('div', {}, shown, numbers(column, rows, context, screen)), node('div', { class: 'maps' }, maps)));
+    node('div', { class: 'own-picture' }, shown, numbers(column, rows, context, screen)), node('div', { class: 'maps' }, maps)));
   return article;
 }
 
@@ -70,9 +70,8 @@ export function pictureOf(column) {
 function heading(column, place, screen) {
   const letter = ['A', 'B'][screen.marks.indexOf(place)] ?? '·';
   return node('header', {},
-    node('h3', {}, titleOf(column)),
-    node('span', { class: `tag ${poisonKind(column)}` }, tagOf(column)),
-    node('span', { class: 'spacer' }),
+    node('h3', { title: titleOf(column) }, titleOf(column)),
+    node('span', { class: `tag ${poisonKind(column)}`, title: tagOf(column) }, tagOf(column)),
     node('button', {
       type: 'button', class: 'mark', onclick: () => screen.mark(place),
       title: letter === '·' ? 'Mark as B, to swap it with A' : `Column ${letter} of the swap`,

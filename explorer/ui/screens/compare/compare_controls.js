@@ -2,9 +2,10 @@
 
 import { replaceAddress } from './address.js';
 import { node } from './charts.js';
-import { ATTENTION, KINDS, UNITS } from './compare_kinds.js';
+import { ATTENTION, KINDS } from './compare_kinds.js';
 import { PICTURES } from './compare_given.js';
-import { gradient } from './maps.js';
+import { Legend } from './compare_legend.js';
+import { saveComparison } from './compare_saved.js';
 import { RadioGroup } from './radio_group.js';
 
 const VIEWS = [['map', 'Map'], ['overlay', 'Overlay', 'Map over the picture'],
@@ -26,23 +27,21 @@ export class Controls {
     this.pictures = new RadioGroup('Picture', PICTURES, screen.state.on, (on) => { screen.state.on = on; screen.given.retry(); screen.picturesChanged(); });
     this.views = new RadioGroup('View', VIEWS, screen.state.view, choose('view'));
     this.scales = new RadioGroup('Scale', SCALES, screen.state.scale, choose('scale'));
-    this.bar = node('span', { class: 'legend-bar' });
-    this.low = node('span', {});
-    this.high = node('span', {});
+    this.legend = new Legend();
     const button = (text, title, action, label) => node('button', { type: 'button', class: 'plain-button', title, 'aria-label': label, onclick: action }, text);
     this.copy = button('Copy link', 'Copy a link to these settings', () => this.copyLink());
     this.attentionOnly = [node('label', { class: 'field' }, 'Layer', this.layer), node('label', { class: 'field' }, 'Head', this.head)];
     this.element = node('div', { class: 'compare-controls' },
       this.kinds.element, this.pictures.element, node('label', { class: 'field' }, this.stepName, this.step, this.stepText),
       ...this.attentionOnly, this.views.element, this.scales.element,
-      node('span', { class: 'legend', 'aria-hidden': 'true' }, this.low, this.bar, this.high),
+      this.legend.element,
       node('span', { class: 'spacer' }),
       node('span', { class: 'segments', role: 'group', 'aria-label': 'Zoom of all pictures' },
         button('−', 'Zoom out (or ctrl and wheel over a picture)', () => screen.zoomBy(1 / 1.5), 'Zoom out'),
         button('+', 'Zoom in (or ctrl and wheel over a picture; drag, or arrow keys on a picture, move it)', () => screen.zoomBy(1.5), 'Zoom in'),
         button('1:1', 'Whole picture', () => screen.zoomBy(0), '1:1, the whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
-      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => screen.save()));
+      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => saveComparison(screen)));
   }
 
   // The next kind of map, by a key: in talk mode there are no buttons.
@@ -63,9 +62,10 @@ export class Controls {
     this.screen.changed();
   }
 
-  // Offer the steps, layers and heads that `column` holds; null while there is none.
-  fit(column) {
-    this.element.hidden = !column;
+  // Offer the steps, layers and heads that `column` holds; null while there is none. Where one is `coming` its room is kept.
+  fit(column, coming = false) {
+    this.element.hidden = !column && !coming;
+    this.element.classList.toggle('coming', !column && coming);
     if (!column) return;
     const { state } = this.screen;
     state.stack = Math.min(state.stack, column.stacks.length - 1);
@@ -98,14 +98,11 @@ export class Controls {
     this.scales.show(state.scale);
   }
 
-  legend(limit, visible) {
-    const { state } = this.screen;
-    const signed = state.view === 'difference';
-    Object.assign(this.bar.parentElement, { hidden: !visible, title: UNITS[state.kind] });
-    this.bar.style.background = gradient(signed);
-    const top = state.scale === 'absolute' ? limit.toPrecision(2) : 'max';
-    this.low.textContent = signed ? `−${top}` : '0';
-    this.high.textContent = signed ? `+${top}` : top;
+  // Which of the maps that are there are shown, as names and values.
+  chosen() {
+    const said = (select) => select.selectedOptions[0]?.textContent ?? '';
+    const step = [this.stepName.textContent, this.stepText.textContent];
+    return this.screen.state.kind === ATTENTION ? [step, ['Layer', said(this.layer)], ['Head', said(this.head)]] : [step];
   }
 
   async copyLink() {

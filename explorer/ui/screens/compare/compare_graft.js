@@ -2,6 +2,7 @@
 // wanted, with its maps and numbers.
 
 import { fetchPayload, node } from './charts.js';
+import { leftOutWords, readGraft, unreadableWords } from './graft_address.js';
 import { GROUPS } from './graft_names.js';
 import { decodeColumn } from './maps.js';
 
@@ -19,9 +20,9 @@ export class GraftPanel {
     this.problem = node('p', { class: 'kind-problem', role: 'alert' });
     this.sliders = node('div', { class: 'graft-sliders' });
     this.keep = node('button', { type: 'button', class: 'plain-button', 'aria-pressed': 'false', title: 'Beside the models above, with maps and numbers; it follows the sliders', onclick: () => this.want(!this.wanted) }, 'Show as a column');
-    this.element = node('details', { class: 'graft-panel not-in-talk', hidden: '', ontoggle: () => this.draw() },
+    this.element = node('details', { class: 'graft-panel', hidden: '', ontoggle: () => this.draw() },
       node('summary', {}, 'Surgery: put parts of one model into another'),
-      node('p', {}, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
+      node('p', { class: 'graft-about' }, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
         node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor), this.keep),
       this.problem,
@@ -63,17 +64,13 @@ export class GraftPanel {
   }
 
   take(text, models) {
-    const [recipient, donor, moving = ''] = text.split('~');
-    if (!models.includes(recipient) || !models.includes(donor) || !moving) {
-      this.element.open = true;
-      this.problem.textContent = `The address names the graft “${text.slice(0, 100)}”: expected MODEL~OTHER~PARTS, of two models of this comparison.`;
-      return;
-    }
-    [this.recipient.value, this.donor.value] = [recipient, donor];
-    this.weights = new Map(moving.split(',').map((part) => part.split(':')).map(([name, weight]) => [name, Number(weight)]));
-    this.sliders.replaceChildren();
+    const named = readGraft(text, models);
     this.element.open = true;
-    this.press(true);
+    if (!named) { this.problem.textContent = unreadableWords(text); return; }
+    [this.recipient.value, this.donor.value, this.weights] = [named.recipient, named.donor, named.weights];
+    if (named.leftOut.length) this.problem.textContent = leftOutWords(named.leftOut);
+    this.sliders.replaceChildren();
+    this.press(this.weights.size > 0);
   }
 
   forget() {
@@ -94,6 +91,7 @@ export class GraftPanel {
   press(wanted) {
     this.wanted = wanted;
     this.keep.setAttribute('aria-pressed', String(wanted));
+    this.element.classList.toggle('wanted', wanted);
   }
 
   want(wanted) {
@@ -107,12 +105,13 @@ export class GraftPanel {
       const weight = this.weights.get(name) ?? 0;
       const value = node('output', {}, String(weight));
       const moved = (steps) => (event) => {
+        this.problem.textContent = '';
         this.weights.set(name, Number(event.target.value));
         value.textContent = event.target.value;
         this.draw(steps);
       };
       return node('label', { class: 'graft-slider' },
-        node('span', {}, GROUPS[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
+        node('span', { title: `${(100 * share).toFixed(1)} % of the weights` }, GROUPS[name] ?? name, node('small', {}, ` ${(100 * share).toFixed(1)} % of the weights`)),
         node('input', { type: 'range', min: 0, max: 1, step: 0.1, value: weight, oninput: moved(PREVIEW_STEPS), onchange: moved() }), value);
     }));
   }
@@ -134,9 +133,19 @@ export class GraftPanel {
       } catch (error) {
         this.screen.showGraft(null); // its sliders say something else now
         this.caption.textContent = `Not drawn: ${error.message}`;
+        this.beginAnew(error);
       }
     }
     this.drawing = false;
+  }
+
+  // Where the address names parts that these models cannot give there are no sliders yet: they begin at 0.
+  beginAnew(error) {
+    if (this.sliders.childElementCount || !this.moving) return;
+    this.problem.textContent = `The graft that the address names cannot be drawn: ${error.message}`;
+    this.weights.clear();
+    this.press(false);
+    this.asked = {};
   }
 
   tell(found, column) {

@@ -47,6 +47,7 @@ def build_compare_screen(
     url = context.add_payload("compare", precomputed_comparison)
     opened = context.study()
     defaults = default_settings(opened)
+    viewer("compare_note", {}, elem_id="compare-note", label="what this screen shows")
     prompt, numbers, generate, stop = prompt_row(defaults)
     chips = viewer("chips", chip_groups(opened), elem_id="chips", label="nouns for the prompt")
     columns, negative = model_row(opened, defaults)

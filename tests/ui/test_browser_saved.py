@@ -1,0 +1,88 @@
+"""The PNG that Compare saves: what is drawn on it and what is stored in it."""
+
+import base64
+
+import pytest
+
+from explorer.generation.files import read_settings
+
+pytestmark = pytest.mark.browser
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+COLOURS_IN_A_ROW = """async (data) => {
+  const picture = new Image();
+  picture.src = `data:image/png;base64,${data}`;
+  await picture.decode();
+  const canvas = new OffscreenCanvas(picture.width, 150);
+  const context = canvas.getContext('2d');
+  context.drawImage(picture, 0, 0);
+  const coloursOf = (y) => {
+    const { data: row } = context.getImageData(0, y, picture.width, 1);
+    const pixels = Array.from({ length: picture.width }, (_, at) => [...row.slice(4 * at, 4 * at + 3)]);
+    return new Set(pixels.filter((pixel) => Math.max(...pixel) - Math.min(...pixel) > 40).map(String)).size;
+  };
+  return Math.max(...Array.from({ length: 150 }, (_, y) => coloursOf(y)));
+}"""
+WRAPPED = """async (texts) => {
+  const { wrapped } = await import('/explorer-static/text_lines.js');
+  const context = document.createElement('canvas').getContext('2d');
+  const lines = (text) => wrapped(context, text, 256, 'plain');
+  return texts.map((text) => lines(text).map((line) => [line, context.measureText(line).width]));
+}"""
+DRAWN_TEXTS = """() => {
+  window.drawnTexts = [];
+  const draw = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    window.drawnTexts.push(text);
+    draw.call(this, text, ...rest);
+  };
+}"""
+
+
+def save(page):
+    """Where the saved file lies, its name, and the texts drawn on it."""
+    playwright_api.expect(page.locator(".maps figure").first).to_be_visible()
+    page.evaluate(DRAWN_TEXTS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    return download.value.path(), download.value.suggested_filename, page.evaluate("window.drawnTexts")
+
+
+def test_the_saved_picture_says_which_kind_it_shows(page):
+    page.goto("/?map=guidance")
+    path, name, _ = save(page)
+    assert name == "compare-guidance-seed7.png"
+    said = read_settings(path)["map"]
+    assert said["kind"] == "guidance"
+    assert said["top_of_scale"] > 0
+    assert said["of"] == {"Denoising step": "all steps"}
+    drawn = page.evaluate(COLOURS_IN_A_ROW, base64.b64encode(path.read_bytes()).decode())
+    assert drawn > 30, "the colour bar"
+    assert page.complaints == []
+
+
+def test_step_layer_and_judgement_are_on_the_saved_picture_and_its_numbers_are_those_shown(page):
+    page.goto("/?t=1")
+    path, _, texts = save(page)
+    chosen = read_settings(path)
+    assert chosen["map"]["of"]["Denoising step"] == "1 of 2"
+    assert {"Layer", "Head"} <= set(chosen["map"]["of"])
+    assert any(text.startswith("Denoising step: 1 of 2   Layer: ") for text in texts)
+    figures = page.locator(".maps figure").first.locator("figcaption .figure").all()
+    values = [figure.locator("b").inner_text() for figure in figures]
+    shown = {figure.inner_text().removesuffix(value).strip(): value
+             for figure, value in zip(figures, values, strict=True)}  # fmt: skip
+    assert chosen["models"][0]["maps"][0] == {"of": "dog", "numbers": shown}
+    judged = page.locator(".numbers").first.locator("dt").all_inner_texts()
+    assert judged
+    for name in judged:
+        assert any(text.startswith(f"{name}: ") for text in texts)
+    assert not any("Blamed pairs" in text for text in texts)
+    assert page.complaints == []
+
+
+def test_long_names_take_lines_instead_of_being_squeezed(loaded_page):
+    tag = "graft: Cross-attention: keys and values 1; Cross-attention: queries and output 1"
+    for text, lines in zip((tag, "m" * 120), loaded_page.evaluate(WRAPPED, [tag, "m" * 120]), strict=True):
+        assert len(lines) > 1
+        assert max(width for _, width in lines) <= 256
+        assert "".join(line for line, _ in lines).replace(" ", "") == text.replace(" ", "")
