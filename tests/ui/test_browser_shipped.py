@@ -228,3 +228,27 @@ def test_talk_mode_fits_all_shipped_models_on_a_projector(page, tab, pictures, r
     page.wait_until_drawn()
     assert page.locator(rows).filter(visible=True).count() == len(read(EVALUATION, "evaluation.json")["models"])
     page.check_talk_fits(pictures)
+
+
+def test_no_screen_asks_for_pictures_of_pairs_that_are_not_here(page):
+    """As in a fresh clone, which has no pair sets."""
+    told, asked = {"problem": "No pairs here.", "command": "python -m explorer train"}, []
+
+    def answer(route):
+        response = route.fetch()
+        found = response.json()
+        for arm in [found, *found.get("arms", ())]:
+            arm["no_pictures"] = told
+        route.fulfill(response=response, json=found)
+
+    page.route("**/payload/defence.json*", answer)
+    page.route("**/export/blame.json*", answer)
+    page.on("request", lambda request: asked.append(request.url) if "/thumbnails/" in request.url else None)
+    for screen, notice in (
+        ("defence", ".pictures-notice"), ("implosion&i.blamed=dirty-060+panda", ".blame-panel .pictures-notice")
+    ):  # fmt: skip
+        page.goto(f"/?tab={screen}")
+        shown = page.locator(notice).filter(visible=True)
+        playwright_api.expect(shown).to_contain_text("No pairs here.")
+        playwright_api.expect(shown).to_contain_text("python -m explorer train")
+    assert asked == []

@@ -11,9 +11,10 @@ export class Pictures {
   // `blind()`: whether which pairs are poison is hidden.
   constructor(set, blind) {
     Object.assign(this, { set, blind, waiting: new Set() });
-    this.fetched = new PairPictures(set.arm.pictures_url, set.header.set.data_hash);
+    this.fetched = new PairPictures(set.arm.pictures_url, set.header.set.data_hash, set.arm.no_pictures);
     this.fetched.addEventListener('arrived', () => this.arrived());
     this.notice = node('div', { class: 'pictures-notice' });
+    this.tellWhyNone();
   }
 
   // A square for a row, with its picture once that is there.
@@ -27,11 +28,15 @@ export class Pictures {
   }
 
   arrived() {
-    const { problem } = this.fetched;
     for (const entry of this.waiting) if (!entry[0].classList.contains('none') || !entry[0].isConnected) this.waiting.delete(entry);
-    if (!problem) return;
-    if (!this.notice.hasChildNodes()) this.notice.append(node('p', { class: 'note' }, `${problem.problem} ${this.keptWords()}`, problem.command ? [' This brings them back: ', node('code', {}, problem.command)] : null));
-    this.fillFromGraphs();
+    this.tellWhyNone();
+    if (this.fetched.problem) this.fillFromGraphs();
+  }
+
+  // What was known before or learnt by asking, once.
+  tellWhyNone() {
+    const { problem } = this.fetched;
+    if (problem && !this.notice.hasChildNodes()) this.notice.append(node('p', { class: 'note' }, `${problem.problem} ${this.keptWords()}`, problem.command ? [' This brings them back: ', node('code', {}, problem.command)] : null));
   }
 
   keptWords() {

@@ -55,6 +55,8 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
     Raises:
         ManifestError: if it is not scored, or a file is missing, changed, or not in this version's format.
     """
+    from explorer.ui.shell.pair_pictures import why_no_pictures  # heavy
+
     header = FORMAT.checked(
         opened.result_json(FILTERS, f"{name}/{FORMAT.name}"), f"Run `{opened.result_command(FILTERS)}`."
     )
@@ -67,6 +69,7 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
         "header_url": opened.result_url(FILTERS, f"{name}/{FORMAT.name}"),
         "columns_url": columns,
         "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(name, safe='')}",
+        "no_pictures": why_no_pictures(opened, name),
         "command": f"python -m explorer study retrain {study} {shlex.quote(name)} --recipe filter.json",
     }
 

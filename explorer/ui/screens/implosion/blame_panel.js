@@ -48,9 +48,9 @@ export class BlamePanel {
 }
 
 // What `Pictures` asks of a set, of pairs that are listed one after another.
-function asSet({ arm, pictures_url: url, data_hash: hash, graphs }, pairs) {
+function asSet({ arm, pictures_url: url, no_pictures: none, data_hash: hash, graphs }, pairs) {
   return {
-    arm: { name: arm, pictures_url: url, graphs }, header: { set: { data_hash: hash } },
+    arm: { name: arm, pictures_url: url, no_pictures: none, graphs }, header: { set: { data_hash: hash } },
     kind: (row) => kindOf(pairs[row]), tableRow: pairs.map((pair) => pair.row), uids: (row) => pairs[row].uid,
   };
 }

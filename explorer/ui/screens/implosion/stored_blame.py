@@ -29,8 +29,10 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
         ManifestError: if what is stored is not in this version's format.
         ValueError: if there is no such arm or concept, or a file is no JSON.
     """
+    from explorer.ui.shell.pair_pictures import why_no_pictures  # heavy
+
     study = opened.study
-    opened.study.concept_list().concept(concept)
+    study.concept_list().concept(concept)
     path = blame_file(study, arm, concept)
     command = (
         f"python -m explorer study blame {shlex.quote(shown_folder(study))} {shlex.quote(arm)} {shlex.quote(concept)}"
@@ -46,6 +48,7 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
     return found | {
         "scores": scores, "graded": graded, "graphs": _graphs(opened, arm),
         "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(arm, safe='')}",
+        "no_pictures": why_no_pictures(opened, arm),
     }  # fmt: skip
 
 
