@@ -92,6 +92,7 @@ export class GraftPanel {
     this.wanted = wanted;
     this.keep.setAttribute('aria-pressed', String(wanted));
     this.element.classList.toggle('wanted', wanted);
+    if (wanted) this.screen.top.fold(true); // its sliders take the room of the choice
   }
 
   want(wanted) {
