@@ -68,9 +68,10 @@ def evaluation_line(model: dict) -> str:
 
 
 def _bounds(value: dict) -> str:
-    """Over seeds; of one seed, over concepts; of one of each there are none."""
+    """Over seeds; of one seed, over concepts; of one of each there are none. A share lies between 0 and 1, whatever
+    Student's interval over few of them says."""
     known = value if value["low"] is not None else value["over_concepts"]
-    return "" if known["low"] is None else f" [{known['low']:.3f}, {known['high']:.3f}]"
+    return "" if known["low"] is None else f" [{max(0, known['low']):.3f}, {min(1, known['high']):.3f}]"
 
 
 @application.command("training-runs")

@@ -206,6 +206,9 @@ def test_evaluate_leaves_out_what_nobody_recorded(micro_world, tmp_path):
     of_one_seed = {"mean": 0.5, "low": None, "high": None, "over_concepts": {"low": 0.25, "high": 0.75}}
     line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": of_one_seed}})
     assert line.endswith("all 0.500 [0.250, 0.750]")
+    beyond = of_one_seed | {"over_concepts": {"low": -5.9, "high": 6.9}}
+    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": beyond}})
+    assert line.endswith("all 0.500 [0.000, 1.000]"), "no share lies beyond"
     asked = ["evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1]
     printed = CliRunner().invoke(cli.application, list(map(str, asked)))
     assert printed.exit_code == 0, repr(printed.exception)

@@ -29,13 +29,16 @@ const unknown = (command) => (command ? ['Run ', node('code', {}, command)] : ['
 const whyNoneUntargeted = ({ poisoned_concepts_known: known }) => (known
   ? 'Every concept of the study’s list is in the pool or poisoned.' : 'Nobody recorded which concepts its poison aims at.');
 
+// What Student's interval over few nouns has below 0 and above 1 no share can be.
+const sharesOf = ({ low, high, over }) => ({ low: Number.isFinite(low) ? Math.max(0, low) : low, high: Number.isFinite(high) ? Math.min(1, high) : high, over });
+
 function accuracyCard(evaluation, model, control) {
   const title = [term('accuracy', 'Accuracy'), more(', nouns not targeted')];
   const drawn = measured(evaluation, model);
   const found = drawn?.accuracy.unpoisoned;
   if (!found) return card(title, 'not measured', drawn ? whyNoneUntargeted(drawn) : unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
-  const bounds = boundsOf(found, evaluation.seeds.length);
+  const bounds = sharesOf(boundsOf(found, evaluation.seeds.length));
   return card(title, number(found.mean), [`${range(bounds, 3)} over ${bounds.over}`, before && control !== model ? `; control ${number(before.mean)}` : '']);
 }
 
