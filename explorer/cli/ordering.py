@@ -11,7 +11,7 @@ import typer
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
 from explorer.studies.confirmation import confirmation
-from explorer.studies.differences import difference
+from explorer.studies.differences import difference, over_studies
 from explorer.studies.layers import by_layer
 from explorer.studies.ordering import ordering
 from explorer.studies.study import Study
@@ -106,17 +106,24 @@ def difference_command(
     as_json: AsJson = False,
 ) -> None:
     """What one arm has more than another, concept by concept, and as a share of it: mean and 95 % interval over the
-    concepts, by study."""
+    concepts, by study; of several studies, each a training run, over these as well."""
     found = [difference(Study.load(folder), first, second, group=group, names=concept or ()) for folder in folders]
+    pooled = over_studies(found) if len(found) > 1 else {}
     if as_json:
-        emit({"differences": found}, True)
+        emit({"differences": found, **({"over_studies": pooled} if pooled else {})}, True)
         return
     for each in found:
         for name, value in each["differences"].items():
             means = " - ".join(f"{mean:.3f}" for mean in value["of_arms"])
-            share = "" if value["share"] is None else f"  share {_interval(value['share']).replace('+', '')}"
-            told = f"{means} = {_interval(value)}  n = {value['n']}{share}"
+            told = f"{means} = {_interval(value)}  n = {value['n']}{_share(value)}"
             typer.echo(f"{each['study']}: {first} - {second}, {name}: {told}")
+    for name, value in pooled.items():
+        told = f"{_interval(value)}  n = {value['n']}{_share(value)}"
+        typer.echo(f"over {len(found)} studies: {first} - {second}, {name}: {told}")
+
+
+def _share(value: dict[str, Any]) -> str:
+    return "" if value["share"] is None else f"  share {_interval(value['share']).replace('+', '')}"
 
 
 def _interval(value: dict[str, Any]) -> str:

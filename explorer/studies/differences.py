@@ -55,6 +55,31 @@ def difference(
     return {"study": study.name, "arms": [first, second], **told, "differences": found}
 
 
+def over_studies(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same over several studies, each a training run of its own: the mean of their differences and of their shares,
+    with 95 % t-intervals over the studies.
+
+    Args:
+        found: what :func:`difference` said of each, of the same arms and concepts.
+
+    Returns:
+        By quantity ``value``, ``low``, ``high``, ``n`` (studies) and ``share`` (None where a study has none); of the
+        quantities that every study has.
+    """
+
+    def over(values: list[float]) -> dict[str, Any]:
+        return estimate_json(t_interval(values))
+
+    pooled = {}
+    for name in found[0]["differences"]:
+        of_each = [each["differences"].get(name) for each in found]
+        if None not in of_each:
+            shares = [value["share"] for value in of_each]
+            share = None if None in shares else over([each["value"] for each in shares])
+            pooled[name] = over([value["value"] for value in of_each]) | {"share": share}
+    return pooled
+
+
 def _compared(first: list[float], second: list[float]) -> dict[str, Any]:
     share = estimate_json(ratio_of_means(first, second)) if np.mean(second) > 0 else None
     return estimate_json(t_interval(np.subtract(first, second))) | {

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from explorer.core.provenance import ROOT, ManifestError
-from explorer.studies.differences import difference
+from explorer.studies.differences import difference, over_studies
 from explorer.studies.ordering import ordering
 from explorer.studies.results import EVALUATION, METER, SCORES, step_folder
 from explorer.studies.study import Study
@@ -89,6 +89,25 @@ def test_shares_and_concepts_of_ones_own(shipped):
     assert accuracy["value"] == pytest.approx(accuracy["of_arms"][0] - accuracy["of_arms"][1])
     with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120"):
         difference(shipped, "dirty-060", "benign", names=["hut"])
+
+
+def test_several_runs_are_an_interval_over_runs():
+    runs = [Study.load(ROOT / "assets/experiments/clean-label" / f"equal-share{run}") for run in ("", "-2", "-3")]
+    found = [difference(run, "clean-060-16", "clean-060-50") for run in runs]
+    pooled = over_studies(found)["accuracy"]
+    each = [one["differences"]["accuracy"] for one in found]
+    gaps, shares = (
+        [pick(one) for one in each] for pick in (lambda one: one["value"], lambda one: one["share"]["value"])
+    )
+    for told, values in ((pooled, gaps), (pooled["share"], shares)):
+        reach = 4.30265 * np.std(values, ddof=1) / np.sqrt(3)  # Student's, of two degrees of freedom
+        assert told["n"] == 3
+        assert [told[bound] for bound in ("low", "value", "high")] == pytest.approx(
+            [np.mean(values) - reach, np.mean(values), np.mean(values) + reach], rel=1e-4
+        )
+    lacking = [found[0], found[1] | {"differences": {"accuracy": each[1] | {"share": None}}}]
+    assert over_studies(lacking).keys() == {"accuracy"}, "what every run has"
+    assert over_studies(lacking)["accuracy"]["share"] is None
 
 
 def test_what_a_classifier_saw_is_compared_where_one_judged(shipped):
