@@ -1,7 +1,7 @@
 """What an encoder passes on early, as a further aim of a perturbation: Nightshade's objective reads the latents alone.
 
 An encoder's first levels still see lines and colours. Whether a picture that comes near to its target there comes
-nearer in the latents as well is an open question of the attack, which this makes measurable.
+nearer in the latents as well is a question of the autoencoder, which this makes measurable; of IconWorld's it does not.
 """
 
 from __future__ import annotations
