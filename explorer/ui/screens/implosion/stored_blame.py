@@ -14,6 +14,7 @@ from explorer.studies.blame_grading import UNTRAINED, graded_blame_file
 from explorer.ui.screens.graphs.payload import graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE
+from explorer.ui.shell.pair_pictures import why_no_pictures
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -29,8 +30,6 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
         ManifestError: if what is stored is not in this version's format.
         ValueError: if there is no such arm or concept, or a file is no JSON.
     """
-    from explorer.ui.shell.pair_pictures import why_no_pictures  # heavy
-
     study = opened.study
     study.concept_list().concept(concept)
     path = blame_file(study, arm, concept)
