@@ -59,7 +59,7 @@ def check_words(prompt: str, known: Collection[str] | None) -> None:
         plural = "words" if len(unknown) > 1 else "word"
         raise ValueError(
             f"These models know no {plural} {names}, but a closed list of {len(known)} words: try one of the concepts "
-            "below the prompt."
+            "below the prompt (“Choose models” unfolds them)."
         )
 
 
