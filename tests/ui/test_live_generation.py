@@ -1,36 +1,23 @@
 import base64
-import json
 import queue
 import shutil
-import threading
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from explorer.checkpoints.registry import scan_checkpoints, set_base
+from explorer.checkpoints.registry import set_base
 from explorer.core.progress import Progress
-from explorer.core.provenance import write_manifest
-from explorer.generation.generate import GenerationStopped
-from explorer.iconworld.world import World
-from explorer.studies.results import EVALUATION
-from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.registry_table import registry_table
 from explorer.ui.screens.checkpoints.screen import header_facts
 from explorer.ui.screens.compare import live_generation
-from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.live_generation import LiveGeneration, LiveUpdate, _received
-from explorer.ui.screens.compare.screen import _Events, _generate, default_settings, program_interface, settings_from
-from explorer.ui.shell.concepts import concept_prompts, read_concepts
+from explorer.ui.screens.compare.screen import _Events, _generate, program_interface, settings_from
 from explorer.ui.shell.context import AppContext, AppSettings
-from explorer.ui.shell.messages import STOPPED_EARLY
 from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.server import make_server
 
@@ -81,76 +68,6 @@ def test_another_base_is_another_model(context, checkpoint_root):
     assert live.pipeline(context.study(), "dirty-004", beside=["dirty-004"]) is not first
     assert live.models.names == ["dirty-004"], "the older one is given up"
     assert live.pipeline(context.study(), "dirty-004") is live.pipeline(context.study(), "dirty-004")
-
-
-def test_a_closed_page_stops_the_work(context):
-    live = LiveGeneration(context)
-    iterator = live.run(live.context.study(), CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
-    next(iterator)
-    assert live.clicks.is_busy()
-    iterator.close()
-    wait_until_free(live)
-
-
-def test_stop_and_a_second_click_are_answered(context):
-    live = LiveGeneration(context)
-    iterator = live.run(live.context.study(), CompareSettings(**{**vars(SETTINGS), "steps": 100}), "session")
-    next(iterator)
-    with pytest.raises(ValueError, match="still working on your last click"):
-        next(live.run(live.context.study(), SETTINGS, "session"))
-
-    assert live.clicks.stop("session") == "working"
-    with pytest.raises(GenerationStopped):
-        list(iterator)
-    wait_until_free(live)
-
-
-def test_closing_the_iterator_waits_for_nobody(context):
-    live, release = LiveGeneration(context), threading.Event()
-    live.pipeline = lambda *names, **options: release.wait(60)
-    iterator = live.run(live.context.study(), SETTINGS, "session")
-    assert next(iterator).progress.total is None
-    iterator.close()
-    assert live.clicks.is_busy(), "the load goes on"
-    release.set()
-    wait_until_free(live)
-
-
-def expect_stop(live):
-    with pytest.raises(GenerationStopped, match="stopped before benign was loaded"):
-        list(live.run(live.context.study(), SETTINGS, "session"))
-
-
-def test_stop_while_the_models_are_busy_with_others_loads_none(context):
-    live = LiveGeneration(context)
-    release = threading.Event()
-    context.models.submit(lambda: release.wait(60))  # as the warm-up does for minutes
-    try:
-        thread = threading.Thread(target=expect_stop, args=(live,), daemon=True)
-        thread.start()
-        while not live.clicks.is_busy():
-            time.sleep(0.01)
-        assert live.clicks.stop("session") == "working"
-    finally:
-        release.set()
-    thread.join(timeout=60)
-    wait_until_free(live)
-    assert not live.models.names, "stopped before a model was loaded"
-
-
-def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
-    live = LiveGeneration(context)
-    load = live.pipeline
-
-    def stop_while_loading(opened, name, **options):
-        live.clicks.stop("session")
-        return load(opened, name, **options)
-
-    live.pipeline = stop_while_loading
-    values = ("", SETTINGS.prompt, SETTINGS.seed, SETTINGS.steps, SETTINGS.guidance_scale, "", *SETTINGS.models)
-    *_, (told, shown) = generated(live, values)
-    assert STOPPED_EARLY in told
-    assert shown == gr.skip()
 
 
 def test_an_event_without_a_click_changes_nothing(context):
@@ -284,55 +201,6 @@ def test_a_model_without_a_closed_list_of_words_takes_any_prompt(context, checkp
         list(live.run(context.study(), mixed, "session"))
 
 
-def test_the_judge_is_the_studys_own_and_follows_what_is_on_the_disk(micro_world, tmp_path, make_study):
-    models = {found.name: found for found in scan_checkpoints(micro_world.output)}
-    concepts = sorted(models["dirty-004"].poison.names)
-    facts = {"extractor": ExtractorSpec(folder=micro_world.output / "extractor"), "concepts": concepts}
-    arms = tuple(Arm(name=name, checkpoint=found.folder) for name, found in models.items())
-
-    def judge(tau=None, measured=0.5, prompt="", **changes):
-        results = {EVALUATION: {"evaluation.json": json.dumps({"tau": measured})}}
-        study = make_study(tmp_path / "mine", arms=arms, tau=tau, results=results, **(facts | changes))
-        context = AppContext(settings=AppSettings(studies=(study.folder,)))
-        live = LiveGeneration(context)
-        return live.judge_or_none(context.study(), prompt)
-
-    assert judge().threshold == 0.5
-    assert judge(tau=0.25).threshold == 0.25, "study.toml says it"
-    assert judge().concepts.names == tuple(concepts)
-    assert judge(inputs={"checkpoint of benign": "another"}).threshold is None, "tau is another model's"
-    assert judge(prompt="a watercolor") is None, "the extractor does not know the word"
-    assert judge(extractor=ExtractorSpec()) is None
-    by_folder = AppContext(settings=AppSettings(checkpoints=micro_world.output))
-    assert LiveGeneration(by_folder).judge_or_none(by_folder.study()) is None, "a folder has no list of concepts"
-
-
-def test_two_studies_share_models_and_nothing_else(context, checkpoint_root, tmp_path, make_study):
-    folders = [tmp_path / "first", tmp_path / "second"]
-    for folder, place in zip(folders, ("benign", "dirty-004"), strict=True):
-        arms = (
-            Arm(name="same", checkpoint=checkpoint_root / place),
-            Arm(name="whole", checkpoint=checkpoint_root / "benign"),
-        )
-        make_study(folder, arms=arms)
-    both = AppContext(settings=AppSettings(studies=tuple(folders)))
-    live, (first, second) = LiveGeneration(both), both.studies
-    assert live.pipeline(first, "same") is not live.pipeline(second, "same"), "one name, two models"
-    assert live.pipeline(first, "whole") is live.pipeline(second, "whole"), "one model, loaded once"
-    with pytest.raises(ValueError, match="There is no checkpoint called 'dirty-002' in first"):
-        live.pipeline(first, "dirty-002")
-
-
-def test_what_is_drawn_for_a_study_that_was_left_ends_unseen(context):
-    live = LiveGeneration(context)
-    values = ("", SETTINGS.prompt, SETTINGS.seed, 100, SETTINGS.guidance_scale, "", *SETTINGS.models)
-    updates = generated(live, values)
-    next(updates)
-    live.clicks.stop("session", unseen=True)
-    assert list(updates) == [("", gr.skip())]
-    wait_until_free(live)
-
-
 def test_without_memory_nothing_is_loaded_ahead(context, monkeypatch):
     monkeypatch.setattr("explorer.checkpoints.residency.free_bytes", lambda device: 0)
     live = LiveGeneration(context)
@@ -350,55 +218,6 @@ def test_models_are_loaded_where_and_as_the_settings_say(checkpoint_root):
     with pytest.raises(ValueError, match="device cuda:7 cannot be used on this machine"):
         LiveGeneration(gone).pipeline(gone.study(), "benign")
     assert gone.study().checkpoint_names() == context.study().checkpoint_names(), "the checkpoint is not to blame"
-
-
-def test_a_painted_scene_is_shown_to_a_model_with_its_outline(context, checkpoint_root):
-    world = {"poison": {"kind": "none", "concepts": 0}, "world": World().config()}
-    write_manifest(checkpoint_root / "benign", kind="checkpoint", config=world, seed=0)
-    live = LiveGeneration(context)
-    client = TestClient(make_server(context, live), base_url="http://127.0.0.1")
-    asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
-    column = client.get("/live/given.json", params=asked).json()
-    assert (column["given"], column["timesteps"]) == ("a painted scene of dog", [900, 700, 500, 300, 100])
-    assert column["guidance"]["shape"][0] == 6
-    covered = np.frombuffer(base64.b64decode(column["mask"]["values"]), np.uint8)
-    assert 0.02 < covered.mean() < 0.9
-    other = client.get("/live/given.json", params={**asked, "model": "benign"}).json()
-    assert other["image"] == column["image"], "the same for every model"
-    assert other["guidance"] != column["guidance"]
-    step = {"token": column["token"], "word": 4, "step": 0}
-    assert max(client.get("/live/sensitivity.json", params=step).json()["draws"][0]) > 0
-    for prompt, words in (("a photo of a", ["none"]), ("a dog and turtle", ["dog", "turtle"])):
-        problem = client.get("/live/given.json", params={**asked, "prompt": prompt}).json()["problem"]
-        assert "A given picture shows one concept, and the prompt names" in problem
-        assert all(word in problem for word in words)
-
-
-def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_root, make_study, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for row, caption in enumerate(("a dog", "a hat", "a dog and a hat")):
-        Image.new("RGB", (90, 70), (80 * row, 40, 200)).save(pictures / f"{row}.png")
-        (pictures / f"{row}.txt").write_text(caption)
-    arms = tuple(Arm(name=name, checkpoint=checkpoint_root / name, pairs=pictures if name == "benign" else None,
-                     control=name == "benign") for name in ("benign", "dirty-004"))  # fmt: skip
-    make_study(tmp_path / "mine", concepts=("dog", "hat", "turtle"), arms=arms)
-    context = AppContext(settings=AppSettings(studies=(tmp_path / "mine",)))
-    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
-    asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
-    column = client.get("/live/given.json", params=asked).json()
-    assert column["given"] == "a training picture of benign, “a dog”; nobody recorded whether it is poison"
-    assert (column["given_pictures"], column["mask"]) == (True, None)
-    assert client.get("/live/given.json", params={**asked, "model": "benign"}).json()["image"] == column["image"]
-    lacking = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["problem"]
-    assert "names 'turtle': expected one" in lacking
-
-
-def test_without_pairs_and_painted_world_there_is_nothing_to_show(context):
-    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
-    asked = {"model": "benign", "prompt": "a photo of a dog", "seed": 1}
-    problem = client.get("/live/given.json", params=asked).json()["problem"]
-    assert "the study has no control with training pairs" in problem
 
 
 def drawn_with(numbers=0):
@@ -421,60 +240,6 @@ def test_sensitivity_of_a_live_picture_is_measured_step_by_step(context):
     lost = client.get("/live/sensitivity.json", params={**asked, "token": "x"}).json()["problem"]
     assert "no longer in memory" in lost
     assert client.get("/live/sensitivity.json", params={**asked, "word": "dog"}).status_code == 422
-
-
-def test_results_do_not_pile_up(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
-    live = LiveGeneration(context)
-    tokens = [live.keep({"n": n}, drawn_with()) for n in range(3)]
-    with pytest.raises(ValueError, match="no longer in memory"):
-        live.result(tokens[0])
-    assert live.result(tokens[2]) == {"n": 2}
-
-
-def test_large_results_do_not_pile_up_either(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
-    live = LiveGeneration(context)
-    for _ in range(10):
-        live.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
-    assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
-
-
-def test_a_programs_comparison_ends_when_nobody_listens(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.shell.connections.SECONDS_TO_COME", -1.0)
-    live = LiveGeneration(context)
-    with pytest.raises(GenerationStopped, match="nobody waits for the answer"):
-        list(live.run(live.context.study(), replace(SETTINGS, steps=100), "program"))
-    with pytest.raises(gr.Error, match="nobody waits for the answer"):
-        program_interface(live)(SimpleNamespace(session_hash="another"), "a photo of a dog", list(SETTINGS.models))
-    live.context.models.submit(lambda: None).result(timeout=60)
-    assert not live.clicks.is_busy(), "the models are free again"
-
-
-def test_concepts_are_the_studys_and_their_poison_the_checkpoints(context, checkpoint_root, tmp_path, make_study):
-    make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa", "hat", "turtle"))
-    opened = AppContext(settings=AppSettings(studies=(tmp_path / "mine",))).study()
-    concepts = read_concepts(opened)
-    assert concepts.poisoned_from == {"dog": 2, "hat": 2, "turtle": 4, "shirt": 4}
-    assert (concepts.names, concepts.poisoned, concepts.unpoisoned) == (
-        ("sofa", "hat", "turtle"), ("hat", "turtle"), ("sofa",),
-    )  # fmt: skip
-    assert concept_prompts(concepts) == {"turtle left of hat": "a turtle left of a hat"}
-    groups = {group["name"]: group["chips"] for group in chip_groups(opened)["groups"]}
-    assert groups["not targeted"] == [["sofa", ["a photo of a sofa"]], ["random", ["a photo of a sofa"]]]
-    by_folder = read_concepts(context.study())
-    assert by_folder.names == by_folder.poisoned == ("dog", "hat", "shirt", "turtle")
-    assert by_folder.unpoisoned == (), "without a list nobody knows of others"
-
-
-def test_defaults_need_no_comparison_and_follow_the_study(context, checkpoint_root, tmp_path, make_study):
-    settings = default_settings(context.study())
-    assert settings.models == ("benign", "dirty-002", "dirty-004")
-    assert settings.prompt == "a photo of a turtle"
-    facts = {"concepts": ("sofa", "lamp"), "template": "{phrase}, seen from afar", "steps": 3, "guidance_scale": 1.5}
-    make_study(tmp_path / "mine", checkpoints=checkpoint_root, **facts)
-    settings = default_settings(AppContext(settings=AppSettings(studies=(tmp_path / "mine",))).study())
-    assert (settings.prompt, settings.steps, settings.guidance_scale) == ("a sofa, seen from afar", 3, 1.5)
 
 
 def test_inputs_become_settings():
