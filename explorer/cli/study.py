@@ -47,12 +47,16 @@ def new(
         Path | None, typer.Option(help="CSV file with a column concept; default: the nouns of the captions.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the study; default: the folder's.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(help="Arm that is the benign control, though nobody recorded it; default: what manifests record."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write study.toml and concepts.csv: arms are found, paired and ordered by what manifests record and by names."""
     request = StudyRequest(
         folder=folder, checkpoints=tuple(checkpoint or ()), pairs=tuple(pairs or ()), extractor=extractor.spec(),
-        concepts=concepts, name=name,
+        concepts=concepts, name=name, control=control,
     )  # fmt: skip
     made = new_study(request, on_progress=show_progress())
     assumed = [*made.assumed, _drawing(made.study)]

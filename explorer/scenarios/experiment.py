@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from explorer.attention.words import read_lexicon, unknown_words
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
-from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
 from explorer.generation.generate import GenerationRequest
@@ -27,7 +26,7 @@ from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.results import STEPS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import STUDY_NAME, Arm, Study
+from explorer.studies.study import STUDY_NAME, Study
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
@@ -254,25 +253,15 @@ def _study(
         StudyRequest(
             folder=folder, checkpoints=tuple(str(request.folder / MODELS / name) for name in sets),
             pairs=tuple(str(each.folder) for each in sets.values()), extractor=extractor,
-            concepts=request.concepts, name=request.scenario,
+            concepts=request.concepts, name=request.scenario, control=CONTROL,
         ),
         on_progress,
     )  # fmt: skip
     for told in (*made.assumed, *(f"open: {question}" for question in made.left_open)):
         on_progress(note(told))
     study = replace(
-        made.study, arms=tuple(_with_role(arm, sets[CONTROL], request) for arm in made.study.arms),
-        seeds=tuple(range(request.pictures)), steps=request.drawing_steps, guidance_scale=request.guidance_scale,
-        template=request.template, classifier=classifier,
+        made.study, seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
+        guidance_scale=request.guidance_scale, template=request.template, classifier=classifier,
     )  # fmt: skip
     study.write()
-    recorded = ", known to hold no poison" if request.known_benign else ""
-    on_progress(note(f"written into {STUDY_NAME}: {CONTROL} is the control{recorded}"))
     return Study.load(folder)
-
-
-def _with_role(arm: Arm, benign: PairSet, request: ScenarioRequest) -> Arm:
-    """The arm as the scenario has it: which is the control is known, whatever the pairs record."""
-    control = arm.name == CONTROL
-    unwritten = control and request.known_benign and not benign.poison.recorded
-    return replace(arm, control=control, poison=NO_POISON if unwritten else arm.poison)

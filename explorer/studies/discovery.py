@@ -11,7 +11,7 @@ from explorer.checkpoints.registry import Checkpoint, scan_checkpoints
 from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.bounded_files import printable
 from explorer.core.new_folder import check_new_folder
-from explorer.core.poison_record import PoisonRecord
+from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.studies.arms import arm_checkpoint, arm_poison
@@ -56,6 +56,8 @@ class StudyRequest:
     """CSV file with the columns concept, group and phrase; None writes the nouns of the captions."""
     name: str | None = None
     """Of the study; None for the folder's."""
+    control: str | None = None
+    """Arm that is known to be the benign control: unpoisoned, unless poison is recorded of it. None finds it out."""
 
 
 def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewStudy:
@@ -67,8 +69,8 @@ def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewSt
 
     Raises:
         FileNotFoundError: naming a path or glob that matches nothing.
-        ValueError: if the folder is a study or holds other things, nothing usable was found, or the list of concepts is
-            none.
+        ValueError: if the folder is a study or holds other things, nothing usable was found, no arm has the control's
+            name, or the list of concepts is none.
     """
     folder = request.folder.resolve()
     if (folder / STUDY_NAME).is_file():
@@ -83,7 +85,8 @@ def new_study(request: StudyRequest, on_progress: OnProgress = unheard) -> NewSt
     if not arms:
         raise ValueError("found neither checkpoints nor pairs: expected some with --checkpoint or --pairs")
     _tell_equal_weights(checkpoints, assumed, on_progress)
-    arms = _with_control(arms, assumed, left_open)
+    arms = _with_control(arms, request.control, assumed, left_open)
+    left_open += _unrecorded_poison(arms)
     left_open += _what_extractor_lacks(request.extractor, request.folder)
     study = Study(
         folder=folder, name=request.name or folder.name, extractor=request.extractor, arms=tuple(arms)
@@ -140,11 +143,6 @@ def _arms(
             pairs=None if own is None else own.path,
         )  # fmt: skip
         arms.append(_with_flagged_poison(arm, checkpoint, own))
-    if unknown := [arm.name for arm in arms if not _record(arm).recorded]:
-        left_open.append(
-            f"poison is recorded of neither model nor pairs of {', '.join(unknown)}: where it is known, write into the "
-            f"arm's table in {STUDY_NAME}, as an example, {NO_POISON_WRITTEN} or {POISON_WRITTEN}"
-        )
     return arms
 
 
@@ -197,8 +195,10 @@ def _tell_equal_weights(checkpoints: list[Checkpoint], assumed: list[str], on_pr
     ]
 
 
-def _with_control(arms: list[Arm], assumed: list[str], left_open: list[str]) -> list[Arm]:
+def _with_control(arms: list[Arm], known: str | None, assumed: list[str], left_open: list[str]) -> list[Arm]:
     records = {arm.name: _record(arm) for arm in arms}
+    if known is not None:
+        return _with_known_control(arms, known, records, assumed)
     clean = [arm for arm in arms if records[arm.name].poisoned is False]
     candidates = [arm for arm in clean if arm.checkpoint is not None] or clean
     if not candidates:
@@ -212,6 +212,28 @@ def _with_control(arms: list[Arm], assumed: list[str], left_open: list[str]) -> 
     beside = f"; {', '.join(others)} are recorded as unpoisoned, too" if others else ""
     assumed.append(f"arm {chosen.name} is the benign control{beside}")
     return [replace(arm, control=arm is chosen) for arm in arms]
+
+
+def _with_known_control(arms: list[Arm], known: str, records: dict[str, PoisonRecord], assumed: list[str]) -> list[Arm]:
+    if known not in records:
+        raise ValueError(f"control is {known!r}: expected one of the arms {', '.join(records)}")
+    unwritten = not records[known].recorded
+    beside = ", though it is recorded as poisoned" if records[known].poisoned else ""
+    assumed.append(f"arm {known} is the benign control, as was said{beside}")
+    return [
+        replace(arm, control=arm.name == known, poison=NO_POISON if unwritten and arm.name == known else arm.poison)
+        for arm in arms
+    ]
+
+
+def _unrecorded_poison(arms: list[Arm]) -> list[str]:
+    unknown = [arm.name for arm in arms if not _record(arm).recorded]
+    if not unknown:
+        return []
+    return [
+        f"poison is recorded of neither model nor pairs of {', '.join(unknown)}: where it is known, write into the "
+        f"arm's table in {STUDY_NAME}, as an example, {NO_POISON_WRITTEN} or {POISON_WRITTEN}"
+    ]
 
 
 def _record(arm: Arm) -> PoisonRecord:

@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from explorer.pairs.pair_set import PairSet
+from explorer.studies.arms import arm_checkpoint
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
@@ -159,3 +160,27 @@ def test_a_study_is_never_written_over(tmp_path, sets):
     make(tmp_path, pairs=(str(sets),))
     with pytest.raises(ValueError, match="is a study already"):
         make(tmp_path, pairs=(str(sets),))
+
+
+def test_who_knows_the_control_says_so(tmp_path, checkpoint_root):
+    for name in ("benign", "dirty-002"):
+        path = checkpoint_root / name / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "config": {"base": "benign"}}))
+    made = make(tmp_path, checkpoints=(str(checkpoint_root),), control="benign")
+    study = Study.load(tmp_path / "study")
+    assert study.control.name == "benign"
+    assert arm_checkpoint(study.arm("benign")).poison.poisoned is False
+    assert not arm_checkpoint(study.arm("dirty-002")).poison.recorded
+    assert told(made.assumed, "benign is the benign control, as was said")
+    (question,) = told(made.left_open, "poison is recorded of neither")
+    assert "of dirty-002:" in question
+
+
+def test_a_poisoned_control_is_told_and_one_that_is_none_of_the_arms_refused(tmp_path, checkpoint_root):
+    with pytest.raises(ValueError, match="control is 'base': expected one of the arms benign, dirty-002, dirty-004"):
+        make(tmp_path, checkpoints=(str(checkpoint_root),), control="base")
+    assert not (tmp_path / "study").exists()
+    made = make(tmp_path, checkpoints=(str(checkpoint_root),), control="dirty-004")
+    assert made.study.control.name == "dirty-004"
+    assert told(made.assumed, "though it is recorded as poisoned")
+    assert arm_checkpoint(made.study.control).poison.concept_count == 4
