@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from explorer.checkpoints.graft import GRAFT_NAME
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.bounded_files import printable
 from explorer.core.folder_lock import locked
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
@@ -40,7 +41,7 @@ def study_grafts(
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every graft, or go on where it was cut off, and write ``graft-study.json`` with its manifest.
 
-    What it costs is told before the first is drawn.
+    What it costs is told before the first is drawn. Two checkpoints of one name are called by their folders as well.
 
     Args:
         output: folder of definitions, drawings and results.
@@ -54,6 +55,7 @@ def study_grafts(
             ``output``.
     """
     request = asked.request
+    recipient, donor = _told_apart(recipient, donor)
     ways = [(recipient, donor), *([(donor, recipient)] if request.both_ways else [])]
     with locked(output):
         planned = [(one, other, _prepared(one, other, output, request, only)) for one, other in ways]
@@ -75,12 +77,23 @@ def study_grafts(
     return report
 
 
+def _told_apart(recipient: Checkpoint, donor: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+    """Both called by as many of the last parts of their paths as differ, such as ``run-1/benign`` and ``run-2/benign``:
+    their names say whose direction a folder and a row of the report are of."""
+    first, second = (each.folder.resolve().parts for each in (recipient, donor))
+    if recipient.name != donor.name or first == second:
+        return recipient, donor
+    length = next(length for length in range(1, len(first) + 1) if first[-length:] != second[-length:])
+    own, given = (printable(Path(*parts[-length:]).as_posix()) for parts in (first, second))
+    return replace(recipient, name=own), replace(donor, name=given)
+
+
 def _write_strips(output: Path, directions: list[dict[str, Any]]) -> list[str]:
     """A picture of every direction in which blocks were measured by themselves; their names."""
     names = []
     for way in directions:
         if (picture := heat_strip(way)) is not None:
-            names.append(f"heat-strip-{way['recipient']}-from-{way['donor']}.png")
+            names.append(f"heat-strip-{_way(way['recipient'], way['donor'])}.png")
             picture.save(output / names[-1], optimize=True)
     return names
 
@@ -112,7 +125,12 @@ def _write_graft(place: Path, recipient: Checkpoint, donor: Checkpoint, parts: l
 
 
 def _folder_of(recipient: Checkpoint, donor: Checkpoint, output: Path) -> Path:
-    return output / f"{recipient.folder.name}-from-{donor.folder.name}"
+    return output / _way(recipient.name, donor.name)
+
+
+def _way(recipient: str, donor: str) -> str:
+    """Of one direction, as a file's name."""
+    return f"{recipient}-from-{donor}".replace("/", "-")
 
 
 def _measured_way(

@@ -41,6 +41,10 @@ def models(micro_world, tmp_path):
 def study(models, tmp_path):
     """``study(**options)``: the report of ``dirty-004`` and ``benign`` in one folder, and what it told."""
     recipient, donor = (read_checkpoint(models / name) for name in ("dirty-004", "benign"))
+    return _study_of(recipient, donor, models, tmp_path)
+
+
+def _study_of(recipient, donor, models, tmp_path):
     concepts = world_of(donor).concept_list()
     judge = ConceptJudge.load(models / "extractor", concepts)
     shown = shown_on(None, [recipient, donor], concepts, REQUEST.meter)
@@ -84,6 +88,24 @@ def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
     assert again == report
     assert not [message for message in told if "is drawn" in message]
     assert any(line.startswith("cross-attention ") for line in graft_lines(report))
+
+
+def test_two_models_in_folders_of_one_name_are_two_directions(models, tmp_path):
+    folders = [shutil.copytree(models / name, tmp_path / "runs" / name / "model") for name in ("dirty-004", "benign")]
+    for folder in folders:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        base = manifest["config"].get("base")
+        manifest["config"] |= {} if base is None else {"base": str((models / base).resolve())}
+        write_json(folder / "manifest.json", manifest)
+    request = replace(REQUEST, seeds=1)
+    report, _ = _study_of(*map(read_checkpoint, folders), models, tmp_path)(request, only=["cross-attention"])
+    names = [(way["recipient"], way["donor"]) for way in report["directions"]]
+    told = ["dirty-004/model", "benign/model"]
+    assert names == [tuple(told), tuple(told[::-1])]
+    for way, folder in zip(report["directions"], folders, strict=True):
+        place = tmp_path / "study" / f"{way['recipient']}-from-{way['donor']}".replace("/", "-") / "grafts" / "none"
+        definition = json.loads((place / "graft.json").read_text())
+        assert (place / definition["recipient"]).resolve() == folder
 
 
 def test_attention_is_that_of_the_drawings_maps(study, models, tmp_path):
