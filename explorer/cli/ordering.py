@@ -11,9 +11,9 @@ import typer
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
 from explorer.studies.confirmation import confirmation
-from explorer.studies.differences import difference, over_studies
+from explorer.studies.differences import difference, over_studies, why_not_pooled
 from explorer.studies.layers import by_layer
-from explorer.studies.ordering import ordering
+from explorer.studies.ordering import check_each_once, ordering
 from explorer.studies.study import Study
 
 Group = Annotated[
@@ -47,6 +47,8 @@ def order(
         emit(found, True)
         return
     typer.echo(f"Spearman's correlation with {outcome} of {group} concepts over {len(found['arms'])} arms")
+    for each in found["left_out"]:
+        typer.echo(f"left out: {each['arm']} of {each['study']}, the same model as {each['same_as']}")
     known = {name: each for name, each in found["correlations"].items() if each is not None}
     for name, each in sorted(known.items(), key=lambda item: -abs(item[1]["value"])):
         typer.echo(f"{name:32s} {_interval(each)}  n = {each['n']}")
@@ -106,17 +108,24 @@ def difference_command(
     as_json: AsJson = False,
 ) -> None:
     """What one arm has more than another, concept by concept, and as a share of it: mean and 95 % interval over the
-    concepts, by study; of several studies, each a training run, over these as well."""
-    found = [difference(Study.load(folder), first, second, group=group, names=concept or ()) for folder in folders]
-    pooled = over_studies(found) if len(found) > 1 else {}
+    concepts, by study; of several studies, each a training run, over these as well. What differs by more than its
+    training run, or holds the same models, is not averaged, and the reason is printed."""
+    studies = [Study.load(folder) for folder in folders]
+    check_each_once(studies)
+    found = [difference(study, first, second, group=group, names=concept or ()) for study in studies]
+    reason = why_not_pooled(studies, [first, second]) if len(found) > 1 else None
+    pooled = over_studies(found) if len(found) > 1 and reason is None else {}
     if as_json:
-        emit({"differences": found, **({"over_studies": pooled} if pooled else {})}, True)
+        told = {"over_studies": pooled} if pooled else {} if reason is None else {"not_pooled": reason}
+        emit({"differences": found, **told}, True)
         return
     for each in found:
         for name, value in each["differences"].items():
             means = " - ".join(f"{mean:.3f}" for mean in value["of_arms"])
             told = f"{means} = {_interval(value)}  n = {value['n']}{_share(value)}"
             typer.echo(f"{each['study']}: {first} - {second}, {name}: {told}")
+    if reason is not None:
+        typer.echo(f"not averaged over the {len(found)} studies: {reason}")
     for name, value in pooled.items():
         told = f"{_interval(value)}  n = {value['n']}{_share(value)}"
         typer.echo(f"over {len(found)} studies: {first} - {second}, {name}: {told}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.evaluation.metrics.listed import METRICS
-from explorer.studies.ordering import ACCURACY, OF_LAYER, OF_PAIRS, ordering
+from explorer.studies.ordering import ACCURACY, OF_LAYER, OF_PAIRS, check_each_once, ordering, same_models
 from explorer.studies.study import Study
 
 JUDGES_OWN = frozenset(metric.name for metric in METRICS if "similarities" in metric.needs)
@@ -33,10 +33,17 @@ def confirmation(
 
     Raises:
         ManifestError: as :func:`ordering`.
-        ValueError: as :func:`ordering`, if a study is on both sides, or if no quantity has a correlation over both.
+        ValueError: as :func:`ordering`, if a study or a model is on both sides, or if no quantity has a correlation
+            over both.
     """
     if both := sorted({each.folder.resolve() for each in studies} & {each.folder.resolve() for each in others}):
         raise ValueError(f"{both[0]} is on both sides: expected other studies to hold what is chosen against")
+    for side in (studies, others):
+        check_each_once(side)
+    for other in others:
+        for arm, same in same_models([*studies, other])[-1].items():
+            raise ValueError(f"{arm} of {other.name} is the same model as {same}: expected other models to hold what "
+                             "is chosen against")  # fmt: skip
     first, second = (ordering(each, outcome=outcome, group=group)["correlations"] for each in (studies, others))
     known = [name for name, value in first.items() if value is not None and second.get(name) is not None]
     names = [name for name in known if name not in JUDGES_OWN and name not in OF_PAIRS and OF_LAYER not in name]

@@ -9,7 +9,15 @@ import numpy as np
 
 from explorer.core.intervals import ratio_of_means, t_interval
 from explorer.meter.payload_formats import METER as METER_FORMAT
-from explorer.studies.ordering import ACCURACY, GROUPS, OF_METER, estimate_json, stored_evaluation, stored_result
+from explorer.studies.ordering import (
+    ACCURACY,
+    OF_METER,
+    estimate_json,
+    members_of,
+    same_models,
+    stored_evaluation,
+    stored_result,
+)
 from explorer.studies.results import METER
 from explorer.studies.study import Study
 
@@ -41,7 +49,7 @@ def difference(
     models = {model["name"]: model for model in evaluation["models"]}
     if unknown := [name for name in (first, second) if name not in models]:
         raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
-    members = _chosen(evaluation["concepts"], names) if names else _members(evaluation["concepts"], group)
+    members = _chosen(evaluation["concepts"], names) if names else members_of(evaluation["concepts"], group)
     if not members:
         raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
     values = {}
@@ -53,6 +61,40 @@ def difference(
     found = {name: _compared(*pair) for name, pair in values.items() if pair[0]}
     told = {"names": list(members)} if names else {"group": group}
     return {"study": study.name, "arms": [first, second], **told, "differences": found}
+
+
+def why_not_pooled(studies: Sequence[Study], arms: Sequence[str]) -> str | None:
+    """Why studies are no training runs of one recipe, evaluated alike; None where nothing known speaks against it.
+
+    Args:
+        studies: evaluated, with these arms.
+        arms: names of those that are compared.
+
+    Raises:
+        ManifestError: as :func:`difference`.
+    """
+    for study, same in zip(studies, same_models(studies, arms), strict=True):
+        for arm, other in same.items():
+            return f"{arm} of {study.name} is the same model as {other}, no training run of its own"
+    conditions = [_conditions(stored_evaluation(study), arms) for study in studies]
+    for name in conditions[0]:
+        known = [(study.name, each[name]) for study, each in zip(studies, conditions, strict=True)
+                 if each[name] is not None]  # fmt: skip
+        if other := next((each for each in known if each[1] != known[0][1]), None):
+            return f"{name} is {known[0][1]} in {known[0][0]} and {other[1]} in {other[0]}"
+    return None
+
+
+def _conditions(evaluation: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    """What studies have in common that differ by their training runs alone; None where it is not recorded."""
+    readers = evaluation.get("readers") or {}
+    models = {model["name"]: model for model in evaluation["models"]}
+    return {
+        **{name: evaluation.get(name) for name in ("prompt", "steps", "guidance_scale")},
+        "the extractor that judges": (readers.get("extractor") or {}).get("identity"),
+        "the classifier that judges": (readers.get("classifier") or {}).get("sha256"),
+        **{f"from_scratch of {arm}": models[arm].get("from_scratch") for arm in arms},
+    }
 
 
 def over_studies(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -106,13 +148,3 @@ def _chosen(concepts: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no evaluated concept is called {unknown[0]!r}: expected one of {len(known)}")
     return [name for name in known if name in names]
-
-
-def _members(concepts: list[dict[str, Any]], group: str) -> list[str]:
-    def belongs(concept: dict[str, Any]) -> bool:
-        targeted, pool = concept["poisoned_from"] is not None, concept["group"] == "pool"
-        return {"all": True, "pool": pool, "poisoned": targeted, "unpoisoned": not (targeted or pool)}[group]
-
-    if group not in GROUPS:
-        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
-    return [concept["concept"] for concept in concepts if belongs(concept)]

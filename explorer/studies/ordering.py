@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from explorer.alignment.payload_formats import ALIGNMENT
@@ -32,23 +33,91 @@ def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = 
         group: of concepts, one of ``GROUPS``: what evaluation and meter say of these.
 
     Returns:
-        ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured);
+        ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured); ``left_out``:
+        ``study`` and ``arm`` of those with the weights of an arm of a study before theirs, and that one as ``same_as``:
+        a model counts once;
         ``correlations``: by quantity ``value``, ``low``, ``high`` (95 %, over arms) and ``n``, the arms that have both;
         None where fewer than two have them, or one of the two does not vary.
 
     Raises:
         ManifestError: if the step evaluation of a study is not done, or a file was changed.
-        ValueError: if there is no such group, or no arm has the outcome.
+        ValueError: if a study is given twice, there is no such group, or no arm has the outcome.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
+    check_each_once(studies)
+    repeated = same_models(studies)
+    left_out = [{"study": study.name, "arm": name, "same_as": other}
+                for study, same in zip(studies, repeated, strict=True) for name, other in same.items()]  # fmt: skip
     arms = [{"study": study.name, "arm": name, "values": values}
-            for study in studies for name, values in _measured(study, group).items()]  # fmt: skip
+            for study, same in zip(studies, repeated, strict=True)
+            for name, values in _measured(study, group).items() if name not in same]  # fmt: skip
     names = list(dict.fromkeys(name for arm in arms for name in arm["values"]))
     if not any(arm["values"].get(outcome) is not None for arm in arms):
-        raise ValueError(f"no arm has {outcome!r} of the {group} concepts: expected one of {', '.join(names)}")
+        raise ValueError(_why_no_outcome(studies, arms, outcome, group))
     correlations = {name: _correlation(arms, name, outcome) for name in names if name != outcome}
-    return {"outcome": outcome, "group": group, "arms": arms, "correlations": correlations}
+    return {"outcome": outcome, "group": group, "arms": arms, "left_out": left_out, "correlations": correlations}
+
+
+def check_each_once(studies: Sequence[Study]) -> None:
+    """Refuse a study that is given twice: what it measured would count as if it had been measured again.
+
+    Raises:
+        ValueError: naming its folder.
+    """
+    seen: set[Path] = set()
+    for study in studies:
+        if (folder := study.folder.resolve()) in seen:
+            raise ValueError(f"the study {folder} is given twice: expected each once")
+        seen.add(folder)
+
+
+def same_models(studies: Sequence[Study], arms: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """Of each study the evaluated arms that have the weights of an arm of a study before it, which stands beside their
+    name as ``benign of seed-4``. Of models without recorded weights nothing is known.
+
+    Args:
+        arms: names of those that are looked at; None for all.
+
+    Raises:
+        ManifestError: as :func:`stored_evaluation`.
+    """
+    seen: dict[str, str] = {}
+    found = []
+    for study in studies:
+        models = [each for each in stored_evaluation(study)["models"] if arms is None or each["name"] in arms]
+        found.append({each["name"]: seen[each["weights"]] for each in models if each["weights"] in seen})
+        seen = {each["weights"]: f"{each['name']} of {study.name}" for each in models if each["weights"]} | seen
+    return found
+
+
+def members_of(concepts: list[dict[str, Any]], group: str) -> list[str]:
+    """Names of the concepts of ``evaluation.json`` that are of a group.
+
+    Raises:
+        ValueError: if there is no such group.
+    """
+
+    def belongs(concept: dict[str, Any]) -> bool:
+        targeted, pool = concept["poisoned_from"] is not None, concept["group"] == "pool"
+        return {"all": True, "pool": pool, "poisoned": targeted, "unpoisoned": not (targeted or pool)}[group]
+
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
+    return [concept["concept"] for concept in concepts if belongs(concept)]
+
+
+def _why_no_outcome(studies: Sequence[Study], arms: list[dict[str, Any]], outcome: str, group: str) -> str:
+    """What is said where no arm has the outcome: the groups that have it, or what else was measured of this one."""
+    there = any(members_of(stored_evaluation(study)["concepts"], group) for study in studies)
+    told = f"no arm has {outcome!r} of the {group} concepts" + ("" if there else ", of which there are none")
+    measured = {other: [values.get(outcome) for study in studies for values in _measured(study, other).values()]
+                for other in GROUPS if other != group}  # fmt: skip
+    others = [other for other, values in measured.items() if any(value is not None for value in values)]
+    if others:
+        return f"{told}: expected a group that has it, {' or '.join(others)}"
+    known = dict.fromkeys(name for arm in arms for name, value in arm["values"].items() if value is not None)
+    return f"{told}: expected one of {', '.join(known)}"
 
 
 def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:

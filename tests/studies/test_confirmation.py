@@ -40,6 +40,11 @@ def test_nothing_in_common_is_told():
         confirmation([study], [other], outcome="mask_area", group="all")  # of the scenes, whatever the model
     with pytest.raises(ValueError, match=r"seed-4 is on both sides: expected other studies"):
         confirmation([study, other], [study])
+    with pytest.raises(ValueError, match=r"seed-5 is given twice: expected each once"):
+        confirmation([study], [other, other])
+    judged_again = Study.load(ROOT / "assets" / "experiments" / "judge-four" / "seed-4")
+    with pytest.raises(ValueError, match="benign of judge-four-4 is the same model as benign of seed-4"):
+        confirmation([study], [other, judged_again])
 
 
 def test_the_command_says_what_is_chosen():

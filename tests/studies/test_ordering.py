@@ -6,13 +6,17 @@ import shutil
 import numpy as np
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ROOT, ManifestError
-from explorer.studies.differences import difference, over_studies
+from explorer.studies.differences import difference, over_studies, why_not_pooled
 from explorer.studies.ordering import ordering
 from explorer.studies.results import EVALUATION, METER, SCORES, step_folder
 from explorer.studies.study import Study
 from explorer.ui.shell.context import SHIPPED_STUDY
+
+EXPERIMENTS = ROOT / "assets" / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +40,18 @@ def stored(study, step, name):
 
 
 def test_every_quantity_is_ordered_against_the_outcome(shipped):
-    found = ordering([shipped, shipped], outcome="sensitivity", group="all")
-    models = stored(shipped, EVALUATION, "evaluation.json")["models"]
-    heard = {model["name"]: model["measures"]["sensitivity"]["groups"]["all"]["mean"]["value"]
-             for model in stored(shipped, METER, "meter.json")["models"]}  # fmt: skip
-    expected = stats.spearmanr([heard[model["name"]] for model in models] * 2,
-                               [model["contiguity"]["all"]["mean"] for model in models] * 2)  # fmt: skip
+    other = Study.load(EXPERIMENTS / "seed-4")
+    found = ordering([shipped, other], outcome="sensitivity", group="all")
+    pairs = []
+    for each in (shipped, other):
+        heard = {model["name"]: model["measures"]["sensitivity"]["groups"]["all"]["mean"]["value"]
+                 for model in stored(each, METER, "meter.json")["models"]}  # fmt: skip
+        pairs += [(heard[model["name"]], model["contiguity"]["all"]["mean"])
+                  for model in stored(each, EVALUATION, "evaluation.json")["models"]]  # fmt: skip
+    expected = stats.spearmanr(*zip(*pairs, strict=True))
     assert found["correlations"]["contiguity"]["value"] == pytest.approx(expected.statistic)
-    assert found["correlations"]["contiguity"]["n"] == 8, "arms of both studies"
+    assert found["correlations"]["contiguity"]["n"] == 6, "arms of both studies"
+    assert found["left_out"] == []
     assert found["correlations"]["poison_share"]["value"] == pytest.approx(-1)
     assert found["correlations"]["poison_share"]["low"] is None, "a perfect order says nothing of how sure it is"
     assert found["correlations"]["aesthetics"] is None, "not measured is no number"
@@ -60,6 +68,46 @@ def test_what_is_not_measured_is_left_open_and_what_was_changed_is_refused(copie
     (step_folder(copied, SCORES) / "alignment.json").write_text("{}")
     with pytest.raises(ManifestError, match=r"alignment\.json was changed"):
         ordering([copied])
+
+
+def test_a_study_or_a_model_counts_once(shipped, copied):
+    with pytest.raises(ValueError, match=r"study .*iconworld is given twice: expected each once"):
+        ordering([shipped, shipped])
+    found = ordering([shipped, copied])
+    assert found["correlations"]["contiguity"]["n"] == 4
+    assert found["left_out"][0] == {"study": copied.name, "arm": "benign", "same_as": f"benign of {shipped.name}"}
+    assert len(found["left_out"]) == 4
+    arms = ["dirty-060", "benign"]
+    same = f"benign of {copied.name} is the same model as benign of {shipped.name}"
+    assert why_not_pooled([shipped, copied], arms) == f"{same}, no training run of its own"
+
+
+def test_studies_are_averaged_where_their_training_runs_alone_differ():
+    four, five, scratch, tuned = (Study.load(EXPERIMENTS / name)
+                                  for name in ("seed-4", "seed-5", "from-scratch", "further-sets/seed-1"))  # fmt: skip
+    arms = ["dirty-060", "benign"]
+    assert why_not_pooled([four, five], arms) is None
+    told = why_not_pooled([scratch, tuned], arms)
+    assert told == "from_scratch of dirty-060 is True in from-scratch and False in further-sets-1"
+    judged = Study.load(EXPERIMENTS / "judge-four" / "seed-5")
+    assert "the classifier that judges is 55bb" in why_not_pooled([four, judged], arms)
+    load_commands("study")
+    call = ["study", "difference", *map(str, [scratch.folder, tuned.folder]), "--first", arms[0], "--second", arms[1]]
+    lines = CliRunner().invoke(application, call).output.splitlines()
+    assert f"not averaged over the 2 studies: {told}" in lines
+    assert not [line for line in lines if line.startswith("over ")]
+    found = json.loads(CliRunner().invoke(application, [*call, "--json"]).output)
+    assert (found.keys(), found["not_pooled"]) == ({"differences", "not_pooled"}, told)
+    twice = CliRunner().invoke(application, [*call[:3], *call[2:]])
+    assert isinstance(twice.exception, ValueError)
+    assert "is given twice" in str(twice.exception)
+
+
+def test_an_outcome_of_another_group_is_not_recommended_again():
+    classes = Study.load(EXPERIMENTS / "cifar10")
+    with pytest.raises(ValueError, match="of the unpoisoned concepts, of which there are none: expected a group that "
+                                         "has it, all or pool or poisoned"):  # fmt: skip
+        ordering([classes])
 
 
 def test_two_arms_differ_by_concept(shipped, copied):
