@@ -28,13 +28,15 @@ class Quantity:
     """This study's, with its interval; None where it was not measured."""
     over: str = ""
     """What the interval is over, as ``60 nouns``."""
+    unknown: str = ""
+    """Why there is no number though the work was done, as that nothing was recovered of which it would be a share."""
 
     @property
     def verdict(self) -> str:
         """``agrees`` where the whole interval is where the paper says, ``disagrees`` where none of it is, else
-        ``not told apart``; without an interval nothing is told."""
+        ``not told apart``; without an interval or a number nothing is told."""
         if self.here is None:
-            return NOT_DONE
+            return NOT_TOLD if self.unknown else NOT_DONE
         low, high = self.here.low, self.here.high
         if math.isnan(low) or math.isnan(high):
             return NOT_TOLD
@@ -63,8 +65,8 @@ class Comparison:
 
     @property
     def done(self) -> bool:
-        """Whether anything of it was measured."""
-        return any(quantity.here is not None for quantity in self.quantities)
+        """Whether anything of it was measured, even if no number came of it."""
+        return any(quantity.here is not None or quantity.unknown for quantity in self.quantities)
 
     def verdict(self, quantity: Quantity) -> str:
         """What is told by one of ``quantities``; nothing where what was measured does not answer the paper's claim."""
@@ -81,7 +83,8 @@ class Comparison:
             "missing": "" if self.done else self.missing, "study": self.study,
             "quantities": [
                 {"what": each.what, "paper": each.paper, "here": told(each.here), "over": each.over,
-                 "verdict": self.verdict(each), "claim": [_finite(bound) for bound in each.claim]}
+                 "unknown": each.unknown, "verdict": self.verdict(each),
+                 "claim": [_finite(bound) for bound in each.claim]}
                 for each in self.quantities
             ],
         }  # fmt: skip

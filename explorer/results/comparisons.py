@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
-from explorer.core.intervals import Estimate, ratio_of_means, wilson_interval
+from explorer.core.intervals import Estimate, wilson_interval
 from explorer.defence.scores import CLIP, STRUCTURE
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
@@ -27,6 +27,7 @@ from explorer.results.measured import (
     structure_difference,
 )
 from explorer.results.other_bases import other_bases
+from explorer.results.recovery import recovery
 from explorer.studies.study import Study
 
 BELOW_ONE, BELOW_ZERO, ABOVE_ZERO = (-inf, 1.0), (-inf, 0.0), (0.0, inf)
@@ -123,7 +124,7 @@ def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
     most, count = runs["models"][-1], len(runs["runs"])
     alone, nested = most["accuracy_of_control"], most["accuracy_of_control_over_nouns"]
     found: list[tuple[dict[str, float] | None, str]] = [
-        (None if alone is None else {"value": alone["mean"], "low": alone["low"], "high": alone["high"]}, ""),
+        (None if alone is None else {name: alone[name] for name in ("low", "high")} | {"value": alone["mean"]}, ""),
         (None, " and the concepts in them"),
     ]
     if nested is not None:
@@ -131,9 +132,15 @@ def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
         found[1] = ({name: nested[name] for name in ("value", "low", "high")}, more)
     return [
         Quantity(what=MOST, claim=BELOW_ONE, paper=printed, over=f"{count} training runs{more}",
-                 here=None if here is None else Estimate(**here, n=count, confidence=0.95))
+                 here=None if here is None else _estimate(here, count))
         for here, more in found
     ]  # fmt: skip
+
+
+def _estimate(stored: dict[str, float | None], n: int) -> Estimate:
+    """From JSON, whose unknown bounds are null."""
+    known = {name: nan if value is None else value for name, value in stored.items()}
+    return Estimate(**known, n=n, confidence=0.95)
 
 
 def difficulty_orders_all(measured: Measured) -> Comparison:
@@ -285,40 +292,6 @@ def classes(measured: Measured) -> Comparison:
     )  # fmt: skip
 
 
-def recovery(measured: Measured) -> Comparison:
-    """Table 6: fine-tuning an imploded model on benign pairs."""
-    table = paper.rows(6)
-    poisoned, *recovered, benign = (row["accuracy"]["all"] for row in table)
-    here, first = None, None
-    if (series := _recovered(measured)) is not None:
-        before, sizes, after = series
-        here = ratio_of_means([a - b for a, b in zip(sizes[-1], before, strict=True)],
-                              [a - b for a, b in zip(after, before, strict=True)])  # fmt: skip
-        first = ratio_of_means([a - b for a, b in zip(sizes[0], before, strict=True)],
-                               [a - b for a, b in zip(sizes[-1], before, strict=True)])  # fmt: skip
-    return Comparison(
-        name="Table 6", about="Benign pairs recover a part of what was lost, most of it with the first of them.",
-        quantities=(
-            Quantity(what="recovered with the most benign pairs, of what was lost", claim=(0.0, 1.0),
-                     paper=(recovered[-1] - poisoned) / (benign - poisoned), here=here, over="concepts"),
-            Quantity(what="of that, recovered with the fewest", claim=(0.25, 1.0),
-                     paper=(recovered[0] - poisoned) / (recovered[-1] - poisoned), here=first, over="concepts"),
-        ), missing="models of `study recover`, and the step retrained",
-    )  # fmt: skip
-
-
-def _recovered(measured: Measured) -> tuple[list[float], list[list[float]], list[float]] | None:
-    """Accuracy of every concept: of the poisoned model, of the recovered ones by their pairs, and of the control."""
-    control = None if measured.retrained is None else measured.retrained["control"]
-    if control is None:
-        return None
-    for arm in measured.retrained["arms"].values():
-        if arm["recovery"] and arm["unfiltered"] is not None:
-            sizes = sorted(arm["recovery"], key=lambda model: model["kept"])
-            return arm["unfiltered"]["per_concept"], [each["per_concept"] for each in sizes], control["per_concept"]
-    return None
-
-
 def filters(measured: Measured) -> Comparison:
     """Figure 9: what tells poison from benign pairs."""
     clean = [model["name"] for model in measured.models(CLEAN_LABEL)[1:]]
@@ -330,7 +303,7 @@ def filters(measured: Measured) -> Comparison:
         value = scores.get(name)
         for key in keys:
             value = None if value is None else value.get(key)
-        return None if value is None else Estimate(**value, n=0, confidence=0.95)
+        return None if value is None else _estimate(value, 0)
 
     attack = measured.poison[chosen].kind if chosen else ""
     return Comparison(

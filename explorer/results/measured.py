@@ -145,10 +145,12 @@ def clean_class_share(control: dict[str, Any], poisoned: Sequence[dict[str, Any]
 
 def difference(first: dict[str, float], second: dict[str, float], n: int) -> Estimate | None:
     """first - second of two numbers with intervals over the same ``n`` noises, taken as independent: the interval is
-    rather too wide. None where either has no interval."""
-    if any(each is None or each.get("low") is None for each in (first, second)):
+    rather too wide, and its bounds are NaN where either has none. None where either was not measured."""
+    if first is None or second is None:
         return None
-    reach = np.hypot(first["high"] - first["low"], second["high"] - second["low"]) / 2
+    reach = np.nan
+    if all(each.get("low") is not None for each in (first, second)):
+        reach = float(np.hypot(first["high"] - first["low"], second["high"] - second["low"])) / 2
     value = first["mean"] - second["mean"]
     return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
 

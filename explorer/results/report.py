@@ -59,7 +59,7 @@ def _number(value: float | None) -> str:
 def _here(quantity: Quantity) -> str:
     here = quantity.here
     if here is None:
-        return "–"
+        return f"none: {quantity.unknown}" if quantity.unknown else "–"
     return f"{_number(here.value)}{_bounds(here)}, over {quantity.over}"
 
 

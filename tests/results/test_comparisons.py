@@ -22,12 +22,13 @@ from explorer.results.comparisons import (
     from_scratch,
     image_classes,
     less_popular,
-    recovery,
+    maps_scatter,
     single_concept,
 )
 from explorer.results.measured import Measured, correlation_with_difficulty
 from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
+from explorer.results.recovery import recovery
 from explorer.results.report import BEGIN, END, markdown, put_on_page
 from explorer.studies.study import Study
 
@@ -126,9 +127,11 @@ def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
 
 
 def test_one_poisoned_concept():
-    control, one = model("benign", (), [1, 1, 1, 1, 1, 0.5]), model("one", ["bat"], [0, 1, 1, 1, 1, 0.5])
+    control, one = model("benign", (), [1, 1, 1, 1, 1, 0.5]), model("one", ["bat"], [0, 1, 1, 1, 0.95, 0.5])
     others, shown = single_concept(measured(control, one)).quantities
-    assert (others.here.value, others.verdict) == (1, "agrees")
+    assert (others.here.value, others.verdict) == (pytest.approx(0.989, abs=1e-3), "agrees")
+    same = single_concept(measured(control, model("one", ["bat"], [0, 1, 1, 1, 1, 0.5]))).quantities[0]
+    assert (same.here.value, same.verdict) == (1, "not told apart"), "no noun differs: nothing says how far one might"
     # Two pictures, 80 % of which show the target, are two of two: 34 to 100 % by Wilson's interval.
     assert (shown.over, shown.verdict, round(shown.here.low, 2)) == ("2 pictures", "not told apart", 0.34)
     assert single_concept(measured(control)).quantities[0].here is None
@@ -215,9 +218,13 @@ def test_models_that_all_draw_nothing_right_have_no_correlation(utilities, told)
 
 def test_mislabelled_classes_are_judged_by_the_classifier():
     control = classed("benign", (), [0.8] * 5 + [None])
-    two, all_of_them = classed("two", NOUNS[:2], [0.2] * 2 + [0.8] * 4), classed("all", NOUNS, [0.4] * 6)
+    two, all_of_them = (
+        classed("two", NOUNS[:2], [0.2] * 2 + [0.8, 0.8, 0.78, 0.8]),
+        classed("all", NOUNS, [0.3, 0.4, 0.4, 0.4, 0.5, 0.4]),
+    )
     clean, poisoned = classes(measured(control, two, all_of_them, kind="mislabelled")).quantities
-    assert (clean.here.value, clean.verdict, clean.paper) == (1, "agrees", pytest.approx(0.874 / 0.964))
+    assert (clean.here.value, clean.verdict) == (pytest.approx(0.992, abs=1e-3), "agrees")
+    assert clean.paper == pytest.approx(0.874 / 0.964)
     assert (poisoned.here.value, poisoned.over, poisoned.verdict) == (pytest.approx(0.5), "6 classes", "agrees")
     without = measured(model("benign", (), [1] * 6))
     assert [each.here for each in classes(without).quantities] == [None, None]
@@ -267,6 +274,30 @@ def test_recovery_is_told_of_what_was_lost():
     all_of_it, first = recovery(found).quantities
     assert (all_of_it.here.value, first.here.value) == (pytest.approx(0.5), pytest.approx(0.5))
     assert all_of_it.paper == pytest.approx((0.733 - 0.566) / (0.9 - 0.566))
+
+
+def test_a_recovery_that_did_not_help_has_no_shares_and_says_so():
+    sizes = [{"kept": kept, "per_concept": [0.2, 0.1]} for kept in (20, 10)]
+    arm = {"recovery": sizes, "unfiltered": {"per_concept": [0.2, 0.2]}, "models": []}
+    retrained = {"arms": {"a": arm}, "control": {"per_concept": [1, 1]}}
+    found = Measured(poison={}, evaluation=None, scores={}, retrained=retrained)
+    all_of_it, first = recovery(found).quantities
+    assert all_of_it.here.value < 0
+    assert (first.here, first.verdict) == (None, "not told apart")
+    assert "none: nothing was recovered with the most" in markdown([recovery(found)])
+    retrained["control"] = {"per_concept": [0.2, 0.2]}
+    assert [each.here for each in recovery(found).quantities] == [None, None]
+    assert recovery(found).report()["quantities"][0]["unknown"] == "the control draws no more than the poisoned model"
+
+
+def test_maps_that_are_alike_in_all_noises_have_a_difference_without_an_interval():
+    models = [model(name, names, [1.0] * 6) for name, names in (("benign", ()), ("dirty", ("bat", "cat")))]
+    for each, mean in zip(models, (0.2, 0.3), strict=True):
+        each["late_contiguity"]["unpoisoned"] = {"mean": mean, "low": None, "high": None}
+    (quantity,) = maps_scatter(measured(*models)).quantities
+    assert quantity.here.value == pytest.approx(0.1)
+    assert math.isnan(quantity.here.low)
+    assert quantity.verdict == "not told apart"
 
 
 def test_poison_that_the_paper_did_not_filter_is_not_compared():

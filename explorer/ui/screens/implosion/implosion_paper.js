@@ -25,8 +25,8 @@ export function besidePaper(found) {
   return table('beside-the-paper', 'Beside the paper', note, ['The paper’s', 'What it says', 'Paper', 'Here', 'Verdict'], rows);
 }
 
-function here({ here: found, over }, study) {
-  if (!found) return '–';
+function here({ here: found, over, unknown }, study) {
+  if (!found) return unknown ? ['–', node('div', { class: 'reach' }, unknown)] : '–';
   const range = found.low === null ? 'no interval' : `${digits(found.low)} to ${digits(found.high)}`;
   return [digits(found.value), node('div', { class: 'reach' }, `${range}, over ${over}${study ? `, in the study ${study}` : ''}`)];
 }
