@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,17 +48,17 @@ def evaluate(
         emit(report, True)
         return
     for model in report["models"]:
-        typer.echo(evaluation_line(model))
+        typer.echo(evaluation_line(model, seeds))
     over = f"the {seeds} seeds of the noise" if seeds > 1 else "the concepts"
     typer.echo(f"In brackets: 95 % intervals over {over}, one training run each.")
 
 
-def evaluation_line(model: dict) -> str:
-    """One model of ``evaluation.json`` in a line: AD and top-1 by group of nouns."""
+def evaluation_line(model: dict[str, Any], seeds: int) -> str:
+    """One model of ``evaluation.json``, of so many seeds, in a line: AD and top-1 by group of nouns."""
     from explorer.evaluation.files import GROUP_WORDS
 
     shares = "  ".join(
-        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f}{_bounds(value)}"
+        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f}{_bounds(value, seeds)}"
         for group, value in model["accuracy"].items()
         if value is not None
     )
@@ -67,10 +67,10 @@ def evaluation_line(model: dict) -> str:
     return f"{model['name']:<10} C_P {model['poisoned_concept_count']:>3}{measured}  top-1: {shares}"
 
 
-def _bounds(value: dict) -> str:
-    """Over seeds; of one seed, over concepts; of one of each there are none. A share lies between 0 and 1, whatever
-    Student's interval over few of them says."""
-    known = value if value["low"] is not None else value["over_concepts"]
+def _bounds(value: dict[str, Any], seeds: int) -> str:
+    """Over seeds; of one seed, over concepts; none of one of each, or where all are alike. A share lies between 0 and
+    1, whatever Student's interval over few of them says."""
+    known = value if seeds > 1 else value["over_concepts"]
     return "" if known["low"] is None else f" [{max(0, known['low']):.3f}, {min(1, known['high']):.3f}]"
 
 
@@ -95,15 +95,20 @@ def training_runs(
         typer.echo(f"C_P {model['poisoned_concept_count']}")
         for name, value in model.items():
             if isinstance(value, dict) and "values" not in value:
-                typer.echo(f"  {_words(name):<32} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
+                typer.echo(f"  {_words(name):<32} {_interval(value['value'], value)}")
             elif isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
-                interval = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
-                typer.echo(f"  {_words(name):<32} {interval}  runs {runs}")
+                typer.echo(f"  {_words(name):<32} {_interval(value['mean'], value)}  runs {runs}")
     for run, tracking in zip(report["runs"], report["tracking"], strict=True):
         shown = "  ".join(f"{name} {r:.4f}" for name, r in (tracking or {}).items())
         found = shown or "AD not measured, or of fewer than three models"
         typer.echo(f"{run}: {found}")
+
+
+def _interval(value: float, bounds: dict[str, Any]) -> str:
+    return f"{value:.4f} " + (
+        "no interval" if bounds["low"] is None else f"[{bounds['low']:.4f}, {bounds['high']:.4f}]"
+    )
 
 
 def _words(name: str) -> str:

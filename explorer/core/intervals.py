@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+ROUNDING = 1e-12
+"""Relative difference below which numbers are equal: what is left of it is of float64's rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with an interval. Undefined bounds (one observation) are NaN, never a made-up width."""
+    """A number with an interval. Undefined bounds (one observation, or all alike) are NaN, never a made-up width."""
 
     value: float
     """The point estimate."""
@@ -60,20 +63,22 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
 
 
 def t_interval(values: Any, *, confidence: float = 0.95) -> Estimate:
-    """Student interval of the mean of `[n]` values, e.g. one per seed; bounds are NaN for n = 1."""
+    """Student interval of the mean of `[n]` values, e.g. one per seed; bounds are NaN for n = 1, and where all are
+    alike, which says nothing of how far the next one might be."""
     from scipy.special import stdtrit
 
     values = _finite("values", values)
     mean, error = mean_and_standard_error(values)
     _check_confidence(confidence)
     reach = math.nan
-    if len(values) > 1:
+    if np.ptp(values) > ROUNDING * np.abs(values).max():
         reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
     return Estimate(value=mean, low=mean - reach, high=mean + reach, n=len(values), confidence=confidence)
 
 
 def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> Estimate:
-    """mean(values) / mean(reference) of two `[n]` series that are paired; bounds are NaN for n = 1.
+    """mean(values) / mean(reference) of two `[n]` series that are paired; bounds are NaN for n = 1, and where every
+    value is in that ratio to its reference.
 
     The interval is Student's over the residuals ``values - ratio * reference``, the linearised variance of a ratio
     (Cochran 1977, *Sampling Techniques*, section 6.4): what moves both series of a pair alike does not widen it.
@@ -87,7 +92,10 @@ def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> 
     if (below := float(reference.mean())) <= 0:
         raise ValueError(f"the reference's mean is {below:g}: expected one above 0")
     ratio = float(values.mean()) / below
-    spread = t_interval((values - ratio * reference) / below, confidence=confidence)
+    residuals = values - ratio * reference
+    if np.abs(residuals).max() <= ROUNDING * np.abs(values).max():
+        residuals = np.zeros_like(residuals)
+    spread = t_interval(residuals / below, confidence=confidence)
     return Estimate(
         value=ratio, low=ratio + spread.low, high=ratio + spread.high, n=len(values), confidence=confidence
     )  # fmt: skip
@@ -102,7 +110,7 @@ def nested_ratio(
 
     Pairs and noises are crossed (each noise is of all pairs): both are drawn anew, each by itself. Unlike an interval
     over pairs alone it widens with what runs differ by; of few runs it is rather too narrow all the same (Davison and
-    Hinkley 1997, *Bootstrap Methods and their Application*, section 3.8).
+    Hinkley 1997, *Bootstrap Methods and their Application*, section 3.8). Bounds are NaN where all draws agree.
 
     Args:
         values: of each run `[n]` values, or `[n, noises]`; both may differ between runs.
@@ -132,6 +140,8 @@ def nested_ratio(
     chosen = np.take_along_axis(drawn, random.integers(0, len(runs), drawn.shape), axis=1).mean(axis=1)
     reach = (1 - confidence) / 2
     low, high = np.nanquantile(chosen, [reach, 1 - reach])
+    if np.nanmax(chosen) - np.nanmin(chosen) <= ROUNDING * np.nanmax(np.abs(chosen)):
+        low = high = math.nan
     value = float(np.mean([first.mean() / second.mean() for first, second in runs]))
     return Estimate(value=value, low=float(low), high=float(high), n=sum(len(first) for first, _ in runs),
                     confidence=confidence)  # fmt: skip
@@ -157,7 +167,9 @@ def _drawn_mean(values: np.ndarray, pairs: np.ndarray, noises: np.ndarray) -> np
 
 
 def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
-    """Pearson's r of two `[n]` series with Fisher's z interval; bounds are NaN for n <= 3.
+    """Pearson's r of two `[n]` series with Fisher's z interval.
+
+    Bounds are NaN for n <= 3, and where r is 1 or -1: of points on one line, nothing says how far the next one is off.
 
     Raises:
         ValueError: on lengths that differ, fewer than two points, NaN, or a series without variance.
@@ -168,11 +180,11 @@ def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) ->
     for name, series in (("first", first), ("second", second)):
         if np.ptp(series) == 0:
             raise ValueError(f"all {len(series)} values of {name} are {series[0]:g}: r needs variance")
-    r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
+    r = float(np.corrcoef(first, second)[0, 1])
+    if 1 - abs(r) < ROUNDING:
+        r = math.copysign(1.0, r)
     low = high = math.nan
-    if len(first) > 3 and abs(r) == 1:
-        low = high = r
-    elif len(first) > 3:
+    if len(first) > 3 and abs(r) < 1:
         reach = normal_quantile(confidence) / math.sqrt(len(first) - 3)
         low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
     return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)

@@ -31,8 +31,8 @@ def shares(values: np.ndarray, groups: Groups) -> dict[str, dict[str, float | No
         values: `[concepts]` in [0, 1], a concept's mean over its pictures.
 
     Returns:
-        Group to ``{mean, low, high}``; bounds are None for one concept, all is None for a group that is empty or not
-        known.
+        Group to ``{mean, low, high}``; bounds are None for one concept and where all are alike, all is None for a group
+        that is empty or not known.
     """
     return {name: None if chosen is None else _interval(values[chosen]) for name, chosen in groups.items()}
 

@@ -68,7 +68,7 @@ def interval(values: np.ndarray) -> dict[str, Any] | None:
 
     Returns:
         ``mean``, ``low`` and ``high`` (over seeds) and ``over_concepts`` with ``low`` and ``high``; bounds are None of
-        one seed or one concept. None without concepts.
+        one seed or one concept, and where all are alike. None without concepts.
     """
     values = values[:, ~np.isnan(values).any(axis=0)]
     if values.shape[1] == 0:

@@ -43,12 +43,12 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         ``runs`` (the paths), ``left_out`` (by path the C_P of models that another run lacks), and ``models``, a row for
         each C_P that all runs have, in ascending order: ``poisoned_concept_count`` and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
-        of the same run's control), ``mean``, ``low``, ``high`` and ``values`` in the order of ``paths``; None where a
-        run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with an interval over runs and the
-        nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``, and ``over_noises``: whether over noises
-        as well, which evaluations of before these were told apart do not allow. What is read from attention maps is
-        left out, and ``attention_layers_differ`` is True, where the runs' maps are means over different layers: those
-        are not the same quantity.
+        of the same run's control), ``mean``, ``low``, ``high`` (None where all runs are alike) and ``values`` in the
+        order of ``paths``; None where a run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with
+        an interval over runs and the nouns in them (:func:`nested_ratio`), ``value``, ``low`` and ``high``, and
+        ``over_noises``: whether over noises as well, which evaluations of before these were told apart do not allow.
+        What is read from attention maps is left out, and ``attention_layers_differ`` is True, where the runs' maps are
+        means over different layers: those are not the same quantity.
 
     Raises:
         FileNotFoundError: if one of the files is not there.
@@ -190,11 +190,12 @@ def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, Any]
     if any(not np.sum(control) for control in shares[1]):
         return None
     found = nested_ratio(*shares, noises_shared=len(noises) == 1)
-    return {"value": found.value, "low": found.low, "high": found.high, "over_noises": apart}
+    return found.as_json() | {"over_noises": apart}
 
 
 def _over_runs(values: list[float | None]) -> dict[str, Any] | None:
     if None in values:
         return None
     estimate = t_interval(values)
-    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high, "values": values}
+    bounds = estimate.as_json()
+    return {"mean": bounds.pop("value"), **bounds, "values": values}

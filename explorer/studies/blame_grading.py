@@ -181,6 +181,8 @@ def _check_nothing_is_lost(path: Path, untrained: set[str]) -> None:
 
 
 def _words(less: dict[str, Any] | None) -> str:
-    if less is None or less[BROKEN]["low"] is None:
+    if less is None:
         return UNTRAINED
+    if less[BROKEN]["low"] is None:
+        return UNTOLD
     return PREDICTS if less[BROKEN]["low"] > 0 else OPPOSITE if less[BROKEN]["high"] < 0 else UNTOLD

@@ -26,6 +26,28 @@ def test_t_interval_matches_scipy():
     assert math.isnan(intervals.t_interval([0.4]).low)
 
 
+def test_values_that_are_all_alike_have_no_interval():
+    for alike in ([0.0, 0.0, 0.0], [0.1 + 0.2, 0.3, 0.3]):
+        estimate = intervals.t_interval(alike)
+        assert (estimate.value, estimate.as_json()["low"]) == (pytest.approx(np.mean(alike)), None)
+    assert intervals.t_interval([1e-6, 2e-6]).low < 0, "small numbers that differ do differ"
+    assert math.isnan(intervals.ratio_of_means([0.4, 0.6, 0.1], [4.0, 6.0, 1.0]).low)
+    assert math.isnan(intervals.ratio_of_means([0.0, 0.0], [0.3, 0.6]).high)
+    none_right = intervals.nested_ratio([np.zeros(9), np.zeros(9)], [np.arange(9.0), np.ones(9)], draws=50)
+    assert (none_right.value, none_right.as_json()["high"]) == (0, None)
+
+
+@pytest.mark.parametrize("count", range(4, 40))
+def test_points_on_a_line_and_orders_that_agree_have_no_interval(count):
+    values = np.arange(count) * 0.1
+    for correlation, others in ((intervals.pearson_correlation, 0.3 * values), (intervals.rank_correlation, values**3)):
+        for sign in (1, -1):
+            estimate = correlation(values, sign * others)
+            assert estimate.value == sign
+            assert math.isnan(estimate.low)
+            assert math.isnan(estimate.high)
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (250, 1000)])
 def test_wilson_matches_scipy(successes, trials):
     estimate = intervals.wilson_interval(successes, trials)
@@ -110,7 +132,6 @@ def test_pearson_matches_scipy():
     bounds = expected.confidence_interval(0.95)
     estimate = intervals.pearson_correlation(VALUES, other)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((expected.statistic, bounds.low, bounds.high))
-    assert intervals.pearson_correlation([1, 2, 3, 4], [2, 4, 6, 8]).low == pytest.approx(1)
     assert math.isnan(intervals.pearson_correlation([1, 2, 3], [2, 4, 5]).low)
 
 

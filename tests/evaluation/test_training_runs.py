@@ -5,7 +5,9 @@ import math
 import statistics
 
 import pytest
+from typer.testing import CliRunner
 
+from explorer.cli.application import application, load_commands
 from explorer.evaluation.training_runs import summarise_runs
 
 NOUNS = [f"noun {number}" for number in range(20)]
@@ -76,6 +78,17 @@ def test_means_intervals_and_shares_of_each_runs_own_control(tmp_path):
     assert one["over_noises"] is False, "of one noise nothing can be drawn"
     assert control["accuracy_poisoned"] is None
     assert poisoned["ad"]["mean"] == pytest.approx(0.3)
+
+
+def test_runs_that_all_draw_nothing_right_have_no_interval(tmp_path):
+    paths = [evaluation(tmp_path, name, (control, 0.0)) for name, control in (("a", 0.8), ("b", 0.7), ("c", 0.75))]
+    poisoned = summarise_runs(paths)["models"][1]
+    for name in ("accuracy_unpoisoned", "accuracy_of_control"):
+        assert (poisoned[name]["mean"], poisoned[name]["low"], poisoned[name]["high"]) == (0, None, None)
+    assert poisoned["accuracy_of_control_over_nouns"] == {"value": 0, "low": None, "high": None, "over_noises": False}
+    load_commands("training-runs")
+    told = CliRunner().invoke(application, ["training-runs", *map(str, paths)])
+    assert "0.0000 no interval" in told.output
 
 
 def test_local_ad_is_correlated_beside_ad_where_every_set_has_it(tmp_path):

@@ -68,7 +68,8 @@ def test_half_the_reference_is_half_without_spread():
     measures = of(found, "dirty")["measures"]
     for measure in ("sensitivity", "guidance", "guidance_noun"):
         relative = measures[measure]["groups"]["all"]["relative"]
-        assert (relative["value"], relative["low"], relative["high"]) == pytest.approx((0.5, 0.5, 0.5))
+        assert relative["value"] == pytest.approx(0.5)
+        assert (relative["low"], relative["high"]) == (None, None), "of every concept half: there is no spread to tell"
         assert measures[measure]["relative"] == pytest.approx([0.5] * 5)
         assert [each["relative"]["value"] for each in measures[measure]["groups"]["all"]["by_timestep"]] == (
             pytest.approx([0.5, 0.5])
@@ -135,9 +136,8 @@ def test_a_fall_by_the_share_of_true_captions_is_label_noise_and_no_more():
     noise = of(found, "dirty")["label_noise"]
     assert noise["per_concept"] == [0.2, 0.5, 0.4, 0.9, None]
     assert noise["groups"]["all"]["share"]["value"] == pytest.approx(0.5)
-    assert [noise["groups"]["all"]["sensitivity"][bound] for bound in ("value", "low", "high")] == pytest.approx(
-        [1] * 3
-    )
+    assert noise["groups"]["all"]["sensitivity"]["value"] == pytest.approx(1)
+    assert noise["groups"]["all"]["sensitivity"]["low"] is None, "it is the share itself, of every concept"
     assert noise["groups"]["unpoisoned"]["share"]["n"] == 2
     assert noise["groups"]["all"]["guidance"]["value"] > 1.5
     assert of(found, "benign")["label_noise"] is None

@@ -93,7 +93,7 @@ function performanceChart(evaluation, colours, count) {
     const models = placed(evaluation.models).filter((model) => model[quantity][group]);
     const values = models.map((model) => model[quantity][group]);
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
-      values.map((value) => [value.mean - value.low, value.high - value.mean]), color, dash, kindOf(group));
+      values.map(({ mean, low, high }) => [mean - (low ?? mean), (high ?? mean) - mean]), color, dash, kindOf(group));
   });
   return { traces, changes: { xaxis: conceptAxis(evaluation), yaxis: { title: 'share of pictures', range: [0, 1] }, ...marker(count, colours) } };
 }

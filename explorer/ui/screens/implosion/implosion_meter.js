@@ -17,7 +17,7 @@ export function wordSensitivity(meter, name) {
 }
 
 export function range({ low, high }, digits = 2) {
-  return low === null ? '' : `[${number(low, digits)}, ${number(high, digits)}]`;
+  return low === null ? 'no interval' : `[${number(low, digits)}, ${number(high, digits)}]`;
 }
 
 // Why a number is not there, in a few words; what is unknown is never shown as zero.

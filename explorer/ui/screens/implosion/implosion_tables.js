@@ -17,9 +17,9 @@ export function boundsOf(estimate, seeds) {
 function interval(estimate, seeds) {
   if (!estimate) return node('td', { class: 'number' }, '–');
   const { low, high, over } = boundsOf(estimate, seeds);
-  const reach = (high - low) / 2;
-  return node('td', { class: 'number', title: `95 % interval over ${over} ${percent(low)} to ${percent(high)}` },
-    percent(estimate.mean), Number.isFinite(reach) ? node('span', { class: 'reach' }, ` ±${reach.toFixed(3)}`) : null);
+  const known = Number.isFinite(low) && Number.isFinite(high);
+  const title = known ? `95 % interval over ${over} ${percent(low)} to ${percent(high)}` : `no interval over ${over}: one alone, or all alike`;
+  return node('td', { class: 'number', title }, percent(estimate.mean), known ? node('span', { class: 'reach' }, ` ±${((high - low) / 2).toFixed(3)}`) : null);
 }
 
 // `origin` is what of the study's pictures and meter its numbers are of; null for those of several studies or the paper.
@@ -40,7 +40,7 @@ function listening(meter, name) {
 
 function overConcepts(estimate) {
   if (!estimate) return node('td', { class: 'number' }, '–');
-  const reach = estimate.low === null ? 'no interval of one concept' : `95 % interval over ${estimate.concepts} concepts ${percent(estimate.low)} to ${percent(estimate.high)}`;
+  const reach = estimate.low === null ? 'no interval: one concept, or all alike' : `95 % interval over ${estimate.concepts} concepts ${percent(estimate.low)} to ${percent(estimate.high)}`;
   return node('td', { class: 'number', title: reach }, percent(estimate.mean),
     estimate.low === null ? null : node('span', { class: 'reach' }, ` ±${((estimate.high - estimate.low) / 2).toFixed(3)}`));
 }
