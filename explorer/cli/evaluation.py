@@ -90,6 +90,8 @@ def training_runs(
         typer.echo("The runs' attention maps are of different layers: what is read from them is left out.")
     for path, counts in report["left_out"].items():
         typer.echo(f"{path}: models of C_P {', '.join(map(str, counts))} are left out, since another run lacks them.")
+    for path, names in report["unrecorded"].items():
+        typer.echo(f"{path}: {', '.join(names)} left out, since nobody recorded how many concepts are poisoned.")
     typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
         typer.echo(f"C_P {model['poisoned_concept_count']}")
@@ -100,8 +102,10 @@ def training_runs(
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
                 typer.echo(f"  {_words(name):<32} {_interval(value['mean'], value)}  runs {runs}")
     for run, tracking in zip(report["runs"], report["tracking"], strict=True):
-        shown = "  ".join(f"{name} {r:.4f}" for name, r in (tracking or {}).items())
-        found = shown or "AD not measured, or of fewer than three models"
+        shown = "  ".join(
+            f"{name} {'alike in all' if r is None else f'{r:.4f}'}" for name, r in (tracking or {}).items()
+        )
+        found = shown or "AD or accuracy not measured, or of fewer than three models"
         typer.echo(f"{run}: {found}")
 
 

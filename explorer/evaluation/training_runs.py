@@ -16,7 +16,8 @@ import numpy as np
 from explorer.core.intervals import nested_ratio, pearson_correlation, t_interval
 from explorer.pairs.concept_list import POOL
 
-SAME_IN_ALL = ("prompt", "steps", "guidance_scale")
+SAME_IN_ALL = ("prompt", "steps", "guidance_scale", "size", "precision")
+"""Settings of a drawing; evaluations of before size and precision were recorded do not have them."""
 GROUP = "unpoisoned"
 QUANTITIES = {
     "accuracy_all": ("accuracy", "all"),
@@ -40,7 +41,9 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         paths: ``evaluation.json`` of each training run, at least two.
 
     Returns:
-        ``runs`` (the paths), ``left_out`` (by path the C_P of models that another run lacks), and ``models``, a row for
+        ``runs`` (the paths), ``left_out`` (by path the C_P of models that another run lacks), ``unrecorded`` (by path
+        the names of models whose C_P is not recorded, which are left out as well), ``tracking`` (of each run the
+        correlations of :func:`_tracking`), and ``models``, a row for
         each C_P that all runs have, in ascending order: ``poisoned_concept_count`` and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
         of the same run's control), ``mean``, ``low``, ``high`` (None where all runs are alike) and ``values`` in the
@@ -52,9 +55,9 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if one of the files is not there.
-        ValueError: naming a file that is no evaluation, was drawn with other settings than the first, or holds the same
-            weights as another: a run counts once; or if a run has no control, or several models of one C_P, or there is
-            no poisoned model that all of them have.
+        ValueError: naming a file that is no evaluation, was drawn with other settings, of other concepts or judged by
+            another extractor than the first, or holds the same weights as another: a run counts once; or if a run has
+            no control, or several models of one C_P, or there is no poisoned model that all of them have.
     """
     if len(paths) < 2:
         raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
@@ -68,6 +71,9 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
     return {
         "runs": [str(path) for path in paths],
         "left_out": left_out,
+        "unrecorded": {
+            str(path): report["unrecorded"] for path, report in zip(paths, reports, strict=True) if report["unrecorded"]
+        },
         "attention_layers_differ": layers_differ,
         "models": [
             {
@@ -87,51 +93,76 @@ def untargeted_concepts(report: dict[str, Any]) -> list[str]:
                   if each["poisoned_from"] is None and each["group"] not in POOLS)  # fmt: skip
 
 
-def _tracking(models: list[dict[str, Any]]) -> dict[str, float] | None:
+def _tracking(models: list[dict[str, Any]]) -> dict[str, float | None] | None:
     """Correlations over one run's models of AD, the poison share of their sets and, where it was measured of all of
-    them, local AD with unpoisoned accuracy; None of fewer than three."""
+    them, local AD with unpoisoned accuracy; None of one that is alike in all. None of fewer than three, or where AD or
+    accuracy of one was not measured."""
     measured = [model["alignment_difficulty"] for model in models]
-    if len(models) < 3 or any(each is None or each.get("poisoned_pairs") is None for each in measured):
+    accuracies = [model["accuracy"][GROUP] for model in models]
+    if len(models) < 3 or None in accuracies or any(
+        each is None or each.get("poisoned_pairs") is None for each in measured
+    ):  # fmt: skip
         return None
     difficulty, share = [each["ad"] for each in measured], [each["poisoned_pairs"] / each["n"] for each in measured]
-    accuracy = [model["accuracy"][GROUP]["mean"] for model in models]
+    accuracy, together = [each["mean"] for each in accuracies], _correlation(difficulty, share)
     return {
-        "ad_with_share_r2": pearson_correlation(difficulty, share).value ** 2,
-        "accuracy_with_ad_r": pearson_correlation(accuracy, difficulty).value,
-        "accuracy_with_share_r": pearson_correlation(accuracy, share).value,
-        **{
-            f"accuracy_with_{name}_r": pearson_correlation(accuracy, [each[name] for each in measured]).value
-            for name in LOCAL if all(name in each for each in measured)
-        },
+        "ad_with_share_r2": None if together is None else together**2,
+        "accuracy_with_ad_r": _correlation(accuracy, difficulty),
+        "accuracy_with_share_r": _correlation(accuracy, share),
+        **{f"accuracy_with_{name}_r": _correlation(accuracy, [each[name] for each in measured])
+           for name in LOCAL if all(name in each for each in measured)},
     }  # fmt: skip
+
+
+def _correlation(first: list[float], second: list[float]) -> float | None:
+    """Pearson's r; None where one of both is the same for all."""
+    if min(len(set(first)), len(set(second))) < 2:
+        return None
+    return pearson_correlation(first, second).value
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        models = report["models"]
-        report["models"] = sorted(models, key=lambda model: model["poisoned_concept_count"])
         untargeted_concepts(report)
-        report["weights"] = {model["name"]: model["weights"] for model in models}
+        report["weights"] = {model["name"]: model["weights"] for model in report["models"]}
+        report["unrecorded"] = [model["name"] for model in report["models"] if model["poisoned_concept_count"] is None]
+        recorded = [model for model in report["models"] if model["name"] not in report["unrecorded"]]
+        report["models"] = sorted(recorded, key=lambda model: model["poisoned_concept_count"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no evaluation.json ({error}): expected what `explorer evaluate` writes") from error
     return report
 
 
 def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]) -> None:
-    first = reports[0]
+    first, conditions = reports[0], _conditions(reports[0])
     seen: dict[str, Path | str] = {}
     for path, report in zip(paths, reports, strict=True):
-        for name in SAME_IN_ALL:
-            if report.get(name) != first.get(name):
-                raise ValueError(f"{path} has {name} {report.get(name)!r}: expected {first.get(name)!r}, as {paths[0]}")
+        for name, value in _conditions(report).items():
+            # Of what one of the two did not record nothing is known.
+            if (expected := conditions.get(name, value)) != value:
+                raise ValueError(f"{path} has {name} {value!r}: expected {expected!r}, as {paths[0]}")
+        if names := sorted(_concepts(report) ^ _concepts(first)):
+            raise ValueError(f"{path} and {paths[0]} are not of the same concepts, such as {names[0]!r}: expected one "
+                             "list for all runs")  # fmt: skip
         counts = _counts(report)
-        if counts[0] != 0 or len(set(counts)) != len(counts):
+        if counts[:1] != [0] or len(set(counts)) != len(counts):
             raise ValueError(f"{path} has models of C_P {counts}: expected a control (0), and each C_P once")
         for name, weights in report["weights"].items():
             if weights is not None and weights in seen:
                 raise ValueError(f"{name} of {path} has the weights of a model in {seen[weights]}: expected other runs")
         seen.update(dict.fromkeys(report["weights"].values(), path))
+
+
+def _conditions(report: dict[str, Any]) -> dict[str, Any]:
+    """What runs must have in common, as far as the evaluation recorded it."""
+    found = {name: report[name] for name in SAME_IN_ALL if name in report}
+    extractor = (report.get("readers") or {}).get("extractor")
+    return found if extractor is None else found | {"the extractor": extractor["identity"]}
+
+
+def _concepts(report: dict[str, Any]) -> set[str]:
+    return {each["concept"] for each in report["concepts"]}
 
 
 def _counts(report: dict[str, Any]) -> list[int]:

@@ -109,6 +109,68 @@ def test_local_ad_is_correlated_beside_ad_where_every_set_has_it(tmp_path):
     assert "accuracy_with_local_feature_ad_r" not in tracking
 
 
+def changed(path, change):
+    """The evaluation with ``change(report)`` made to it."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    change(report)
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
+def with_pairs(report):
+    for place, model in enumerate(report["models"]):
+        model["alignment_difficulty"] |= {"n": 10, "poisoned_pairs": place}
+
+
+def test_what_does_not_vary_or_was_not_measured_has_no_correlation(tmp_path):
+    alike, lacking = (changed(evaluation(tmp_path, name, values), with_pairs)
+                      for name, values in (("alike", (0.5, 0.5, 0.5)), ("lacking", (0.8, 0.5, 0.4))))  # fmt: skip
+    changed(lacking, lambda report: report["models"][1]["accuracy"].update(unpoisoned=None))
+    report = summarise_runs([alike, lacking])
+    assert report["tracking"][0] == {"ad_with_share_r2": pytest.approx(1), "accuracy_with_ad_r": None,
+                                     "accuracy_with_share_r": None}  # fmt: skip
+    assert report["tracking"][1] is None
+    assert report["models"][1]["accuracy_unpoisoned"] is None
+    load_commands("training-runs")
+    told = CliRunner().invoke(application, ["training-runs", str(alike), str(lacking)]).output
+    assert "accuracy_with_ad_r alike in all" in told
+    assert "AD or accuracy not measured" in told
+
+
+def test_models_of_unrecorded_poison_are_left_out_by_name(tmp_path):
+    first, second = (evaluation(tmp_path, name, (0.8, 0.4, 0.2)) for name in ("a", "b"))
+    changed(first, lambda report: report["models"][2].update(poisoned_concept_count=None))
+    report = summarise_runs([first, second])
+    assert report["unrecorded"] == {str(first): ["dirty-040"]}
+    assert [model["poisoned_concept_count"] for model in report["models"]] == [0, 20]
+    load_commands("training-runs")
+    told = CliRunner().invoke(application, ["training-runs", str(first), str(second)]).output
+    assert f"{first}: dirty-040 left out" in told
+
+
+def test_runs_of_other_judges_sizes_or_concepts_are_refused(tmp_path):
+    def judged(identity):
+        return {"readers": {"extractor": {"identity": identity}}}
+
+    first = evaluation(tmp_path, "a", (0.8, 0.4), size=64, **judged("one"))
+    for name, settings, message in (("b", judged("two"), "has the extractor 'two': expected 'one'"),
+                                    ("c", {"size": 128}, "has size 128: expected 64")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            summarise_runs([first, evaluation(tmp_path, name, (0.7, 0.3), **settings)])
+    before = evaluation(tmp_path, "d", (0.7, 0.3))
+    assert len(summarise_runs([first, before])["models"]) == 2, "what was not recorded is not known to differ"
+    changed(before, lambda report: report["concepts"].append({"concept": "zebra", "group": "other",
+                                                              "poisoned_from": None}))  # fmt: skip
+    with pytest.raises(ValueError, match="are not of the same concepts, such as 'zebra'"):
+        summarise_runs([first, before])
+
+
+def test_an_evaluation_without_models_is_refused(tmp_path):
+    first, second = evaluation(tmp_path, "a", (0.8, 0.4)), evaluation(tmp_path, "b", ())
+    with pytest.raises(ValueError, match=r"b\.json has models of C_P \[\]: expected a control"):
+        summarise_runs([first, second])
+
+
 def test_maps_of_different_layers_are_not_compared(tmp_path):
     paths = [evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b")]
     same = summarise_runs(paths)
