@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -74,12 +73,21 @@ def _best_count(steps: SuspicionSteps, criterion: str) -> int:
 
 
 def _between(ordered: np.ndarray, count: int, remove: str) -> float:
-    """A threshold beyond which are the ``count`` first of scores in the order of suspicion: midway to the next one."""
-    towards_kept = math.inf if remove == LOWEST else -math.inf
+    """A threshold beyond which are the ``count`` first of scores in the order of suspicion: midway to the next one.
+
+    It is a number of 32 bits, as the scores are that it is compared with. Scores that are equal go or stay together.
+
+    Args:
+        ordered: float32 `[n]`.
+    """
+    towards_kept = np.float32(np.inf if remove == LOWEST else -np.inf)
     if not len(ordered):
         return 0.0
     if count == 0:
         return float(ordered[0])
+    last = ordered[count - 1]
     if count == len(ordered):
-        return math.nextafter(float(ordered[-1]), towards_kept)
-    return (float(ordered[count - 1]) + float(ordered[count])) / 2
+        return float(np.nextafter(last, towards_kept))
+    between = np.float32((float(last) + float(ordered[count])) / 2)
+    # Midway between neighbours is one of them; the next one stays if it is the threshold itself.
+    return float(ordered[count] if between == last else between)

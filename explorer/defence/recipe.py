@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from explorer.core.intervals import ROUNDING
+
 LOWEST, HIGHEST = "lowest", "highest"
 THRESHOLD, BUDGET, RANK = "threshold", "budget", "rank"
 CUTS = (THRESHOLD, BUDGET, RANK)
@@ -169,10 +171,16 @@ def cut_count(recipe: ScoreFilter, values: np.ndarray, order: np.ndarray) -> int
         order: of :func:`order_of_suspicion`.
     """
     if recipe.cut == THRESHOLD:
-        beyond = values < recipe.amount if recipe.remove == LOWEST else values > recipe.amount
+        threshold = np.float32(recipe.amount)  # scores are of 32 bits, and so is what they are compared with
+        beyond = values < threshold if recipe.remove == LOWEST else values > threshold
         return int(beyond.sum())
-    wanted = math.floor(recipe.amount * len(values)) if recipe.cut == BUDGET else int(recipe.amount)
+    wanted = int(_whole_part(recipe.amount, len(values))) if recipe.cut == BUDGET else int(recipe.amount)
     return min(wanted, len(order))
+
+
+def _whole_part(share: float, counts: int | np.ndarray) -> np.ndarray:
+    """The whole number of pairs that a share of them is: 29 of 100 for .29, whose product in binary is just below."""
+    return np.floor(share * counts * (1 + ROUNDING))
 
 
 def _cut(recipe: ScoreFilter, values: np.ndarray, main_concept: np.ndarray) -> Removal:
@@ -192,7 +200,7 @@ def _cut(recipe: ScoreFilter, values: np.ndarray, main_concept: np.ndarray) -> R
 
 def _within_quota(beyond: np.ndarray, main_concept: np.ndarray, quota: float) -> np.ndarray:
     """Those of ``beyond``, in its order, that no concept's quota spares."""
-    allowed = np.floor(quota * np.bincount(main_concept[main_concept >= 0], minlength=1))
+    allowed = _whole_part(quota, np.bincount(main_concept[main_concept >= 0], minlength=1))
     concepts = main_concept[beyond]
     # The how-manieth pair of its concept each one is: its place in a stable sort less where its concept begins there.
     by_concept = np.argsort(concepts, kind="stable")

@@ -51,6 +51,16 @@ def test_what_a_recipe_removes(recipe, expected):
     assert removed(recipe) == expected
 
 
+@pytest.mark.parametrize("percent", range(101))
+def test_a_share_loses_no_pair_to_binary_rounding(percent):
+    values = np.arange(100, dtype=np.float32)
+    uids = [str(number) for number in range(100)]
+    for cut, quota in (({"budget": percent / 100}, None), ({"rank": 100}, percent / 100)):
+        recipe = read_recipe({"score": "a", "remove": "lowest", "cut": cut, "quota": quota})
+        result = apply_recipe(recipe, {"a": values}, uids=uids, main_concept=np.zeros(100, int))
+        assert result.removed.sum() == percent
+
+
 def test_a_quota_spares_the_least_suspicious_of_a_concept_and_nothing_takes_their_place():
     # Concept 1 has three pairs, so that one of them may go; the pair of no concept is bound by none.
     assert removed(leaf("b", "lowest", rank=4, quota=0.5)) == [0, 1]

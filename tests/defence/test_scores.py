@@ -76,6 +76,25 @@ def test_a_threshold_is_found_on_one_half_alone(criterion, cut, removed):
     assert np.flatnonzero(result.removed).tolist() == removed
 
 
+@pytest.mark.parametrize("remove", ["lowest", "highest"])
+@pytest.mark.parametrize("count", range(5))
+@pytest.mark.parametrize("near", [False, True])
+def test_a_threshold_removes_exactly_what_it_was_found_for(remove, count, near):
+    values = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    if near:  # each is the next number of 32 bits after the one before
+        for place in range(1, 4):
+            values[place] = np.nextafter(values[place - 1], np.float32(1))
+    every = np.ones(4, bool)
+    recipe = read_recipe({"score": "a", "remove": remove, "cut": {"rank": count}})
+    found = threshold_on(recipe, "cut", every, values, every, ~every)
+    result = apply_recipe(found, {"a": values}, uids=list("abcd"), main_concept=np.full(4, -1))
+    assert result.removed.sum() == count
+    poisoned = np.arange(4) == (3 if remove == "lowest" else 0)
+    best = threshold_on(recipe, "half-the-poison", every, values, poisoned, ~poisoned)
+    result = apply_recipe(best, {"a": values}, uids=list("abcd"), main_concept=np.full(4, -1))
+    assert result.removed.all(), "the poison is the least suspicious"
+
+
 def test_truth_is_asked_for_where_a_criterion_needs_it():
     recipe, nothing = read_recipe({"score": "a", "remove": "highest", "cut": {"rank": 0}}), np.zeros(4, bool)
     with pytest.raises(ValueError, match="known to be poison"):

@@ -4,6 +4,7 @@
 export const BENIGN = 0;
 export const POISONED = 1;
 const MOST_POINTS = 400; // of a curve that is drawn
+const ROUNDING = 1e-12; // as in `explorer/core/intervals.py`
 
 // Rows whose score is known, the most suspicious first; equal scores by row.
 export function suspicionOrder(values, remove) {
@@ -12,10 +13,13 @@ export function suspicionOrder(values, remove) {
   return rows.sort((first, second) => sign * (values[first] - values[second]) || first - second);
 }
 
+// The whole number of pairs that a share of them is: 29 of 100 for .29, whose product in binary is just below.
+const wholePart = (share, count) => Math.floor(share * count * (1 + ROUNDING));
+
 // How many of the order a cut removes, at most all of it. `count`: pairs of the arm. A threshold itself stays.
 export function cutRank(cut, { order, values, remove, count }) {
   if ('rank' in cut) return Math.min(order.length, Math.max(0, cut.rank));
-  if ('budget' in cut) return Math.min(order.length, Math.max(0, Math.floor(cut.budget * count)));
+  if ('budget' in cut) return Math.min(order.length, Math.max(0, wholePart(cut.budget, count)));
   const threshold = Math.fround(cut.threshold); // scores are of 32 bits, and so is what they are compared with
   let [low, high] = [0, order.length];
   while (low < high) {
@@ -41,7 +45,7 @@ export function cutAt(rank, kind, { order, values, remove, count }) {
 function leastShare(rank, count) {
   for (let digits = 2; digits < 16; digits += 1) {
     const share = Math.ceil((rank / count) * 10 ** digits) / 10 ** digits;
-    if (Math.floor(share * count) === rank) return share;
+    if (wholePart(share, count) === rank) return share;
   }
   return (rank + 0.5) / count;
 }
@@ -68,7 +72,7 @@ export function removedBy(recipe, set) {
   }
   const ranking = set.ranking(recipe.score, recipe.remove);
   const rank = cutRank(recipe.cut, ranking);
-  const left = (recipe.quota ?? null) === null ? null : set.conceptSizes.map((size) => Math.floor(recipe.quota * size));
+  const left = (recipe.quota ?? null) === null ? null : set.conceptSizes.map((size) => wholePart(recipe.quota, size));
   for (let at = 0; at < rank; at += 1) {
     const row = ranking.order[at];
     const concept = set.mainConcept[row];
