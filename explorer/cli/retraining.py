@@ -155,6 +155,8 @@ def retrained(folder: Folder, as_json: AsJson = False) -> None:
             for other in (model["against_random"], model["against_unfiltered"]):
                 if other is not None:
                     typer.echo(f"  less {other['model']}: {_groups(other['top1'])}")
+            if model.get("not_compared"):  # results of earlier releases do not say it
+                typer.echo(f"  trained otherwise, and not compared with: {', '.join(model['not_compared'])}")
         for model in models["recovery"]:
             cost = f"{model['kept']} benign pairs, {model['steps']} steps"
             _print_model(f"{arm} {model['name']}", model, cost, f"{model['seconds']:.0f} s")

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 FOLDER = "retrained"
 FILTER, RECOVERY = "filter", "recovery"
+RECORDED = frozenset(("kind", "seconds", "steps", "kept", "manifest"))
+"""What the record of every model has."""
+RECORDED_OF = {
+    FILTER: frozenset(("recipe", "removed", "poison_removed", "benign_lost")),
+    RECOVERY: frozenset(("share",)),
+}
+"""What it has beside that, by its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ def retrained_models(study: Study) -> dict[str, tuple[RetrainedModel, ...]]:
     """Arm to its retrained models by name; arms without any are absent.
 
     Raises:
-        ManifestError: if a checkpoint is not the one that its record is of.
+        ManifestError: if a record is none or cut off, or a checkpoint is not the one that its record is of.
     """
     found = {}
     for arm in study.arms:
@@ -199,7 +206,15 @@ def _seconds(run: Path) -> float:
 
 
 def _read_model(arm: str, path: Path) -> RetrainedModel:
-    folder, record = path.with_suffix(""), load_json(path)
+    folder, wanted = path.with_suffix(""), "expected the record of a retrained model; remove it"
+    try:
+        record = load_json(path)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} cannot be read ({error}): {wanted}") from error
+    known = isinstance(record, dict) and record.get("kind") in (FILTER, RECOVERY)
+    needed = RECORDED | RECORDED_OF[record["kind"]] if known else RECORDED
+    if not known or not needed <= record.keys():
+        raise ManifestError(f"{path} is no object with {', '.join(sorted(needed))}: {wanted}")
     if not (folder / MANIFEST_NAME).is_file() or hash_file(folder / MANIFEST_NAME) != record["manifest"]:
         raise ManifestError(f"{folder} is not the model that {path} was written for: remove one of them")
     return RetrainedModel(arm=arm, name=path.stem, folder=folder, record=record)

@@ -44,6 +44,7 @@ from explorer.studies.retraining import recorded_start, recover, retrain, retrai
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, RetrainedSpec
 from explorer.studies.state import CANNOT, DONE, STALE, UNCHECKED, study_state
+from explorer.studies.steps.retrained import _compare
 from explorer.studies.study import Study
 from explorer.training.recipes import as_recorded
 
@@ -155,9 +156,56 @@ def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models
     assert clip["against_random"]["top1"]["all"]["mean"] == pytest.approx(gain)
     assert (random["against_random"], oracle["against_random"]) == (None, None)
     assert (oracle["against_unfiltered"]["model"], unfiltered["against_unfiltered"]) == ("unfiltered", None)
+    recorded = read_manifest(models["clip"].folder)["config"]
+    assert clip["training"]["learning_rate"] == recorded["training"][-1]["learning_rate"]
+    assert clip["training"]["start"] == recorded["start"]
     strip = np.asarray(Image.open(result_file(study, RETRAINED, "strip.png")))
     assert strip.shape == (7 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
     assert len(np.unique(strip.reshape(7, -1), axis=0)) > 1, "models draw differently"
+
+
+class Drawn:
+    """What ``_compare`` asks of the pictures drawn: the groups of two concepts, for every model."""
+
+    class _Any(dict):
+        def __missing__(self, name):
+            return {"all": np.ones(2, bool)}
+
+    groups = _Any()
+
+
+def retrained(name, recipe, removed, shares, *, steps=10, rate=1e-4):
+    return {"name": name, "recipe": recipe, "removed": removed, "per_concept": shares, "steps": steps,
+            "training": None if rate is None else {"learning_rate": rate}}  # fmt: skip
+
+
+def test_several_random_draws_are_averaged_and_other_trainings_are_named_instead():
+    clip = retrained("clip", LOWEST_TEN, 10, [1.0, 0.5])
+    first, second = (retrained(f"random-{seed}", {"random": 10, "seed": seed}, 10, shares)
+                     for seed, shares in enumerate(([0.0, 0.0], [0.5, 0.25])))  # fmt: skip
+    longer = retrained("random-longer", {"random": 10, "seed": 2}, 10, [1.0, 1.0], steps=20)
+    faster = retrained("unfiltered-faster", {"random": 0, "seed": 0}, 0, [0.0, 0.0], rate=1e-3)
+    models = [clip, first, second, longer, faster]
+    _compare(models, Drawn)
+    assert clip["against_random"]["model"] == "the mean of random-0, random-1"
+    assert clip["against_random"]["top1"]["all"]["mean"] == pytest.approx(0.75 - (0 + 0.375) / 2)
+    assert clip["against_unfiltered"] is None
+    assert clip["not_compared"] == ["random-longer", "unfiltered-faster"]
+    assert first["against_random"] is None, "a draw is not compared with another one"
+    faster["training"] = None  # of a model that is gone, the steps alone are known
+    _compare(models, Drawn)
+    assert clip["against_unfiltered"]["model"] == "unfiltered-faster"
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "fil', "[]", '{"kind": "filter", "steps": 3}', '{"kind": []}'])
+def test_a_foreign_or_cut_off_record_is_named(study, models, content):
+    path = models["clip"].folder.with_name("foreign.json")
+    path.write_text(content, encoding="utf-8")
+    try:
+        with pytest.raises(ManifestError, match=r"foreign\.json .*: expected the record"):
+            retrained_models(study)
+    finally:
+        path.unlink()
 
 
 def test_the_arms_pictures_are_taken_over_where_they_are_drawn(study, measured):

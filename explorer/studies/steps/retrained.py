@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from explorer.core.poison_record import PoisonRecord
 
 STRIP_CONCEPTS, TILE = 12, 64
+DECISIVE = ("steps", "batch_size", "learning_rate", "schedule")
+"""Of a training: models that differ in one of them are not set beside one another."""
 OF_ARMS = "arms"
 """Folder of the pictures by the arms' own models, beside one for each arm's retrained ones."""
 
@@ -125,6 +127,7 @@ def _arm(
     for model in models:
         told = drawn.described(model.checkpoint, f"models/{arm}", poison, recovered=_recovered(model))
         record = {name: value for name, value in model.record.items() if name != "manifest"}
+        record["training"] = _training(model.checkpoint)
         found["recovery" if _recovered(model) else "models"].append({"name": model.name, **record, **told})
     for entry in gone:
         found["recovery" if entry["kind"] == RECOVERY else "models"].append(drawn.kept(entry, poison))
@@ -135,19 +138,42 @@ def _arm(
 
 
 def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
-    """Beside each model the difference to the one that was trained without as many pairs drawn at random, and to the
-    one that was trained alike on all pairs."""
-    at_random = {each["removed"]: each for each in models if "random" in each["recipe"]}
+    """Beside each model the difference to those that were trained alike without as many pairs drawn at random, and to
+    those trained alike on all pairs; ``not_compared`` names those that were trained otherwise."""
     for model in models:
-        model["against_random"] = _difference(model, at_random.get(model["removed"]), drawn)
-        model["against_unfiltered"] = _difference(model, at_random.get(0), drawn)
+        otherwise: list[str] = []
+        for name, removed in (("against_random", model["removed"]), ("against_unfiltered", 0)):
+            draws = [each for each in models if "random" in each["recipe"] and each["removed"] == removed]
+            if any(each is model for each in draws):  # it is one of those that others are compared with
+                draws = []
+            alike = [each for each in draws if _trained_alike(each, model)]
+            model[name] = _difference(model, alike, drawn)
+            otherwise += [each["name"] for each in draws if not _trained_alike(each, model)]
+        model["not_compared"] = list(dict.fromkeys(otherwise))
 
 
-def _difference(model: dict[str, Any], other: dict[str, Any] | None, drawn: _Drawn) -> dict[str, Any] | None:
-    if other is None or other is model:
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What decides how a model comes out beside its pairs, as its manifest says; None where that says nothing."""
+    phases = checkpoint.config.get("training")
+    if not phases:
         return None
-    values, others = (np.array(each["per_concept"]) for each in (model, other))
-    return {"model": other["name"], "top1": differences(values, others, drawn.groups[model["name"]])}
+    return {name: phases[-1].get(name) for name in DECISIVE} | {"start": checkpoint.config.get("start")}
+
+
+def _trained_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """By what is known of both: of models that are gone that were measured by earlier releases, the steps alone."""
+    trainings = [each.get("training") for each in (one, other)]
+    return one["steps"] == other["steps"] and (None in trainings or trainings[0] == trainings[1])
+
+
+def _difference(model: dict[str, Any], others: list[dict[str, Any]], drawn: _Drawn) -> dict[str, Any] | None:
+    """Of several others, to the mean of what they draw."""
+    if not others:
+        return None
+    names = ", ".join(each["name"] for each in others)
+    mean = np.mean([each["per_concept"] for each in others], axis=0)
+    told = names if len(others) == 1 else f"the mean of {names}"
+    return {"model": told, "top1": differences(np.array(model["per_concept"]), mean, drawn.groups[model["name"]])}
 
 
 class _Drawn:

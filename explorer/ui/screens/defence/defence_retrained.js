@@ -93,7 +93,7 @@ function accuracyWords({ metrics, steps }) {
 const rangeWords = ({ low, high }) => (low === null ? '' : ` (${percent(low)} to ${percent(high)})`);
 
 // How much better than by dropping nothing, and than by dropping as many at random; empty where neither was trained.
-function againstWords({ against_unfiltered: nothing, against_random: random }) {
+function againstWords({ against_unfiltered: nothing, against_random: random, not_compared: otherwise = [] }) {
   const points = (share) => (100 * share).toFixed(0);
   const part = (against, words) => {
     const difference = against?.top1.unpoisoned ?? against?.top1.all;
@@ -101,5 +101,6 @@ function againstWords({ against_unfiltered: nothing, against_random: random }) {
     return `${points(difference.mean)} points${difference.low === null ? '' : ` (95 % ${points(difference.low)} to ${points(difference.high)})`} more than ${words}`;
   };
   const found = [part(nothing, 'after dropping nothing'), part(random, 'after dropping as many at random')].filter(Boolean);
-  return found.length ? ` Of the nouns that poison does not aim at it draws ${found.join(', ')}.` : '';
+  const apart = otherwise.length ? ` It was trained otherwise than ${otherwise.join(', ')}, and is not compared with it.` : '';
+  return (found.length ? ` Of the nouns that poison does not aim at it draws ${found.join(', ')}.` : '') + apart;
 }
