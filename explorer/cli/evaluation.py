@@ -101,12 +101,20 @@ def training_runs(
             elif isinstance(value, dict):
                 runs = " ".join(f"{each:.4f}" for each in value["values"])
                 typer.echo(f"  {_words(name):<32} {_interval(value['mean'], value)}  runs {runs}")
+    if any(_beyond(name, value) for model in report["models"] for name, value in model.items()):
+        typer.echo("Student's intervals of few runs reach beyond 0 and 1, where no share lies.")
     for run, tracking in zip(report["runs"], report["tracking"], strict=True):
         shown = "  ".join(
             f"{name} {'alike in all' if r is None else f'{r:.4f}'}" for name, r in (tracking or {}).items()
         )
         found = shown or "AD or accuracy not measured, or of fewer than three models"
         typer.echo(f"{run}: {found}")
+
+
+def _beyond(name: str, value: Any) -> bool:
+    """Whether the bounds of a share of pictures lie where no share can."""
+    share = QUANTITIES.get(name, ("", ""))[0] in ("accuracy", "utility")
+    return share and value is not None and value["low"] is not None and (value["low"] < 0 or value["high"] > 1)
 
 
 def _interval(value: float, bounds: dict[str, Any]) -> str:

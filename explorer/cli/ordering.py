@@ -20,6 +20,8 @@ Group = Annotated[
     str,
     typer.Option(help="Of concepts: all, pool, poisoned, or unpoisoned (neither a target of poison nor of the pool)."),
 ]
+OF_PICTURES = ("accuracy", "classifier", "broken")
+"""Quantities that are shares of pictures."""
 Folders = Annotated[list[Path], typer.Argument(metavar="STUDY...", help="Folders of studies, together.")]
 
 
@@ -129,6 +131,23 @@ def difference_command(
     for name, value in pooled.items():
         told = f"{_interval(value)}  n = {value['n']}{_share(value)}"
         typer.echo(f"over {len(found)} studies: {first} - {second}, {name}: {told}")
+    if any(
+        _beyond(name, value)
+        for each in (*(each["differences"] for each in found), pooled)
+        for name, value in each.items()
+    ):
+        typer.echo(
+            "Student's intervals of few concepts or studies reach beyond what shares and their differences can be."
+        )
+
+
+def _beyond(name: str, value: dict[str, Any]) -> bool:
+    """Whether bounds lie where no number can: a difference of two shares of pictures beyond 1, or a ratio below 0."""
+    low, high = value["low"], value["high"]
+    ratio = value["share"]
+    return (name in OF_PICTURES and low is not None and max(-low, high) > 1) or (
+        ratio is not None and ratio["low"] is not None and ratio["low"] < 0
+    )
 
 
 def _share(value: dict[str, Any]) -> str:

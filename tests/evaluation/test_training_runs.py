@@ -165,6 +165,15 @@ def test_runs_of_other_judges_sizes_or_concepts_are_refused(tmp_path):
         summarise_runs([first, before])
 
 
+def test_intervals_beyond_what_a_share_can_be_are_said_to_be(tmp_path):
+    load_commands("training-runs")
+    for name, accuracies, said in (("wide", (0.9, 0.1), True), ("narrow", (0.5, 0.51), False)):
+        paths = [str(evaluation(tmp_path, f"{name}-{run}", (0.5 + run / 100, value)))
+                 for run, value in enumerate(accuracies)]  # fmt: skip
+        told = CliRunner().invoke(application, ["training-runs", *paths]).output
+        assert ("reach beyond 0 and 1" in told) == said
+
+
 def test_an_evaluation_without_models_is_refused(tmp_path):
     first, second = evaluation(tmp_path, "a", (0.8, 0.4)), evaluation(tmp_path, "b", ())
     with pytest.raises(ValueError, match=r"b\.json has models of C_P \[\]: expected a control"):

@@ -103,6 +103,18 @@ def test_studies_are_averaged_where_their_training_runs_alone_differ():
     assert "is given twice" in str(twice.exception)
 
 
+def test_intervals_beyond_what_a_share_can_be_are_said_to_be():
+    load_commands("study")
+    folders = [str(EXPERIMENTS / "further-sets" / f"seed-{run}") for run in (2, 3)]
+    told = CliRunner().invoke(
+        application, ["study", "difference", *folders, "--first", "pool", "--second", "dirty-060"]
+    )
+    assert told.output.splitlines()[-1].startswith("Student's intervals of few concepts or studies reach beyond")
+    four = str(EXPERIMENTS / "seed-4")
+    told = CliRunner().invoke(application, ["study", "difference", four, "--first", "dirty-060", "--second", "benign"])
+    assert "reach beyond" not in told.output
+
+
 def test_an_outcome_of_another_group_is_not_recommended_again():
     classes = Study.load(EXPERIMENTS / "cifar10")
     with pytest.raises(ValueError, match="of the unpoisoned concepts, of which there are none: expected a group that "
