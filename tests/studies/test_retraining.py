@@ -23,6 +23,7 @@ from explorer.studies.blame_grading import (
     PREDICTS,
     UNTOLD,
     UNTRAINED,
+    _words,
     grade_blame,
     graded_blame_file,
     write_lists,
@@ -162,6 +163,12 @@ def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models
     strip = np.asarray(Image.open(result_file(study, RETRAINED, "strip.png")))
     assert strip.shape == (7 * measured["tile"], len(measured["concepts"]) * measured["tile"], 3)
     assert len(np.unique(strip.reshape(7, -1), axis=0)) > 1, "models draw differently"
+
+
+def test_a_list_whose_model_was_trained_is_not_told_apart_where_no_concept_differs():
+    assert _words(None) == UNTRAINED
+    assert _words({"broken": {"mean": 0.0, "low": None, "high": None}}) == UNTOLD
+    assert _words({"broken": {"mean": 0.2, "low": 0.1, "high": 0.3}}) == PREDICTS
 
 
 class Drawn:

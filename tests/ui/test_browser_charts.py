@@ -41,6 +41,34 @@ def test_on_a_phone_nothing_lies_over_a_chart_and_it_is_saved_from_below(page):
     assert page.complaints == []
 
 
+UNBOUNDED = """async () => {
+  const from = (name) => import(new URL(`./explorer-static/${name}.js`, document.baseURI));
+  const [{ drawCharts }, { worldTable }] = await Promise.all(['implosion_charts', 'implosion_tables'].map(from));
+  const { evaluation, meter } = await (await fetch('./payload/implosion.json')).json();
+  evaluation.seeds = [0, 1, 2];
+  for (const { accuracy } of evaluation.models) {
+    accuracy.unpoisoned = { mean: 0.5, low: null, high: null, over_concepts: { low: 0.4, high: 0.6 } };
+  }
+  const root = document.body.appendChild(document.createElement('div'));
+  const { plots } = await drawCharts(root, { evaluation, meter }, null);
+  const lines = plots.flatMap(({ element }) => element.data).filter(({ name }) => name === 'accuracy, not targeted');
+  const cells = [...worldTable(evaluation, meter).querySelectorAll('td.number')]
+    .filter(({ textContent }) => textContent.startsWith('0.500'));
+  return [lines.map(({ error_y: { array, arrayminus } }) => [...array, ...arrayminus]),
+    cells.map(({ textContent, title }) => [textContent, title])];
+}"""
+
+
+def test_accuracy_without_an_interval_has_no_error_bar_and_the_table_says_so(page):
+    page.goto("/?tab=implosion")
+    page.locator(".implosion-charts .chart").first.wait_for()
+    bars, cells = page.evaluate(UNBOUNDED)
+    assert bars
+    assert {reach for line in bars for reach in line} == {0}
+    assert ["0.500", "no interval over seeds: one alone, or all alike"] in cells
+    assert not [text for text, title in cells if title.startswith("no interval") and "±" in text]
+
+
 def test_a_progress_bar_has_the_pages_colours(page):
     for theme, done, left in (("light", (11, 107, 107), (238, 242, 245)), ("dark", (47, 192, 184), (15, 21, 27))):
         page.goto(f"/?tab=checkpoints&__theme={theme}")
