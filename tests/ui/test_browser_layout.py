@@ -49,6 +49,15 @@ def test_pictures_are_in_sight_on_a_low_screen_and_after_a_reload(page):
     assert page.complaints == []
 
 
+def test_the_first_pictures_are_in_sight_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/")
+    canvas = page.locator(".compare-column canvas").first
+    playwright_api.expect(canvas).to_be_visible()
+    assert canvas.evaluate(IN_SIGHT)
+    assert page.complaints == []
+
+
 TOPS = """() => [...document.querySelectorAll('.compare-column')].map((column) =>
   [...column.querySelectorAll('canvas')].map((canvas) => Math.round(canvas.getBoundingClientRect().top)))"""
 
