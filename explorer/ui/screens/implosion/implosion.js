@@ -23,7 +23,7 @@ import { withTerms } from './terms.js';
 const NOTE = 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong. That is implosion.';
 const PLAY_MILLISECONDS = 1600;
 const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
-const SIDE = 112; // of the names of the models
+const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in implosion.css
 const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
 
@@ -171,7 +171,8 @@ class ImplosionScreen {
   get room() {
     const place = this.strip.getBoundingClientRect();
     const height = window.innerHeight - place.top - this.verdicts.offsetHeight - BELOW;
-    return roomFor({ width: this.strip.clientWidth, height, left: SIDE, models: this.models.length, contents: this.state.contents, talk: talking() });
+    const phone = matchMedia(PHONE).matches;
+    return roomFor({ width: this.strip.clientWidth, height, left: SIDE[phone ? 'phone' : 'usual'], models: this.models.length, contents: this.state.contents, talk: talking(), phone });
   }
 
   get pageRows() { return onPage(this.rows.slice(this.state.from, this.state.from + this.room.concepts), this.state.of); }

@@ -8,7 +8,7 @@ import { talking } from './talk.js';
 const GAP = 10; // between concepts
 const CAPTION = 24; // of a row, beside its pictures
 const HEAD = 52;
-const LEAST = { usual: 96, talk: 110 }; // pixels of a picture's side
+const LEAST = { usual: 96, phone: 58, talk: 110 }; // pixels of a picture's side
 const MOST = { usual: 8, talk: 16 }; // concepts on a page
 const MOST_ROWS = 4; // models at once in talk mode
 
@@ -16,12 +16,13 @@ export const kindsOf = (contents) => (contents === 'both' ? ['images', 'maps'] :
 
 // How large pictures are and how many concepts and models are shown at once, in a place of `width` by `height` pixels.
 // Outside of talk mode the page may be scrolled, and pictures are as wide as their column.
-export function roomFor({ width, height, left, models, contents, talk }) {
+// On a phone a picture with its map is so small that two concepts fit: one poisoned, one not targeted.
+export function roomFor({ width, height, left, models, contents, talk, phone }) {
   const kinds = kindsOf(contents).length;
   const rows = talk ? Math.min(models, MOST_ROWS) : models;
   const beside = width - left;
-  const least = talk ? LEAST.talk : LEAST.usual;
-  const high = talk ? Math.floor((height - HEAD) / rows) - CAPTION : LEAST.usual;
+  const least = LEAST[talk ? 'talk' : phone && kinds > 1 ? 'phone' : 'usual'];
+  const high = talk ? Math.floor((height - HEAD) / rows) - CAPTION : least;
   const cell = Math.max(least, Math.min(high, Math.floor(beside / kinds) - GAP));
   const across = Math.floor(beside / (kinds * (cell + 4) + GAP));
   return { cell, rows, concepts: Math.max(1, Math.min(across, talk ? MOST.talk : MOST.usual)) };
