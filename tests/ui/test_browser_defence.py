@@ -233,7 +233,22 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
     page.get_by_role("radio", name="Only this filter removes 1").click()
     expect(page.locator(".pair-card")).to_have_count(1)
     page.goto("/?tab=defence&d.filter={}")
-    page.get_by_role("alert").get_by_text("not found here").wait_for()
+    page.get_by_role("alert").get_by_text("“a filter without a score”: not found here").wait_for()
+
+
+def test_a_number_that_cannot_be_is_put_right_in_sight(page):
+    expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"rank": 5}})
+    for label, typed, shown in (
+        ("Cut", "-3", "0"),
+        ("Cut", "1e9", "39"),
+        ("Cut", "", "39"),
+        ("At most so many per cent of a concept", "250", "100"),
+    ):
+        field = page.get_by_role("spinbutton", name=label, exact=True)
+        field.fill(typed)
+        field.press("Enter")
+        expect(field).to_have_value(shown)
 
 
 def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):
