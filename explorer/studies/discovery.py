@@ -14,7 +14,7 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
-from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.studies.arms import arm_poison, known_poison
 from explorer.studies.captions import concepts_in
 from explorer.studies.concepts import with_poisoned
 from explorer.studies.pairs_found import FoundPairs, find_pairs
@@ -196,7 +196,7 @@ def _tell_equal_weights(checkpoints: list[Checkpoint], assumed: list[str], on_pr
 
 
 def _with_control(arms: list[Arm], known: str | None, assumed: list[str], left_open: list[str]) -> list[Arm]:
-    records = {arm.name: _record(arm) for arm in arms}
+    records = {arm.name: known_poison(arm) for arm in arms}
     if known is not None:
         return _with_known_control(arms, known, records, assumed)
     clean = [arm for arm in arms if records[arm.name].poisoned is False]
@@ -227,17 +227,13 @@ def _with_known_control(arms: list[Arm], known: str, records: dict[str, PoisonRe
 
 
 def _unrecorded_poison(arms: list[Arm]) -> list[str]:
-    unknown = [arm.name for arm in arms if not _record(arm).recorded]
+    unknown = [arm.name for arm in arms if not known_poison(arm).recorded]
     if not unknown:
         return []
     return [
         f"poison is recorded of neither model nor pairs of {', '.join(unknown)}: where it is known, write into the "
         f"arm's table in {STUDY_NAME}, as an example, {NO_POISON_WRITTEN} or {POISON_WRITTEN}"
     ]
-
-
-def _record(arm: Arm) -> PoisonRecord:
-    return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
 def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
@@ -267,7 +263,7 @@ def _concepts(
     except ValueError as error:
         left_open.append(f"no concepts: {error}")
         return None
-    concepts, added = with_poisoned(found, (_record(arm) for arm in study.arms))
+    concepts, added = with_poisoned(found, (known_poison(arm) for arm in study.arms))
     assumed.append(f"{CONCEPTS_NAME} holds {len(concepts.names)} concepts: {origin}; edit it as you need")
     if added:
         assumed.append(f"poisoned concepts that these captions do not name, added to the pool: {', '.join(added)}")

@@ -176,6 +176,16 @@ def test_a_control_that_draws_none_of_them_is_named_as_what_is_lacking():
     assert told["Table 4"].endswith("that no poison aims at: benign draws none")
 
 
+def test_a_model_whose_poisoned_concepts_are_not_recorded_is_not_judged_by_the_rest():
+    silent = model("dirty", NOUNS[:2], [0] * 6) | {"poisoned_concepts": [], "poisoned_concepts_known": False}
+    found = replace(
+        measured(model("benign", (), [1] * 6), silent), poison={"dirty": PoisonRecord(kind="dirty-label", concepts=2)}
+    )
+    assert found.untargeted(*found.evaluation["models"]) == []
+    told = {each.name: each.missing for each in compare_with_paper(found)}
+    assert told["Table 4"].endswith("and a record of which concepts dirty poisons")
+
+
 def utility(mean, reach):
     return {"utility": {"unpoisoned": {"mean": mean, "over_concepts": {"low": mean - reach, "high": mean + reach}}}}
 

@@ -51,7 +51,10 @@ def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poi
     def with_an_untargeted_noun(route):
         response = route.fetch()
         payload = response.json()
-        payload["film"]["concepts"][-1]["poisoned_from"] = None
+        concept = payload["film"]["concepts"][-1]
+        concept["poisoned_from"] = None
+        for model in payload["film"]["models"]:
+            model["poisoned_concepts"] = [name for name in model["poisoned_concepts"] if name != concept["concept"]]
         route.fulfill(response=response, json=payload)
 
     page.route("**/implosion.json*", with_an_untargeted_noun)
