@@ -27,9 +27,8 @@ class Tour {
     this.button = button;
     this.further = node('b', {}, ' Scroll: there is more of it below.');
     this.card = node('section', { class: 'tour-card', role: 'dialog', 'aria-label': 'Tour', tabindex: -1 });
-    this.card.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') { event.stopPropagation(); this.end(); }
-    });
+    // Wherever the focus is: what the tour speaks of may be clicked meanwhile.
+    this.onKey = (event) => { if (event.key === 'Escape') this.end(); };
   }
 
   async show(at) {
@@ -45,6 +44,7 @@ class Tour {
         at ? act('Back', () => this.show(at - 1)) : null, last ? null : act('End', () => this.end()),
         last ? act('Done', () => this.end()) : act('Next', () => this.show(at + 1))));
     document.body.append(this.card);
+    document.addEventListener('keydown', this.onKey);
     document.body.classList.add('touring');
     this.fit(true);
     this.card.focus({ preventScroll: true });
@@ -84,6 +84,7 @@ class Tour {
   end() {
     this.leave();
     this.card.remove();
+    document.removeEventListener('keydown', this.onKey);
     document.body.classList.remove('touring');
     localStorage.setItem(KEY, 'seen');
     this.button.classList.remove('unseen');
