@@ -12,7 +12,7 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.unique_names import unique_names
-from explorer.pairs.concept_list import TEMPLATE, ConceptList
+from explorer.pairs.concept_list import POOL, TEMPLATE, ConceptList
 from explorer.studies.arms import arm_poison, known_poison
 from explorer.studies.captions import concepts_in
 from explorer.studies.concepts import with_poisoned
@@ -242,12 +242,27 @@ def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
     return []
 
 
+def _given_concepts(path: Path, study: Study, assumed: list[str], left_open: list[str]) -> ConceptList:
+    """The list as it is: who wrote it chose what is worth a picture, and its groups."""
+    listed = ConceptList.read(path, TEMPLATE)
+    poisoned = list(dict.fromkeys(name for arm in study.arms for name in known_poison(arm).names))
+    if outside := [name for name in poisoned if name in listed.ranks and name not in listed.of_group(POOL)]:
+        assumed.append(
+            f"groups are those of {path}, where poisoned concepts stand outside of the pool: {', '.join(outside)}; "
+            "they count as poisoned all the same"
+        )
+    if missing := [name for name in poisoned if name not in listed.ranks]:
+        left_open.append(f"poisoned concepts that {path} does not name, so that no model is asked for them: "
+                         f"{', '.join(missing)}; add them to {CONCEPTS_NAME} where they are wanted")  # fmt: skip
+    return listed
+
+
 def _concepts(
     given: Path | None, study: Study, assumed: list[str], left_open: list[str], on_progress: OnProgress
 ) -> ConceptList | None:
     """The list as given, or of the captions of the control's pairs; of all arms' where the control has none."""
     if given is not None:
-        return ConceptList.read(given, TEMPLATE)
+        return _given_concepts(given, study, assumed, left_open)
     with_pairs = [arm for arm in study.arms if arm.pairs is not None]
     chosen = next((arm for arm in with_pairs if arm.control), with_pairs[0] if with_pairs else None)
     if chosen is None:

@@ -156,6 +156,18 @@ def test_a_given_list_of_concepts_is_kept(tmp_path, sets):
     assert study.concept_list().of_group("pool") == ("fire truck",)
 
 
+def test_poisoned_concepts_outside_of_a_given_pool_are_told(tmp_path, sets):
+    write_set(sets / "dirty", poison=True)
+    (tmp_path / "own.csv").write_text("concept,group\ndog,pool\nhat,other\n")
+    made = make(tmp_path, pairs=(str(sets),), concepts=tmp_path / "own.csv")
+    assert made.study.concept_list().concept("hat").group == "other"
+    assert told(made.assumed, "poisoned concepts stand outside of the pool: hat; they count as poisoned")
+    shutil.rmtree(tmp_path / "study")
+    (tmp_path / "own.csv").write_text("concept\ndog\n")
+    made = make(tmp_path, pairs=(str(sets),), concepts=tmp_path / "own.csv")
+    assert told(made.left_open, "own.csv does not name", "asked for them: hat;")
+
+
 def test_pictures_with_captions_are_one_source(tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
