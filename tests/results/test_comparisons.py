@@ -291,6 +291,22 @@ def test_poison_that_the_paper_did_not_filter_is_not_compared():
     assert "the poison here is dirty-label" in markdown([comparison])
 
 
+def test_a_users_names_are_text_on_the_page_and_no_markup():
+    here = Estimate(value=0.5, low=0.4, high=0.6, confidence=0.95, n=6)
+    quantity = Quantity(what="of `x|y`", claim=(0.0, 1.0), here=here, over=f"pairs of <b>a</b>\n{END}")
+    told = Comparison(name="Table 1", about="As `beside` says.", quantities=(quantity,), study="[a](b)",
+                      differs="the poison here is d <i>i</i> | *x*")  # fmt: skip
+    row, _, note = markdown([told]).splitlines()[2:]
+    assert row == (
+        r"| Table 1 | of \`x\|y\` | pictures | 0.500 [0.400, 0.600], over pairs of \<b\>a\</b\> "
+        r"\<!-- explorer results: end --\> | not comparable |"
+    )
+    assert note == (
+        r"- **Table 1**: As `beside` says. Measured in the study \[a\](b). Not comparable: "
+        r"the poison here is d \<i\>i\</i\> \| \*x\*."
+    )
+
+
 def test_a_page_without_marks_is_left_as_it_is(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
