@@ -188,8 +188,6 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     specs = {name: kind(**_settings(found[name], kind, name, folder)) for name, kind in _SPECS.items() if name in found}
     if not isinstance(tables := found.get("arm", []), list):
         raise ValueError("[arm] is one table: expected [[arm]], for each arm one")
-    if not tables:
-        raise ValueError("the study has no arm: expected a table [[arm]] for each model, or for its pairs")
     arms = tuple(_arm(table, f"arm {number}", folder) for number, table in enumerate(tables, start=1))
     own["beside"] = tuple(Path(os.path.normpath(folder / place)) for place in own.get("beside", ()))
     return Study(folder=folder, extractor=extractor, arms=arms, **specs, **own)

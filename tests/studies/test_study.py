@@ -112,7 +112,6 @@ def test_nonsense_is_named(study, change, message):
         ('name = "x"\nextractor = ""\n[[arm]]\nname = "a"\n', "extractor is '': expected a table"),
         ('name = "x"\n[arm]\nname = "a"\n', r"\[arm\] is one table: expected \[\[arm\]\]"),
         ('name = "x"\narm = ["a"]\n', "arm 1 is 'a': expected a table"),
-        ('name = "x"\n', r"the study has no arm: expected a table \[\[arm\]\]"),
         ('name = "x"\n[[arm]]\nname = "a"\npoison = "none"\n', "poison of arm 1 is 'none': expected a table, as"),
         ('name = "x"\n[[arm]]\nname = "a"\nreading = 3\n', "reading of arm 1 is 3: expected a table"),
     ],
