@@ -15,7 +15,7 @@ def record_poison(path: Path | str, poison: PoisonRecord, *, replace: bool = Fal
     Args:
         path: checkpoint folder or .safetensors file.
         poison: ``NOT_RECORDED`` takes back what was recorded.
-        replace: write over another record.
+        replace: write over another record, or take it back.
 
     Returns:
         The checkpoint as the registry now sees it.
@@ -34,7 +34,5 @@ def record_poison(path: Path | str, poison: PoisonRecord, *, replace: bool = Fal
     if not isinstance(config, dict):
         raise ValueError(f"{path.name} cannot be recorded: config in its manifest is {config!r}, expected an object")
     if found.poison.recorded and found.poison != poison and not replace:
-        raise ValueError(
-            f"the manifest of {path.name} says {found.poison} already: expected --replace to write over it"
-        )
+        raise ValueError(f"the manifest of {path.name} says {found.poison} already: expected --replace to change that")
     return write_down(found, {"poison": poison.as_json()})

@@ -39,7 +39,8 @@ COMMAND_MODULES = MappingProxyType({
 })  # fmt: skip
 """The command files, and the first words of the commands that each registers: a command loads no other file."""
 
-WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded"}
+WITHOUT_VALUE = {"poisoned_pairs": "not recorded", "benign_pairs": "not recorded",
+                 "pairs_without_concept": "not looked for: no --concepts"}  # fmt: skip
 WITHOUT_AUC = "none: it takes pairs known to be poison and pairs known to be benign"
 """In words what JSON has as null."""
 

@@ -64,9 +64,9 @@ def record_poison_command(
     none: Annotated[bool, typer.Option("--none", help="Its training data is known to hold no poison.")] = False,
     concepts: Annotated[Path | None, typer.Option(help="Text file of the poisoned concepts, one a line.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="C_P, where the concepts' names are not known.")] = None,
-    unknown: Annotated[bool, typer.Option("--unknown", help="Take back what was recorded.")] = False,
+    unknown: Annotated[bool, typer.Option("--unknown", help="Take back what was recorded; with --replace.")] = False,
     attack: Annotated[str, typer.Option(help="Kind of poison, for the reader: dirty-label, clean-label ...")] = UNNAMED,
-    replace: Annotated[bool, typer.Option("--replace", help="Write over another record.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over another record, or take it back.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write down in a checkpoint's manifest what is known of the poison in its training data."""
@@ -80,7 +80,7 @@ def record_poison_command(
                              "text file of the poisoned concepts, one a line")  # fmt: skip
         known = count if concepts is None else tuple(dict.fromkeys(read_concepts(concepts)))
         poison = PoisonRecord(kind=attack, concepts=known)
-    emit(_as_entry(record_poison(checkpoint, poison, replace=replace or unknown)), as_json)
+    emit(_as_entry(record_poison(checkpoint, poison, replace=replace)), as_json)
 
 
 @application.command("fetch")

@@ -13,6 +13,7 @@ from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Spelling, command
 from explorer.core.bounded_files import load_json
+from explorer.core.unique_names import unique_names
 from explorer.meter.meter import measure_checkpoints
 from explorer.meter.payload_formats import MEASURES, METER, SENSITIVITY
 from explorer.meter.precision import CONCEPTS, DRAWS, precision_report
@@ -60,7 +61,7 @@ def meter(
 
     request = replace(request, timesteps=tuple(timestep or TIMESTEPS))
     listed = ConceptList.read(concepts, template)
-    found, name = _with_reference([read_checkpoint(path) for path in checkpoints], reference)
+    found, name = _with_reference(checkpoints, reference)
     shown = shown_on(on, found, listed, request)
     report = measure_checkpoints(found, listed, shown, request, reference=name, sets=sets, on_progress=show_progress())
     if as_json:
@@ -89,13 +90,18 @@ def meter_precision(
             typer.echo(f"  {count:>8}" + "".join(f"{100 * error / model['mean']:>12.1f}" for error in errors))
 
 
-def _with_reference(checkpoints: list[Checkpoint], reference: Path | None) -> tuple[list[Checkpoint], str | None]:
-    """The reference stands first, and once."""
-    if reference is None:
-        return checkpoints, None
-    first = read_checkpoint(reference)
-    others = [each for each in checkpoints if each.folder.resolve() != first.folder.resolve()]
-    return [first, *others], first.name
+def _with_reference(paths: list[Path], reference: Path | None) -> tuple[list[Checkpoint], str | None]:
+    """The reference stands first, and once; those of one name are called with the folder around them as well."""
+    own = [path.resolve() for path in paths]
+    if twice := [place for place in own if own.count(place) > 1]:
+        raise ValueError(f"{twice[0]} is given {own.count(twice[0])} times: expected each checkpoint once")
+    if reference is not None:
+        others = (path for path, place in zip(paths, own, strict=True) if place != reference.resolve())
+        paths = [reference, *others]
+    checkpoints = [read_checkpoint(path) for path in paths]
+    names = unique_names([path.absolute() for path in paths])
+    found = [replace(each, name=name) for each, name in zip(checkpoints, names, strict=True)]
+    return found, None if reference is None else found[0].name
 
 
 def meter_lines(report: dict[str, Any]) -> list[str]:

@@ -50,7 +50,7 @@ def import_command(
             "quarantined": count_reasons(quarantined),
             **{name: made.manifest["config"][name] for name in (*COUNTED, "left_out")},
             **made.flags.counts(),
-            "pairs_without_concept": int((made.table["concepts"].str.len() == 0).sum()),
+            "pairs_without_concept": int((made.table["concepts"].str.len() == 0).sum()) if nouns else None,
             "data_hash": made.data_hash,
         },
         as_json,

@@ -154,9 +154,19 @@ def poison(
 def select_targets(
     benign: Benign,
     file: Annotated[Path, typer.Argument(help="New JSON file of targets, for poison --targets.")],
-    concepts: Annotated[int, typer.Option(help="C_P: concepts to poison, the same as poison draws with this seed.")],
+    concepts: Annotated[
+        int,
+        typer.Option(help="C_P: concepts to poison, those that poison draws with this seed, m and ranks of the pool."),
+    ],
     selection: TargetSelection,
     extractor: ExtractorChoice,
+    pairs_per_concept: Annotated[
+        int,
+        typer.Option(
+            help="m, as poison will be given it: outside of IconWorld it draws from the concepts that are the main one "
+            "of at least m pairs."
+        ),
+    ] = 1,
     pool_ranks: Annotated[str | None, typer.Option(help="As of poison.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +176,7 @@ def select_targets(
     if file.exists():
         raise ValueError(f"{file} is there already: expected a new file")
     attack = DirtyLabelOptions(
-        pairs_per_concept=1, concepts=concepts, seed=selection.seed, pool_ranks=pool_ranks
+        pairs_per_concept=pairs_per_concept, concepts=concepts, seed=selection.seed, pool_ranks=pool_ranks
     ).attack()
     pairs, chosen = PairSet.load(benign), extractor.load()
     found = select(attack, pairs, chosen, selection, show_progress())

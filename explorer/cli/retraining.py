@@ -87,6 +87,9 @@ def recover(
             "and .6 of the arm's number."
         ),
     ],
+    name: Annotated[
+        str, typer.Option(help="Of the models, before their size: for another set or training of one size.")
+    ] = retraining.RECOVERY,
     training: Training = None,
     resolution: Resolution = None,
     device: Device = "cpu",
@@ -97,7 +100,9 @@ def recover(
     found, benign = Study.load(folder), PairSet.load(pairs)
     chosen = _training_recipe(found, arm, training, changes | {"resolution": resolution})
     for each in size:
-        made = retraining.recover(found, arm, benign, each, chosen, device=device, on_progress=show_progress())
+        made = retraining.recover(
+            found, arm, benign, each, chosen, name=name, device=device, on_progress=show_progress()
+        )
         _emit(made, as_json)
 
 

@@ -46,6 +46,11 @@ def names_known(poison: PoisonRecord) -> bool:
     return poison.recorded and poison.concept_count == len(poison.names)
 
 
+def concepts_known(model: dict[str, Any]) -> bool:
+    """The same of a model of ``evaluation.json``; those of earlier releases do not say it, and had all names."""
+    return model.get("poisoned_concepts_known", model["poisoned_concept_count"] is not None)
+
+
 def summary_of(
     metric: Metric, values: np.ndarray | None, members: dict[str, np.ndarray | None]
 ) -> dict[str, Any] | None:

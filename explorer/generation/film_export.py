@@ -57,7 +57,9 @@ def film_strip_gif(
     """Animate ``rows`` of a film strip from the benign model to the most poisoned one.
 
     Args:
-        description: ``film_strip.json``, with ``study`` and ``prompt``, the prompts' template, where they are known.
+        description: ``film_strip.json``, with ``study`` and ``prompt``, the prompts' template, where they are known,
+            and of every model with ``poisoned_concepts``, those that its poison is known to aim at, and
+            ``poisoned_concepts_known``, whether these are all.
         sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
@@ -144,12 +146,12 @@ def _frame(
     frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + below), colours.surface)
     draw = ImageDraw.Draw(frame)
     _head(draw, description, model, colours)
-    count = model["poisoned_concept_count"]
     for at, row in enumerate(rows):
         concept = description["concepts"][row]
         left, top = GAP + at % across * (side + GAP), TOP + at // across * height
-        named = None not in (concept["poisoned_from"], count) and concept["poisoned_from"] <= count
-        _mark(draw, left, top + 5, named, colours)
+        named = concept["concept"] in model["poisoned_concepts"]
+        if named or model["poisoned_concepts_known"]:
+            _mark(draw, left, top + 5, named, colours)
         _write(draw, left + MARK + 5, top, concept["concept"], 14, colours.poisoned if named else colours.ink)
         for line, kind in enumerate(kinds):
             cell = sheets[kind].crop(_box(size, column, row)).convert("RGB")
@@ -159,7 +161,7 @@ def _frame(
                 draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=colours.poisoned, width=2)
             if kind == "maps" and (column, row) in flat:
                 _flat_mark(draw, place[0] + 4, place[1] + side - 20)
-    _foot(frame, draw, description, contents, colours, bool(flat))
+    _foot(frame, draw, model, description, contents, colours, bool(flat))
     return frame
 
 
@@ -180,15 +182,17 @@ def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[st
 
 
 def _foot(
-    frame: Image.Image, draw: ImageDraw.ImageDraw, description: dict[str, Any], contents: str, colours: Colours,
-    flat: bool,
+    frame: Image.Image, draw: ImageDraw.ImageDraw, model: dict[str, Any], description: dict[str, Any], contents: str,
+    colours: Colours, flat: bool,
 ) -> None:  # fmt: skip
     """What the marks mean and, where there are maps, their colours with both ends of the scale."""
     top = frame.height - BOTTOM + 4 - (FLAT_LINE if flat else 0)
     _mark(draw, GAP, top + 3, True, colours)
     _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, colours.soft)
-    _mark(draw, GAP + 230, top + 3, False, colours)
-    _write(draw, GAP + 230 + MARK + 5, top, "benign, or not poisoned here", 12, colours.soft)
+    if model["poisoned_concepts_known"]:
+        _mark(draw, GAP + 230, top + 3, False, colours)
+    words = "benign, or not poisoned here" if model["poisoned_concepts_known"] else "no mark: not recorded"
+    _write(draw, GAP + 230 + MARK + 5, top, words, 12, colours.soft)
     if contents == "images":
         return
     grey = Image.linear_gradient("L").rotate(90).resize(BAR)

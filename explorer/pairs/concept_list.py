@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,7 +60,7 @@ class ConceptList:
     """Concepts in order of frequency rank, the most frequent first.
 
     Raises:
-        ValueError: if there is none or one is named twice, or the template has no place for it.
+        ValueError: if there is none or one is named twice, in whatever case, or the template has no place for it.
     """
 
     concepts: tuple[Concept, ...]
@@ -68,8 +70,11 @@ class ConceptList:
     def __post_init__(self) -> None:
         if not self.concepts:
             raise ValueError("no concepts: expected at least one")
-        if twice := {name for name in self.names if self.names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} stand twice among the concepts: expected each once")
+        counts = Counter(name.casefold() for name in self.names)
+        if twice := {name for name in self.names if counts[name.casefold()] > 1}:
+            raise ValueError(
+                f"{', '.join(sorted(twice))} stand twice among the concepts: expected each once, in whatever case"
+            )
         if self.template.count("{phrase}") != 1 or "{" in self.template.replace("{phrase}", ""):
             raise ValueError(f"template is {self.template!r}: expected {{phrase}} in it once, and no other braces")
 
@@ -134,23 +139,34 @@ class ConceptList:
         """From a CSV file with a column ``concept`` and, where they are known, ``group`` and ``phrase``.
 
         Raises:
-            ValueError: naming the line that is no concept.
+            ValueError: naming the line that is no concept, or the file if it is no UTF-8.
         """
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            if not rows.fieldnames:
-                raise ValueError(f"{path} is empty: expected a column called concept")
-            if "concept" not in rows.fieldnames:
-                raise ValueError(f"{path} has the columns {rows.fieldnames}: expected one called concept")
-            return ConceptList(concepts=tuple(_concepts(rows, path)), template=template)
+        rows = csv.DictReader(io.StringIO(read_utf8(path), newline=""))
+        if not rows.fieldnames:
+            raise ValueError(f"{path} is empty: expected a column called concept")
+        if "concept" not in rows.fieldnames:
+            raise ValueError(f"{path} has the columns {rows.fieldnames}: expected one called concept")
+        return ConceptList(concepts=tuple(_concepts(rows, path)), template=template)
 
 
-def _concepts(rows: Iterable[dict[str, str | None]], path: Path) -> Iterable[Concept]:
-    for line, row in enumerate(rows, start=2):
+def read_utf8(path: Path) -> str:
+    """The text of a file, without a byte order mark; its line ends are as they lie.
+
+    Raises:
+        ValueError: naming the file, if it is no UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _concepts(rows: csv.DictReader, path: Path) -> Iterable[Concept]:
+    for row in rows:
         try:
             yield Concept(
                 name=(row["concept"] or "").strip(), group=(row.get("group") or OTHER).strip(),
                 phrase=(row.get("phrase") or "").strip(),
             )  # fmt: skip
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from error
+            raise ValueError(f"{path}, line {rows.line_num}: {error}") from error

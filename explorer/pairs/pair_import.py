@@ -17,7 +17,7 @@ from PIL import Image
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, check_files
-from explorer.pairs.concept_list import ConceptList
+from explorer.pairs.concept_list import ConceptList, read_utf8
 from explorer.pairs.counts import PairCounts
 from explorer.pairs.pair_set import PairSet, check_free, claim, write_files
 from explorer.pairs.poison_flags import PoisonFields
@@ -189,11 +189,11 @@ def read_concepts(path: Path) -> tuple[str, ...]:
     study's concept list.
 
     Raises:
-        ValueError: if there is none, or as :meth:`ConceptList.read` does.
+        ValueError: if there is none, the file is no UTF-8, or as :meth:`ConceptList.read` does.
     """
     if is_concept_list(path):
         return ConceptList.read(path).names
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    lines = (line.strip() for line in read_utf8(path).splitlines())
     concepts = tuple(line for line in lines if line and not line.startswith("#"))
     if not concepts:
         raise ValueError(f"{path} names no concepts: expected one a line")
@@ -203,8 +203,7 @@ def read_concepts(path: Path) -> tuple[str, ...]:
 def is_concept_list(path: Path) -> bool:
     """Whether a text file is a study's concept list: it is called ``.csv``, or its first line has several columns, one
     of which is ``concept``."""
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        heads = next(csv.reader(stream), [])
+    heads = next(csv.reader(read_utf8(path).splitlines()), [])
     return path.suffix.casefold() == ".csv" or (len(heads) > 1 and "concept" in heads)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,8 @@ def select_targets(
         and ``structure_distance``, each ``{chosen, any}``.
 
     Raises:
-        ValueError: as the attack's ``choose`` and :func:`choose_targets`, or if a concept has fewer captions or a
-            target fewer pictures than samples.
+        ValueError: as the attack's ``choose`` and :func:`choose_targets`, if a concept has fewer captions or a target
+            fewer pictures than samples, or the attack cannot be made with the targets that were chosen.
     """
     mentioning, showing = rows_by_concept(benign)
     pool, pool_is = pool_for(attack, benign, mentioning, showing)
@@ -60,6 +61,7 @@ def select_targets(
     )  # fmt: skip
     targets = choose_targets(scores, concepts, pool, how=selection.how, least_alignment=selection.least_alignment,
                              alpha=selection.alpha, seed=selection.seed)  # fmt: skip
+    replace(attack, concept_count=None, targets=targets).source(benign)  # refuses what it lacks pairs for
     return {"targets": targets, **_means(scores, concepts, pool, targets, selection.alpha)}
 
 

@@ -14,8 +14,9 @@ from explorer.core.intervals import Estimate, normal_interval, pearson_correlati
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
+from explorer.evaluation.summary import concepts_known
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
-from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.studies.arms import arm_checkpoint, known_poison
 from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
 from explorer.studies.study import Study
@@ -65,8 +66,7 @@ class Measured:
         names = [arm.name for arm in study.arms]
         found = {name: read(FILTERS, lambda name=name: _scores(study, name)) for name in names}
         return Measured(
-            poison={arm.name: arm_checkpoint(arm).poison if arm.checkpoint else arm_poison(arm, None)
-                    for arm in study.arms},
+            poison={arm.name: known_poison(arm) for arm in study.arms},
             evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
             families={arm.name: arm_checkpoint(arm).family for arm in study.arms if arm.checkpoint},
@@ -91,7 +91,10 @@ class Measured:
         return record is not None and record.kind == kind
 
     def untargeted(self, *models: dict[str, Any]) -> list[str]:
-        """The concepts outside the pool that poison of none of these models aims at, and no other's, by name."""
+        """The concepts outside the pool that poison of none of these models aims at, and no other's, by name. None of
+        them where it is not recorded what one of these aims at."""
+        if not all(map(concepts_known, models)):
+            return []
         aimed = {name for model in models for name in model["poisoned_concepts"]}
         return [name for name in untargeted_concepts(self.evaluation) if name not in aimed]
 
@@ -107,7 +110,8 @@ class Measured:
             )
         control = next((model for model in self.evaluation["models"] if model["poisoned_concept_count"] == 0), None)
         if control is None or any(control["per_concept"][name] for name in names):
-            return models
+            unknown = [model["name"] for model in self.evaluation["models"] if not concepts_known(model)]
+            return f"{models}, and a record of which concepts {', '.join(unknown)} poisons" if unknown else models
         drawn = f"a control that draws some of the concepts that no poison aims at: {control['name']} draws none"
         return f"{models}, and {drawn}"
 

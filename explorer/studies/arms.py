@@ -41,10 +41,20 @@ def in_order(study: Study, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
 def arm_poison(arm: Arm, checkpoint: Checkpoint | None) -> PoisonRecord:
     """What is known of an arm's poison: as study.toml says, else its checkpoint, else its pair set.
 
-    A control of which nobody recorded it has none.
+    Where the first that is recorded does not name the concepts, a later one does that agrees in C_P, or where the first
+    has none. A control of which nobody recorded it has none.
     """
     records = [arm.poison, NOT_RECORDED if checkpoint is None else checkpoint.poison, pairs_poison(arm.pairs)]
-    return next((each for each in records if each.recorded), NO_POISON if arm.control else NOT_RECORDED)
+    first, *others = [each for each in records if each.recorded] or [NO_POISON if arm.control else NOT_RECORDED]
+    if not first.poisoned or isinstance(first.concepts, tuple):
+        return first
+    naming = (each for each in others if each.poisoned and isinstance(each.concepts, tuple))
+    return next((each for each in naming if first.concept_count in (None, each.concept_count)), first)
+
+
+def known_poison(arm: Arm) -> PoisonRecord:
+    """:func:`arm_poison` of an arm, whose checkpoint is read where it has one."""
+    return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
 def pairs_poison(pairs: Path | str | None) -> PoisonRecord:

@@ -80,12 +80,19 @@ def with_poisoned(concepts: list[Concept], records: Iterable[PoisonRecord]) -> t
     Raises:
         ValueError: if there is no concept at all.
     """
-    poisoned = list(dict.fromkeys(name for record in records for name in record.names))
-    known = {each.name for each in concepts}
-    added = [name for name in poisoned if name not in known]
-    kept = [Concept(name=each.name, group=POOL if each.name in poisoned else each.group, phrase=each.phrase)
-            for each in concepts]  # fmt: skip
+    poisoned = {name.casefold(): name for record in records for name in record.names}
+    known = {each.name.casefold() for each in concepts}
+    added = [name for alike, name in poisoned.items() if alike not in known]
+    kept = [_as_recorded(each, poisoned.get(each.name.casefold())) for each in concepts]
     return ConceptList(concepts=(*kept, *(Concept(name=name, group=POOL) for name in added))), added
+
+
+def _as_recorded(concept: Concept, poisoned: str | None) -> Concept:
+    """In the pool under the name that a poison record has for it, where one has; its prompt stays."""
+    if poisoned is None:
+        return concept
+    phrase = concept.phrase if poisoned == concept.name else concept.shown
+    return Concept(name=poisoned, group=POOL, phrase=phrase)
 
 
 def _by_frequency(counts: Counter[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from explorer.core.intervals import ratio_of_means, t_interval
+from explorer.evaluation.summary import concepts_known
 from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.studies.ordering import (
     ACCURACY,
@@ -49,7 +50,10 @@ def difference(
     models = {model["name"]: model for model in evaluation["models"]}
     if unknown := [name for name in (first, second) if name not in models]:
         raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
-    members = _chosen(evaluation["concepts"], names) if names else members_of(evaluation["concepts"], group)
+    members = (
+        _chosen(evaluation["concepts"], names) if names
+        else _members(evaluation["concepts"], group, [models[arm] for arm in (first, second)])
+    )  # fmt: skip
     if not members:
         raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
     values = {}
@@ -148,3 +152,11 @@ def _chosen(concepts: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no evaluated concept is called {unknown[0]!r}: expected one of {len(known)}")
     return [name for name in known if name in names]
+
+
+def _members(concepts: list[dict[str, Any]], group: str, arms: list[dict[str, Any]]) -> list[str]:
+    members = members_of(concepts, group)
+    unknown = [arm["name"] for arm in arms if not concepts_known(arm)]
+    if unknown and group not in ("all", "pool"):
+        raise ValueError(f"it is not recorded which concepts {unknown[0]} poisons: expected the group all or pool")
+    return members

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, scan_checkpoints
 from explorer.checkpoints.weights_hash import weights_hash
-from explorer.core.bounded_files import printable
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.progress import OnProgress, counted, unheard
-from explorer.pairs.concept_list import TEMPLATE, ConceptList
-from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.core.unique_names import unique_names
+from explorer.pairs.concept_list import POOL, TEMPLATE, ConceptList
+from explorer.studies.arms import arm_poison, known_poison
 from explorer.studies.captions import concepts_in
 from explorer.studies.concepts import with_poisoned
-from explorer.studies.pairs_found import FoundPairs, find_pairs
+from explorer.studies.pairs_found import FoundPairs, find_pairs, paths_named
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, STUDY_NAME, Arm, Study
 
@@ -102,8 +101,7 @@ def _find_checkpoints(patterns: tuple[str, ...], assumed: list[str], left_open: 
     """Usable ones, each once, in the order of C_P; the others are told with the reason."""
     found: dict[Path, Checkpoint] = {}
     for pattern in patterns:
-        matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
-        if not matches:
+        if not (matches := paths_named(pattern)):
             raise FileNotFoundError(f"{pattern} names nothing: expected checkpoints, or folders that hold some")
         for path in matches:
             place = path.resolve()
@@ -129,7 +127,7 @@ def _arms(
     taken = {own.path for _, own, _ in found if own is not None}
     why = "none that can be used names their data hash or has their name" if checkpoints else "none was given"
     found += [(None, each, why) for each in pairs if each.path not in taken]
-    names = _unique_names([own.path if checkpoint is None else checkpoint.folder for checkpoint, own, _ in found])
+    names = unique_names([_called(checkpoint, own) for checkpoint, own, _ in found])
     arms = []
     for name, (checkpoint, own, why) in zip(names, found, strict=True):
         if own is None:
@@ -170,17 +168,14 @@ def _with_flagged_poison(arm: Arm, checkpoint: Checkpoint | None, pairs: FoundPa
     return arm
 
 
-def _unique_names(paths: list[Path]) -> list[str]:
-    """The last part of each path, or the folder around a glob's shards; where several are called so, both parts."""
-    stems = [path.parent.name if set(path.name) & set("*?[{") else path.stem if path.is_file() else path.name
-             for path in paths]  # fmt: skip
-    counts, names = Counter(stems), []
-    for path, stem in zip(paths, stems, strict=True):
-        name = printable(stem if counts[stem] == 1 else f"{path.parent.name}-{stem}").replace("/", "_")
-        while name in names:
-            name += "-2"
-        names.append(name)
-    return names
+def _called(checkpoint: Checkpoint | None, pairs: FoundPairs | None) -> Path:
+    """A path whose last part an arm is called by: of its checkpoint, else of its pairs."""
+    if checkpoint is not None:
+        own = checkpoint.folder
+        return own.with_name(own.stem) if own.is_file() else own
+    path = Path(pairs.path)
+    around = path.parent if pairs.name in (path.name, path.stem) else path.parent.parent  # shards have their folder's
+    return around / pairs.name
 
 
 def _tell_equal_weights(checkpoints: list[Checkpoint], assumed: list[str], on_progress: OnProgress) -> None:
@@ -196,7 +191,7 @@ def _tell_equal_weights(checkpoints: list[Checkpoint], assumed: list[str], on_pr
 
 
 def _with_control(arms: list[Arm], known: str | None, assumed: list[str], left_open: list[str]) -> list[Arm]:
-    records = {arm.name: _record(arm) for arm in arms}
+    records = {arm.name: known_poison(arm) for arm in arms}
     if known is not None:
         return _with_known_control(arms, known, records, assumed)
     clean = [arm for arm in arms if records[arm.name].poisoned is False]
@@ -227,17 +222,13 @@ def _with_known_control(arms: list[Arm], known: str, records: dict[str, PoisonRe
 
 
 def _unrecorded_poison(arms: list[Arm]) -> list[str]:
-    unknown = [arm.name for arm in arms if not _record(arm).recorded]
+    unknown = [arm.name for arm in arms if not known_poison(arm).recorded]
     if not unknown:
         return []
     return [
         f"poison is recorded of neither model nor pairs of {', '.join(unknown)}: where it is known, write into the "
         f"arm's table in {STUDY_NAME}, as an example, {NO_POISON_WRITTEN} or {POISON_WRITTEN}"
     ]
-
-
-def _record(arm: Arm) -> PoisonRecord:
-    return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
 def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
@@ -251,12 +242,27 @@ def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
     return []
 
 
+def _given_concepts(path: Path, study: Study, assumed: list[str], left_open: list[str]) -> ConceptList:
+    """The list as it is: who wrote it chose what is worth a picture, and its groups."""
+    listed = ConceptList.read(path, TEMPLATE)
+    poisoned = list(dict.fromkeys(name for arm in study.arms for name in known_poison(arm).names))
+    if outside := [name for name in poisoned if name in listed.ranks and name not in listed.of_group(POOL)]:
+        assumed.append(
+            f"groups are those of {path}, where poisoned concepts stand outside of the pool: {', '.join(outside)}; "
+            "they count as poisoned all the same"
+        )
+    if missing := [name for name in poisoned if name not in listed.ranks]:
+        left_open.append(f"poisoned concepts that {path} does not name, so that no model is asked for them: "
+                         f"{', '.join(missing)}; add them to {CONCEPTS_NAME} where they are wanted")  # fmt: skip
+    return listed
+
+
 def _concepts(
     given: Path | None, study: Study, assumed: list[str], left_open: list[str], on_progress: OnProgress
 ) -> ConceptList | None:
     """The list as given, or of the captions of the control's pairs; of all arms' where the control has none."""
     if given is not None:
-        return ConceptList.read(given, TEMPLATE)
+        return _given_concepts(given, study, assumed, left_open)
     with_pairs = [arm for arm in study.arms if arm.pairs is not None]
     chosen = next((arm for arm in with_pairs if arm.control), with_pairs[0] if with_pairs else None)
     if chosen is None:
@@ -267,7 +273,7 @@ def _concepts(
     except ValueError as error:
         left_open.append(f"no concepts: {error}")
         return None
-    concepts, added = with_poisoned(found, (_record(arm) for arm in study.arms))
+    concepts, added = with_poisoned(found, (known_poison(arm) for arm in study.arms))
     assumed.append(f"{CONCEPTS_NAME} holds {len(concepts.names)} concepts: {origin}; edit it as you need")
     if added:
         assumed.append(f"poisoned concepts that these captions do not name, added to the pool: {', '.join(added)}")

@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 from explorer.core.bounded_files import parse_json, path_inside
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
-from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, replacing
-from explorer.studies.arms import arm_checkpoint, arm_poison
+from explorer.studies.arms import known_poison
 from explorer.studies.results import PICTURES, STEPS, result_file, step_folder, step_manifest
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, Study
@@ -97,17 +96,12 @@ def _without_places(study: Study, folder: Path) -> Study:
         open_clip=None if (spec.open_clip or "").startswith("local-dir:") else spec.open_clip,
         pretrained_tag=spec.pretrained_tag, feature_range=spec.feature_range,
     )  # fmt: skip
-    arms = tuple(Arm(name=arm.name, control=arm.control, poison=_poison(arm)) for arm in study.arms)
+    arms = tuple(Arm(name=arm.name, control=arm.control, poison=known_poison(arm)) for arm in study.arms)
     filters = replace(study.filters, scores=None, columns=())
     return replace(
         study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None, filters=filters,
         beside=(),
     )  # fmt: skip
-
-
-def _poison(arm: Arm) -> PoisonRecord:
-    """What the study knows of an arm's poison, which its checkpoint or pairs may record."""
-    return arm_poison(arm, None) if arm.checkpoint is None else arm_checkpoint(arm).poison
 
 
 def _files_of(study: Study, step: str) -> Iterator[tuple[str, Path]]:

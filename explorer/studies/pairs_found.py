@@ -30,8 +30,7 @@ class FoundPairs:
 def pairs_kind(pairs: Path | str) -> str:
     """What lies there: a pair set or an embedding store by its manifest or its folders, else a source."""
     if isinstance(pairs, str):
-        shards = any(sign in pairs for sign in "*?[{") or pairs.endswith((".tar", ".parquet"))
-        return STORE if not shards and is_store(pairs) else SOURCE
+        return STORE if not _names_shards(pairs) and is_store(pairs) else SOURCE
     if (pairs / MANIFEST_NAME).is_file():
         try:
             kind = read_manifest(pairs).get("kind")
@@ -42,9 +41,20 @@ def pairs_kind(pairs: Path | str) -> str:
     return STORE if is_store(pairs) else SOURCE
 
 
+def _names_shards(pairs: str) -> bool:
+    return any(sign in pairs for sign in "*?[{") or pairs.endswith((".tar", ".parquet"))
+
+
 def keeps_pictures(pairs: Path | str | None) -> bool:
     """Whether pairs are of a kind whose pictures can be read whole: a pair set or a source, no embedding store."""
     return pairs is not None and pairs_kind(pairs) != STORE
+
+
+def paths_named(pattern: str) -> list[Path]:
+    """What lies at a path, whatever signs its name has; where nothing does, what the path matches as a glob, sorted."""
+    if (path := Path(pattern)).exists():
+        return [path]
+    return sorted(Path(name) for name in glob.glob(pattern, recursive=True))
 
 
 def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
@@ -62,7 +72,7 @@ def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
         if is_address(pattern):
             found.setdefault(pattern, _shards(pattern, [], told))
             continue
-        matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True)) or [Path(pattern)]
+        matches = paths_named(pattern) or [Path(pattern)]
         files = [path for path in matches if path.is_file()]
         if files or not matches[0].exists():
             pieces = [_shards(pattern, files, told)]
@@ -92,7 +102,8 @@ def _shards(pattern: str, files: list[Path], told: list[str]) -> FoundPairs:
     if len(files) == 1:
         return FoundPairs(path=files[0].resolve(), name=files[0].stem)
     told.append(f"{pattern}: its {len(files) or 'several'} files are taken for one source")
-    return FoundPairs(path=path, name=Path(pattern).parent.name)
+    named = Path(pattern)
+    return FoundPairs(path=path, name=named.parent.name if _names_shards(pattern) else named.name)
 
 
 def _problem(path: Path | str) -> str | None:

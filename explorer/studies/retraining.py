@@ -111,14 +111,15 @@ def retrain(
 
 
 def recover(
-    study: Study, arm: str, pairs: PairSet, size: int, recipe: FineTuningRecipe, *, device: str = "cpu",
-    on_progress: OnProgress = unheard, should_stop: Callable[[], bool] | None = None,
+    study: Study, arm: str, pairs: PairSet, size: int, recipe: FineTuningRecipe, *, name: str = RECOVERY,
+    device: str = "cpu", on_progress: OnProgress = unheard, should_stop: Callable[[], bool] | None = None,
 ) -> RetrainedModel | None:  # fmt: skip
     """Fine-tune the arm's own model on the first ``size`` benign training pairs of a set (Ding et al. 2024, Table 6).
 
     Args:
         recipe: its steps count for as many pairs as the arm was trained on; here they are in proportion to ``size``,
             so that every pair is seen as often.
+        name: what the model is called before its size.
 
     Returns:
         As :func:`retrain`.
@@ -140,8 +141,7 @@ def recover(
     uids = pairs.table["uid"].to_numpy()[rows[size:]].tolist()
     facts = {"kind": RECOVERY, "kept": size, "share": size / of_arm, "unrecorded": unrecorded}
     start = study.arm(arm).checkpoint
-    name = f"{RECOVERY}-{size}"
-    return _train(study, arm, name, facts, start, pairs, recipe, uids, device, on_progress, should_stop)
+    return _train(study, arm, f"{name}-{size}", facts, start, pairs, recipe, uids, device, on_progress, should_stop)
 
 
 def recorded_start(checkpoint: Checkpoint) -> Path:

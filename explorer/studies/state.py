@@ -47,7 +47,7 @@ class StepState:
     state: str
     """Of all arms that can be done: what is left to do, if there is anything."""
     why: str
-    """Of the step as a whole, as in :class:`ArmState`."""
+    """Of the step as a whole, as in :class:`ArmState`; where arms lack different things, one of these."""
     unit: str
     """What ``amount`` counts, in the singular."""
     command: str
@@ -153,8 +153,17 @@ def _rate(study: Study, step: Step, recorded: Recorded) -> float | None:
 def _of_all(arms: list[ArmState], obstacle: str, gone: list[str]) -> tuple[str, str]:
     if gone:
         return STALE, f"made of {', '.join(gone)} as well, no arm of the study"
+    if not arms:
+        return CANNOT, "the study has no arm: expected a table [[arm]] in study.toml for each"
     states = {arm.state for arm in arms}
     for state in (STALE, MISSING, UNCHECKED, DONE):
         if state in states:
             return state, obstacle if state == UNCHECKED else ""
-    return CANNOT, obstacle or "; ".join(dict.fromkeys(arm.why for arm in arms))
+    return CANNOT, obstacle or _what_all_lack(arms)
+
+
+def _what_all_lack(arms: list[ArmState]) -> str:
+    """Their reason where it is one; else that of the first for an example, since each arm has its own beside it."""
+    if len({arm.why for arm in arms}) > 1:
+        return f"each of {len(arms)} arms lacks something, {arms[0].arm} for example: {arms[0].why}"
+    return arms[0].why

@@ -19,6 +19,7 @@ from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading, is_address
+from explorer.studies.setting_kinds import check_settings
 from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec, RetrainedSpec
 
 STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
@@ -157,7 +158,7 @@ class Study:
             raise FileNotFoundError(f"{path} is missing: expected a study, which `explorer study new` makes")
         try:
             return _parse(tomllib.loads(path.read_text(encoding="utf-8")), folder)
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def write(self) -> None:
@@ -182,51 +183,41 @@ _OWN_FIELDS = tuple(each.name for each in fields(Study) if each.name not in ("fo
 
 def _parse(found: dict[str, Any], folder: Path) -> Study:
     own = {name: value for name, value in found.items() if name not in _TABLES}
-    _check_known(own, _OWN_FIELDS, "the study")
-    extractor = ExtractorSpec(**_settings(found.get("extractor", {}), _EXTRACTOR_FIELDS, "extractor", folder))
-    specs = {name: kind(**_settings(found[name], tuple(each.name for each in fields(kind)), name, folder))
-             for name, kind in _SPECS.items() if name in found}  # fmt: skip
-    arms = []
-    for number, arm in enumerate(found.get("arm", []), start=1):
-        settings = _settings(arm, _ARM_FIELDS, f"arm {number}", folder)
-        tables = {name: settings.pop(name, {}) for name in ("reading", "poison_fields")}
-        read = {
-            "reading": _reading(tables["reading"], number),
-            "poison": PoisonRecord.read(settings.get("poison")),
-            "poison_fields": _from_table(PoisonFields, tables["poison_fields"], f"poison_fields of arm {number}"),
-        }
-        arms.append(Arm(**settings | read))
-    own = _settings(own, _OWN_FIELDS, "", folder)
-    if not isinstance(own.get("beside", ()), tuple):
-        raise ValueError(f"beside is {own['beside']!r}: expected a list of studies' folders")
+    own = _settings(own, Study, "the study", folder, _OWN_FIELDS)
+    extractor = ExtractorSpec(**_settings(found.get("extractor", {}), ExtractorSpec, "extractor", folder))
+    specs = {name: kind(**_settings(found[name], kind, name, folder)) for name, kind in _SPECS.items() if name in found}
+    if not isinstance(tables := found.get("arm", []), list):
+        raise ValueError("[arm] is one table: expected [[arm]], for each arm one")
+    arms = tuple(_arm(table, f"arm {number}", folder) for number, table in enumerate(tables, start=1))
     own["beside"] = tuple(Path(os.path.normpath(folder / place)) for place in own.get("beside", ()))
-    return Study(folder=folder, extractor=extractor, arms=tuple(arms), **specs, **own)
+    return Study(folder=folder, extractor=extractor, arms=arms, **specs, **own)
 
 
-def _reading(found: dict[str, Any], number: int) -> Reading:
-    own = f"reading of arm {number}"
-    table = _from_table(Fields, found.pop("fields", {}), f"fields of the {own}")
-    return replace(_from_table(Reading, found, own), fields=table)
+def _arm(found: dict[str, Any], where: str, folder: Path) -> Arm:
+    settings = _settings(found, Arm, where, folder)
+    read = {
+        "reading": _reading(settings.get("reading", {}), f"reading of {where}"),
+        "poison": PoisonRecord.read(settings.get("poison")),
+        "poison_fields": _from_table(PoisonFields, settings.get("poison_fields", {}), f"poison_fields of {where}"),
+    }
+    return Arm(**settings | read)
+
+
+def _reading(found: dict[str, Any], where: str) -> Reading:
+    own = {name: value for name, value in found.items() if name != "fields"}
+    table = _from_table(Fields, found.get("fields", {}), f"fields of the {where}")
+    return replace(_from_table(Reading, own, where), fields=table)
 
 
 def _from_table(kind: type, found: Any, where: str) -> Any:
     """A dataclass of texts from a table."""
-    if not isinstance(found, dict):
-        raise ValueError(f"{where} is {found!r}: expected a table, as {{ kind = ... }}")
-    _check_known(found, tuple(each.name for each in fields(kind)), where)
-    if bad := [name for name, value in found.items() if not isinstance(value, str)]:
-        raise ValueError(f"{bad[0]} of {where} is {found[bad[0]]!r}: expected text")
+    check_settings(found, kind, where, tuple(each.name for each in fields(kind)))
     return kind(**found)
 
 
-def _check_known(found: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    if unknown := sorted(set(found) - set(known)):
-        raise ValueError(f"{where} has the unknown setting {', '.join(unknown)}: expected some of {', '.join(known)}")
-
-
-def _settings(found: dict[str, Any], known: tuple[str, ...], where: str, folder: Path) -> dict[str, Any]:
+def _settings(found: Any, kind: type, where: str, folder: Path, known: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Lists become tuples; paths start at the study's folder."""
-    _check_known(found, known, where)
+    check_settings(found, kind, where, known or tuple(each.name for each in fields(kind)))
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     return {name: _place(value, folder) if name in PATHS else value for name, value in settings.items()}
 

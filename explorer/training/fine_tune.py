@@ -276,7 +276,10 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     found["poison"] = config["poison"]  # earlier releases recorded it otherwise; which pairs they are, the hash says
     if found != config:
         differing = sorted(name for name in {*found, *config} if found.get(name) != config.get(name))
-        raise ValueError(f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder")
+        raise ValueError(
+            f"{output} holds a checkpoint with another {', '.join(differing)}: choose a new folder, or another --name "
+            "for a study's model"
+        )
     return manifest
 
 

@@ -68,6 +68,7 @@ def test_what_is_known_of_a_checkpoints_poison_is_written_by_a_command(checkpoin
         (("--none",), (0, True, [])),
         (("--count", 7, "--replace"), (7, True, None)),
         (("--concepts", tmp_path / "nouns.txt", "--replace"), (2, True, ["dog", "fire truck"])),
+        (("--unknown", "--replace"), unknown),
         (("--unknown",), unknown),
     ):
         entry = json.loads(invoke("record-poison", checkpoint_root / "benign", *options, "--json"))
@@ -76,6 +77,7 @@ def test_what_is_known_of_a_checkpoints_poison_is_written_by_a_command(checkpoin
     before = (checkpoint_root / "dirty-002" / "manifest.json").read_bytes()
     for options, message in (
         (("--none",), "the manifest of dirty-002 says dirty-label, C_P = 2 already: expected --replace"),
+        (("--unknown",), "the manifest of dirty-002 says dirty-label, C_P = 2 already: expected --replace"),
         (("--none", "--count", 2), "expected one of --none, --concepts FILE, --count N and --unknown"),
         ((), "expected one of --none"),
     ):

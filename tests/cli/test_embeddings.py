@@ -128,6 +128,9 @@ def test_import(shard, tmp_path):
     mentions = np.array([list(concepts) == ["cat"] for concepts in loaded.table["concepts"]])
     assert mentions[-1]
     assert made["pairs_without_concept"] == int((~mentions).sum())
+    assert run("import", shard, tmp_path / "bare", "--size", 32)["pairs_without_concept"] is None
+    printed = invoke("import", shard, tmp_path / "bare", "--size", 32).stdout
+    assert "pairs_without_concept  not looked for: no --concepts" in printed
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``explorer meter``: the cost before the work, ratios to a reference, what is assumed and what is refused."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -38,6 +39,21 @@ def test_lines_say_what_was_shown_and_what_is_heard_least(checkpoint_root, conce
     assert lines[0].startswith("On each model's own pictures, 2 steps at guidance 4; t = 300, 600; 2 draws.")
     assert [line.split(":")[0].strip() for line in lines].count("heard least") == 2
     assert any("guidance_cosine  not measured: models are shown their own pictures" in line for line in lines)
+
+
+def test_models_of_one_name_are_called_with_the_folder_around_them_too(checkpoint_root, concepts):
+    shutil.copytree(checkpoint_root / "benign", checkpoint_root.parent / "other" / "benign")
+    arguments = (checkpoint_root.parent / "other" / "benign", "--on", "noise", "--timestep", 500, "--json")
+    result = invoke(checkpoint_root, concepts, *arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["reference"] == "checkpoints-benign"
+    assert [model["name"] for model in found["models"]] == ["checkpoints-benign", "dirty-002", "other-benign"]
+
+
+def test_one_checkpoint_given_twice_is_refused(checkpoint_root, concepts):
+    result = invoke(checkpoint_root, concepts, checkpoint_root / "dirty-002")
+    assert "dirty-002 is given 2 times: expected each checkpoint once" in str(result.exception)
 
 
 @pytest.mark.parametrize(

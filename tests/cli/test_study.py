@@ -44,6 +44,31 @@ def test_status_says_what_is_missing_and_what_cannot_be(made):
     assert (states["pictures"], states["evaluation"], states["film-strip"]) == ("missing", "cannot", "missing")
 
 
+def test_a_step_says_once_what_all_arms_lack_and_an_example_where_each_lacks_its_own(made, checkpoint_root):
+    def status():
+        return run("status", made[0]).stdout.splitlines()
+
+    assert status().count("scores      cannot     the study names no extractor: expected a folder, or open_clip and "
+                          "weights, in study.toml") == 1  # fmt: skip
+    for name in ("benign", "dirty-002", "dirty-004"):
+        (checkpoint_root / name).rename(checkpoint_root / f"{name}-moved")
+    lines = status()
+    place = next(place for place, line in enumerate(lines) if line.startswith("pictures"))
+    assert lines[place].startswith("pictures    cannot     each of 3 arms lacks something, benign for example: its che")
+    assert lines[place].count("write its new place") == 1
+    assert [line.split()[:2] for line in lines[place + 1 : place + 4]] == [
+        ["cannot", "benign"], ["cannot", "dirty-002"], ["cannot", "dirty-004"],
+    ]  # fmt: skip
+
+
+def test_a_study_without_arms_says_so(tmp_path):
+    (tmp_path / "study.toml").write_text('name = "x"\n')
+    lines = run("status", tmp_path).stdout.splitlines()
+    assert len(lines) == 9
+    why = "cannot     the study has no arm: expected a table [[arm]] in study.toml for each"
+    assert all(line.endswith(why) for line in lines)
+
+
 def test_run_ends_with_an_error_where_an_arm_fails(made):
     concepts = made[0] / "concepts.csv"
     concepts.write_text("concept\ndog 狗\n")  # which these models cannot read

@@ -16,6 +16,7 @@ from explorer.generation.film_export import (
     LABEL,
     LEAST_WIDTH,
     MAP_COLOURS,
+    MARK,
     SCALE,
     THEMES,
     TOP,
@@ -28,8 +29,11 @@ CELL = 16
 @pytest.fixture
 def strip():
     concepts = [{"concept": f"noun{row}", "poisoned_from": 2 if row == 0 else None} for row in range(3)]
-    models = [{"name": name, "poisoned_concept_count": count, "cells": [{"scatter": 0.5} for _ in concepts]}
-              for name, count in (("benign", 0), ("dirty", 2))]  # fmt: skip
+    models = [
+        {"name": name, "poisoned_concept_count": len(aims), "poisoned_concepts": aims, "poisoned_concepts_known": True,
+         "cells": [{"scatter": 0.5} for _ in concepts]}
+        for name, aims in (("benign", []), ("dirty", ["noun0", "elsewhere"]))
+    ]  # fmt: skip
     description = {
         "cell": CELL, "seed": 7, "steps": 3, "guidance_scale": 4.0, "map_scale": 0.2, "prompt": "a photo of {phrase}",
         "concepts": concepts, "models": models,
@@ -165,3 +169,25 @@ def test_models_of_one_number_of_poisoned_concepts_are_told_apart_by_name(strip)
         unnamed = title(frames_of(film_strip_gif(alone, sheets, [0, 1, 2], "images"))[0][0])
         assert (np.abs(shown[0] - unnamed).max() > 64) == (twin == 0), "named only where two have the same number"
         assert np.abs(shown[0] - shown[1]).max() > 64
+
+
+def test_frames_are_what_the_models_own_poison_aims_at(strip):
+    """Another model with as many poisoned concepts need not be poisoned with the same."""
+    description, sheets = strip
+    other = {**description["models"][1], "name": "other", "poisoned_concepts": ["noun2", "elsewhere"]}
+    nested, _, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))
+    apart, _, _ = frames_of(
+        film_strip_gif({**description, "models": [description["models"][0], other]}, sheets, [0, 1, 2], "images")
+    )
+    band = slice(TOP + LABEL, TOP + LABEL + CELL * SCALE)  # where the pictures are, and their frames
+    changed = (abs(nested[1] - apart[1])[band].max(axis=(0, 2)) > 60).nonzero()[0]
+    assert {(place - GAP) // (CELL * SCALE + GAP) for place in changed} == {0, 2}
+
+
+def test_a_model_whose_aims_are_not_recorded_calls_nothing_unpoisoned(strip):
+    description, sheets = strip
+    silent = {**description["models"][1], "poisoned_concepts": [], "poisoned_concepts_known": False}
+    models = [description["models"][0], silent]
+    known, _, _ = frames_of(film_strip_gif(description, sheets, [1], "images"))
+    unknown, _, _ = frames_of(film_strip_gif({**description, "models": models}, sheets, [1], "images"))
+    assert (known[1][:, : GAP + MARK] != unknown[1][:, : GAP + MARK]).any(), "no mark stands before the noun"

@@ -3,6 +3,7 @@
 import pytest
 
 from explorer.pairs.concept_list import LESS_POPULAR, POOL, Concept, ConceptList
+from explorer.pairs.pair_import import read_concepts
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -26,7 +27,9 @@ def test_what_is_written_is_read(tmp_path):
         ("noun\ndog\n", "expected one called concept"),
         ("concept,group\ndog,pol\n", r"line 2: group of 'dog' is 'pol'"),
         ("concept\ndog\n \n", r"line 3: concept is ''"),
+        ("concept,group\n\n\ndog,pol\n", r"line 4: group of 'dog' is 'pol'"),
         ("concept\ndog\ndog\n", "dog stand twice"),
+        ("concept\nDog\ncat\ndog\n", "Dog, dog stand twice"),
         ("concept\n", "no concepts"),
     ],
 )
@@ -34,6 +37,17 @@ def test_nonsense_is_named(tmp_path, text, message):
     (tmp_path / "concepts.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         ConceptList.read(tmp_path / "concepts.csv")
+
+
+def test_what_is_no_utf_8_is_named(tmp_path):
+    path = tmp_path / "concepts.csv"
+    path.write_text("concept\ndog\n", encoding="utf-16")
+    for read in (ConceptList.read, read_concepts):
+        with pytest.raises(ValueError, match=r"concepts\.csv is no text in UTF-8: invalid start byte at byte 0"):
+            read(path)
+    path.rename(tmp_path / "nouns.txt")
+    with pytest.raises(ValueError, match=r"nouns\.txt is no text in UTF-8"):
+        read_concepts(tmp_path / "nouns.txt")
 
 
 def test_a_noun_is_its_phrase_without_the_article():

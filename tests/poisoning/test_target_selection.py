@@ -2,14 +2,22 @@
 
 import json
 import math
+from types import SimpleNamespace
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from torch.nn import functional
+from typer.testing import CliRunner
 
+from explorer.cli.application import application
+from explorer.cli.extractor_options import ExtractorChoice
 from explorer.cli.poisoning import read_targets
 from explorer.iconworld.world import World, generate_pair_set
+from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.dirty_label import DirtyLabelPoison
+from explorer.poisoning.exchanged import pool_for, rows_by_concept
 from explorer.poisoning.selected_targets import select_targets
 from explorer.poisoning.target_choice import TargetSelection
 from explorer.poisoning.target_selection import choose_targets, score_targets
@@ -91,6 +99,48 @@ def test_a_sets_own_features_choose_and_poison_takes_the_file(micro_world, tmp_p
         read_targets(file)
     with pytest.raises(ValueError, match="samples are 500: the training pairs hold"):
         select_targets(attack, benign, None, TargetSelection(samples=500))
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch):
+    """A set that is none of IconWorld's: eight pairs of each noun, two of the bat and six of the ape, whose captions
+    all name an owl as well. Features are drawn; a caption of the ape is nearest to a picture of the owl."""
+    named = [[name] for name in ("cow", "dog", "eel", "fox", "owl") for _ in range(8)]
+    named += [["bat"], ["bat"], *[["ape", "owl"] for _ in range(6)]]
+    count = len(named)
+    table = pandas.DataFrame(
+        {
+            "uid": [str(row) for row in range(count)], "caption": [" and ".join(each) for each in named],
+            "concepts": named, "image_index": np.arange(count), "is_poison": pandas.array([False] * count, "boolean"),
+            "poisoned_concept": "", "target_concept": "", "split": "train",
+        }
+    )  # fmt: skip
+    made = PairSet.write(tmp_path / "set", table, np.zeros((count, 8, 8, 3), np.uint8), config={}, seed=0)
+    drawn = image, text = [unit(count, 4, seed=seed) for seed in (0, 1)]
+    for features, concept in ((image, "owl"), (text, "ape")):
+        features[[each[0] == concept for each in named]] = unit(4, seed=2)
+    monkeypatch.setattr("explorer.poisoning.selected_targets.pair_features", lambda *_: drawn)
+    extractor = SimpleNamespace(feature_range=(0.0, 1.0), identity="drawn")
+    monkeypatch.setattr(ExtractorChoice, "load", lambda *_: extractor)
+    return made, extractor
+
+
+@pytest.mark.parametrize("m", [1, 2, 6, 8])
+def test_the_concepts_are_those_that_poison_draws_for_as_many_pairs(listed, tmp_path, m):
+    asked = ["select-targets", listed[0].folder, tmp_path / "targets.json", "--concepts", 2, "--samples", 1,
+             "--how", "nearest", "--seed", 5, *(["--pairs-per-concept", m] if m > 1 else [])]  # fmt: skip
+    result = CliRunner().invoke(application, list(map(str, asked)))
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    drawn = DirtyLabelPoison(concept_count=2, pairs_per_concept=m, seed=5)
+    mentioning, showing = rows_by_concept(listed[0])
+    expected = drawn.choose(*pool_for(drawn, listed[0], mentioning, showing), mentioning)
+    assert list(read_targets(tmp_path / "targets.json")) == list(expected)
+
+
+def test_targets_for_which_there_are_too_few_pairs_are_refused(listed):
+    attack = DirtyLabelPoison(concept_count=6, pairs_per_concept=6, seed=1)
+    with pytest.raises(ValueError, match="m is 6: the training pairs hold 0 captions of 'ape' that do not name 'owl'"):
+        select_targets(attack, *listed, TargetSelection(how="nearest", least_alignment=-1.0, samples=1))
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,16 @@ def test_a_control_that_draws_none_of_them_is_named_as_what_is_lacking():
     assert told["Table 4"].endswith("that no poison aims at: benign draws none")
 
 
+def test_a_model_whose_poisoned_concepts_are_not_recorded_is_not_judged_by_the_rest():
+    silent = model("dirty", NOUNS[:2], [0] * 6) | {"poisoned_concepts": [], "poisoned_concepts_known": False}
+    found = replace(
+        measured(model("benign", (), [1] * 6), silent), poison={"dirty": PoisonRecord(kind="dirty-label", concepts=2)}
+    )
+    assert found.untargeted(*found.evaluation["models"]) == []
+    told = {each.name: each.missing for each in compare_with_paper(found)}
+    assert told["Table 4"].endswith("and a record of which concepts dirty poisons")
+
+
 def utility(mean, reach):
     return {"utility": {"unpoisoned": {"mean": mean, "over_concepts": {"low": mean - reach, "high": mean + reach}}}}
 
@@ -310,6 +320,22 @@ def test_poison_that_the_paper_did_not_filter_is_not_compared():
     comparison = filters(found)
     assert [comparison.verdict(each) for each in comparison.quantities] == ["not comparable", "not done"]
     assert "the poison here is dirty-label" in markdown([comparison])
+
+
+def test_a_users_names_are_text_on_the_page_and_no_markup():
+    here = Estimate(value=0.5, low=0.4, high=0.6, confidence=0.95, n=6)
+    quantity = Quantity(what="of `x|y`", claim=(0.0, 1.0), here=here, over=f"pairs of <b>a</b>\n{END}")
+    told = Comparison(name="Table 1", about="As `beside` says.", quantities=(quantity,), study="[a](b)",
+                      differs="the poison here is d <i>i</i> | *x*")  # fmt: skip
+    row, _, note = markdown([told]).splitlines()[2:]
+    assert row == (
+        r"| Table 1 | of \`x\|y\` | pictures | 0.500 [0.400, 0.600], over pairs of \<b\>a\</b\> "
+        r"\<!-- explorer results: end --\> | not comparable |"
+    )
+    assert note == (
+        r"- **Table 1**: As `beside` says. Measured in the study \[a\](b). Not comparable: "
+        r"the poison here is d \<i\>i\</i\> \| \*x\*."
+    )
 
 
 def test_a_page_without_marks_is_left_as_it_is(tmp_path):

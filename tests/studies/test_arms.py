@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from explorer.core.poison_record import PoisonRecord
-from explorer.studies.arms import arm_checkpoint, arm_checkpoints
+from explorer.checkpoints.registry import read_checkpoint
+from explorer.core.poison_record import NO_POISON, PoisonRecord
+from explorer.studies.arms import arm_checkpoint, arm_checkpoints, arm_poison
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm, Study
 
@@ -46,3 +47,12 @@ def forget(checkpoint):
     manifest = json.loads(path.read_text())
     del manifest["config"]["poison"]
     path.write_text(json.dumps(manifest))
+
+
+def test_names_come_from_the_pairs_where_the_checkpoint_has_but_their_number(checkpoint_root, pairs):
+    checkpoint = read_checkpoint(checkpoint_root / "dirty-002")
+    arm = Arm(name="dirty-002", checkpoint=checkpoint.folder, pairs=pairs)
+    for count, names in ((3, ("dog", "hat", "shirt")), (None, ("dog", "hat", "shirt")), (2, ())):
+        counted = replace(checkpoint, poison=PoisonRecord(kind="dirty-label", concepts=count))
+        assert arm_poison(arm, counted).names == names
+    assert arm_poison(arm, replace(checkpoint, poison=NO_POISON)) == NO_POISON

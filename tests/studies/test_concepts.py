@@ -42,3 +42,12 @@ def test_poisoned_concepts_are_in_the_pool():
     listed, added = with_poisoned(concepts, [NO_POISON, NOT_RECORDED, dirty])
     assert [(each.name, each.group) for each in listed.concepts] == [("dog", POOL), ("hat", POOL), ("cat", POOL)]
     assert added == ["cat"]
+
+
+def test_a_poisoned_concept_is_called_as_its_record_calls_it():
+    concepts = [Concept(name="dog"), Concept(name="hat")]
+    listed, added = with_poisoned(concepts, [PoisonRecord(kind="dirty-label", concepts=("Dog",))])
+    assert [(each.name, each.group, each.shown) for each in listed.concepts] == [
+        ("Dog", POOL, "a dog"), ("hat", OTHER, "a hat"),
+    ]  # fmt: skip
+    assert added == []

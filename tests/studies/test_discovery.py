@@ -1,11 +1,14 @@
 """Arms, pairing, poison and the control are found; what cannot be found out is told and left open."""
 
+import io
 import json
 import shutil
 
+import fsspec
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arms import arm_checkpoint
@@ -90,6 +93,32 @@ def test_of_several_clean_arms_the_one_called_so_is_the_control(tmp_path, sets):
     assert told(made.assumed, "alpha are recorded as unpoisoned, too")
 
 
+def test_what_is_there_is_taken_whatever_signs_its_name_has(tmp_path, checkpoint_root, sets):
+    odd = tmp_path / "odd [v2]"
+    shutil.copytree(checkpoint_root / "benign", odd / "benign")
+    write_set(odd / "sets [x]", poison=False)
+    write_set(tmp_path / "odd v" / "sets x", poison=False)
+    made = make(tmp_path, checkpoints=(str(odd),), pairs=(str(odd / "sets [x]"),))
+    assert [arm.name for arm in made.study.arms] == ["benign", "sets [x]"]
+    shutil.rmtree(tmp_path / "study")
+    made = make(tmp_path, checkpoints=(str(odd / "benign"),), pairs=(str(tmp_path / "odd [v]" / "sets [x]"),))
+    assert [arm.pairs for arm in made.study.arms] == [None, tmp_path / "odd v" / "sets x"], "by the glob"
+
+
+def test_shards_at_an_address_are_an_arm_called_like_their_folder(tmp_path):
+    picture, table = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    pandas.DataFrame({"image": [picture.getvalue()], "caption": ["a dog"]}).to_parquet(table)
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"/{tmp_path.name}/far/0.parquet", table.getvalue())
+    try:
+        for pairs in (f"memory://{tmp_path.name}/far", f"memory://{tmp_path.name}/far/*.parquet"):
+            assert [arm.name for arm in make(tmp_path, pairs=(pairs,)).study.arms] == ["far"]
+            shutil.rmtree(tmp_path / "study")
+    finally:
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
 def test_equal_weights_are_told(tmp_path, checkpoint_root):
     shutil.copytree(checkpoint_root / "dirty-002", checkpoint_root / "copy")
     made = make(tmp_path, checkpoints=(str(checkpoint_root / "*"),))
@@ -127,9 +156,19 @@ def test_a_given_list_of_concepts_is_kept(tmp_path, sets):
     assert study.concept_list().of_group("pool") == ("fire truck",)
 
 
-def test_pictures_with_captions_are_one_source(tmp_path):
-    from PIL import Image
+def test_poisoned_concepts_outside_of_a_given_pool_are_told(tmp_path, sets):
+    write_set(sets / "dirty", poison=True)
+    (tmp_path / "own.csv").write_text("concept,group\ndog,pool\nhat,other\n")
+    made = make(tmp_path, pairs=(str(sets),), concepts=tmp_path / "own.csv")
+    assert made.study.concept_list().concept("hat").group == "other"
+    assert told(made.assumed, "poisoned concepts stand outside of the pool: hat; they count as poisoned")
+    shutil.rmtree(tmp_path / "study")
+    (tmp_path / "own.csv").write_text("concept\ndog\n")
+    made = make(tmp_path, pairs=(str(sets),), concepts=tmp_path / "own.csv")
+    assert told(made.left_open, "own.csv does not name", "asked for them: hat;")
 
+
+def test_pictures_with_captions_are_one_source(tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
     for name, caption in (("a", "a dog"), ("b", "a ship")):

@@ -12,7 +12,7 @@ from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ROOT, ManifestError
 from explorer.studies.differences import difference, over_studies, why_not_pooled
 from explorer.studies.ordering import ordering
-from explorer.studies.results import EVALUATION, METER, SCORES, step_folder
+from explorer.studies.results import EVALUATION, METER, SCORES, step_folder, writing_step
 from explorer.studies.study import Study
 from explorer.ui.shell.context import SHIPPED_STUDY
 
@@ -149,6 +149,18 @@ def test_shares_and_concepts_of_ones_own(shipped):
     assert accuracy["value"] == pytest.approx(accuracy["of_arms"][0] - accuracy["of_arms"][1])
     with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120"):
         difference(shipped, "dirty-060", "benign", names=["hut"])
+
+
+def test_arms_of_which_the_poisoned_concepts_are_not_recorded_have_none_that_are_not_targeted(copied):
+    stored_models = stored(copied, EVALUATION, "evaluation.json")
+    for model in stored_models["models"]:
+        model["poisoned_concepts_known"] = model["name"] != "dirty-040"
+    with writing_step(copied, EVALUATION, settings={}, inputs={}) as folder:
+        (folder / "evaluation.json").write_text(json.dumps(stored_models))
+    with pytest.raises(ValueError, match="not recorded which concepts dirty-040 poisons: expected the group all or po"):
+        difference(copied, "dirty-040", "benign")
+    assert difference(copied, "dirty-040", "benign", group="all")["differences"]["accuracy"]["n"] == 120
+    assert difference(copied, "dirty-060", "benign")["differences"]["accuracy"]["n"] == 60
 
 
 def test_several_runs_are_an_interval_over_runs():

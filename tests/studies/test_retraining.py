@@ -133,6 +133,20 @@ def test_recovery_starts_from_the_poisoned_model_and_its_steps_follow_its_pairs(
         recover(study, ARM, poisoned, 41, recipe)
 
 
+def test_another_recovery_of_one_size_takes_another_name(study, models, recipe, monkeypatch):
+    benign = study.arm("benign").pairs
+    slower = replace(recipe, training=replace(recipe.training, learning_rate=1e-6))
+    with pytest.raises(ValueError, match=r"recovery-20 holds a checkpoint with another training: .* --name"):
+        recover(study, ARM, PairSet.load(benign), 20, slower)
+    trained = []
+    monkeypatch.setattr("explorer.studies.retraining._train", lambda _study, _arm, name, *_: trained.append(name))
+    asked = ["study", "recover", str(study.folder), ARM, "--pairs", str(benign), "--size", "20", "--size", "10",
+             "--training", "cpu"]  # fmt: skip
+    for options in ([], ["--name", "slow"]):
+        assert CliRunner().invoke(application, [*asked, *options]).exit_code == 0
+    assert trained == ["recovery-20", "recovery-10", "slow-20", "slow-10"]
+
+
 def test_what_cannot_be_left_out_is_refused_before_any_work(study, recipe):
     with pytest.raises(ValueError, match="40 pairs to draw at random: expected from 0 to 39"):
         retrain(study, ARM, "all", RandomDraw(count=40), recipe)

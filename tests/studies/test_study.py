@@ -55,7 +55,7 @@ def test_paths_move_with_the_folder(study, tmp_path):
     assert moved.beside == (tmp_path / "elsewhere" / "other",)
     text = (moved.folder / "study.toml").read_text()
     (moved.folder / "study.toml").write_text(text.replace('beside = ["../other"]', 'beside = "../other"'))
-    with pytest.raises(ValueError, match=r"beside is '\.\./other': expected a list"):
+    with pytest.raises(ValueError, match=r"beside of the study is '\.\./other': expected a list"):
         Study.load(moved.folder)
 
 
@@ -70,7 +70,26 @@ def test_paths_move_with_the_folder(study, tmp_path):
         (('name = "four arms"', 'name = '), "study.toml"),
         (("seeds = [3, 1]", "seeds = [3, 3]"), "seeds are"),
         (("seeds = [3, 1]", "seeds = [3, -1]"), "seed is -1: expected a whole number from 0"),
-        (("guidance_scale = 7.5", "guidance_scale = nan"), "guidance scale is nan: expected 0 to 50"),
+        (("guidance_scale = 7.5", "guidance_scale = 70"), "guidance scale is 70: expected 0 to 50"),
+        (("guidance_scale = 7.5", "guidance_scale = nan"), "guidance_scale of the study is nan: expected a number"),
+        (("tau = 0.236", 'tau = "high"'), "tau of the study is 'high': expected a number"),
+        (("tau = 0.236", "tau = nan"), "tau of the study is nan: expected a number"),
+        (("unrelated_distance = 0.9", 'unrelated_distance = "far"'), "is 'far': expected a number"),
+        (("seeds = [3, 1]", "seeds = 3"), "seeds of the study is 3: expected a list of whole numbers"),
+        (("size = 64", "size = 64\nshown_concept = 3"), "shown_concept of the study is 3: expected text"),
+        (('name = "four arms"', "name = 4"), "name of the study is 4: expected text"),
+        (('name = "four arms"', ""), "the study has no name: expected text"),
+        (('name = "benign"\n', ""), "arm 1 has no name: expected text"),
+        (('checkpoint = "../benign"', "checkpoint = 5"), "checkpoint of arm 1 is 5: expected a path"),
+        (('checkpoint = "../benign"', 'checkpoint = ""'), "checkpoint of arm 1 is '': expected a path"),
+        (('pairs = "../sets/0"', 'pairs = ["a", "b"]'), r"pairs of arm 1 is \['a', 'b'\]: expected a path or an add"),
+        (("control = true", 'control = "false"'), "control of arm 1 is 'false': expected true or false"),
+        (('head = "../head.safetensors"', "head = 3"), "head of aesthetics is 3: expected a path"),
+        (('architecture = "resnet18"\n', ""), "classifier has no architecture: expected text"),
+        (("feature_range = [0.2, 0.45]", "feature_range = [0.2]"), r"of extractor is \[0.2\]: expected two numbers"),
+        (("feature_range = [0.2, 0.45]", 'feature_range = ["a", "b"]'), "expected two numbers"),
+        (("[extractor]", "[retrained]\nseeds = 3\n[extractor]"), "seeds of retrained is 3: expected a list of whole"),
+        (("[extractor]", '[retrained]\nunpoisoned_only = "false"\n[extractor]'), "expected true or false"),
         (("size = 64", "size = 60"), "height is 60: expected a multiple of 8"),
         (('split = "train"', "split = 3"), "split of reading of arm 4 is 3: expected text"),
         (('caption = "TEXT"', 'captoin = "TEXT"'), "fields of the reading of arm 4 has the unknown setting captoin"),
@@ -85,6 +104,22 @@ def test_nonsense_is_named(study, change, message):
     path.write_text(text.replace(*change, 1))
     with pytest.raises(ValueError, match=message):
         Study.load(study.folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "x"\nextractor = ""\n[[arm]]\nname = "a"\n', "extractor is '': expected a table"),
+        ('name = "x"\n[arm]\nname = "a"\n', r"\[arm\] is one table: expected \[\[arm\]\]"),
+        ('name = "x"\narm = ["a"]\n', "arm 1 is 'a': expected a table"),
+        ('name = "x"\n[[arm]]\nname = "a"\npoison = "none"\n', "poison of arm 1 is 'none': expected a table, as"),
+        ('name = "x"\n[[arm]]\nname = "a"\nreading = 3\n', "reading of arm 1 is 3: expected a table"),
+    ],
+)
+def test_what_should_be_a_table_is_named(tmp_path, text, message):
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Study.load(tmp_path)
 
 
 def test_a_folder_without_a_study_says_how_one_is_made(tmp_path):

@@ -339,6 +339,24 @@ def test_alpha_recomposes_ad_on_the_page(page):
     assert "The paper's numbers" in page.locator(".alignment-screen figcaption").nth(1).inner_text()
 
 
+FIELDS = """() => [...document.querySelectorAll('.calculator .form > .block')].filter((field) => field.offsetParent)
+  .map((field) => field.getBoundingClientRect().toJSON())"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_fields_of_the_calculators_stand_apart(page, width):
+    open_tab(page, "Alignment difficulty")
+    page.set_viewport_size({"width": width, "height": 844})
+    page.get_by_label("m, poisoned pairs").wait_for()
+    fields = page.evaluate(FIELDS)
+    assert len(fields) > 10
+    for at, one in enumerate(fields):
+        for other in fields[:at]:
+            aside = max(one["left"] - other["right"], other["left"] - one["right"])
+            above = max(one["top"] - other["bottom"], other["top"] - one["bottom"])
+            assert max(aside, above) >= 8
+
+
 def test_local_ad_stands_beside_ad_the_share_and_what_models_draw(page):
     open_tab(page, "Alignment difficulty")
     section = page.locator(".local-section")

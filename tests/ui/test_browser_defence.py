@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pandas
@@ -14,6 +15,13 @@ from explorer.studies.filtering import scored_pairs
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+LOOKS = """() => {
+  const look = (line) => ['stroke', 'stroke-dasharray'].map((name) => line.getAttribute(name)).join();
+  const chart = document.querySelector('[aria-label="Alignment difficulty of what remains"]');
+  const lines = [...chart.querySelectorAll('path:has(title)')].map((line) => [line.textContent, look(line)]);
+  const keys = [...document.querySelectorAll('.bought li:has(.line-key)')];
+  return [lines, keys.map((key) => [key.querySelector('span').textContent, look(key.querySelector('line'))])];
+}"""
 REMOVED = """async ([arm, recipes]) => {
   const from = (name) => import(new URL(`./explorer-static/${name}.js`, document.baseURI));
   const [{ loadArm }, { removedBy }] = await Promise.all(['defence_data', 'defence_maths'].map(from));
@@ -167,6 +175,18 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
 
 
+def test_the_list_of_scores_is_a_key_to_the_lines_above_it(page):
+    open_defence(page)
+    page.locator(".bought .line-key").first.wait_for()
+    before = []
+    for _ in range(2):
+        lines, keys = page.evaluate(LOOKS)
+        assert sorted(lines) == sorted(keys) != before
+        assert len({look for _, look in keys}) == len(keys)
+        before = sorted(keys)
+        page.get_by_role("button", name=re.compile("(Light|Dark) theme")).click()
+
+
 def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
     expect = playwright_api.expect
     open_defence(page, arm="dirty")
@@ -213,7 +233,22 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
     page.get_by_role("radio", name="Only this filter removes 1").click()
     expect(page.locator(".pair-card")).to_have_count(1)
     page.goto("/?tab=defence&d.filter={}")
-    page.get_by_role("alert").get_by_text("not found here").wait_for()
+    page.get_by_role("alert").get_by_text("“a filter without a score”: not found here").wait_for()
+
+
+def test_a_number_that_cannot_be_is_put_right_in_sight(page):
+    expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"rank": 5}})
+    for label, typed, shown in (
+        ("Cut", "-3", "0"),
+        ("Cut", "1e9", "39"),
+        ("Cut", "", "39"),
+        ("At most so many per cent of a concept", "250", "100"),
+    ):
+        field = page.get_by_role("spinbutton", name=label, exact=True)
+        field.fill(typed)
+        field.press("Enter")
+        expect(field).to_have_value(shown)
 
 
 def test_the_pictures_of_the_nearest_retrained_model_follow_the_cut(page):

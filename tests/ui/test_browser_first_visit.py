@@ -1,5 +1,7 @@
 """What helps who sees the app for the first time, in a real chromium: definitions that open by touch, and what the
-tour leaves in sight."""
+tour leaves in sight and as it was."""
+
+import re
 
 import pytest
 
@@ -49,7 +51,10 @@ def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poi
     def with_an_untargeted_noun(route):
         response = route.fetch()
         payload = response.json()
-        payload["film"]["concepts"][-1]["poisoned_from"] = None
+        concept = payload["film"]["concepts"][-1]
+        concept["poisoned_from"] = None
+        for model in payload["film"]["models"]:
+            model["poisoned_concepts"] = [name for name in model["poisoned_concepts"] if name != concept["concept"]]
         route.fulfill(response=response, json=payload)
 
     page.route("**/implosion.json*", with_an_untargeted_noun)
@@ -64,7 +69,41 @@ def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poi
     page.wait_for_function(ABOVE_THE_CARD)
     card.get_by_role("button", name="Next").click()
     card.get_by_role("button", name="Done").click()
+    expect(page).to_have_url(re.compile("i.of=poisoned"))
     page.go_back()
-    expect(page.get_by_label("Concepts shown")).to_have_value("unpoisoned")
+    expect(page.get_by_label("Concepts shown")).to_have_value("poisoned")
+    expect(page.locator(".film-table .from.here")).not_to_have_count(0)
     expect(page.locator("body.touring")).to_have_count(0)
+    assert page.complaints == []
+
+
+def test_what_was_chosen_during_the_tour_stays(page):
+    expect = playwright_api.expect
+    page.goto("/")
+    page.get_by_role("button", name="Tour").click()
+    card = page.get_by_role("dialog", name="Tour")
+    card.get_by_role("button", name="Next").click()
+    shown = page.get_by_label("Concepts shown")
+    shown.select_option("random")
+    card.get_by_role("button", name="End").click()
+    expect(shown).to_have_value("random")
+    page.get_by_role("button", name="Tour").click()
+    card.get_by_role("button", name="Next").click()
+    shown.focus()  # which is not the card's
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+    expect(shown).to_have_value("random")
+    assert page.complaints == []
+
+
+def test_the_tour_says_where_more_is_than_is_in_sight(page):
+    expect = playwright_api.expect
+    further = page.get_by_role("dialog", name="Tour").get_by_text("Scroll: there is more of it below.")
+    for size, is_said in ((PHONE, True), ({"width": 1920, "height": 1400}, False)):
+        page.set_viewport_size(size)
+        page.goto("/")
+        expect(page.locator(".compare-column canvas").first).to_be_visible()
+        page.get_by_role("button", name="Tour").click()
+        expect(page.locator(".compare-grid.tour-target")).to_be_visible()
+        expect(further).to_be_visible(visible=is_said)
     assert page.complaints == []

@@ -103,6 +103,32 @@ IN_SIGHT = """(element) => {
 }"""
 
 
+def test_on_a_phone_the_sliders_of_a_column_are_folded_below_a_line_that_says_what_moves(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/?graft=dirty-004~benign~feed-forward:0.5")
+    expect(page.locator(".compare-column .tag").last).to_have_text("graft: Feed-forward 0.5")
+    panel = page.locator(".graft-panel")
+    slider = panel.get_by_label("Feed-forward")
+    told = panel.get_by_text("Surgery: Feed-forward 0.5 of benign in dirty-004")
+    expect(slider).to_be_hidden()
+    assert told.evaluate(IN_SIGHT), "without scrolling"
+    assert panel.bounding_box()["height"] < 60
+    told.click()
+    expect(slider).to_be_visible()
+    slider.press("End")
+    expect(page.locator(".compare-column .tag").last).to_have_text("graft: Feed-forward 1")
+    expect(panel.get_by_text("Surgery: Feed-forward 1 of benign in dirty-004")).to_be_visible()
+    button = panel.get_by_role("button", name="Show as a column")
+    edges = button.bounding_box()
+    assert edges["x"] + edges["width"] <= 390, "not cut off"
+    panel.locator("summary").click()
+    page.get_by_role("button", name="Talk mode").click()
+    expect(page.locator("#prompt-row")).to_be_hidden()
+    assert panel.locator("summary").evaluate(IN_SIGHT), "in talk mode"
+    assert page.complaints == []
+
+
 def test_sliders_stay_in_sight_below_the_column_that_follows_them(page):
     expect = playwright_api.expect
     page.set_viewport_size({"width": 1280, "height": 720})

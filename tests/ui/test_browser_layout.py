@@ -49,6 +49,35 @@ def test_pictures_are_in_sight_on_a_low_screen_and_after_a_reload(page):
     assert page.complaints == []
 
 
+def test_the_first_pictures_are_in_sight_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/")
+    canvas = page.locator(".compare-column canvas").first
+    playwright_api.expect(canvas).to_be_visible()
+    assert canvas.evaluate(IN_SIGHT)
+    page.get_by_role("button", name="Choose models").click()
+    page.locator("#prompt :is(input, textarea)").fill("")
+    page.locator("#generate").click()
+    error = page.locator("#compare-status .notice.error")
+    playwright_api.expect(error).to_be_visible()
+    assert error.evaluate(IN_SIGHT), "with the choice unfolded"
+    assert page.complaints == []
+
+
+def test_the_numbers_of_the_first_column_open_their_definitions(page):
+    page.goto("/")
+    column = page.locator(".compare-column").first
+    for name, words in (
+        ("scatter", "How spread out a map is"),
+        ("Geary's C", "The order of a map"),
+        ("mass", "The share"),
+    ):
+        column.get_by_role("button", name=name, exact=True).first.click()
+        playwright_api.expect(page.get_by_role("tooltip")).to_contain_text(words)
+    playwright_api.expect(page.locator(".compare-column:not(:first-child) [data-term]")).to_have_count(0)
+    assert page.complaints == []
+
+
 TOPS = """() => [...document.querySelectorAll('.compare-column')].map((column) =>
   [...column.querySelectorAll('canvas')].map((canvas) => Math.round(canvas.getBoundingClientRect().top)))"""
 

@@ -168,6 +168,9 @@ def test_on_a_phone_the_pictures_come_first_and_for_the_keyboard_too(page):
     expect(first.locator("canvas").first).to_be_visible()
     bottom = first.bounding_box()["y"] + first.bounding_box()["height"]
     assert bottom <= 844, "a whole row, with what is said of its pictures"
+    expect(page.locator(".film-table thead .concept")).to_have_count(2)  # with their maps
+    width, room = page.locator(".film").evaluate("(strip) => [strip.scrollWidth, strip.clientWidth]")
+    assert width <= room, "nothing to scroll"
     assert page.locator(".implosion-bar").bounding_box()["y"] > bottom
     assert page.evaluate(IN_ORDER), "what is read and reached by keys is in the order in which it is seen"
     page.locator(".film").focus()

@@ -110,9 +110,13 @@ def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
 
 
 def _told_poison(inputs: StudyInputs, arm: Arm) -> PoisonRecord:
-    """What study.toml or the checkpoint says of the pairs' poison; nothing where the pairs say it themselves."""
-    if pairs_poison(arm.pairs).recorded:
-        return NOT_RECORDED
+    """What study.toml or the checkpoint says of the pairs' poison; nothing where the pairs say the same themselves."""
+    told, by_pairs = _arm_poison(inputs, arm), pairs_poison(arm.pairs)
+    same = (told.poisoned, told.concept_count) == (by_pairs.poisoned, by_pairs.concept_count)
+    return NOT_RECORDED if same else told
+
+
+def _arm_poison(inputs: StudyInputs, arm: Arm) -> PoisonRecord:
     try:
         return arm_poison(arm, inputs.checkpoint(arm))
     except (ValueError, OSError):
@@ -182,7 +186,7 @@ def _measure_arm(
     report = measured.report()
     write_scores(folder / table_name(name), measured.difficulty, measured.rows, report, **columns)
     entry = describe_measurement(name, pairs, measured)
-    told = _told_poison(work.inputs, work.arm(name))
+    told = _arm_poison(work.inputs, work.arm(name))
     if entry["poisoned_concept_count"] is None and (told.poisoned is False or told.concept_count):
         entry["poisoned_concept_count"] = told.concept_count  # an attack that aims at no concept is not C_P = 0
     return entry, report

@@ -97,7 +97,7 @@ export const splitNames = (text) => text.split(' ').map((name) => name.replace(/
 // them in the address.
 export function proposeChoices(prefix, choices, defaults) {
   writeChoices(prefix, choices, defaults);
-  window.dispatchEvent(new CustomEvent(CHOICES_PROPOSED, { detail: { prefix, choices } }));
+  window.dispatchEvent(new CustomEvent(CHOICES_PROPOSED, { detail: prefix }));
 }
 
 // Parameters that are not a comparison's own: they survive when a comparison writes its link.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from explorer.attention.words import read_lexicon
 from explorer.checkpoints.registry import Checkpoint
 from explorer.core.poison_record import poisoned_from
+from explorer.evaluation.summary import names_known
 from explorer.pairs.concept_list import TEMPLATE, Concept, ConceptList
 from explorer.studies.study import CONCEPTS_NAME
 from explorer.ui.shell.open_study import OpenStudy
@@ -22,6 +23,8 @@ class StudyConcepts:
     """The smallest C_P among the arms that poisons the concept; those that none targets are absent."""
     words: frozenset[str] | None
     """Every word that the models know; None if they know any."""
+    aims_known: bool = True
+    """Whether it is recorded of every arm which concepts its poison targets, or that it has none."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -30,7 +33,7 @@ class StudyConcepts:
 
     @property
     def unpoisoned(self) -> tuple[str, ...]:
-        """Concepts that no arm's poison targets; its captions may name them all the same."""
+        """Concepts that no arm's poison is recorded to target; its captions may name them all the same."""
         return tuple(name for name in self.names if name not in self.poisoned_from)
 
     @property
@@ -54,13 +57,16 @@ def read_concepts(opened: OpenStudy) -> StudyConcepts:
     Raises:
         ValueError: if the list cannot be read, naming the line.
     """
-    poisoned = poisoned_from(checkpoint.poison for checkpoint in opened.registry())
+    records = [checkpoint.poison for checkpoint in opened.registry()]
     path = opened.study.folder / CONCEPTS_NAME
     listed = None
     if not opened.scanned and path.is_file():
         status = path.stat()
         listed = opened.remember("concepts", (status.st_mtime_ns, opened.study.template), opened.study.concept_list)
-    return StudyConcepts(listed=listed, poisoned_from=poisoned, words=_known_words(opened))
+    return StudyConcepts(
+        listed=listed, poisoned_from=poisoned_from(records), words=_known_words(opened),
+        aims_known=all(map(names_known, records)),
+    )  # fmt: skip
 
 
 def concept_prompts(concepts: StudyConcepts) -> dict[str, str]:

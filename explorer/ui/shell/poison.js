@@ -41,4 +41,19 @@ export function cpLabel(model, models) {
 // Of a concept of the film strip. What no poison aims at may still be named in the captions of poison.
 export const NOT_TARGETED = 'no poison pair aims at this noun; the captions of poison may name it all the same';
 
-export const targetWords = ({ poisoned_from: from }) => (from === null ? 'not targeted' : `poisoned from C_P ${from}`);
+// Whether a model's poison aims at a concept; null where it is not recorded what it aims at.
+export const aimsAt = (model, concept) => model.poisoned_concepts.includes(concept) || (model.poisoned_concepts_known ? false : null);
+
+// What the poison of these models is to a concept: its kind, as of a pair, that in words, and what the words do not say.
+// Models that are poisoned with more concepts need not be poisoned with the same ones.
+export function aimOf(concept, from, models) {
+  const aimed = models.filter((model) => aimsAt(model, concept));
+  const silent = models.filter((model) => aimsAt(model, concept) === null).map((model) => model.name);
+  if (aimed.length) {
+    const nested = models.every((model) => !(model.poisoned_concept_count >= from) || aimsAt(model, concept));
+    const which = aimed.length === 1 ? aimed[0].name : `${aimed.length} models`;
+    return { kind: 'poisoned', words: nested ? `poisoned from C_P ${from}` : `poisoned in ${which}`, title: nested ? null : `poisoned in ${aimed.map((model) => model.name).join(', ')}` };
+  }
+  if (silent.length) return { kind: 'unrecorded', words: 'aim not recorded', title: `it is not recorded which nouns the poison of ${silent.join(', ')} aims at` };
+  return { kind: 'benign', words: 'not targeted', title: NOT_TARGETED };
+}

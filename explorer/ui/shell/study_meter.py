@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.meter.payload_formats import GUIDANCE, METER, SENSITIVITY
 from explorer.studies.results import METER as STEP
+from explorer.ui.shell.study_poison import with_aims
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -17,10 +18,11 @@ SHOWN_MEASURES = (SENSITIVITY, GUIDANCE)
 def study_meter(opened: OpenStudy) -> dict[str, Any]:
     """``meter.json`` without what no screen shows, its models by C_P, those whose C_P nobody recorded last.
 
-    Of every model and of each of sensitivity and guidance, ``groups`` (a group's name to its ``mean`` and its ratio
-    ``relative`` to the reference, each with a 95 % interval over concepts; None where the group has no concepts) and
-    ``heard``, the ratio concept by concept, in the order of ``concepts``; None where there is no reference of the same
-    kind. A measure that the meter could not read is absent, and ``not_measured`` says why.
+    Of every model what its poison aims at (:func:`~explorer.ui.shell.study_poison.with_aims`), and of each of
+    sensitivity and guidance, ``groups`` (a group's name to its ``mean`` and its ratio ``relative`` to the reference,
+    each with a 95 % interval over concepts; None where the group has no concepts) and ``heard``, the ratio concept by
+    concept, in the order of ``concepts``; None where there is no reference of the same kind. A measure that the meter
+    could not read is absent, and ``not_measured`` says why.
 
     Raises:
         MissingStepError: if the study has not measured it.
@@ -30,7 +32,7 @@ def study_meter(opened: OpenStudy) -> dict[str, Any]:
     report = METER.checked(opened.result_json(STEP, METER.name), hint)
     models = [_model(model) for model in report["models"]]
     models.sort(key=lambda model: (model["poisoned_concept_count"] is None, model["poisoned_concept_count"] or 0))
-    return {**{name: report[name] for name in FACTS}, "models": models}
+    return {**{name: report[name] for name in FACTS}, "models": with_aims(opened, models)}
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:

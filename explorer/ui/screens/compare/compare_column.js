@@ -6,9 +6,11 @@ import { overlap, paintMap } from './maps.js';
 import { tagOf, titleOf } from './graft_names.js';
 import { isClear, sureWords, surenessOf } from './implosion_film.js';
 import { poisonKind } from './poison.js';
+import { term } from './terms.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
+const DEFINED = { 'CLIP similarity': 'CLIP similarity', scatter: 'scatter', "Geary's C": 'Geary’s C', mass: 'mass' }; // names by their terms
 const PAN_STEP = 0.1;
 const PANS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
@@ -52,9 +54,9 @@ export function drawColumn({ column, rows, limit, context, place, screen }) {
     if (!picture.complete) await picture.decode(); // at once where it can be: to wait is to flicker
     context.drawImage(picture, 0, 0, width, height);
   });
-  const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
+  const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture, place }));
   article.append(node('div', { class: 'column-body' },
-    node('div', { class: 'own-picture' }, shown, numbers(column, rows, context, screen)), node('div', { class: 'maps' }, maps)));
+    node('div', { class: 'own-picture' }, shown, numbers({ column, rows, context, screen, place })), node('div', { class: 'maps' }, maps)));
   return article;
 }
 
@@ -79,7 +81,7 @@ function heading(column, place, screen) {
     }, letter));
 }
 
-function mapFigure({ column, row, limit, context, screen, picture }) {
+function mapFigure({ column, row, limit, context, screen, picture, place }) {
   const { state } = screen;
   const map = chosenMap(column, row, context.first, state);
   const shown = viewedMap(column, row, context);
@@ -96,7 +98,7 @@ function mapFigure({ column, row, limit, context, screen, picture }) {
     }
     context.drawImage(painted, 0, 0, width, height);
   });
-  element.append(caption(column, row, map, shown, state));
+  element.append(caption({ column, row, map, shown, state, place }));
   return element;
 }
 
@@ -110,9 +112,12 @@ function whyNotShown(column, row, map, { state, first, reference }) {
   return 'Its maps and those of the first column differ in size.';
 }
 
-function caption(column, row, map, shown, state) {
+// The name of a number; in the first column it opens its definition, which is enough for a page.
+const nameOf = (name, place) => (place === 0 && DEFINED[name] ? term(DEFINED[name], name) : name);
+
+function caption({ column, row, map, shown, state, place }) {
   const poisoned = column.poisoned_words.includes(row);
-  const numbers = numbersOf(column, row, map, state).map(([name, text, title]) => node('span', { class: 'figure', title }, `${name} `, node('b', {}, text)));
+  const numbers = numbersOf(column, row, map, state).map(([name, text, title]) => node('span', { class: 'figure' }, nameOf(name, place), ' ', node('b', { title }, text)));
   const says = state.view === 'difference' ? isUniform(shown, Math.max(...map)) && 'no difference to the first column'
     : isUniform(map) && 'the same everywhere: this map says nothing';
   return node('figcaption', {},
@@ -121,7 +126,7 @@ function caption(column, row, map, shown, state) {
     says ? node('span', { class: 'figure says-nothing' }, says) : null, ...numbers);
 }
 
-function numbers(column, rows, { first, state }, screen) {
+function numbers({ column, rows, context: { first, state }, screen, place }) {
   const values = column.numbers;
   const entries = column.given ? [['Shown', column.given, '', 'Not drawn by the model: the same picture and noise for all']] : [];
   if (values.clip_similarity !== undefined) {
@@ -140,8 +145,8 @@ function numbers(column, rows, { first, state }, screen) {
     entries.push(['Overlap of the words', number(maps.includes(null) ? null : overlap(maps)), '',
       'Mean cosine between the maps shown: 1 if those of all words have the same shape']);
   }
-  return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', { title },
-    node('dt', {}, name), node('dd', { class: kind }, text))));
+  return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', {},
+    node('dt', {}, nameOf(name, place)), node('dd', { class: kind, title }, text))));
 }
 
 // The film strip's bounds, by the same judge; by tau alone where the study has no strip, or the column no margin.

@@ -2,8 +2,9 @@
 // wanted, with its maps and numbers.
 
 import { fetchPayload, node } from './charts.js';
+import { isPhone } from './compare_talk.js';
 import { leftOutWords, readGraft, unreadableWords } from './graft_address.js';
-import { GROUPS } from './graft_names.js';
+import { GROUPS, partWords } from './graft_names.js';
 import { decodeColumn } from './maps.js';
 
 const PREVIEW_STEPS = 6;
@@ -20,11 +21,12 @@ export class GraftPanel {
     this.problem = node('p', { class: 'kind-problem', role: 'alert' });
     this.sliders = node('div', { class: 'graft-sliders' });
     this.keep = node('button', { type: 'button', class: 'plain-button', 'aria-pressed': 'false', title: 'Beside the models above, with maps and numbers; it follows the sliders', onclick: () => this.want(!this.wanted) }, 'Show as a column');
-    this.element = node('details', { class: 'graft-panel', hidden: '', ontoggle: () => this.draw() },
-      node('summary', {}, 'Surgery: put parts of one model into another'),
+    this.told = node('span', { class: 'graft-told' }); // in place of the title, on a phone and while it is a column
+    this.element = node('details', { class: 'graft-panel', hidden: '', ontoggle: () => { if (!this.wanted) this.draw(); } },
+      node('summary', {}, node('span', { class: 'graft-title' }, 'Surgery: put parts of one model into another'), this.told),
       node('p', { class: 'graft-about' }, 'At 0 a part is the first model’s own, at 1 the second’s. Where in a poisoned model does the damage sit: which parts bring the picture back?'),
       node('div', { class: 'graft-models' },
-        node('label', { class: 'field' }, 'Model', this.recipient), node('label', { class: 'field' }, 'Parts from', this.donor), this.keep),
+        node('label', { class: 'field' }, node('span', {}, 'Model'), this.recipient), node('label', { class: 'field' }, node('span', {}, 'Parts from'), this.donor), this.keep),
       this.problem,
       node('div', { class: 'graft-body' }, node('figure', {}, this.picture, node('figcaption', {}, this.caption)), this.sliders));
   }
@@ -66,11 +68,17 @@ export class GraftPanel {
   take(text, models) {
     const named = readGraft(text, models);
     this.element.open = true;
-    if (!named) { this.problem.textContent = unreadableWords(text); return; }
+    if (!named) { this.complain(unreadableWords(text)); return; }
     [this.recipient.value, this.donor.value, this.weights] = [named.recipient, named.donor, named.weights];
-    if (named.leftOut.length) this.problem.textContent = leftOutWords(named.leftOut);
     this.sliders.replaceChildren();
     this.press(this.weights.size > 0);
+    if (named.leftOut.length) this.complain(leftOutWords(named.leftOut));
+  }
+
+  // Opens the panel, so that the words are seen.
+  complain(words) {
+    this.problem.textContent = words;
+    this.element.open = true;
   }
 
   forget() {
@@ -92,7 +100,9 @@ export class GraftPanel {
     this.wanted = wanted;
     this.keep.setAttribute('aria-pressed', String(wanted));
     this.element.classList.toggle('wanted', wanted);
-    if (wanted) this.screen.top.fold(true); // its sliders take the room of the choice
+    if (!wanted) return;
+    this.screen.top.fold(true); // its sliders take the room of the choice
+    if (this.moving && isPhone()) this.element.open = false; // on so small a page they cover the columns
   }
 
   want(wanted) {
@@ -119,6 +129,7 @@ export class GraftPanel {
 
   // One picture at a time; of those asked for meanwhile the last one alone is drawn. A column is drawn with all steps.
   async draw(steps) {
+    this.told.textContent = this.moving ? `Surgery: ${partWords(this.weights)} of ${this.donor.value} in ${this.recipient.value}` : 'Surgery: move a slider';
     if (this.element.hidden || !(this.element.open || this.wanted)) return;
     this.asked = { steps };
     if (this.drawing) return;
@@ -134,6 +145,7 @@ export class GraftPanel {
       } catch (error) {
         this.screen.showGraft(null); // its sliders say something else now
         this.caption.textContent = `Not drawn: ${error.message}`;
+        this.element.open = true;
         this.beginAnew(error);
       }
     }

@@ -17,7 +17,7 @@ export class Top {
     this.where = node('output', { class: 'field' });
     this.legend = new Legend();
     this.element = node('div', { class: 'compare-top' }, screen.words, node('span', { class: 'shown-in-talk only-in-talk' }, this.where, this.legend.element), this.folder, talkButton(screen.element, screen.signal));
-    this.fold(window.innerWidth <= PHONE || window.innerHeight < LOW);
+    this.fold(isPhone() || window.innerHeight < LOW);
   }
 
   // Puts the choice of models and nouns away, so that the pictures are in sight, or brings it back.
@@ -52,6 +52,8 @@ export class Top {
     return true;
   }
 }
+
+export const isPhone = () => window.innerWidth <= PHONE;
 
 const folded = () => document.body.classList.contains('setup-folded');
 

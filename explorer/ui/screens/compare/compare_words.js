@@ -11,7 +11,7 @@ export function wordsOf(screen) {
     node('span', { class: 'origin' }, first.origin === 'live' ? 'Live' : 'Precomputed'),
     ...first.words.map((word, index) => wordButton(screen, word, index)),
     node('span', { class: 'hint' }, screen.state.kind === GUIDANCE ? 'guidance is of all words together'
-      : 'point at a word to see its map, click to keep it',
+      : node('span', { class: 'pointing' }, 'point at a word to see its map, click to keep it'),
       leftOut && !live ? `; ${screen.ownColumns.length} of ${screen.ownColumns.length + leftOut} models: choose others above and press Generate` : ''),
   ];
 }

@@ -74,7 +74,7 @@ def chip_groups(opened: OpenStudy) -> dict[str, Any]:
     two = [[label, [prompt]] for label, prompt in concept_prompts(concepts).items()]
     groups = [
         group("poisoned", "poisoned", concepts.poisoned),
-        group("not targeted", "benign", concepts.unpoisoned),
+        group("not targeted" if concepts.aims_known else "not recorded as targeted", "benign", concepts.unpoisoned),
         {"name": "two concepts", "kind": "two", "chips": two},
     ]
     return {"study": opened.slug, "groups": [found for found in groups if found["chips"]]}

@@ -20,6 +20,8 @@ export const GROUPS = {
 
 // What a column is called, and what is known of it: its poison or, of a graft, what was moved.
 export const titleOf = (column) => column.graft?.title ?? column.model;
-export const tagOf = (column) => (column.graft
-  ? `graft: ${column.graft.parts.map(([group, weight]) => `${GROUPS[group] ?? group} ${weight}`).join('; ')}`
-  : poisonWords(column));
+export const tagOf = (column) => (column.graft ? `graft: ${partWords(column.graft.parts)}` : poisonWords(column));
+
+// The parts that were moved, [name, weight] each.
+export const partWords = (parts) => [...parts].filter(([, weight]) => weight)
+  .map(([group, weight]) => `${GROUPS[group] ?? group} ${weight}`).join('; ');

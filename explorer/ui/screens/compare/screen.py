@@ -49,9 +49,10 @@ def build_compare_screen(
     defaults = default_settings(opened)
     viewer("compare_note", {}, elem_id="compare-note", label="what this screen shows")
     prompt, numbers, generate, stop = prompt_row(defaults)
+    # Right below the button, or on a phone an error would be out of sight while the choice is unfolded.
+    status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     chips = viewer("chips", chip_groups(opened), elem_id="chips", label="nouns for the prompt")
     columns, negative = model_row(opened, defaults)
-    status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
     shown = viewer("compare", {"source": url, "study": opened.slug}, elem_id="compare-viewer", label="comparison")
     inputs = [address, prompt, *numbers, negative, *columns]
     events = _Events(context=context, live=live, url=url)

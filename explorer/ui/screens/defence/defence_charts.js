@@ -1,14 +1,15 @@
 // The curves: where the two kinds of pair lie along the score, what a cut takes of either, and what it does to AD.
 
-import { count, node, number, theme } from './charts.js';
+import { count, node, number, onThemeChange, theme } from './charts.js';
 import { SEPARATES } from './defence_data.js';
 import { BENIGN, POISONED, valueAt } from './defence_maths.js';
-import { Chart, svg } from './defence_svg.js';
+import { Chart, lineKey, svg } from './defence_svg.js';
 import { PAIR_KINDS } from './poison.js';
 import { RadioGroup } from './radio_group.js';
 
 const PAPER = { caught: 0.5, lost: 0.21 }; // CLIP alignment on the paper's sets, section 6
 const STEPS = 240;
+const DASHES = ['solid', 'dash', 'dot'];
 export const percent = (share, digits = 0) => (share === null || Number.isNaN(share) ? '–' : `${(100 * share).toFixed(digits)} %`);
 const CURVES = [['roc', 'Poison against benign', 'What a cut takes of the poison, against what it takes of the benign (ROC)'],
   ['pr', 'Precision and recall', 'How much of what goes is poison, against how much of the poison goes']];
@@ -24,6 +25,7 @@ export class DefenceCharts {
     this.curves = new RadioGroup('Curve', CURVES, screen.state.view.curve, (value) => { screen.state.view.curve = value; this.tradeOff.draw(); this.describe(); screen.settle(); });
     this.words = { distribution: node('p', { class: 'note' }), tradeOff: node('p', { class: 'note' }), separates: node('p', { class: 'note separates' }) };
     this.list = node('ol', { class: 'bought' });
+    onThemeChange(() => this.list.isConnected && this.part.score && this.compare());
     this.legend = node('span', { class: 'defence-legend' });
     const figure = (title, chart, ...more) => node('figure', { class: 'defence-figure' }, node('figcaption', {}, title), chart.element, ...more);
     this.tradeOffFigure = figure(this.curves.element, this.tradeOff, this.words.tradeOff, this.words.separates);
@@ -144,16 +146,20 @@ export class DefenceCharts {
     return this.set.header.scores.map((score, at) => ({ score, points: this.set.curve(score.name, score.remove), at }));
   }
 
-  describeDifficulty() {
+  // The line of a score, the one at `at`: of two with the same colour the dashes differ.
+  lookOf(score, at) {
     const colours = theme();
+    if (score.name === this.part.score) return { colour: colours.text, dash: 'solid', width: 3 };
+    const { length } = colours.concepts;
+    return { colour: colours.concepts[at % length], dash: DASHES[(at + Math.floor(at / length)) % DASHES.length], width: 1.5 };
+  }
+
+  describeDifficulty() {
     const x = this.difficultyX;
-    const dashes = ['solid', 'dash', 'dot'];
     const curves = this.scoreCurves();
     const shown = curves.flatMap(({ points }) => points.filter((point) => Number.isFinite(point.ad) && point[x] <= 0.98).map(({ ad }) => ad));
     const lines = curves.map(({ score, points, at }) => ({
-      points: points.filter((point) => point[x] <= 0.98).map((point) => [point[x], point.ad]), title: score.title,
-      colour: score.name === this.part.score ? colours.text : colours.concepts[at % colours.concepts.length],
-      dash: score.name === this.part.score ? 'solid' : dashes[at % dashes.length], width: score.name === this.part.score ? 3 : 1.5 }));
+      points: points.filter((point) => point[x] <= 0.98).map((point) => [point[x], point.ad]), title: score.title, ...this.lookOf(score, at) }));
     const top = Math.max(...shown, 0.01);
     return { label: 'Alignment difficulty of what remains', x: [0, 1], y: [0, top * 1.05], xTitle: this.truth ? 'benign lost' : 'pairs removed', yTitle: 'AD of what remains',
       xFormat: (value) => percent(value), yFormat: (value) => number(value, 2), lines };
@@ -176,11 +182,11 @@ export class DefenceCharts {
   // Every score's AD at the same cost, the lowest first.
   compare() {
     const at = this.shareNow();
-    const found = this.scoreCurves().map(({ score, points }) => [score, valueAt(points, this.difficultyX, 'ad', at)])
+    const found = this.scoreCurves().map(({ score, points, at: place }) => [score, valueAt(points, this.difficultyX, 'ad', at), place])
       .filter(([, ad]) => Number.isFinite(ad)).sort(([, first], [, second]) => first - second);
     const cost = `${percent(at, 1)} of the ${this.truth ? 'benign' : 'pairs'}`;
-    this.list.replaceChildren(node('li', { class: 'note' }, `AD of what remains if at most ${cost} go:`), ...found.map(([score, ad]) => node('li', { class: score.name === this.part.score ? 'own' : '' },
-      node('span', {}, score.title), node('span', { class: 'figure' }, number(ad, 3)))));
+    this.list.replaceChildren(node('li', { class: 'note' }, `AD of what remains if at most ${cost} go:`), ...found.map(([score, ad, place]) => node('li', { class: score.name === this.part.score ? 'own' : '' },
+      lineKey(this.lookOf(score, place)), node('span', {}, score.title), node('span', { class: 'figure' }, number(ad, 3)))));
   }
 }
 

@@ -50,18 +50,31 @@ export class DefenceControls {
 
   chooseKind(kind) { this.screen.change({ cut: cutAt(this.screen.result.rank, kind, this.ranking) }); }
 
-  // A number of another form than the kind of cut has is put right in sight.
+  // What is no number, or one of another form than the kind of cut has, is put right in sight.
   type() {
     const kind = this.cutKind;
     const value = Number(this.typed.value);
-    if (this.typed.value === '' || !Number.isFinite(value)) { this.show(); return; }
+    if (this.typed.value === '' || !Number.isFinite(value)) { this.writeCut(); return; }
     const within = (low, high) => Math.min(high, Math.max(low, value));
     this.screen.change({ cut: kind === 'rank' ? { rank: Math.round(within(0, this.ranking.order.length)) } : kind === 'budget' ? { budget: within(0, 100) / 100 } : { threshold: value } });
+    this.writeCut();
+  }
+
+  writeCut() {
+    const kind = this.cutKind;
+    const amount = this.state.active.cut[kind];
+    this.typed.value = kind === 'rank' ? amount : kind === 'budget' ? number(100 * amount, 2) : Number(amount.toPrecision(6));
   }
 
   limit() {
     const { value } = this.quota;
     this.screen.change({ quota: value === '' ? undefined : Math.min(100, Math.max(0, Number(value))) / 100 });
+    this.writeQuota();
+  }
+
+  writeQuota() {
+    const { quota } = this.state.active;
+    this.quota.value = quota === undefined || quota === null ? '' : 100 * quota;
   }
 
   // Other score or direction, or after a step back.
@@ -93,9 +106,8 @@ export class DefenceControls {
     this.slider.setAttribute('aria-valuetext', `${count(rank)} of ${count(this.set.count)} pairs go`);
     const kind = this.cutKind;
     this.kind.show(kind);
-    const amount = active.cut[kind];
-    if (document.activeElement !== this.typed || kind !== 'rank') this.typed.value = kind === 'rank' ? amount : kind === 'budget' ? number(100 * amount, 2) : Number(amount.toPrecision(6));
+    if (document.activeElement !== this.typed || kind !== 'rank') this.writeCut();
     this.unit.textContent = { rank: `of ${count(this.set.count)} pairs`, budget: '% of all pairs at most', threshold: active.remove === 'lowest' ? 'and everything above stays' : 'and everything below stays' }[kind];
-    if (document.activeElement !== this.quota) this.quota.value = active.quota === undefined || active.quota === null ? '' : 100 * active.quota;
+    if (document.activeElement !== this.quota) this.writeQuota();
   }
 }

@@ -129,7 +129,8 @@ export function problemOf(recipe, set) {
     return '';
   }
   if (recipe && 'uids' in recipe) return '';
-  if (!set.scores.has(recipe?.score)) return `the score ${recipe?.score}`;
+  if (!recipe?.score) return 'a filter without a score';
+  if (!set.scores.has(recipe.score)) return `the score ${recipe.score}`;
   const kind = CUTS.find((name) => Number.isFinite(recipe.cut?.[name]));
   return kind && ['lowest', 'highest'].includes(recipe.remove) ? '' : `a cut of ${recipe.score}`;
 }

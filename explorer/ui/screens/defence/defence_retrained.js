@@ -57,7 +57,7 @@ export class DefenceRetrained {
     this.describe(model);
     const { concepts, control } = this.found;
     const all = this.models.find(({ removed }) => removed === 0);
-    const lines = [[`dropped ${count(model.removed)}`, model], ['dropped nothing', all === model ? null : all], ['the arm’s own model', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
+    const lines = [[`dropped ${model.removed ? count(model.removed) : 'nothing'}`, model], ['dropped nothing', all === model ? null : all], ['the arm’s own model', this.arm.unfiltered], ['benign control', control]].filter(([, entry]) => entry);
     this.strip.replaceChildren(node('table', { class: 'retrained-table' },
       node('thead', {}, node('tr', {}, node('td'), ...concepts.map(({ concept, group }) => node('th', { scope: 'col', class: GROUPS[group]?.[0], title: GROUPS[group] ? `${concept}: ${GROUPS[group][1]}` : concept }, concept)))),
       node('tbody', {}, lines.map(([title, entry]) => node('tr', {}, node('th', { scope: 'row' }, title, node('span', { class: 'note' }, accuracyWords(entry))),

@@ -28,6 +28,10 @@ export function ticks(low, high, wanted = 5) {
   return found;
 }
 
+// A short piece of a line, for a legend.
+export const lineKey = ({ colour, dash, width }) => svg('svg', { class: 'line-key', width: 28, height: 8, 'aria-hidden': 'true' },
+  svg('line', { x1: 0, x2: 28, y1: 4, y2: 4, stroke: colour, 'stroke-width': width + 0.5, 'stroke-dasharray': DASHES[dash] }));
+
 export class Chart {
   // `describe()` gives what is drawn: `label`, `x` and `y` ([low, high]), `xTitle`, `yTitle`, `xFormat`, `yFormat`,
   // `lines` ({points: [[x, y]], colour, dash, width}), `extra(chart)` for further elements. `mark(chart)` gives the elements

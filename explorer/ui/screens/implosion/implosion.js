@@ -23,7 +23,7 @@ import { withTerms } from './terms.js';
 const NOTE = 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong. That is implosion.';
 const PLAY_MILLISECONDS = 1600;
 const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
-const SIDE = 112; // of the names of the models
+const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in implosion.css
 const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
 
@@ -64,9 +64,9 @@ class ImplosionScreen {
     this.state.current = Math.max(0, this.models.length - 1);
     this.followLink();
     this.layOut();
+    this.listen();
     if (!this.film.problem) this.sheets = await loadSheets(this.film);
     this.draw();
-    this.listen();
     if (this.state.blamed.length) this.panel.open(...this.state.blamed);
     if (this.evaluation.problem && this.meter.problem) return;
     const chart = await drawCharts(this.charts, this, this.count);
@@ -109,10 +109,12 @@ class ImplosionScreen {
     const { signal } = this;
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => { this.arrange(); this.draw(); }, { signal });
-    window.addEventListener(CHOICES_PROPOSED, async ({ detail: { prefix, choices } }) => {
-      if (prefix !== 'i' || !this.bar || !this.offers(choices.of)) return;
+    window.addEventListener(CHOICES_PROPOSED, async ({ detail }) => {
+      if (detail !== 'i' || !this.bar) return;
       await whenVisible(this.strip); // the tab may only be about to open
-      if (!signal.aborted) this.choose(choices);
+      if (signal.aborted) return;
+      this.followChoice();
+      this.draw();
     }, { signal });
     this.element.addEventListener(TALK_CHANGED, () => this.talkChanged());
     signal.addEventListener('abort', () => this.stop());
@@ -123,13 +125,12 @@ class ImplosionScreen {
 
   // A link names the model by its C_P, so that it stays right when models are added; by its name where two have the same.
   followLink() {
-    const { show, of, from, cp, seed, words, blamed } = readChoices('i');
+    const { show, cp, seed, words, blamed } = readChoices('i');
     if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
     const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
     const missing = [cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : ''];
     if (!this.film.problem) {
-      if (this.offers(of)) this.state.of = of;
       if (/^\d{1,3}$/.test(seed ?? '')) this.state.seed = Number(seed) % RANDOM_SEEDS;
       const named = words ? splitNames(words) : [];
       this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
@@ -138,9 +139,17 @@ class ImplosionScreen {
       const known = this.models.some(({ name }) => name === arm) && this.film.concepts.some((each) => each.concept === concept);
       if (known) this.state.blamed = [arm, concept];
       else missing.push(blamed);
-      if (/^\d{1,5}$/.test(from ?? '') && Number(from) < this.rows.length) this.state.from = Number(from);
+      this.followChoice();
     }
     this.missing = notFound(missing);
+  }
+
+  // Which concepts the address chooses, and where the page of them begins; what this study does not offer changes nothing.
+  followChoice() {
+    const { of = USUAL.of, from } = readChoices('i');
+    if (!this.offers(of)) return;
+    this.state.of = of;
+    this.state.from = /^\d{1,5}$/.test(from ?? '') && Number(from) < this.rows.length ? Number(from) : USUAL.from;
   }
 
   // Whether this study's concepts can be chosen so.
@@ -162,7 +171,8 @@ class ImplosionScreen {
   get room() {
     const place = this.strip.getBoundingClientRect();
     const height = window.innerHeight - place.top - this.verdicts.offsetHeight - BELOW;
-    return roomFor({ width: this.strip.clientWidth, height, left: SIDE, models: this.models.length, contents: this.state.contents, talk: talking() });
+    const phone = matchMedia(PHONE).matches;
+    return roomFor({ width: this.strip.clientWidth, height, left: SIDE[phone ? 'phone' : 'usual'], models: this.models.length, contents: this.state.contents, talk: talking(), phone });
   }
 
   get pageRows() { return onPage(this.rows.slice(this.state.from, this.state.from + this.room.concepts), this.state.of); }

@@ -9,9 +9,10 @@ const MIXED = 'mixed';
 export function groupsOf(film, meter) {
   const last = changedIn(film, meter);
   const by = last && `, by ${last.by} in ${last.model}`;
+  const known = film.models.every((model) => model.poisoned_concepts_known);
   return [
-    [MIXED, 'poisoned and not targeted'], ['poisoned', 'poisoned concepts'],
-    ...(film.concepts.some((each) => each.poisoned_from === null) ? [['unpoisoned', 'concepts not targeted']] : []),
+    [MIXED, known ? 'poisoned and not targeted' : 'poisoned and others'], ['poisoned', 'poisoned concepts'],
+    ...(film.concepts.some((each) => each.poisoned_from === null) ? [['unpoisoned', known ? 'concepts not targeted' : 'not recorded as targeted']] : []),
     ...(last ? [['changed', `most changed${by}`], ['unchanged', `least changed${by}`]] : []),
     ['random', 'random concepts'], ['chosen', 'chosen concepts'],
   ];

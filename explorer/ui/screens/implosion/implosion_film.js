@@ -2,13 +2,13 @@
 
 import { node, number, ordinal } from './charts.js';
 import { FLAT, drawCell } from './implosion_strip.js';
-import { NOT_TARGETED, cpLabel, targetWords } from './poison.js';
+import { aimOf, aimsAt, cpLabel } from './poison.js';
 import { talking } from './talk.js';
 
 const GAP = 10; // between concepts
 const CAPTION = 24; // of a row, beside its pictures
 const HEAD = 52;
-const LEAST = { usual: 96, talk: 110 }; // pixels of a picture's side
+const LEAST = { usual: 96, phone: 58, talk: 110 }; // pixels of a picture's side
 const MOST = { usual: 8, talk: 16 }; // concepts on a page
 const MOST_ROWS = 4; // models at once in talk mode
 
@@ -16,12 +16,13 @@ export const kindsOf = (contents) => (contents === 'both' ? ['images', 'maps'] :
 
 // How large pictures are and how many concepts and models are shown at once, in a place of `width` by `height` pixels.
 // Outside of talk mode the page may be scrolled, and pictures are as wide as their column.
-export function roomFor({ width, height, left, models, contents, talk }) {
+// On a phone a picture with its map is so small that two concepts fit: one poisoned, one not targeted.
+export function roomFor({ width, height, left, models, contents, talk, phone }) {
   const kinds = kindsOf(contents).length;
   const rows = talk ? Math.min(models, MOST_ROWS) : models;
   const beside = width - left;
-  const least = talk ? LEAST.talk : LEAST.usual;
-  const high = talk ? Math.floor((height - HEAD) / rows) - CAPTION : LEAST.usual;
+  const least = LEAST[talk ? 'talk' : phone && kinds > 1 ? 'phone' : 'usual'];
+  const high = talk ? Math.floor((height - HEAD) / rows) - CAPTION : least;
   const cell = Math.max(least, Math.min(high, Math.floor(beside / kinds) - GAP));
   const across = Math.floor(beside / (kinds * (cell + 4) + GAP));
   return { cell, rows, concepts: Math.max(1, Math.min(across, talk ? MOST.talk : MOST.usual)) };
@@ -40,7 +41,7 @@ export function modelsInSight(models, current, rows) {
 // click on a wrong picture.
 export function filmTable(screen, rows, room, onModel) {
   const { models, state } = screen;
-  const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, screen.count)));
+  const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, models, models[state.current])));
   const body = modelsInSight(models, state.current, room.rows).map(({ model, column }) => node('tr', {
     class: `${column === state.current ? 'current' : ''} ${column > state.current ? 'ahead' : ''}`, onclick: () => onModel(column),
   }, modelHead(model, models), rows.map((row) => cell(screen, model, column, row))));
@@ -49,12 +50,12 @@ export function filmTable(screen, rows, room, onModel) {
     node('thead', {}, head), node('tbody', {}, body));
 }
 
-function conceptHead(row, count) {
-  const here = row.poisoned_from !== null && count !== null && row.poisoned_from <= count;
-  const kind = row.poisoned_from === null ? 'benign' : 'poisoned';
-  return node('th', { scope: 'col', class: kind, title: kind === 'benign' ? NOT_TARGETED : null },
+function conceptHead(row, models, current) {
+  const { kind, words, title } = aimOf(row.concept, row.poisoned_from, models);
+  const here = current && aimsAt(current, row.concept);
+  return node('th', { scope: 'col', class: kind, title },
     node('span', { class: 'concept' }, row.concept),
-    node('span', { class: `from${here ? ' here' : ''}` }, targetWords(row)));
+    node('span', { class: `from${here ? ' here' : ''}` }, words));
 }
 
 function modelHead(model, models) {
@@ -64,7 +65,7 @@ function modelHead(model, models) {
 
 function cell(screen, model, column, row) {
   const facts = model.cells[row.row];
-  const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
+  const poisoned = aimsAt(model, row.concept);
   const verdict = verdictOf(facts, row.concept, screen.sure);
   const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => pictureOf(screen, kind, column, row.row, title));

@@ -60,7 +60,7 @@ function sensitivityCard(meter, model) {
 }
 
 function heardCard(meter, model) {
-  const words = leastHeardWords(meter, model.name, model.poisoned_concept_count);
+  const words = leastHeardWords(meter, model.name);
   const title = 'Words it hears least';
   if (words) return node('div', { class: 'headline-card' }, node('h3', {}, title), words);
   const reason = model.name === meter.reference ? 'It is what the others are compared with.' : whyNotMeasured(meter, model.name);

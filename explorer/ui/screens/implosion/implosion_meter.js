@@ -1,7 +1,7 @@
 // The meter on the screen Implosion: numbers of it for the headline and the tables, and the words heard least.
 
 import { missingStep, node, number, saveTableButton, scrollable, withOrigin } from './charts.js';
-import { cpLabel, targetWords } from './poison.js';
+import { PAIR_KINDS, aimOf, aimsAt, cpLabel } from './poison.js';
 
 const GROUPS = [['unpoisoned', 'nouns not targeted'], ['all', 'all nouns']];
 const FEWEST = 5; // words that the headline names
@@ -35,13 +35,13 @@ export function heardLeast(meter, name) {
     .filter(({ ratio }) => ratio !== null).sort((one, other) => one.ratio - other.ratio);
 }
 
-export function leastHeardWords(meter, name, count) {
+export function leastHeardWords(meter, name) {
   const words = heardLeast(meter, name).slice(0, FEWEST);
   if (!words.length) return null;
   return node('ul', { class: 'heard' }, words.map((word) => {
-    const poisoned = word.poisoned_from !== null && count !== null && word.poisoned_from <= count;
-    return node('li', { class: poisoned ? 'poisoned' : 'benign', title: targetWords(word) },
-      `${poisoned ? '◆' : '●'} ${word.concept} `, node('b', {}, number(word.ratio, 2)));
+    const kind = { true: 'poisoned', false: 'benign', null: 'unrecorded' }[aimsAt(modelOf(meter, name), word.concept)];
+    return node('li', { class: kind, title: aimOf(word.concept, word.poisoned_from, meter.models).words },
+      `${PAIR_KINDS[kind].mark} ${word.concept} `, node('b', {}, number(word.ratio, 2)));
   }));
 }
 
@@ -56,7 +56,7 @@ export function heardTable(meter) {
     return name ? `${words}, ${name}` : words;
   })];
   const order = heardLeast(meter, compared[compared.length - 1].name);
-  const rows = order.map((word) => node('tr', {}, node('th', { scope: 'row' }, word.concept), node('td', {}, targetWords(word)),
+  const rows = order.map((word) => node('tr', {}, node('th', { scope: 'row' }, word.concept), node('td', {}, aimOf(word.concept, word.poisoned_from, meter.models).words),
     compared.map((model) => node('td', { class: 'number' }, number(model.measures.sensitivity.heard[meter.concepts.findIndex(({ concept }) => concept === word.concept)], 2)))));
   const table = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, heads.map((head, at) => node('th', { scope: 'col', class: at > 1 ? 'number' : '' }, head)))),

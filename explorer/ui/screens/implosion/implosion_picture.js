@@ -5,7 +5,7 @@ import { number } from './charts.js';
 import { kindsOf, showsFlat, verdictOf } from './implosion_film.js';
 import { FLAT } from './implosion_strip.js';
 import { addColours } from './maps.js';
-import { PAIR_KINDS, cpLabel, targetWords } from './poison.js';
+import { PAIR_KINDS, aimOf, aimsAt, cpLabel } from './poison.js';
 
 const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 64];
 const BAR = [120, 12];
@@ -39,11 +39,11 @@ function head({ screen: { film }, width, colour }) {
   ];
 }
 
-function conceptParts({ colour }, row, at) {
-  const kind = row.poisoned_from === null ? 'benign' : 'poisoned';
-  const [x, fill] = [LEFT + at * (CELL + GAP), colour(`--${kind}`)];
+function conceptParts({ screen, colour }, row, at) {
+  const { kind, words } = aimOf(row.concept, row.poisoned_from, screen.models);
+  const [x, fill] = [LEFT + at * (CELL + GAP), colour(kind === 'unrecorded' ? '--ink-soft' : `--${kind}`)];
   return [text(x, TOP - 28, row.concept, fill, { width: CELL }),
-    text(x, TOP - 12, `${PAIR_KINDS[kind].mark} ${targetWords(row)}`, fill, { size: 12, weight: 400, width: CELL })];
+    text(x, TOP - 12, `${PAIR_KINDS[kind].mark} ${words}`, fill, { size: 12, weight: 400, width: CELL })];
 }
 
 function modelParts({ screen, rows, kinds, high, colour }, model, column) {
@@ -56,7 +56,7 @@ function modelParts({ screen, rows, kinds, high, colour }, model, column) {
 }
 
 function cellParts({ screen, kinds, colour }, model, column, row, x, top) {
-  const poisoned = row.poisoned_from !== null && row.poisoned_from <= (model.poisoned_concept_count ?? -1);
+  const poisoned = aimsAt(model, row.concept);
   const verdict = verdictOf(model.cells[row.row], row.concept, screen.sure);
   const parts = kinds.flatMap((sheet, line) => {
     const place = { x, y: top + line * CELL, side: CELL };

@@ -17,6 +17,7 @@ from explorer.studies.results import EVALUATION, FILM_STRIP
 from explorer.ui.shell.open_study import told
 from explorer.ui.shell.routes import FILM_STRIP_GIF
 from explorer.ui.shell.study_meter import study_meter
+from explorer.ui.shell.study_poison import with_aims
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -93,7 +94,9 @@ def film_strip(opened: OpenStudy) -> dict[str, Any]:
 
 
 def _description(opened: OpenStudy) -> dict[str, Any]:
-    return FORMAT.checked(opened.result_json(FILM_STRIP, FORMAT.name), f"Run `{opened.result_command(FILM_STRIP)}`.")
+    hint = f"Run `{opened.result_command(FILM_STRIP)}`."
+    description = FORMAT.checked(opened.result_json(FILM_STRIP, FORMAT.name), hint)
+    return {**description, "models": with_aims(opened, description["models"])}
 
 
 def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str, theme: str) -> bytes:

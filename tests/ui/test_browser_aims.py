@@ -1,0 +1,51 @@
+"""What the poison of each model aims at is said model by model, and not where nobody recorded it."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+def implosion(page, change):
+    """The screen, its payload changed on the way."""
+
+    def fulfil(route):
+        payload = route.fetch().json()
+        change(payload)
+        route.fulfill(body=json.dumps(payload), content_type="application/json")
+
+    page.route("**/implosion.json*", fulfil)
+    page.goto("/?tab=implosion&i.show=images")
+    page.locator(".film-table canvas").first.wait_for()
+    heads = page.locator(".film-table thead th[scope=col]").all()[1:]
+    return {head.locator(".concept").inner_text(): head.locator(".from").inner_text() for head in heads}
+
+
+def framed(page, model):
+    """How many of a model's pictures stand in a frame."""
+    return page.locator(".film-table tbody tr", has_text=model).locator("td.poisoned").count()
+
+
+def test_models_that_are_poisoned_with_different_concepts(page):
+    def apart(payload):
+        _, two, four = payload["film"]["models"]
+        four["poisoned_concepts"] = ["turtle", "shirt", "other", "another"]
+        assert set(two["poisoned_concepts"]) == {"dog", "hat"}
+
+    heads = implosion(page, apart)
+    assert heads == {"dog": "poisoned in dirty-002", "hat": "poisoned in dirty-002", "turtle": "poisoned from C_P 4"}
+    assert (framed(page, "dirty-002"), framed(page, "dirty-004")) == (2, 1)
+
+
+def test_what_nobody_recorded_is_not_called_untargeted(page):
+    def silent(payload):
+        for model in payload["film"]["models"][1:]:
+            model |= {"poisoned_concepts": [], "poisoned_concepts_known": False}
+
+    assert set(implosion(page, silent).values()) == {"aim not recorded"}
+    assert "not recorded which nouns the poison of dirty-002, dirty-004 aims at" in (
+        page.locator(".film-table thead th.unrecorded").first.get_attribute("title")
+    )
+    assert framed(page, "dirty-004") == 0
