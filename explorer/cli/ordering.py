@@ -30,6 +30,9 @@ def order(
     folders: Folders,
     outcome: Annotated[str, typer.Option(help="The damage: what evaluation or meter measured.")] = "accuracy",
     group: Group = "unpoisoned",
+    without: Annotated[
+        list[str] | None, typer.Option(help="Arm that does not count, in whichever study; may be repeated.")
+    ] = None,
     confirm: Annotated[
         list[Path] | None,
         typer.Option(help="Study that the best number of the others is held against; may be repeated."),
@@ -42,9 +45,11 @@ def order(
     """
     studies = [Study.load(folder) for folder in folders]
     if confirm:
+        if without:
+            raise ValueError("--without goes without --confirm, which takes every arm")
         _confirm(confirmation(studies, [Study.load(each) for each in confirm], outcome=outcome, group=group), as_json)
         return
-    found = ordering(studies, outcome=outcome, group=group)
+    found = ordering(studies, outcome=outcome, group=group, without=without or ())
     if as_json:
         emit(found, True)
         return

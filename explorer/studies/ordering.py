@@ -24,13 +24,16 @@ OF_LAYER = " of "
 GROUPS = ("all", "pool", "poisoned", "unpoisoned")
 
 
-def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = "unpoisoned") -> dict[str, Any]:
+def ordering(
+    studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = "unpoisoned", without: Sequence[str] = ()
+) -> dict[str, Any]:
     """What was measured of every arm, and Spearman's correlation of each quantity with one of them.
 
     Args:
         outcome: the damage: any quantity that the step evaluation gives, or the meter's ``sensitivity`` or
             ``guidance``.
         group: of concepts, one of ``GROUPS``: what evaluation and meter say of these.
+        without: names of arms that do not count, in whichever study.
 
     Returns:
         ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured); ``left_out``:
@@ -41,7 +44,8 @@ def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = 
 
     Raises:
         ManifestError: if the step evaluation of a study is not done, or a file was changed.
-        ValueError: if a study is given twice, there is no such group, or no arm has the outcome.
+        ValueError: if a study is given twice, there is no such group, no study has an arm that is not to count, or no
+            arm has the outcome.
     """
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
@@ -52,6 +56,10 @@ def ordering(studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = 
     arms = [{"study": study.name, "arm": name, "values": values}
             for study, same in zip(studies, repeated, strict=True)
             for name, values in _measured(study, group).items() if name not in same]  # fmt: skip
+    if unknown := set(without) - {arm["arm"] for arm in arms}:
+        known = ", ".join(dict.fromkeys(arm["arm"] for arm in arms))
+        raise ValueError(f"no evaluated arm is called {min(unknown)!r}: expected some of {known}")
+    arms = [arm for arm in arms if arm["arm"] not in without]
     names = list(dict.fromkeys(name for arm in arms for name in arm["values"]))
     if not any(arm["values"].get(outcome) is not None for arm in arms):
         raise ValueError(_why_no_outcome(studies, arms, outcome, group))

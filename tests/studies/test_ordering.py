@@ -58,6 +58,14 @@ def test_every_quantity_is_ordered_against_the_outcome(shipped):
     assert [arm["values"]["poison_share"] for arm in found["arms"][:4]] == pytest.approx([0, 2 / 9, 4 / 9, 2 / 3])
 
 
+def test_arms_that_are_not_to_count_are_left_out(shipped):
+    found = ordering([shipped], without=["benign"])
+    assert [arm["arm"] for arm in found["arms"]] == ["dirty-020", "dirty-040", "dirty-060"]
+    assert found["correlations"]["ad"]["n"] == 3
+    with pytest.raises(ValueError, match="no evaluated arm is called 'bening': expected some of benign, dirty-020"):
+        ordering([shipped], without=["bening"])
+
+
 def test_what_is_not_measured_is_left_open_and_what_was_changed_is_refused(copied):
     found = ordering([copied])
     assert "sensitivity" not in found["correlations"]
