@@ -74,6 +74,9 @@ def test_the_numbers_of_the_first_column_open_their_definitions(page):
     ):
         column.get_by_role("button", name=name, exact=True).first.click()
         playwright_api.expect(page.get_by_role("tooltip")).to_contain_text(words)
+    page.mouse.wheel(0, 30)
+    page.wait_for_function("() => scrollY > 0")
+    playwright_api.expect(page.get_by_role("tooltip")).to_be_visible()
     playwright_api.expect(page.locator(".compare-column:not(:first-child) [data-term]")).to_have_count(0)
     assert page.complaints == []
 

@@ -71,7 +71,14 @@ export function openTerms() {
   for (const name of ['mouseover', 'focusin', 'click']) document.addEventListener(name, open);
   document.addEventListener('mouseout', (event) => { if (event.target.closest?.('[data-term]') && event.target !== document.activeElement) close(); });
   document.addEventListener('focusout', close);
-  document.addEventListener('scroll', close, { capture: true, passive: true });
+  // A page scrolls to what is focused, so that to scroll does not mean to leave.
+  const follow = () => {
+    const box = document.querySelector('[aria-describedby="term-tip"]')?.getBoundingClientRect();
+    if (!box) return;
+    if (box.bottom < 0 || box.top > innerHeight) close();
+    else place(tip, box);
+  };
+  document.addEventListener('scroll', follow, { capture: true, passive: true });
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && !tip.hidden) { close(); event.stopPropagation(); } }, { capture: true });
 }
 
