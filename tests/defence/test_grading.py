@@ -76,6 +76,26 @@ def test_rates_of_a_filter_are_scikit_learns(scored):
     assert grade["poison_removed"] == grade["recall"]
 
 
+def test_where_no_benign_pair_of_3000_is_lost_some_of_30000_may_be():
+    grade = grade_filter(Confusion(poison_removed=900, benign_removed=0, poison_kept=0, benign_kept=3000))
+    assert (grade["benign_lost"]["value"], grade["benign_lost"]["low"]) == (0, 0)
+    assert grade["benign_lost"]["high"] == pytest.approx(0.00128, abs=5e-6)
+    assert grade["f1"]["value"] == grade["f1"]["high"] == 1
+    assert 0.995 < grade["f1"]["low"] < grade["recall"]["high"] == 1
+
+
+def test_f1s_interval_holds_it_as_often_as_it_says():
+    """Counts drawn again and again from known rates: the coverage of 95 % intervals."""
+    rng, share = np.random.default_rng(0), np.array([0.3, 0.05, 0.2, 0.45])
+    truth = 2 * share[0] / (2 * share[0] + share[1] + share[2])
+    held = 0
+    for caught, lost, missed, kept in rng.multinomial(400, share, size=500).tolist():
+        counts = Confusion(poison_removed=caught, benign_removed=lost, poison_kept=missed, benign_kept=kept)
+        f1 = grade_filter(counts)["f1"]
+        held += f1["low"] <= truth <= f1["high"]
+    assert 0.93 <= held / 500 <= 0.97
+
+
 def test_a_rate_of_nothing_is_unknown():
     nothing_removed = grade_filter(Confusion(poison_removed=0, benign_removed=0, poison_kept=3, benign_kept=4))
     assert nothing_removed["precision"] is None

@@ -1,7 +1,7 @@
 // What a cut does, in figures and in one sentence; all of it follows the slider.
 
 import { count, node, number } from './charts.js';
-import { gradeIntervals } from './defence_bootstrap.js';
+import { gradeIntervals } from './defence_intervals.js';
 import { percent } from './defence_charts.js';
 
 export class DefenceNumbers {
@@ -45,7 +45,7 @@ export class DefenceNumbers {
       precision: 'of what goes, poison', f1: 'precision and recall in one',
     };
     return Object.entries(words).map(([name, title]) => card(title, name === 'f1' ? number(grade[name], 3) : percent(grade[name], 1),
-      [node('span', { class: 'range', title: '95 %, by resampling the pairs' }, rangeWords(ranges[name], name)), ` ${below[name]}`], { poison_removed: 'poisoned', benign_lost: 'benign' }[name]));
+      [node('span', { class: 'range', title: '95 %, Wilson’s' }, rangeWords(ranges[name], name)), ` ${below[name]}`], { poison_removed: 'poisoned', benign_lost: 'benign' }[name]));
   }
 
   words() {
