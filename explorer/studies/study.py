@@ -241,7 +241,7 @@ def _as_tables(study: Study) -> dict[str, Any]:
             if differing := _differing(getattr(arm, name)):
                 table[name] = differing
         if arm.poison.recorded:
-            table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else arm.poison.as_json()
+            table["poison"] = {"kind": "none"} if arm.poison == NO_POISON else _without_nulls(arm.poison.as_json())
     tables = {"extractor": plain(study.extractor, _EXTRACTOR_FIELDS)}
     for name, kind in _SPECS.items():
         if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
@@ -250,6 +250,13 @@ def _as_tables(study: Study) -> dict[str, Any]:
     if not study.beside:
         del own["beside"]
     return own | tables | {"arm": arms}
+
+
+def _without_nulls(value: Any) -> Any:
+    """TOML has no null: what an attack was not given, among its parameters, is absent."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(said) for name, said in value.items() if said is not None}
+    return value
 
 
 def _differing(value: Any) -> dict[str, Any]:

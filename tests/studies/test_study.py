@@ -125,3 +125,12 @@ def test_what_should_be_a_table_is_named(tmp_path, text, message):
 def test_a_folder_without_a_study_says_how_one_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match="study new"):
         Study.load(tmp_path)
+
+
+def test_what_an_attack_was_not_given_is_absent_from_the_file(tmp_path):
+    """As a clean-label attack without a least CLIP score records it; TOML has no null."""
+    given = {"budget": 0.16, "least_score": None, "drawn": {"steps": 20, "size": None}}
+    poison = PoisonRecord(kind="clean-label", concepts=("dog",), parameters=given)
+    study = Study(folder=tmp_path, name="x", extractor=ExtractorSpec(), arms=(Arm(name="clean", poison=poison),))
+    study.write()
+    assert Study.load(tmp_path).arm("clean").poison.parameters == {"budget": 0.16, "drawn": {"steps": 20}}
