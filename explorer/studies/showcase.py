@@ -13,14 +13,16 @@ from explorer.studies.study import Study
 
 
 def strip_concepts(concepts: ConceptList, records: list[PoisonRecord], count: int) -> list[str]:
-    """The ``count`` most frequent concepts of the pool, then as many outside of it that no record poisons.
+    """``count`` concepts that a record poisons, filled up from the pool, then as many outside of it that none poisons.
 
-    In order of frequency: no choice by result.
+    Each in order of frequency: no choice by result. A list of one's own may have poisoned concepts outside of its pool.
     """
-    poisoned = {name for record in records for name in record.names}
-    pool = list(concepts.of_group(POOL))
-    others = [name for name in concepts.names if name not in poisoned | set(pool)]
-    return [*pool[:count], *others[:count]]
+    named = {name for record in records for name in record.names}
+    pool = concepts.of_group(POOL)
+    poisoned = [name for name in concepts.names if name in named]
+    filling = [name for name in pool if name not in named]
+    others = [name for name in concepts.names if name not in named | set(pool)]
+    return [*[*poisoned, *filling][:count], *others[:count]]
 
 
 def evaluated(study: Study) -> dict[str, Any] | None:
