@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from explorer.core.intervals import Estimate
+from explorer.core.markdown import literal
 from explorer.core.provenance import replacing
 from explorer.results.comparison import Comparison, Quantity
 
 BEGIN, END = "<!-- explorer results: begin -->", "<!-- explorer results: end -->"
 HEADER = "| the paper's | in numbers without a common scale | paper | here | verdict |\n|---|---|---:|---|---|"
-_MARKUP = re.compile(r"[\\`*\[\]<>|&~]")
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """A table with a row for every quantity, and below it what the paper concludes and what is missing or differs."""
     rows = [
-        f"| {'' if place else each.name} | {_plain(quantity.what)} | {_number(quantity.paper)} | {_here(quantity)} | "
+        f"| {'' if place else each.name} | {literal(quantity.what)} | {_number(quantity.paper)} | {_here(quantity)} | "
         f"{each.verdict(quantity)} |"
         for each in comparisons
         for place, quantity in enumerate(each.quantities)
@@ -45,17 +44,11 @@ def put_on_page(page: Path, text: str) -> None:
         part.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
-def _plain(text: str) -> str:
-    """Text with a user's names in it (of arms, studies, attacks, concepts), as it reads in a cell of a table: one line,
-    and nothing in it is markup."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
-
-
 def _why(comparison: Comparison) -> str:
     if not comparison.done:
         return f" Not done: it takes {comparison.missing}."
-    where = f" Measured in the study {_plain(comparison.study)}." if comparison.study else ""
-    return f"{where} Not comparable: {_plain(comparison.differs)}." if comparison.differs else where
+    where = f" Measured in the study {literal(comparison.study)}." if comparison.study else ""
+    return f"{where} Not comparable: {literal(comparison.differs)}." if comparison.differs else where
 
 
 def _number(value: float | None) -> str:
@@ -68,7 +61,7 @@ def _here(quantity: Quantity) -> str:
     here = quantity.here
     if here is None:
         return f"none: {quantity.unknown}" if quantity.unknown else "–"
-    return f"{_number(here.value)}{_bounds(here)}, over {_plain(quantity.over)}"
+    return f"{_number(here.value)}{_bounds(here)}, over {literal(quantity.over)}"
 
 
 def _bounds(here: Estimate) -> str:

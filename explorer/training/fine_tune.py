@@ -21,6 +21,7 @@ from explorer.checkpoints.model_folder import BARE_UNET_CLASS
 from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.core.markdown import literal
 from explorer.core.new_folder import check_new_folder
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
@@ -289,12 +290,12 @@ def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> s
     if not poison.recorded:
         data += ", of which it is not, or not of all, recorded what is poison"
     elif poison.poisoned:
-        data += f", with {poison.kind} poison: see `poison` in manifest.json"
+        data += f", with {literal(poison.kind)} poison: see `poison` in manifest.json"
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
 ---
-# {name}
+# {literal(name)}
 
 The U-Net of a Stable Diffusion, fine-tuned by Implosion Explorer to study data poisoning. Autoencoder, text encoder and
 scheduler are those of the pipeline folder `{config["base"]}`, whose licence holds for this model too.

@@ -60,11 +60,13 @@ def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeli
     make_pipeline().save_pretrained(tmp_path / "base")
     images = np.asarray(pairs.images)
     imported = PairSet.write(tmp_path / "set", pairs.table, images, config={"poison_recorded": False}, seed=None)
-    output = tmp_path / "models" / "tuned"
+    output = tmp_path / "models" / "tuned <b>"
     fine_tune(tmp_path / "base", imported, override(SD15, **SMALL), output, **places(tmp_path))
     found = read_checkpoint(output)
     assert (found.problem, found.poison) == (None, NOT_RECORDED)
-    assert "of which it is not, or not of all, recorded what is poison" in (output / "README.md").read_text()
+    card = (output / "README.md").read_text()
+    assert "of which it is not, or not of all, recorded what is poison" in card
+    assert r"# tuned \<b\>" in card
 
 
 def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
