@@ -21,3 +21,11 @@ def opened(monkeypatch):
     for module in (bounded_files, weight_files):
         monkeypatch.setattr(module, "open_regular", count)
     return counts
+
+
+@pytest.fixture(scope="module")
+def sdxl(make_xl_pipeline, tmp_path_factory):
+    """A whole SDXL pipeline's folder; nobody may change it."""
+    folder = tmp_path_factory.mktemp("xl") / "xl"
+    make_xl_pipeline().save_pretrained(folder)
+    return folder

@@ -125,13 +125,6 @@ def test_a_half_precision_model_is_merged_in_full_and_rounded_once(checkpoint_ro
         assert torch.equal(found.unet.state_dict()[name], tensor.half()), name
 
 
-@pytest.fixture(scope="module")
-def sdxl(make_xl_pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("xl") / "xl"
-    make_xl_pipeline().save_pretrained(folder)
-    return folder
-
-
 def test_sdxl_in_the_original_names_with_both_text_encoders(sdxl, tmp_path):
     base = load_pipeline(sdxl)
     names = {name: place for place, name in places_of(base.unet, "unet").items() if place.split("_")[0] in ORIGINAL}

@@ -10,24 +10,9 @@ from explorer.checkpoints.registry import read_checkpoint, set_base
 from tests.checkpoints.test_lora import TARGETS, low_rank_pairs, peft_layout, without_alphas
 
 
-@pytest.fixture
-def loose_lora(checkpoint_root, make_unet):
-    """A loose LoRA file beside the checkpoints, and its pairs."""
-    pairs = without_alphas(low_rank_pairs(make_unet(), TARGETS))
+def test_without_a_base_and_on_the_wrong_one_it_is_refused(checkpoint_root, make_unet, sdxl):
     path = checkpoint_root / "style.safetensors"
-    save_file(peft_layout(pairs, "unet"), path)
-    return path, pairs
-
-
-@pytest.fixture(scope="module")
-def sdxl(make_xl_pipeline, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("xl") / "xl"
-    make_xl_pipeline().save_pretrained(folder)
-    return folder
-
-
-def test_without_a_base_and_on_the_wrong_one_it_is_refused(checkpoint_root, loose_lora, sdxl):
-    path, _ = loose_lora
+    save_file(peft_layout(without_alphas(low_rank_pairs(make_unet(), TARGETS)), "unet"), path)
     assert "it is a LoRA, which changes another model: name the pipeline" in read_checkpoint(path).problem
     with pytest.raises(
         ValueError, match=r"checkpoint style\.safetensors cannot be loaded: it does not fit its base xl: "

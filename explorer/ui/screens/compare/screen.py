@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
 
 MODEL_WORK = "model-work"
-FIELDS = 5 + COLUMN_RANGE[1]
-"""Inputs of a comparison: prompt, seed, steps, guidance scale, negative prompt and the columns."""
+FIELDS = 5 + COLUMN_RANGE[1]  # prompt, seed, steps, guidance scale, negative prompt and the columns
 
 
 def build_compare_screen(
