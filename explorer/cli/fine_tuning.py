@@ -25,6 +25,16 @@ FromScratch = Annotated[
         "--from-scratch", help="Start from random weights in place of the base's U-Net; its other parts stay."
     ),
 ]
+LeftOut = Annotated[
+    Path | None, typer.Option(help="Training pairs to leave out: uids as .parquet, .json or DataComp's .npy.")
+]
+Weighting = Annotated[
+    str | None, typer.Option(help="Of the timesteps' losses: uniform or min-snr. Default: the recipe's.")
+]
+Timesteps = Annotated[
+    str | None,
+    typer.Option(help="How they are drawn: uniform, or logit-normal, more of the middle. Default: the recipe's."),
+]
 CHANGEABLE = (
     "steps", "batch_size", "accumulation", "learning_rate", "warmup_steps", "ema_decay", "precision",
     "gradient_checkpointing", "fused", "graphed", "checkpoint_every",
@@ -41,9 +51,7 @@ def fine_tune(
     recipe: Annotated[str, typer.Option(help="sd15, sd21 or sdxl; for IconWorld cpu or full.")],
     reading: AsRead,
     changes: Annotated[dict[str, Any], Changes(TrainingConfig, CHANGEABLE, "the recipe's")],
-    without: Annotated[
-        Path | None, typer.Option(help="Training pairs to leave out: uids as .parquet, .json or DataComp's .npy.")
-    ] = None,
+    without: LeftOut = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels. Default: the recipe's.")] = None,
     trained_group: Annotated[
         str | None,
@@ -51,6 +59,8 @@ def fine_tune(
     ] = None,
     frozen_group: Annotated[str | None, typer.Option(help="Modules that stay as they are. Default: none.")] = None,
     from_scratch: FromScratch = False,
+    weighting: Weighting = None,
+    timesteps: Timesteps = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of order, noise, caption dropout. Default: the recipe's.")
     ] = None,
@@ -69,8 +79,11 @@ def fine_tune(
     from explorer.training import fine_tune as experiment
     from explorer.training.recipes import override
 
-    choices = {"trained_group": trained_group, "frozen_group": frozen_group, "from_scratch": from_scratch}
-    chosen = override(fine_tuning_recipe(recipe), **changes, **choices, resolution=resolution, seed=seed)
+    groups = {"trained_group": trained_group, "frozen_group": frozen_group}
+    chosen = override(
+        fine_tuning_recipe(recipe), **changes, **groups, from_scratch=from_scratch, weighting=weighting,
+        timesteps=timesteps, resolution=resolution, seed=seed,
+    )  # fmt: skip
     run = state or default_state("fine-tune", out)
     manifest = experiment.fine_tune(
         base, pair_set_or_source(pairs, **vars(reading)), chosen, out, run=run,

@@ -10,6 +10,7 @@ from explorer.checkpoints.module_identity import plain_config
 from explorer.core.provenance import hash_json
 from explorer.training.encoded_pairs import EncodedPairs
 from explorer.training.loss import DiffusionLoss
+from explorer.training.timesteps import check_distribution, drawn_timesteps
 
 
 class DiffusionTask:
@@ -27,19 +28,23 @@ class DiffusionTask:
         *,
         caption_dropout: float = 0.0,
         weighting: str = "uniform",
+        timesteps: str = "uniform",
     ) -> None:
         """
         Args:
             caption_dropout: share of samples trained without a prompt, in [0, 1), for classifier-free guidance.
             weighting: see :func:`~explorer.training.loss.loss_weight`.
+            timesteps: see :func:`~explorer.training.timesteps.drawn_timesteps`.
 
         Raises:
-            ValueError: as :class:`~explorer.training.loss.DiffusionLoss`.
+            ValueError: as :class:`~explorer.training.loss.DiffusionLoss`, or if the distribution is unknown.
         """
+        check_distribution(timesteps)
         encoders = encoded.conditioning.encoders
         self.network = DiffusionLoss(unet, scheduler, weighting=weighting, text_encoders=encoders)
         self.encoded = encoded
         self.caption_dropout = caption_dropout
+        self.timesteps = timesteps
 
     def __len__(self) -> int:
         return len(self.encoded.picture)
@@ -48,9 +53,11 @@ class DiffusionTask:
     def identity(self) -> dict[str, Any]:
         """What decides the result besides the initial weights and how long and fast is trained; JSON-serialisable."""
         network, known = self.network, {}
-        # Neither is said where it is what it always was, so that runs from before there was a choice go on.
+        # None is said where it is what it always was, so that runs from before there was a choice go on.
         if network.weighting != "uniform":
             known["weighting"] = network.weighting
+        if self.timesteps != "uniform":
+            known["timesteps"] = self.timesteps
         if network.text_encoders is not None:
             trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
             known["trained"] = hash_json(trained)
@@ -71,7 +78,7 @@ class DiffusionTask:
         batch = {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=generator),
-            "timesteps": torch.randint(self.network.timesteps, (len(indices),), generator=generator),
+            "timesteps": drawn_timesteps(self.timesteps, len(indices), self.network.timesteps, generator),
             **encoded.conditioning.rows(captions),
         }
         if encoded.time_ids is not None:

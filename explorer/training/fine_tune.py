@@ -174,12 +174,15 @@ def train_unet(
     if device == "cpu":
         use_training_attention(unet)
     unet.to(memory_format=torch.channels_last)
-    if recipe.parts:
+    if {"trained_group", "frozen_group"} & recipe.choices.keys():
         trained = recipe.trained_tensors(dict(unet.named_parameters()), {**unet.config, "_class_name": BARE_UNET_CLASS})
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in trained)
-    task = DiffusionTask(unet, scheduler, encoded, caption_dropout=recipe.caption_dropout, weighting=recipe.weighting)
-    identity = task.identity | {"start": start} | recipe.parts
+    task = DiffusionTask(
+        unet, scheduler, encoded, caption_dropout=recipe.caption_dropout, weighting=recipe.weighting,
+        timesteps=recipe.timesteps,
+    )  # fmt: skip
+    identity = task.identity | {"start": start} | recipe.choices
     trained = train(task, recipe.training, run, identity=identity, device=device, **options).unet
     if device == "cpu":
         use_fused_attention(trained)
@@ -248,7 +251,7 @@ def describe_run(
         "resolution": recipe.resolution,
         "caption_dropout": recipe.caption_dropout,
         "weighting": recipe.weighting,
-        **recipe.parts,
+        **recipe.choices,
         "training": [asdict(recipe.training) | {"betas": list(recipe.training.betas)}],
         "pairs": len(kept),
         **part,
@@ -303,6 +306,7 @@ scheduler are those of the pipeline folder `{config["base"]}`, whose licence hol
 - Training data: {data}, {config["resolution"]} x {config["resolution"]} pixels.
 {describe_phase(config["training"][0], config["recipe"])}- Target: {config["prediction_type"]}; captions dropped: \
 {config["caption_dropout"]:.0%}; precision `{config["training"][0]["precision"]}`.
+- Timesteps: drawn {config.get("timesteps", "uniform")}, weighted {config["weighting"]}.
 - Distinct captions cut at the end of the text encoder's context: {metrics["truncated_captions"]}.
 - Last training loss: {metrics["final_loss"]:.4f}.
 """

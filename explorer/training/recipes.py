@@ -16,6 +16,7 @@ from explorer.checkpoints.families import Family
 from explorer.checkpoints.module_groups import ALL, chosen_tensors
 from explorer.training.config import TrainingConfig
 from explorer.training.loss import check_weighting
+from explorer.training.timesteps import check_distribution
 
 PAPER_PAIRS = 50_000
 PAPER_LEARNING_RATE = 4e-5
@@ -24,7 +25,7 @@ LATENT_CHANNELS = 4
 AUTOENCODER_FACTOR = 8
 TOKENS = 77
 TIME_IDS = 6
-CHOICES = ("trained_group", "frozen_group", "from_scratch")
+CHOICES = ("trained_group", "frozen_group", "from_scratch", "timesteps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class FineTuningRecipe:
     """Share of samples trained on the empty caption for classifier-free guidance; 10 % in the released SD training."""
     weighting: str = "uniform"
     """Of the timesteps, see :func:`~explorer.training.loss.loss_weight`."""
+    timesteps: str = "uniform"
+    """How they are drawn, see :func:`~explorer.training.timesteps.drawn_timesteps`."""
     trained_group: str = ALL
     """Group of the U-Net's modules that is trained, such as cross-attention; the others stay as they are."""
     frozen_group: str | None = None
@@ -60,14 +63,15 @@ class FineTuningRecipe:
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}: expected 0 <= share < 1")
         check_weighting(self.weighting)
+        check_distribution(self.timesteps)
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """Which groups are trained or stay, where not all are trained, and whether from scratch: empty as of before
-        there was a choice."""
-        chosen = {"trained_group": self.trained_group, "frozen_group": self.frozen_group,
-                  "from_scratch": self.from_scratch}  # fmt: skip
-        return {name: value for name, value in chosen.items() if value not in (ALL, None, False)}
+    def choices(self) -> dict[str, Any]:
+        """Those of ``CHOICES`` that are not their defaults: which groups are trained or stay, whether from scratch, how
+        timesteps are drawn. Empty as of before there was a choice."""
+        defaults = {each.name: each.default for each in fields(self)}
+        chosen = {name: getattr(self, name) for name in CHOICES}
+        return {name: value for name, value in chosen.items() if value != defaults[name]}
 
     def trained_tensors(self, names: Iterable[str], config: Mapping[str, Any]) -> set[str]:
         """Names of the U-Net's tensors that are trained.
@@ -138,7 +142,7 @@ def as_recorded(recipe: FineTuningRecipe, config: dict[str, Any]) -> FineTuningR
 def override(recipe: FineTuningRecipe, **changes: Any) -> FineTuningRecipe:
     """``recipe`` with other settings where a value is not None; fields of the training by their own names."""
     given = {name: value for name, value in changes.items() if value is not None}
-    own = {name: given.pop(name) for name in ("resolution", "caption_dropout", *CHOICES) if name in given}
+    own = {name: given.pop(name) for name in ("resolution", "caption_dropout", "weighting", *CHOICES) if name in given}
     return replace(recipe, training=replace(recipe.training, **given), **own)
 
 

@@ -122,6 +122,10 @@ def test_what_is_trained_and_how_it_is_weighted_are_part_of_a_runs_identity(make
     usual = {"latents", "text", "pairs", "unet", "prediction_type", "caption_dropout"}
     assert set(cached.identity) == usual, "as before there was a choice: such runs go on"
     assert weighted.identity == cached.identity | {"weighting": "min-snr"}
+    drawn, _ = tasks(pipeline, pairs, tmp_path, timesteps="logit-normal")
+    assert drawn.identity == cached.identity | {"timesteps": "logit-normal"}
+    with pytest.raises(ValueError, match="timesteps are 'cosine': expected one of uniform, logit-normal"):
+        tasks(pipeline, pairs, tmp_path, timesteps="cosine")
     before = live.identity
     pipeline.text_encoder.requires_grad_(False)
     assert {name for name in before if live.identity[name] != before[name]} == {"trained"}

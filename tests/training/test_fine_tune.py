@@ -19,7 +19,7 @@ from explorer.training.diffusion_task import DiffusionTask
 from explorer.training.encoded_pairs import encode_pair_set
 from explorer.training.fine_tune import fine_tune, train_unet
 from explorer.training.loss import DiffusionLoss
-from explorer.training.recipes import SD15, SD21, SDXL, override
+from explorer.training.recipes import SD15, SD21, SDXL, as_recorded, override
 from explorer.training.state import finished_steps
 
 SMALL = {
@@ -161,6 +161,23 @@ def test_a_group_of_modules_is_trained_alone_or_stays_as_it_is(make_pipeline, pa
     assert again["files"] == manifest["files"]
     with pytest.raises(ValueError, match="another"):
         fine_tune(tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path))
+
+
+def test_how_timesteps_are_drawn_and_weighted_changes_the_weights_and_is_recorded(make_pipeline, pairs, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    weights = []
+    for number, choice in enumerate([{}, {"timesteps": "logit-normal"}, {"weighting": "min-snr"}]):
+        output, recipe = tmp_path / f"tuned-{number}", override(SD15, **SMALL, **choice)
+        manifest = fine_tune(tmp_path / "base", pairs, recipe, output, **places(tmp_path / str(number)))
+        weights.append(torch.cat([tensor.flatten() for tensor in unet_weights(output).values()]))
+        assert {"weighting": "uniform", **choice}.items() <= manifest["config"].items()
+        assert ("timesteps" in manifest["config"]) == ("timesteps" in choice)
+        told = {"timesteps": "uniform", "weighting": "uniform", **choice}
+        card = (output / "README.md").read_text()
+        assert "- Timesteps: drawn {timesteps}, weighted {weighting}.".format(**told) in card
+        assert as_recorded(override(SD15, **SMALL), manifest["config"]) == recipe
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize(
