@@ -109,10 +109,12 @@ def _list_scores(pairs: ScoredPairs, as_json: bool) -> None:
             typer.echo(f"  unknown of {each['unscored']:,} pairs")
 
 
-def _interval(value: dict[str, float] | None) -> str:
-    return "unknown: it takes pairs known to be poison and pairs known to be benign" if value is None else (
-        INTERVAL.format(**value)
-    )  # fmt: skip
+def _interval(value: dict[str, float | None] | None) -> str:
+    if value is None:
+        return "unknown: it takes pairs known to be poison and pairs known to be benign"
+    if value["low"] == value["high"]:  # None; files that were written before that was said have them alike
+        return f"{value['value']:.4f} (no interval: all draws of the pairs agree)"
+    return INTERVAL.format(**value)
 
 
 def _told(report: dict[str, Any]) -> dict[str, Any]:

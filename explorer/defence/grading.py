@@ -67,10 +67,16 @@ def _share(count: int, of: int) -> dict[str, float] | None:
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def interval(value: float, draws: np.ndarray) -> dict[str, float] | None:
-    """A value with the bootstrap percentiles of its draws; draws in which it is undefined count nowhere."""
+def interval(value: float, draws: np.ndarray) -> dict[str, float | None] | None:
+    """A value with the bootstrap percentiles of its draws; draws in which it is undefined count nowhere.
+
+    Bounds are None where all draws agree: of poison and benign pairs that do not overlap, a bootstrap cannot say how
+    far they might.
+    """
     if np.isnan(value):
         return None
+    if not np.nanmax(draws) > np.nanmin(draws):
+        return {"value": value, "low": None, "high": None}
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.nanpercentile(draws, [tail, 100 - tail])
     return {"value": value, "low": float(low), "high": float(high)}
@@ -137,8 +143,8 @@ def grade_score(
     *,
     draws: int = PAIR_DRAWS,
     seed: int = SEED,
-) -> dict[str, dict[str, float] | None]:
-    """``auc``, ``average_precision`` and ``benign_lost_at_half`` of a score, each ``{value, low, high}``; None unless
+) -> dict[str, dict[str, float | None] | None]:
+    """``auc``, ``average_precision`` and ``benign_lost_at_half`` of a score, each as :func:`interval`; None unless
     some scored pairs are known to be poison and others not to be.
 
     Every draw takes N pairs of the N with replacement, the same ones for every score with the same seed.

@@ -56,6 +56,13 @@ def test_half_of_the_poison_is_reached_on_the_line_over_equals():
     assert half == pytest.approx((1 + 0.5) / 3)
 
 
+def test_where_no_draw_differs_no_interval_is_claimed():
+    poisoned = np.arange(8) < 4
+    grade = grade_score(np.arange(8, dtype=np.float32), "lowest", poisoned, ~poisoned, draws=50)
+    assert grade["auc"] == {"value": 1.0, "low": None, "high": None}
+    assert grade["benign_lost_at_half"] == {"value": 0.0, "low": None, "high": None}
+
+
 def test_without_both_kinds_nothing_is_graded():
     values, all_of_them = np.arange(4, dtype=np.float32), np.ones(4, bool)
     assert set(grade_score(values, "lowest", all_of_them, ~all_of_them).values()) == {None}

@@ -10,6 +10,9 @@ import { RadioGroup } from './radio_group.js';
 const PAPER = { caught: 0.5, lost: 0.21 }; // CLIP alignment on the paper's sets, section 6
 const STEPS = 240;
 const DASHES = ['solid', 'dash', 'dot'];
+// Bounds are null where all draws agree; files that were written before that was said have them alike.
+export const reach = ({ low, high }, words) => (low === high ? 'no interval: all draws of the pairs agree' : `95 % ${words(low)} to ${words(high)}`);
+
 export const percent = (share, digits = 0) => (share === null || Number.isNaN(share) ? '–' : `${(100 * share).toFixed(digits)} %`);
 const CURVES = [['roc', 'Poison against benign', 'What a cut takes of the poison, against what it takes of the benign (ROC)'],
   ['pr', 'Precision and recall', 'How much of what goes is poison, against how much of the poison goes']];
@@ -73,7 +76,7 @@ export class DefenceCharts {
     const figure = score[name];
     const usual = score.remove === part.remove;
     this.words.tradeOff.textContent = figure && usual
-      ? `${name === 'auc' ? 'AUC' : 'Average precision'} ${number(figure.value, 3)} (95 % ${number(figure.low, 3)} to ${number(figure.high, 3)}). ${name === 'auc' ? 'The diamond: the paper’s point for CLIP alignment.' : ''}`
+      ? `${name === 'auc' ? 'AUC' : 'Average precision'} ${number(figure.value, 3)} (${reach(figure, (value) => number(value, 3))}). ${name === 'auc' ? 'The diamond: the paper’s point for CLIP alignment.' : ''}`
       : usual ? '' : 'In this direction the score is read the other way round; its AUC is of the usual direction.';
     const alone = set.separating.map(({ title }) => title);
     this.words.separates.textContent = alone.length ? `This poison is easy to tell: by ${alone.join(', ')} alone almost perfectly (AUC at least ${SEPARATES}). The paper’s sets are not so easy: there, `

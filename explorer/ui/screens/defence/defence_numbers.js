@@ -2,7 +2,7 @@
 
 import { count, node, number } from './charts.js';
 import { gradeIntervals } from './defence_intervals.js';
-import { percent } from './defence_charts.js';
+import { percent, reach } from './defence_charts.js';
 
 export class DefenceNumbers {
   constructor(screen) {
@@ -56,7 +56,7 @@ export class DefenceNumbers {
     const part = state.active;
     const half = state.filter.parts.length === 1 && part.score && set.scores.get(part.score).remove === part.remove ? set.scores.get(part.score).at_half_the_poison?.benign_lost_share : null;
     const here = `This drops ${percent(grade.poison_removed, 1)} of the poison and ${percent(grade.benign_lost, 1)} of the benign pairs.`;
-    return half ? [here, ` Dropping 50 % of the poison costs ${percent(half.value, 1)} of the benign `, node('span', { class: 'note' }, `(95 % ${percent(half.low, 1)} to ${percent(half.high, 1)}; in the paper 21 %)`)] : here;
+    return half ? [here, ` Dropping 50 % of the poison costs ${percent(half.value, 1)} of the benign `, node('span', { class: 'note' }, `(${reach(half, (value) => percent(value, 1))}; in the paper 21 %)`)] : here;
   }
 }
 
