@@ -8,7 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorSpec:
-    """The universal extractor of a study: a folder of ours, or any open_clip model with local weights."""
+    """The universal extractor of a study: a folder of ours, or any open_clip model with local weights.
+
+    Raises:
+        ValueError: if ``feature_range`` is none.
+    """
 
     folder: Path | None = None
     """Of a universal extractor of ours."""
@@ -20,6 +24,12 @@ class ExtractorSpec:
     """open_clip tag of the weights: decides how pictures are prepared."""
     feature_range: tuple[float, float] | None = None
     """Cosines of feature distance 1 and 0, of the open_clip model; None until it is calibrated."""
+
+    def __post_init__(self) -> None:
+        if self.feature_range is not None and not -1 <= self.feature_range[0] < self.feature_range[1] <= 1:
+            raise ValueError(
+                f"feature_range of extractor is {self.feature_range}: expected two cosines, the lower first"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,6 +113,10 @@ class Study:
             raise ValueError("beside names the study itself: expected others")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
+        if self.tau is not None and not -1 <= self.tau <= 1:
+            raise ValueError(f"tau is {self.tau}: expected a cosine, from -1 to 1")
+        if self.unrelated_distance is not None and self.unrelated_distance < 0:
+            raise ValueError(f"unrelated_distance is {self.unrelated_distance}: expected a distance from 0")
 
     @property
     def control(self) -> Arm | None:
