@@ -73,6 +73,18 @@ class Package:
             *(slow_in(name) for each in self.reached(module) for name, inside, _ in self.imports[each] if not inside)
         )
 
+    def not_required(self, module):
+        """Packages that need not be installed, without which a module cannot be imported."""
+        return {name.split(".")[0] for each in self.reached(module) for name, inside, _ in self.imports[each]
+                if not inside} & NOT_REQUIRED  # fmt: skip
+
+    def impossible(self):
+        """Modules that cannot be imported everywhere, because one that they import names what need not be installed."""
+        for module, imports in self.imports.items():
+            own = {name.split(".")[0] for name, inside, _ in imports if not inside}
+            if lacking := self.not_required(module) - own:
+                yield f"{module}: {', '.join(sorted(lacking))}"
+
     def spares_first_view(self, module, name):
         """Whether the app's first view does without what a module imports in a function."""
         if module not in self.first_view or self.ours(name) is None:
@@ -87,7 +99,8 @@ class Package:
                     continue
                 saved = self.brought_by(name) - self.brought_by(module)
                 circular = self.ours(name) and module in self.reached(self.ours(name), in_functions=True)
-                if not saved and not circular and not self.spares_first_view(module, name):
+                optional = self.ours(name) and self.not_required(self.ours(name))
+                if not saved and not circular and not optional and not self.spares_first_view(module, name):
                     yield f"{module}, line {line}: {name}"
 
 
@@ -115,6 +128,10 @@ def test_imports_in_functions_save_something():
     assert list(sources_package().needless()) == []
 
 
+def test_what_need_not_be_installed_is_imported_where_it_is_used():
+    assert list(sources_package().impossible()) == []
+
+
 def test_the_first_view_is_without_what_is_asked_for_later():
     later = {"iconworld", "embeddings", "training", "poisoning", "surgery", "scenarios", "benchmarks", "cli"}
     loaded = sources_package().first_view
@@ -133,13 +150,20 @@ def test_the_first_view_is_without_what_is_asked_for_later():
         ("def f():\n    from explorer.c import x", 1),
         ("def f():\n    from explorer.d import x", 0),
         ("def f():\n    import wandb", 0),
+        ("def f():\n    from explorer.e import x", 0),
         ("if TYPE_CHECKING:\n    import torch\ndef f():\n    import torch", 0),
     ],
 )
 def test_the_rule_finds_what_saves_nothing(source, needless):
     others = {"explorer": "", "explorer.b": "import torch\nx = 1", "explorer.c": "x = 1",
-              "explorer.d": "from explorer.a import f\nx = 1"}  # fmt: skip
+              "explorer.d": "from explorer.a import f\nx = 1", "explorer.e": "import triton\nx = 1"}  # fmt: skip
     assert len(list(Package({**others, "explorer.a": source}, "explorer.b").needless())) == needless
+
+
+def test_the_rule_finds_who_imports_what_need_not_be_installed():
+    sources = {"explorer": "", "explorer.a": "import triton", "explorer.b": "from explorer.a import x",
+               "explorer.c": "def f():\n    from explorer.a import x"}  # fmt: skip
+    assert list(Package(sources, "explorer.c").impossible()) == ["explorer.b: triton"]
 
 
 def test_the_first_view_is_spared_several_modules():

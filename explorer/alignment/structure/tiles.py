@@ -29,7 +29,6 @@ from explorer.alignment.structure.distance import (
     row_slices,
 )
 from explorer.alignment.structure.fixed_point import FixedPointSums
-from explorer.alignment.structure.triton_kernel import TritonTiles
 from explorer.core.share import ALONE, Share
 
 OPERANDS = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
@@ -305,4 +304,6 @@ def tiles_class(kernel: str) -> type:
     """``TorchTiles`` or, imported only now, ``TritonTiles``."""
     if kernel == "torch":
         return TorchTiles
+    from explorer.alignment.structure.triton_kernel import TritonTiles
+
     return TritonTiles
