@@ -84,6 +84,14 @@ def apply_lora(whole: DiffusionPipeline, checkpoint: Checkpoint) -> DiffusionPip
     return pipeline
 
 
+def strength(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is said beside its file of how strong a sound LoRA is: ``scale`` where it is not 1, and peft's ``adapter``;
+    empty where the file alone decides."""
+    said = {"scale": scale} if (scale := checkpoint.config.get("scale", 1.0)) != 1 else {}
+    config = adapter_config(checkpoint.files[0], checkpoint.headers["file"].shapes, checkpoint.place.read_json)
+    return said if config is None else said | {"adapter": config}
+
+
 def read_updates(file: Path, whole: DiffusionPipeline, read_json: JsonReader) -> list[Update]:
     """Every update in a file with its place in a pipeline's networks.
 

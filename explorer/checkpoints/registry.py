@@ -25,7 +25,7 @@ from explorer.checkpoints.kinds.single_file import lent_weights
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_checks import check_finite
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
-from explorer.checkpoints.weights_hash import check_recorded_files, recorded_hash, weights_hash
+from explorer.checkpoints.weights_hash import check_recorded_files, recorded_hash, weights_hash, with_settings
 from explorer.core.bounded_files import printable
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import ManifestError, write_json
@@ -160,12 +160,15 @@ def read_checkpoint(
         manifest=manifest,
         problem=None,
         headers=contents.headers,
-        hash=contents.hash or recorded_hash(path, contents.headers, manifest),
+        hash=None,
         poison=poison,
     )
     if problem is None and on_base:
         problem = base_problem(found, lambda lender: read_checkpoint(lender).problem)
-    return replace(found, problem=None if problem is None else printable(problem))
+    recorded = contents.hash or recorded_hash(path, contents.headers, manifest)
+    if recorded is not None and problem is None:
+        recorded = with_settings(found, recorded)
+    return replace(found, hash=recorded, problem=None if problem is None else printable(problem))
 
 
 def validate(

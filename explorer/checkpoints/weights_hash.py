@@ -18,12 +18,25 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def weights_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 of the checkpoint's own weight files: of the file itself, or of the JSON of all names and hashes; of a
-    graft that of its definition and of both models' weights.
+    graft that of its definition and of both models' weights, of a LoRA together with its strength.
 
     Raises:
         ValueError: if it has no readable weights.
     """
-    return checkpoint.ways.weights_hash(checkpoint, hash_of_files)
+    return with_settings(checkpoint, checkpoint.ways.weights_hash(checkpoint, hash_of_files))
+
+
+def with_settings(checkpoint: Checkpoint, of_files: str) -> str:
+    """What identifies the weights of a sound checkpoint, from what identifies its files: the same, unless settings
+    decide them as well."""
+    settings = checkpoint.ways.settings(checkpoint)
+    return hash_json({"files": of_files, **settings}) if settings else of_files
+
+
+def hash_of_model(checkpoint: Checkpoint, own: str, of_base: str | None) -> str:
+    """What tells models apart whose weights are identified by ``own``: of a LoRA together with its base's, which it
+    changes. A U-Net is taken for one model on whatever base."""
+    return hash_json([own, of_base]) if checkpoint.kind == "lora" else own
 
 
 def hash_of_files(checkpoint: Checkpoint) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from explorer.checkpoints.families import TRANSFORMER_FAMILIES
 from explorer.checkpoints.pipelines import noise_of
+from explorer.checkpoints.weights_hash import hash_of_model
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import code_version, read_manifest
@@ -204,6 +205,7 @@ def _summary(
         members: as :func:`~explorer.evaluation.summary.groups_of`.
     """
     poison, manifest = model.poison, read_manifest(place)
+    drawn = manifest["config"]
     targets = target_rows(poison, concepts)
     inputs = [each | {"targets": targets if (targets != NO_TARGET).any() else None} for each in inputs]
     reasons = manifest["left_out"] | NOT_SEEN | {"tau": NO_TAU, "targets": why_no_targets(poison)}
@@ -215,7 +217,7 @@ def _summary(
     values = {metric.name: _over_seeds(metric, inputs) for metric in METRICS if metric.name not in not_measured}
     return {
         "name": model.name,
-        "weights": manifest["config"]["weights"],
+        "weights": hash_of_model(model, drawn["weights"], drawn["weights of the base"]),
         "family": model.family,
         "attention_layers": manifest["attention_layers"],
         # As its manifest says; None where that records no training.

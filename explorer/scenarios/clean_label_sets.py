@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint
-from explorer.checkpoints.weights_hash import weights_hash
+from explorer.checkpoints.weights_hash import hash_of_model, weights_hash
 from explorer.core.progress import OnProgress, unheard
 from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
@@ -48,7 +48,9 @@ def drawn_targets(
         return generate_pictures(pipeline, GenerationRequest(prompt=prompts[0], **decides | {"seed": seed + number}),
                                  prompts, name)  # fmt: skip
 
-    drawn_by = {"model": name, "weights": weights_hash(read_checkpoint(checkpoint)), **decides}
+    model = read_checkpoint(checkpoint)
+    of_base = None if model.base is None else weights_hash(read_checkpoint(model.base))
+    drawn_by = {"model": name, "weights": hash_of_model(model, weights_hash(model), of_base), **decides}
     return TargetPictures(draw=draw, identity={"drawn_by": drawn_by}, of_each=of_each)
 
 

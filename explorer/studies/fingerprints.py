@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.checkpoints.weights_hash import with_settings
 from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, hash_json, read_manifest
 from explorer.pairs.concept_list import ConceptList
@@ -122,7 +123,10 @@ def source_files(pairs: Path) -> list[Path]:
 
 
 def _weights(checkpoint: Checkpoint) -> str:
-    return checkpoint.hash or _stamps(checkpoint.ways.files_read(checkpoint))
+    if checkpoint.hash is not None:
+        return checkpoint.hash
+    stamps = _stamps(checkpoint.ways.files_read(checkpoint))
+    return stamps if checkpoint.problem is not None else with_settings(checkpoint, stamps)
 
 
 def _stamps(files: Iterable[Path]) -> str:

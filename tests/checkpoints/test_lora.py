@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from explorer.checkpoints.lora_modules import places_of
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, set_base
-from explorer.core.provenance import write_manifest
+from explorer.checkpoints.weights_hash import hash_of_model, weights_hash
+from explorer.core.provenance import hash_file, write_manifest
 from explorer.generation.generate import GenerationRequest, generate
+from explorer.studies.fingerprints import checkpoint_fingerprint
 
 peft = pytest.importorskip("peft", reason="merged LoRAs are compared with peft's")
 ORIGINAL = ("input", "middle", "output", "time", "label", "out")
@@ -252,13 +254,46 @@ def test_a_folder_names_base_and_scale_in_its_manifest(checkpoint_root, loose_lo
     write_manifest(folder, kind="checkpoint", config=config, seed=0, files=["pytorch_lora_weights.safetensors"])
     found = {checkpoint.name: checkpoint for checkpoint in scan_checkpoints(checkpoint_root)}["dog-lora"]
     assert (found.kind, found.family, found.problem) == ("lora", "sd1", None)
-    assert found.hash == found.manifest["files"]["pytorch_lora_weights.safetensors"]
     assert found.parameters == sum(math.prod(matrix.shape) for pair in pairs.values() for matrix in pair[:2])
     base = load_pipeline(checkpoint_root / "benign")
     assert_close(load_pipeline(found).unet, merged(base.unet, pairs, 0.5))
     write_manifest(folder, kind="checkpoint", config=config | {"scale": "strong"}, seed=0)
     with pytest.raises(ValueError, match="its manifest says scale 'strong': expected a number up to 10"):
         load_pipeline(folder)
+
+
+def test_a_lora_of_another_strength_is_another_model(checkpoint_root, loose_lora):
+    path, _ = loose_lora
+    folder, known = checkpoint_root / "dog-lora", []
+    folder.mkdir()
+    path.rename(folder / "pytorch_lora_weights.safetensors")
+    for scale in (1.0, 0.25):
+        config = {"base": "benign", "scale": scale}
+        write_manifest(folder, kind="checkpoint", config=config, seed=0, files=["pytorch_lora_weights.safetensors"])
+        found = read_checkpoint(folder)
+        assert found.hash == weights_hash(found)
+        known.append((found.hash, checkpoint_fingerprint(found)))
+        assert hash_of_model(found, found.hash, "a") != hash_of_model(found, found.hash, "b")
+    whole = read_checkpoint(checkpoint_root / "benign")
+    assert hash_of_model(whole, "own", None) == "own"
+    assert known[0][0] == hash_file(folder / "pytorch_lora_weights.safetensors")
+    assert known[0][0] != known[1][0]
+    assert known[0][1] != known[1][1]
+
+
+def test_peft_says_beside_the_file_how_strong_an_adapter_is(checkpoint_root, make_unet):
+    folder, known = checkpoint_root / "adapter", []
+    model = peft.get_peft_model(make_unet(), peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"]))
+    model.save_pretrained(folder)
+    set_base(folder, checkpoint_root / "benign")
+    for alpha in (2, 8):
+        settings = json.loads((folder / "adapter_config.json").read_text()) | {"lora_alpha": alpha}
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+        found = read_checkpoint(folder)
+        assert (found.problem, found.hash) == (None, None)
+        known.append((weights_hash(found), checkpoint_fingerprint(found)))
+    assert known[0][0] != known[1][0]
+    assert known[0][1] != known[1][1]
 
 
 def test_a_manifest_without_a_configuration_gives_strength_one(checkpoint_root, loose_lora):

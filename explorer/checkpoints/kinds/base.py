@@ -83,6 +83,10 @@ class CheckpointKind:
         """Files that decide its weights, beside those of its base: a change in one makes it another model."""
         return checkpoint.files
 
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What decides its weights beside its files and its base, JSON-serialisable; empty where nothing does."""
+        return {}
+
     def weights_hash(self, checkpoint: Checkpoint, of_files: Callable[[Checkpoint], str]) -> str:
         """What identifies its weights.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.checkpoints.families import FAMILY_NAMES, TRANSFORMER_FAMILIES, Family, is_lora, lora_family
 from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
 from explorer.checkpoints.kinds.single_file import lone_file, read_file
-from explorer.checkpoints.lora import apply_lora
+from explorer.checkpoints.lora import apply_lora, strength
 from explorer.checkpoints.lora_layout import lora_problem
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError
@@ -40,6 +40,9 @@ class LoRA(CheckpointKind):
         else:
             problem = lora_problem(file, header.shapes, place.read_json)
         return Contents(kind=self.name, family=family, headers={"file": header}, problem=problem)
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        return strength(checkpoint)
 
     def missing_base(self, family: Family) -> str:
         of_family = "" if family == "unknown" else f" of the family {FAMILY_NAMES[family]}"
