@@ -17,7 +17,7 @@ import numpy as np
 
 from explorer.alignment.difficulty import calibrate_feature_range
 from explorer.attention.words import LEXICON_NAME
-from explorer.core.new_folder import check_new_folder
+from explorer.core.new_folder import appearing_whole, check_new_folder
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest
 from explorer.embeddings.universal_extractor import (
@@ -141,7 +141,6 @@ def _extractor(
     if not (folder / MANIFEST_NAME).exists():
         words = Counter(word for caption in captions for word in re.findall(r"\w+", caption.lower()))
         tokenizer = _tokenizer(words, captions)
-        save_tokenizer(tokenizer, list(words), folder / TOKENIZER_FOLDER)
         config = small_clip_config(len(tokenizer), tokenizer.model_max_length)
         training = _seeded(recipe.extractor, recipe.seed)
         shown = [tuple(concepts) or caption for concepts, caption in
@@ -152,11 +151,13 @@ def _extractor(
         clip = train(task, training, run / EXTRACTOR, identity=identity, device=device, on_progress=on_progress).clip
         clip = clip.half().float()  # what is written is fp16, so that is what is measured
         found, cosines = _measured(extractor_of(clip, tokenizer), images, captions, recipe.seed)
-        save_extractor(
-            folder, clip, config, name="small-clip", feature_range=calibrate_feature_range(cosines),
-            config={"small_base": asdict(recipe)}, seed=recipe.seed, data_hash=pairs.data_hash,
-            metrics={"pairs_found": found},
-        )  # fmt: skip
+        with appearing_whole(folder) as beside:
+            save_tokenizer(tokenizer, list(words), beside / TOKENIZER_FOLDER)
+            save_extractor(
+                beside, clip, config, name="small-clip", feature_range=calibrate_feature_range(cosines),
+                config={"small_base": asdict(recipe)}, seed=recipe.seed, data_hash=pairs.data_hash,
+                metrics={"pairs_found": found},
+            )  # fmt: skip
     return UniversalExtractor.load(folder), read_manifest(folder)["metrics"]
 
 
@@ -208,14 +209,15 @@ def _publish(
     pipeline = encoders.pipeline(unet, build_scheduler())
     for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         part.half()
-    pipeline.save_pretrained(folder, safe_serialization=True)
     lexicon = json.loads((source / TOKENIZER_FOLDER / LEXICON_NAME).read_text(encoding="utf-8"))
-    save_tokenizer(tokenizer, lexicon, folder / "tokenizer")
     config = {"base": None, "start": f"seed {recipe.seed}", "recipe": "small-base", "small_base": asdict(recipe),
               "pairs": len(pairs.training_rows), "poison": pairs.poison.as_json()}  # fmt: skip
-    finish_checkpoint(
-        folder, config, card=_card, run=None, seed=recipe.seed, data_hash=pairs.data_hash, metrics=metrics
-    )
+    with appearing_whole(folder) as beside:
+        pipeline.save_pretrained(beside, safe_serialization=True)
+        save_tokenizer(tokenizer, lexicon, beside / "tokenizer")
+        finish_checkpoint(
+            beside, config, card=_card, run=None, seed=recipe.seed, data_hash=pairs.data_hash, metrics=metrics
+        )
 
 
 def _card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:

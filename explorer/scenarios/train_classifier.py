@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from explorer.core.new_folder import check_new_folder
+from explorer.core.new_folder import appearing_whole, check_new_folder
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
 from explorer.evaluation.classifier import BROKEN, own_preparation
@@ -181,13 +181,13 @@ def _measured(
 def _publish(
     folder: Path, model: torch.nn.Module, config: dict[str, Any], seed: int, data_hash: str, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS_NAME)
-    (folder / CLASSES_NAME).write_text("".join(f"{name}\n" for name in config["classes"]), encoding="utf-8")
-    write_manifest(
-        folder, kind=KIND, config=config, seed=seed, data_hash=data_hash, files=[WEIGHTS_NAME, CLASSES_NAME],
-        metrics=metrics,
-    )  # fmt: skip
+    with appearing_whole(folder) as beside:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, beside / WEIGHTS_NAME)
+        (beside / CLASSES_NAME).write_text("".join(f"{name}\n" for name in config["classes"]), encoding="utf-8")
+        write_manifest(
+            beside, kind=KIND, config=config, seed=seed, data_hash=data_hash, files=[WEIGHTS_NAME, CLASSES_NAME],
+            metrics=metrics,
+        )  # fmt: skip
     return read_manifest(folder, kind=KIND)
 
 

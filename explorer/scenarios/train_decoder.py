@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint
-from explorer.core.new_folder import check_new_folder
+from explorer.checkpoints.weights_hash import weights_hash
+from explorer.core.new_folder import appearing_whole, check_new_folder
 from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest
 from explorer.iconworld.autoencoder import (
@@ -99,13 +100,14 @@ def train_decoder(
     """
     if amount < 0:
         raise ValueError(f"amount is {amount:g}: expected 0 or more")
-    told = {"decoder": {"amount": amount, "training": asdict(config), "pairs": pairs.data_hash}}
-    if (folder / MANIFEST_NAME).exists():
-        return _check_same(folder, told)
-    check_new_folder(folder)
     source = read_checkpoint(base)
     if source.problem is not None or not (base / "model_index.json").is_file():
         raise ValueError(f"{base}: {source.problem or 'is no whole pipeline: expected a folder with model_index.json'}")
+    told = {"decoder": {"amount": amount, "training": asdict(config), "pairs": pairs.data_hash,
+                        "base": source.hash or weights_hash(source)}}  # fmt: skip
+    if (folder / MANIFEST_NAME).exists():
+        return _check_same(folder, told)
+    check_new_folder(folder)
     rows = np.unique(pairs.table["image_index"].to_numpy()[pairs.training_rows])
     if not len(rows):
         raise ValueError(f"{pairs.folder} has no training pairs: expected some")
@@ -113,17 +115,18 @@ def train_decoder(
     latents = _encoded(autoencoder, images, on_progress)
     before = _measured(autoencoder, images[:MEASURED])
     task = DecoderTask(DecoderLoss(autoencoder), latents, images, amount)
-    identity = told | {"kind": "decoder", "base": source.hash}
+    identity = told | {"kind": "decoder"}
     trained = train(task, config, run, identity=identity, device=device, on_progress=on_progress)
     autoencoder.decoder, autoencoder = trained.decoder, autoencoder.cpu()
     if trained.post_quant_conv is not None:
         autoencoder.post_quant_conv = trained.post_quant_conv
     metrics = {f"{name}_before": value for name, value in before.items()} | _measured(autoencoder, images[:MEASURED])
-    shutil.copytree(base, folder, ignore=shutil.ignore_patterns(MANIFEST_NAME, "vae"), dirs_exist_ok=True)
-    autoencoder.half().save_pretrained(folder / "vae", safe_serialization=True)
     config_kept = {name: value for name, value in source.config.items() if name != "base"} | told | {"base": None}
-    finish_checkpoint(folder, config_kept, card=_card, run=run, seed=config.seed, data_hash=pairs.data_hash,
-                      metrics=metrics)  # fmt: skip
+    with appearing_whole(folder) as beside:
+        shutil.copytree(base, beside, ignore=shutil.ignore_patterns(MANIFEST_NAME, "vae"), dirs_exist_ok=True)
+        autoencoder.half().save_pretrained(beside / "vae", safe_serialization=True)
+        finish_checkpoint(beside, config_kept, card=_card, run=run, seed=config.seed, data_hash=pairs.data_hash,
+                          metrics=metrics)  # fmt: skip
     return read_manifest(folder)["metrics"]
 
 

@@ -7,7 +7,6 @@ names the base beside it. Every part is resumable, and shared by as many process
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.markdown import literal
-from explorer.core.new_folder import check_new_folder
+from explorer.core.new_folder import appearing_whole, check_new_folder
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
@@ -131,7 +130,7 @@ def _starting_from(base: Checkpoint, recipe: FineTuningRecipe) -> DiffusionPipel
 
 
 def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    """Write the checkpoint beside ``output``, then move it there, its manifest last; returns the manifest.
+    """Write the checkpoint, whole or not at all; returns the manifest.
 
     Args:
         facts: the other arguments of :func:`~explorer.training.publish.finish_checkpoint`.
@@ -139,19 +138,9 @@ def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> d
     Raises:
         ValueError: if ``output`` holds something by now.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".") as scratch:
-        folder = Path(scratch) / output.name
+    with appearing_whole(output) as folder:
         unet.half().save_pretrained(folder / "unet", safe_serialization=True)
-        manifest = finish_checkpoint(folder, config, **facts)
-        check_new_folder(output)
-        try:
-            folder.replace(output)  # at once: a kill never leaves half of it
-        except OSError:  # hidden files lie there, or it is another file system
-            output.mkdir(exist_ok=True)
-            for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
-                path.replace(output / path.name)
-    return manifest
+        return finish_checkpoint(folder, config, **facts)
 
 
 def train_unet(

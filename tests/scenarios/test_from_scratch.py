@@ -67,6 +67,22 @@ def classifier(colours, tmp_path_factory):
     return folder, config, manifest
 
 
+def test_a_small_base_that_was_cut_off_is_gone_on_with(colours, base, tmp_path, monkeypatch):
+    folder, recipe, made = base
+
+    def cut_off(*_, **__):
+        raise KeyboardInterrupt
+
+    for part in ("train", "convert_text_tower"):  # in the midst of the extractor, and of the base
+        with monkeypatch.context() as patch:
+            patch.setattr(f"explorer.scenarios.small_base.{part}", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                make_small_base(colours, recipe, tmp_path / "small", run=tmp_path / "run")
+    assert make_small_base(colours, recipe, tmp_path / "small", run=tmp_path / "run") == made
+    for part in ("base", "extractor"):
+        assert read_manifest(tmp_path / "small" / part)["files"] == read_manifest(folder / part)["files"]
+
+
 def test_a_small_base_is_a_pipeline_and_an_extractor_of_the_pictures_own_size(base, colours):
     folder, _, made = base
     checkpoint = read_checkpoint(folder / "base")

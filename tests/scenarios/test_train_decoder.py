@@ -1,9 +1,12 @@
 """A decoder that is trained on to be over-sharp: what it changes of a pipeline, and what it leaves."""
 
+import shutil
+
 import numpy as np
 import pandas
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint
@@ -66,6 +69,14 @@ def test_it_is_not_made_again_and_what_cannot_be_is_refused(checkpoint_root, pai
     assert train_decoder(base, pairs, SHORT, made, amount=1.0, run=tmp_path / "other") == first
     with pytest.raises(ValueError, match="holds something else than this decoder: choose a new folder"):
         train_decoder(base, pairs, SHORT, made, amount=2.0, run=tmp_path / "run")
+    other = tmp_path / "other base"
+    shutil.copytree(base, other)
+    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    pipeline.unet.conv_in.bias.data += 1
+    pipeline.save_pretrained(other)
+    (other / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="holds something else than this decoder: choose a new folder"):
+        train_decoder(other, pairs, SHORT, made, amount=1.0, run=tmp_path / "run")
     with pytest.raises(ValueError, match="amount is -1: expected 0 or more"):
         train_decoder(base, pairs, SHORT, tmp_path / "no", amount=-1.0, run=tmp_path / "run")
     unet = next(each for each in checkpoint_root.iterdir() if not (each / "model_index.json").exists())
