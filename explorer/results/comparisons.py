@@ -280,7 +280,8 @@ def classes(measured: Measured) -> Comparison:
     wrong = class_share(poisoned[-1], control, sorted(poisoned[-1]["poisoned_concepts"])) if poisoned else None
     return Comparison(
         name="Table 5, CIFAR10", missing="arms made with `mislabel`, a control, and a classifier, evaluated",
-        about="Classes to which no mislabelled pairs are added are hardly harmed. " + paper.paper_table(5)["notes"][0],
+        about="Classes to which no mislabelled pairs are added keep .64, .70, .71 and .91 of the control's accuracy at "
+        "2, 4, 6 and 8 poisoned classes. " + paper.paper_table(5)["notes"][0],
         quantities=(
             Quantity(what="clean accuracy at the largest C_P that has clean classes, of the control's",
                      claim=HARDLY_CHANGED, paper=paper.clean_of_benign(_with_clean(printed)), here=clean,

@@ -240,6 +240,13 @@ def test_mislabelled_classes_are_judged_by_the_classifier():
     assert [each.here for each in classes(without).quantities] == [None, None]
 
 
+def test_what_is_said_of_clean_classes_is_what_the_paper_printed_of_them():
+    control, *others = (row["accuracy"]["clean"] for row in paper.rows(5, data="CIFAR10"))
+    kept = [f"{clean / control:.2f}".lstrip("0") for clean in others if clean is not None]
+    said = f"keep {', '.join(kept[:3])} and {kept[3]} of the control's accuracy at 2, 4, 6 and 8 poisoned classes"
+    assert said in classes(measured(model("benign", (), [1] * 6))).about
+
+
 def test_relabelled_classes_are_judged_over_those_that_are_left():
     control = classed("benign", (), [0.8] * 5 + [None])
     two, four = classed("two", NOUNS[:2], [0.0] * 2 + [0.8] * 4), classed("four", NOUNS[:4], [0] * 4 + [0.2, 0.9])

@@ -16,7 +16,7 @@ READING = "cross-attention-keys-values"
 
 
 def live_comparison_cost(live: LiveGeneration, opened: OpenStudy, settings: CompareSettings, rounds: int) -> CostRatio:
-    """From the click to the last column's payload, models loaded before; the goal is 1.15.
+    """From the click to the last column's payload, models loaded before.
 
     Measured: text encoding, denoising with capture, decoding, quantised maps, the extractor's judgement, PNG and maps
     for the browser, and the updates of the page. Bare: as many U-Net calls on the same latents and embeddings,
