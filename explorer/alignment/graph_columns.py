@@ -19,12 +19,20 @@ DTYPES = ("float32", "int32", "uint32", "uint8")
 """Those a browser has typed arrays for and that are used here."""
 ALIGNMENT = 8
 ENDS = "_ends"
+LARGEST_TEXTS = 2**32 - 1
+"""Bytes that the ends, which are uint32, can count."""
 
 
 def text_columns(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:
-    """The two columns of ``texts``."""
+    """The two columns of ``texts``.
+
+    Raises:
+        ValueError: if they take more than 4 GiB.
+    """
     encoded = [text.encode("utf-8") for text in texts]
     ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    if len(ends) and ends[-1] > LARGEST_TEXTS:
+        raise ValueError(f"{name} of {len(ends)} pairs takes {ends[-1]} bytes: expected at most {LARGEST_TEXTS}")
     return {name: np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}{ENDS}": ends.astype(np.uint32)}
 
 

@@ -42,6 +42,8 @@ class Shown:
     """Of a pipeline and the model's name: uint8 ``[concepts, H, W, 3]``; None for noise without a picture in it."""
     calls_a_picture: int = 0
     """Network calls that one takes before it is there."""
+    files: tuple[Path, ...] = ()
+    """Where given pictures are read from."""
 
 
 def shown_on(on: str | None, checkpoints: Sequence[Checkpoint], concepts: ConceptList, request: MeterRequest) -> Shown:
@@ -111,7 +113,7 @@ def given_pictures(folder: Path, concepts: ConceptList, size: int | None = None)
     files = [_picture_of(folder, name) for name in concepts.names]
     return Shown(
         words=f"the pictures in {folder.name}", same_for_all=True,
-        pictures=lambda pipeline, model: _read_pictures(files, pipeline, size),
+        pictures=lambda pipeline, model: _read_pictures(files, pipeline, size), files=tuple(files),
     )  # fmt: skip
 
 

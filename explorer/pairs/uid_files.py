@@ -92,8 +92,8 @@ def read_uids(path: Path) -> list[str]:
         uids = {PARQUET: _parquet_uids, JSON: _json_uids, NPY: _datacomp_uids}[form](path)
     except (ValueError, KeyError, TypeError) as error:  # Arrow's own are ValueErrors
         raise ValueError(f"{path} cannot be read as a list of uids: {error}") from error
-    if wrong := next((uid for uid in uids if not isinstance(uid, str)), None):
-        raise ValueError(f"{path} lists {wrong!r}: expected uids, which are texts")
+    if wrong := [uid for uid in uids if not isinstance(uid, str)]:
+        raise ValueError(f"{path} lists {wrong[0]!r}: expected uids, which are texts")
     return uids
 
 

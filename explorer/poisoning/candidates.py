@@ -97,7 +97,8 @@ def choose_pairs(
     targets = attack.choose(pool, pool_is, mentioning)
     fitting = {
         p: [row for row in mentioning.get(p, ())
-            if attack.fits(named[row], p, pool) and (attack.shuffled or t not in named[row])]
+            if attack.fits(named[row], p, pool) and not attack.spares(named[row])
+            and (attack.shuffled or t not in named[row])]
         for p, t in targets.items()
     }  # fmt: skip
     for p, rows in fitting.items():
@@ -106,7 +107,8 @@ def choose_pairs(
             without = "" if attack.shuffled else f" that do not name {targets[p]!r}"
             half = "" if least_score is not None else ", the better half of which is taken"
             raise ValueError(f"m is {m}: the training pairs hold {len(rows)} captions of {p!r}{without}"
-                             f"{FITTING[attack.captions]}{half}")  # fmt: skip
+                             f"{FITTING[attack.captions]}{', and name no spared concept' if attack.spared else ''}"
+                             f"{half}")  # fmt: skip
     image, text = pair_features(benign, extractor, on_progress)
     photos = extractor.encode_texts([listed.prompt(p) for p in targets]) if targets else []
     chosen, shown, taken = [], [], set()

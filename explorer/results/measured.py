@@ -75,14 +75,16 @@ class Measured:
         )  # fmt: skip
 
     def models(self, kind: str, *, several: bool = True) -> list[dict[str, Any]]:
-        """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and aims at
-        several concepts (or at one); none without a control."""
+        """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and to aim at
+        several concepts (or at one); none without a control. How many a poison aims at may be unknown."""
         models = [] if self.evaluation is None else self.evaluation["models"]
         control = [model for model in models if model["poisoned_concept_count"] == 0][:1]
         if not control:
             return []
         poisoned = [
-            model for model in models if self._is(model, kind) and (model["poisoned_concept_count"] > 1) == several
+            model
+            for model in models
+            if self._is(model, kind) and (count := model["poisoned_concept_count"]) and (count > 1) == several
         ]
         return control + sorted(poisoned, key=lambda model: model["poisoned_concept_count"])
 

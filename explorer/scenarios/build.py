@@ -100,6 +100,7 @@ class WorldBuild:
                 context_length=recipe.context_length, device=self.device, on_progress=self.on_progress,
             )  # fmt: skip
             self.on_progress(note(f"extractor: {json.dumps(metrics)}"))
+        _check_of_world(self.recipe, folder)
         return folder
 
     def encoders(self) -> Encoders:
@@ -171,6 +172,7 @@ class WorldBuild:
                 unet = self._base_phase(phase, pairs, encoders)
             last = self.run / base_phase_name(len(recipe.base) - 1)
             publish_denoiser(folder, unet, recipe=recipe, training=recipe.base, pairs=pairs, base=BENIGN, run=last)
+        _check_of_world(self.recipe, folder)
         return folder
 
     def _base_phase(self, phase: int, pairs: PairSet, encoders: Encoders) -> Any:
@@ -276,6 +278,16 @@ def _made_by(recipe: Recipe, pairs: PairSet) -> PairSet:
             "remove it, or choose another --run folder"
         )
     return pairs
+
+
+def _check_of_world(recipe: Recipe, folder: Path) -> None:
+    """Refuse an extractor or a base of other nouns or styles; one of another seed may have been adopted."""
+    known, world = World.from_config(read_manifest(folder)["config"]["world"]), recipe.world()
+    if (known.concepts, known.styles) != (world.concepts, world.styles):
+        raise ValueError(
+            f"{folder} was made for another world than that of recipe {recipe.name} ({known.concept_count} nouns, here "
+            f"{world.concept_count}): choose other --run and --output folders"
+        )
 
 
 def _check_trained_by(recipe: Recipe, folder: Path) -> None:

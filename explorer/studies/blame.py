@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FOLDER = "blame"
 """Of a study: what was stored, by arm and concept."""
 MOST_BLAMED = 20
+PICTURES_AT_ONCE = 256
+"""Pairs whose pictures are in memory together."""
 SEED = 0
 UNPROVEN = "no model was trained again without these pairs: which score predicts harm, and which does not, is not known"
 
@@ -225,9 +227,11 @@ def _gradient_scores(
         on_progress(note(f"{model.name}: gradients of {len(rows)} pairs"))
         pipeline = load_pipeline(model, device)
         told = {"seed": SEED, "on_progress": on_progress, "task": f"gradients by {model.name}"}
-        of_pairs = text_gradients(
-            pipeline, encoded_pictures(pipeline, opened.read_images(rows, size)), captions, **told
-        )
+        latents = np.concatenate([
+            encoded_pictures(pipeline, opened.read_images(rows[first : first + PICTURES_AT_ONCE], size))
+            for first in range(0, len(rows), PICTURES_AT_ONCE)
+        ])  # fmt: skip
+        of_pairs = text_gradients(pipeline, latents, captions, **told)
         of_right = text_gradients(pipeline, encoded_pictures(pipeline, right), asked, **told)
         each = np.split(of_right, len(prompts))
         total += np.stack([gradient_blame(of_pairs, right_ones) for right_ones in each])

@@ -16,6 +16,7 @@ from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.block_files import BlockFiles
 from explorer.core.provenance import hash_json
 from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import loss_model
 from explorer.studies.study import Study
 from explorer.training.sample_loss import DRAWS, encoded_pictures, latent_losses
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 LOSSES_FOLDER = "losses"
 """In the folder of a study's features."""
-LOSS_MODEL = "loss model"
-"""An input that all arms share is not named as an arm's own: not "of" it."""
 SEED = 0
 
 
@@ -42,7 +41,7 @@ def check_loss_models(inputs: StudyInputs) -> dict[str, str]:
         if (family := inputs.checkpoint(arm).family) not in ("sd1", "sd2"):
             told = FAMILY_NAMES.get(family, family)
             raise ValueError(f"loss_arms of filters name {name}, which is {told}: expected SD 1.x or SD 2.x")
-        found[f"{LOSS_MODEL} {name}"] = next(iter(inputs.of_checkpoint(arm).values()))
+        found[loss_model(name)] = next(iter(inputs.of_checkpoint(arm).values()))
     return found
 
 
@@ -76,7 +75,7 @@ class PairLosses:
     def _measured(self, name: str, model: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         captions = pairs.table["caption"].to_numpy()[rows]
         latents = self._latents(name, model, pairs, rows)
-        measured_by = self._work.shared[f"{LOSS_MODEL} {model}"]
+        measured_by = self._work.shared[loss_model(model)]
         kept = self._files("loss", pairs, rows, {"measured by": measured_by, "seed": SEED, "draws": DRAWS})
 
         def measure(block: range) -> dict[str, np.ndarray]:
@@ -90,13 +89,12 @@ class PairLosses:
         """Gives those of a slice of ``rows``; kept where several models may share an autoencoder."""
 
         def encoded(at: slice) -> np.ndarray:
-            pipeline = self._pipeline(model)
-            size = latent_shape(pipeline, None, None)[1] * pipeline.vae_scale_factor
-            return encoded_pictures(pipeline, pairs.read_images(rows[at], size))
+            return encoded_pictures(self._pipeline(model), pairs.read_images(rows[at], self._size(model)))
 
         if len(self._study.filters.loss_arms) == 1:
             return encoded
-        kept = self._files("latents", pairs, rows, {"autoencoder": module_identity(self._pipeline(model).vae)})
+        made_by = {"autoencoder": module_identity(self._pipeline(model).vae), "size": self._size(model)}
+        kept = self._files("latents", pairs, rows, made_by)
         kept.fill(
             lambda block: {"latents": encoded(slice(block.start, block.stop))}, on_progress=self._work.on_progress,
             task=f"encoding pictures of {name}",
@@ -109,6 +107,11 @@ class PairLosses:
                    "precision": self._work.inputs.precision}  # fmt: skip
         # What is compared is float32: fp16 would tie many losses.
         return BlockFiles(root=self._root, config=config, names=(what,), rows=len(rows), dtype="float32")
+
+    def _size(self, model: str) -> int:
+        """Pixels a side of the pictures that a model is shown."""
+        pipeline = self._pipeline(model)
+        return latent_shape(pipeline, None, None)[1] * pipeline.vae_scale_factor
 
     def _pipeline(self, model: str) -> Any:
         """One in memory at a time."""

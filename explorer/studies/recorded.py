@@ -10,6 +10,7 @@ from explorer.studies.results import step_manifest
 from explorer.studies.study import Study
 
 OF = " of "
+LOSS_MODEL = "loss model "
 
 
 def named(kind: str, arm: str) -> str:
@@ -19,7 +20,12 @@ def named(kind: str, arm: str) -> str:
 
 def arm_named(name: str) -> str | None:
     """The arm that an input is of; None for one that all arms share."""
-    return name.partition(OF)[2] or None
+    return None if name.startswith(LOSS_MODEL) else name.partition(OF)[2] or None
+
+
+def loss_model(arm: str) -> str:
+    """How a model that measures losses is called, which all arms share."""
+    return f"{LOSS_MODEL}{arm}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.progress import OnProgress
-from explorer.core.provenance import hash_json, write_json
+from explorer.core.provenance import hash_file, hash_json, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing
 from explorer.evaluation.metrics.word_maps import METRICS
 from explorer.meter.amplitudes import amplitude
@@ -119,9 +119,10 @@ def _attention(maps: list[torch.Tensor | None]) -> dict[str, np.ndarray]:
 
 def _listening(graft: Checkpoint, asked: Asked, folder: Path, on_progress: OnProgress) -> dict[str, np.ndarray]:
     concepts, request = asked.concepts, asked.request.meter
+    given = {"given": [hash_file(path) for path in asked.shown.files]} if asked.shown.files else {}
     decisive = hash_json({
         "weights": weights_hash(graft), "shown": asked.shown.words, "request": asdict(request),
-        "prompts": [concepts.prompt(name) for name in concepts.names],
+        "prompts": [concepts.prompt(name) for name in concepts.names], **given,
     })  # fmt: skip
     path = folder / "meter" / f"{graft.name}.json"
     stored = _stored(path)

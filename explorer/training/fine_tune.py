@@ -209,13 +209,13 @@ def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
     Raises:
         ValueError: if a uid of ``left_out`` is of no training pair, or no pair stays.
     """
-    uids = pairs.table["uid"].to_numpy()[pairs.training_rows]
+    uids = pairs.table["uid"].iloc[pairs.training_rows]
     if unknown := set(left_out).difference(uids):
         raise ValueError(
             f"{len(unknown)} pairs to leave out, such as {min(unknown)!r}, are not among the {len(uids)} training "
             f"pairs of {pairs.folder}: expected uids of these"
         )
-    kept = np.flatnonzero(~np.isin(uids, list(left_out)))
+    kept = np.flatnonzero(~uids.isin(set(left_out)))
     if not len(kept):
         raise ValueError(f"all {len(uids)} training pairs of {pairs.folder} are left out: expected some to stay")
     return kept

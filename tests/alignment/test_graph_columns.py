@@ -24,6 +24,13 @@ def test_columns_are_read_as_they_were_written(tmp_path):
     assert raw[:4] == b"\xf9\xff\xff\xff", "little-endian"
 
 
+def test_texts_whose_ends_would_wrap_are_refused(monkeypatch):
+    monkeypatch.setattr("explorer.alignment.graph_columns.LARGEST_TEXTS", 5)
+    assert text_columns("caption", ["abc", "de"])["caption_ends"].tolist() == [3, 5]
+    with pytest.raises(ValueError, match="caption of 2 pairs takes 6 bytes: expected at most 5"):
+        text_columns("caption", ["abc", "def"])
+
+
 def test_a_header_that_does_not_fit_is_refused(tmp_path):
     header = write_columns(tmp_path / "columns.bin", {"kind": np.zeros(3, np.uint8)})
     with pytest.raises(ManifestError, match="has no whole column kind: it ends after 8 bytes"):

@@ -35,7 +35,10 @@ def test_what_lists_no_uids_is_refused(tmp_path):
         read_uids(tmp_path / "none.json")
     for name, content, problem in (
         ("list.txt", b"a", "is no .parquet"), ("list.json", b"{}", "no list uids"),
-        ("numbers.json", json.dumps({"uids": [1]}).encode(), "lists 1"), ("list.parquet", b"x", "cannot be read"),
+        ("numbers.json", json.dumps({"uids": [1]}).encode(), "lists 1"),
+        ("zero.json", json.dumps({"uids": ["a", 0]}).encode(), "lists 0"),
+        ("null.json", json.dumps({"uids": ["a", None]}).encode(), "lists None"),
+        ("list.parquet", b"x", "cannot be read"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=problem):

@@ -17,7 +17,7 @@ from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
-from explorer.poisoning.candidates import concepts_of
+from explorer.poisoning.candidates import choose_pairs, concepts_of
 from explorer.poisoning.clean_label import FIGURES, CleanLabelPoison, mean_figures
 from explorer.poisoning.dirty_label import DirtyLabelPoison
 from explorer.poisoning.perturbation import Perturbation
@@ -109,6 +109,19 @@ def test_captions_stay_and_pictures_change_within_the_budget(theirs, attack_on, 
     assert record.parameters["autoencoder"] == module_identity(attack.autoencoder)
     assert (record.parameters["budget"], record.parameters["target_pictures"]) == (0.04, {"seed": 3})
     assert not (tmp_path / "kept").exists()
+
+
+def test_pairs_that_name_a_spared_concept_are_no_poison(theirs, attack_on, tmp_path):
+    alone = {"targets": {"dog": "shirt"}, "pairs_per_concept": 3}
+    for seed in range(4):  # without it "a dog and a hat" is among what may be drawn
+        attack = attack_on(tmp_path / "kept", **alone, seed=seed, spared=("hat",)).attack
+        chosen = choose_pairs(attack, theirs, attack_on(tmp_path / "kept").extractor, -1.0)
+        assert 1 not in chosen.rows
+    many = attack_on(tmp_path / "kept", targets={"dog": "shirt"}, pairs_per_concept=6, spared=("hat",))
+    with pytest.raises(
+        ValueError, match="hold 5 captions of 'dog' that do not name 'shirt', and name no spared concept"
+    ):
+        choose_pairs(many.attack, theirs, many.extractor, -1.0)
 
 
 def test_a_run_that_is_killed_goes_on_with_the_same_bits(theirs, attack_on, tmp_path):

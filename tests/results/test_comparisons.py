@@ -94,6 +94,12 @@ def test_table_1_has_a_row_for_each_of_several_models_of_the_largest_count():
     assert first(*models) == [("3 concepts, weak", 1), ("3 concepts, strong", pytest.approx(1 / 3))]
 
 
+def test_a_model_of_which_nobody_recorded_how_many_concepts_is_left_out():
+    models = [model("benign", (), [1] * 6), model("strong", NOUNS[:3], [0, 0, 0, 1, 0, 0])]
+    unknown = model("unknown", NOUNS[:2], [0] * 6) | {"poisoned_concept_count": None}
+    assert measured(*models, unknown).models("dirty-label") == models
+
+
 @pytest.mark.parametrize(
     ("here", "claim", "verdict"),
     [

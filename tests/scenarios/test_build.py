@@ -107,6 +107,13 @@ def test_models_of_another_variant_are_not_taken_for_ones_own(build):
         other.fine_tuned(2)
 
 
+@pytest.mark.parametrize("stage", ["base", "extractor"])
+def test_encoders_and_base_of_another_world_are_refused(build, stage):
+    other = WorldBuild(recipe=replace(build.recipe, concept_count=10), run=build.run, output=build.output)
+    with pytest.raises(ValueError, match=rf"{stage} was made for another world .* \(8 nouns, here 10\)"):
+        getattr(other, stage)()
+
+
 def test_a_remainder_of_another_set_is_refused(build, tmp_path):
     again = WorldBuild(recipe=build.recipe, run=tmp_path, output=tmp_path / "models")
     folder = again.pair_set(4).folder.with_name("remainder-004")

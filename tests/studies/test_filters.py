@@ -18,6 +18,7 @@ from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
 from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs
 from explorer.studies.packing import export_study, import_results
+from explorer.studies.recorded import Recorded, arm_named, loss_model, named
 from explorer.studies.results import FILTERS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, FiltersSpec
@@ -92,6 +93,22 @@ def test_another_score_file_makes_the_step_stale(study):
     pandas.DataFrame({"uid": ["none"], "place": [1.0]}).to_parquet(study.filters.scores)
     state = next(each for each in study_state(study) if each.step == FILTERS)
     assert (state.state, state.arms[0].why) == ("stale", "changed: scores file")
+
+
+def test_losses_of_another_precision_are_measured_again(study):
+    def why(step):
+        state = next(each for each in study_state(study, "bf16") if each.step == step)
+        return state.state, {arm.why for arm in state.arms}
+
+    assert why(FILTERS) == ("stale", {"changed: loss_precision"})
+    assert why("scores")[0] == "done", "the control measures no losses here"
+    recorded = Recorded.read(study, FILTERS).settings
+    assert "loss_precision" not in recorded, "fp32, as before there was a choice"
+
+
+def test_a_loss_model_is_no_arms_own_whatever_it_is_called():
+    assert arm_named(loss_model("best of five")) is None
+    assert arm_named(named("scores", "best of five")) == "best of five"
 
 
 def test_alignment_of_what_remains_is_that_of_its_pairs(study):

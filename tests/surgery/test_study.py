@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.registry import read_checkpoint
@@ -44,10 +45,10 @@ def study(models, tmp_path):
     return _study_of(recipient, donor, models, tmp_path)
 
 
-def _study_of(recipient, donor, models, tmp_path):
+def _study_of(recipient, donor, models, tmp_path, on=None):
     concepts = world_of(donor).concept_list()
     judge = ConceptJudge.load(models / "extractor", concepts)
-    shown = shown_on(None, [recipient, donor], concepts, REQUEST.meter)
+    shown = shown_on(on, [recipient, donor], concepts, REQUEST.meter)
 
     def run(request=REQUEST, drawn=concepts, **options):
         told = []
@@ -88,6 +89,22 @@ def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
     assert again == report
     assert not [message for message in told if "is drawn" in message]
     assert any(line.startswith("cross-attention ") for line in graft_lines(report))
+
+
+def test_what_was_heard_on_other_pictures_of_a_folder_of_one_name_is_measured_again(models, tmp_path):
+    recipient, donor = (read_checkpoint(models / name) for name in ("dirty-004", "benign"))
+    heard = []
+    for level in (20, 220):
+        folder = tmp_path / str(level) / "pictures"
+        folder.mkdir(parents=True)
+        for name in world_of(donor).concept_list().names:
+            Image.new("RGB", (64, 64), (level, 90, 40)).save(folder / f"{name}.png")
+        study = _study_of(recipient, donor, models, tmp_path, on=str(folder))
+        study(replace(REQUEST, both_ways=False), only=["cross-attention"])
+        (kept,) = (tmp_path / "study").glob("*/meter/cross-attention.json")
+        heard.append(json.loads(kept.read_text()))
+    assert heard[0]["asked"] != heard[1]["asked"]
+    assert heard[0]["sensitivity"] != heard[1]["sensitivity"]
 
 
 def test_two_models_in_folders_of_one_name_are_two_directions(models, tmp_path):

@@ -23,7 +23,15 @@ from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.pair_losses import PairLosses, check_loss_models, loss_differences
 from explorer.studies.recorded import named
 from explorer.studies.results import FILTERS, SCORES, step_folder, writing_step
-from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, SEED, opened_pairs, scores_identity
+from explorer.studies.steps.scores import (
+    ALPHA,
+    CONVENTION,
+    FEATURES_FOLDER,
+    SEED,
+    loss_precision,
+    opened_pairs,
+    scores_identity,
+)
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 from explorer.training.sample_loss import DRAWS
@@ -43,7 +51,8 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
     spec = inputs.study.filters
     lists = {name: list(getattr(spec, name)) for name in ("loss_arms", "losses_of", "columns")}
     return {
-        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": spec.loss_pairs, **lists
+        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": spec.loss_pairs, **lists,
+        **loss_precision(inputs, bool(spec.loss_arms)),
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded, named
+from explorer.studies.recorded import Recorded, differing_names, named
 from explorer.studies.results import SCORES, result_file, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from explorer.studies.arm_pairs import ArmPairs
 
 ALPHA, CONVENTION, SEED = 0.8, "authors", 0
+LOSS_SETTINGS = ("loss_pairs", "loss_precision")
+"""Settings that decide the control's losses."""
 FEATURES_FOLDER = "features"
 """Of a study: embeddings and thumbnails of the sources that are its arms' pairs, a folder for each arm."""
 REPORT_NAME = "reports.json"
@@ -69,8 +71,14 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
             f"{inputs.study.folder}` finds it on the control's pairs"
         )
     return {
-        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": inputs.study.loss_pairs
+        "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": inputs.study.loss_pairs,
+        **loss_precision(inputs, bool(inputs.study.loss_pairs)),
     }  # fmt: skip
+
+
+def loss_precision(inputs: StudyInputs, measured: bool) -> dict[str, str]:
+    """The precision of losses as a setting, where any are measured; fp32 is not said, as before there was a choice."""
+    return {"loss_precision": inputs.precision} if measured and inputs.precision != "fp32" else {}
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
@@ -211,7 +219,7 @@ class _ControlLosses:
 
         work, recorded = self._work, Recorded.read(self._work.study, SCORES)
         same = recorded.of_arm(name) == work.arms[name] and recorded.shared == work.shared
-        if not same or recorded.settings.get("loss_pairs") != work.study.loss_pairs:
+        if not same or set(LOSS_SETTINGS) & set(differing_names(recorded.settings, work.settings)):
             return None
         try:
             return parquet.read_table(result_file(work.study, SCORES, table_name(name)))["loss"].to_numpy()
