@@ -127,3 +127,16 @@ def test_a_scale_of_nothing_is_not_shown(page):
     expect(page.locator(".no-map").first).to_have_text("Not measured yet.")
     expect(page.locator(".compare-controls .legend")).to_be_hidden()
     assert page.complaints == []
+
+
+def test_on_a_phone_the_table_beside_the_paper_needs_no_scrolling_sideways(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/?tab=implosion")
+    row = page.locator(".beside-paper tr", has_text="Table 1, dirty-label")
+    playwright_api.expect(row).to_contain_text("0.378")
+    playwright_api.expect(row).to_contain_text("not done")
+    widths = page.locator(".beside-paper .scroll").evaluate("scroll => [scroll.scrollWidth, scroll.clientWidth]")
+    assert widths[0] <= widths[1]
+    paper, here = (row.locator(f"[data-head={head}]").bounding_box() for head in ("Paper", "Here"))
+    assert paper["y"] == here["y"], "the two numbers stand beside one another"
+    assert here["x"] + here["width"] <= 390

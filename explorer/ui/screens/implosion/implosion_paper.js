@@ -16,13 +16,15 @@ export function besidePaper(found) {
     return node('tr', {},
       place ? node('td', {}) : node('th', { scope: 'row', title: about }, name),
       node('td', { class: 'says' }, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
-      node('td', { class: 'number' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
-      node('td', { class: 'number' }, here(quantity, study)),
+      node('td', { class: 'number', 'data-head': 'Paper' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
+      node('td', { class: 'number', 'data-head': 'Here' }, here(quantity, study)),
       node('td', { class: 'verdict', title: why },
         `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));
   }));
   const note = 'A verdict is of what this study measured, or another one where that is named: it agrees where the whole interval lies where the paper says, disagrees where none of it does.';
-  return table('beside-the-paper', 'Beside the paper', note, ['The paper’s', 'What it says', 'Paper', 'Here', 'Verdict'], rows);
+  const made = table('beside-the-paper', 'Beside the paper', note, ['The paper’s', 'What it says', 'Paper', 'Here', 'Verdict'], rows);
+  made.classList.add('beside-paper');
+  return made;
 }
 
 function here({ here: found, over, unknown }, study) {
