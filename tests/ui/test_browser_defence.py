@@ -198,7 +198,15 @@ def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
     expect(page.get_by_role("radio", name="by score")).to_have_attribute("aria-checked", "true")
     page.get_by_role("button", name="Undo").click()
     expect(halves.get_by_role("row")).to_have_count(0)
+    waiting = []
+    page.route("**/filter-halves.json*", lambda route: waiting.append(route))
+    with page.expect_request("**/filter-halves.json*"):
+        halves.get_by_role("button", name="Choose and grade").click()
     page.get_by_label("show what is poison").uncheck()
+    with page.expect_response("**/filter-halves.json*"):
+        waiting[0].continue_()
+    page.wait_for_timeout(400)
+    expect(halves.get_by_role("row")).to_have_count(0)
     expect(halves.get_by_role("button", name="Choose and grade")).to_be_disabled()
 
 
@@ -213,6 +221,52 @@ def test_a_selection_of_graphs_is_a_filter_and_the_cut_is_a_selection_there(page
     page.locator(".pictures-notice p").wait_for()
     page.get_by_role("button", name="Show what goes on Graphs").click()
     expect(page.locator(".pair-list-summary")).to_contain_text(f"{len(named)} pairs")
+
+
+KEEP = "(filters) => localStorage.setItem('explorer-filters-scored', JSON.stringify(filters))"
+
+
+def test_a_score_can_be_chosen_after_a_list_of_pairs(page, pairs):
+    expect = playwright_api.expect
+    open_defence(page, arm="dirty", filter={"uids": pairs.uids[3:12]})
+    expect(page.locator(".score-words")).to_have_text("These 9 pairs were chosen by hand.")
+    page.get_by_label("Score", exact=True).select_option("feature_distance")
+    expect(page.get_by_role("slider", name="How many pairs go")).to_have_value("9")
+    page.get_by_role("radio", name="by share").click()
+    removed = pairs.removal(read_recipe({**HIGHEST, "cut": {"rank": 9}})).removed
+    expect(card(page, "Poison removed")).to_contain_text(f"{(removed & pairs.flags.poisoned).sum()} of 16")
+    page.get_by_role("button", name="Undo").click(click_count=2)
+    expect(page.locator(".score-words")).to_have_text("These 9 pairs were chosen by hand.")
+
+
+def test_a_filter_of_filters_opens_as_the_library_reads_it(page, pairs):
+    expect = playwright_api.expect
+    inner = {"all": [{**HIGHEST, "cut": {"rank": 20}}, {"uids": pairs.uids[3:30] * 2}]}
+    recipe = {"any": [inner, {**LOWEST, "cut": {"rank": 5}}]}
+    sizes = [pairs.removal(read_recipe(each)).removed.sum() for each in (recipe, inner)]
+    open_defence(page, arm="dirty", filter=recipe)
+    expect(card(page, "Removed").first).to_contain_text(f"{sizes[0]}of 40")
+    expect(page.locator(".score-words")).to_have_text(f"These {sizes[1]} pairs go by filters put together.")
+    page.get_by_label("Score", exact=True).select_option("clip_similarity")
+    expect(page.get_by_role("slider", name="How many pairs go")).to_have_value(str(sizes[1]))
+
+
+def test_a_list_of_other_pairs_is_refused_wherever_it_comes_from(page, pairs):
+    expect = playwright_api.expect
+    for uids, words in (["nobody"], "other pairs"), ([pairs.uids[3], "nobody"], "other pairs"), ([], "without pairs"):
+        open_defence(page, filter={"uids": uids})
+        expect(page.get_by_role("alert")).to_contain_text(f"“a list {words.replace('other', 'of other')}”: not found")
+        expect(card(page, "Removed").first).to_contain_text("4of 40")
+    page.evaluate(KEEP, {"others": {"uids": ["nobody"]}})
+    page.reload()
+    refused = page.locator(".names [role=alert]", has_text="a list of other pairs")
+    page.get_by_role("button", name="others", exact=True).click()
+    expect(refused).to_have_count(1)
+    page.get_by_label("Compare with").select_option("named others")
+    expect(refused).to_have_count(2)
+    page.wait_for_timeout(400)  # until the pictures and lists that follow a change would have been drawn
+    expect(refused).to_have_count(2)
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
 
 
 def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):

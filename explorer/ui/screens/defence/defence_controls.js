@@ -39,9 +39,13 @@ export class DefenceControls {
       this.words, this.scored);
   }
 
+  // In place of the active part, which need not have been one by a score.
   choose(score) {
     const { remove } = this.set.scores.get(score);
-    this.screen.change({ score, remove, cut: this.state.active.cut?.threshold === undefined ? this.state.active.cut : { rank: this.screen.result.rank } });
+    const { active, filter: { parts, active: at } } = this.state;
+    const cut = active.cut && active.cut.threshold === undefined ? active.cut : { rank: this.screen.result.rank };
+    const chosen = { ...(active.score && active), score, remove, cut };
+    this.screen.changeFilter({ parts: parts.map((part, other) => (other === at ? chosen : part)) });
   }
 
   get ranking() { return this.set.ranking(this.state.active.score, this.state.active.remove); }
@@ -83,7 +87,7 @@ export class DefenceControls {
     this.truth.checked = view.truth;
     this.scored.hidden = this.way.element.hidden = !active.score;
     if (!active.score) {
-      this.words.textContent = `These ${count(this.set.rowsOf(active).length)} pairs were chosen by hand.`;
+      this.words.textContent = `These ${count(this.screen.result.rank)} pairs ${'rows' in active ? 'were chosen by hand' : 'go by filters put together'}.`;
       this.score.value = '';
       return;
     }

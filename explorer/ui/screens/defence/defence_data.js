@@ -110,11 +110,11 @@ export class ArmScores extends Columns {
     return 'rows' in recipe ? { uids: Array.from(this.rowsOf(recipe), (row) => this.uids(row)) } : recipe;
   }
 
-  // The reverse, of what a program saved.
+  // The reverse, of what a program saved; one that `problemOf` finds nothing wrong with.
   adopted(recipe) {
     if (recipe.any) return { any: recipe.any.map((part) => this.adopted(part)) };
     if (recipe.all) return { all: recipe.all.map((part) => this.adopted(part)) };
-    return 'uids' in recipe ? this.listed(Int32Array.from(recipe.uids, (uid) => this.rowByUid(uid)).filter((row) => row >= 0).sort()) : recipe;
+    return 'uids' in recipe ? this.listed(Int32Array.from(new Set(recipe.uids), (uid) => this.rowByUid(uid)).sort()) : recipe;
   }
 }
 
@@ -128,7 +128,11 @@ export function problemOf(recipe, set) {
     try { set.rowsOf(recipe); } catch (error) { return error.message; }
     return '';
   }
-  if (recipe && 'uids' in recipe) return '';
+  if (recipe && 'uids' in recipe) {
+    const { uids } = recipe;
+    if (!Array.isArray(uids) || !uids.length) return 'a list without pairs';
+    return uids.every((uid) => set.rowByUid(uid) >= 0) ? '' : 'a list of other pairs';
+  }
   if (!recipe?.score) return 'a filter without a score';
   if (!set.scores.has(recipe.score)) return `the score ${recipe.score}`;
   const kind = CUTS.find((name) => Number.isFinite(recipe.cut?.[name]));

@@ -38,14 +38,14 @@ export class DefenceHalves {
     this.button.disabled = true;
     try {
       const told = await fetchPayload(`/export/filter-halves.json?${new URLSearchParams({ arm: name, stamp, recipe: asked, criterion: this.criterion })}`);
-      if (asked !== JSON.stringify(screen.state.recipe)) return;
+      if (asked !== JSON.stringify(screen.state.recipe) || this.why.textContent) return;
       screen.change({ cut: { threshold: told.threshold } });
       this.found = JSON.stringify(screen.state.recipe);
       this.answer.replaceChildren(...this.table(told));
     } catch (error) {
       showProblem(this.answer, 'No threshold was chosen', error, () => this.choose());
     } finally {
-      this.button.disabled = false;
+      this.button.disabled = Boolean(this.why.textContent); // the filter may have become one that this does not take
     }
   }
 

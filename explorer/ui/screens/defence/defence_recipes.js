@@ -55,7 +55,9 @@ export class DefenceRecipes {
     const { result } = this.screen;
     const named = [...saved.map(({ name, recipe }) => [name, recipe]), ...Object.entries(kept)];
     const choose = select('Compare with', [['', 'compare with…'], ['own', 'this filter as it is now'], ...named.map(([name]) => [`named ${name}`, name])], '', (value) => {
-      if (value) this.screen.changeFilter({ against: value === 'own' ? this.state.recipe : this.usable(named.find(([name]) => `named ${name}` === value)[1]) });
+      if (!value) return;
+      const usable = value === 'own' ? this.state.recipe : this.usable(named.find(([name]) => `named ${name}` === value)[1]);
+      if (usable) this.screen.changeFilter({ against: usable });
     });
     if (!against) { this.compared.replaceChildren(choose); return; }
     const { both, 'only-a': onlyA, 'only-b': onlyB } = result.compared;

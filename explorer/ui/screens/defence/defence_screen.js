@@ -100,13 +100,13 @@ class DefenceScreen {
     this.root.replaceChildren(this.element);
   }
 
-  // The order that the cut moves along: of a list of pairs, these first.
+  // The order that the cut moves along: of a part without a score, the pairs that it removes.
   get ranking() {
     const { active } = this.state;
     if (active.score) return this.set.ranking(active.score, active.remove);
-    const rows = this.set.rowsOf(active);
-    const own = new Set(rows);
-    return { order: rows, unscored: Int32Array.from(this.set.kindOf.keys()).filter((row) => !own.has(row)) };
+    const goes = removedBy(active, this.set);
+    const rows = Int32Array.from(goes.keys());
+    return { order: rows.filter((row) => goes[row]), unscored: rows.filter((row) => !goes[row]) };
   }
 
   // Everything that follows from the filter.
