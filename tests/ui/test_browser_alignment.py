@@ -259,6 +259,11 @@ def test_keyboard_reaches_a_pair_and_filters_select_everywhere(page, drawn):
     expect(rows).to_have_attribute("aria-rowcount", "9")
     page.get_by_role("searchbox").fill("unicorn")
     expect(summary).to_have_text("No pair passes these filters.")
+    page.locator(".graph-frame[data-side='text']").press("Escape")
+    page.get_by_role("searchbox").fill("unicorn")
+    expect(summary).to_have_text("No pair passes these filters.")
+    page.locator(".graph-frame[data-side='text']").press("ArrowRight")
+    assert "g.pair" not in page.url
     page.get_by_label("Find caption, concept or uid").fill("")
     page.get_by_label("Poison", exact=True).select_option("benign")
     expect(summary).to_contain_text("15 pairs: 0 poisoned, 15 benign")

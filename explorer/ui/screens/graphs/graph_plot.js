@@ -175,7 +175,8 @@ export class GraphPlot {
     else if (event.key === '+' || event.key === '-') this.zoomAt(event.key === '+' ? 1 / 0.7 : 0.7);
     else if (direction) {
       const from = this.display.inspected;
-      this.handlers.inspect(from === null ? this.handlers.first() : this.grid.towards(from, direction));
+      const next = from === null ? this.handlers.first() : this.grid.towards(from, direction);
+      if (next !== undefined) this.handlers.inspect(next); // no pair may pass the filters
     } else return;
     event.preventDefault();
   }
