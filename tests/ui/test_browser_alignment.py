@@ -309,6 +309,30 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
     page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
 
 
+def test_a_set_that_comes_after_a_later_choice_is_not_shown(page, app):
+    from playwright.sync_api import expect
+
+    def two_sets(route):
+        answer = route.fetch()
+        (drawn,) = answer.json()["sets"]
+        large = {**drawn, "name": "large", "columns_url": f"{drawn['columns_url']}&large"}
+        route.fulfill(response=answer, json={"sets": [large, drawn]})
+
+    late = []
+    page.route("**/payload/graphs.json*", two_sets)
+    page.route("**/columns.bin*large", lambda route: late.append(route))
+    open_graphs(page)
+    with page.expect_request("**/columns.bin*large"):
+        page.get_by_label("Set of pairs").select_option("large")
+    page.get_by_label("Set of pairs").select_option("dirty")
+    page.wait_for_function("() => performance.getEntriesByName('graphs-there').length === 2")
+    with page.expect_response("**/columns.bin*large"):
+        late[0].continue_()
+    page.wait_for_timeout(400)
+    expect(page.get_by_label("Set of pairs")).to_have_value("dirty")
+    assert "g.set=dirty" in page.url
+
+
 def test_the_table_begins_with_the_biggest_movers_and_is_walked_by_keys(page, drawn):
     from playwright.sync_api import expect
 

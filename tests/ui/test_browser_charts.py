@@ -50,7 +50,7 @@ UNBOUNDED = """async () => {
     accuracy.unpoisoned = { mean: 0.5, low: null, high: null, over_concepts: { low: 0.4, high: 0.6 } };
   }
   const root = document.body.appendChild(document.createElement('div'));
-  const { plots } = await drawCharts(root, { evaluation, meter }, null);
+  const { plots } = await drawCharts(root, { evaluation, meter }, null, new AbortController().signal);
   const lines = plots.flatMap(({ element }) => element.data).filter(({ name }) => name === 'accuracy, not targeted');
   const cells = [...worldTable(evaluation, meter).querySelectorAll('td.number')]
     .filter(({ textContent }) => textContent.startsWith('0.500'));

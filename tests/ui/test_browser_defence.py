@@ -29,6 +29,18 @@ REMOVED = """async ([arm, recipes]) => {
   const set = await loadArm(arms.find(({ name }) => name === arm));
   return recipes.map((recipe) => [...removedBy(set.adopted(recipe), set)]);
 }"""
+OBSERVING = """
+  window.observing = new Set(); // what listens to changes of the page's theme
+  const { observe, disconnect } = MutationObserver.prototype;
+  MutationObserver.prototype.observe = function (target, ...rest) {
+    if (target === document.body) window.observing.add(this);
+    observe.call(this, target, ...rest);
+  };
+  MutationObserver.prototype.disconnect = function () {
+    window.observing.delete(this);
+    disconnect.call(this);
+  };
+"""
 RANGES = """async (cells) => {
   const { gradeIntervals } = await import(new URL('./explorer-static/defence_intervals.js', document.baseURI));
   return gradeIntervals(cells);
@@ -174,6 +186,27 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(page.get_by_label("show what is poison")).to_be_checked()
     page.get_by_label("show what is poison").uncheck()
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
+
+
+def test_an_arm_that_comes_after_a_later_choice_is_not_shown_and_nothing_of_it_is_kept(page):
+    expect = playwright_api.expect
+    page.add_init_script(OBSERVING)
+    open_defence(page)
+    arm = page.get_by_label("Arm", exact=True)
+    observing = page.evaluate("window.observing.size")
+    late = []
+    page.route("**/theirs/columns.bin*", lambda route: late.append(route))
+    with page.expect_request("**/theirs/columns.bin*"):
+        arm.select_option("theirs")
+    arm.select_option("dirty")
+    page.wait_for_function("() => performance.getEntriesByName('defence-shown').length === 2")
+    with page.expect_response("**/theirs/columns.bin*"):
+        late[0].continue_()
+    page.wait_for_timeout(400)
+    expect(arm).to_have_value("dirty")
+    expect(card(page, "Poison removed")).to_have_count(1)
+    assert "d.arm" not in page.url
+    assert page.evaluate("window.observing.size") == observing
 
 
 def test_the_list_of_scores_is_a_key_to_the_lines_above_it(page):

@@ -1,7 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
-import { STUDY_CHANGED, ofStudy, studyShown } from './address.js';
+import { ofStudy, studyShown } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -51,15 +51,15 @@ export function theme() {
   };
 }
 
-// Ends when the page goes to another study, for which everything is drawn anew.
-export function onThemeChange(callback) {
+// Ends with `signal`: else `callback` would be kept, with all that it draws.
+export function onThemeChange(callback, signal) {
   let dark = document.body.classList.contains('dark');
   const observer = new MutationObserver(() => {
     const now = document.body.classList.contains('dark');
     if (now !== dark) { dark = now; callback(); }
   });
   observer.observe(document.body, { attributes: true, attributeFilter: ['class'] });
-  window.addEventListener(STUDY_CHANGED, () => observer.disconnect(), { once: true });
+  signal.addEventListener('abort', () => observer.disconnect(), { once: true });
 }
 
 // Tabs that are not shown have no size to draw into: wait for the first sight of `element`.

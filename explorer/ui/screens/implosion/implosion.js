@@ -2,7 +2,7 @@
 
 import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
-import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
+import { fetchPayload, node, missingStep, notFound, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
@@ -17,6 +17,7 @@ import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
 import { cpLabel } from './poison.js';
+import { restartable } from './restarting.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
 
@@ -27,26 +28,14 @@ const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in imp
 const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
 
-export async function mount({ element, props, signal }) {
+export async function mount({ element, props, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
-  if (signal.aborted) return;
-  let given = null;
-  const start = async () => {
-    given?.abort(); // a second press of "Try again" must not leave two screens listening
-    const own = given = new AbortController();
-    signal.addEventListener('abort', () => own.abort());
-    try {
-      const payload = await fetchPayload(props.value.url);
-      if (own.signal.aborted) return;
-      await new ImplosionScreen(root, payload, own.signal).start();
-    } catch (error) {
-      if (own.signal.aborted) return;
-      own.abort(); // or the screen given up would go on listening beside the next one
-      showProblem(root, 'The implosion cannot be shown', error, start);
-    }
-  };
-  await start();
+  await restartable(root, 'The implosion cannot be shown', mounted, async (signal) => {
+    const payload = await fetchPayload(props.value.url);
+    signal.throwIfAborted();
+    await new ImplosionScreen(root, payload, signal).start();
+  })();
 }
 
 class ImplosionScreen {
@@ -69,8 +58,7 @@ class ImplosionScreen {
     this.draw();
     if (this.state.blamed.length) this.panel.open(...this.state.blamed);
     if (this.evaluation.problem && this.meter.problem) return;
-    const chart = await drawCharts(this.charts, this, this.count);
-    if (!this.signal.aborted) this.chart = chart;
+    this.chart = await drawCharts(this.charts, this, this.count, this.signal);
   }
 
   layOut() {

@@ -20,12 +20,13 @@ const CHARTS = [
 ];
 
 // `measured` holds `evaluation` and `meter`.
-export async function drawCharts(root, measured, count) {
+export async function drawCharts(root, measured, count, signal) {
   const Plotly = await loadPlotly();
+  signal.throwIfAborted();
   const charts = new Charts(Plotly, measured, count);
   root.replaceChildren(...charts.figures);
   charts.draw();
-  onThemeChange(() => charts.draw());
+  onThemeChange(() => charts.draw(), signal);
   return charts;
 }
 
