@@ -461,6 +461,31 @@ def test_a_control_whose_pairs_are_not_flagged_one_by_one_is_drawn_all_the_same(
     assert drawn[-1] == "benign control"
 
 
+POINT_COLOURS = """() => {
+  const style = getComputedStyle(document.body);
+  const colour = (kind) => style.getPropertyValue(`--${kind}`).trim();
+  const kindOf = (found) => ['benign', 'poisoned'].find((kind) => colour(kind) === found);
+  const charts = ['.two-charts', '.local-section'].map((place) => document.querySelector(`${place} .measure-chart`));
+  return charts.map(({ data: [{ text, marker }] }) => text.map((name, at) => [name, kindOf(marker.color[at])]));
+}"""
+
+
+def test_poison_has_its_colour_however_it_is_recorded(app, page):
+    def told(route):
+        answer = route.fetch()
+        payload = answer.json()
+        sets = {each["name"]: each for each in payload["sets"]}
+        sets["dirty"].update(poison_recorded=False, poisoned_pairs=None, benign_pairs=None, unrecorded_pairs=200)
+        sets[SPACED]["poisoned_concept_count"] = 0  # of an attack that aims at no concept
+        route.fulfill(response=answer, json=payload)
+
+    page.route("**/payload/alignment.json*", told)
+    page.goto(f"{app[0]}/?tab=alignment&a.shown=dirty")
+    page.locator(".local-section .js-plotly-plot").first.wait_for()
+    kinds = {"benign": "benign", SPACED: "poisoned", "dirty": "poisoned"}
+    assert [dict(points) for points in page.evaluate(POINT_COLOURS)] == [kinds, kinds]
+
+
 def test_a_link_opens_the_screen_with_its_choices(app, page):
     address, _ = app
     page.goto(f"{address}/?tab=graphs&g.colour=loss&g.pair=pair-5")

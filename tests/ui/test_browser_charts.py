@@ -69,6 +69,29 @@ def test_accuracy_without_an_interval_has_no_error_bar_and_the_table_says_so(pag
     assert not [text for text, title in cells if title.startswith("no interval") and "±" in text]
 
 
+NAMED = """async (name) => {
+  const { drawCharts } = await import(new URL('./explorer-static/implosion_charts.js', document.baseURI));
+  const { evaluation, meter } = await (await fetch('./payload/implosion.json')).json();
+  Object.assign(evaluation.models[0], { name, poisoned_concept_count: null, ad: 0.5, poison_share: 0.1 });
+  meter.reference = name;
+  const root = document.body.appendChild(document.createElement('div'));
+  const { plots } = await drawCharts(root, { evaluation, meter }, null, new AbortController().signal);
+  const texts = [...root.querySelectorAll('text')].map(({ textContent }) => textContent);
+  const { data } = plots.at(-1).element;
+  return [texts.filter((text) => text.includes('of it')), data.map(({ customdata }) => customdata)];
+}"""
+
+
+def test_the_name_of_a_model_is_no_markup_in_a_chart(page):
+    page.goto("/?tab=implosion")
+    page.locator(".implosion-charts .chart").first.wait_for()
+    texts, pointed_at = page.evaluate(NAMED, "<b>half</b> of it & more")
+    label = "C_P not recorded (<b>half</b> of it & more)"
+    assert texts == ["share of <b>half</b> of it & more’s", label]
+    assert pointed_at == [["C_P not recorded (&lt;b&gt;half&lt;/b&gt; of it &amp; more)"]] * 2
+    assert page.complaints == []
+
+
 def test_a_progress_bar_has_the_pages_colours(page):
     for theme, done, left in (("light", (11, 107, 107), (238, 242, 245)), ("dark", (47, 192, 184), (15, 21, 27))):
         page.goto(f"/?tab=checkpoints&__theme={theme}")

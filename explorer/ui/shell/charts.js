@@ -138,6 +138,12 @@ export function layout(colours, changes = {}) {
   };
 }
 
+// A name within a text of Plotly's, which it reads as markup.
+export function escapeText(text) {
+  const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+  return text.replace(/[&<>]/g, (character) => entities[character]);
+}
+
 const fitted = new WeakSet();
 
 // Draws a chart, or draws it anew: one that goes on filling its place, also when that changed while it was hidden, and

@@ -1,9 +1,8 @@
 // Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
 
-import { count, drawPlot, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
+import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
 import { parts } from './alignment_maths.js';
-import { escapeText } from './alignment_charts.js';
-import { conceptTicks } from './poison.js';
+import { conceptTicks, poisonKind } from './poison.js';
 import { withTerms } from './terms.js';
 
 const LINES = [
@@ -77,7 +76,7 @@ function lines(points, place, colours) {
         color: colours.subdued, thickness: 1.2 },
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
       line: { color: width > 2 ? colours.text : colours.subdued, width, dash },
-      marker: { symbol, size: 9, color: sorted.map(({ set }) => (set.poisoned_pairs ? colours.poisoned : colours.benign)), line: { color: colours.surface, width: 1 } },
+      marker: { symbol, size: 9, color: sorted.map(({ set }) => colours[poisonKind(set)]), line: { color: colours.surface, width: 1 } },
     };
   });
 }
