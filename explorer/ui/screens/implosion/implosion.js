@@ -21,7 +21,7 @@ import { restartable } from './restarting.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
 
-const NOTE = 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong. That is implosion.';
+const NOTE = 'The same concepts, drawn by models in the order of how many were poisoned in their training data (C_P). With many of them poisoned, even concepts that nobody aimed at can be drawn wrong: that is implosion.';
 const PLAY_MILLISECONDS = 1600;
 const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
 const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in implosion.css
