@@ -16,9 +16,11 @@ from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distrib
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings
+from explorer.generation.files import read_settings
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.results import EVALUATION, GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
+from tests.ui.test_browser_saved import DRAWN_TEXTS
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 120_000
@@ -307,6 +309,33 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
     assert len(lines) == left + 1
     page.goto(page.url.replace("g.rows=", "g.rows=0"))
     page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
+
+
+def test_what_is_saved_of_graphs_names_study_and_legend(page):
+    open_graphs(page)
+    page.evaluate(DRAWN_TEXTS)
+    shapes = "◆ poisoned  ● benign  ■ poison not recorded"
+    legends = {
+        "kind": ["◆ poisoned (8)", "● benign (15)", "■ poison not recorded (1)"],
+        "concept": ["hat (16)", "turtle (8)", "by the caption’s main concept", shapes],
+        "loss": ["Loss: 0.00", "2.30", shapes],
+    }
+    for colouring, legend in legends.items():
+        page.locator("#graph-colouring").select_option(colouring)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save map").first.click()
+        told = read_settings(saved.value.path())
+        assert (told["study"], told["colouring"], told["legend"]) == ("measured", colouring, legend)
+        title = "Text graph: near captions; dirty, measured"
+        assert [text for text in page.evaluate("window.drawnTexts") if text in (title, *legend)] == [title, *legend]
+        page.evaluate("window.drawnTexts = []")
+    page.get_by_role("searchbox").fill("turtle")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save map").first.click()
+    assert read_settings(saved.value.path())["legend"][-1] == "grey: not selected"
+    with page.expect_download() as saved:
+        page.get_by_label("Save as").select_option("json")
+    assert json.loads(saved.value.path().read_text())["study"] == "measured"
 
 
 def test_a_set_that_comes_after_a_later_choice_is_not_shown(page, app):
