@@ -326,6 +326,12 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
 
 def test_a_number_that_cannot_be_is_put_right_in_sight(page):
     expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"threshold": -0.0312847}})
+    widths = [
+        field.evaluate("(field) => [field.offsetWidth, field.scrollWidth]")
+        for field in page.get_by_role("spinbutton").all()
+    ]
+    assert widths == [[120, 118], [84, 82]], "no wider than their numbers, of which none is cut off"
     open_defence(page, filter={**LOWEST, "cut": {"rank": 5}})
     for label, typed, shown in (
         ("Cut", "-3", "0"),

@@ -33,6 +33,11 @@ export function node(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A menu of [value, words]; `act` is told the value.
+export const select = (label, options, chosen, act, attributes = {}) => node('select', {
+  class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
+}, options.map(([value, words]) => node('option', { value, selected: value === chosen }, words)));
+
 export function theme() {
   const style = getComputedStyle(document.body);
   const dark = document.body.classList.contains('dark');
@@ -194,7 +199,7 @@ function whatIsShown(element) {
   return { study: studyShown(), link: location.href, ...origin && JSON.parse(origin) };
 }
 
-export function savePlotButton(Plotly, name) {
+function savePlotButton(Plotly, name) {
   const click = async (plot) => {
     const figure = { data: plot.data, layout: titled(plot) };
     const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
@@ -232,8 +237,4 @@ export function ordinal(place) {
 
 export const count = (value) => value.toLocaleString('en-US');
 
-export function download(name, value) {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 1)], { type: 'application/json' }));
-  node('a', { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
+export const download = (name, value) => saveBlob(new Blob([JSON.stringify(value, null, 1)], { type: 'application/json' }), name);

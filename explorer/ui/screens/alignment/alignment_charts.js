@@ -2,7 +2,7 @@
 
 import { drawPlot, escapeText, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
-import { PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
+import { KINDS, PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -40,7 +40,7 @@ function scorePanel(score, label, words) {
 }
 
 function groups(stored, colours) {
-  const kinds = Object.keys(PAIR_KINDS).filter((kind) => stored.groups[kind]);
+  const kinds = KINDS.filter((kind) => stored.groups[kind]);
   const name = (kind) => (kinds.length === 1 && kind === 'unrecorded' ? 'all pairs' : PAIR_KINDS[kind].words);
   return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], dash: PAIR_KINDS[kind].dash, ...stored.groups[kind] }));
 }

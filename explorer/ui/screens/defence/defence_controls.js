@@ -1,15 +1,12 @@
 // What is set: the arm, the score and its direction, how much goes, and whether which pairs are poison is shown.
 
-import { count, node, number } from './charts.js';
+import { count, node, number, select } from './charts.js';
 import { cutAt } from './defence_maths.js';
 import { RadioGroup } from './radio_group.js';
 
 const CUTS = [['rank', 'by number', 'So many pairs go'], ['budget', 'by share', 'At most this share of all pairs goes'], ['threshold', 'by score', 'Everything beyond this score goes']];
 const WAYS = [['lowest', 'lowest', 'The lowest scores go first'], ['highest', 'highest', 'The highest scores go first']];
 const button = (label, act, title) => node('button', { type: 'button', class: 'plain-button', onclick: act, title }, label);
-export const select = (label, options, chosen, act, attributes = {}) => node('select', {
-  class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
-}, options.map(([value, words]) => node('option', { value, selected: value === chosen }, words)));
 
 export class DefenceControls {
   constructor(screen) {

@@ -4,8 +4,8 @@ import { fetchPayload } from './charts.js';
 import { Columns, fetchBytes } from './columns.js';
 import { filterCurve, suspicionOrder } from './defence_maths.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
+import { KINDS } from './poison.js';
 
-const KINDS = ['benign', 'poisoned', 'unrecorded'];
 export const SEPARATES = 0.98; // AUC from which on a score alone tells nearly all of the poison
 
 // `arm` is an entry of the screen's payload.
@@ -14,7 +14,7 @@ export async function loadArm(arm) {
   return new ArmScores(arm, header, bytes);
 }
 
-export class ArmScores extends Columns {
+class ArmScores extends Columns {
   constructor(arm, header, bytes) {
     super(header.columns, bytes, (name) => `The scores of ${arm.name} lack ${name}: run the step again.`);
     Object.assign(this, { arm, header, count: header.set.pairs, concepts: header.concepts });

@@ -1,7 +1,6 @@
 // A threshold that is found on one half of the pairs and graded on the other, which had no say in it: the library's answer.
 
-import { count, fetchPayload, node, number, showProblem } from './charts.js';
-import { select } from './defence_controls.js';
+import { count, fetchPayload, node, number, select, showProblem } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const CRITERIA = [['f1', 'the best F1'], ['half-the-poison', 'half of the poison gone'], ['cut', 'the cut as it is']];

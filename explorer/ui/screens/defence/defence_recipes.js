@@ -1,8 +1,7 @@
 // Filters put together, kept under names, and compared with one another.
 
-import { count, node, number } from './charts.js';
+import { count, node, number, select } from './charts.js';
 import { studyShown } from './address.js';
-import { select } from './defence_controls.js';
 import { firstFilter, parsed } from './defence_state.js';
 import { problemOf } from './defence_data.js';
 import { percent } from './defence_charts.js';
@@ -12,7 +11,7 @@ const HOWS = [['any', 'or', 'Removes what at least one of them removes'], ['all'
 const button = (label, act, attributes = {}) => node('button', { type: 'button', class: 'plain-button', onclick: act, ...attributes }, label);
 
 // A filter in a few words.
-export function recipeWords(recipe, set) {
+function recipeWords(recipe, set) {
   for (const [how, word] of HOWS) if (recipe[how]) return recipe[how].map((part) => (part.any || part.all ? `(${recipeWords(part, set)})` : recipeWords(part, set))).join(` ${word} `);
   if ('rows' in recipe) return `${count(set.rowsOf(recipe).length)} pairs chosen by hand`;
   const { rank, budget, threshold } = recipe.cut;

@@ -3,7 +3,7 @@
 import { count, node, number, theme } from './charts.js';
 import { SCORE_WORDS, scoreLabel } from './graph_data.js';
 import { rgb } from './point_raster.js';
-import { PAIR_KINDS } from './poison.js';
+import { KINDS, PAIR_KINDS } from './poison.js';
 
 const STEPS = 64;
 
@@ -31,7 +31,7 @@ function conceptColours(data, focus) {
 export function paint(data, colouring, focus) {
   const colours = theme();
   if (colouring === 'kind') {
-    return { colours: ['benign', 'poisoned', 'unrecorded'].map((kind) => rgb(colours[kind])), index: data.kindOf, opacity: [1, 1, 1] };
+    return { colours: KINDS.map((kind) => rgb(colours[kind])), index: data.kindOf, opacity: KINDS.map(() => 1) };
   }
   const index = new Uint8Array(data.count);
   if (colouring === 'concept') {

@@ -21,7 +21,7 @@ function records(data, rows) {
   }));
 }
 
-export function asCsv(data, rows) {
+function asCsv(data, rows) {
   const heads = ['uid', 'caption', 'concept', 'kind', ...data.scoreNames];
   const lines = records(data, rows).map((record) => heads.map((head) => cell(record[head])).join(','));
   return `${[heads.join(','), ...lines].join('\r\n')}\r\n`;

@@ -4,7 +4,7 @@ import { node, theme } from './charts.js';
 import { drawOverlay } from './graph_overlay.js';
 import { saveMap } from './graph_picture.js';
 import { PointRaster, SHAPES, rgb } from './point_raster.js';
-import { PAIR_KINDS } from './poison.js';
+import { KINDS, PAIR_KINDS } from './poison.js';
 
 const MARGIN = 1.06;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -240,7 +240,7 @@ export class GraphPlot {
   drawPoints(grey) {
     const { paint, order, active } = this.display;
     const { radius, opacity } = this.mark();
-    const masks = ['benign', 'poisoned', 'unrecorded'].map((kind) =>
+    const masks = KINDS.map((kind) =>
       this.raster.mask(SHAPES[PAIR_KINDS[kind].symbol], radius * this.ratio * (PAIR_KINDS[kind].size / 8)));
     const points = { layout: this.layout, kindOf: this.data.kindOf, index: paint.index };
     const strong = paint.opacity.map((part) => Math.min(1, opacity * part * (active ? 1.25 : 1)));

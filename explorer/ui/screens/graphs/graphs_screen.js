@@ -1,6 +1,6 @@
 // The Graphs screen: the text graph and the image graph of a set of pairs, and a table of them; one selection in all.
 
-import { readChoices, writeChoices } from './address.js';
+import { LONGEST_LINK, readChoices, writeChoices } from './address.js';
 import { fetchPayload, node, notFound, onThemeChange, theme, whenVisible } from './charts.js';
 import { paint, renderLegend } from './graph_colours.js';
 import { loadPairs, SIDES } from './graph_data.js';
@@ -15,7 +15,6 @@ import { withTerms } from './terms.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
-const LONGEST_LINK = 4000; // letters of a selection; longer addresses are cut by mail programs and proxies
 const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', text: '', in: '', only: '', score: '', low: '', high: '' };
 const TITLES = { text: 'Text graph: near captions', image: 'Image graph: near pictures' };
 
