@@ -28,6 +28,12 @@ def framed(page, model):
     return page.locator(".film-table tbody tr", has_text=model).locator("td.poisoned").count()
 
 
+def saved_strip(page):
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save SVG").click()
+    return saved.value.path().read_text(encoding="utf-8")
+
+
 def test_models_that_are_poisoned_with_different_concepts(page):
     def apart(payload):
         _, two, four = payload["film"]["models"]
@@ -36,6 +42,7 @@ def test_models_that_are_poisoned_with_different_concepts(page):
 
     heads = implosion(page, apart)
     assert heads == {"dog": "poisoned in dirty-002", "hat": "poisoned in dirty-002", "turtle": "poisoned from C_P 4"}
+    assert "■" not in saved_strip(page)
     assert (framed(page, "dirty-002"), framed(page, "dirty-004")) == (2, 1)
 
 
@@ -49,3 +56,4 @@ def test_what_nobody_recorded_is_not_called_untargeted(page):
         page.locator(".film-table thead th.unrecorded").first.get_attribute("title")
     )
     assert framed(page, "dirty-004") == 0
+    assert "or not targeted by any poison. ■: not recorded.</text>" in saved_strip(page)

@@ -16,9 +16,11 @@ from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distrib
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
 from explorer.alignment.layouts import LayoutQuality, LayoutSettings
+from explorer.generation.files import read_settings
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.results import EVALUATION, GRAPHS, SCORES, step_folder
 from explorer.ui.shell.context import AppSettings
+from tests.ui.test_browser_saved import DRAWN_TEXTS
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 120_000
@@ -259,6 +261,11 @@ def test_keyboard_reaches_a_pair_and_filters_select_everywhere(page, drawn):
     expect(rows).to_have_attribute("aria-rowcount", "9")
     page.get_by_role("searchbox").fill("unicorn")
     expect(summary).to_have_text("No pair passes these filters.")
+    page.locator(".graph-frame[data-side='text']").press("Escape")
+    page.get_by_role("searchbox").fill("unicorn")
+    expect(summary).to_have_text("No pair passes these filters.")
+    page.locator(".graph-frame[data-side='text']").press("ArrowRight")
+    assert "g.pair" not in page.url
     page.get_by_label("Find caption, concept or uid").fill("")
     page.get_by_label("Poison", exact=True).select_option("benign")
     expect(summary).to_contain_text("15 pairs: 0 poisoned, 15 benign")
@@ -302,6 +309,57 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
     assert len(lines) == left + 1
     page.goto(page.url.replace("g.rows=", "g.rows=0"))
     page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
+
+
+def test_what_is_saved_of_graphs_names_study_and_legend(page):
+    open_graphs(page)
+    page.evaluate(DRAWN_TEXTS)
+    shapes = "◆ poisoned  ● benign  ■ poison not recorded"
+    legends = {
+        "kind": ["◆ poisoned (8)", "● benign (15)", "■ poison not recorded (1)"],
+        "concept": ["hat (16)", "turtle (8)", "by the caption’s main concept", shapes],
+        "loss": ["Loss: 0.00", "2.30", shapes],
+    }
+    for colouring, legend in legends.items():
+        page.locator("#graph-colouring").select_option(colouring)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save map").first.click()
+        told = read_settings(saved.value.path())
+        assert (told["study"], told["colouring"], told["legend"]) == ("measured", colouring, legend)
+        title = "Text graph: near captions; dirty, measured"
+        assert [text for text in page.evaluate("window.drawnTexts") if text in (title, *legend)] == [title, *legend]
+        page.evaluate("window.drawnTexts = []")
+    page.get_by_role("searchbox").fill("turtle")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save map").first.click()
+    assert read_settings(saved.value.path())["legend"][-1] == "grey: not selected"
+    with page.expect_download() as saved:
+        page.get_by_label("Save as").select_option("json")
+    assert json.loads(saved.value.path().read_text())["study"] == "measured"
+
+
+def test_a_set_that_comes_after_a_later_choice_is_not_shown(page, app):
+    from playwright.sync_api import expect
+
+    def two_sets(route):
+        answer = route.fetch()
+        (drawn,) = answer.json()["sets"]
+        large = {**drawn, "name": "large", "columns_url": f"{drawn['columns_url']}&large"}
+        route.fulfill(response=answer, json={"sets": [large, drawn]})
+
+    late = []
+    page.route("**/payload/graphs.json*", two_sets)
+    page.route("**/columns.bin*large", lambda route: late.append(route))
+    open_graphs(page)
+    with page.expect_request("**/columns.bin*large"):
+        page.get_by_label("Set of pairs").select_option("large")
+    page.get_by_label("Set of pairs").select_option("dirty")
+    page.wait_for_function("() => performance.getEntriesByName('graphs-there').length === 2")
+    with page.expect_response("**/columns.bin*large"):
+        late[0].continue_()
+    page.wait_for_timeout(400)
+    expect(page.get_by_label("Set of pairs")).to_have_value("dirty")
+    assert "g.set=dirty" in page.url
 
 
 def test_the_table_begins_with_the_biggest_movers_and_is_walked_by_keys(page, drawn):
@@ -430,6 +488,31 @@ def test_a_control_whose_pairs_are_not_flagged_one_by_one_is_drawn_all_the_same(
     page.locator(".score-panel .histogram .main-svg").first.wait_for()
     drawn = page.evaluate("() => document.querySelector('.score-panel .histogram').data.map((trace) => trace.name)")
     assert drawn[-1] == "benign control"
+
+
+POINT_COLOURS = """() => {
+  const style = getComputedStyle(document.body);
+  const colour = (kind) => style.getPropertyValue(`--${kind}`).trim();
+  const kindOf = (found) => ['benign', 'poisoned'].find((kind) => colour(kind) === found);
+  const charts = ['.two-charts', '.local-section'].map((place) => document.querySelector(`${place} .measure-chart`));
+  return charts.map(({ data: [{ text, marker }] }) => text.map((name, at) => [name, kindOf(marker.color[at])]));
+}"""
+
+
+def test_poison_has_its_colour_however_it_is_recorded(app, page):
+    def told(route):
+        answer = route.fetch()
+        payload = answer.json()
+        sets = {each["name"]: each for each in payload["sets"]}
+        sets["dirty"].update(poison_recorded=False, poisoned_pairs=None, benign_pairs=None, unrecorded_pairs=200)
+        sets[SPACED]["poisoned_concept_count"] = 0  # of an attack that aims at no concept
+        route.fulfill(response=answer, json=payload)
+
+    page.route("**/payload/alignment.json*", told)
+    page.goto(f"{app[0]}/?tab=alignment&a.shown=dirty")
+    page.locator(".local-section .js-plotly-plot").first.wait_for()
+    kinds = {"benign": "benign", SPACED: "poisoned", "dirty": "poisoned"}
+    assert [dict(points) for points in page.evaluate(POINT_COLOURS)] == [kinds, kinds]
 
 
 def test_a_link_opens_the_screen_with_its_choices(app, page):

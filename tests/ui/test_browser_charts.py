@@ -50,7 +50,7 @@ UNBOUNDED = """async () => {
     accuracy.unpoisoned = { mean: 0.5, low: null, high: null, over_concepts: { low: 0.4, high: 0.6 } };
   }
   const root = document.body.appendChild(document.createElement('div'));
-  const { plots } = await drawCharts(root, { evaluation, meter }, null);
+  const { plots } = await drawCharts(root, { evaluation, meter }, null, new AbortController().signal);
   const lines = plots.flatMap(({ element }) => element.data).filter(({ name }) => name === 'accuracy, not targeted');
   const cells = [...worldTable(evaluation, meter).querySelectorAll('td.number')]
     .filter(({ textContent }) => textContent.startsWith('0.500'));
@@ -67,6 +67,29 @@ def test_accuracy_without_an_interval_has_no_error_bar_and_the_table_says_so(pag
     assert {reach for line in bars for reach in line} == {0}
     assert ["0.500", "no interval over seeds: one alone, or all alike"] in cells
     assert not [text for text, title in cells if title.startswith("no interval") and "±" in text]
+
+
+NAMED = """async (name) => {
+  const { drawCharts } = await import(new URL('./explorer-static/implosion_charts.js', document.baseURI));
+  const { evaluation, meter } = await (await fetch('./payload/implosion.json')).json();
+  Object.assign(evaluation.models[0], { name, poisoned_concept_count: null, ad: 0.5, poison_share: 0.1 });
+  meter.reference = name;
+  const root = document.body.appendChild(document.createElement('div'));
+  const { plots } = await drawCharts(root, { evaluation, meter }, null, new AbortController().signal);
+  const texts = [...root.querySelectorAll('text')].map(({ textContent }) => textContent);
+  const { data } = plots.at(-1).element;
+  return [texts.filter((text) => text.includes('of it')), data.map(({ customdata }) => customdata)];
+}"""
+
+
+def test_the_name_of_a_model_is_no_markup_in_a_chart(page):
+    page.goto("/?tab=implosion")
+    page.locator(".implosion-charts .chart").first.wait_for()
+    texts, pointed_at = page.evaluate(NAMED, "<b>half</b> of it & more")
+    label = "C_P not recorded (<b>half</b> of it & more)"
+    assert texts == ["share of <b>half</b> of it & more’s", label]
+    assert pointed_at == [["C_P not recorded (&lt;b&gt;half&lt;/b&gt; of it &amp; more)"]] * 2
+    assert page.complaints == []
 
 
 def test_a_progress_bar_has_the_pages_colours(page):

@@ -29,6 +29,18 @@ REMOVED = """async ([arm, recipes]) => {
   const set = await loadArm(arms.find(({ name }) => name === arm));
   return recipes.map((recipe) => [...removedBy(set.adopted(recipe), set)]);
 }"""
+OBSERVING = """
+  window.observing = new Set(); // what listens to changes of the page's theme
+  const { observe, disconnect } = MutationObserver.prototype;
+  MutationObserver.prototype.observe = function (target, ...rest) {
+    if (target === document.body) window.observing.add(this);
+    observe.call(this, target, ...rest);
+  };
+  MutationObserver.prototype.disconnect = function () {
+    window.observing.delete(this);
+    disconnect.call(this);
+  };
+"""
 RANGES = """async (cells) => {
   const { gradeIntervals } = await import(new URL('./explorer-static/defence_intervals.js', document.baseURI));
   return gradeIntervals(cells);
@@ -176,6 +188,27 @@ def test_where_nobody_recorded_the_poison_it_is_said(page):
     expect(page.locator(".gallery-tabs")).to_have_text("Removed 4Kept 36")
 
 
+def test_an_arm_that_comes_after_a_later_choice_is_not_shown_and_nothing_of_it_is_kept(page):
+    expect = playwright_api.expect
+    page.add_init_script(OBSERVING)
+    open_defence(page)
+    arm = page.get_by_label("Arm", exact=True)
+    observing = page.evaluate("window.observing.size")
+    late = []
+    page.route("**/theirs/columns.bin*", lambda route: late.append(route))
+    with page.expect_request("**/theirs/columns.bin*"):
+        arm.select_option("theirs")
+    arm.select_option("dirty")
+    page.wait_for_function("() => performance.getEntriesByName('defence-shown').length === 2")
+    with page.expect_response("**/theirs/columns.bin*"):
+        late[0].continue_()
+    page.wait_for_timeout(400)
+    expect(arm).to_have_value("dirty")
+    expect(card(page, "Poison removed")).to_have_count(1)
+    assert "d.arm" not in page.url
+    assert page.evaluate("window.observing.size") == observing
+
+
 def test_the_list_of_scores_is_a_key_to_the_lines_above_it(page):
     open_defence(page)
     page.locator(".bought .line-key").first.wait_for()
@@ -198,7 +231,15 @@ def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
     expect(page.get_by_role("radio", name="by score")).to_have_attribute("aria-checked", "true")
     page.get_by_role("button", name="Undo").click()
     expect(halves.get_by_role("row")).to_have_count(0)
+    waiting = []
+    page.route("**/filter-halves.json*", lambda route: waiting.append(route))
+    with page.expect_request("**/filter-halves.json*"):
+        halves.get_by_role("button", name="Choose and grade").click()
     page.get_by_label("show what is poison").uncheck()
+    with page.expect_response("**/filter-halves.json*"):
+        waiting[0].continue_()
+    page.wait_for_timeout(400)
+    expect(halves.get_by_role("row")).to_have_count(0)
     expect(halves.get_by_role("button", name="Choose and grade")).to_be_disabled()
 
 
@@ -213,6 +254,52 @@ def test_a_selection_of_graphs_is_a_filter_and_the_cut_is_a_selection_there(page
     page.locator(".pictures-notice p").wait_for()
     page.get_by_role("button", name="Show what goes on Graphs").click()
     expect(page.locator(".pair-list-summary")).to_contain_text(f"{len(named)} pairs")
+
+
+KEEP = "(filters) => localStorage.setItem('explorer-filters-scored', JSON.stringify(filters))"
+
+
+def test_a_score_can_be_chosen_after_a_list_of_pairs(page, pairs):
+    expect = playwright_api.expect
+    open_defence(page, arm="dirty", filter={"uids": pairs.uids[3:12]})
+    expect(page.locator(".score-words")).to_have_text("These 9 pairs were chosen by hand.")
+    page.get_by_label("Score", exact=True).select_option("feature_distance")
+    expect(page.get_by_role("slider", name="How many pairs go")).to_have_value("9")
+    page.get_by_role("radio", name="by share").click()
+    removed = pairs.removal(read_recipe({**HIGHEST, "cut": {"rank": 9}})).removed
+    expect(card(page, "Poison removed")).to_contain_text(f"{(removed & pairs.flags.poisoned).sum()} of 16")
+    page.get_by_role("button", name="Undo").click(click_count=2)
+    expect(page.locator(".score-words")).to_have_text("These 9 pairs were chosen by hand.")
+
+
+def test_a_filter_of_filters_opens_as_the_library_reads_it(page, pairs):
+    expect = playwright_api.expect
+    inner = {"all": [{**HIGHEST, "cut": {"rank": 20}}, {"uids": pairs.uids[3:30] * 2}]}
+    recipe = {"any": [inner, {**LOWEST, "cut": {"rank": 5}}]}
+    sizes = [pairs.removal(read_recipe(each)).removed.sum() for each in (recipe, inner)]
+    open_defence(page, arm="dirty", filter=recipe)
+    expect(card(page, "Removed").first).to_contain_text(f"{sizes[0]}of 40")
+    expect(page.locator(".score-words")).to_have_text(f"These {sizes[1]} pairs go by filters put together.")
+    page.get_by_label("Score", exact=True).select_option("clip_similarity")
+    expect(page.get_by_role("slider", name="How many pairs go")).to_have_value(str(sizes[1]))
+
+
+def test_a_list_of_other_pairs_is_refused_wherever_it_comes_from(page, pairs):
+    expect = playwright_api.expect
+    for uids, words in (["nobody"], "other pairs"), ([pairs.uids[3], "nobody"], "other pairs"), ([], "without pairs"):
+        open_defence(page, filter={"uids": uids})
+        expect(page.get_by_role("alert")).to_contain_text(f"“a list {words.replace('other', 'of other')}”: not found")
+        expect(card(page, "Removed").first).to_contain_text("4of 40")
+    page.evaluate(KEEP, {"others": {"uids": ["nobody"]}})
+    page.reload()
+    refused = page.locator(".names [role=alert]", has_text="a list of other pairs")
+    page.get_by_role("button", name="others", exact=True).click()
+    expect(refused).to_have_count(1)
+    page.get_by_label("Compare with").select_option("named others")
+    expect(refused).to_have_count(2)
+    page.wait_for_timeout(400)  # until the pictures and lists that follow a change would have been drawn
+    expect(refused).to_have_count(2)
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
 
 
 def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
@@ -239,6 +326,12 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
 
 def test_a_number_that_cannot_be_is_put_right_in_sight(page):
     expect = playwright_api.expect
+    open_defence(page, filter={**LOWEST, "cut": {"threshold": -0.0312847}})
+    widths = [
+        field.evaluate("(field) => [field.offsetWidth, field.scrollWidth]")
+        for field in page.get_by_role("spinbutton").all()
+    ]
+    assert widths == [[120, 118], [84, 82]], "no wider than their numbers, of which none is cut off"
     open_defence(page, filter={**LOWEST, "cut": {"rank": 5}})
     for label, typed, shown in (
         ("Cut", "-3", "0"),

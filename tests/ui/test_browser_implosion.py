@@ -126,6 +126,7 @@ def test_the_strip_shows_chosen_and_random_concepts_by_its_address(page):
     expect(page.locator(".implosion > .notice.error").first).to_contain_text("The link names “gone”")
     expect(heads).to_have_text(["turtle"])
     field = page.get_by_label("Concepts, with commas between")
+    assert field.bounding_box()["width"] == 180
     field.fill("hat, zebra")
     field.blur()
     expect(page.get_by_role("status").get_by_text("Not in the strip: zebra", exact=True)).to_be_visible()

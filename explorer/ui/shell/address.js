@@ -71,6 +71,8 @@ export function showScreen(screen) {
   if (SCREENS.includes(screen)) tabButton(screen)?.click();
 }
 
+export const LONGEST_LINK = 4000; // letters of one choice; longer addresses are cut by mail programs and proxies
+
 // A screen's choices by name; what the address does not mention is absent.
 export function readChoices(prefix) {
   const query = new URLSearchParams(location.search);

@@ -1,7 +1,7 @@
 // What the measurement screens share: Plotly from this machine, the theme's colours, small DOM helpers.
 // Text reaches the page only through text nodes and attributes, never as HTML.
 
-import { STUDY_CHANGED, ofStudy, studyShown } from './address.js';
+import { ofStudy, studyShown } from './address.js';
 import { saveBlob, withSettings } from './png.js';
 
 const PLOTLY_URL = new URL('plotly.min.js', import.meta.url).href;
@@ -33,6 +33,11 @@ export function node(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A menu of [value, words]; `act` is told the value.
+export const select = (label, options, chosen, act, attributes = {}) => node('select', {
+  class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
+}, options.map(([value, words]) => node('option', { value, selected: value === chosen }, words)));
+
 export function theme() {
   const style = getComputedStyle(document.body);
   const dark = document.body.classList.contains('dark');
@@ -51,15 +56,15 @@ export function theme() {
   };
 }
 
-// Ends when the page goes to another study, for which everything is drawn anew.
-export function onThemeChange(callback) {
+// Ends with `signal`: else `callback` would be kept, with all that it draws.
+export function onThemeChange(callback, signal) {
   let dark = document.body.classList.contains('dark');
   const observer = new MutationObserver(() => {
     const now = document.body.classList.contains('dark');
     if (now !== dark) { dark = now; callback(); }
   });
   observer.observe(document.body, { attributes: true, attributeFilter: ['class'] });
-  window.addEventListener(STUDY_CHANGED, () => observer.disconnect(), { once: true });
+  signal.addEventListener('abort', () => observer.disconnect(), { once: true });
 }
 
 // Tabs that are not shown have no size to draw into: wait for the first sight of `element`.
@@ -138,6 +143,12 @@ export function layout(colours, changes = {}) {
   };
 }
 
+// A name within a text of Plotly's, which it reads as markup.
+export function escapeText(text) {
+  const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+  return text.replace(/[&<>]/g, (character) => entities[character]);
+}
+
 const fitted = new WeakSet();
 
 // Draws a chart, or draws it anew: one that goes on filling its place, also when that changed while it was hidden, and
@@ -188,7 +199,7 @@ function whatIsShown(element) {
   return { study: studyShown(), link: location.href, ...origin && JSON.parse(origin) };
 }
 
-export function savePlotButton(Plotly, name) {
+function savePlotButton(Plotly, name) {
   const click = async (plot) => {
     const figure = { data: plot.data, layout: titled(plot) };
     const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
@@ -226,8 +237,4 @@ export function ordinal(place) {
 
 export const count = (value) => value.toLocaleString('en-US');
 
-export function download(name, value) {
-  const url = URL.createObjectURL(new Blob([JSON.stringify(value, null, 1)], { type: 'application/json' }));
-  node('a', { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
+export const download = (name, value) => saveBlob(new Blob([JSON.stringify(value, null, 1)], { type: 'application/json' }), name);

@@ -25,6 +25,9 @@ export const PAIR_KINDS = {
   unrecorded: { mark: '■', symbol: 'square', dash: 'longdash', size: 8, words: 'poison not recorded' },
 };
 
+// In the order of their numbers in columns.
+export const KINDS = Object.keys(PAIR_KINDS);
+
 // An axis of C_P counts concepts: no ticks between them.
 export const conceptTicks = (counts) => (Math.max(0, ...counts) <= 6 ? { dtick: 1 } : {});
 

@@ -10,7 +10,7 @@ const STEPS = [
   { screen: 'compare', target: '#compare-viewer .compare-grid', title: 'One prompt, several models',
     text: 'Every column is a model; all start from the same noise. Teal is benign, orange ◆ was trained on poison. With each picture: where the model looks for the word. Press Generate to draw your own.' },
   { screen: 'implosion', target: '#implosion-viewer .film:not(:empty)', title: 'Watch a model implode', choices: { prefix: 'i', of: 'unpoisoned', from: 0 },
-    text: 'Downwards ever more nouns were poisoned. Look at those that are not targeted: nobody aimed at them, and in the end many of them are drawn wrong as well. Play walks, the headline says how much each model still hears.' },
+    text: 'Downwards ever more nouns were poisoned. Look at those that are not targeted: nobody aimed at them, and yet in the end they can be drawn wrong as well. Play walks, the headline says how much each model still hears.' },
   { screen: 'defence', target: '#defence-viewer', title: 'What could be done',
     text: 'A filter drops training pairs that look wrong before a model is trained. Move the slider: how much poison goes, and how many good pairs go with it.' },
 ];

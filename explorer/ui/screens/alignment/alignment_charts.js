@@ -1,8 +1,8 @@
 // The plots of the Alignment difficulty screen.
 
-import { drawPlot, layout, node, number, theme } from './charts.js';
+import { drawPlot, escapeText, layout, node, number, theme } from './charts.js';
 import { distribution, parts } from './alignment_maths.js';
-import { PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
+import { KINDS, PAIR_KINDS, conceptTicks, poisonKind } from './poison.js';
 
 export const SCORES = [
   ['feature_distance', 'D_img:txt', 'how far a caption is from its own picture'],
@@ -40,7 +40,7 @@ function scorePanel(score, label, words) {
 }
 
 function groups(stored, colours) {
-  const kinds = Object.keys(PAIR_KINDS).filter((kind) => stored.groups[kind]);
+  const kinds = KINDS.filter((kind) => stored.groups[kind]);
   const name = (kind) => (kinds.length === 1 && kind === 'unrecorded' ? 'all pairs' : PAIR_KINDS[kind].words);
   return kinds.map((kind) => ({ name: name(kind), colour: colours[kind], dash: PAIR_KINDS[kind].dash, ...stored.groups[kind] }));
 }
@@ -88,7 +88,7 @@ export function renderGrowth(Plotly, root, sets, alpha) {
     error_y: { type: 'data', array: measured.map((entry) => 1.96 * (entry.parts[key].error ?? 0)), color: colours.subdued, thickness: 1.2 },
     text: measured.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
     line: { color: key === 'ad' ? colours.text : colours.subdued, width: key === 'ad' ? 3 : 2, dash },
-    marker: { symbol, size: 10, color: measured.map(({ set }) => (set.poisoned_concept_count ? colours.poisoned : colours.benign)),
+    marker: { symbol, size: 10, color: measured.map(({ set }) => colours[poisonKind(set)]),
       line: { color: colours.surface, width: 1 } },
   }));
   const settings = growthLayout(colours);
@@ -125,9 +125,4 @@ export function growthLayout(colours, title = 'C_P: poisoned concepts') {
     showlegend: true, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 12 } },
     margin: { l: 52, r: 14, t: 44, b: 44 }, xaxis: { title, rangemode: 'tozero' }, yaxis: { rangemode: 'tozero' },
   });
-}
-
-export function escapeText(text) {
-  const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
-  return text.replace(/[&<>]/g, (character) => entities[character]);
 }

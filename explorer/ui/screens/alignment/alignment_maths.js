@@ -31,14 +31,17 @@ export function distribution(set, score, alpha) {
   return stored[stop];
 }
 
-// R^2 of AD on the share of poisoned pairs, a straight line over the sets; null for fewer than three, or where one of the
-// two does not vary.
-export function shareFit(sets, alpha) {
-  const x = sets.map((set) => set.poisoned_pairs / set.pairs);
-  const y = sets.map((set) => parts(set, alpha).ad.value);
+// Pearson's r; null for fewer than three points or where one of the two does not vary.
+export function correlation(x, y) {
   const centred = (values) => values.map((value) => value - values.reduce((total, other) => total + other, 0) / values.length);
-  const [dx, dy] = [centred(x), centred(y)];
   const dot = (first, second) => first.reduce((total, value, at) => total + value * second[at], 0);
-  const varied = dot(dx, dx) * dot(dy, dy);
-  return sets.length < 3 || varied === 0 ? null : dot(dx, dy) ** 2 / varied;
+  const [dx, dy] = [centred(x), centred(y)];
+  const varied = Math.sqrt(dot(dx, dx) * dot(dy, dy));
+  return x.length < 3 || varied === 0 ? null : dot(dx, dy) / varied;
+}
+
+// R^2 of AD on the share of poisoned pairs, a straight line over the sets; null as a correlation is.
+export function shareFit(sets, alpha) {
+  const r = correlation(sets.map((set) => set.poisoned_pairs / set.pairs), sets.map((set) => parts(set, alpha).ad.value));
+  return r === null ? null : r ** 2;
 }

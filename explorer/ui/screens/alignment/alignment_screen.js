@@ -1,34 +1,30 @@
 // The Alignment difficulty screen: AD of chosen sets at any alpha, distributions, growth, the mean offset.
 
 import { joinNames, readChoices, splitNames, studyShown, writeChoices } from './address.js';
-import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, scrollable, showProblem, whenVisible } from './charts.js';
+import { count, fetchPayload, loadPlotly, node, notFound, number, onThemeChange, saveTableButton, scrollable, whenVisible } from './charts.js';
 import { renderDistributions, renderGrowth, renderPaperGrowth } from './alignment_charts.js';
 import { parts, shareFit } from './alignment_maths.js';
 import { LocalSection } from './local_alignment.js';
 import { poisonedPairs, poisonKind, poisonWords } from './poison.js';
+import { restartable } from './restarting.js';
 import { withTerms } from './terms.js';
 
-export async function mount({ element, props, watch, signal }) {
+export async function mount({ element, props, watch, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
   let screen = null;
   const measured = () => (props.value.study === studyShown() ? props.value.measured : null); // not of another study
   watch('value', () => screen?.addMeasured(measured()));
   await whenVisible(root);
-  const start = async () => {
-    try {
-      const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
-      if (signal.aborted) return;
-      screen = new AlignmentScreen(Plotly, root, data);
-      screen.addMeasured(measured());
-    } catch (error) {
-      showProblem(root, 'Alignment difficulty cannot be shown', error, start);
-    }
-  };
-  await start();
+  await restartable(root, 'Alignment difficulty cannot be shown', mounted, async (signal) => {
+    const [Plotly, data] = await Promise.all([loadPlotly(), fetchPayload(props.value.url)]);
+    signal.throwIfAborted();
+    screen = new AlignmentScreen(Plotly, root, data, signal);
+    screen.addMeasured(measured());
+  })();
 }
 
 class AlignmentScreen {
-  constructor(Plotly, root, data) {
+  constructor(Plotly, root, data, signal) {
     Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, drawn: data.drawn, local: new LocalSection(Plotly) });
     const first = this.sets[0];
     const last = this.sets[this.sets.length - 1];
@@ -37,7 +33,7 @@ class AlignmentScreen {
     this.defaults = this.choices();
     this.followLink();
     this.build();
-    onThemeChange(() => this.drawCharts());
+    onThemeChange(() => this.drawCharts(), signal);
     this.draw();
   }
 

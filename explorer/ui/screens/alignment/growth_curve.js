@@ -5,7 +5,7 @@ import { growthLayout } from './alignment_charts.js';
 
 const STYLES = { distinct: ['solid', 'distinct targets'], shared: ['dash', 'one shared target'], cyclic: ['dot', 'cyclic targets'] };
 
-export async function mount({ element, props, watch }) {
+export async function mount({ element, props, watch, signal }) {
   const root = element.querySelector('.viewer-root');
   const chart = node('div', { class: 'measure-chart' });
   const draw = async () => {
@@ -27,7 +27,7 @@ export async function mount({ element, props, watch }) {
     await drawPlot(Plotly, chart, traces, settings, 'theorem-4.2');
   };
   watch('value', draw);
-  onThemeChange(draw);
+  onThemeChange(draw, signal);
   await whenVisible(root);
   await draw();
 }

@@ -1,9 +1,8 @@
 // Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
 
-import { count, drawPlot, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
-import { parts } from './alignment_maths.js';
-import { escapeText } from './alignment_charts.js';
-import { conceptTicks } from './poison.js';
+import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
+import { correlation, parts } from './alignment_maths.js';
+import { conceptTicks, poisonKind } from './poison.js';
 import { withTerms } from './terms.js';
 
 const LINES = [
@@ -77,7 +76,7 @@ function lines(points, place, colours) {
         color: colours.subdued, thickness: 1.2 },
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
       line: { color: width > 2 ? colours.text : colours.subdued, width, dash },
-      marker: { symbol, size: 9, color: sorted.map(({ set }) => (set.poisoned_pairs ? colours.poisoned : colours.benign)), line: { color: colours.surface, width: 1 } },
+      marker: { symbol, size: 9, color: sorted.map(({ set }) => colours[poisonKind(set)]), line: { color: colours.surface, width: 1 } },
     };
   });
 }
@@ -115,15 +114,6 @@ function axes(colours, x, y, ticks = {}) {
     showlegend: true, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 12 } },
     margin: { l: 52, r: 14, t: 44, b: 44 }, xaxis: { title: x, rangemode: 'tozero', ...ticks }, yaxis: { title: y, rangemode: 'tozero' },
   });
-}
-
-// Pearson's r; null for fewer than three points or where one of the two does not vary.
-function correlation(x, y) {
-  const centred = (values) => values.map((value) => value - values.reduce((total, other) => total + other, 0) / values.length);
-  const dot = (first, second) => first.reduce((total, value, at) => total + value * second[at], 0);
-  const [dx, dy] = [centred(x), centred(y)];
-  const varied = Math.sqrt(dot(dx, dx) * dot(dy, dy));
-  return x.length < 3 || varied === 0 ? null : dot(dx, dy) / varied;
 }
 
 // The same models for every quantity, so that their correlations compare.

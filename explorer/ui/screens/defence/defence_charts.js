@@ -21,14 +21,15 @@ export class DefenceCharts {
   // `cut(value)` is told a threshold while somebody drags.
   constructor(screen) {
     Object.assign(this, { screen, set: screen.set });
-    this.distribution = new Chart(() => this.describeDistribution(), (chart) => this.markCut(chart));
-    this.tradeOff = new Chart(() => this.describeTradeOff(), (chart) => this.markTradeOff(chart));
-    this.difficulty = new Chart(() => this.describeDifficulty(), (chart) => this.markDifficulty(chart));
+    const { signal } = screen;
+    this.distribution = new Chart(() => this.describeDistribution(), (chart) => this.markCut(chart), signal);
+    this.tradeOff = new Chart(() => this.describeTradeOff(), (chart) => this.markTradeOff(chart), signal);
+    this.difficulty = new Chart(() => this.describeDifficulty(), (chart) => this.markDifficulty(chart), signal);
     this.makeDraggable();
     this.curves = new RadioGroup('Curve', CURVES, screen.state.view.curve, (value) => { screen.state.view.curve = value; this.tradeOff.draw(); this.describe(); screen.settle(); });
     this.words = { distribution: node('p', { class: 'note' }), tradeOff: node('p', { class: 'note' }), separates: node('p', { class: 'note separates' }) };
     this.list = node('ol', { class: 'bought' });
-    onThemeChange(() => this.list.isConnected && this.part.score && this.compare());
+    onThemeChange(() => this.part.score && this.compare(), signal);
     this.legend = node('span', { class: 'defence-legend' });
     const figure = (title, chart, ...more) => node('figure', { class: 'defence-figure' }, node('figcaption', {}, title), chart.element, ...more);
     this.tradeOffFigure = figure(this.curves.element, this.tradeOff, this.words.tradeOff, this.words.separates);

@@ -1,15 +1,12 @@
 // What is set: the arm, the score and its direction, how much goes, and whether which pairs are poison is shown.
 
-import { count, node, number } from './charts.js';
+import { count, node, number, select } from './charts.js';
 import { cutAt } from './defence_maths.js';
 import { RadioGroup } from './radio_group.js';
 
 const CUTS = [['rank', 'by number', 'So many pairs go'], ['budget', 'by share', 'At most this share of all pairs goes'], ['threshold', 'by score', 'Everything beyond this score goes']];
 const WAYS = [['lowest', 'lowest', 'The lowest scores go first'], ['highest', 'highest', 'The highest scores go first']];
 const button = (label, act, title) => node('button', { type: 'button', class: 'plain-button', onclick: act, title }, label);
-export const select = (label, options, chosen, act, attributes = {}) => node('select', {
-  class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
-}, options.map(([value, words]) => node('option', { value, selected: value === chosen }, words)));
 
 export class DefenceControls {
   constructor(screen) {
@@ -39,9 +36,13 @@ export class DefenceControls {
       this.words, this.scored);
   }
 
+  // In place of the active part, which need not have been one by a score.
   choose(score) {
     const { remove } = this.set.scores.get(score);
-    this.screen.change({ score, remove, cut: this.state.active.cut?.threshold === undefined ? this.state.active.cut : { rank: this.screen.result.rank } });
+    const { active, filter: { parts, active: at } } = this.state;
+    const cut = active.cut && active.cut.threshold === undefined ? active.cut : { rank: this.screen.result.rank };
+    const chosen = { ...(active.score && active), score, remove, cut };
+    this.screen.changeFilter({ parts: parts.map((part, other) => (other === at ? chosen : part)) });
   }
 
   get ranking() { return this.set.ranking(this.state.active.score, this.state.active.remove); }
@@ -83,7 +84,7 @@ export class DefenceControls {
     this.truth.checked = view.truth;
     this.scored.hidden = this.way.element.hidden = !active.score;
     if (!active.score) {
-      this.words.textContent = `These ${count(this.set.rowsOf(active).length)} pairs were chosen by hand.`;
+      this.words.textContent = `These ${count(this.screen.result.rank)} pairs ${'rows' in active ? 'were chosen by hand' : 'go by filters put together'}.`;
       this.score.value = '';
       return;
     }

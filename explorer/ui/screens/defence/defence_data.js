@@ -4,8 +4,8 @@ import { fetchPayload } from './charts.js';
 import { Columns, fetchBytes } from './columns.js';
 import { filterCurve, suspicionOrder } from './defence_maths.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
+import { KINDS } from './poison.js';
 
-const KINDS = ['benign', 'poisoned', 'unrecorded'];
 export const SEPARATES = 0.98; // AUC from which on a score alone tells nearly all of the poison
 
 // `arm` is an entry of the screen's payload.
@@ -14,7 +14,7 @@ export async function loadArm(arm) {
   return new ArmScores(arm, header, bytes);
 }
 
-export class ArmScores extends Columns {
+class ArmScores extends Columns {
   constructor(arm, header, bytes) {
     super(header.columns, bytes, (name) => `The scores of ${arm.name} lack ${name}: run the step again.`);
     Object.assign(this, { arm, header, count: header.set.pairs, concepts: header.concepts });
@@ -110,11 +110,11 @@ export class ArmScores extends Columns {
     return 'rows' in recipe ? { uids: Array.from(this.rowsOf(recipe), (row) => this.uids(row)) } : recipe;
   }
 
-  // The reverse, of what a program saved.
+  // The reverse, of what a program saved; one that `problemOf` finds nothing wrong with.
   adopted(recipe) {
     if (recipe.any) return { any: recipe.any.map((part) => this.adopted(part)) };
     if (recipe.all) return { all: recipe.all.map((part) => this.adopted(part)) };
-    return 'uids' in recipe ? this.listed(Int32Array.from(recipe.uids, (uid) => this.rowByUid(uid)).filter((row) => row >= 0).sort()) : recipe;
+    return 'uids' in recipe ? this.listed(Int32Array.from(new Set(recipe.uids), (uid) => this.rowByUid(uid)).sort()) : recipe;
   }
 }
 
@@ -128,7 +128,11 @@ export function problemOf(recipe, set) {
     try { set.rowsOf(recipe); } catch (error) { return error.message; }
     return '';
   }
-  if (recipe && 'uids' in recipe) return '';
+  if (recipe && 'uids' in recipe) {
+    const { uids } = recipe;
+    if (!Array.isArray(uids) || !uids.length) return 'a list without pairs';
+    return uids.every((uid) => set.rowByUid(uid) >= 0) ? '' : 'a list of other pairs';
+  }
   if (!recipe?.score) return 'a filter without a score';
   if (!set.scores.has(recipe.score)) return `the score ${recipe.score}`;
   const kind = CUTS.find((name) => Number.isFinite(recipe.cut?.[name]));

@@ -2,8 +2,7 @@
 // What goes and what stays is worked out again by the app, by the same library as on the command line.
 
 import { ofStudy } from './address.js';
-import { download, node, showProblem } from './charts.js';
-import { select } from './defence_controls.js';
+import { download, node, select, showProblem } from './charts.js';
 import { saveBlob } from './png.js';
 
 const FORMS = [['parquet', 'parquet'], ['csv', 'CSV'], ['json', 'JSON'], ['npy', 'DataComp .npy (uids)']];

@@ -1,7 +1,6 @@
 // The pairs themselves: those caught and missed, lost and spared, nearest to the cut first; and a few along the score.
 
-import { count, node, number } from './charts.js';
-import { select } from './defence_controls.js';
+import { count, node, number, select } from './charts.js';
 import { borderlineFirst } from './defence_maths.js';
 import { RadioGroup } from './radio_group.js';
 

@@ -1,7 +1,6 @@
 // A threshold that is found on one half of the pairs and graded on the other, which had no say in it: the library's answer.
 
-import { count, fetchPayload, node, number, showProblem } from './charts.js';
-import { select } from './defence_controls.js';
+import { count, fetchPayload, node, number, select, showProblem } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const CRITERIA = [['f1', 'the best F1'], ['half-the-poison', 'half of the poison gone'], ['cut', 'the cut as it is']];
@@ -38,14 +37,14 @@ export class DefenceHalves {
     this.button.disabled = true;
     try {
       const told = await fetchPayload(`/export/filter-halves.json?${new URLSearchParams({ arm: name, stamp, recipe: asked, criterion: this.criterion })}`);
-      if (asked !== JSON.stringify(screen.state.recipe)) return;
+      if (asked !== JSON.stringify(screen.state.recipe) || this.why.textContent) return;
       screen.change({ cut: { threshold: told.threshold } });
       this.found = JSON.stringify(screen.state.recipe);
       this.answer.replaceChildren(...this.table(told));
     } catch (error) {
       showProblem(this.answer, 'No threshold was chosen', error, () => this.choose());
     } finally {
-      this.button.disabled = false;
+      this.button.disabled = Boolean(this.why.textContent); // the filter may have become one that this does not take
     }
   }
 

@@ -1,8 +1,7 @@
 // Filters put together, kept under names, and compared with one another.
 
-import { count, node, number } from './charts.js';
+import { count, node, number, select } from './charts.js';
 import { studyShown } from './address.js';
-import { select } from './defence_controls.js';
 import { firstFilter, parsed } from './defence_state.js';
 import { problemOf } from './defence_data.js';
 import { percent } from './defence_charts.js';
@@ -12,7 +11,7 @@ const HOWS = [['any', 'or', 'Removes what at least one of them removes'], ['all'
 const button = (label, act, attributes = {}) => node('button', { type: 'button', class: 'plain-button', onclick: act, ...attributes }, label);
 
 // A filter in a few words.
-export function recipeWords(recipe, set) {
+function recipeWords(recipe, set) {
   for (const [how, word] of HOWS) if (recipe[how]) return recipe[how].map((part) => (part.any || part.all ? `(${recipeWords(part, set)})` : recipeWords(part, set))).join(` ${word} `);
   if ('rows' in recipe) return `${count(set.rowsOf(recipe).length)} pairs chosen by hand`;
   const { rank, budget, threshold } = recipe.cut;
@@ -55,7 +54,9 @@ export class DefenceRecipes {
     const { result } = this.screen;
     const named = [...saved.map(({ name, recipe }) => [name, recipe]), ...Object.entries(kept)];
     const choose = select('Compare with', [['', 'compare with…'], ['own', 'this filter as it is now'], ...named.map(([name]) => [`named ${name}`, name])], '', (value) => {
-      if (value) this.screen.changeFilter({ against: value === 'own' ? this.state.recipe : this.usable(named.find(([name]) => `named ${name}` === value)[1]) });
+      if (!value) return;
+      const usable = value === 'own' ? this.state.recipe : this.usable(named.find(([name]) => `named ${name}` === value)[1]);
+      if (usable) this.screen.changeFilter({ against: usable });
     });
     if (!against) { this.compared.replaceChildren(choose); return; }
     const { both, 'only-a': onlyA, 'only-b': onlyB } = result.compared;

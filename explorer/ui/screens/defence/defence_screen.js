@@ -20,44 +20,43 @@ import { DefenceRetrained } from './defence_retrained.js';
 import { DEFAULTS, FilterState } from './defence_state.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
 import { poisonKind } from './poison.js';
+import { restartable } from './restarting.js';
 import { withTerms } from './terms.js';
 
 const REST = 150; // milliseconds without a move, after which pictures and the address follow
 const LEAD = 'A filter drops training pairs that look wrong. Move the slider: how much poison goes, how many good pairs go with it, and does what remains get easier to learn (its AD)?';
 
-export async function mount({ element, props }) {
+export async function mount({ element, props, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
-  const start = async (name) => {
+  const start = restartable(root, 'The filters cannot be shown', mounted, async (signal, name) => {
     if (name) writeChoices('d', { ...DEFAULTS, arm: name }, DEFAULTS); // what was chosen is of other pairs
-    try {
-      const payload = await fetchPayload(props.value.url);
-      const { arms } = payload;
-      const asked = name ?? readChoices('d').arm;
-      const arm = arms.find((known) => known.name === asked) ?? arms.at(-1);
-      const set = await loadArm(arm);
-      performance.mark('defence-there'); // these two for whoever measures
-      const screen = new DefenceScreen(root, payload, set, start);
-      await screen.start(asked && arm.name !== asked ? [asked] : []);
-      performance.mark('defence-shown');
-    } catch (error) {
-      showProblem(root, 'The filters cannot be shown', error, () => start(name));
-    }
-  };
+    const payload = await fetchPayload(props.value.url);
+    const { arms } = payload;
+    const asked = name ?? readChoices('d').arm;
+    const arm = arms.find((known) => known.name === asked) ?? arms.at(-1);
+    const set = await loadArm(arm);
+    signal.throwIfAborted();
+    performance.mark('defence-there'); // these two for whoever measures
+    const screen = new DefenceScreen(root, payload, set, start, signal);
+    await screen.start(asked && arm.name !== asked ? [asked] : []);
+    performance.mark('defence-shown');
+  });
   await start();
 }
 
 class DefenceScreen {
-  constructor(root, payload, set, open) {
+  constructor(root, payload, set, open, signal) {
     const words = { poisoned: 'poisoned', benign: 'no poison', unrecorded: 'poison not recorded' };
     const arms = payload.arms.map((arm) => ({ name: arm.name, words: words[poisonKind({ poisoned: arm.poisoned > 0, poison_recorded: arm.unrecorded === 0 })] }));
-    Object.assign(this, { root, set, open, arms, saved: payload.saved, retrained: payload.retrained, paperRecovery: payload.paper_recovery, graphsCommand: payload.graphs_command, last: payload.arms.at(-1).name });
+    Object.assign(this, { root, set, open, signal, arms, saved: payload.saved, retrained: payload.retrained, paperRecovery: payload.paper_recovery, graphsCommand: payload.graphs_command, last: payload.arms.at(-1).name });
     this.state = new FilterState(set);
   }
 
   async start(missing) {
     missing.push(...this.state.follow());
     await this.followLasso(missing);
+    this.signal.throwIfAborted();
     this.evaluate();
     this.build(notFound(missing));
     this.redraw();
@@ -100,13 +99,13 @@ class DefenceScreen {
     this.root.replaceChildren(this.element);
   }
 
-  // The order that the cut moves along: of a list of pairs, these first.
+  // The order that the cut moves along: of a part without a score, the pairs that it removes.
   get ranking() {
     const { active } = this.state;
     if (active.score) return this.set.ranking(active.score, active.remove);
-    const rows = this.set.rowsOf(active);
-    const own = new Set(rows);
-    return { order: rows, unscored: Int32Array.from(this.set.kindOf.keys()).filter((row) => !own.has(row)) };
+    const goes = removedBy(active, this.set);
+    const rows = Int32Array.from(goes.keys());
+    return { order: rows.filter((row) => goes[row]), unscored: rows.filter((row) => !goes[row]) };
   }
 
   // Everything that follows from the filter.
@@ -176,7 +175,7 @@ class DefenceScreen {
 
   rest() {
     clearTimeout(this.resting);
-    if (!this.element.isConnected) return;
+    if (this.signal.aborted) return; // the address may be of another arm already
     if (this.pending) {
       this.charts.describe();
       this.gallery.show();

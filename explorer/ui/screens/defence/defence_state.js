@@ -1,11 +1,10 @@
 // What is chosen on the screen: the filter and its steps back, what it is compared with, and what is looked at; and all of
 // that in the address.
 
-import { readChoices, writeChoices } from './address.js';
+import { LONGEST_LINK, readChoices, writeChoices } from './address.js';
 import { problemOf } from './defence_data.js';
 
 const MOST_STEPS = 60;
-const LONGEST_LINK = 4000; // letters of a filter; longer addresses are cut by mail programs and proxies
 export const DEFAULTS = { arm: '', filter: '', against: '', truth: '', gallery: '', order: 'borderline', page: '0', curve: 'roc', pair: '', drawn: '' };
 const VIEW = { gallery: '', order: 'borderline', page: 0, curve: 'roc', pair: '' };
 

@@ -36,7 +36,7 @@ export class Chart {
   // `describe()` gives what is drawn: `label`, `x` and `y` ([low, high]), `xTitle`, `yTitle`, `xFormat`, `yFormat`,
   // `lines` ({points: [[x, y]], colour, dash, width}), `extra(chart)` for further elements. `mark(chart)` gives the elements
   // that follow the cut.
-  constructor(describe, mark) {
+  constructor(describe, mark, signal) {
     Object.assign(this, { describe, markOf: mark });
     this.element = svg('svg', { class: 'defence-chart', role: 'img' });
     this.still = svg('g');
@@ -45,7 +45,7 @@ export class Chart {
     new ResizeObserver(() => {
       if (this.element.clientWidth && this.size !== `${this.element.clientWidth} ${this.element.clientHeight}`) this.draw();
     }).observe(this.element);
-    onThemeChange(() => this.element.isConnected && this.draw());
+    onThemeChange(() => this.draw(), signal);
   }
 
   x(value) { return MARGIN.left + ((value - this.drawn.x[0]) / (this.drawn.x[1] - this.drawn.x[0])) * this.inner.width; }

@@ -3,7 +3,7 @@
 import { count, node, number, theme } from './charts.js';
 import { SCORE_WORDS, scoreLabel } from './graph_data.js';
 import { rgb } from './point_raster.js';
-import { PAIR_KINDS } from './poison.js';
+import { KINDS, PAIR_KINDS } from './poison.js';
 
 const STEPS = 64;
 
@@ -31,7 +31,7 @@ function conceptColours(data, focus) {
 export function paint(data, colouring, focus) {
   const colours = theme();
   if (colouring === 'kind') {
-    return { colours: ['benign', 'poisoned', 'unrecorded'].map((kind) => rgb(colours[kind])), index: data.kindOf, opacity: [1, 1, 1] };
+    return { colours: KINDS.map((kind) => rgb(colours[kind])), index: data.kindOf, opacity: KINDS.map(() => 1) };
   }
   const index = new Uint8Array(data.count);
   if (colouring === 'concept') {
@@ -58,25 +58,28 @@ function between(scale, share) {
   return rgb(first).map((channel, at) => Math.round(channel + (rgb(second)[at] - channel) * part));
 }
 
-export function renderLegend(root, data, colouring, focus) {
-  const kinds = data.kinds().map((kind) => ({
-    kind, text: `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`, size: data.kindCounts[data.kindNumber(kind)] }));
-  const shapes = node('span', { class: 'note' }, kinds.map(({ text }) => text).join('  '));
-  if (colouring === 'kind') {
-    root.replaceChildren(...kinds.map(({ kind, text, size }) =>
-      node('span', { class: `legend-entry ${kind}` }, `${text} (${count(size)})`)));
-  } else if (colouring === 'concept') {
+// What the legend says: `words`, of a `kind` of pairs, with a `swatch`, or as a `note`; or a `scale` from one to the next.
+export function legendOf(data, colouring, focus) {
+  const words = (kind) => `${PAIR_KINDS[kind].mark} ${PAIR_KINDS[kind].words}`;
+  if (colouring === 'kind') return data.kinds().map((kind) => ({ kind, words: `${words(kind)} (${count(data.kindCounts[data.kindNumber(kind)])})` }));
+  const shapes = { words: data.kinds().map(words).join('  '), note: true };
+  if (colouring === 'concept') {
     const sizes = new Map(conceptCounts(data));
-    const entries = [...conceptColours(data, focus)].map(([name, colour]) => node('span', { class: 'legend-entry' },
-      node('span', { class: 'legend-swatch', style: `background:${colour}` }), `${name} (${count(sizes.get(name) ?? 0)})`));
-    root.replaceChildren(...entries, node('span', { class: 'note' }, 'by the caption’s main concept'), shapes);
-  } else {
-    const [low, high] = limits(data.scores[colouring]);
-    const stops = theme().scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(',');
-    root.replaceChildren(node('span', {}, `${scoreLabel(colouring)}: ${number(low, 2)}`),
-      node('span', { class: 'legend-scale', title: 'From the 1st to the 99th percentile of the pairs drawn', style: `background:linear-gradient(to right,${stops})` }),
-      node('span', {}, number(high, 2)), shapes);
+    const entries = [...conceptColours(data, focus)].map(([name, swatch]) => ({ swatch, words: `${name} (${count(sizes.get(name) ?? 0)})` }));
+    return [...entries, { words: 'by the caption’s main concept', note: true }, shapes];
   }
+  const [low, high] = limits(data.scores[colouring]);
+  return [{ words: `${scoreLabel(colouring)}: ${number(low, 2)}` }, { scale: theme().scale }, { words: number(high, 2) }, shapes];
+}
+
+export function renderLegend(root, data, colouring, focus) {
+  root.replaceChildren(...legendOf(data, colouring, focus).map(({ words, kind = '', note, swatch, scale }) => {
+    if (scale) {
+      const stops = scale.map(([at, colour]) => `${colour} ${at * 100}%`).join(',');
+      return node('span', { class: 'legend-scale', title: 'From the 1st to the 99th percentile of the pairs drawn', style: `background:linear-gradient(to right,${stops})` });
+    }
+    return node('span', { class: note ? 'note' : `legend-entry ${kind}` }, swatch ? node('span', { class: 'legend-swatch', style: `background:${swatch}` }) : null, words);
+  }));
 }
 
 // The 1st and 99th percentile: a few extreme pairs must not flatten all other colours.

@@ -1,7 +1,7 @@
 // What is set above the maps, and what is set, kept and saved above the table.
 
 import { studyShown } from './address.js';
-import { node, showProblem } from './charts.js';
+import { node, select, showProblem } from './charts.js';
 import { colouringsOf, conceptCounts } from './graph_colours.js';
 import { scoreLabel } from './graph_data.js';
 import { saveCsv, saveFromApp, saveJson } from './graph_export.js';
@@ -11,9 +11,6 @@ import { PAIR_KINDS, poisonWords } from './poison.js';
 const DRAG_MODES = [['pan', 'Move'], ['lasso', 'Lasso'], ['box', 'Box']];
 
 const button = (label, act, attributes = {}) => node('button', { type: 'button', class: 'plain-button', onclick: act, ...attributes }, label);
-const select = (label, options, chosen, act, attributes = {}) => node('select', {
-  class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
-}, options.map(([value, words]) => node('option', { value, selected: value === chosen }, words)));
 
 export class GraphToolbar {
   constructor(screen) {

@@ -4,10 +4,9 @@ import { here } from './address.js';
 import { fetchPayload } from './charts.js';
 import { Columns, fetchBytes } from './columns.js';
 import { PairPictures } from './pair_pictures.js';
-import { PAIR_KINDS } from './poison.js';
+import { KINDS, PAIR_KINDS } from './poison.js';
 import { PointGrid } from './point_grid.js';
 
-const KINDS = ['benign', 'poisoned', 'unrecorded'];
 export const SIDES = ['text', 'image'];
 export const SCORE_WORDS = {
   feature_distance: ['D_img:txt', 'feature distance of caption and picture'],

@@ -1,6 +1,6 @@
 // A selection as a file: CSV and JSON are made here, parquet and DataComp's .npy by the app.
 
-import { ofStudy } from './address.js';
+import { ofStudy, studyShown } from './address.js';
 import { download } from './charts.js';
 import { encodeRows } from './graph_selection.js';
 import { saveBlob } from './png.js';
@@ -21,7 +21,7 @@ function records(data, rows) {
   }));
 }
 
-export function asCsv(data, rows) {
+function asCsv(data, rows) {
   const heads = ['uid', 'caption', 'concept', 'kind', ...data.scoreNames];
   const lines = records(data, rows).map((record) => heads.map((head) => cell(record[head])).join(','));
   return `${[heads.join(','), ...lines].join('\r\n')}\r\n`;
@@ -32,7 +32,7 @@ export function saveCsv(data, rows) {
 }
 
 export function saveJson(data, rows, filter) {
-  download('selected-pairs.json', { set: data.header.set, facts: data.header.facts, link: location.href, filter, selected: records(data, rows) });
+  download('selected-pairs.json', { study: studyShown(), set: data.header.set, facts: data.header.facts, link: location.href, filter, selected: records(data, rows) });
 }
 
 // Throws in words what the app refuses.

@@ -40,7 +40,7 @@ export function describe(data, row) {
 }
 
 // Equal scores share their places, first to last; a pair that was not measured has none.
-export function rankWords([firsts, lasts], row) {
+function rankWords([firsts, lasts], row) {
   if (!firsts[row]) return '–';
   return lasts[row] > firsts[row] ? `${count(firsts[row])}–${count(lasts[row])} (tied)` : count(firsts[row]);
 }

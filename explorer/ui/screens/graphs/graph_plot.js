@@ -1,10 +1,10 @@
 // One of the two maps: points, edges and what lies over them, moved by mouse, wheel and keyboard.
 
 import { node, theme } from './charts.js';
-import { savePng } from './png.js';
 import { drawOverlay } from './graph_overlay.js';
+import { saveMap } from './graph_picture.js';
 import { PointRaster, SHAPES, rgb } from './point_raster.js';
-import { PAIR_KINDS } from './poison.js';
+import { KINDS, PAIR_KINDS } from './poison.js';
 
 const MARGIN = 1.06;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -16,7 +16,7 @@ const MOST_ZOOM = 400;
 
 export class GraphPlot {
   constructor(container, data, side, title, handlers) {
-    Object.assign(this, { data, side, handlers, hovered: -1, outline: null });
+    Object.assign(this, { data, side, title, handlers, hovered: -1, outline: null });
     Object.assign(this, data.sides[side]); // layout, grid
     this.canvas = node('canvas', { class: 'graph-canvas', 'aria-hidden': 'true' });
     this.overlay = node('canvas', { class: 'graph-canvas', 'aria-hidden': 'true' });
@@ -26,7 +26,7 @@ export class GraphPlot {
       'aria-label': `${title}. Arrow keys move to the nearest pair in that direction, plus and minus zoom, Escape clears the selection. The table below lists the same pairs.`,
       onkeydown: (event) => this.onKey(event),
     }, this.canvas, this.overlay, this.card);
-    const save = node('button', { type: 'button', class: 'plain-button save-table', title: 'Save as PNG, with the link to this view', onclick: () => this.save() }, 'Save map');
+    const save = node('button', { type: 'button', class: 'plain-button save-table', title: 'Save as PNG, with the link to this view', onclick: () => saveMap(this) }, 'Save map');
     container.append(node('div', { class: 'table-head' }, node('h3', { class: 'graph-title' }, title), save), this.frame);
     this.view = { x: 0, y: 0, zoom: 1 };
     this.bind();
@@ -175,7 +175,8 @@ export class GraphPlot {
     else if (event.key === '+' || event.key === '-') this.zoomAt(event.key === '+' ? 1 / 0.7 : 0.7);
     else if (direction) {
       const from = this.display.inspected;
-      this.handlers.inspect(from === null ? this.handlers.first() : this.grid.towards(from, direction));
+      const next = from === null ? this.handlers.first() : this.grid.towards(from, direction);
+      if (next !== undefined) this.handlers.inspect(next); // no pair may pass the filters
     } else return;
     event.preventDefault();
   }
@@ -239,21 +240,11 @@ export class GraphPlot {
   drawPoints(grey) {
     const { paint, order, active } = this.display;
     const { radius, opacity } = this.mark();
-    const masks = ['benign', 'poisoned', 'unrecorded'].map((kind) =>
+    const masks = KINDS.map((kind) =>
       this.raster.mask(SHAPES[PAIR_KINDS[kind].symbol], radius * this.ratio * (PAIR_KINDS[kind].size / 8)));
     const points = { layout: this.layout, kindOf: this.data.kindOf, index: paint.index };
     const strong = paint.opacity.map((part) => Math.min(1, opacity * part * (active ? 1.25 : 1)));
     if (active) this.raster.points(this.display.others, points, this.transform(), masks, paint.colours.map(() => grey), strong.map(() => opacity * 0.3));
     this.raster.points(active ? this.display.meant : order, points, this.transform(), masks, paint.colours, strong);
-  }
-
-  save() {
-    const picture = node('canvas', {});
-    Object.assign(picture, { width: this.canvas.width, height: this.canvas.height });
-    const context = picture.getContext('2d');
-    context.drawImage(this.canvas, 0, 0);
-    context.drawImage(this.overlay, 0, 0);
-    const { set, layout, sampling } = this.data.header;
-    savePng(picture, { chart: `${this.side}-graph`, link: location.href, set, sampling, layout }, `${this.side}-graph.png`);
   }
 }

@@ -1,7 +1,7 @@
 // The Graphs screen: the text graph and the image graph of a set of pairs, and a table of them; one selection in all.
 
-import { readChoices, writeChoices } from './address.js';
-import { fetchPayload, node, notFound, onThemeChange, showProblem, theme, whenVisible } from './charts.js';
+import { LONGEST_LINK, readChoices, writeChoices } from './address.js';
+import { fetchPayload, node, notFound, onThemeChange, theme, whenVisible } from './charts.js';
 import { paint, renderLegend } from './graph_colours.js';
 import { loadPairs, SIDES } from './graph_data.js';
 import { describe, renderInspector, selectionWords } from './graph_inspector.js';
@@ -10,38 +10,35 @@ import { decodeRows, encodeRows, NO_FILTER, Selection } from './graph_selection.
 import { PairTable } from './graph_table.js';
 import { GraphToolbar, SelectionBar, followFilters } from './graph_controls.js';
 import { poisonWords } from './poison.js';
+import { restartable } from './restarting.js';
 import { withTerms } from './terms.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
-const LONGEST_LINK = 4000; // letters of a selection; longer addresses are cut by mail programs and proxies
 const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', text: '', in: '', only: '', score: '', low: '', high: '' };
 const TITLES = { text: 'Text graph: near captions', image: 'Image graph: near pictures' };
 
 const NOTE = 'Every point is a training pair, a caption with its picture: on the left captions that mean alike lie together, on the right pictures that look alike. Poison stands in other company on one side than on the other, which D_s measures.';
 
-export async function mount({ element, props }) {
+export async function mount({ element, props, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
-  const start = async (name) => {
+  const start = restartable(root, 'The graphs cannot be shown', mounted, async (signal, name) => {
     if (name) writeChoices('g', { ...DEFAULTS, set: name }, DEFAULTS); // what was chosen is of other pairs
-    try {
-      const { sets } = await fetchPayload(props.value.url);
-      const asked = name ?? readChoices('g').set;
-      const set = sets.find((known) => known.name === asked) ?? sets.at(-1);
-      const data = await loadPairs(set);
-      performance.mark('graphs-there');
-      new GraphsScreen(root, sets, data, asked && set.name !== asked ? asked : '', start).start();
-    } catch (error) {
-      showProblem(root, 'The graphs cannot be shown', error, () => start(name));
-    }
-  };
+    const { sets } = await fetchPayload(props.value.url);
+    const asked = name ?? readChoices('g').set;
+    const set = sets.find((known) => known.name === asked) ?? sets.at(-1);
+    const data = await loadPairs(set);
+    signal.throwIfAborted();
+    performance.mark('graphs-there');
+    new GraphsScreen(root, sets, data, asked && set.name !== asked ? asked : '', start, signal).start();
+  });
   await start();
 }
 
 class GraphsScreen {
-  constructor(root, sets, data, missingSet, open) {
-    Object.assign(this, { root, sets, data, open });
+  constructor(root, sets, data, missingSet, open, signal) {
+    Object.assign(this, { root, sets, data, open, signal });
     this.state = { colouring: 'kind', focus: '', edges: true, lines: true, thumbnails: true, together: true, drag: 'pan', inspected: null };
     this.selection = new Selection(data);
     this.followLink(missingSet);
@@ -91,7 +88,7 @@ class GraphsScreen {
     };
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
-    onThemeChange(() => this.pair.isConnected && this.recolour());
+    onThemeChange(() => this.recolour(), this.signal);
     data.pictures?.addEventListener('arrived', () => {
       this.plots.forEach((plot) => plot.request());
       if (data.pictures.problem) this.showSelection(); // which says so, once
@@ -178,7 +175,7 @@ class GraphsScreen {
     const display = { ...this.state, ...this.parted, paint: this.paint, order: this.order };
     this.plots.forEach((plot) => plot.show(display));
     this.drawLines();
-    if (this.shown) this.writeLink();
+    if (this.shown && !this.signal.aborted) this.writeLink(); // the address may be of another set already
     this.shown = true;
   }
 

@@ -2,7 +2,7 @@
 
 import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
-import { fetchPayload, node, missingStep, notFound, showProblem, whenVisible } from './charts.js';
+import { fetchPayload, node, missingStep, notFound, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
@@ -17,36 +17,25 @@ import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
 import { cpLabel } from './poison.js';
+import { restartable } from './restarting.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
 
-const NOTE = 'The same concepts, drawn by models whose training data held more and more poisoned concepts (C_P): in the end even those that nobody aimed at are drawn wrong. That is implosion.';
+const NOTE = 'The same concepts, drawn by models in the order of how many were poisoned in their training data (C_P). With many of them poisoned, even concepts that nobody aimed at can be drawn wrong: that is implosion.';
 const PLAY_MILLISECONDS = 1600;
 const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
 const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in implosion.css
 const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
 
-export async function mount({ element, props, signal }) {
+export async function mount({ element, props, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
   await whenVisible(root);
-  if (signal.aborted) return;
-  let given = null;
-  const start = async () => {
-    given?.abort(); // a second press of "Try again" must not leave two screens listening
-    const own = given = new AbortController();
-    signal.addEventListener('abort', () => own.abort());
-    try {
-      const payload = await fetchPayload(props.value.url);
-      if (own.signal.aborted) return;
-      await new ImplosionScreen(root, payload, own.signal).start();
-    } catch (error) {
-      if (own.signal.aborted) return;
-      own.abort(); // or the screen given up would go on listening beside the next one
-      showProblem(root, 'The implosion cannot be shown', error, start);
-    }
-  };
-  await start();
+  await restartable(root, 'The implosion cannot be shown', mounted, async (signal) => {
+    const payload = await fetchPayload(props.value.url);
+    signal.throwIfAborted();
+    await new ImplosionScreen(root, payload, signal).start();
+  })();
 }
 
 class ImplosionScreen {
@@ -69,8 +58,7 @@ class ImplosionScreen {
     this.draw();
     if (this.state.blamed.length) this.panel.open(...this.state.blamed);
     if (this.evaluation.problem && this.meter.problem) return;
-    const chart = await drawCharts(this.charts, this, this.count);
-    if (!this.signal.aborted) this.chart = chart;
+    this.chart = await drawCharts(this.charts, this, this.count, this.signal);
   }
 
   layOut() {

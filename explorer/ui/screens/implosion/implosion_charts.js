@@ -1,6 +1,6 @@
 // Four linked charts: AD, accuracy with utility, and word sensitivity against C_P; utility against AD with its fit.
 
-import { drawPlot, layout, loadPlotly, node, number, onThemeChange, theme, withOrigin } from './charts.js';
+import { drawPlot, escapeText, layout, loadPlotly, node, number, onThemeChange, theme, withOrigin } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
 import { meterOrigin, meterWords } from './implosion_meter.js';
 import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
@@ -20,12 +20,13 @@ const CHARTS = [
 ];
 
 // `measured` holds `evaluation` and `meter`.
-export async function drawCharts(root, measured, count) {
+export async function drawCharts(root, measured, count, signal) {
   const Plotly = await loadPlotly();
+  signal.throwIfAborted();
   const charts = new Charts(Plotly, measured, count);
   root.replaceChildren(...charts.figures);
   charts.draw();
-  onThemeChange(() => charts.draw());
+  onThemeChange(() => charts.draw(), signal);
   return charts;
 }
 
@@ -110,7 +111,7 @@ function listeningChart(meter, colours, count) {
     return line(name, models.map((model) => model.poisoned_concept_count), values.map(({ value }) => value),
       values.map(({ value, low, high }) => [value - (low ?? value), (high ?? value) - value]), color, dash, kindOf(group));
   });
-  return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: `share of ${meter.reference}’s`, rangemode: 'tozero' }, ...marker(count, colours) } };
+  return { traces, changes: { xaxis: conceptAxis(meter), yaxis: { title: `share of ${escapeText(meter.reference)}’s`, rangemode: 'tozero' }, ...marker(count, colours) } };
 }
 
 function fitChart(evaluation, colours, count, width) {
@@ -138,8 +139,8 @@ function fitChart(evaluation, colours, count, width) {
   const places = labelPlaces(x.map((value, at) => ({ x: across(value), y: down(y[at]), text: texts[at] })));
   traces.push({
     x, y, mode: 'markers+text',
-    marker: { size, color: colour, symbol: models.map((model) => PAIR_KINDS[cpLabel(model, models).kind].symbol) }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts,
-    text: texts.map((text, at) => (places[at] ? text : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
+    marker: { size, color: colour, symbol: models.map((model) => PAIR_KINDS[cpLabel(model, models).kind].symbol) }, hovertemplate: '%{customdata}: utility %{y:.3f} at AD %{x:.3f}<extra></extra>', customdata: texts.map(escapeText),
+    text: texts.map((text, at) => (places[at] ? escapeText(text) : '')), textposition: places.map((place) => place ?? 'top center'), textfont: { color: colours.text }, cliponaxis: false,
   });
   const range = fit && fit.low !== null ? ` (95 % ${number(fit.low, 2)} to ${number(fit.high, 2)})` : '';
   const { share_fit: shareFit } = evaluation;
@@ -149,7 +150,7 @@ function fitChart(evaluation, colours, count, width) {
   traces.push({
     x: shared.map((model) => model.poison_share), y: shared.map((model) => model.utility.unpoisoned.mean), mode: 'markers',
     marker: { size: 10, symbol: 'circle-open', line: { width: 2 }, color: shared.map((model) => colours[cpLabel(model, models).kind]) },
-    customdata: shared.map(pointText), hovertemplate: '%{customdata}: utility %{y:.3f} at a share of %{x:.3f}<extra></extra>',
+    customdata: shared.map((model) => escapeText(pointText(model))), hovertemplate: '%{customdata}: utility %{y:.3f} at a share of %{x:.3f}<extra></extra>',
   });
   return {
     traces,

@@ -74,14 +74,16 @@ function flatMark({ x, y, side }) {
   return [{ kind: 'box', x: left, y: top, width, height, fill: MARK_GROUND }, text(left + 6, top + 13, 'flat', MARK_INK, { size: 12, width: width - 8 })];
 }
 
-function foot({ screen, kinds, width, height: whole, colour, flat }) {
+function foot({ screen, rows, kinds, width, height: whole, colour, flat }) {
   const height = whole - (flat ? LINE : 0);
   const [soft, most] = [colour('--ink-soft'), width - 2 * GAP];
   const small = (x, y, words) => text(x, y, words, soft, { size: 12, weight: 400, width: most - x + GAP });
   const judged = screen.film.models[0].cells[0].top_concept !== undefined;
   const bounds = screen.sure === null ? '' : ` (✓ from fit ${number(screen.sure.fit, 2)}${screen.sure.margin === null ? '' : `, ${number(screen.sure.margin, 2)} before the next noun`})`;
   const verdicts = `Judge: ✓ named first, surely, ? named first in doubt, ✗ taken for another${bounds}.`;
-  const legend = [small(GAP, height - 46, LEGEND), ...(judged ? [small(GAP, height - 28, verdicts)] : []), ...(flat ? [small(GAP, whole - 10, `flat: ${FLAT}`)] : [])];
+  const marked = [...rows.map((row) => aimOf(row.concept, row.poisoned_from, screen.models)), ...screen.models.map((model) => cpLabel(model, screen.models))];
+  const unrecorded = marked.some(({ kind }) => kind === 'unrecorded') ? ' ■: not recorded.' : '';
+  const legend = [small(GAP, height - 46, `${LEGEND}${unrecorded}`), ...(judged ? [small(GAP, height - 28, verdicts)] : []), ...(flat ? [small(GAP, whole - 10, `flat: ${FLAT}`)] : [])];
   if (!kinds.includes('maps')) return legend;
   const [x, y] = [168, height - 20];
   return [...legend, small(GAP, y + 10, 'attention to the noun: 0'), { kind: 'bar', x, y, width: BAR[0], height: BAR[1] },
