@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -10,11 +11,14 @@ from PIL import Image
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.provenance import write_manifest
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import Arm
+from explorer.studies.study import CONCEPTS_NAME, Arm
 from explorer.ui.screens.compare.controls import chip_groups
+from explorer.ui.screens.compare.given_picture import shown_picture
 from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.screens.compare.live_graft import LiveGraft
 from explorer.ui.screens.compare.screen import default_settings
 from explorer.ui.shell.concepts import concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
@@ -116,6 +120,26 @@ def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_r
     assert client.get("/live/given.json", params={**asked, "model": "benign"}).json()["image"] == column["image"]
     lacking = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["problem"]
     assert "names 'turtle': expected one" in lacking
+
+
+def test_a_concept_is_found_by_its_phrase_in_what_is_drawn_and_shown(checkpoint_root, make_study, tmp_path):
+    pairs = tmp_path / "pictures"
+    pairs.mkdir()
+    Image.new("RGB", (90, 70)).save(pairs / "0.png")
+    (pairs / "0.txt").write_text("a pup")
+    study = make_study(tmp_path / "mine", arms=(
+        Arm(name="benign", checkpoint=checkpoint_root / "benign", pairs=pairs, control=True),
+        Arm(name="dirty-004", checkpoint=checkpoint_root / "dirty-004")))  # fmt: skip
+    ConceptList(concepts=(Concept(name="pup", phrase="a dog"),)).write(study.folder / CONCEPTS_NAME)
+    live = LiveGeneration(AppContext(settings=AppSettings(studies=(study.folder,))))
+    opened, settings = live.context.study(), replace(SETTINGS, prompt="a photo of a dog and hat")
+    *_, last = live.run(opened, settings, "session")
+    drawn = live.result(last.finished[0].split("/")[-1].removesuffix(".json"))
+    shown = shown_picture(live, opened, model="benign", prompt=settings.prompt, seed=1)
+    assert shown["given"].startswith("a training picture of benign, “a pup”")
+    grafted = LiveGraft(live).column(opened, replace(settings, models=("dirty-004", "benign")), "feed-forward:1")
+    for column in (drawn, shown, grafted):
+        assert (column["named"], column["concept_words"]) == (["pup"], [4])
 
 
 def test_without_pairs_and_painted_world_there_is_nothing_to_show(context):

@@ -46,6 +46,16 @@ class StudyConcepts:
         """The concept as it stands in a prompt: with its article, or as the list says."""
         return (Concept(name=name) if self.listed is None else self.listed.concepts[self.listed.ranks[name]]).shown
 
+    def noun(self, name: str) -> str:
+        """The words of a prompt that are the concept, whether it is listed or not."""
+        listed = self.listed is not None and name in self.listed.ranks
+        return self.listed.concept(name).noun if listed else name
+
+    @property
+    def nouns(self) -> dict[str, str]:
+        """Of all, by name."""
+        return {name: self.noun(name) for name in self.names}
+
     def prompt(self, name: str) -> str:
         """The prompt of a concept."""
         return TEMPLATE.format(phrase=self.phrase(name)) if self.listed is None else self.listed.prompt(name)
