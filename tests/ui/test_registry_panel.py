@@ -1,6 +1,8 @@
 import os
 import shutil
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -8,7 +10,7 @@ from explorer.checkpoints import registry
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.registry_table import registry_table
-from explorer.ui.screens.checkpoints.screen import check_every_weight, header_facts, origin_notice
+from explorer.ui.screens.checkpoints.screen import _Events, check_every_weight, header_facts, origin_notice
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.context import AppContext, AppSettings
 
@@ -166,3 +168,16 @@ def test_a_base_is_read_once_for_all_that_stand_on_it(opened, monkeypatch):
     monkeypatch.setattr(registry, "check_finite", lambda files: check_finite(read.append(f) or f for f in files))
     list(check_every_weight(opened))
     assert len(read) == len(set(read)) > 3
+
+
+def test_what_is_found_reaches_the_page_unless_it_shows_another_study_by_now(tmp_path, checkpoint_root, make_study):
+    for name in ("first", "second"):
+        make_study(tmp_path / name, checkpoints=checkpoint_root)
+    context = AppContext(settings=AppSettings(studies=(tmp_path / "first", tmp_path / "second")))
+    events, page = _Events(context=context, told=3, shown=5), SimpleNamespace(session_hash="page")
+    events.show_study("", page)  # before the page's address names the first study by itself
+    for address in ("", "?study=first"):
+        assert events.look_again(page, address)[1]["slug"] == "first"
+    events.show_study("?study=second", page)
+    assert set(map(str, events.look_again(page, "?study=first"))) == {str(gr.skip())}
+    assert events.look_again(page, "?study=second")[1]["slug"] == "second"
