@@ -130,6 +130,20 @@ def test_the_study_chosen_last_is_shown_however_late_the_one_before_is_answered(
     assert not SECOND.search(seen(page))
 
 
+def test_talk_mode_ends_with_the_study_it_was_begun_in(page):
+    expect = playwright_api.expect
+    page.goto("/?study=second")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a photo of a sofa")
+    for slug, prompt in (("first", "a dog and hat"), ("second", "a photo of a sofa"), ("first", "a dog and hat")):
+        choose(page, slug)
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    page.get_by_role("button", name="Talk mode").click()
+    expect(page.locator("body.talk")).to_have_count(1)
+    page.go_back()
+    expect(page.locator(".missing-step").first).to_be_visible()
+    expect(page.locator("body.talk")).to_have_count(0)
+
+
 def test_a_link_names_its_study_and_one_that_is_not_here_is_said_to_be_so(page):
     expect = playwright_api.expect
     page.goto("/?study=second&v=1&p=a+photo+of+a+lamp&s=3&n=2&g=2&m=second-0&m=second-4")
