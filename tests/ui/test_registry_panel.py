@@ -93,6 +93,15 @@ def test_arms_without_a_checkpoint_are_listed_as_such(checkpoint_root, tmp_path,
     assert header_facts(AppContext(settings=AppSettings()), opened)["checkpoints"] == "1 checkpoint, 1 arm without"
 
 
+def test_weights_that_cannot_be_read_have_no_number_of_parameters(opened, checkpoint_root):
+    (checkpoint_root / "dirty-002" / UNET).write_bytes(b"short")
+    opened.refresh_registry()
+    row = next(row for row in registry_table(opened).split("<tr>") if "dirty-002" in row)
+    assert "<td>–</td><td>–</td>" in row
+    assert " M</td>" not in row
+    assert registry_table(opened).count(" M</td>") == 2
+
+
 def test_a_study_is_read_again_and_what_is_broken_changes_nothing(checkpoint_root, tmp_path, make_study, open_study):
     make_study(tmp_path / "mine", checkpoints=checkpoint_root)
     opened = open_study(tmp_path / "mine")
