@@ -20,7 +20,7 @@ from explorer.ui.screens.compare.given_picture import shown_picture
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.live_graft import LiveGraft
 from explorer.ui.screens.compare.screen import default_settings
-from explorer.ui.shell.concepts import concept_prompts, read_concepts
+from explorer.ui.shell.concepts import StudyConcepts, concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.server import make_server
 from tests.ui.test_live_generation import SETTINGS, generated, wait_until_free
@@ -163,6 +163,16 @@ def test_concepts_are_the_studys_and_their_poison_the_checkpoints(context, check
     by_folder = read_concepts(context.study())
     assert by_folder.names == by_folder.poisoned == ("dog", "hat", "shirt", "turtle")
     assert by_folder.unpoisoned == (), "without a list nobody knows of others"
+
+
+def test_prompts_of_two_concepts_are_the_studys_own_where_it_has_none_of_ours():
+    concepts = tuple(
+        Concept(name=name, phrase=phrase) for name, phrase in (("cherry", "cherries"), ("bus", ""), ("x", ""))
+    )
+    known = StudyConcepts(listed=ConceptList(concepts=concepts), poisoned_from={}, words=None)
+    assert concept_prompts(known) == {"cherry left of bus": "a photo of cherries left of a bus"}
+    assert concept_prompts(replace(known, words=frozenset({"cherries", "bus", "of"}))) == {}
+    assert concept_prompts(replace(known, listed=None, poisoned_from={"cherry": 1, "bus": 1})) == {}
 
 
 def test_defaults_need_no_comparison_and_follow_the_study(context, checkpoint_root, tmp_path, make_study):
