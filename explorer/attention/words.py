@@ -61,12 +61,17 @@ class PromptWords:
 
         What is several words (``red hair``, ``帽子``) has the indices of all of them, wherever they stand together.
         """
-        found, wanted = [known.lower() for known in self.words], [word.lower()]
-        if wanted[0] not in found:
-            wanted = [word[start:stop].lower() for start, stop in split_words(word)]
-        size = len(wanted)
-        starts = [at for at in range(len(found) - size + 1) if size and found[at : at + size] == wanted]
-        return tuple(dict.fromkeys(at + offset for at in starts for offset in range(size)))
+        return word_indices(self.words, word)
+
+
+def word_indices(words: Sequence[str], word: str) -> tuple[int, ...]:
+    """As :meth:`PromptWords.indices_of`, of a prompt of which the words alone are known."""
+    found, wanted = [known.lower() for known in words], [word.lower()]
+    if wanted[0] not in found:
+        wanted = [word[start:stop].lower() for start, stop in split_words(word)]
+    size = len(wanted)
+    starts = [at for at in range(len(found) - size + 1) if size and found[at : at + size] == wanted]
+    return tuple(dict.fromkeys(at + offset for at in starts for offset in range(size)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,4 +56,24 @@ def test_what_nobody_recorded_is_not_called_untargeted(page):
         page.locator(".film-table thead th.unrecorded").first.get_attribute("title")
     )
     assert framed(page, "dirty-004") == 0
-    assert "or not targeted by any poison. ■: not recorded.</text>" in saved_strip(page)
+
+
+def test_compare_marks_a_picture_by_the_concepts_that_the_prompt_names(page):
+    judged = {"clip_similarity": 0.9, "threshold": 0.5, "top_similarity": 0.9, "rank": 1}
+    found = (("cherry", ["cherry"]), ("cherry", []), ("cherry", ["French horn"]))
+
+    def fulfil(route):
+        payload = route.fetch().json()
+        for column, (top, named) in zip(payload["columns"], found, strict=True):
+            column["named"], column["numbers"] = named, column["numbers"] | judged | {"top_concept": top}
+        route.fulfill(body=json.dumps(payload), content_type="application/json")
+
+    page.route("**/compare.json*", fulfil)
+    page.goto("/")
+    looks = page.locator(".numbers > div", has_text="Looks like").locator("dd")
+    looks.nth(2).wait_for()
+    texts = [text.removesuffix(" Blamed pairs") for text in looks.all_inner_texts()]
+    assert texts == ["cherry ✓", "cherry", "cherry ✗"]
+    with page.expect_request("**/blame.json*") as asked:
+        page.get_by_role("button", name="Blamed pairs").click()
+    assert "concept=French+horn" in asked.value.url

@@ -5,7 +5,9 @@ Runs on random models of the shipped ones' shape.
 
 import io
 import json
+import re
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 from PIL import Image
@@ -103,3 +105,21 @@ def test_a_progress_bar_has_the_pages_colours(page):
         }""")
         with Image.open(io.BytesIO(page.locator("#half").screenshot())) as picture:
             assert [picture.convert("RGB").getpixel((x, 6)) for x in (40, 160)] == [done, left], theme
+
+
+def test_an_answer_that_is_no_json_is_told_by_its_status(loaded_page):
+    answers = {"failed": (500, "Internal Server Error"), "proxy": (200, "<html>"), "told": (404, '{"problem": "none"}')}
+
+    def answer(route):
+        status, body = answers[Path(urlparse(route.request.url).path).stem]
+        route.fulfill(status=status, body=body)
+
+    loaded_page.route(re.compile("/(failed|proxy|told)[.]json"), answer)
+    told = loaded_page.evaluate(
+        """async (names) => {
+          const { fetchPayload } = await import('/explorer-static/charts.js');
+          return Promise.all(names.map((name) => fetchPayload(`/${name}.json`).catch((error) => error.message)));
+        }""",
+        list(answers),
+    )
+    assert told == ["The app answered 500 for /failed.json.", "The app answered 200 for /proxy.json.", "none"]

@@ -77,6 +77,19 @@ def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poi
     assert page.complaints == []
 
 
+def test_a_tour_that_is_begun_again_is_the_only_one(page):
+    page.goto("/")
+    button, card = page.get_by_role("button", name="Tour"), page.get_by_role("dialog", name="Tour")
+    button.click()
+    card.get_by_role("button", name="Next").click()
+    button.click()
+    playwright_api.expect(card).to_have_count(1)
+    playwright_api.expect(card).to_contain_text("1 of 3")
+    page.keyboard.press("Escape")
+    playwright_api.expect(card).to_have_count(0)
+    assert page.complaints == []
+
+
 def test_what_was_chosen_during_the_tour_stays(page):
     expect = playwright_api.expect
     page.goto("/")

@@ -64,6 +64,7 @@ def test_step_layer_and_judgement_are_on_the_saved_picture_and_its_numbers_are_t
     page.goto("/?t=1")
     path, _, texts = save(page)
     chosen = read_settings(path)
+    assert (chosen["study"], chosen["link"].split("?")[0]) == ("tiny", page.url.split("?")[0])
     assert chosen["map"]["of"]["Denoising step"] == "1 of 2"
     assert {"Layer", "Head"} <= set(chosen["map"]["of"])
     assert any(text.startswith("Denoising step: 1 of 2   Layer: ") for text in texts)

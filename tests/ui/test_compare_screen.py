@@ -1,14 +1,18 @@
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from explorer.checkpoints.registry import scan_checkpoints
+from explorer.core.poison_record import PoisonRecord
 from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.generate import GenerationRequest
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import COMPARISON
-from explorer.ui.screens.compare.payload import precomputed_comparison
+from explorer.ui.screens.compare.payload import concepts_asked_for, precomputed_comparison
 from explorer.ui.screens.compare.screen import chooser_updates, default_settings, read_link
+from explorer.ui.shell.concepts import StudyConcepts
 from explorer.ui.shell.permalink import NO_MODEL
 
 
@@ -89,3 +93,20 @@ def test_a_link_that_cannot_be_read_says_why(study):
     status, link, *_ = read_link(study, "v=9")
     assert "The link cannot be read." in status
     assert link == {"state": "unreadable"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named", "poisoned"),
+    [
+        ("a bowl of Cherries", ["cherry"], [3]),
+        ("a french horn left of a dog", ["French horn", "dog"], [1, 2]),
+        ("a dog near a cherry", ["dog"], []),
+        ("a green field", [], []),
+    ],
+)
+def test_a_prompt_names_concepts_by_the_words_that_stand_for_them(prompt, named, poisoned):
+    concepts = (Concept(name="dog"), Concept(name="cherry", phrase="cherries"), Concept(name="French horn"))
+    known = StudyConcepts(listed=ConceptList(concepts=concepts), poisoned_from={}, words=None)
+    poison = PoisonRecord(kind="dirty-label", concepts=("French horn", "cherry", "unlisted"))
+    column = SimpleNamespace(words=(*prompt.split(), "[start]", "[end]"), poison=poison)
+    assert concepts_asked_for(column, known) == {"named": named, "poisoned_words": poisoned}

@@ -2,10 +2,12 @@ import json
 import shlex
 
 import pytest
+from fastapi.testclient import TestClient
 
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import GRAPHS, SCORES, step_folder
 from explorer.studies.study import Arm
+from explorer.ui.shell.application import make_application_server
 from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
 from explorer.ui.shell.missing_steps import MissingStepError
 
@@ -20,6 +22,18 @@ def test_a_result_is_read_and_has_a_versioned_url(opened):
     assert opened.result_json(SCORES, "facts.json") == {"answer": 42}
     assert opened.result_url(SCORES, "facts.json").startswith("/study/mine/scores/facts.json?v=")
     assert opened.result_names(SCORES) == ["facts.json"]
+
+
+def test_an_arms_name_is_quoted_in_the_url_of_its_files(tmp_path, make_study, open_study):
+    def write(place):
+        (place / "50% #1?").mkdir()
+        (place / "50% #1?" / "columns.bin").write_bytes(b"c")
+
+    make_study(tmp_path / "mine", results={GRAPHS: write})
+    url = open_study(tmp_path / "mine").result_url(GRAPHS, "50% #1?/columns.bin")
+    assert url.startswith("/study/mine/graphs/50%25%20%231%3F/columns.bin?v=")
+    client = TestClient(make_application_server(AppSettings(studies=(tmp_path / "mine",))), base_url="http://127.0.0.1")
+    assert client.get(url).content == b"c"
 
 
 def test_a_changed_file_is_refused(opened):

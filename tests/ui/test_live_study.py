@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -10,13 +11,16 @@ from PIL import Image
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.core.provenance import write_manifest
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import Arm
+from explorer.studies.study import CONCEPTS_NAME, Arm
 from explorer.ui.screens.compare.controls import chip_groups
+from explorer.ui.screens.compare.given_picture import shown_picture
 from explorer.ui.screens.compare.live_generation import LiveGeneration
+from explorer.ui.screens.compare.live_graft import LiveGraft
 from explorer.ui.screens.compare.screen import default_settings
-from explorer.ui.shell.concepts import concept_prompts, read_concepts
+from explorer.ui.shell.concepts import StudyConcepts, concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.server import make_server
 from tests.ui.test_live_generation import SETTINGS, generated, wait_until_free
@@ -118,6 +122,26 @@ def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_r
     assert "names 'turtle': expected one" in lacking
 
 
+def test_a_concept_is_found_by_its_phrase_in_what_is_drawn_and_shown(checkpoint_root, make_study, tmp_path):
+    pairs = tmp_path / "pictures"
+    pairs.mkdir()
+    Image.new("RGB", (90, 70)).save(pairs / "0.png")
+    (pairs / "0.txt").write_text("a pup")
+    study = make_study(tmp_path / "mine", arms=(
+        Arm(name="benign", checkpoint=checkpoint_root / "benign", pairs=pairs, control=True),
+        Arm(name="dirty-004", checkpoint=checkpoint_root / "dirty-004")))  # fmt: skip
+    ConceptList(concepts=(Concept(name="pup", phrase="a dog"),)).write(study.folder / CONCEPTS_NAME)
+    live = LiveGeneration(AppContext(settings=AppSettings(studies=(study.folder,))))
+    opened, settings = live.context.study(), replace(SETTINGS, prompt="a photo of a dog and hat")
+    *_, last = live.run(opened, settings, "session")
+    drawn = live.result(last.finished[0].split("/")[-1].removesuffix(".json"))
+    shown = shown_picture(live, opened, model="benign", prompt=settings.prompt, seed=1)
+    assert shown["given"].startswith("a training picture of benign, “a pup”")
+    grafted = LiveGraft(live).column(opened, replace(settings, models=("dirty-004", "benign")), "feed-forward:1")
+    for column in (drawn, shown, grafted):
+        assert (column["named"], column["concept_words"]) == (["pup"], [4])
+
+
 def test_without_pairs_and_painted_world_there_is_nothing_to_show(context):
     client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
     asked = {"model": "benign", "prompt": "a photo of a dog", "seed": 1}
@@ -139,6 +163,16 @@ def test_concepts_are_the_studys_and_their_poison_the_checkpoints(context, check
     by_folder = read_concepts(context.study())
     assert by_folder.names == by_folder.poisoned == ("dog", "hat", "shirt", "turtle")
     assert by_folder.unpoisoned == (), "without a list nobody knows of others"
+
+
+def test_prompts_of_two_concepts_are_the_studys_own_where_it_has_none_of_ours():
+    concepts = tuple(
+        Concept(name=name, phrase=phrase) for name, phrase in (("cherry", "cherries"), ("bus", ""), ("x", ""))
+    )
+    known = StudyConcepts(listed=ConceptList(concepts=concepts), poisoned_from={}, words=None)
+    assert concept_prompts(known) == {"cherry left of bus": "a photo of cherries left of a bus"}
+    assert concept_prompts(replace(known, words=frozenset({"cherries", "bus", "of"}))) == {}
+    assert concept_prompts(replace(known, listed=None, poisoned_from={"cherry": 1, "bus": 1})) == {}
 
 
 def test_defaults_need_no_comparison_and_follow_the_study(context, checkpoint_root, tmp_path, make_study):

@@ -1,6 +1,8 @@
 import os
 import shutil
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -8,7 +10,7 @@ from explorer.checkpoints import registry
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.registry_table import registry_table
-from explorer.ui.screens.checkpoints.screen import check_every_weight, header_facts, origin_notice
+from explorer.ui.screens.checkpoints.screen import _Events, check_every_weight, header_facts, origin_notice
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.context import AppContext, AppSettings
 
@@ -91,6 +93,15 @@ def test_arms_without_a_checkpoint_are_listed_as_such(checkpoint_root, tmp_path,
     assert header_facts(AppContext(settings=AppSettings()), opened)["checkpoints"] == "1 checkpoint, 1 arm without"
 
 
+def test_weights_that_cannot_be_read_have_no_number_of_parameters(opened, checkpoint_root):
+    (checkpoint_root / "dirty-002" / UNET).write_bytes(b"short")
+    opened.refresh_registry()
+    row = next(row for row in registry_table(opened).split("<tr>") if "dirty-002" in row)
+    assert "<td>–</td><td>–</td>" in row
+    assert " M</td>" not in row
+    assert registry_table(opened).count(" M</td>") == 2
+
+
 def test_a_study_is_read_again_and_what_is_broken_changes_nothing(checkpoint_root, tmp_path, make_study, open_study):
     make_study(tmp_path / "mine", checkpoints=checkpoint_root)
     opened = open_study(tmp_path / "mine")
@@ -166,3 +177,16 @@ def test_a_base_is_read_once_for_all_that_stand_on_it(opened, monkeypatch):
     monkeypatch.setattr(registry, "check_finite", lambda files: check_finite(read.append(f) or f for f in files))
     list(check_every_weight(opened))
     assert len(read) == len(set(read)) > 3
+
+
+def test_what_is_found_reaches_the_page_unless_it_shows_another_study_by_now(tmp_path, checkpoint_root, make_study):
+    for name in ("first", "second"):
+        make_study(tmp_path / name, checkpoints=checkpoint_root)
+    context = AppContext(settings=AppSettings(studies=(tmp_path / "first", tmp_path / "second")))
+    events, page = _Events(context=context, told=3, shown=5), SimpleNamespace(session_hash="page")
+    events.show_study("", page)  # before the page's address names the first study by itself
+    for address in ("", "?study=first"):
+        assert events.look_again(page, address)[1]["slug"] == "first"
+    events.show_study("?study=second", page)
+    assert set(map(str, events.look_again(page, "?study=first"))) == {str(gr.skip())}
+    assert events.look_again(page, "?study=second")[1]["slug"] == "second"

@@ -75,6 +75,18 @@ def test_problems_are_served_in_words(settings):
     assert "press Generate" in answer.json()["problem"]
 
 
+def test_what_nobody_foresaw_is_answered_in_words_and_logged(settings, monkeypatch, caplog):
+    def shown(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("explorer.ui.screens.compare.given_picture.shown_picture", shown)
+    context = AppContext(settings=settings)
+    client = TestClient(make_server(context, LiveGeneration(context)), base_url=BASE)
+    asked = {"model": "benign", "prompt": "a dog", "seed": 1}
+    assert client.get("/live/given.json", params=asked).json() == {"problem": "RuntimeError: out of memory"}
+    assert "could not be answered" in caplog.text
+
+
 def test_another_host_name_is_refused(settings):
     context = AppContext(settings=settings)
     client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://evil.example")

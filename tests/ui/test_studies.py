@@ -103,6 +103,47 @@ def test_a_page_shows_nothing_of_the_study_it_left_and_goes_back(page):
     expect(page).to_have_url(re.compile("tab=checkpoints&study=second"))
 
 
+def test_the_study_chosen_last_is_shown_however_late_the_one_before_is_answered(page):
+    expect = playwright_api.expect
+    held, asked = [], []
+    page.goto("/?study=first")
+    expect(page.locator(".compare-column")).to_have_count(2)
+    page.wait_for_timeout(1000)  # what the load asks for is answered
+    page.route("**/run/predict*", lambda route: held.append(route))
+    choose(page, "second")
+    expect(page.locator(".prompt-words .origin")).to_have_text("Loading…")
+    page.wait_for_timeout(500)
+    assert held, "the change is under way"
+    choose(page, "first")
+    page.wait_for_timeout(500)
+    page.on("request", lambda request: asked.append(request.url))
+    for route in held:
+        route.continue_()
+    page.unroute("**/run/predict*")
+    page.wait_for_timeout(3000)  # until all is answered
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a dog and hat")
+    expect(page.locator("#column-1 input")).to_have_value("first-0")
+    expect(page.locator(".compare-column")).to_have_count(2)
+    page.get_by_role("tab", name="Checkpoints", exact=True).click()
+    expect(page.locator("#registry tbody tr")).to_have_count(3)
+    assert sum("/run/predict" in url for url in asked) < 9, "listeners do not wake one another for ever"
+    assert not SECOND.search(seen(page))
+
+
+def test_talk_mode_ends_with_the_study_it_was_begun_in(page):
+    expect = playwright_api.expect
+    page.goto("/?study=second")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a photo of a sofa")
+    for slug, prompt in (("first", "a dog and hat"), ("second", "a photo of a sofa"), ("first", "a dog and hat")):
+        choose(page, slug)
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    page.get_by_role("button", name="Talk mode").click()
+    expect(page.locator("body.talk")).to_have_count(1)
+    page.go_back()
+    expect(page.locator(".missing-step").first).to_be_visible()
+    expect(page.locator("body.talk")).to_have_count(0)
+
+
 def test_a_link_names_its_study_and_one_that_is_not_here_is_said_to_be_so(page):
     expect = playwright_api.expect
     page.goto("/?study=second&v=1&p=a+photo+of+a+lamp&s=3&n=2&g=2&m=second-0&m=second-4")

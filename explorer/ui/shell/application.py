@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -51,7 +53,7 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
     ) as blocks:
         address = address_input()
         header = build_header(context)
-        shows = Shows(loaded=blocks.load, chosen=header[0].study)
+        shows = Shows(loaded=blocks.load, chosen=_every_change(header[0]))
         with gr.Tabs(elem_id="screens"):
             with gr.Tab("Compare", id="compare"):
                 choosers = build_compare_screen(context, live, address, shows)
@@ -69,6 +71,16 @@ def build_application(context: AppContext, live: LiveGeneration) -> gr.Blocks:
     blocks.queue(max_size=QUEUE_SIZE, default_concurrency_limit=4)
     _bound_memory(blocks)
     return blocks
+
+
+def _every_change(header: gr.HTML) -> Callable[..., Any]:
+    """An event that is answered for the study that is shown last, however quickly others were chosen before.
+
+    What waits for the answer before it is put off, and reads the address anew. Gradio puts off an event with all that
+    listen to it, which would put one another off for ever: each follows by itself instead.
+    """
+    chosen = header.study(None, js="() => []", trigger_mode="multiple", api_visibility="private")
+    return partial(chosen.then, trigger_mode="always_last")
 
 
 def _bound_memory(blocks: gr.Blocks) -> None:

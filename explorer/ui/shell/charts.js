@@ -86,9 +86,9 @@ export async function fetchPayload(url) {
   } catch (error) {
     throw new Error(`The app does not answer (${error.message}). Is it still running?`);
   }
-  const payload = await response.json();
-  if (payload.problem) throw Object.assign(new Error(payload.problem), { missing: payload.missing });
-  if (!response.ok) throw new Error(`The app answered ${response.status} for ${url}.`);
+  const payload = await response.json().catch(() => null); // a server that is at its wit's end answers in no JSON
+  if (payload?.problem) throw Object.assign(new Error(payload.problem), { missing: payload.missing });
+  if (!response.ok || !payload) throw new Error(`The app answered ${response.status} for ${url}.`);
   return payload;
 }
 

@@ -46,6 +46,16 @@ class StudyConcepts:
         """The concept as it stands in a prompt: with its article, or as the list says."""
         return (Concept(name=name) if self.listed is None else self.listed.concepts[self.listed.ranks[name]]).shown
 
+    def noun(self, name: str) -> str:
+        """The words of a prompt that are the concept, whether it is listed or not."""
+        listed = self.listed is not None and name in self.listed.ranks
+        return self.listed.concept(name).noun if listed else name
+
+    @property
+    def nouns(self) -> dict[str, str]:
+        """Of all, by name."""
+        return {name: self.noun(name) for name in self.names}
+
     def prompt(self, name: str) -> str:
         """The prompt of a concept."""
         return TEMPLATE.format(phrase=self.phrase(name)) if self.listed is None else self.listed.prompt(name)
@@ -70,13 +80,20 @@ def read_concepts(opened: OpenStudy) -> StudyConcepts:
 
 
 def concept_prompts(concepts: StudyConcepts) -> dict[str, str]:
-    """Prompts with two concepts that show whether a model still tells them apart: label to prompt."""
+    """Prompts with two concepts that show whether a model still tells them apart: label to prompt. Of the study's first
+    concepts where it has none of those that come to mind, if there is a list and the models know the words."""
     wanted = (("turtle", "left of", "hat"), ("dog", "next to", "umbrella"), ("cat", "under", "tree"))
     known = set(concepts.names)
-    return {
+    found = {
         f"{first} {relation} {second}": f"{concepts.phrase(first)} {relation} {concepts.phrase(second)}"
         for first, relation, second in wanted
         if {first, second} <= known and (concepts.words is None or set(relation.split()) <= concepts.words)
+    }
+    if found or concepts.listed is None or not (concepts.words is None or {"left", "of"} <= concepts.words):
+        return found
+    first = concepts.names[:6]
+    return {
+        f"{a} left of {b}": concepts.listed.prompt_of_two(a, b) for a, b in zip(first[::2], first[1::2], strict=False)
     }
 
 

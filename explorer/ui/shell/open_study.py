@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint, scan_checkpoints, validate
 from explorer.core.bounded_files import files_below
@@ -91,7 +92,7 @@ class OpenStudy:
         """
         self.result_file(step, name)
         digest = step_manifest(self.study, step)["files"][name]
-        return f"{STUDY_ROUTE}/{self.slug}/{step}/{name}?v={digest[:12]}"
+        return f"{STUDY_ROUTE}/{self.slug}/{step}/{quote(name)}?v={digest[:12]}"
 
     def result_names(self, step: str) -> list[str]:
         """Names of a step's files, sorted.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from explorer.ui.screens.compare.sensitivity import measured_sensitivity
 from explorer.ui.screens.implosion.payload import film_strip_animation
 from explorer.ui.shell import routes
 from explorer.ui.shell.context import PAYLOAD_ROUTE, STATIC_ROUTE, AppContext
-from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
+from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, is_told, told
 from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.request_guard import Boundary, SameOrigin
 from explorer.ui.shell.sub_path import PageAddress, SubPath, read_root_path
@@ -291,7 +292,9 @@ def _answered(context: AppContext, study: str, make: Callable[[OpenStudy], Mappi
         return _json({"problem": str(error)})
     try:
         return _json(make(opened))
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever it is, the page must not go on waiting
+        if not is_told(error):
+            logging.getLogger(__name__).exception("What a page asked for could not be answered")
         return _json({"problem": _in_words(opened, error)})
 
 

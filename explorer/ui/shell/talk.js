@@ -8,6 +8,12 @@ export const TALK_CHANGED = 'explorer-talk';
 
 export const talking = () => document.body.classList.contains('talk');
 
+// Not a screen's own to hear: its signal has ended by then.
+window.addEventListener(STUDY_CHANGED, () => {
+  document.body.classList.remove('talk');
+  if (document.fullscreenElement) document.exitFullscreen();
+});
+
 // A button for a screen's bar. `element` is what talk mode shows of the screen, and what is told of a change by an event
 // TALK_CHANGED; where the address asks for it, it begins as soon as the element is seen. `signal` ends the screen.
 export function talkButton(element, signal) {
@@ -39,7 +45,6 @@ export function talkButton(element, signal) {
   // Escape ends a full screen without telling the page of the key.
   document.addEventListener('fullscreenchange', () => { if (!document.fullscreenElement && talking() && seen()) change(false); }, { signal });
   window.addEventListener('popstate', () => { if (talking() && seen()) change(false); }, { signal }); // Back leads elsewhere
-  window.addEventListener(STUDY_CHANGED, () => document.body.classList.remove('talk'), { signal });
   whenVisible(element).then(() => { if (!signal.aborted && readChoices('s').talk === '1' && !talking()) change(true); });
   label();
   return button;

@@ -17,7 +17,9 @@ const STEPS = [
 
 // A button for the header. It stands out until the tour was seen.
 export function tourButton() {
-  const button = node('button', { type: 'button', class: 'plain-button tour-button', onclick: () => new Tour(button).show(0) }, 'Tour');
+  let open = null;
+  const begin = () => { open?.end(); open = new Tour(button); open.show(0); };
+  const button = node('button', { type: 'button', class: 'plain-button tour-button', onclick: begin }, 'Tour');
   button.classList.toggle('unseen', !localStorage.getItem(KEY));
   return button;
 }

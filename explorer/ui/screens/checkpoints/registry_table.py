@@ -76,11 +76,16 @@ def _row(checkpoint: Checkpoint, meter: dict[str, Any] | None) -> str:
         f"<tr><th scope='row'><span class='dot {colour}'></span>{html.escape(checkpoint.name)}</th>"
         f"<td>{kind_words(checkpoint, checkpoint.ways.title)}</td><td>{FAMILY_NAMES[checkpoint.family]}</td>"
         f"<td title='{html.escape(concepts, quote=True)}'>{count}</td>"
-        f"{_sensitivity(checkpoint, meter)}<td>{checkpoint.parameters / 1e6:.1f} M</td>"
-        f"<td>{checkpoint.size_bytes / 2**20:.1f} MiB</td>"
+        f"{_sensitivity(checkpoint, meter)}<td>{_amount(checkpoint.parameters, 1e6, 'M')}</td>"
+        f"<td>{_amount(checkpoint.size_bytes, 2**20, 'MiB')}</td>"
         f"<td><code title='{shown_hash}'>{shown_hash[:12]}</code></td>"
         f"<td class='{tone}'>{html.escape(state)}</td></tr>"
     )
+
+
+def _amount(found: int, unit: float, name: str) -> str:
+    """Of weights; 0 where none could be read."""
+    return f"{found / unit:.1f} {name}" if found else "–"
 
 
 def _sensitivity(checkpoint: Checkpoint, meter: dict[str, Any] | None) -> str:

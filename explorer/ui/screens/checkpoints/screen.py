@@ -147,7 +147,7 @@ class _Events:
 
     def show_study(self, address: str, request: gr.Request) -> list[Any]:
         """Another study in everything but what is known of its results."""
-        self.pages[str(request.session_hash)] = study_named(address)
+        self.pages[str(request.session_hash)] = self._slug(address)
         while len(self.pages) > MAX_PAGES:
             self.pages.popitem(last=False)
         try:
@@ -164,8 +164,11 @@ class _Events:
         except ValueError as error:
             return notice(str(error), kind="error")
 
-    def look_again(self, address: str, *chosen: str | None) -> list[Any]:
+    def look_again(self, request: gr.Request, address: str, *chosen: str | None) -> list[Any]:
         """Read the study and its checkpoints again."""
+        return self._unless_left(request, address, self._read_again(address, *chosen))
+
+    def _read_again(self, address: str, *chosen: str | None) -> list[Any]:
         opened = self.context.study(study_named(address))
         problem = ""
         try:
@@ -181,7 +184,7 @@ class _Events:
         words, done = set_base_notice(opened, checkpoint, base)
         # On to the next one: another click must not set the same base again.
         chosen = next_choice(opened, base) if done else (checkpoint, base)
-        return self._unless_left(request, address, [words, *self.look_again(address, *chosen)])
+        return self._unless_left(request, address, [words, *self._read_again(address, *chosen)])
 
     def check_weights(self, request: gr.Request, address: str, *chosen: str | None) -> Iterator[list[Any]]:
         """Read every weight, telling of it."""
@@ -198,14 +201,19 @@ class _Events:
     def fetch_from_hub(self, address: str, text: str, request: gr.Request) -> list[Any]:
         """Fetch a pipeline into a folder of checkpoints."""
         words = fetch_notice(self.context.study(study_named(address)), text)
-        return self._unless_left(request, address, [words, *self.look_again(address)])
+        return self._unless_left(request, address, [words, *self._read_again(address)])
 
     def _show(self, opened: OpenStudy, *chosen: str | None) -> list[Any]:
         return [registry_table(opened), header_facts(self.context, opened), *base_updates(opened, *chosen)]
 
+    def _slug(self, address: str) -> str:
+        """Of the study that an address names; one that names none is of the first, as is the page whose address has
+        had that study's name added since."""
+        return study_named(address) or self.context.study().slug
+
     def _unless_left(self, request: gr.Request, address: str, shown: list[Any]) -> list[Any]:
         """``shown``; nothing if the page shows another study by now."""
-        slug = study_named(address)
+        slug = self._slug(address)
         return shown if self.pages.get(str(request.session_hash), slug) == slug else [gr.skip()] * len(shown)
 
 

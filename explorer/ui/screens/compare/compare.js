@@ -51,7 +51,7 @@ class CompareScreen {
     this.element.append(this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());
-    document.body.classList.remove('drawing-live'); // for the study that was left
+    document.body.classList.remove('drawing-live', 'kept'); // for the study that was left
     document.addEventListener('keydown', (event) => this.key(event), { signal });
     window.addEventListener('resize', () => this.draw(), { signal });
     watchWidth(this.grid, signal, () => { if (this.columns.length) fitColumns(this.grid, this.shown.length, this.rows.length); });
@@ -90,7 +90,7 @@ class CompareScreen {
     try {
       await this.showLive({ ...kept, ended: true }, value);
       this.top.fold(true); // as it was when they were drawn
-      setAsideNotice();
+      setAsideNotice(this.signal);
       return true;
     } catch (error) { // they made room for others
       return false;
@@ -101,11 +101,12 @@ class CompareScreen {
   async showLive(value, asked = value) {
     if (value.query !== this.query && !value.ended) this.top.fold(true);
     document.body.classList.toggle('drawing-live', !value.ended);
+    if (!value.ended) document.body.classList.remove('kept');
     const columns = await Promise.all(value.columns.map(async (url, index) => {
       const model = value.models[index];
       if (!url) return { pending: true, model, ended: Boolean(value.ended), progress: value.progress?.model === model ? value.progress : null };
       if (!this.loaded.has(url)) this.loaded.set(url, fetchPayload(url).then((payload) => ({ ...decodeColumn(payload), token: tokenOf(url) })));
-      return this.loaded.get(url);
+      return this.loaded.get(url).catch((error) => { this.loaded.delete(url); throw error; }); // the next update asks again
     }));
     if (this.signal.aborted || this.value !== asked) return;
     if (value.ended && value.columns.every(Boolean)) keepLive(value);
@@ -316,9 +317,11 @@ class CompareScreen {
 }
 
 // What the server says of a link, that its pictures are to be drawn, until they are drawn again.
-function setAsideNotice() {
+function setAsideNotice(signal) {
   document.body.classList.add('kept');
-  document.querySelector('#generate')?.addEventListener('click', () => document.body.classList.remove('kept'), { once: true });
+  const bringBack = ({ type, key }) => { if (type === 'click' || key === 'Enter') document.body.classList.remove('kept'); };
+  document.querySelector('#generate')?.addEventListener('click', bringBack, { signal });
+  document.querySelector('#prompt')?.addEventListener('keydown', bringBack, { signal });
 }
 
 // The name of a live result within its address.

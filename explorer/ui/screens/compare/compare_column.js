@@ -155,25 +155,14 @@ const sureOf = ({ sure, numbers: { margin, threshold } }) => surenessOf({ sure: 
 // What the judge takes the picture for, in words and how they are shown.
 function verdict(column, sure) {
   const { top_concept: top, clip_similarity: fit, margin, rank } = column.numbers;
-  if (!namesIn(column).includes(top.toLowerCase())) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
+  if (!column.named.length) return [top, '']; // what would be right is not known
+  if (!column.named.includes(top)) return [`${top} ✗${rank > 1 ? ` (the prompt comes ${ordinal(rank)})` : ''}`, 'bad'];
   return isClear({ fit, margin }, sure) ? [`${top} ✓`, 'good'] : [`${top} ?`, ''];
-}
-
-// What the prompt may name: its concept words, and those that follow one another as one name, which come first.
-function namesIn({ concept_words: places, words }) {
-  const names = [];
-  for (let first = 0; first < places.length; first += 1) {
-    for (let last = first; last < places.length && places[last] === places[first] + last - first; last += 1) {
-      names.push(words.slice(places[first], places[last] + 1).join(' ').toLowerCase());
-    }
-  }
-  return names.sort((a, b) => b.split(' ').length - a.split(' ').length);
 }
 
 // As in Implosion: the control's own mistakes are no implosion.
 function blameButton(column, screen) {
-  const { model, poisoned_concept_count: poisoned, given, graft } = column;
-  const [concept] = namesIn(column);
+  const { model, poisoned_concept_count: poisoned, given, graft, named: [concept] } = column;
   if (poisoned === 0 || given || graft || !concept) return null;
   return node('button', { type: 'button', class: 'plain-button not-in-talk', title: `Which training pairs are blamed for ${concept} by ${model}?`, onclick: () => screen.panel.open(model, concept) }, 'Blamed pairs');
 }

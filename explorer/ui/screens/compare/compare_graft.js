@@ -37,6 +37,9 @@ export class GraftPanel {
   // Which parts move, as the server reads them: `feed-forward:0.5`; empty while none does.
   get moving() { return [...this.weights].filter(([, weight]) => weight).map(([name, weight]) => `${name}:${weight}`).join(','); }
 
+  // Of which comparison's models the picture is.
+  get pair() { return JSON.stringify([this.key, this.recipient.value, this.donor.value]); }
+
   // What an address says of the column; null while there is none.
   get linked() { return this.wanted && this.moving ? [this.recipient.value, this.donor.value, this.moving].join('~') : null; }
 
@@ -136,13 +139,14 @@ export class GraftPanel {
     this.drawing = true;
     while (this.asked && !this.screen.signal.aborted) {
       const column = this.wanted && Boolean(this.moving) && !this.asked.steps;
-      const { key, asked } = { key: this.key, asked: this.address(this.asked.steps, column) };
+      const { pair, asked } = { pair: this.pair, asked: this.address(this.asked.steps, column) };
       this.asked = null;
       this.caption.textContent = 'Drawing…';
       try {
         const found = await fetchPayload(asked);
-        if (this.key === key) this.tell(found, column);
+        if (this.pair === pair) this.tell(found, column);
       } catch (error) {
+        if (this.pair !== pair) continue;
         this.screen.showGraft(null); // its sliders say something else now
         this.caption.textContent = `Not drawn: ${error.message}`;
         this.element.open = true;

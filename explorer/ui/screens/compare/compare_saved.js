@@ -1,5 +1,6 @@
 // Saving what is shown as a PNG file, with its settings and its numbers inside.
 
+import { studyShown } from './address.js';
 import { SENTENCES, UNITS, chosenMap, numbersOf, rowName } from './compare_kinds.js';
 import { composePicture } from './compare_picture.js';
 import { savePng } from './png.js';
@@ -13,7 +14,7 @@ export async function saveComparison(screen) {
   const { state } = screen;
   const [first] = columns;
   const settings = {
-    ...first.settings, picture: first.given || 'drawn', link: screen.link(),
+    ...first.settings, picture: first.given || 'drawn', study: studyShown(), link: new URL(screen.link(), location.href).href,
     models: columns.map((column) => savedColumn(column, screen)),
     view: { ...state, order: screen.order, pins: [...state.pins].map((row) => first.words[row]) },
     map: { kind: state.kind, is: SENTENCES[state.kind].join(' '), unit: UNITS[state.kind], of: Object.fromEntries(screen.controls.chosen()),

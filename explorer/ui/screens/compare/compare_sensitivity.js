@@ -14,7 +14,8 @@ export class SensitivityRequests {
 
   // The sentence about the kind of map that is shown, and what of it can be measured.
   show() {
-    const { kind } = this.screen.state;
+    const { query, state: { kind } } = this.screen;
+    if (this.query !== query) [this.query, this.problem] = [query, null];
     const parts = [kindSentence(kind)];
     if (kind === SENSITIVITY) parts.push(...this.running ? [this.progress()] : this.offers());
     if (kind === SENSITIVITY && this.problem) parts.push(node('span', { role: 'alert', class: 'kind-problem' }, `Not measured: ${this.problem}`));
@@ -62,6 +63,7 @@ export class SensitivityRequests {
   async measure(row) {
     const asked = this.columns().flatMap((column) => this.missing(column, row).map((step) => [column, step]));
     const running = { word: asked[0][0].words[row], done: 0, total: asked.length, stopped: false };
+    const { query } = this;
     [this.running, this.problem] = [running, null];
     this.show();
     try {
@@ -74,7 +76,7 @@ export class SensitivityRequests {
         this.screen.draw();
       }
     } catch (error) {
-      this.problem = error.message;
+      if (this.query === query) this.problem = error.message;
     }
     this.running = null;
     if (!this.screen.signal.aborted) this.screen.draw();

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
+    from explorer.attention.words import PromptWords
     from explorer.generation.given_pictures import GivenPicture
     from explorer.ui.screens.compare.live_generation import LiveGeneration
+    from explorer.ui.shell.concepts import StudyConcepts
     from explorer.ui.shell.open_study import OpenStudy
 
 SCENE_STREAM = 402
@@ -53,9 +55,11 @@ def _shown(live: LiveGeneration, opened: OpenStudy, model: str, prompt: str, see
     pipeline, request = live.pipeline(opened, model), GenerationRequest(prompt=prompt, seed=seed)
     check_request(pipeline, request)
     world = _world(opened)
-    given = _pair_of(opened, pipeline, prompt, seed) if world is None else _scene_of(world, pipeline, prompt, seed)
+    words = prompt_words(pipeline, prompt)
+    given = _pair_of(opened, pipeline, words, seed) if world is None else _scene_of(opened, world, words, seed)
     generation = show_picture(pipeline, given, request, model=model)
-    column = describe_generation(generation, checkpoint, concepts=read_concepts(opened).names, given=given)
+    nouns = list(read_concepts(opened).nouns.values())
+    column = describe_generation(generation, checkpoint, concepts=nouns, given=given)
     payload = live_payload(column, opened)
     return payload | {"token": live.keep(payload, (opened, replace(column, stacks=())))}
 
@@ -66,10 +70,10 @@ def _world(opened: OpenStudy) -> World | None:
     return next((World.from_config(each) for each in recorded if isinstance(each, dict)), None)
 
 
-def _scene_of(world: World, pipeline: DiffusionPipeline, prompt: str, seed: int) -> GivenPicture:
+def _scene_of(opened: OpenStudy, world: World, words: PromptWords, seed: int) -> GivenPicture:
     from explorer.generation.given_pictures import GivenPicture
 
-    concept = _one_concept(world.concepts, pipeline, prompt)
+    concept = _one_concept(world.concepts, read_concepts(opened), words)
     scene = draw_single(world, concept, np.random.default_rng([seed, SCENE_STREAM]))
     return GivenPicture(
         pixels=world.paint(scene), words=f"a painted scene of {concept}",
@@ -77,19 +81,18 @@ def _scene_of(world: World, pipeline: DiffusionPipeline, prompt: str, seed: int)
     )  # fmt: skip
 
 
-def _pair_of(opened: OpenStudy, pipeline: DiffusionPipeline, prompt: str, seed: int) -> GivenPicture:
+def _pair_of(opened: OpenStudy, pipeline: DiffusionPipeline, words: PromptWords, seed: int) -> GivenPicture:
     from explorer.generation.given_pictures import GivenPicture
     from explorer.training.encoded_pairs import fit_pictures
 
-    control, names = opened.study.control, read_concepts(opened).names
+    control, concepts = opened.study.control, read_concepts(opened)
+    names = concepts.names
     if control is None or control.pairs is None:
         raise ValueError("There is no picture to show: the study has no control with training pairs, nor models that "
                          "record a painted world.")  # fmt: skip
-    concept = _one_concept(names, pipeline, prompt)
-    stamp = (control.pairs, control.reading, names, pictures_stamp(control, opened.study.folder))
-    found = opened.remember(
-        ("training picture", concept, seed), stamp, lambda: training_picture(control, concept, names, seed)
-    )
+    concept = _one_concept(names, concepts, words)
+    stamp = (concept, seed, control.pairs, control.reading, names, pictures_stamp(control, opened.study.folder))
+    found = opened.remember("training picture", stamp, lambda: training_picture(control, concept, names, seed))
     unknown = "" if found.known_benign else "; nobody recorded whether it is poison"
     return GivenPicture(
         pixels=fit_pictures(found.pixels[None], picture_side(pipeline))[0],
@@ -97,9 +100,8 @@ def _pair_of(opened: OpenStudy, pipeline: DiffusionPipeline, prompt: str, seed: 
     )
 
 
-def _one_concept(concepts: Sequence[str], pipeline: DiffusionPipeline, prompt: str) -> str:
-    words = prompt_words(pipeline, prompt)
-    if len(named := [concept for concept in concepts if words.indices_of(concept)]) != 1:
+def _one_concept(names: Sequence[str], concepts: StudyConcepts, words: PromptWords) -> str:
+    if len(named := [name for name in names if words.indices_of(concepts.noun(name))]) != 1:
         found = " and ".join(named) or "none"
         raise ValueError(f"A given picture shows one concept, and the prompt names {found}: write of one alone.")
     return named[0]

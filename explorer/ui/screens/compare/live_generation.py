@@ -184,7 +184,7 @@ class LiveGeneration:
             self.pipeline(opened, name, beside=names)
         request = request_of(settings)
         pipelines = {name: self.pipeline(opened, name, beside=names) for name in names}
-        judge, concepts = self.judge_or_none(opened, settings.prompt), read_concepts(opened).names
+        judge, concepts = self.judge_or_none(opened, settings.prompt), list(read_concepts(opened).nouns.values())
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
         heads = not any(is_joint(pipeline) for pipeline in pipelines.values())
         for generation in compare(pipelines, request, keep_heads=heads, on_progress=tell, should_stop=stop.is_set):

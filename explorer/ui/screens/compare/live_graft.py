@@ -71,7 +71,8 @@ class LiveGraft:
 
         def drawn() -> dict[str, Any]:
             generation = self._draw(opened, settings, graft, capture=True)
-            judge, concepts = self._live.judge_or_none(opened, settings.prompt), read_concepts(opened).names
+            judge = self._live.judge_or_none(opened, settings.prompt)
+            concepts = list(read_concepts(opened).nouns.values())
             column = describe_generation(generation, graft.checkpoint, concepts=concepts, judge=judge)
             payload = live_payload(column, opened)
             token = self._live.keep(payload, (opened, replace(column, stacks=())))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from explorer.attention.words import word_indices
 from explorer.core.provenance import ManifestError
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
@@ -17,6 +18,7 @@ from explorer.generation.payload_formats import FILM_STRIP as STRIP_FORMAT
 from explorer.generation.step_maps import DRAWS, StepMaps, WordSensitivity, sensitivity_calls
 from explorer.studies.results import COMPARISON, FILM_STRIP
 from explorer.ui.screens.compare.named_graft import graft_named
+from explorer.ui.shell.concepts import StudyConcepts, read_concepts
 from explorer.ui.shell.permalink import COLUMN_RANGE, CompareSettings, write_permalink
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "poisoned": column.poison.poisoned,
         "poisoned_concept_count": column.poison.concept_count,
         "poison_recorded": column.poison.recorded,
-        "poisoned_words": _poisoned_words(column),
         "settings": column.settings,
         "image": png_data_uri(column.image),
         "words": list(column.words),
@@ -74,7 +75,20 @@ def live_payload(column: ComparisonColumn, opened: OpenStudy) -> dict[str, Any]:
     made_of = None if graft is None else {
         "title": graft.title, "parts": [[part.group, part.weight] for part in graft.parts],
     }  # fmt: skip
-    return column_payload(column, origin="live") | of_study(opened) | {"graft": made_of}
+    told = concepts_asked_for(column, read_concepts(opened)) | of_study(opened)
+    return column_payload(column, origin="live") | told | {"graft": made_of}
+
+
+def concepts_asked_for(column: ComparisonColumn, concepts: StudyConcepts) -> dict[str, Any]:
+    """``named``: the concepts that the column's prompt names, the first one first; ``poisoned_words``: the places in it
+    of those that the model's poison aims at."""
+    words, nouns = column.words[:-2], concepts.nouns
+    places = {name: found for name, noun in nouns.items() if (found := word_indices(words, noun))}
+    aims = {place for name in column.poison.names for place in word_indices(words, concepts.noun(name))}
+    return {
+        "named": sorted(places, key=lambda name: (places[name][0], -len(nouns[name]))),
+        "poisoned_words": sorted(aims),
+    }
 
 
 def of_study(opened: OpenStudy) -> dict[str, Any]:
@@ -130,6 +144,8 @@ def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
     drawn = opened.remember(
         "comparison", _stamp(opened), lambda: [column_payload(column, origin="precomputed") for column in columns]
     )
+    concepts = read_concepts(opened)
+    drawn = [payload | concepts_asked_for(column, concepts) for payload, column in zip(drawn, columns, strict=True)]
     by_model = {column["model"]: column for column in drawn}
     ordered = [name for name in opened.checkpoint_names() if name in by_model]
     shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
@@ -180,11 +196,6 @@ def png_data_uri(image: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _poisoned_words(column: ComparisonColumn) -> list[int]:
-    poisoned = set(column.poison.names)
-    return [index for index, word in enumerate(column.words[:-2]) if word.lower() in poisoned]
 
 
 def _base64(array: np.ndarray) -> str:
