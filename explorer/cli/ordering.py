@@ -129,7 +129,7 @@ def difference_command(
     for each in found:
         for name, value in each["differences"].items():
             means = " - ".join(f"{mean:.3f}" for mean in value["of_arms"])
-            told = f"{means} = {_interval(value)}  n = {value['n']}{_share(value)}"
+            told = f"{means} = {_interval(value)}  n = {value['n']}{_share(value)}{_pictures(value)}"
             typer.echo(f"{each['study']}: {first} - {second}, {name}: {told}")
     if reason is not None:
         typer.echo(f"not averaged over the {len(found)} studies: {reason}")
@@ -153,6 +153,12 @@ def _beyond(name: str, value: dict[str, Any]) -> bool:
     return (name in OF_PICTURES and low is not None and max(-low, high) > 1) or (
         ratio is not None and ratio["low"] is not None and ratio["low"] < 0
     )
+
+
+def _pictures(value: dict[str, Any]) -> str:
+    if (counts := value.get("pictures")) is None:
+        return ""
+    return f"  right alone: {counts['rises']} and {counts['falls']} pictures, McNemar's p {counts['p']:.3g}"
 
 
 def _share(value: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import ratio_of_means, t_interval
+from explorer.core.intervals import exact_mcnemar, ratio_of_means, t_interval
 from explorer.evaluation.summary import concepts_known
 from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.studies.ordering import (
@@ -40,7 +40,9 @@ def difference(
         By quantity (``accuracy``, ``similarity``; ``classifier`` and ``broken``, what a classifier takes for what was
         asked and for broken, where one judged; and what the meter measured) ``value``, ``low``, ``high`` and ``n``, the
         means of both arms under ``of_arms``, and under ``share`` the first as a share of the second, with its interval;
-        None where the second's mean is 0.
+        None where the second's mean is 0. Of ``accuracy`` also ``pictures``: how many, of one concept and noise each,
+        the first alone (``rises``) and the second alone (``falls``) has right, and McNemar's exact ``p``; None where
+        it is not stored.
 
     Raises:
         ManifestError: if the step evaluation is not done, or a file was changed.
@@ -63,6 +65,8 @@ def difference(
             values[name] = [[of_arm[each] for each in members if stored[1][each] is not None] for of_arm in stored]
     values |= _metered(study, first, second, members)
     found = {name: _compared(*pair) for name, pair in values.items() if pair[0]}
+    if ACCURACY in found:
+        found[ACCURACY]["pictures"] = _pictures(models[first], models[second], members)
     told = {"names": list(members)} if names else {"group": group}
     return {"study": study.name, "arms": [first, second], **told, "differences": found}
 
@@ -131,6 +135,14 @@ def _compared(first: list[float], second: list[float]) -> dict[str, Any]:
     return estimate_json(t_interval(np.subtract(first, second))) | {
         "of_arms": [float(np.mean(first)), float(np.mean(second))], "share": share,
     }  # fmt: skip
+
+
+def _pictures(first: dict[str, Any], second: dict[str, Any], members: Sequence[str]) -> dict[str, Any] | None:
+    if not all("right_by_seed" in model for model in (first, second)):
+        return None
+    rights = [np.array([model["right_by_seed"][name] for name in members], dtype=bool) for model in (first, second)]
+    rises, falls = (int((one & ~other).sum()) for one, other in (rights, rights[::-1]))
+    return {"rises": rises, "falls": falls, "p": exact_mcnemar(rises, falls)}
 
 
 def _metered(study: Study, first: str, second: str, members: Sequence[str]) -> dict[str, list[list[float]]]:

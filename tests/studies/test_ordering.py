@@ -148,6 +148,21 @@ def test_two_arms_differ_by_concept(shipped, copied):
         difference(copied, "benign", "dirty-61")
 
 
+def test_pictures_that_one_of_two_arms_alone_has_right_are_counted(shipped):
+    bases = Study.load(EXPERIMENTS / "base-recipes")
+    models = {model["name"]: model for model in stored(bases, EVALUATION, "evaluation.json")["models"]}
+    rights = [models[arm]["right_by_seed"] for arm in ("logit-normal", "plain")]
+    pairs = [pair for name in rights[0] for pair in zip(*(right[name] for right in rights), strict=True)]
+    found = difference(bases, "logit-normal", "plain", group="all")["differences"]["accuracy"]["pictures"]
+    assert len(pairs) == 120 * 2
+    assert (found["rises"], found["falls"]) == (pairs.count((1, 0)), pairs.count((0, 1)))
+    assert found["p"] == pytest.approx(stats.binomtest(found["rises"], found["rises"] + found["falls"]).pvalue)
+    same = difference(bases, "plain", "plain")["differences"]["accuracy"]["pictures"]
+    assert same == {"rises": 0, "falls": 0, "p": 1}
+    earlier = difference(shipped, "dirty-060", "benign")["differences"]["accuracy"]
+    assert earlier["pictures"] is None, "it does not say which pictures were right"
+
+
 def test_shares_and_concepts_of_ones_own(shipped):
     found = difference(shipped, "dirty-060", "benign", names=["hat", "drum"])
     assert set(found["names"]) == {"hat", "drum"}
