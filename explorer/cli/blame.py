@@ -14,6 +14,7 @@ from explorer.cli.retraining import ArmName, Device, interval_words
 from explorer.cli.study import Folder, study
 from explorer.studies import blame as blaming
 from explorer.studies.blame_grading import grade_blame, write_lists
+from explorer.studies.results import command_line
 from explorer.studies.study import Study
 
 Base = Annotated[
@@ -86,7 +87,8 @@ def blame_lists(
     typer.echo(f"{found['left_out']} of {found['candidates']} candidates, for {', '.join(found['concepts'])}")
     for each in found["lists"]:
         typer.echo(_list_words(each))
-        typer.echo(f"  python -m explorer study retrain {folder} {arm} --recipe {found['folder']}/{each['recipe']}")
+        recipe = Path(found["folder"]) / each["recipe"]
+        typer.echo(f"  {command_line('retrain', folder, arm, '--recipe', recipe)}")
 
 
 @study.command("blame-graded")

@@ -17,6 +17,7 @@ from explorer.defence.exports import filtered_pairs
 from explorer.defence.report import compared, filter_report, held_out_report
 from explorer.pairs.uid_files import FORMS as KNOWN
 from explorer.studies.filtering import read_recipe_file, remaining_structure, save_filter, saved_filter, scored_pairs
+from explorer.studies.results import command_line
 from explorer.studies.study import Study
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def _next(folder: Path, arm: str, name: str | None, recipe: Path | None) -> str:
     """The one command that fine-tunes on what is left."""
     if name is None and recipe is None:
         return "save the filter with --name NAME to fine-tune on what it leaves"
-    given = f"--filter {name}" if name is not None else f"--recipe {recipe}"
-    return f"python -m explorer study retrain {folder} {arm} {given}"
+    return command_line("retrain", folder, arm, *(("--recipe", recipe) if name is None else ("--filter", name)))
 
 
 def _list_scores(pairs: ScoredPairs, as_json: bool) -> None:

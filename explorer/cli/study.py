@@ -17,6 +17,7 @@ from explorer.studies import packing
 from explorer.studies.calibration import calibrate_study
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.packing import export_study
+from explorer.studies.results import command_line
 from explorer.studies.running import RunRequest, report_as_json, run_study
 from explorer.studies.state import MISSING, STALE, study_state
 from explorer.studies.steps.drawing import PICTURE
@@ -69,7 +70,7 @@ def new(
         typer.echo(told)
     for open_question in made.left_open:
         typer.echo(f"open: {open_question}")
-    typer.echo(f"{len(made.study.arms)} arms in {made.study.folder}; next: python -m explorer study status {folder}")
+    typer.echo(f"{len(made.study.arms)} arms in {made.study.folder}; next: {command_line('status', folder)}")
 
 
 def _drawing(made: Study) -> str:

@@ -17,6 +17,7 @@ from explorer.studies.arms import arm_poison, known_poison
 from explorer.studies.captions import concepts_in
 from explorer.studies.concepts import with_poisoned
 from explorer.studies.pairs_found import FoundPairs, find_pairs, paths_named
+from explorer.studies.results import command_line
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, STUDY_NAME, Arm, Study
 
@@ -236,8 +237,8 @@ def _what_extractor_lacks(extractor: ExtractorSpec, folder: Path) -> list[str]:
         return [f"no universal extractor: without one in {STUDY_NAME} there are no scores, graphs or evaluation"]
     if extractor.open_clip is not None and extractor.feature_range is None:
         return [
-            "the extractor has no feature range, which scores need: `python -m explorer study calibrate "
-            f"{folder}` finds it on the control's pairs"
+            f"the extractor has no feature range, which scores need: `{command_line('calibrate', folder)}` finds it on "
+            "the control's pairs"
         ]
     return []
 

@@ -15,7 +15,7 @@ from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, replacing
 from explorer.studies.arms import known_poison
-from explorer.studies.results import PICTURES, STEPS, result_file, step_folder, step_manifest
+from explorer.studies.results import PICTURES, STEPS, command_line, result_file, step_folder, step_manifest
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, Study
 
@@ -44,7 +44,7 @@ def export_study(study: Study, path: Path, *, pictures: bool = False) -> list[st
     steps = [step for step in STEPS if (step_folder(study, step) / MANIFEST_NAME).is_file()]
     steps = [step for step in steps if pictures or step != PICTURES]
     if not steps:
-        raise ValueError(f"{study.folder} has no results to pack: run `python -m explorer study run {study.folder}`")
+        raise ValueError(f"{study.folder} has no results to pack: run `{command_line('run', study.folder)}`")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch, replacing(path) as temporary:
         _without_places(study, Path(scratch)).write()

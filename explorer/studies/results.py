@@ -5,6 +5,7 @@ A step's folder is written beside its place and moved there whole, so that what 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,12 @@ def step_manifest(study: Study, step: str) -> dict[str, Any]:
 
 def step_command(study: Study, step: str) -> str:
     """The command that does a step."""
-    return f"python -m explorer study run {study.folder} {step}"
+    return command_line("run", study.folder, step)
+
+
+def command_line(name: str, *arguments: Path | str) -> str:
+    """A command of studies, as a shell takes it, whatever folders and arms are called."""
+    return shlex.join(["python", "-m", "explorer", "study", name, *map(str, arguments)])
 
 
 def result_file(study: Study, step: str, name: str, hashed: Callable[[Path], str] = hash_file) -> Path:

@@ -19,7 +19,7 @@ from explorer.studies.extractors import load_extractor
 from explorer.studies.gone_models import STRIP_NAME, can_stay, gone_models, strip_row
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, named
-from explorer.studies.results import PICTURES, RETRAINED, step_folder, writing_step
+from explorer.studies.results import PICTURES, RETRAINED, command_line, step_folder, writing_step
 from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrained_models
 from explorer.studies.showcase import strip_concepts
 from explorer.studies.steps.drawing import PICTURE, drawing_settings, usable_poison
@@ -70,7 +70,7 @@ def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
     if not models:
         raise ValueError(
             "no model was trained again on what a filter leaves of its pairs: "
-            f"`python -m explorer study retrain {inputs.study.folder} {arm.name} --recipe FILE`"
+            f"`{command_line('retrain', inputs.study.folder, arm.name, '--recipe', 'FILE')}`"
         )
     records = {each.name: hash_file(each.folder.with_name(f"{each.name}.json")) for each in models}
     records |= {each["name"]: hash_json(each) for each in gone}

@@ -29,7 +29,7 @@ from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, differing_names, named
-from explorer.studies.results import SCORES, result_file, writing_step
+from explorer.studies.results import SCORES, command_line, result_file, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
 from explorer.training.sample_loss import BATCH_SIZE, sample_losses
@@ -67,8 +67,8 @@ def scores_identity(study: Study, arm: str) -> str:
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     if inputs.study.extractor.open_clip is not None and inputs.study.extractor.feature_range is None:
         raise ValueError(
-            "the extractor has no feature range: `python -m explorer study calibrate "
-            f"{inputs.study.folder}` finds it on the control's pairs"
+            f"the extractor has no feature range: `{command_line('calibrate', inputs.study.folder)}` finds it on the "
+            "control's pairs"
         )
     return {
         "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": inputs.study.loss_pairs,

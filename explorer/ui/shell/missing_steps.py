@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 
 from explorer.core.provenance import ManifestError
@@ -17,6 +16,7 @@ from explorer.studies.results import (
     PICTURES,
     RETRAINED,
     SCORES,
+    command_line,
 )
 from explorer.studies.state import CANNOT, STALE, StepState
 from explorer.studies.study import Study
@@ -55,12 +55,12 @@ class MissingStepError(ManifestError):
 
 def study_command(study: Study) -> str:
     """The command that makes a study of a folder of checkpoints."""
-    return f"python -m explorer study new STUDY --checkpoint {shlex.quote(f'{shown_folder(study)}/*')}"
+    return command_line("new", "STUDY", "--checkpoint", f"{shown_folder(study)}/*")
 
 
 def run_command(study: Study, step: str) -> str:
     """The command that does a step, as it is typed where the app was started."""
-    return f"python -m explorer study run {shlex.quote(shown_folder(study))} {step}"
+    return command_line("run", shown_folder(study), step)
 
 
 def shown_folder(study: Study) -> str:

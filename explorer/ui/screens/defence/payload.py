@@ -6,7 +6,6 @@ What a filter removes is worked out in the browser; :mod:`explorer.ui.screens.de
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from explorer.core.provenance import ROOT, ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
 from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.recipe import recipe_json
-from explorer.studies.results import FILTERS, GRAPHS, RETRAINED
+from explorer.studies.results import FILTERS, GRAPHS, RETRAINED, command_line
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
@@ -61,7 +60,6 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
         opened.result_json(FILTERS, f"{name}/{FORMAT.name}"), f"Run `{opened.result_command(FILTERS)}`."
     )
     columns = opened.result_url(FILTERS, f"{name}/{COLUMNS_NAME}")
-    study = shlex.quote(shown_folder(opened.study))
     return {
         **header["set"],
         "name": name,
@@ -70,7 +68,7 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
         "columns_url": columns,
         "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(name, safe='')}",
         "no_pictures": why_no_pictures(opened, name),
-        "command": f"python -m explorer study retrain {study} {shlex.quote(name)} --recipe filter.json",
+        "command": command_line("retrain", shown_folder(opened.study), name, "--recipe", "filter.json"),
     }
 
 

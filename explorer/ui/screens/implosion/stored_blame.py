@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import BLAME, GRADED_BLAME
 from explorer.studies.blame import blame_file
 from explorer.studies.blame_grading import UNTRAINED, graded_blame_file
+from explorer.studies.results import command_line
 from explorer.ui.screens.graphs.payload import graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE
@@ -33,9 +33,7 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
     study = opened.study
     study.concept_list().concept(concept)
     path = blame_file(study, arm, concept)
-    command = (
-        f"python -m explorer study blame {shlex.quote(shown_folder(study))} {shlex.quote(arm)} {shlex.quote(concept)}"
-    )
+    command = command_line("blame", shown_folder(study), arm, concept)
     if not path.is_file():
         made = f"the training pairs of {arm} that are blamed for {concept}"
         return {"problem": f"The study has not stored {made}: run `{command}`.",
@@ -55,7 +53,7 @@ def _graded(opened: OpenStudy, arm: str) -> dict[str, Any] | None:
     path = graded_blame_file(opened.study, arm)
     if not path.is_file():
         return None
-    return GRADED_BLAME.checked(load_json(path), f"Run `python -m explorer study blame-graded STUDY {arm}`.")
+    return GRADED_BLAME.checked(load_json(path), f"Run `{command_line('blame-graded', 'STUDY', arm)}`.")
 
 
 def _graphs(opened: OpenStudy, arm: str) -> dict[str, Any] | None:
