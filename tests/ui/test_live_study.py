@@ -105,12 +105,12 @@ def test_a_painted_scene_is_shown_to_a_model_with_its_outline(context, checkpoin
 def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_root, make_study, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for row, caption in enumerate(("a dog", "a hat", "a dog and a hat")):
+    for row, caption in enumerate(("a dog", "a hat", "a dog and a hat", "a turtle dog")):
         Image.new("RGB", (90, 70), (80 * row, 40, 200)).save(pictures / f"{row}.png")
         (pictures / f"{row}.txt").write_text(caption)
     arms = tuple(Arm(name=name, checkpoint=checkpoint_root / name, pairs=pictures if name == "benign" else None,
                      control=name == "benign") for name in ("benign", "dirty-004"))  # fmt: skip
-    make_study(tmp_path / "mine", concepts=("dog", "hat", "turtle"), arms=arms)
+    make_study(tmp_path / "mine", concepts=("dog", "hat", "turtle", "turtle dog"), arms=arms)
     context = AppContext(settings=AppSettings(studies=(tmp_path / "mine",)))
     client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
     asked = {"model": "dirty-004", "prompt": "a photo of a dog", "seed": 1}
@@ -118,6 +118,10 @@ def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_r
     assert column["given"] == "a training picture of benign, “a dog”; nobody recorded whether it is poison"
     assert (column["given_pictures"], column["mask"]) == (True, None)
     assert client.get("/live/given.json", params={**asked, "model": "benign"}).json()["image"] == column["image"]
+    longer = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle dog"}).json()["given"]
+    assert "“a turtle dog”" in longer, "of two concepts that overlap the longer is named"
+    several = client.get("/live/given.json", params={**asked, "prompt": "a turtle dog and a dog"}).json()["problem"]
+    assert "names dog and turtle dog" in several
     lacking = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["problem"]
     assert "names 'turtle': expected one" in lacking
 

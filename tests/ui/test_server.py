@@ -81,10 +81,13 @@ def test_what_nobody_foresaw_is_answered_in_words_and_logged(settings, monkeypat
 
     monkeypatch.setattr("explorer.ui.screens.compare.given_picture.shown_picture", shown)
     context = AppContext(settings=settings)
+    context.add_payload("unforeseen", shown)
     client = TestClient(make_server(context, LiveGeneration(context)), base_url=BASE)
     asked = {"model": "benign", "prompt": "a dog", "seed": 1}
-    assert client.get("/live/given.json", params=asked).json() == {"problem": "RuntimeError: out of memory"}
-    assert "could not be answered" in caplog.text
+    for address in ("/live/given.json", "/payload/unforeseen.json"):
+        assert client.get(address, params=asked).json() == {"problem": "RuntimeError: out of memory"}
+        assert "could not be answered" in caplog.text
+        caplog.clear()
 
 
 def test_another_host_name_is_refused(settings):

@@ -193,8 +193,8 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
             return _json(make(opened))
         except ManifestError as error:
             return _json(told(opened, error))
-        except (ValueError, KeyError) as error:
-            return _json({"problem": _in_words(opened, error)})
+        except Exception as error:
+            return _unanswered(opened, error)
 
     @server.get("/live/{token}.json")
     def live_result(token: str) -> Response:
@@ -292,10 +292,15 @@ def _answered(context: AppContext, study: str, make: Callable[[OpenStudy], Mappi
         return _json({"problem": str(error)})
     try:
         return _json(make(opened))
-    except Exception as error:  # whatever it is, the page must not go on waiting
-        if not is_told(error):
-            logging.getLogger(__name__).exception("What a page asked for could not be answered")
-        return _json({"problem": _in_words(opened, error)})
+    except Exception as error:
+        return _unanswered(opened, error)
+
+
+def _unanswered(opened: OpenStudy, error: Exception) -> Response:
+    """Whatever it is, the page must not go on waiting, and says it in words; what nobody foresaw is logged."""
+    if not (is_told(error) or isinstance(error, KeyError)):
+        logging.getLogger(__name__).error("What a page asked for could not be answered", exc_info=error)
+    return _json({"problem": _in_words(opened, error)})
 
 
 def _exported(context: AppContext, study: str, make: Callable[[OpenStudy], bytes], media_type: str = FILE) -> Response:

@@ -101,7 +101,11 @@ def _pair_of(opened: OpenStudy, pipeline: DiffusionPipeline, words: PromptWords,
 
 
 def _one_concept(names: Sequence[str], concepts: StudyConcepts, words: PromptWords) -> str:
-    if len(named := [name for name in names if words.indices_of(concepts.noun(name))]) != 1:
+    places = {name: set(words.indices_of(concepts.noun(name))) for name in names}
+    taken = [place for place in places.values() if place]
+    # "fire truck" names no truck, as in captions
+    named = [name for name, place in places.items() if place and not any(place < other for other in taken)]
+    if len(named) != 1:
         found = " and ".join(named) or "none"
         raise ValueError(f"A given picture shows one concept, and the prompt names {found}: write of one alone.")
     return named[0]
