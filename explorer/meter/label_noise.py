@@ -2,27 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from explorer.pairs.concept_list import ConceptList
-from explorer.pairs.pair_set import PairSet
+from explorer.core.intervals import t_interval
+from explorer.meter.estimates import as_json, known, ratio
+from explorer.meter.payload_formats import GUIDANCE, NOUN_PART, SENSITIVITY
+from explorer.pairs.poison_flags import PoisonFlags
+
+if TYPE_CHECKING:
+    import pandas
+
+NOUN_MEASURES = (SENSITIVITY, GUIDANCE, NOUN_PART)
+"""Those that label noise makes smaller."""
 
 
-def true_shares(pairs: PairSet, concepts: ConceptList) -> np.ndarray:
+def true_shares(training: pandas.DataFrame, names: Iterable[str]) -> np.ndarray:
     """Of the training captions that name a concept first, the share whose pair is no poison: fp64 ``[n]``.
 
     A model that learned such a mixture answers to the concept about so strongly, were that all: the mean of its targets
     moves by this share of what it would move by. NaN for a concept that no caption names first.
 
+    Args:
+        training: a row a pair, with ``is_poison`` and ``concepts``, those that the caption names in their order.
+
     Raises:
-        ValueError: if it is not recorded of every training pair whether it is poison.
+        ValueError: if it is not recorded of every pair whether it is poison.
     """
-    rows = pairs.training_rows
-    flags = pairs.flags[rows]
+    flags = PoisonFlags.of(training)
     if not flags.recorded:
         unknown = int(flags.unrecorded.sum())
-        raise ValueError(f"{pairs.folder} does not say of {unknown} training pairs whether they are poison: expected 0")
-    named = [listed[0] if len(listed) else None for listed in pairs.table["concepts"].iloc[rows]]
-    first = np.array(named, dtype=object)
-    shares = [flags.benign[first == name] for name in concepts.names]
+        raise ValueError(f"it is not recorded of {unknown} training pairs whether they are poison: expected 0")
+    first = np.array([listed[0] if len(listed) else None for listed in training["concepts"]], dtype=object)
+    shares = [flags.benign[first == name] for name in names]
     return np.array([each.mean() if len(each) else np.nan for each in shares])
+
+
+def label_noise(
+    measures: Mapping[str, Any],
+    reference: Mapping[str, np.ndarray],
+    shares: np.ndarray,
+    members: Mapping[str, np.ndarray | None],
+) -> dict[str, Any]:
+    """The shares of true captions by group, and a model's ratios to the reference's amplitudes times them: below 1 is
+    more than mislabelled captions explain.
+
+    Args:
+        measures: of the model, as ``meter.json`` has them.
+        reference: amplitudes of the reference, fp64 ``[n]`` of each measure.
+        shares: as :func:`true_shares`.
+        members: a group's name to which concepts are in it, bool ``[n]``; None where that is not known.
+    """
+    groups: dict[str, Any] = {}
+    for group, chosen in members.items():
+        counted = np.zeros(len(shares), bool) if chosen is None else chosen & ~np.isnan(shares)
+        if not counted.any():
+            groups[group] = None
+            continue
+        groups[group] = {"share": as_json(t_interval(shares[counted]))} | {
+            measure: ratio(np.array(measures[measure]["per_concept"])[counted],
+                           reference[measure][counted] * shares[counted])
+            for measure in NOUN_MEASURES if measure in measures
+        }  # fmt: skip
+    return {"groups": groups, "per_concept": [known(each) for each in shares]}

@@ -55,7 +55,14 @@ def measure_checkpoints(
 def _true_shares(names: list[str], sets: Path | None, concepts: ConceptList) -> dict[str, np.ndarray]:
     """Of the models whose pair set is there."""
     there = {} if sets is None else {name: sets / name for name in names if (sets / name).is_dir()}
-    return {name: true_shares(PairSet.load(folder), concepts) for name, folder in there.items()}
+    return {name: _shares_of(PairSet.load(folder), concepts) for name, folder in there.items()}
+
+
+def _shares_of(pairs: PairSet, concepts: ConceptList) -> np.ndarray:
+    try:
+        return true_shares(pairs.table.iloc[pairs.training_rows], concepts.names)
+    except ValueError as error:
+        raise ValueError(f"{pairs.folder}: {error}") from error
 
 
 def measure_checkpoint(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import Estimate, mean_and_standard_error, ratio_of_means, t_interval
+from explorer.core.intervals import mean_and_standard_error, t_interval
 from explorer.core.poison_record import PoisonRecord, poisoned_from
 from explorer.evaluation.summary import groups_of
 from explorer.generation.predictors import NO_GUIDANCE
 from explorer.meter.amplitudes import amplitude, common_part, cosines, noun_part
+from explorer.meter.estimates import as_json, known, ratio
+from explorer.meter.label_noise import label_noise
 from explorer.meter.measurement import Reading
 from explorer.meter.payload_formats import (
     COMMON_PART,
@@ -27,8 +28,6 @@ from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown
 from explorer.pairs.concept_list import ConceptList
 
-NOUN_MEASURES = (SENSITIVITY, GUIDANCE, NOUN_PART)
-"""Those that label noise makes smaller."""
 NO_SHARES = "it takes pairs that say which are poison and which concepts captions name, and a reference"
 NO_WORD_BEFORE = "a prompt begins with its concept, so that no word stands before it"
 NO_REFERENCE = "there is no reference"
@@ -159,56 +158,32 @@ def _summary(
     return {
         "groups": groups,
         "per_concept": mean.tolist(),
-        "standard_error": None if errors is None else [_known(each) for each in errors],
+        "standard_error": None if errors is None else [known(each) for each in errors],
         "relative": None if beside is None else _ratios(mean, beside),
     }
 
 
 def _estimates(values: np.ndarray, reference: np.ndarray | None, chosen: np.ndarray) -> dict[str, Any]:
-    relative = None if reference is None else _ratio(values[chosen], reference[chosen])
-    return {"mean": _interval(t_interval(values[chosen])), "relative": relative}
-
-
-def _ratio(values: np.ndarray, reference: np.ndarray) -> dict[str, Any] | None:
-    """None where the reference is 0, as the noun's part of a single concept's guidance vector is."""
-    return _interval(ratio_of_means(values, reference)) if reference.mean() > 0 else None
+    relative = None if reference is None else ratio(values[chosen], reference[chosen])
+    return {"mean": as_json(t_interval(values[chosen])), "relative": relative}
 
 
 def _label_noise(
     measures: dict[str, Any], model: MeasuredModel, reference: Reading | None, members: dict[str, np.ndarray | None]
 ) -> dict[str, Any] | None:
-    """The shares of true captions by group, and ratios to the reference's amplitudes times them: below 1 is more than
-    mislabelled captions explain. None without shares, or without a reference of the same kind."""
+    """None without shares, or without a reference of the same kind."""
     if model.true_shares is None or reference is None or reference.kind != model.reading.kind:
         return None
-    beside, shares, groups = _values(reference), model.true_shares, {}
-    for group, chosen in members.items():
-        known = np.zeros(len(shares), bool) if chosen is None else chosen & ~np.isnan(shares)
-        if not known.any():
-            groups[group] = None
-            continue
-        groups[group] = {"share": _interval(t_interval(shares[known]))} | {
-            measure: _ratio(np.array(measures[measure]["per_concept"])[known],
-                            beside[measure].mean(0)[known] * shares[known])
-            for measure in NOUN_MEASURES if measure in measures
-        }  # fmt: skip
-    return {"groups": groups, "per_concept": [_known(each) for each in shares]}
-
-
-def _interval(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": _known(estimate.low), "high": _known(estimate.high), "n": estimate.n}
+    beside = {measure: values.mean(0) for measure, values in _values(reference).items()}
+    return label_noise(measures, beside, model.true_shares, members)
 
 
 def _over_draws(errors: list[float] | None, chosen: np.ndarray) -> float | None:
     """Standard error of a group's mean that the draws alone cause; None of one draw."""
     if errors is None:
         return None
-    return _known(float(np.sqrt(np.square(np.array(errors)[chosen]).sum()) / chosen.sum()))
+    return known(float(np.sqrt(np.square(np.array(errors)[chosen]).sum()) / chosen.sum()))
 
 
 def _ratios(values: np.ndarray, reference: np.ndarray) -> list[float | None]:
     return [float(one / other) if other > 0 else None for one, other in zip(values, reference, strict=True)]
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -7,24 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import exact_mcnemar, ratio_of_means, t_interval
 from explorer.evaluation.summary import concepts_known
+from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import METER as METER_FORMAT
+from explorer.meter.payload_formats import SENSITIVITY
 from explorer.studies.ordering import (
     ACCURACY,
     OF_METER,
-    estimate_json,
     members_of,
     same_models,
     stored_evaluation,
     stored_result,
 )
-from explorer.studies.results import METER
+from explorer.studies.results import METER, SCORES
 from explorer.studies.study import Study
 
 BY_CONCEPT = {ACCURACY: "per_concept", "similarity": "similarity_per_concept", "classifier": "classifier_per_concept",
               "broken": "broken_per_concept"}  # fmt: skip
 """What ``evaluation.json`` has of every concept, where it was measured: a quantity, and its key there."""
+BESIDE_LABEL_NOISE = f"{SENSITIVITY}_beside_label_noise"
+"""The first arm's sensitivity beside the second's times the share of true captions among the first's training pairs:
+what mislabelled captions alone would leave of it."""
 
 
 def difference(
@@ -38,8 +43,10 @@ def difference(
 
     Returns:
         By quantity (``accuracy``, ``similarity``; ``classifier`` and ``broken``, what a classifier takes for what was
-        asked and for broken, where one judged; and what the meter measured) ``value``, ``low``, ``high`` and ``n``, the
-        means of both arms under ``of_arms``, and under ``share`` the first as a share of the second, with its interval;
+        asked and for broken, where one judged; what the meter measured, and its sensitivity beside what mislabelled
+        captions alone would leave of the second's, where it is known which of the first's pairs are poison)
+        ``value``, ``low``, ``high`` and ``n``, the means of both arms under ``of_arms``, and under ``share`` the first
+        as a share of the second, with its interval;
         None where the second's mean is 0. Of ``accuracy`` also ``pictures``: how many, of one concept and noise each,
         the first alone (``rises``) and the second alone (``falls``) has right, and McNemar's exact ``p``; None where
         it is not stored.
@@ -118,7 +125,7 @@ def over_studies(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
 
     def over(values: list[float]) -> dict[str, Any]:
-        return estimate_json(t_interval(values))
+        return as_json(t_interval(values))
 
     pooled = {}
     for name in found[0]["differences"]:
@@ -131,8 +138,8 @@ def over_studies(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _compared(first: list[float], second: list[float]) -> dict[str, Any]:
-    share = estimate_json(ratio_of_means(first, second)) if np.mean(second) > 0 else None
-    return estimate_json(t_interval(np.subtract(first, second))) | {
+    share = as_json(ratio_of_means(first, second)) if np.mean(second) > 0 else None
+    return as_json(t_interval(np.subtract(first, second))) | {
         "of_arms": [float(np.mean(first)), float(np.mean(second))], "share": share,
     }  # fmt: skip
 
@@ -156,7 +163,19 @@ def _metered(study: Study, first: str, second: str, members: Sequence[str]) -> d
         if all(metered[arm].get(name) for arm in (first, second)):
             of_arms = [metered[arm][name]["per_concept"] for arm in (first, second)]
             values[name] = [[of_arm[at] for at in places] for of_arm in of_arms]
+    if SENSITIVITY in values and (shares := _true_shares(study, first)) is not None:
+        known = [(one, other * share) for one, other, share in
+                 zip(*values[SENSITIVITY], (shares.get(meter["concepts"][at]["concept"]) for at in places), strict=True)
+                 if share is not None]  # fmt: skip
+        values[BESIDE_LABEL_NOISE] = [[pair[side] for pair in known] for side in (0, 1)]
     return values
+
+
+def _true_shares(study: Study, arm: str) -> dict[str, float | None] | None:
+    """As the step scores says them of the arm's pairs; None where it does not."""
+    alignment = stored_result(study, SCORES, ALIGNMENT.name)
+    sets = [] if alignment is None else ALIGNMENT.checked(alignment)["sets"]
+    return next((each.get("true_shares") for each in sets if each["name"] == arm), None)
 
 
 def _chosen(concepts: list[dict[str, Any]], names: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from explorer.alignment.payload_formats import ALIGNMENT
-from explorer.core.intervals import Estimate, rank_correlation
+from explorer.core.intervals import rank_correlation
 from explorer.core.provenance import MANIFEST_NAME
+from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.studies.results import EVALUATION, METER, SCORES, result_file, step_folder
@@ -131,7 +132,9 @@ def _why_no_outcome(studies: Sequence[Study], arms: list[dict[str, Any]], outcom
 def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
     """Arm to its quantities, for arms that are evaluated."""
     evaluation = stored_evaluation(study)
-    found: dict[str, dict[str, float | None]] = {model["name"]: {} for model in evaluation["models"]}
+    found: dict[str, dict[str, float | None]] = {
+        model["name"]: {"poisoned_concepts": model["poisoned_concept_count"]} for model in evaluation["models"]
+    }
     if (alignment := stored_result(study, SCORES, ALIGNMENT.name)) is not None:
         for each in ALIGNMENT.checked(alignment)["sets"]:
             if each["name"] in found:
@@ -167,12 +170,7 @@ def _correlation(arms: list[dict[str, Any]], name: str, outcome: str) -> dict[st
     known = [pair for pair in pairs if None not in pair]
     if len(known) < 2 or any(len(set(series)) < 2 for series in zip(*known, strict=True)):
         return None
-    return estimate_json(rank_correlation(*zip(*known, strict=True)))
-
-
-def estimate_json(estimate: Estimate) -> dict[str, Any]:
-    """``value``, ``low``, ``high`` (None without an interval) and ``n``."""
-    return estimate.as_json() | {"n": estimate.n}
+    return as_json(rank_correlation(*zip(*known, strict=True)))
 
 
 def stored_evaluation(study: Study) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from explorer.meter.report import MeasuredModel, meter_report
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import given_pictures, own_pictures, painted_scenes, pure_noise
 from explorer.pairs.concept_list import OTHER, POOL, Concept, ConceptList
-from explorer.pairs.pair_set import PairSet
 
 NAMES = {"dog": POOL, "hat": POOL, "turtle": OTHER, "shirt": OTHER, "photo": OTHER}
 CONCEPTS = ConceptList(concepts=tuple(Concept(name=name, group=group) for name, group in NAMES.items()))
@@ -108,21 +107,17 @@ def test_poisoned_concepts_are_apart_and_unknown_ones_are_not_called_clean():
     assert of(found, "unknown")["poisoned"] is None
 
 
-def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison(tmp_path):
+def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison():
     import pandas
 
     rows = [(["dog", "hat"], False), (["dog"], True), (["dog"], True), (["dog"], False), (["hat", "dog"], True),
             (["turtle"], False), ([], False)]  # fmt: skip
     table = pandas.DataFrame({"concepts": [row[0] for row in rows],
-                              "is_poison": pandas.array([row[1] for row in rows], dtype="boolean"),
-                              "split": "train"})  # fmt: skip
-    table.loc[5, "split"] = "test"
-    pairs = PairSet(folder=tmp_path, table=table, images=np.zeros((1, 2, 2, 3), np.uint8), manifest={})
-    assert np.array_equal(true_shares(pairs, CONCEPTS), [0.5, 0, np.nan, np.nan, np.nan], equal_nan=True)
+                              "is_poison": pandas.array([row[1] for row in rows], dtype="boolean")})  # fmt: skip
+    assert np.array_equal(true_shares(table, CONCEPTS.names), [0.5, 0, 1, np.nan, np.nan], equal_nan=True)
     table.loc[0, "is_poison"] = None
-    unknown = PairSet(folder=tmp_path, table=table.assign(), images=pairs.images, manifest={})
-    with pytest.raises(ValueError, match="does not say of 1 training pairs whether they are poison"):
-        true_shares(unknown, CONCEPTS)
+    with pytest.raises(ValueError, match="not recorded of 1 training pairs whether they are poison"):
+        true_shares(table, CONCEPTS.names)
 
 
 def test_a_fall_by_the_share_of_true_captions_is_label_noise_and_no_more():

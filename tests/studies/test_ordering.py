@@ -53,6 +53,10 @@ def test_every_quantity_is_ordered_against_the_outcome(shipped):
     assert found["correlations"]["contiguity"]["n"] == 6, "arms of both studies"
     assert found["left_out"] == []
     assert found["correlations"]["poison_share"]["value"] == pytest.approx(-1)
+    by_count = stats.spearmanr([arm["values"]["poisoned_concepts"] for arm in found["arms"]],
+                               [arm["values"]["sensitivity"] for arm in found["arms"]])  # fmt: skip
+    assert found["correlations"]["poisoned_concepts"]["value"] == pytest.approx(by_count.statistic)
+    assert [arm["values"]["poisoned_concepts"] for arm in found["arms"]] == [0, 20, 40, 60, 0, 60]
     assert found["correlations"]["poison_share"]["low"] is None, "a perfect order says nothing of how sure it is"
     assert found["correlations"]["aesthetics"] is None, "not measured is no number"
     assert [arm["values"]["poison_share"] for arm in found["arms"][:4]] == pytest.approx([0, 2 / 9, 4 / 9, 2 / 3])
@@ -143,9 +147,23 @@ def test_two_arms_differ_by_concept(shipped, copied):
                 for model in stored(shipped, METER, "meter.json")["models"]}  # fmt: skip
     assert found["sensitivity"]["value"] == pytest.approx(of_meter["benign"] - of_meter["dirty-060"], abs=1e-6)
     assert set(difference(copied, "benign", "dirty-060")["differences"]) == {"accuracy", "similarity"}
+    assert "sensitivity_beside_label_noise" in found, "the benign pairs say that none is poison"
     assert np.isclose(difference(copied, "benign", "benign")["differences"]["accuracy"]["value"], 0)
     with pytest.raises(ValueError, match="no evaluated arm is called 'dirty-61': expected one of benign, dirty-020"):
         difference(copied, "benign", "dirty-61")
+
+
+def test_what_a_model_hears_is_laid_beside_what_label_noise_alone_would_leave(shipped):
+    shares = {each["name"]: each["true_shares"] for each in stored(shipped, SCORES, "alignment.json")["sets"]}
+    heard = {model["name"]: model["measures"]["sensitivity"]["per_concept"]
+             for model in stored(shipped, METER, "meter.json")["models"]}  # fmt: skip
+    names = [concept["concept"] for concept in stored(shipped, METER, "meter.json")["concepts"]]
+    found = difference(shipped, "dirty-020", "benign", group="all")["differences"]["sensitivity_beside_label_noise"]
+    left = [heard["benign"][at] * shares["dirty-020"][name] for at, name in enumerate(names)]
+    assert found["of_arms"] == pytest.approx([np.mean(heard["dirty-020"]), np.mean(left)])
+    assert found["share"]["value"] == pytest.approx(np.mean(heard["dirty-020"]) / np.mean(left))
+    plain = difference(shipped, "benign", "dirty-020", group="all")["differences"]
+    assert plain["sensitivity_beside_label_noise"]["share"] == plain["sensitivity"]["share"], "all captions are true"
 
 
 def test_pictures_that_one_of_two_arms_alone_has_right_are_counted(shipped):

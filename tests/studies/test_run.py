@@ -137,6 +137,10 @@ def test_pairs_have_their_scores_and_some_a_loss(study):
     table = pandas.read_parquet(result_file(study, SCORES, "dirty-002.parquet"))
     assert {"uid", "sample_ad", "structure_distance", "feature_distance"} <= set(table)
     assert table["loss"].notna().sum() == study.loss_pairs
+    sets = {each["name"]: each for each in json.loads(result_file(study, SCORES, "alignment.json").read_text())["sets"]}
+    assert set(sets["benign"]["true_shares"].values()) <= {1, None}
+    assert any(share < 1 for share in sets["dirty-002"]["true_shares"].values() if share is not None)
+    assert "true_shares" not in sets["photographs"], "nobody says which of them are poison"
 
 
 def test_another_k_measures_local_ad_again_and_nothing_else(study, monkeypatch):

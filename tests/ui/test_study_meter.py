@@ -34,6 +34,18 @@ def test_the_shipped_study_hears_less_with_every_poisoned_concept(open_study):
     assert all(len(model["measures"]["sensitivity"]["heard"]) == 120 for model in models)
 
 
+def test_what_label_noise_alone_would_leave_stands_beside_it(open_study, studied, metered):
+    opened = open_study(SHIPPED_STUDY)
+    benign, *others = study_meter(opened)["models"]
+    assert benign["label_noise"] is None, "it is what the others are compared with"
+    for model, beside in zip(others, (0.812, 0.758, 0.851), strict=True):
+        group, _ = word_sensitivity(model)
+        assert group["relative"]["value"] / group["label_noise"] == pytest.approx(beside, abs=0.001), "as docs/meter.md"
+        assert f"label noise alone would leave {group['label_noise']:.2f}" in row_of(opened, model["name"])
+    unknown = study_meter(studied(metered({"dirty-002": 0.5})))["models"][1]
+    assert unknown["label_noise"] is None, "the study has no scores"
+
+
 def test_checkpoints_show_the_share_of_the_reference_with_its_interval(studied, metered):
     opened = studied(metered({"dirty-002": 0.5}))
     assert "1.00 (reference)" in row_of(opened, "benign")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.alignment.description import describe_measurement
+from explorer.alignment.description import describe_measurement, significant
 from explorer.alignment.graph_files import write_compact
 from explorer.alignment.graph_sample import stratified_sample
 from explorer.alignment.neighbourhoods import NEIGHBOURS, LocalRequest
@@ -23,6 +23,9 @@ from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.progress import counted
 from explorer.core.provenance import ManifestError, hash_json
 from explorer.embeddings.processes import Processes
+from explorer.meter.estimates import known
+from explorer.meter.label_noise import true_shares
+from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.arms import arm_poison, pairs_poison
@@ -35,6 +38,8 @@ from explorer.studies.study import Arm, Study
 from explorer.training.sample_loss import BATCH_SIZE, sample_losses
 
 if TYPE_CHECKING:
+    import pandas
+
     from explorer.studies.arm_pairs import ArmPairs
 
 ALPHA, CONVENTION, SEED = 0.8, "authors", 0
@@ -197,7 +202,15 @@ def _measure_arm(
     told = _arm_poison(work.inputs, work.arm(name))
     if entry["poisoned_concept_count"] is None and (told.poisoned is False or told.concept_count):
         entry["poisoned_concept_count"] = told.concept_count  # an attack that aims at no concept is not C_P = 0
-    return entry, report
+    return entry | _true_shares(pairs.table.iloc[measured.rows], work.inputs.concept_names), report
+
+
+def _true_shares(training: pandas.DataFrame, names: tuple[str, ...]) -> dict[str, Any]:
+    """``true_shares``, by concept; nothing where it is not known of every pair whether it is poison."""
+    if not (names and PoisonFlags.of(training).recorded):
+        return {}
+    shares = map(known, true_shares(training, names))
+    return {"true_shares": significant(dict(zip(names, shares, strict=True)))}
 
 
 class _ControlLosses:

@@ -19,6 +19,7 @@ export const TERMS = {
   'CLIP similarity': 'How well a picture fits its prompt: the cosine of the two, as a CLIP sees them. 1 is a perfect fit.',
   'tau': 'The threshold on CLIP similarity: nine in ten pictures of the benign control lie above it.',
   'word sensitivity': 'How much the model’s prediction changes when the noun is replaced by a random word, as a share of what it changes in the control. 1: it listens as well. Near 0: it does not hear the word any more.',
+  'label noise': 'Captions whose picture shows something else. A model that had learned nothing but this mixture would answer to a word by the share of its captions that are true.',
   'guidance': 'How strongly the prompt steers each step: the prediction with the prompt less the one without it, times this scale.',
   'attention': 'Where in the picture the model reads a word while it draws. Bright is much. An imploded model reads it less: its map fades, and may scatter.',
   'Geary’s C': 'The order of a map: near 0 it is one smooth blob, 1 is scattered noise.',

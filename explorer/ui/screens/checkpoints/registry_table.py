@@ -101,5 +101,7 @@ def _sensitivity(checkpoint: Checkpoint, meter: dict[str, Any] | None) -> str:
         why = escaped(model["not_measured"].get("relative", ""))
         return f"<td title='{why}'>{group['mean']['value']:.3f} by itself</td>"
     title = f"of {escaped(meter['reference'])}&#x27;s, over {ratio['n']} {over}, with its 95 % interval"
+    if (noise := group["label_noise"]) is not None:
+        title += f"; label noise alone would leave {noise:.2f}"
     limits = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
     return f"<td title='{title}'>{ratio['value']:.2f}{limits}</td>"

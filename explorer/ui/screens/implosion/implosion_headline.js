@@ -56,8 +56,11 @@ function sensitivityCard(meter, model) {
   if (!found) return card(title, 'not measured', meter.missing ? unknown(meter.missing.command) : whyNotMeasured(meter, model.name), 'unknown');
   if (model.name === meter.reference) return card(title, '1.00', `the reference; ${number(found.mean.value)} by itself, ${range(found.mean, 3)} over ${found.mean.n} ${found.over}`);
   if (!found.relative) return card(title, number(found.mean.value), `by itself, over ${found.mean.n} ${found.over}: ${whyNotMeasured(meter, model.name)}`);
-  return card(title, [number(found.relative.value, 2), node('span', { class: 'unit' }, ` of ${meter.reference}’s`)], `${range(found.relative)} over ${found.relative.n} ${found.over}`);
+  return card(title, [number(found.relative.value, 2), node('span', { class: 'unit' }, ` of ${meter.reference}’s`)], [`${range(found.relative)} over ${found.relative.n} ${found.over}`, beside(found)]);
 }
+
+// What a model that had only learned its mislabelled captions would still answer.
+const beside = ({ noise }) => (noise === undefined ? '' : ['; ', term('label noise', 'label noise'), ` alone would leave ${number(noise, 2)}`]);
 
 function heardCard(meter, model) {
   const words = leastHeardWords(meter, model.name);

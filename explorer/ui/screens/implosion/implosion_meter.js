@@ -8,12 +8,14 @@ const FEWEST = 5; // words that the headline names
 
 const modelOf = (meter, name) => (meter.models ?? []).find((model) => model.name === name);
 
-// Of a model by its name: what one number says for it, {mean, relative, over}; null where nobody measured it. As
+// Of a model by its name: what one number says for it, {mean, relative, over}, and what mislabelled captions alone would
+// leave of the reference's, `noise`, undefined where that is not known; null where nobody measured it. As
 // `word_sensitivity` in `explorer/ui/shell/study_meter.py`.
 export function wordSensitivity(meter, name) {
-  const groups = modelOf(meter, name)?.measures.sensitivity?.groups ?? {};
+  const model = modelOf(meter, name);
+  const groups = model?.measures.sensitivity?.groups ?? {};
   const found = GROUPS.find(([group]) => groups[group]);
-  return found ? { ...groups[found[0]], over: found[1] } : null;
+  return found ? { ...groups[found[0]], over: found[1], noise: model.label_noise?.[found[0]] } : null;
 }
 
 export function range({ low, high }, digits = 2) {
