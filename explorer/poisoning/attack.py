@@ -53,9 +53,7 @@ class Attack(ABC):
         Raises:
             ValueError: if the set holds poison already, as in :meth:`plan`, or if ``folder`` already holds something.
         """
-        # The manifest describes one poison, and a poison pair would count as a benign one of the control.
-        if poisoned := int(pairs.flags.poisoned.sum()):
-            raise ValueError(f"{poisoned} of {len(pairs)} pairs of {pairs.folder} are poison already: expected none")
+        check_no_poison(pairs)
         check_free(Path(folder))
         if known_benign:
             said = {"is_poison": False, "poisoned_concept": "", "target_concept": ""}
@@ -85,6 +83,17 @@ class Attack(ABC):
             table: of the poisoned set, and so are ``images``.
         """
         return ()
+
+
+def check_no_poison(pairs: PairSet) -> None:
+    """Refuse to poison a set again: its manifest describes one poison, and a poison pair would count as a benign one of
+    the control.
+
+    Raises:
+        ValueError: if a pair is known to be poison.
+    """
+    if poisoned := int(pairs.flags.poisoned.sum()):
+        raise ValueError(f"{poisoned} of {len(pairs)} pairs of {pairs.folder} are poison already: expected none")
 
 
 def pairs_marked(

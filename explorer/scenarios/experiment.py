@@ -18,6 +18,7 @@ from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifes
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.pair_set import PairSet
+from explorer.poisoning.attack import check_no_poison
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
 from explorer.scenarios.named import CONTROL, Dose, find_scenario
@@ -107,7 +108,7 @@ def carry_out_scenario(
     """
     from explorer.training.fine_tune import check_base, fine_tune
 
-    benign = PairSet.load(request.benign)
+    check_no_poison(benign := PairSet.load(request.benign))
     named = {name for mentioned in benign.table["concepts"] for name in mentioned}
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
     _check_prompts(request, check_base(request.base, recipe), benign)

@@ -83,10 +83,13 @@ def test_the_same_call_makes_nothing_again_and_another_one_is_refused(
         carry_out_scenario(replace(world_request, dose=Dose(concepts=1, pairs_per_concept=2)), recipe, extractor)
 
 
-def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, recipe, tmp_path):
+def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, recipe, micro_world, tmp_path):
     request = replace(world_request, folder=tmp_path / "new", dose=Dose(concepts=3, pairs_per_concept=500))
     with pytest.raises(ValueError, match="sweep cannot make dirty-001: 500 poison pairs asked for: the set holds 40"):
         carry_out_scenario(request, recipe, ExtractorSpec())
+    poisoned = replace(request, benign=micro_world.run / "sets" / "dirty-002", dose=world_request.dose)
+    with pytest.raises(ValueError, match=r"pairs of .*dirty-002 are poison already: expected none"):
+        carry_out_scenario(poisoned, recipe, ExtractorSpec())
     with pytest.raises(ValueError, match="expected the ranks of the less popular pool"):
         carry_out_scenario(replace(request, scenario="less-popular"), recipe, ExtractorSpec())
     with pytest.raises(ValueError, match=r"scenario 'implode' is unknown: expected one of single-concept, sweep"):
