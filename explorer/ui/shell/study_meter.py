@@ -86,8 +86,8 @@ def _measure(measure: dict[str, Any]) -> dict[str, Any]:
 
 
 def word_sensitivity(model: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
-    """Of a model of :func:`study_meter`: the one number that stands for it, with what label noise alone would leave, and
-    the concepts that it is over.
+    """Of a model of :func:`study_meter`: the one number that stands for it, with what label noise alone would leave,
+    and the concepts that it is over.
 
     They are those that no poison targets; all, where it is not recorded which those are. None where its sensitivity
     was not measured.
