@@ -56,6 +56,7 @@ SCHEDULE = (
     (Part(name="training_sdxl", seconds=60),),
     (Part(name="training_sd15_recorded", seconds=55),),
     (Part(name="embeddings", seconds=50),),
+    (Part(name="clean_label", seconds=55),),
     (Part(name="world", seconds=float("inf"), least=60),),
     (Part(name="evaluation", seconds=75),),
 )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from explorer.benchmarks import gpu_alignment, gpu_capture, gpu_embeddings, gpu_training
+from explorer.benchmarks import gpu_alignment, gpu_capture, gpu_clean_label, gpu_embeddings, gpu_training
 
 ROWS: dict[str, tuple[Callable[..., None], float]] = {
     "alignment": (gpu_alignment.alignment, gpu_alignment.SECONDS),
     "capture": (gpu_capture.capture, gpu_capture.SECONDS),
     "training_sd15": (gpu_training.training_sd15, gpu_training.SD15_SECONDS),
     "training_sdxl": (gpu_training.training_sdxl, gpu_training.SDXL_SECONDS),
+    "clean_label": (gpu_clean_label.clean_label, gpu_clean_label.SECONDS),
     "embeddings": (gpu_embeddings.embeddings, gpu_embeddings.SECONDS),
     "training_sd15_recorded": (gpu_training.training_sd15_recorded, gpu_training.SD15_SECONDS),
 }

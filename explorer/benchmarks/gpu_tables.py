@@ -21,6 +21,7 @@ def gpu_section(figures: Report) -> str:
         "The same, our step recorded and replayed": ("training_sd15_recorded", _training),
         "Fine-tuning SDXL at 1024 pixels": ("training_sdxl", _training),
         "Embedding extraction": ("embeddings", _embeddings),
+        "Clean-label perturbation": ("clean_label", _clean_label),
         "CUDA tests": ("cuda-tests", _tests),
         "The full world": ("world", _world),
     }
@@ -98,6 +99,19 @@ def _embeddings(found: Report) -> list[str]:
         f"the plain loop, which {found['plain_loop']}, {rate['speed_up']:.2f} ({spread}).",
         *_errors(found),
     ]
+
+
+def _clean_label(found: Report) -> list[str]:
+    lines = ["| autoencoder | pixels | precision | one batch, pictures/s | one at a time | ratio (quartiles) | goal |",
+             "|---|---:|---|---:|---:|---|---:|"]  # fmt: skip
+    for name, one in found.get("perturbations", {}).items():
+        ours, plain = one["pictures_per_second"].values()
+        ratio = one["speedup"]
+        lines.append(
+            f"| {name} | {one['side']} | {one['precision']} | {ours['median']:.3g} | {plain['median']:.3g} | "
+            f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f} to {ratio['upper_quartile']:.2f}) | {one['goal']} |"
+        )
+    return [*lines, *_errors(found)]
 
 
 def _tests(found: Report) -> list[str]:

@@ -23,6 +23,7 @@ FIGURES = {
     "training_sdxl": {"samples_per_second", "speedup_of_medians", "peak_bytes", "batch_size"},
     "training_sd15_recorded": {"samples_per_second", "speedup"},
     "embeddings": {"extraction", "profile"},
+    "clean_label": {"perturbations"},
 }
 
 
