@@ -1,4 +1,4 @@
-"""``explorer graft-study``: what parts of one model restore, or damage, in another."""
+"""``explorer graft-study | graft-difference``: what parts of one model restore, or damage, in another."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from explorer.checkpoints.registry import read_checkpoint
-from explorer.cli.application import AsJson, emit
+from explorer.cli.application import AsJson, application, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
+from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT
 from explorer.evaluation.judge import ConceptJudge
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
+from explorer.surgery.differences import operation_difference, over_runs
+from explorer.surgery.payload_formats import GRAFT_STUDY
 from explorer.surgery.request import GraftStudyRequest
 
 
@@ -60,6 +63,32 @@ def graft_study(
         return
     for line in graft_lines(report):
         typer.echo(line)
+
+
+@application.command("graft-difference")
+def graft_difference(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="graft-study.json of each training run.")],
+    first: Annotated[str, typer.Option(help="Operation.")] = "cross-attention",
+    second: Annotated[str, typer.Option(help="Operation that is taken from it.")] = "all-as-far-as-cross-attention",
+    way: Annotated[int, typer.Option(min=1, help="Direction: 2 is the donor with the recipient's parts.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """What one operation of graft studies changes more than another: means over concepts by study and, of several, each
+    a training run, their mean with a 95 % interval over the runs."""
+    if len({path.resolve() for path in files}) < len(files):
+        raise ValueError(f"got {[str(path) for path in files]}: expected each file once")
+    reports = [GRAFT_STUDY.checked(load_json(path)) for path in files]
+    found = [operation_difference(report, first, second, way=way - 1) for report in reports]
+    pooled = over_runs(found) if len(found) > 1 else {}
+    if as_json:
+        by_file = [{"file": str(path), **each} for path, each in zip(files, found, strict=True)]
+        emit({"first": first, "second": second, "differences": by_file, "over_runs": pooled}, True)
+        return
+    for path, each in zip(files, found, strict=True):
+        typer.echo(f"{path}: {first} - {second}: " + ", ".join(f"{name} {value:+.4f}" for name, value in each.items()))
+    for name, each in pooled.items():
+        bounds = "" if each["low"] is None else f" [{each['low']:+.4f}, {each['high']:+.4f}]"
+        typer.echo(f"over {each['n']} runs: {name} {each['value']:+.4f}{bounds}")
 
 
 def graft_lines(report: dict[str, Any]) -> list[str]:
