@@ -80,7 +80,7 @@ def study_grafts(
 def _told_apart(recipient: Checkpoint, donor: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
     """Both called by as many of the last parts of their paths as differ, such as ``run-1/benign`` and ``run-2/benign``:
     their names say whose direction a folder and a row of the report are of."""
-    first, second = (each.folder.resolve().parts for each in (recipient, donor))
+    first, second = (_place_of(each).parts for each in (recipient, donor))
     if recipient.name != donor.name or first == second:
         return recipient, donor
     length = next(length for length in range(1, len(first) + 1) if first[-length:] != second[-length:])
@@ -119,9 +119,15 @@ def _prepared(
 
 def _write_graft(place: Path, recipient: Checkpoint, donor: Checkpoint, parts: list[dict[str, Any]]) -> None:
     place.mkdir(parents=True, exist_ok=True)
-    named = {role: os.path.relpath(each.folder.resolve(), place.resolve())
+    named = {role: os.path.relpath(_place_of(each), place.resolve())
              for role, each in (("recipient", recipient), ("donor", donor))}  # fmt: skip
     write_json(place / GRAFT_NAME, named | {"parts": parts})
+
+
+def _place_of(checkpoint: Checkpoint) -> Path:
+    """Where it lies, links followed, but for that to a loose file: what a hub cache links to is called by its hash."""
+    path = checkpoint.folder
+    return path.parent.resolve() / path.name if path.is_file() else path.resolve()
 
 
 def _folder_of(recipient: Checkpoint, donor: Checkpoint, output: Path) -> Path:
