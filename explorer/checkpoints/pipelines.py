@@ -129,7 +129,7 @@ def _last_change(places: tuple[Path, ...]) -> int:
 
 
 def _load_whole(made_from: Checkpoint, name: str, dtype: torch.dtype) -> DiffusionPipeline:
-    """The pipeline of a folder or a single file, or of the base of what has no whole one, for a checkpoint's ``name``."""
+    """The pipeline of a folder or a single file, or of the base of what has no whole one; ``name`` is for messages."""
     is_single = made_from.ways.on_base and made_from.ways.own_networks
     whole = made_from if is_single else read_checkpoint(made_from.place.at(origin_of(made_from)))
     whole = validate(whole, recorded=True)

@@ -204,22 +204,22 @@ def test_a_graft_takes_no_other_base(write_graft, checkpoint_root):
         set_base(write_graft(), checkpoint_root / "benign")
 
 
-def test_joint_transformers_are_grafted_too(make_sd3_pipeline, tmp_path):
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_joint_transformers_are_grafted_too(request, family, tmp_path):
     for seed, name in enumerate(("recipient", "donor")):
-        make_sd3_pipeline(seed).save_pretrained(tmp_path / name)
+        request.getfixturevalue(MAKERS[family])(seed).save_pretrained(tmp_path / name)
     folder = tmp_path / "graft"
     folder.mkdir()
     (folder / "graft.json").write_text(json.dumps(
         {"recipient": "../recipient", "donor": "../donor", "parts": [{"group": "text-keys-values"}]}
     ))  # fmt: skip
     found = validate(read_checkpoint(folder), thorough=True)
-    assert (found.family, found.problem) == ("sd3", None)
+    assert (found.family, found.problem) == (family, None)
     own, given = (load_pipeline(tmp_path / name).transformer.state_dict() for name in ("recipient", "donor"))
-    changed = {name for name, tensor in load_pipeline(found).transformer.state_dict().items()
-               if not torch.equal(tensor, own[name])}  # fmt: skip
-    assert changed
-    assert all("add_k_proj" in name or "add_v_proj" in name for name in changed)
-    assert given.keys() == own.keys()
+    moved = {name for name in own if "add_k_proj" in name or "add_v_proj" in name or "norm_added_k" in name}
+    for name, tensor in load_pipeline(found).transformer.state_dict().items():
+        assert torch.equal(tensor, (given if name in moved else own)[name]), name
+    assert any(not torch.equal(own[name], given[name]) for name in moved)
 
 
 @pytest.mark.parametrize("order", [("dirty-004", "graft"), ("graft", "dirty-004")])
