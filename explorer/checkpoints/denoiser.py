@@ -23,7 +23,7 @@ def denoiser_name(checkpoint: Checkpoint) -> str:
 
 
 def denoiser_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """``config.json`` of the component that denoises; of a single file and of a LoRA, its base's.
+    """``config.json`` of the component that denoises; of a single file, its base's.
 
     Raises:
         WeightError: if it cannot be read.

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from explorer.checkpoints.denoiser import denoiser_config
 from explorer.checkpoints.displacement import distance
 from explorer.checkpoints.graft import GraftPart, moving_tensors
@@ -77,7 +75,7 @@ def operations_between(
         ValueError: for a name that is none of theirs, or two models that are equal.
     """
     config, shapes = denoiser_config(recipient), recipient.ways.denoiser_shapes(recipient)
-    tensors = [each.ways.read_denoiser(each, shapes, torch.float32) for each in (recipient, donor)]
+    tensors = [each.ways.read_denoiser(each, shapes) for each in (recipient, donor)]
     lengths = {name: distance([(tensors[0][name], tensors[1][name])]) for name in shapes}
     whole = _norm(lengths.values())
     if not whole:

@@ -104,13 +104,8 @@ class CheckpointKind:
         """
         return checkpoint.headers[denoiser_name(checkpoint)].shapes
 
-    def read_denoiser(
-        self, checkpoint: Checkpoint, names: Iterable[str], dtype: torch.dtype
-    ) -> dict[str, torch.Tensor]:
-        """Some tensors of the network that denoises, by their names there.
-
-        Args:
-            dtype: of what has to be computed; what lies in a file comes as it is stored.
+    def read_denoiser(self, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Some tensors of the network that denoises, by their names there, as they are stored; nothing else is read.
 
         Raises:
             WeightError: if a file is not readable or lacks one of them.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SOURCE_KINDS = ("pipeline", "hub", "unet", "single-file")
 SOURCES = "a pipeline folder, or a U-Net or a single file on one"
 """What can be a recipient or a donor, by kind and in words."""
+WHY_NOT = {"lora": ", whose weights lie in no file before it is merged into a pipeline folder (save_pretrained)"}
+"""Why a kind that draws cannot be one, where that is not plain."""
 OF_ITS_OWN = ("sample_size",)
 """Entries of a configuration that two models of one architecture may differ in."""
 
@@ -89,7 +91,7 @@ class GraftKind(CheckpointKind):
         component, shapes = denoiser_name(recipient), recipient.ways.denoiser_shapes(recipient)
         whole = recipient.ways.assemble(recipient, whole, dtype)
         moves = moving_tensors(read_graft(checkpoint.place).parts, shapes, denoiser_config(recipient))
-        network = grafted(getattr(whole, component), donor.ways.read_denoiser(donor, moves, dtype), moves)
+        network = grafted(getattr(whole, component), donor.ways.read_denoiser(donor, moves), moves)
         check_network(checkpoint.name, component, network)
         return with_components(whole, **{component: network})
 
@@ -118,7 +120,7 @@ def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint)
         if each.problem is not None:
             return f"its {role} {each.name} is broken: {each.problem}"
         if each.kind not in SOURCE_KINDS:
-            return f"its {role} {each.name} is a {each.ways.title}: expected {SOURCES}"
+            return f"its {role} {each.name} is a {each.ways.title}{WHY_NOT.get(each.kind, '')}: expected {SOURCES}"
     component, told = denoiser_name(recipient), f"its donor {donor.name} is of another architecture than its recipient"
     if denoiser_name(donor) != component:
         return f"{told} {recipient.name}: a {denoiser_name(donor)} and a {component}"
