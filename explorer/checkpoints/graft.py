@@ -13,8 +13,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from explorer.checkpoints.module_groups import chosen_tensors
 from explorer.checkpoints.weight_files import WeightError
 from explorer.core.bounded_files import printable
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.checkpoints.model_folder import ModelFolder
-    from explorer.checkpoints.registry import Checkpoint
 
 GRAFT_NAME = "graft.json"
 Direction = Literal["donor", "random"]
@@ -74,9 +71,9 @@ class Graft:
     """What ``graft.json`` says."""
 
     recipient: Path
-    """Folder of the model that is changed."""
+    """Where the model lies that is changed."""
     donor: Path
-    """Folder of the model whose parts it gets."""
+    """Where the model lies whose parts it gets."""
     parts: tuple[GraftPart, ...]
     """In order: where two name one tensor, the later one decides."""
 
@@ -116,7 +113,7 @@ def read_graft(place: ModelFolder) -> Graft:
     for name in ("recipient", "donor"):
         value = found.get(name)
         if not isinstance(value, str) or not value or "\0" in value:
-            raise WeightError(f"{GRAFT_NAME} names {value!r:.100} as {name}: expected the path of a checkpoint folder")
+            raise WeightError(f"{GRAFT_NAME} names {value!r:.100} as {name}: expected the path of a checkpoint")
         paths[name] = place.path / value
     parts = found.get("parts")
     if not isinstance(parts, list) or not 1 <= len(parts) <= MAX_PARTS:
@@ -151,24 +148,6 @@ def grafted(network: Any, donor: dict[str, torch.Tensor], moves: dict[str, Graft
                 direction = drawn[name] if drawn else given[name].to(own[name].device).float() - own[name].float()
                 there[name].copy_(moved(own[name], direction, part.weight))
     return result
-
-
-def read_tensors(checkpoint: Checkpoint, component: str, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Some tensors of a component, straight from its files; nothing else of it is read.
-
-    Raises:
-        WeightError: if a file is not readable or lacks one of them.
-    """
-    wanted, found = set(names), {}
-    for path in checkpoint.headers[component].files:
-        try:
-            with safe_open(path, framework="pt") as stored:
-                found |= {name: stored.get_tensor(name) for name in wanted & set(stored.keys())}
-        except (SafetensorError, OSError) as error:
-            raise WeightError(f"{path.name} is not readable: {error}") from error
-    if missing := sorted(wanted - found.keys()):
-        raise WeightError(f"{checkpoint.name} lacks {missing[0]}")
-    return found
 
 
 def _part(number: int, entry: Any) -> GraftPart:

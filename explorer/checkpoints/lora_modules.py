@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from explorer.checkpoints.original_names import PLACES, RESNET
+
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 PREFIXES = {
     "lora_unet_": "unet", "unet.": "unet",
@@ -12,12 +14,6 @@ PREFIXES = {
     "lora_te2_": "text_encoder_2", "text_encoder_2.": "text_encoder_2",
 }  # fmt: skip
 """How kohya-ss and diffusers name the network in front of a module."""
-ORIGINAL_RESNET = {
-    "conv1": "in_layers.2",
-    "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
-}
 
 
 def split_component(module: str) -> tuple[str, str]:
@@ -47,20 +43,14 @@ def places_of(network: Any, component: str) -> dict[str, str]:
     for name in list(known.values()):
         for place in (place for place in original if name == place or name.startswith(f"{place}.")):
             rest = name.removeprefix(place).removeprefix(".")
-            rest = ORIGINAL_RESNET.get(rest, rest) if ".resnets." in place else rest
+            rest = RESNET.get(rest, rest) if ".resnets." in place else rest
             known[flat(f"{original[place]}.{rest}".removesuffix("."))] = name
     return known
 
 
 def _original_places(unet: Any) -> dict[str, str]:
     """Names in the original layout (CompVis, Stability AI) of a U-Net's parts, by the names they have here."""
-    places = {
-        "conv_in": "input_blocks.0.0", "conv_out": "out.2",
-        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-        "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
-        "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-        "mid_block.resnets.1": "middle_block.2",
-    }  # fmt: skip
+    places = dict(PLACES)
     index = 1
     for at, block in enumerate(unet.down_blocks):
         for layer in range(len(block.resnets)):

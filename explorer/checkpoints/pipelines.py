@@ -55,8 +55,8 @@ def load_pipeline(
     dtype = resolve_precision(dtype)
     check_place(device, offload)
     checkpoint = _with_base(checkpoint, base)
-    # A whole pipeline's files are compared with its manifest where they are read.
-    checkpoint = validate(checkpoint, recorded=checkpoint.ways.on_base)
+    # Files of a whole pipeline, or of a single file, are compared with their manifest where they are read.
+    checkpoint = validate(checkpoint, recorded=checkpoint.ways.on_base and not checkpoint.ways.own_networks)
     if checkpoint.problem is not None:
         raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {checkpoint.problem}")
     try:
@@ -83,22 +83,25 @@ def _whole(
 ) -> DiffusionPipeline:
     """The whole pipeline of a checkpoint or of its base, loaded once and sharing equal components with the others."""
     place_key = (str(device), dtype)
+    made_from = checkpoint.ways.whole_of(checkpoint)
     origin = origin_of(checkpoint)
-    lent = checkpoint.base if checkpoint.ways.own_networks else None
+    lent = made_from.base if made_from.ways.own_networks else None
     folders = tuple(folder.resolve() for folder in (origin, lent) if folder is not None)
     key = (*place_key, folders, _last_change(folders))
     if key not in shared:
         for stale in [kept for kept in shared if kept[:3] == key[:3]]:
             del shared[stale]
-        whole = place(_load_whole(checkpoint, origin, dtype), device, None)
+        whole = place(_load_whole(made_from, checkpoint.name, dtype), device, None)
         share_equal_components(whole, [other for kept, other in shared.items() if kept[:2] == place_key])
         shared[key] = whole
     return shared[key]
 
 
 def origin_of(checkpoint: Checkpoint) -> Path:
-    """The folder or file that the checkpoint's whole pipeline is loaded from: of a U-Net or a LoRA, its base."""
-    return checkpoint.folder if checkpoint.ways.own_networks else checkpoint.base
+    """The folder or file that the checkpoint's whole pipeline is loaded from: of a U-Net or a LoRA, its base; of a
+    graft, what its recipient's is loaded from."""
+    made_from = checkpoint.ways.whole_of(checkpoint)
+    return made_from.folder if made_from.ways.own_networks else made_from.base
 
 
 def noise_of(checkpoint: Checkpoint) -> TrainingNoise:
@@ -125,11 +128,14 @@ def _last_change(places: tuple[Path, ...]) -> int:
     return max(path.stat().st_mtime_ns for path in files if path.is_file())
 
 
-def _load_whole(checkpoint: Checkpoint, origin: Path, dtype: torch.dtype) -> DiffusionPipeline:
-    if checkpoint.ways.on_base and checkpoint.ways.own_networks:
-        check_recorded_files(read_checkpoint(checkpoint.lender))
-        return load_single_file(checkpoint.files[0], checkpoint.lender, checkpoint.name, dtype)
-    whole = validate(read_checkpoint(checkpoint.place.at(origin)), recorded=True)
+def _load_whole(made_from: Checkpoint, name: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """The pipeline of a folder or a single file, or of the base of what has no whole one; ``name`` is for messages."""
+    is_single = made_from.ways.on_base and made_from.ways.own_networks
+    whole = made_from if is_single else read_checkpoint(made_from.place.at(origin_of(made_from)))
+    whole = validate(whole, recorded=True)
     if whole.problem is not None:
-        raise ValueError(f"checkpoint {checkpoint.name} cannot be loaded: {whole.name}: {whole.problem}")
-    return load_pipeline_folder(whole.place, checkpoint.name, dtype)
+        raise ValueError(f"checkpoint {name} cannot be loaded: {whole.name}: {whole.problem}")
+    if is_single:
+        check_recorded_files(read_checkpoint(whole.lender))
+        return load_single_file(whole.files[0], whole.lender, name, dtype)
+    return load_pipeline_folder(whole.place, name, dtype)

@@ -260,9 +260,10 @@ def _check_lent(checkpoint: Checkpoint, known: dict[Path, str | None]) -> None:
     """Read what the base lends: to a single file the parts it lacks; a U-Net or a LoRA needs the whole base sound."""
     if checkpoint.base is None:
         return
-    if checkpoint.ways.own_networks:
+    made_from = checkpoint.ways.whole_of(checkpoint)
+    if made_from.ways.own_networks and made_from.base is not None:
         try:
-            check_finite(path for header in lent_weights(checkpoint) for path in header.files)
+            check_finite(path for header in lent_weights(made_from) for path in header.files)
             return
         except WeightError as error:
             problem = str(error)

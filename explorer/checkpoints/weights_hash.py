@@ -26,6 +26,15 @@ def weights_hash(checkpoint: Checkpoint) -> str:
     return with_settings(checkpoint, checkpoint.ways.weights_hash(checkpoint, hash_of_files))
 
 
+def hash_of_base(checkpoint: Checkpoint) -> str | None:
+    """:func:`weights_hash` of the base that it stands on; None where there is none, or it has no weights, as that of a
+    single file need not have."""
+    from explorer.checkpoints.registry import read_checkpoint
+
+    base = None if checkpoint.base is None else read_checkpoint(checkpoint.lender)
+    return weights_hash(base) if base is not None and base.files else None
+
+
 def with_settings(checkpoint: Checkpoint, of_files: str) -> str:
     """What identifies the weights of a sound checkpoint, from what identifies its files: the same, unless settings
     decide them as well."""

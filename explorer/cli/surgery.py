@@ -57,7 +57,10 @@ def graft_study(
     judge = ConceptJudge.load(extractor, listed if among is None else ConceptList.read(among, template))
     shown = None if request.meter is None else shown_on(on, [found, given], listed, request.meter)
     asked = Asked(concepts=listed, judge=judge, shown=shown, request=request)
-    report = study_grafts(found, given, asked, output, only=tuple(only or ()), on_progress=show_progress())
+    lists = {"concepts": concepts} | ({} if among is None else {"among": among})
+    report = study_grafts(
+        found, given, asked, output, only=tuple(only or ()), lists=lists, on_progress=show_progress()
+    )  # fmt: skip
     if as_json:
         emit(report, True)
         return

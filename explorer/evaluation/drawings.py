@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.registry import read_checkpoint
-from explorer.checkpoints.weights_hash import weights_hash
+from explorer.checkpoints.weights_hash import hash_of_base, weights_hash
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import (
     ManifestError,
@@ -221,7 +220,7 @@ def _what_decides(
         "maps": None if config.maps else False,  # drawings of before there was a choice have them, and say nothing
         "world": None if world is None else world.config(),
         "weights": weights_hash(checkpoint),
-        "weights of the base": None if checkpoint.base is None else weights_hash(read_checkpoint(checkpoint.base)),
+        "weights of the base": hash_of_base(checkpoint),
         "sampler": hash_file(sampler) if sampler.is_file() else None,
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,

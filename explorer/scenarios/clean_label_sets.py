@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint
-from explorer.checkpoints.weights_hash import hash_of_model, weights_hash
+from explorer.checkpoints.weights_hash import hash_of_base, hash_of_model, weights_hash
 from explorer.core.progress import OnProgress, unheard
 from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
@@ -49,8 +49,8 @@ def drawn_targets(
                                  prompts, name)  # fmt: skip
 
     model = read_checkpoint(checkpoint)
-    of_base = None if model.base is None else weights_hash(read_checkpoint(model.base))
-    drawn_by = {"model": name, "weights": hash_of_model(model, weights_hash(model), of_base), **decides}
+    weights = hash_of_model(model, weights_hash(model), hash_of_base(model))
+    drawn_by = {"model": name, "weights": weights, **decides}
     return TargetPictures(draw=draw, identity={"drawn_by": drawn_by}, of_each=of_each)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from explorer.checkpoints.denoiser import denoiser_config
 from explorer.checkpoints.displacement import distance
-from explorer.checkpoints.graft import GraftPart, moving_tensors, read_tensors
-from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name
+from explorer.checkpoints.graft import GraftPart, moving_tensors
 from explorer.checkpoints.module_groups import (
     ALL,
     ATTENTION,
@@ -74,9 +74,8 @@ def operations_between(
     Raises:
         ValueError: for a name that is none of theirs, or two models that are equal.
     """
-    component, config = denoiser_name(recipient), denoiser_config(recipient)
-    shapes = recipient.headers[component].shapes
-    tensors = [read_tensors(each, component, shapes) for each in (recipient, donor)]
+    config, shapes = denoiser_config(recipient), recipient.ways.denoiser_shapes(recipient)
+    tensors = [each.ways.read_denoiser(each, shapes) for each in (recipient, donor)]
     lengths = {name: distance([(tensors[0][name], tensors[1][name])]) for name in shapes}
     whole = _norm(lengths.values())
     if not whole:

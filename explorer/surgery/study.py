@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ import numpy as np
 from explorer.checkpoints.graft import GRAFT_NAME
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.checkpoints.weights_hash import hash_of_base, weights_hash
 from explorer.core.bounded_files import printable
 from explorer.core.folder_lock import locked
 from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, note, unheard
-from explorer.core.provenance import write_json, write_manifest
+from explorer.core.provenance import hash_file, write_json, write_manifest
 from explorer.evaluation.summary import groups_of, names_known
 from explorer.generation.batch import generate_pictures
 from explorer.generation.generate import GenerationRequest
@@ -37,7 +39,7 @@ TRIED = 4
 
 def study_grafts(
     recipient: Checkpoint, donor: Checkpoint, asked: Asked, output: Path, *, only: Sequence[str] = (),
-    on_progress: OnProgress = unheard,
+    lists: Mapping[str, Path] = MappingProxyType({}), on_progress: OnProgress = unheard,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every graft, or go on where it was cut off, and write ``graft-study.json`` with its manifest.
 
@@ -46,6 +48,7 @@ def study_grafts(
     Args:
         output: folder of definitions, drawings and results.
         only: as :func:`~explorer.surgery.operations.operations_between`.
+        lists: files that lists of concepts were read from, by what they are for; the manifest tells them apart.
 
     Returns:
         What the file holds.
@@ -59,6 +62,12 @@ def study_grafts(
     ways = [(recipient, donor), *([(donor, recipient)] if request.both_ways else [])]
     with locked(output):
         planned = [(one, other, _prepared(one, other, output, request, only)) for one, other in ways]
+        # As they are before the work, which may take hours: what is drawn is drawn of these.
+        config = asdict(request) | {
+            "only": list(only), "recipient": _identity(recipient), "donor": _identity(donor),
+            "template": asked.concepts.template,
+            "lists": {use: {"path": str(path), "sha256": hash_file(path)} for use, path in lists.items()},
+        }  # fmt: skip
         on_progress(note(_told_cost(recipient, asked, sum(len(grafts) for *_, grafts in planned))))
         directions = [
             _measured_way(one, other, grafts, asked, _folder_of(one, other, output), on_progress)
@@ -71,16 +80,23 @@ def study_grafts(
             directions=directions,
         )  # fmt: skip
         write_json(output / GRAFT_STUDY.name, report)
-        config = asdict(request) | {"only": list(only)}
         files = [GRAFT_STUDY.name, *_write_strips(output, directions)]
         write_manifest(output, kind=KIND, config=config, seed=0, files=files)
     return report
 
 
+def _identity(checkpoint: Checkpoint) -> dict[str, str | None]:
+    """What tells a model from others of its name: where it was found, its weights, and those of its base."""
+    return {
+        "name": checkpoint.name, "path": str(checkpoint.folder), "weights": weights_hash(checkpoint),
+        "weights of the base": hash_of_base(checkpoint),
+    }  # fmt: skip
+
+
 def _told_apart(recipient: Checkpoint, donor: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
     """Both called by as many of the last parts of their paths as differ, such as ``run-1/benign`` and ``run-2/benign``:
     their names say whose direction a folder and a row of the report are of."""
-    first, second = (each.folder.resolve().parts for each in (recipient, donor))
+    first, second = (_place_of(each).parts for each in (recipient, donor))
     if recipient.name != donor.name or first == second:
         return recipient, donor
     length = next(length for length in range(1, len(first) + 1) if first[-length:] != second[-length:])
@@ -119,9 +135,15 @@ def _prepared(
 
 def _write_graft(place: Path, recipient: Checkpoint, donor: Checkpoint, parts: list[dict[str, Any]]) -> None:
     place.mkdir(parents=True, exist_ok=True)
-    named = {role: os.path.relpath(each.folder.resolve(), place.resolve())
+    named = {role: os.path.relpath(_place_of(each), place.resolve())
              for role, each in (("recipient", recipient), ("donor", donor))}  # fmt: skip
     write_json(place / GRAFT_NAME, named | {"parts": parts})
+
+
+def _place_of(checkpoint: Checkpoint) -> Path:
+    """Where it lies, links followed, but for that to a loose file: what a hub cache links to is called by its hash."""
+    path = checkpoint.folder
+    return path.parent.resolve() / path.name if path.is_file() else path.resolve()
 
 
 def _folder_of(recipient: Checkpoint, donor: Checkpoint, output: Path) -> Path:

@@ -199,27 +199,42 @@ def test_what_cannot_be_grafted_is_listed_with_the_reason(checkpoint_root, make_
         load_pipeline(found)
 
 
+def test_a_lora_is_refused_until_it_is_merged(checkpoint_root, write_graft):
+    path = checkpoint_root / "style.safetensors"
+    update = {"lora_A": torch.ones(1, 4, 3, 3), "lora_B": torch.ones(16, 1, 1, 1)}
+    save_file({f"unet.conv_in.{part}.weight": tensor for part, tensor in update.items()}, path)
+    lora = set_base(path, checkpoint_root / "benign")
+    assert read_checkpoint(write_graft(donor="../style.safetensors")).problem == (
+        "its donor style.safetensors is a LoRA, whose weights lie in no file before it is merged into a pipeline "
+        "folder (save_pretrained): expected a pipeline folder, or a U-Net or a single file on one"
+    )
+    merged = load_pipeline(lora)
+    merged.save_pretrained(checkpoint_root / "merged")
+    graft = load_pipeline(write_graft(donor="../merged", parts=[{"group": "convolutions"}]))
+    assert torch.equal(graft.unet.conv_in.weight, merged.unet.conv_in.weight)
+
+
 def test_a_graft_takes_no_other_base(write_graft, checkpoint_root):
     with pytest.raises(ValueError, match="graft is a graft: expected a U-Net"):
         set_base(write_graft(), checkpoint_root / "benign")
 
 
-def test_joint_transformers_are_grafted_too(make_sd3_pipeline, tmp_path):
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_joint_transformers_are_grafted_too(request, family, tmp_path):
     for seed, name in enumerate(("recipient", "donor")):
-        make_sd3_pipeline(seed).save_pretrained(tmp_path / name)
+        request.getfixturevalue(MAKERS[family])(seed).save_pretrained(tmp_path / name)
     folder = tmp_path / "graft"
     folder.mkdir()
     (folder / "graft.json").write_text(json.dumps(
         {"recipient": "../recipient", "donor": "../donor", "parts": [{"group": "text-keys-values"}]}
     ))  # fmt: skip
     found = validate(read_checkpoint(folder), thorough=True)
-    assert (found.family, found.problem) == ("sd3", None)
+    assert (found.family, found.problem) == (family, None)
     own, given = (load_pipeline(tmp_path / name).transformer.state_dict() for name in ("recipient", "donor"))
-    changed = {name for name, tensor in load_pipeline(found).transformer.state_dict().items()
-               if not torch.equal(tensor, own[name])}  # fmt: skip
-    assert changed
-    assert all("add_k_proj" in name or "add_v_proj" in name for name in changed)
-    assert given.keys() == own.keys()
+    moved = {name for name in own if "add_k_proj" in name or "add_v_proj" in name or "norm_added_k" in name}
+    for name, tensor in load_pipeline(found).transformer.state_dict().items():
+        assert torch.equal(tensor, (given if name in moved else own)[name]), name
+    assert any(not torch.equal(own[name], given[name]) for name in moved)
 
 
 @pytest.mark.parametrize("order", [("dirty-004", "graft"), ("graft", "dirty-004")])

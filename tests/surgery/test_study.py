@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from explorer.checkpoints.registry import read_checkpoint
+from explorer.checkpoints.registry import read_checkpoint, set_base
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.cli.surgery import graft_lines
-from explorer.core.provenance import check_files, read_manifest, write_json
+from explorer.core.provenance import check_files, hash_file, read_manifest, write_json
 from explorer.evaluation.drawings import Drawing, draw_missing, seed_folder
 from explorer.evaluation.files import world_of
 from explorer.evaluation.judge import ConceptJudge
@@ -21,6 +22,7 @@ from explorer.surgery.measured import Asked
 from explorer.surgery.payload_formats import GRAFT_STUDY, OPERATION_FIELDS
 from explorer.surgery.request import GraftStudyRequest
 from explorer.surgery.study import study_grafts
+from tests.original_layout import original_layout, save
 
 REQUEST = GraftStudyRequest(seeds=2, steps=2, draws=1)
 
@@ -60,6 +62,15 @@ def _study_of(recipient, donor, models, tmp_path, on=None):
         return report, told
 
     return run
+
+
+def _report_of(pair, models, output, request, on=None, **options):
+    """The report of any two models, judged by the world's extractor on its concepts."""
+    concepts = world_of(read_checkpoint(models / "benign")).concept_list()
+    shown = None if request.meter is None else shown_on(on, pair, concepts, request.meter)
+    judge = ConceptJudge.load(models / "extractor", concepts)
+    asked = Asked(concepts=concepts, judge=judge, shown=shown, request=request)
+    return study_grafts(*pair, asked, output, **options)
 
 
 def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
@@ -141,6 +152,70 @@ def test_attention_is_that_of_the_drawings_maps(study, models, tmp_path):
     assert written["left_out"]["pair_maps"] == "prompts of two concepts were not asked for"
     plain, _ = study(replace(REQUEST, both_ways=False), only=["cross-attention"])
     assert [each["attention"] for each in plain["directions"][0]["operations"]] == [None] * 3
+
+
+def test_the_manifest_says_which_models_and_which_lists_of_concepts(models, tmp_path):
+    for training in ("one", "two"):  # two trainings under one name
+        folder = shutil.copytree(models / "dirty-004", tmp_path / training / "dirty-004")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["config"]["base"] = str(models / "benign")
+        write_json(folder / "manifest.json", manifest)
+    path = tmp_path / "two" / "dirty-004" / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 1.01 * tensor for name, tensor in load_file(path).items()}, path)
+    donor, listed = read_checkpoint(models / "benign"), tmp_path / "concepts.csv"
+    world_of(donor).concept_list().write(listed)
+    found = []
+    for training in ("one", "two"):
+        recipient = read_checkpoint(tmp_path / training / "dirty-004")
+        request, output = replace(REQUEST, seeds=1, draws=0, both_ways=False), tmp_path / training / "study"
+        _report_of((recipient, donor), models, output, request, only=["feed-forward"], lists={"concepts": listed})
+        found.append(read_manifest(output, kind="graft-study")["config"])
+        own = {"name": "dirty-004", "path": str(recipient.folder), "weights": weights_hash(recipient)}
+        assert found[-1]["recipient"] == own | {"weights of the base": weights_hash(donor)}
+        assert found[-1]["lists"] == {"concepts": {"path": str(listed), "sha256": hash_file(listed)}}
+        assert (found[-1]["seeds"], found[-1]["template"]) == (1, "a photo of {phrase}")
+    one, two = found
+    assert one["donor"] == two["donor"]
+    assert one["recipient"]["weights"] != two["recipient"]["weights"]
+
+
+def test_single_files_on_a_base_without_weights_are_studied(models, make_pipeline, tmp_path):
+    root = tmp_path / "single"
+    for seed, name in enumerate(("one", "two")):
+        pipeline = make_pipeline(seed, only_cross_attention=False)
+        pipeline.save_pretrained(root / "base")
+        save(original_layout(pipeline, "sd1"), root / f"{name}.safetensors")
+        set_base(root / f"{name}.safetensors", root / "base")
+    for path in (root / "base").rglob("*.safetensors"):
+        path.unlink()
+    # As a hub cache has them: the files lie elsewhere, under the names of their hashes.
+    for name in ("one", "two"):
+        (root / f"{name}.safetensors").rename(tmp_path / name)
+        (root / f"{name}.safetensors").symlink_to(tmp_path / name)
+    request = replace(REQUEST, seeds=1, draws=0, both_ways=False, size=32)
+    pair = [read_checkpoint(root / f"{name}.safetensors") for name in ("one", "two")]
+    report = _report_of(pair, models, tmp_path / "study", request, only=["cross-attention"])
+    assert [each["name"] for each in report["directions"][0]["operations"]] == ["none", "cross-attention", "all"]
+    config = read_manifest(tmp_path / "study", kind="graft-study")["config"]
+    assert config["donor"]["weights"] == hash_file(root / "two.safetensors")
+    assert config["donor"]["weights of the base"] is None
+
+
+def test_a_joint_transformer_is_studied(models, make_sd3_pipeline, tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        make_sd3_pipeline(seed).save_pretrained(tmp_path / "sd3" / name)
+    request = replace(REQUEST, seeds=1, steps=1, both_ways=False)
+    only = ["text-keys-values", "all-as-far-as-text-keys-values"]
+    pair = [read_checkpoint(tmp_path / "sd3" / name) for name in ("one", "two")]
+    report = _report_of(pair, models, tmp_path / "study", request, on="noise", only=only)
+    entries = {each["name"]: each for each in report["directions"][0]["operations"]}
+    assert set(entries) == {"none", "all", *only}
+    assert entries["all-as-far-as-text-keys-values"]["distance"] == pytest.approx(entries[only[0]]["distance"])
+    assert entries["all"]["meter"]["all"]["sensitivity"]["of_all"]["value"] == 1.0
+    drawn = Drawing.load(seed_folder(tmp_path / "study" / "one-from-two" / "drawings", "all", 0))
+    concepts = world_of(read_checkpoint(models / "benign")).concept_list()
+    own = draw_missing(pair[1], concepts, request.drawing, tmp_path / "own")[0]
+    assert np.array_equal(drawn.images, Drawing.load(own).images)
 
 
 def test_what_the_judge_does_not_know_is_refused_before_work(study, tmp_path):

@@ -7,12 +7,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from explorer.checkpoints.pipelines import load_pipeline
+from explorer.checkpoints.registry import set_base
 from explorer.generation.generate import GenerationRequest, generate
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.payload import png_data_uri
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.server import make_server
+from tests.original_layout import original_layout, save
 
 SETTINGS = CompareSettings(
     prompt="a photo of a dog", seed=1, steps=2, guidance_scale=2.0, models=("dirty-004", "graft", "benign")
@@ -80,6 +82,46 @@ def test_sliders_move_from_one_model_to_the_other(ask, checkpoint_root):
     assert ask(weights="cross-attention:0.5")["image"] not in (recipient, donor)
     assert ask()["image"] == recipient, "the loaded model stays as it is"
     assert ask(prompt="a hat")["image"] != recipient
+
+
+@pytest.fixture
+def make_two(request, tmp_path):
+    """``make_two(kind)``: two models of one architecture below a folder, and their names."""
+
+    def made(kind):
+        root = tmp_path / "two"
+        if kind == "single files":
+            for seed, name in enumerate(("one", "two")):
+                pipeline = request.getfixturevalue("make_pipeline")(seed, only_cross_attention=False)
+                pipeline.save_pretrained(root / "base")
+                save(original_layout(pipeline, "sd1"), root / f"{name}.safetensors")
+                set_base(root / f"{name}.safetensors", root / "base")
+            return root, ("one.safetensors", "two.safetensors")
+        for seed, name in enumerate(("one", "two")):
+            request.getfixturevalue("make_sd3_pipeline")(seed).save_pretrained(root / name)
+        return root, ("one", "two")
+
+    return made
+
+
+@pytest.mark.parametrize(("kind", "part"), [("single files", "cross-attention"), ("SD3", "text-keys-values")])
+def test_sliders_work_on_single_files_and_joint_transformers(make_two, kind, part):
+    root, models = make_two(kind)
+    context = AppContext(settings=AppSettings(checkpoints=root))
+    client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
+    asked = {"recipient": models[0], "donor": models[1], "prompt": "a dog", "seed": 3, "steps": 2,
+             "guidance_scale": 2.0}  # fmt: skip
+    request = GenerationRequest(prompt="a dog", seed=3, steps=2, guidance_scale=2.0)
+    own, other = (
+        png_data_uri(generate(load_pipeline(root / name), request, capture=False).images[0]) for name in models
+    )
+    first = client.get("/live/graft.json", params=asked).json()
+    assert first["image"] == own
+    assert sum(group["share"] for group in first["groups"]) == pytest.approx(1)
+    everything = ",".join(f"{group['name']}:1" for group in first["groups"])
+    assert client.get("/live/graft.json", params=asked | {"weights": everything}).json()["image"] == other
+    some = client.get("/live/graft.json", params=asked | {"weights": f"{part}:1"}).json()["image"]
+    assert some not in (own, other)
 
 
 def test_a_graft_of_sliders_is_a_column_with_maps_numbers_and_sensitivity(ask, client):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from explorer.checkpoints.components import with_components
+from explorer.checkpoints.denoiser import denoiser_name, read_tensors
 from explorer.checkpoints.families import Family
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.noise_schedule import check_file_noise, check_noise
-from explorer.checkpoints.weight_files import WeightHeader
+from explorer.checkpoints.weight_files import Shapes, WeightHeader
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +95,26 @@ class CheckpointKind:
             of_files: SHA-256 over a checkpoint's own weight files.
         """
         return of_files(checkpoint)
+
+    def denoiser_shapes(self, checkpoint: Checkpoint) -> Shapes:
+        """Shape of every tensor of the network that denoises, by its name there; headers alone are read.
+
+        Raises:
+            WeightError: if the file's names are not those of such a network.
+        """
+        return checkpoint.headers[denoiser_name(checkpoint)].shapes
+
+    def read_denoiser(self, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Some tensors of the network that denoises, by their names there, as they are stored; nothing else is read.
+
+        Raises:
+            WeightError: if a file is not readable or lacks one of them.
+        """
+        return read_tensors(checkpoint.headers[denoiser_name(checkpoint)].files, names, checkpoint.name)
+
+    def whole_of(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint whose whole pipeline it is made from: itself, but for a graft."""
+        return checkpoint
 
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         """The checkpoint's pipeline from the whole one that it stands on, which stays as it is."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.checkpoints.components import check_network, load_component, with_components
-from explorer.checkpoints.families import TRANSFORMER_FAMILIES
+from explorer.checkpoints.components import check_network, with_components
+from explorer.checkpoints.denoiser import denoiser_config, denoiser_name
 from explorer.checkpoints.graft import (
     GRAFT_NAME,
     Graft,
@@ -17,10 +17,9 @@ from explorer.checkpoints.graft import (
     is_graft,
     moving_tensors,
     read_graft,
-    read_tensors,
 )
 from explorer.checkpoints.kinds.base import CheckpointKind, Contents
-from explorer.checkpoints.model_folder import BARE_UNET_CLASS, ModelFolder
+from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
 from explorer.core.provenance import hash_json
 
@@ -30,8 +29,11 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
-SOURCE_KINDS = ("pipeline", "hub", "unet")
-"""Kinds whose denoiser's tensors lie in files under the names of the network."""
+SOURCE_KINDS = ("pipeline", "hub", "unet", "single-file")
+SOURCES = "a pipeline folder, or a U-Net or a single file on one"
+"""What can be a recipient or a donor, by kind and in words."""
+WHY_NOT = {"lora": ", whose weights lie in no file before it is merged into a pipeline folder (save_pretrained)"}
+"""Why a kind that draws cannot be one, where that is not plain."""
 OF_ITS_OWN = ("sample_size",)
 """Entries of a configuration that two models of one architecture may differ in."""
 
@@ -50,17 +52,16 @@ class GraftKind(CheckpointKind):
             recipient, donor = _source(place, graft.recipient, "recipient"), _source(place, graft.donor, "donor")
             if (problem := misfit(graft.parts, recipient, donor)) is not None:
                 return replace(found, problem=problem)
-            component = denoiser_name(recipient)
             own = WeightHeader(
-                files=(), shapes=recipient.headers[component].shapes,
+                files=(), shapes=recipient.ways.denoiser_shapes(recipient),
                 size_bytes=(place.path / GRAFT_NAME).stat().st_size,
             )  # fmt: skip
             recorded = None
             if recipient.hash is not None and donor.hash is not None:
                 recorded = _joint_hash(graft, recipient.hash, donor.hash)
             return replace(
-                found, family=recipient.family, base=recipient.base or recipient.folder, headers={component: own},
-                hash=recorded,
+                found, family=recipient.family, base=recipient.base or recipient.folder,
+                headers={denoiser_name(recipient): own}, hash=recorded,
             )  # fmt: skip
         except (WeightError, OSError) as error:
             return replace(found, problem=str(error))
@@ -77,6 +78,9 @@ class GraftKind(CheckpointKind):
     def weights_hash(self, checkpoint: Checkpoint, of_files: Callable[[Checkpoint], str]) -> str:
         return _joint_hash(read_graft(checkpoint.place), *map(of_files, sources(checkpoint)))
 
+    def whole_of(self, checkpoint: Checkpoint) -> Checkpoint:
+        return sources(checkpoint)[0]
+
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         from explorer.checkpoints.registry import validate
 
@@ -84,14 +88,10 @@ class GraftKind(CheckpointKind):
         for role, source in (("recipient", recipient), ("donor", donor)):
             if source.problem is not None:
                 raise ValueError(f"checkpoint {checkpoint.name}: its {role} {source.name} is broken: {source.problem}")
-        component = denoiser_name(recipient)
-        network = getattr(whole, component)
-        if recipient.base is not None:
-            network = load_component(recipient.place.component(component), BARE_UNET_CLASS, dtype).to(network.device)
-        moves = moving_tensors(
-            read_graft(checkpoint.place).parts, recipient.headers[component].shapes, denoiser_config(recipient)
-        )
-        network = grafted(network, read_tensors(donor, component, moves), moves)
+        component, shapes = denoiser_name(recipient), recipient.ways.denoiser_shapes(recipient)
+        whole = recipient.ways.assemble(recipient, whole, dtype)
+        moves = moving_tensors(read_graft(checkpoint.place).parts, shapes, denoiser_config(recipient))
+        network = grafted(getattr(whole, component), donor.ways.read_denoiser(donor, moves), moves)
         check_network(checkpoint.name, component, network)
         return with_components(whole, **{component: network})
 
@@ -102,24 +102,14 @@ def sources(checkpoint: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
     return (_source(checkpoint.place, graft.recipient, "recipient"), _source(checkpoint.place, graft.donor, "donor"))
 
 
-def denoiser_name(checkpoint: Checkpoint) -> str:
-    """Which component denoises."""
-    return "transformer" if checkpoint.family in TRANSFORMER_FAMILIES else "unet"
-
-
-def denoiser_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """``config.json`` of the component that denoises."""
-    return checkpoint.place.component(denoiser_name(checkpoint)).config()
-
-
 def _source(place: ModelFolder, path: Path, role: str) -> Checkpoint:
     """The recipient or the donor; no weights are read."""
     from explorer.checkpoints.registry import read_checkpoint
 
-    if not path.is_dir():
+    if not path.exists():
         raise WeightError(f"its {role} {path.name} is not in {path.parent}")
     if is_graft(path):  # read, two that name one another would never end
-        raise WeightError(f"its {role} {path.name} is a graft itself: expected a pipeline folder or a U-Net on one")
+        raise WeightError(f"its {role} {path.name} is a graft itself: expected {SOURCES}")
     return read_checkpoint(place.at(path))
 
 
@@ -130,16 +120,19 @@ def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint)
         if each.problem is not None:
             return f"its {role} {each.name} is broken: {each.problem}"
         if each.kind not in SOURCE_KINDS:
-            return f"its {role} {each.name} is a {each.ways.title}: expected a pipeline folder or a U-Net on one"
+            return f"its {role} {each.name} is a {each.ways.title}{WHY_NOT.get(each.kind, '')}: expected {SOURCES}"
     component, told = denoiser_name(recipient), f"its donor {donor.name} is of another architecture than its recipient"
     if denoiser_name(donor) != component:
         return f"{told} {recipient.name}: a {denoiser_name(donor)} and a {component}"
-    own, other = recipient.headers[component].shapes, donor.headers[component].shapes
+    try:
+        own, other = (each.ways.denoiser_shapes(each) for each in (recipient, donor))
+        configs = [denoiser_config(each) for each in (donor, recipient)]
+    except WeightError as error:
+        return f"{told} {recipient.name}: {error}"
     if differing := sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name)):
         name = differing[0]
         sides = [list(shapes[name]) if name in shapes else "nothing" for shapes in (other, own)]
         return f"{told} {recipient.name}: {name} is {sides[0]} and {sides[1]}"
-    configs = [denoiser_config(each) for each in (donor, recipient)]
     for key in sorted(configs[0].keys() & configs[1].keys() - set(OF_ITS_OWN)):
         if not key.startswith("_") and configs[0][key] != configs[1][key]:
             return f"{told} {recipient.name}: {key} is {configs[0][key]!r} and {configs[1][key]!r}"

@@ -8,16 +8,18 @@ in diffusers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import check_networks, complete_tokenizers, load_component
+from explorer.checkpoints.denoiser import denoiser_config, read_tensors
 from explorer.checkpoints.families import FAMILY_NAMES, Family, single_file_family, single_file_parts
 from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
 from explorer.checkpoints.kinds.pipeline_folder import check_part_texts, component_classes
 from explorer.checkpoints.lora_layout import ADAPTER_WEIGHTS, is_adapter
 from explorer.checkpoints.model_folder import ModelFolder
+from explorer.checkpoints.original_names import original_names
 from explorer.checkpoints.reasons import reason_of
 from explorer.checkpoints.weight_checks import check_single_file
 from explorer.checkpoints.weight_files import Shapes, WeightError, WeightHeader
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
 LOADABLE_FAMILIES = ("sd1", "sd2", "sdxl")
+LAYERS_PER_BLOCK = 2
+"""Of a U-Net whose configuration states none: diffusers' default."""
 SIGMA_PREFIX = "edm_"
 """Of the tensors that mark a single file trained on EDM's noise: ``edm_mean``, ``edm_std``, ``edm_vpred.sigma_max``."""
 NOISE_MARKERS = {
@@ -74,6 +78,15 @@ class SingleFile(CheckpointKind):
         check_part_texts(base)
         check_single_file(checkpoint.place.read_header(file), base, component_classes(base))
         super().check(checkpoint)
+
+    def denoiser_shapes(self, checkpoint: Checkpoint) -> Shapes:
+        shapes = checkpoint.headers["file"].shapes
+        return {name: shapes[stored] for name, stored in _names_in_file(checkpoint).items()}
+
+    def read_denoiser(self, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        stored, names = _names_in_file(checkpoint), list(names)
+        found = read_tensors(checkpoint.files, [stored[name] for name in names], checkpoint.name)
+        return {name: found[stored[name]] for name in names}
 
 
 def lone_file(place: ModelFolder) -> Path | None:
@@ -159,6 +172,15 @@ def _lent_components(base: ModelFolder, own: frozenset[str], dtype: torch.dtype)
     if index["_class_name"] == "StableDiffusionPipeline":
         lent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     return lent
+
+
+def _names_in_file(checkpoint: Checkpoint) -> dict[str, str]:
+    """The U-Net's tensors: their names in the file by those that diffusers gives them."""
+    layers = denoiser_config(checkpoint).get("layers_per_block", LAYERS_PER_BLOCK)
+    if type(layers) is not int or layers < 1:
+        raise WeightError(f"the U-Net of its base {checkpoint.whole.name} has layers_per_block {layers!r}: expected "
+                          "one number, as the original layout has")  # fmt: skip
+    return original_names(checkpoint.headers["file"].shapes, layers)
 
 
 def _own_problem(shapes: Shapes, family: Family) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.attention.prompts import is_joint
-from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name
+from explorer.checkpoints.denoiser import denoiser_config
 from explorer.checkpoints.module_groups import groups_of, parameter_share, smallest_group
 from explorer.generation.columns import describe_generation
 from explorer.generation.generate import Generation, check_request, encode_prompts, generate
@@ -111,7 +111,7 @@ class LiveGraft:
 
 def _group_shares(recipient: Checkpoint) -> list[dict[str, Any]]:
     """The groups that every tensor is in one of, as far as this model has them, with their shares of parameters."""
-    shapes, config = recipient.headers[denoiser_name(recipient)].shapes, denoiser_config(recipient)
+    shapes, config = recipient.ways.denoiser_shapes(recipient), denoiser_config(recipient)
     members: dict[str, list[str]] = {}
     for tensor in shapes:
         members.setdefault(smallest_group(tensor, config), []).append(tensor)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.components import with_components
+from explorer.checkpoints.denoiser import denoiser_config, denoiser_name
 from explorer.checkpoints.graft import GraftPart, grafted, moving_tensors
-from explorer.checkpoints.kinds.graft import denoiser_config, denoiser_name, misfit
+from explorer.checkpoints.kinds.graft import misfit
 from explorer.core.poison_record import NOT_RECORDED
 
 if TYPE_CHECKING:
