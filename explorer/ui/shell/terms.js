@@ -36,6 +36,9 @@ export function term(name, text = name) {
   return node('button', { type: 'button', class: 'term', 'data-term': name }, text);
 }
 
+// A word that opens what is said of it here alone, such as the numbers that it was measured with.
+export const explained = (text, said) => node('button', { type: 'button', class: 'term', 'data-term': text, 'data-said': said }, text);
+
 // A text with the first mention of each of its terms opening the definition.
 export function withTerms(text, names) {
   let parts = [text];
@@ -63,7 +66,7 @@ export function openTerms() {
     const word = event.target.closest?.('[data-term]');
     if (!word) { if (event.type === 'click') close(); return; }
     close();
-    tip.replaceChildren(node('b', {}, word.dataset.term), ` ${TERMS[word.dataset.term]}`);
+    tip.replaceChildren(node('b', {}, word.dataset.term), ` ${word.dataset.said ?? TERMS[word.dataset.term]}`);
     word.setAttribute('aria-describedby', tip.id);
     tip.hidden = false;
     place(tip, word.getBoundingClientRect());

@@ -198,7 +198,7 @@ class CompareScreen {
     const columns = this.shown;
     if (!columns.length) return;
     const { rows } = this;
-    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
+    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0], told: new Set() };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
     this.top.tell(limit);
     this.requests.show();
