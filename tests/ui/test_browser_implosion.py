@@ -54,7 +54,7 @@ def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):
     expect(page.locator(".implosion-charts .main-svg")).not_to_have_count(0)
     listening = page.locator(".chart", has_text="How much they still listen")
     expect(listening.locator(".scatterlayer .trace")).to_have_count(2)
-    page.get_by_role("button", name="Word sensitivity").focus()
+    page.locator(".headline").get_by_role("button", name="Word sensitivity").focus()
     expect(page.get_by_role("tooltip")).to_contain_text("replaced by a random word")
     page.keyboard.press("Escape")
     expect(page.get_by_role("tooltip")).to_be_hidden()
