@@ -57,7 +57,6 @@ const GAP = 8;
 // Listens on the page for `[data-term]`, which texts of the server may hold as well.
 export function openTerms() {
   const tip = node('div', { class: 'term-tip', role: 'tooltip', id: 'term-tip', hidden: true });
-  document.body.append(tip);
   const close = () => {
     document.querySelector('[aria-describedby="term-tip"]')?.removeAttribute('aria-describedby');
     tip.hidden = true;
@@ -68,6 +67,7 @@ export function openTerms() {
     close();
     tip.replaceChildren(node('b', {}, word.dataset.term), ` ${word.dataset.said ?? TERMS[word.dataset.term]}`);
     word.setAttribute('aria-describedby', tip.id);
+    (document.querySelector('main') ?? document.body).append(tip); // what is read aloud lies within the page's regions
     tip.hidden = false;
     place(tip, word.getBoundingClientRect());
   };
