@@ -275,6 +275,7 @@ class CompareScreen {
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
     if (event.key.toLowerCase() === 'm' && this.first) this.controls.nextKind();
+    if (event.key.toLowerCase() === 'p' && talking()) { event.preventDefault(); this.top.ask(); }
     if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 
