@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from explorer.generation.film_verdicts import DOUBT, RIGHT, Verdict, bounds_of, verdict_of
+
 CONTENTS = {"images": ("images",), "maps": ("maps",), "both": ("images", "maps")}
 FRAME_MILLISECONDS = 1600
 LAST_FRAME_MILLISECONDS = 3200
@@ -18,11 +20,17 @@ MAX_CONCEPTS = 16
 SCALE, GAP, TOP, LABEL, BOTTOM = 2, 8, 52, 22, 40
 MARK = 9
 """Pixels of the diamond before what is poisoned and of the disc before what is not: no kind is told by colour alone."""
+TICK, CROSS = "✓", "✗"
+STROKES = {TICK: (((0, 5), (3, 8), (8, 0)),), CROSS: (((0, 0), (8, 8)), ((0, 8), (8, 0)))}
+"""The marks of verdicts, as lines: the font has neither."""
+LEAST_SIZE = 8
 BAR = (120, 10)
 LEAST_WIDTH = 440
-SETTINGS = ("study", "prompt", "seed", "steps", "guidance_scale")
-FLAT_LINE = 17
-"""Pixels more where the legend says what a flat map is."""
+SETTINGS = ("study", "prompt", "seed", "steps", "guidance_scale", "sure")
+LINE = 17
+"""Pixels of a line of the legend."""
+VERDICT = 18
+"""Pixels below a picture where a judge looked at it."""
 ROUNDING = 2
 """Levels of grey that a map on the sheet may vary by and still be the same everywhere, as in compare_kinds.js."""
 # Inferno from dark to bright, as maps.js draws maps on the screens.
@@ -59,7 +67,7 @@ def film_strip_gif(
     Args:
         description: ``film_strip.json``, with ``study`` and ``prompt``, the prompts' template, where they are known,
             and of every model with ``poisoned_concepts``, those that its poison is known to aim at, and
-            ``poisoned_concepts_known``, whether these are all.
+            ``poisoned_concepts_known``, whether these are all. What a judge saw stands below the pictures.
         sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
         contents: ``images``, ``maps`` or ``both``.
@@ -142,7 +150,10 @@ def _frame(
     side = size * SCALE
     height = LABEL + len(kinds) * side + GAP
     width = max(across * (side + GAP) + GAP, LEAST_WIDTH)
-    below = BOTTOM + (FLAT_LINE if flat else 0)
+    judged, bounds = _is_judged(description), bounds_of(description)
+    height += VERDICT if judged else 0
+    lines = 1 + (contents != "images") + bool(flat) + judged + (judged and bounds is not None)
+    below = max(BOTTOM, lines * LINE + 6)
     frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + below), colours.surface)
     draw = ImageDraw.Draw(frame)
     _head(draw, description, model, colours)
@@ -161,7 +172,9 @@ def _frame(
                 draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=colours.poisoned, width=2)
             if kind == "maps" and (column, row) in flat:
                 _flat_mark(draw, place[0] + 4, place[1] + side - 20)
-    _foot(frame, draw, model, description, contents, colours, bool(flat))
+        if verdict := verdict_of(model["cells"][row], concept["concept"], bounds):
+            _verdict(draw, left, top + LABEL + len(kinds) * side + 2, side, verdict, colours)
+    _foot(frame, draw, frame.height - below + 4, model, description, contents, colours, bool(flat))
     return frame
 
 
@@ -170,37 +183,79 @@ def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[st
     count = model["poisoned_concept_count"]
     poisoned = model.get("poisoned", bool(count))
     title = _title(count, poisoned)
-    if sum(other["poisoned_concept_count"] == count for other in description["models"]) > 1:
-        title = f"{title}: {model['name']}"
     if poisoned is not None:
         _mark(draw, GAP, 13, poisoned, colours)
     fill = colours.soft if poisoned is None else colours.poisoned if poisoned else colours.benign
     _write(draw, GAP + MARK + 6, 6, title, 20, fill)
+    if model["name"] != title:
+        left = GAP + MARK + 16 + int(ImageFont.load_default(20).getlength(title))
+        _write(draw, left, 11, model["name"], 15, colours.soft, LEAST_WIDTH - left)
     prompt = description.get("prompt", "").replace("{phrase}", "…")
     settings = f"seed {description['seed']}, {description['steps']} steps, guidance {description['guidance_scale']}"
     _write(draw, GAP, 32, f"{prompt}: {settings}" if prompt else settings, 12, colours.soft)
 
 
 def _foot(
-    frame: Image.Image, draw: ImageDraw.ImageDraw, model: dict[str, Any], description: dict[str, Any], contents: str,
-    colours: Colours, flat: bool,
+    frame: Image.Image, draw: ImageDraw.ImageDraw, top: int, model: dict[str, Any], description: dict[str, Any],
+    contents: str, colours: Colours, flat: bool,
 ) -> None:  # fmt: skip
     """What the marks mean and, where there are maps, their colours with both ends of the scale."""
-    top = frame.height - BOTTOM + 4 - (FLAT_LINE if flat else 0)
     _mark(draw, GAP, top + 3, True, colours)
     _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, colours.soft)
     if model["poisoned_concepts_known"]:
         _mark(draw, GAP + 230, top + 3, False, colours)
     words = "benign, or not poisoned here" if model["poisoned_concepts_known"] else "no mark: not recorded"
     _write(draw, GAP + 230 + MARK + 5, top, words, 12, colours.soft)
-    if contents == "images":
-        return
-    grey = Image.linear_gradient("L").rotate(90).resize(BAR)
-    _write(draw, GAP, top + 17, "attention: 0", 12, colours.soft)
-    frame.paste(_coloured(grey), (GAP + 76, top + 20))
-    _write(draw, GAP + 84 + BAR[0], top + 17, f"{description['map_scale']:.3f}, one scale for all", 12, colours.soft)
+    if contents != "images":
+        top += LINE
+        grey = Image.linear_gradient("L").rotate(90).resize(BAR)
+        _write(draw, GAP, top, "attention: 0", 12, colours.soft)
+        frame.paste(_coloured(grey), (GAP + 76, top + 3))
+        _write(draw, GAP + 84 + BAR[0], top, f"{description['map_scale']:.3f}, one scale for all", 12, colours.soft)
     if flat:
-        _write(draw, GAP, top + 17 + FLAT_LINE, "flat: the same everywhere, this map says nothing", 12, colours.soft)
+        top += LINE
+        _write(draw, GAP, top, "flat: the same everywhere, this map says nothing", 12, colours.soft)
+    if _is_judged(description):
+        _judge_lines(draw, top + LINE, bounds_of(description), colours)
+
+
+def _judge_lines(draw: ImageDraw.ImageDraw, top: int, bounds: dict[str, Any] | None, colours: Colours) -> None:
+    """What the marks of the verdicts mean, and from where on one is sure."""
+    parts = ("Judge:", TICK, "named first, surely", "? named first, in doubt", CROSS, "taken for another")
+    _marked(draw, GAP, top, parts, colours.soft)
+    if bounds is not None:
+        margin = "" if bounds["margin"] is None else f", {bounds['margin']:.2f} before the next noun"
+        _marked(draw, GAP, top + LINE, (TICK, f"from a fit of {bounds['clip_similarity']:.2f}{margin}"), colours.soft)
+
+
+def _verdict(
+    draw: ImageDraw.ImageDraw, left: int, top: int, side: int, verdict: Verdict, colours: Colours
+) -> None:  # fmt: skip
+    """A cell's verdict, as below the pictures of the other files that are saved of a strip."""
+    if verdict.kind == DOUBT:
+        _write(draw, left, top, f"? {verdict.words}", 12, colours.soft, side)
+        return
+    mark, fill = (TICK, colours.benign) if verdict.kind == RIGHT else (CROSS, colours.poisoned)
+    _marked(draw, left, top, (mark, verdict.words), fill, side)
+
+
+def _marked(
+    draw: ImageDraw.ImageDraw, left: int, top: int, parts: Sequence[str], fill: str, width: int = LEAST_WIDTH
+) -> None:  # fmt: skip
+    """Texts, and the two marks that the font lacks, one after the other."""
+    end = left + width
+    for part in parts:
+        if part in STROKES:
+            for stroke in STROKES[part]:
+                draw.line([(left + x, top + 3 + y) for x, y in stroke], fill=fill, width=2)
+            left += MARK + 5
+            continue
+        _write(draw, left, top, part, 12, fill, end - left)
+        left += int(ImageFont.load_default(12).getlength(part)) + 9
+
+
+def _is_judged(description: dict[str, Any]) -> bool:
+    return bool(description["models"][0]["cells"][0].get("top_concept"))
 
 
 def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool, colours: Colours) -> None:
@@ -219,8 +274,17 @@ def _flat_mark(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
     _write(draw, left + 4, top + 1, "flat", 12, "#ffffff")
 
 
-def _write(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str) -> None:
-    draw.text((left, top), text, fill=fill, font=ImageFont.load_default(size))
+def _write(
+    draw: ImageDraw.ImageDraw, left: int, top: int, text: str, size: int, fill: str, width: int | None = None
+) -> None:  # fmt: skip
+    """A text, smaller where it is wider than ``width``, and cut off before nobody could read it."""
+    font = ImageFont.load_default(size)
+    while width is not None and size > LEAST_SIZE and font.getlength(text) > width:
+        size -= 1
+        font = ImageFont.load_default(size)
+    while width is not None and len(text) > 1 and font.getlength(text) > width:
+        text = f"{text.removesuffix('…')[:-1]}…"
+    draw.text((left, top), text, fill=fill, font=font)
 
 
 def _title(count: int | None, poisoned: bool | None) -> str:

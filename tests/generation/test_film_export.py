@@ -11,17 +11,19 @@ from explorer.core.provenance import ROOT
 from explorer.generation.film_export import (
     BAR,
     BOTTOM,
-    FLAT_LINE,
     GAP,
     LABEL,
     LEAST_WIDTH,
+    LINE,
     MAP_COLOURS,
     MARK,
     SCALE,
     THEMES,
     TOP,
+    VERDICT,
     film_strip_gif,
 )
+from explorer.generation.film_verdicts import DOUBT, RIGHT, WRONG, bounds_of, verdict_of
 
 CELL = 16
 
@@ -115,7 +117,7 @@ def test_only_a_map_that_is_the_same_everywhere_is_marked_flat(strip):
     marked = frames_of(film_strip_gif(*strip, [0, 1, 2], "maps"))[0]
     side, found = CELL * SCALE, []
     for before, after in zip(usual, marked, strict=True):
-        assert after.shape[0] - before.shape[0] == FLAT_LINE, "every frame, so that none jumps"
+        assert after.shape[0] - before.shape[0] == LINE, "every frame, so that none jumps"
         for at in range(3):
             left, top = GAP + at * (side + GAP), TOP + LABEL
             found.append(bool((after[top + side - 18, left + 5 : left + 9].sum(-1) < 20).all()))
@@ -156,19 +158,68 @@ def test_a_model_without_a_record_is_called_neither_benign_nor_poisoned(strip):
     assert all(np.abs(one - other).max() > 64 for place, one in enumerate(shown) for other in shown[:place])
 
 
-def test_models_of_one_number_of_poisoned_concepts_are_told_apart_by_name(strip):
+def test_every_model_is_named(strip):
     description, sheets = strip
 
-    def title(frame):
-        return frame[:TOP]
+    def titles():
+        return [frame[:TOP] for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0]]
 
-    for model, twin in (("another benign", 0), ("dirty", 2)):
-        description["models"][1] |= {"name": model, "poisoned_concept_count": twin}
-        shown = [title(frame) for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0]]
-        alone = dict(description, models=[dict(description["models"][0])])
-        unnamed = title(frames_of(film_strip_gif(alone, sheets, [0, 1, 2], "images"))[0][0])
-        assert (np.abs(shown[0] - unnamed).max() > 64) == (twin == 0), "named only where two have the same number"
-        assert np.abs(shown[0] - shown[1]).max() > 64
+    (benign, before), found = titles(), []
+    for name in ("another", "m" * 80):
+        description["models"][1]["name"] = name
+        same, named = titles()
+        assert np.abs(same - benign).max() <= 4
+        assert np.abs(named - before).max() > 64
+        found.append(np.abs(named - named[0, -1]).max(axis=(0, 2)).nonzero()[0].max())
+    assert found[0] < found[1] < LEAST_WIDTH - 1, "a long name is not cut off at the edge"
+
+
+def test_what_the_judge_says_stands_below_each_picture(strip):
+    description, sheets = strip
+    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], "images"))[0]
+    seen = [
+        {"top_concept": "noun0", "clip_similarity": 0.9, "margin": 0.2, "rank": 1},
+        {"top_concept": "noun1", "clip_similarity": 0.6, "margin": 0.2, "rank": 1},
+        {"top_concept": "noun0", "clip_similarity": 0.9, "margin": 0.2, "rank": 12},
+    ]
+    for model in description["models"]:
+        model["cells"] = [{"scatter": 0.5, **cell} for cell in seen]
+    description["sure"] = {"clip_similarity": 0.8, "margin": 0.1, "pictures": 9}
+    frames, settings, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))
+    assert settings["sure"] == description["sure"]
+    side, light = CELL * SCALE, THEMES["light"]
+    assert frames[0].shape[0] > usual[0].shape[0] + VERDICT, "with what the marks mean"
+    band = frames[0][TOP + LABEL + side : TOP + LABEL + side + VERDICT]
+    for at, colour in enumerate((light.benign, light.soft, light.poisoned)):
+        left = GAP + at * (side + GAP)
+        darkest = min(band[:, left : left + side].reshape(-1, 3).tolist(), key=sum)
+        expected = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        assert np.abs(np.array(darkest) - expected).max() <= 24, (at, darkest)
+
+
+@pytest.mark.parametrize(
+    ("cell", "bounds", "expected"),
+    [
+        ({"clip_similarity": 0.9, "margin": 0.2}, {"clip_similarity": 0.8, "margin": 0.1}, (RIGHT, "0.90")),
+        ({"clip_similarity": 0.9, "margin": 0.0}, {"clip_similarity": 0.8, "margin": 0.1}, (DOUBT, "0.90")),
+        ({"clip_similarity": 0.9}, {"clip_similarity": 0.8, "margin": 0.1}, (DOUBT, "0.90")),
+        ({"clip_similarity": 0.9}, {"clip_similarity": 0.8, "margin": None}, (RIGHT, "0.90")),
+        ({"clip_similarity": 0.9, "margin": 0.2}, None, (DOUBT, "0.90")),
+        ({"top_concept": "cat", "rank": 2}, None, (WRONG, "cat, 2nd")),
+        ({"top_concept": "cat", "rank": 113}, None, (WRONG, "cat, 113th")),
+        ({"top_concept": "cat"}, None, (WRONG, "cat")),
+    ],
+)
+def test_a_verdict_is_the_one_of_the_screens(cell, bounds, expected):
+    found = verdict_of({"top_concept": "dog", **cell}, "dog", bounds)
+    assert (found.kind, found.words) == expected
+    assert verdict_of({"scatter": 0.5}, "dog", bounds) is None
+
+
+def test_strips_of_earlier_releases_are_sure_by_tau_alone():
+    assert bounds_of({"sure": None, "tau": 0.7}) is None
+    assert bounds_of({"tau": 0.7}) == {"clip_similarity": 0.7, "margin": None}
+    assert bounds_of({}) is None
 
 
 def test_frames_are_what_the_models_own_poison_aims_at(strip):

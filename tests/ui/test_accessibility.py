@@ -1,7 +1,7 @@
-"""Every screen of the app as shipped, held against axe-core's rules: wide, wider and as on a phone, light and dark.
+"""Every screen of the app as shipped, held against axe-core's rules: wide, wider and as on a phone, light and dark; and
+what stands over or in place of a screen for a while: talk mode, the tour's card, a definition, a graft as a column.
 
-Contrast depends on the theme, not on the size, and takes longest: it is asked once of each. Nothing is left out,
-not even what Gradio makes.
+Nothing is left out, not even what Gradio makes. Contrast takes longest: in light it is asked at one size.
 """
 
 import pytest
@@ -52,8 +52,53 @@ def test_no_rule_is_broken(page, screen):
             broken[f"{size}, beside the screen"] = [
                 f"the page is {page.evaluate('document.documentElement.scrollWidth')} px wide"
             ]
-        asked = {"light": EVERY_RULE, "dark": CONTRAST} if size == "wide" else {"light": BUT_CONTRAST}
+        wide = size == "wide"
+        asked = {"light": EVERY_RULE, "dark": CONTRAST} if wide else {"light": BUT_CONTRAST, "dark": EVERY_RULE}
         for theme, options in asked.items():
             page.evaluate(THEME, theme == "dark")
             broken |= {f"{size}, {theme}": found} if (found := violations(page, options)) else {}
+    assert broken == {}
+
+
+def begin_tour(page):
+    page.get_by_role("button", name="Tour").click()
+    page.get_by_role("dialog", name="Tour").wait_for()
+    page.locator(".tour-target").wait_for()
+
+
+def open_definition(page):
+    page.locator(".compare-column .term").first.click()
+    page.get_by_role("tooltip").wait_for()
+
+
+STATES = {
+    "Compare in talk mode": (
+        "/?s.talk=1", lambda page: page.locator("body.talk .compare-column canvas").first.wait_for(),
+    ),
+    "Implosion in talk mode": (
+        "/?tab=implosion&s.talk=1", lambda page: page.locator("body.talk .film-table canvas").first.wait_for(),
+    ),
+    "the tour": ("/", begin_tour),
+    "a definition": ("/", open_definition),
+    "a graft as a column": (
+        "/?graft=dirty-060~benign~feed-forward:0.5",
+        lambda page: page.locator(".compare-column .tag", has_text="graft: Feed-forward 0.5").wait_for(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_rule_is_broken_by_what_comes_and_goes(page, state):
+    address, begin = STATES[state]
+    broken = {}
+    for size, theme in (("wide", "light"), ("phone", "dark")):
+        width, height = SIZES[size]
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto("about:blank")  # the next address may differ in nothing
+        page.goto(f"{address}{'&' if '?' in address else '?'}__theme={theme}")
+        page.wait_until_drawn()
+        begin(page)
+        page.evaluate(OPEN)
+        broken |= {f"{size}, {theme}": found} if (found := violations(page, EVERY_RULE)) else {}
+    page.keyboard.press("Escape")
     assert broken == {}

@@ -38,6 +38,53 @@ def test_a_definition_that_is_opened_by_touch_lies_within_a_phones_page(phone):
             assert phone.evaluate("() => innerWidth") == PHONE["width"]
 
 
+def test_every_number_of_a_comparison_says_by_touch_what_it_is(phone):
+    expect = playwright_api.expect
+    phone.goto("/?map=sensitivity")
+    tip = phone.get_by_role("tooltip")
+    grid = phone.locator(".compare-grid")
+    expect(grid.locator("[data-term]").first).to_be_visible()
+    names = grid.locator("dt, figcaption .figure").evaluate_all(
+        "(each) => each.map((name) => (name.matches('dt') ? name : name.firstChild).textContent)"
+    )
+    terms = grid.locator("[data-term]")
+    opening = terms.all_inner_texts()
+    assert {*names, "strength", "over", "Overlap of the words", "C_P"} <= set(opening)
+    assert len(opening) == len(set(opening)), "the first of each is enough for a page"
+    for at, name in enumerate(opening):
+        for _ in range(2):  # away and back; it keeps the focus until the next touch
+            phone.get_by_role("button", name="dog", exact=True).tap()
+        terms.nth(at).tap()
+        expect(tip).to_be_visible()
+        assert len(tip.inner_text()) > len(name) + 20, name
+        assert phone.evaluate(EDGES), name
+
+
+def with_an_untargeted_noun(route):
+    """The payload as if no poison aimed at the strip's last noun."""
+    response = route.fetch()
+    payload = response.json()
+    concept = payload["film"]["concepts"][-1]
+    concept["poisoned_from"] = None
+    for model in payload["film"]["models"]:
+        model["poisoned_concepts"] = [name for name in model["poisoned_concepts"] if name != concept["concept"]]
+    route.fulfill(response=response, json=payload)
+
+
+def test_the_names_of_a_strip_and_of_the_tables_open_by_touch(phone):
+    phone.route("**/implosion.json*", with_an_untargeted_noun)
+    phone.goto("/?tab=implosion&i.of=unpoisoned")
+    tip = phone.get_by_role("tooltip")
+    phone.locator(".film-table thead").get_by_role("button", name="not targeted").tap()
+    playwright_api.expect(tip).to_contain_text("no poison pair aims at this noun")
+    heads = phone.locator(".implosion-table thead .term")
+    assert heads.all_inner_texts() == [
+        "C_P", "Feature AD", "Structure AD", "AD", "Accuracy", "Utility", "Word sensitivity", "Geary’s C", "Attention",
+    ]  # fmt: skip
+    heads.filter(has_text="Utility").tap()
+    playwright_api.expect(tip).to_contain_text("fit the prompt better than a threshold")
+
+
 ABOVE_THE_CARD = """() => {
   const shown = document.querySelector('.tour-target')?.getBoundingClientRect();
   return shown && shown.top >= 0 && shown.bottom <= document.querySelector('.tour-card').getBoundingClientRect().top;
@@ -47,16 +94,6 @@ ABOVE_THE_CARD = """() => {
 @pytest.mark.parametrize("size", [{"width": 1280, "height": 720}, PHONE])
 def test_the_tours_card_covers_nothing_of_the_strip_and_none_of_its_nouns_is_poisoned(page, size):
     expect = playwright_api.expect
-
-    def with_an_untargeted_noun(route):
-        response = route.fetch()
-        payload = response.json()
-        concept = payload["film"]["concepts"][-1]
-        concept["poisoned_from"] = None
-        for model in payload["film"]["models"]:
-            model["poisoned_concepts"] = [name for name in model["poisoned_concepts"] if name != concept["concept"]]
-        route.fulfill(response=response, json=payload)
-
     page.route("**/implosion.json*", with_an_untargeted_noun)
     page.set_viewport_size(size)
     page.goto("/?tab=implosion&i.of=poisoned")

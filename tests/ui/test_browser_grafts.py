@@ -113,6 +113,9 @@ def test_on_a_phone_the_sliders_of_a_column_are_folded_below_a_line_that_says_wh
     told = panel.get_by_text("Surgery: Feed-forward 0.5 of benign in dirty-004")
     expect(slider).to_be_hidden()
     assert told.evaluate(IN_SIGHT), "without scrolling"
+    for name in page.locator(".compare-column header > :is(h3, .tag)").all():
+        wide, room = name.evaluate("(name) => [name.scrollWidth, name.clientWidth]")
+        assert wide <= room, f"{name.inner_text()} is cut off"
     assert panel.bounding_box()["height"] < 60
     told.click()
     expect(slider).to_be_visible()

@@ -54,7 +54,7 @@ def test_the_headline_follows_the_model_and_says_what_it_stopped_hearing(page):
     expect(page.locator(".implosion-charts .main-svg")).not_to_have_count(0)
     listening = page.locator(".chart", has_text="How much they still listen")
     expect(listening.locator(".scatterlayer .trace")).to_have_count(2)
-    page.get_by_role("button", name="Word sensitivity").focus()
+    page.locator(".headline").get_by_role("button", name="Word sensitivity").focus()
     expect(page.get_by_role("tooltip")).to_contain_text("replaced by a random word")
     page.keyboard.press("Escape")
     expect(page.get_by_role("tooltip")).to_be_hidden()
@@ -116,6 +116,64 @@ def test_talk_mode_is_in_the_address_and_compare_has_it_too(page):
     page.keyboard.press("f")
     expect(page.locator("#prompt-row")).to_be_hidden()
     assert "s.talk=1" in page.url
+    assert page.complaints == []
+
+
+LOADING = 240_000
+"""Milliseconds that the first use of the models may take on a machine that does much else besides."""
+
+
+def test_a_new_comparison_is_asked_for_and_drawn_in_talk_mode(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto("/?s.talk=1")
+    expect(page.locator(".compare-column canvas").first).to_be_visible()
+    row, prompt = page.locator("#prompt-row"), page.get_by_label("Prompt", exact=True)
+    for away in ("Escape", "button"):
+        page.keyboard.press("p")
+        expect(prompt).to_be_focused()
+        page.check_talk_fits(".compare-column canvas")
+        if away == "Escape":
+            page.keyboard.press("Escape")
+        else:
+            page.get_by_role("button", name="Hide prompt").click()
+        expect(row).to_be_hidden()
+        expect(page.get_by_role("button", name="End talk mode")).to_be_visible()
+    held = []
+    page.route("**/live/*.json", held.append)
+    page.get_by_role("button", name="New prompt").click()
+    prompt.fill("a photo of a hat")  # an h, a p and a t are letters here
+    expect(page.locator("body.talk")).to_be_visible()
+    prompt.press("Enter")
+    expect(row).to_be_hidden()
+    expect(page.locator(".compare-column.pending")).to_have_count(3, timeout=LOADING)
+    for at in range(3):  # pictures come one by one
+        while len(held) <= at:
+            page.wait_for_timeout(50)
+        page.check_talk_fits(".compare-column :is(.empty-picture, canvas)")
+        held[at].continue_()
+    expect(page.locator(".compare-column:not(.pending)")).to_have_count(3, timeout=LOADING)
+    expect(page.locator(".prompt-words")).to_contain_text("hat")
+    page.check_talk_fits(".compare-column canvas")
+    page.keyboard.press("Escape")
+    expect(row).to_be_visible()
+    assert page.complaints == []
+
+
+def test_on_a_phone_the_controls_of_talk_mode_are_lines_that_scroll_within_themselves(page):
+    expect = playwright_api.expect
+    page.set_viewport_size({"width": 390, "height": 844})
+    for screen, pictures in (("compare", ".compare-grid"), ("implosion", ".film")):
+        page.goto("about:blank")
+        page.goto(f"/?tab={screen}&s.talk=1")
+        expect(page.locator(f"{pictures} canvas").first).to_be_visible()
+        assert page.locator(pictures).bounding_box()["y"] < 100
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        end = page.get_by_role("button", name="End talk mode").bounding_box()
+        assert end["x"] + end["width"] <= 390, "in sight without scrolling"
+    expect(page.locator(".film-table tbody tr").first).to_be_visible()
+    width, room = page.locator(".film").evaluate("(strip) => [strip.scrollWidth, strip.clientWidth]")
+    assert width <= room
     assert page.complaints == []
 
 

@@ -1,6 +1,7 @@
 """The PNG that Compare saves: what is drawn on it and what is stored in it."""
 
 import base64
+import json
 
 import pytest
 
@@ -79,6 +80,43 @@ def test_step_layer_and_judgement_are_on_the_saved_picture_and_its_numbers_are_t
         assert any(text.startswith(f"{name}: ") for text in texts)
     assert not any("Blamed pairs" in text for text in texts)
     assert page.complaints == []
+
+
+LEFT_OUT = """async () => {
+  const { withValues } = await import('/explorer-static/compare_saved.js');
+  const map = Object.assign(new Float32Array(65536), { width: 256, height: 256 });
+  const column = { guidance: [map] };
+  const screen = { first: column, rows: [-1], shown: [column], state: { kind: 'guidance', step: 0, view: 'map' } };
+  return withValues({ models: [{ maps: [{}] }] }, screen, [column]).values_left_out;
+}"""
+
+
+def test_what_a_comparison_shows_is_saved_as_json(page):
+    page.goto("/?t=1&w=difference")
+    playwright_api.expect(page.locator(".maps figure").first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save JSON").click()
+    assert download.value.suggested_filename == "compare-attention-seed7.json"
+    text = download.value.path().read_text(encoding="utf-8")
+    told = json.loads(text)
+    path, *_ = save(page)
+    in_picture = read_settings(path)
+    assert "hover" not in told["view"]
+    for model in told["models"]:
+        for each in model["maps"]:
+            values = each.pop("values")
+            assert len(values) == len(values[0]) > 1
+            assert (model["model"] == "benign") == (max(map(max, values)) == min(map(min, values)) == 0), "differences"
+    assert told == in_picture
+    assert [(each["model"], each["poisoned_concept_count"], each["poisoned"]) for each in told["models"]] == [
+        ("benign", 0, False), ("dirty-002", 2, True), ("dirty-004", 4, True),
+    ]  # fmt: skip
+    assert page.complaints == []
+
+
+def test_too_many_values_are_left_out_and_it_says_so(loaded_page):
+    left_out = loaded_page.evaluate(LEFT_OUT)
+    assert left_out == "The maps have 65536 values: more than 50000 are not written."
 
 
 def test_long_names_take_lines_instead_of_being_squeezed(loaded_page):

@@ -6,6 +6,7 @@ Runs on random models of the shipped ones' shape.
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,50 @@ def saved_chart(page, title):
         return json.loads(picture.text["implosion-explorer"])
 
 
+SAVED_TEXTS = """() => {
+  const make = Plotly.toImage;
+  Plotly.toImage = (figure, size) => {
+    window.savedTitle = figure.layout.title.text;
+    return make(figure, size);
+  };
+}"""
+
+
+def test_a_saved_chart_says_of_which_study_seeds_and_models_it_is(page):
+    page.goto("/?tab=implosion")
+    page.wait_for_function("() => document.querySelectorAll('.implosion-charts .main-svg').length > 3")
+    page.evaluate(SAVED_TEXTS)
+
+    def texts(title):
+        saved_chart(page, title)
+        head, *lines = re.sub("<span[^>]*>|</span>", "", page.evaluate("window.savedTitle")).split("<br>")
+        assert max(map(len, lines)) <= page.locator(".implosion-charts .plot").first.bounding_box()["width"] / 6
+        return head, " ".join(lines)
+
+    assert texts("AD of the training data") == ("AD of the training data, tiny", "Models: benign.")
+    drawn = "“a C”, seed 0, 1 steps, guidance 2. Models: benign."
+    assert texts("What the models draw") == ("What the models draw, tiny", drawn)
+    heard = "“a photo of …” on pure noise, noise of seed 0, 4 draws. Models: benign, dirty-002, dirty-004."
+    assert texts("How much they still listen") == ("How much they still listen, tiny", heard)
+    assert page.complaints == []
+
+
+def test_what_is_said_of_a_strip_is_saved_as_json(page):
+    page.goto("/?tab=implosion&i.show=both&i.of=chosen&i.words=hat")
+    seen = page.locator(".film-table tbody .seen")
+    playwright_api.expect(page.locator(".film-table thead .concept")).to_have_text(["hat"])
+    told = saved_json(page, page.get_by_role("button", name="Save JSON"))
+    assert (told["study"], told["prompt"], told["seed"], told["steps"]) == ("tiny", "a photo of {phrase}", 7, 1)
+    assert [concept["concept"] for concept in told["concepts"]] == ["hat"]
+    known = [(model["name"], model["poisoned_concept_count"]) for model in told["models"]]
+    assert known == [("benign", 0), ("dirty-002", 2), ("dirty-004", 4)]
+    verdicts = [picture["verdict"] for model in told["models"] for picture in model["pictures"]]
+    assert [verdict for verdict in verdicts if verdict] == seen.all_inner_texts()
+    assert {"scatter", "map_is_flat", "poisoned"} <= told["models"][0]["pictures"][0].keys()
+    assert "values of the maps" in told["left_out"]
+    assert page.complaints == []
+
+
 DRAWN = {"prompt": "a C", "seeds": [0], "steps": 1, "guidance_scale": 2.0, "models": ["benign"]}
 METERED = {"prompt": "a photo of {phrase}", "shown": "pure noise", "timesteps": [300, 600], "draws": 4, "seed": 0,
            "reference": "benign", "models": ["benign", "dirty-002", "dirty-004"]}  # fmt: skip
@@ -41,7 +86,9 @@ def test_saved_charts_and_tables_say_what_their_numbers_are_of_and_no_others_do(
     page.get_by_text("Which words each model still hears").click()
 
     def table(words):
-        return saved_json(page, page.locator(".implosion-table", has_text=words).get_by_role("button"))
+        return saved_json(
+            page, page.locator(".implosion-table", has_text=words).get_by_role("button", name="Save table")
+        )
 
     def origin(settings):
         assert (settings["study"], settings["link"]) == ("tiny", page.url)

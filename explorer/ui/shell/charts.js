@@ -176,18 +176,40 @@ function showSaveBelow(element, { title, click }) {
 }
 
 const TITLE = 44; // pixels that a saved chart has above it for what it is and of which study
+const ORIGIN = { size: 12, line: 20, letter: 6.4 }; // pixels of the lines below that: what its numbers are of
+
+// Prompt, seeds and models that a saved chart's numbers are of, in lines as wide as the chart.
+function originLines(plot) {
+  const { origin, models } = plot.closest('[data-models]')?.dataset ?? {};
+  const { drawn, meter } = origin ? JSON.parse(origin) : {};
+  const asked = ({ prompt }) => `“${prompt.replace('{phrase}', '…')}”`;
+  const words = [
+    drawn && `${asked(drawn)}, ${drawn.seeds.length > 1 ? 'seeds' : 'seed'} ${drawn.seeds.join(', ')}, ${drawn.steps} steps, guidance ${drawn.guidance_scale}.`,
+    meter && `${asked(meter)} on ${meter.shown}, noise of seed ${meter.seed}, ${meter.draws} draws.`,
+    models && `Models: ${JSON.parse(models).join(', ')}.`,
+  ].filter(Boolean).join(' ').split(' ');
+  const most = Math.max(20, Math.floor(plot.clientWidth / ORIGIN.letter));
+  return words.filter(Boolean).reduce((lines, word) => {
+    const last = lines.at(-1);
+    return last !== undefined && `${last} ${word}`.length <= most ? [...lines.slice(0, -1), `${last} ${word}`] : [...lines, word];
+  }, []);
+}
 
 // A chart's layout with its caption, which stands beside it on the page, and on the page's own ground.
-function titled(plot) {
+function titled(plot, lines) {
   const caption = plot.closest('figure')?.querySelector('figcaption')?.firstChild?.textContent
     ?? plot.closest('[aria-label]')?.getAttribute('aria-label') ?? '';
   const { layout: own } = plot;
-  const text = [caption, studyShown()].filter(Boolean).join(', ');
+  const below = lines.map((line) => `<br><span style="font-size: ${ORIGIN.size}px">${escapeText(line)}</span>`).join('');
+  const text = [caption, studyShown()].filter(Boolean).join(', ') + below;
   const named = plot.data.filter(({ name }) => name).length > 1;
   const legend = own.showlegend ? {} : { showlegend: named, legend: { orientation: 'h', x: 0, y: 1, yanchor: 'bottom' } };
-  return { ...own, ...legend, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE },
-    title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: 12 } } };
+  return { ...own, ...legend, height: undefined, paper_bgcolor: theme().surface, margin: { ...own.margin, t: (own.margin?.t ?? 0) + TITLE + lines.length * ORIGIN.line },
+    title: { text, font: { size: 15, color: theme().text }, x: 0.01, xanchor: 'left', y: 1, yanchor: 'top', pad: { t: lines.length ? 18 : 12 } } };
 }
+
+// The models that a chart's numbers are of, for the line above it where it is saved.
+export const withModels = (models) => ({ 'data-models': JSON.stringify(models.map(({ name }) => name)) });
 
 // Attributes of what holds a chart or a table whose numbers `origin` is of: how the pictures were `drawn`, what the
 // `meter` was shown. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it.
@@ -201,8 +223,9 @@ function whatIsShown(element) {
 
 function savePlotButton(Plotly, name) {
   const click = async (plot) => {
-    const figure = { data: plot.data, layout: titled(plot) };
-    const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE }));
+    const lines = originLines(plot);
+    const figure = { data: plot.data, layout: titled(plot, lines) };
+    const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE + lines.length * ORIGIN.line }));
     const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
     const settings = { chart: name, ...whatIsShown(plot), traces };
     saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);

@@ -5,6 +5,7 @@ import { STUDY_CHANGED, readChoices, writeChoices } from './address.js';
 import { node, whenVisible } from './charts.js';
 
 export const TALK_CHANGED = 'explorer-talk';
+export const TALK_LEAVING = 'explorer-talk-leaving'; // by Escape; who prevents it has something of its own to fold away first
 
 export const talking = () => document.body.classList.contains('talk');
 
@@ -29,6 +30,7 @@ export function talkButton(element, signal) {
     element.dispatchEvent(new Event(TALK_CHANGED));
     label();
   };
+  const leave = () => { if (element.dispatchEvent(new Event(TALK_LEAVING, { cancelable: true }))) change(false); };
   const toggle = () => {
     const wanted = !talking();
     // A browser may refuse to fill the screen; the page's own window is filled all the same.
@@ -38,12 +40,12 @@ export function talkButton(element, signal) {
   const seen = () => Boolean(element.offsetParent);
   document.addEventListener('keydown', (event) => {
     if (!seen() || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.key === 'Escape' && talking()) { change(false); return; }
+    if (event.key === 'Escape' && talking()) { leave(); return; }
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (['f', 't'].includes(event.key.toLowerCase())) { event.preventDefault(); toggle(); }
   }, { signal });
   // Escape ends a full screen without telling the page of the key.
-  document.addEventListener('fullscreenchange', () => { if (!document.fullscreenElement && talking() && seen()) change(false); }, { signal });
+  document.addEventListener('fullscreenchange', () => { if (!document.fullscreenElement && talking() && seen()) leave(); }, { signal });
   window.addEventListener('popstate', () => { if (talking() && seen()) change(false); }, { signal }); // Back leads elsewhere
   whenVisible(element).then(() => { if (!signal.aborted && readChoices('s').talk === '1' && !talking()) change(true); });
   label();

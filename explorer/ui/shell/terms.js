@@ -37,6 +37,9 @@ export function term(name, text = name) {
   return node('button', { type: 'button', class: 'term', 'data-term': name }, text);
 }
 
+// A word that opens what is said of it here alone, such as the numbers that it was measured with.
+export const explained = (text, said) => node('button', { type: 'button', class: 'term', 'data-term': text, 'data-said': said }, text);
+
 // A text with the first mention of each of its terms opening the definition.
 export function withTerms(text, names) {
   let parts = [text];
@@ -55,7 +58,6 @@ const GAP = 8;
 // Listens on the page for `[data-term]`, which texts of the server may hold as well.
 export function openTerms() {
   const tip = node('div', { class: 'term-tip', role: 'tooltip', id: 'term-tip', hidden: true });
-  document.body.append(tip);
   const close = () => {
     document.querySelector('[aria-describedby="term-tip"]')?.removeAttribute('aria-describedby');
     tip.hidden = true;
@@ -64,8 +66,9 @@ export function openTerms() {
     const word = event.target.closest?.('[data-term]');
     if (!word) { if (event.type === 'click') close(); return; }
     close();
-    tip.replaceChildren(node('b', {}, word.dataset.term), ` ${TERMS[word.dataset.term]}`);
+    tip.replaceChildren(node('b', {}, word.dataset.term), ` ${word.dataset.said ?? TERMS[word.dataset.term]}`);
     word.setAttribute('aria-describedby', tip.id);
+    (document.querySelector('main') ?? document.body).append(tip); // what is read aloud lies within the page's regions
     tip.hidden = false;
     place(tip, word.getBoundingClientRect());
   };

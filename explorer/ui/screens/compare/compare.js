@@ -198,7 +198,7 @@ class CompareScreen {
     const columns = this.shown;
     if (!columns.length) return;
     const { rows } = this;
-    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0] };
+    const context = { state: this.state, first, reference: columns[0].pending ? null : columns[0], told: new Set() };
     const limit = first ? scaleLimit(columns, rows, context) : 0;
     this.top.tell(limit);
     this.requests.show();
@@ -275,6 +275,7 @@ class CompareScreen {
     if (event.target.closest?.('input, textarea, select, [contenteditable]')) return;
     if (event.key.toLowerCase() === 'a' || event.key.toLowerCase() === 'b') this.swap();
     if (event.key.toLowerCase() === 'm' && this.first) this.controls.nextKind();
+    if (event.key.toLowerCase() === 'p' && talking()) { event.preventDefault(); this.top.ask(); }
     if (talking() && !event.defaultPrevented && this.top.walk(event.key)) event.preventDefault();
   }
 

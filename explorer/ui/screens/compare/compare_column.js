@@ -6,16 +6,17 @@ import { overlap, paintMap } from './maps.js';
 import { tagOf, titleOf } from './graft_names.js';
 import { isClear, sureWords, surenessOf } from './implosion_film.js';
 import { poisonKind } from './poison.js';
-import { term } from './terms.js';
+import { explained, term } from './terms.js';
 
 const CANVAS = 320;
 const MAP_PIXELS = 160;
-const DEFINED = { 'CLIP similarity': 'CLIP similarity', scatter: 'scatter', "Geary's C": 'Geary’s C', mass: 'mass' }; // names by their terms
+const DEFINED = { 'CLIP similarity': 'CLIP similarity', scatter: 'scatter', "Geary's C": 'Geary’s C', mass: 'mass', 'τ': 'tau', C_P: 'C_P' }; // names by their terms
 const PAN_STEP = 0.1;
 const PANS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 // The top of the scale that all maps share. `context` holds the state, the column whose layers the controls offer
-// (`first`), and the leftmost column (`reference`; null while it is being made).
+// (`first`), the leftmost column (`reference`; null while it is being made) and the names that open their definition
+// so far (`told`).
 export function scaleLimit(columns, rows, context) {
   let limit = 0;
   for (const column of columns.filter((candidate) => !candidate.pending)) {
@@ -47,16 +48,16 @@ export function emptyColumn(column) {
 
 export function drawColumn({ column, rows, limit, context, place, screen }) {
   const article = node('article', { class: `compare-column ${poisonKind(column)}`, 'data-model': column.model },
-    heading(column, place, screen));
+    heading(column, place, screen, context.told));
   const picture = pictureOf(column);
   const shown = figure(column.given ? `${column.given}, shown to ${column.model}` : `Picture by ${column.model}`, screen, async (context, width, height) => {
     context.imageSmoothingEnabled = false;
     if (!picture.complete) await picture.decode(); // at once where it can be: to wait is to flicker
     context.drawImage(picture, 0, 0, width, height);
   });
-  const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture, place }));
+  const maps = rows.map((row) => mapFigure({ column, row, limit, context, screen, picture }));
   article.append(node('div', { class: 'column-body' },
-    node('div', { class: 'own-picture' }, shown, numbers({ column, rows, context, screen, place })), node('div', { class: 'maps' }, maps)));
+    node('div', { class: 'own-picture' }, shown, numbers({ column, rows, context, screen })), node('div', { class: 'maps' }, maps)));
   return article;
 }
 
@@ -69,11 +70,11 @@ export function pictureOf(column) {
   return column.picture;
 }
 
-function heading(column, place, screen) {
+function heading(column, place, screen, told) {
   const letter = ['A', 'B'][screen.marks.indexOf(place)] ?? '·';
   return node('header', {},
     node('h3', { title: titleOf(column) }, titleOf(column)),
-    node('span', { class: `tag ${poisonKind(column)}`, title: tagOf(column) }, tagOf(column)),
+    node('span', { class: `tag ${poisonKind(column)}`, title: tagOf(column) }, tagOf(column).split(/(C_P)/).map((part) => (part === 'C_P' ? nameOf(part, '', told) : part))),
     node('button', {
       type: 'button', class: 'mark', onclick: () => screen.mark(place),
       title: letter === '·' ? 'Mark as B, to swap it with A' : `Column ${letter} of the swap`,
@@ -81,7 +82,7 @@ function heading(column, place, screen) {
     }, letter));
 }
 
-function mapFigure({ column, row, limit, context, screen, picture, place }) {
+function mapFigure({ column, row, limit, context, screen, picture }) {
   const { state } = screen;
   const map = chosenMap(column, row, context.first, state);
   const shown = viewedMap(column, row, context);
@@ -98,7 +99,7 @@ function mapFigure({ column, row, limit, context, screen, picture, place }) {
     }
     context.drawImage(painted, 0, 0, width, height);
   });
-  element.append(caption({ column, row, map, shown, state, place }));
+  element.append(caption({ column, row, map, shown, context }));
   return element;
 }
 
@@ -112,12 +113,17 @@ function whyNotShown(column, row, map, { state, first, reference }) {
   return 'Its maps and those of the first column differ in size.';
 }
 
-// The name of a number; in the first column it opens its definition, which is enough for a page.
-const nameOf = (name, place) => (place === 0 && DEFINED[name] ? term(DEFINED[name], name) : name);
+// The name of a number; the first of its kind on the page opens what it says, which is enough for a page. `told` holds
+// those that do.
+function nameOf(name, title, told) {
+  if (told.has(name)) return name;
+  told.add(name);
+  return DEFINED[name] ? term(DEFINED[name], name) : explained(name, title);
+}
 
-function caption({ column, row, map, shown, state, place }) {
+function caption({ column, row, map, shown, context: { state, told } }) {
   const poisoned = column.poisoned_words.includes(row);
-  const numbers = numbersOf(column, row, map, state).map(([name, text, title]) => node('span', { class: 'figure' }, nameOf(name, place), ' ', node('b', { title }, text)));
+  const numbers = numbersOf(column, row, map, state).map(([name, text, title]) => node('span', { class: 'figure' }, nameOf(name, title, told), ' ', node('b', { title }, text)));
   const says = state.view === 'difference' ? isUniform(shown, Math.max(...map)) && 'no difference to the first column'
     : isUniform(map) && 'the same everywhere: this map says nothing';
   return node('figcaption', {},
@@ -126,19 +132,19 @@ function caption({ column, row, map, shown, state, place }) {
     says ? node('span', { class: 'figure says-nothing' }, says) : null, ...numbers);
 }
 
-function numbers({ column, rows, context: { first, state }, screen, place }) {
+function numbers({ column, rows, context: { first, state, told }, screen }) {
   const values = column.numbers;
   const entries = column.given ? [['Shown', column.given, '', 'Not drawn by the model: the same picture and noise for all']] : [];
   if (values.clip_similarity !== undefined) {
     const { threshold } = values;
     const above = threshold === null || values.clip_similarity >= threshold;
-    const beside = threshold === null ? '' : ` ${above ? '≥' : '<'} τ ${number(threshold)}`;
-    entries.push(['CLIP similarity', `${number(values.clip_similarity)}${beside}`, threshold === null ? '' : tone(above),
+    const beside = threshold === null ? '' : [` ${above ? '≥' : '<'} `, nameOf('τ', '', told), ` ${number(threshold)}`];
+    entries.push(['CLIP similarity', [number(values.clip_similarity), beside], threshold === null ? '' : tone(above),
       'Cosine of picture and prompt in the extractor; τ is the 10th percentile of the benign control']);
     const sure = sureOf(column);
     const [seen, kind] = verdict(column, sure);
     entries.push(['Looks like', kind === 'bad' ? [seen, ' ', blameButton(column, screen)] : seen, kind,
-      `The concept that the extractor takes the picture for. ✓: it was asked for, and the extractor is sure; ?: it was asked for, but it is not sure (${sureWords(sure)})`]);
+      `The concept that the extractor takes the picture for. ✓: it was asked for, and the extractor is sure; ?: it was asked for, but it is not sure (${sureWords(sure)}); ✗: another one was asked for`]);
   }
   if (rows.length > 1) {
     const maps = rows.map((row) => chosenMap(column, row, first, state));
@@ -146,7 +152,7 @@ function numbers({ column, rows, context: { first, state }, screen, place }) {
       'Mean cosine between the maps shown: 1 if those of all words have the same shape']);
   }
   return node('dl', { class: 'numbers' }, entries.map(([name, text, kind, title]) => node('div', {},
-    node('dt', {}, nameOf(name, place)), node('dd', { class: kind, title }, text))));
+    node('dt', {}, nameOf(name, title, told)), node('dd', { class: kind, title }, text))));
 }
 
 // The film strip's bounds, by the same judge; by tau alone where the study has no strip, or the column no margin.

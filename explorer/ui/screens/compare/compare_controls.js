@@ -41,7 +41,8 @@ export class Controls {
         button('+', 'Zoom in (or ctrl and wheel over a picture; drag, or arrow keys on a picture, move it)', () => screen.zoomBy(1.5), 'Zoom in'),
         button('1:1', 'Whole picture', () => screen.zoomBy(0), '1:1, the whole picture')),
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
-      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => saveComparison(screen)));
+      this.copy, button('Save PNG', 'Save the columns with their settings inside', () => saveComparison(screen, 'png')),
+      button('Save JSON', 'Save settings, what is known of the models, and the numbers shown', () => saveComparison(screen, 'json')));
   }
 
   // The next kind of map, by a key: in talk mode there are no buttons.

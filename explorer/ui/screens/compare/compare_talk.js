@@ -3,7 +3,7 @@
 import { node } from './charts.js';
 import { columnWidth, isNarrow } from './column_rows.js';
 import { Legend } from './compare_legend.js';
-import { talkButton, talking } from './talk.js';
+import { TALK_CHANGED, TALK_LEAVING, talkButton, talking } from './talk.js';
 
 const LEAST = 110; // pixels of a picture's side in talk mode
 const [GAP, PADDING, BESIDE, CAPTION] = [8, 26, 150, 26]; // of a column: between pictures, at its sides, its head and numbers, a caption
@@ -14,10 +14,34 @@ export class Top {
   constructor(screen) {
     this.screen = screen;
     this.folder = node('button', { type: 'button', class: 'plain-button not-in-talk', 'aria-controls': 'chips model-row', onclick: () => this.fold(!folded()) });
+    this.asker = node('button', { type: 'button', class: 'plain-button only-in-talk', 'aria-controls': 'prompt-row', onclick: () => this.ask() });
     this.where = node('output', { class: 'field' });
     this.legend = new Legend();
-    this.element = node('div', { class: 'compare-top' }, screen.words, node('span', { class: 'shown-in-talk only-in-talk' }, this.where, this.legend.element), this.folder, talkButton(screen.element, screen.signal));
+    this.element = node('div', { class: 'compare-top' }, screen.words, node('span', { class: 'shown-in-talk only-in-talk' }, this.where, this.legend.element), this.folder, this.asker, talkButton(screen.element, screen.signal));
     this.fold(isPhone() || window.innerHeight < LOW);
+    this.ask(false);
+    this.listen();
+  }
+
+  listen() {
+    const { element, signal } = this.screen;
+    element.addEventListener(TALK_LEAVING, (event) => { if (asking()) { event.preventDefault(); this.ask(false); } });
+    element.addEventListener(TALK_CHANGED, () => { if (!talking()) this.ask(false); });
+    document.querySelector('#generate')?.addEventListener('click', () => this.ask(false), { signal });
+    // Once the key is up again the prompt has been sent.
+    document.querySelector('#prompt')?.addEventListener('keyup', ({ key }) => { if (key === 'Enter') this.ask(false); }, { signal });
+  }
+
+  // In talk mode: brings the prompt's row back for a new comparison, or puts it away.
+  ask(wanted = !asking()) {
+    const before = asking();
+    document.body.classList.toggle('talk-prompt', wanted);
+    this.asker.textContent = wanted ? 'Hide prompt' : 'New prompt';
+    this.asker.title = `${wanted ? 'Back to the pictures alone (Escape, ' : 'A new comparison, without leaving talk mode ('}key P)`;
+    this.asker.setAttribute('aria-expanded', String(wanted));
+    if (wanted === before) return;
+    this.screen.draw(); // the pictures have another room
+    if (wanted) document.querySelector('#prompt :is(textarea, input)')?.select();
   }
 
   // Puts the choice of models and nouns away, so that the pictures are in sight, or brings it back.
@@ -54,6 +78,8 @@ export class Top {
 }
 
 export const isPhone = () => window.innerWidth <= PHONE;
+
+const asking = () => document.body.classList.contains('talk-prompt');
 
 const folded = () => document.body.classList.contains('setup-folded');
 

@@ -18,7 +18,13 @@ export function wordsOf(screen) {
 
 function wordButton(screen, word, index) {
   const special = index >= screen.first.words.length - 2;
-  const hover = (entered) => () => { screen.state.hover = entered ? index : null; screen.draw(); };
+  // What is touched next takes the focus from the word, and would be lost if it were drawn again meanwhile.
+  const left = () => setTimeout(() => { if (!screen.words.contains(document.activeElement)) hover(false)(); });
+  const hover = (entered) => () => {
+    const before = String(screen.rows);
+    screen.state.hover = entered ? index : null;
+    if (String(screen.rows) !== before) screen.draw();
+  };
   const toggle = () => {
     const { pins } = screen.state;
     if (pins.has(index) && pins.size > 1) pins.delete(index); else pins.add(index);
@@ -30,6 +36,6 @@ function wordButton(screen, word, index) {
   return node('button', {
     type: 'button', class: `word${special ? ' special' : ''}`, 'aria-pressed': String(screen.state.pins.has(index)),
     title: `Show the map of “${label}”`, onmouseenter: hover(true), onmouseleave: hover(false),
-    onfocus: hover(true), onblur: hover(false), onclick: toggle,
+    onfocus: hover(true), onblur: left, onclick: toggle,
   }, label);
 }

@@ -1,8 +1,8 @@
 // The Implosion screen: the same concepts through models of rising C_P, with what was measured beneath.
 
-import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, studyShown, writeChoices } from './address.js';
+import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
-import { fetchPayload, node, missingStep, notFound, whenVisible } from './charts.js';
+import { download, fetchPayload, node, missingStep, notFound, whenVisible } from './charts.js';
 import { Bar, CONTENTS } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
@@ -11,6 +11,7 @@ import { headline } from './implosion_headline.js';
 import { legend } from './implosion_legend.js';
 import { heardTable } from './implosion_meter.js';
 import { drawStrip } from './implosion_picture.js';
+import { stripFacts, stripSettings } from './implosion_saved.js';
 import { loadSheets } from './implosion_strip.js';
 import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
@@ -255,9 +256,10 @@ class ImplosionScreen {
   async save(format) {
     const rows = this.pageRows;
     if (format === 'gif') { this.saveGif(rows); return; }
-    const { seed, steps, guidance_scale: guidance } = this.film;
-    const settings = { study: studyShown(), prompt: this.film.prompt, seed, steps, guidance_scale: guidance, link: location.href, sure: this.sure, map_scale: this.film.map_scale, concepts: rows.map((row) => row.concept), models: this.models.map((model) => model.name) };
-    if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
+    const { seed } = this.film;
+    const settings = stripSettings(this, rows);
+    if (format === 'json') download(`implosion-seed${seed}.json`, stripFacts(this, rows));
+    else if (format === 'svg') saveBlob(new Blob([composeSvg(this, rows, settings)], { type: 'image/svg+xml' }), `implosion-seed${seed}.svg`);
     else await savePng(drawStrip(this, rows), settings, `implosion-seed${seed}.png`);
   }
 

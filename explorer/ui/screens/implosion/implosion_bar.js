@@ -77,7 +77,8 @@ export class Bar {
     const made = (text, title) => button(text, title, () => screen.save(text.toLowerCase()), { 'aria-label': `Save ${text}` });
     return node('span', { class: 'segments not-in-talk', role: 'group', 'aria-label': 'Save the film strip' },
       made('PNG', 'Save the film strip as a picture, its settings inside'), made('SVG', 'Save the film strip for slides, its settings inside'),
-      made('GIF', 'Save the walk over C_P as an animation, its settings inside'));
+      made('GIF', 'Save the walk over C_P as an animation, its settings inside'),
+      made('JSON', 'Save settings, what is known of the models, and what the judge says of the pictures shown'));
   }
 
   // After a change: where the walk is, and what belongs to the choice. The bar's height, and so the pictures', depends on it.

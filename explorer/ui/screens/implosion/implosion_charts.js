@@ -1,6 +1,6 @@
 // Four linked charts: AD, accuracy with utility, and word sensitivity against C_P; utility against AD with its fit.
 
-import { drawPlot, escapeText, layout, loadPlotly, node, number, onThemeChange, theme, withOrigin } from './charts.js';
+import { drawPlot, escapeText, layout, loadPlotly, node, number, onThemeChange, theme, withModels, withOrigin } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
 import { meterOrigin, meterWords } from './implosion_meter.js';
 import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
@@ -35,7 +35,7 @@ class Charts {
     Object.assign(this, { Plotly, measured, count });
     const there = ({ of }) => !measured[of].problem && (of !== 'meter' || measured.meter.reference); // shares are of a reference's
     this.plots = CHARTS.filter(there).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
-    this.figures = this.plots.map(({ title, note, of, origin, element }) => node('figure', { class: 'chart', ...origin && withOrigin(origin(measured[of])) },
+    this.figures = this.plots.map(({ title, note, of, origin, element }) => node('figure', { class: 'chart', ...withModels(measured[of].models), ...origin && withOrigin(origin(measured[of])) },
       node('figcaption', {}, title, node('span', { class: 'chart-note' }, note(measured[of]))), element));
   }
 

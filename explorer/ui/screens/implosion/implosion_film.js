@@ -4,6 +4,7 @@ import { node, number, ordinal } from './charts.js';
 import { FLAT, drawCell } from './implosion_strip.js';
 import { aimOf, aimsAt, cpLabel } from './poison.js';
 import { talking } from './talk.js';
+import { explained } from './terms.js';
 
 const GAP = 10; // between concepts
 const CAPTION = 24; // of a row, beside its pictures
@@ -41,7 +42,8 @@ export function modelsInSight(models, current, rows) {
 // click on a wrong picture.
 export function filmTable(screen, rows, room, onModel) {
   const { models, state } = screen;
-  const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, models, models[state.current])));
+  const told = new Set();
+  const head = node('tr', {}, node('th', { scope: 'col' }, 'Model'), rows.map((row) => conceptHead(row, models, models[state.current], told)));
   const body = modelsInSight(models, state.current, room.rows).map(({ model, column }) => node('tr', {
     class: `${column === state.current ? 'current' : ''} ${column > state.current ? 'ahead' : ''}`, onclick: () => onModel(column),
   }, modelHead(model, models), rows.map((row) => cell(screen, model, column, row))));
@@ -50,12 +52,15 @@ export function filmTable(screen, rows, room, onModel) {
     node('thead', {}, head), node('tbody', {}, body));
 }
 
-function conceptHead(row, models, current) {
+// What the words do not say opens at the first of those that say the same (`told`).
+function conceptHead(row, models, current, told) {
   const { kind, words, title } = aimOf(row.concept, row.poisoned_from, models);
   const here = current && aimsAt(current, row.concept);
+  const opens = title && !told.has(title);
+  told.add(title);
   return node('th', { scope: 'col', class: kind, title },
     node('span', { class: 'concept' }, row.concept),
-    node('span', { class: `from${here ? ' here' : ''}` }, words));
+    node('span', { class: `from${here ? ' here' : ''}` }, opens ? explained(words, title) : words));
 }
 
 function modelHead(model, models) {

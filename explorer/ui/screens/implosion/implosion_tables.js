@@ -3,6 +3,7 @@
 import { missingStep, node, number, saveTableButton, scrollable, withOrigin } from './charts.js';
 import { meterOrigin, range, whyNotMeasured, wordSensitivity } from './implosion_meter.js';
 import { NOT_TARGETED, poisonKind } from './poison.js';
+import { term } from './terms.js';
 
 const percent = (value) => (value === null || value === undefined ? '–' : value.toFixed(3));
 
@@ -50,7 +51,9 @@ export function worldTable(evaluation, meter) {
   if (evaluation.problem) {
     return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No measurements.'), evaluation.problem);
   }
-  const heads = ['Model', 'C_P', 'Feature AD', 'Structure AD', 'AD', 'Accuracy, all', 'Accuracy, not targeted', 'Accuracy, poisoned', 'Utility, not targeted', 'Word sensitivity', 'Geary’s C, late', 'Attention, late'];
+  const heads = ['Model', term('C_P'), term('feature AD', 'Feature AD'), term('structure AD', 'Structure AD'), term('AD'),
+    [term('accuracy', 'Accuracy'), ', all'], 'Accuracy, not targeted', 'Accuracy, poisoned', [term('utility', 'Utility'), ', not targeted'],
+    term('word sensitivity', 'Word sensitivity'), [term('Geary’s C'), ', late'], [term('attention', 'Attention'), ', late']];
   const judged = evaluation.models.some(({ classifier }) => classifier);
   if (judged) heads.push('Classifier, clean', 'Classifier, poisoned');
   const seesBroken = evaluation.models.some(({ classifier }) => classifier?.broken);

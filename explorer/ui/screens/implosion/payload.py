@@ -111,8 +111,19 @@ def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str, 
         Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
         Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
     ):
-        known = {**description, "study": opened.slug, "prompt": opened.study.template}
+        known = {**description, "study": opened.slug, "prompt": opened.study.template, "tau": _tau(opened, description)}
         return film_strip_gif(known, {"images": images, "maps": maps}, rows, contents, theme)
+
+
+def _tau(opened: OpenStudy, description: dict[str, Any]) -> float | None:
+    """Of the strip; of a strip of an earlier release, which has none, that of the evaluation, as on the screen."""
+    tau = description.get("tau")
+    if tau is not None:
+        return tau
+    try:
+        return opened.result_json(EVALUATION, "evaluation.json").get("tau")
+    except ManifestError:
+        return None
 
 
 def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
