@@ -58,7 +58,7 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
         evaluations: as :meth:`Measured.of`.
 
     Returns:
-        The comparisons, and why steps of the study itself could not be read, by their names.
+        The comparisons, and by their names why steps of the study itself, or ``runs``, could not be read.
 
     Raises:
         FileNotFoundError: if a study beside it is missing.

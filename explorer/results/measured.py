@@ -16,6 +16,7 @@ from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.evaluation.summary import concepts_known
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
+from explorer.results.further_runs import further_runs
 from explorer.studies.arms import arm_checkpoint, known_poison
 from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
@@ -49,7 +50,8 @@ class Measured:
         """Read what is done.
 
         Args:
-            evaluations: ``evaluation.json`` of two or more training runs of the study's recipe.
+            evaluations: ``evaluation.json`` of two or more training runs of the study's recipe, in place of those
+                that the study names.
 
         Raises:
             ValueError: as :func:`summarise_runs`.
@@ -65,13 +67,16 @@ class Measured:
 
         names = [arm.name for arm in study.arms]
         found = {name: read(FILTERS, lambda name=name: _scores(study, name)) for name in names}
+        runs, lacking = (summarise_runs(evaluations), "") if evaluations else further_runs(study)
+        if lacking:
+            problems["runs"] = lacking
         return Measured(
             poison={arm.name: known_poison(arm) for arm in study.arms},
             evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
             families={arm.name: arm_checkpoint(arm).family for arm in study.arms if arm.checkpoint},
             scores={name: scores for name, scores in found.items() if scores is not None},
-            runs=summarise_runs(evaluations) if evaluations else None, problems=problems,
+            runs=runs, problems=problems,
         )  # fmt: skip
 
     def models(self, kind: str, *, several: bool = True) -> list[dict[str, Any]]:

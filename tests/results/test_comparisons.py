@@ -25,6 +25,7 @@ from explorer.results.comparisons import (
     maps_scatter,
     single_concept,
 )
+from explorer.results.further_runs import told_of_runs
 from explorer.results.measured import Measured, correlation_with_difficulty
 from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
@@ -34,8 +35,6 @@ from explorer.studies.study import Study
 
 SHIPPED = ROOT / "assets" / "studies" / "iconworld"
 EXPERIMENTS = ROOT / "assets" / "experiments"
-RUNS = [EXPERIMENTS / name / "evaluation.json" for name in ("exchanged-nouns", "seed-1", "seed-2")]
-RUNS += [EXPERIMENTS / name / "results/evaluation/evaluation.json" for name in ("seed-4", "seed-5")]
 NOUNS = ("bat", "cat", "dog", "eel", "fox", "gnu")
 
 
@@ -125,8 +124,8 @@ def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
 
 def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
     shipped = Study.load(SHIPPED)
-    comparisons = markdown(compare_study(shipped, RUNS)[0])
-    text = f"{comparisons}\n\n{on_poisoned_bases(of_study(Measured.of(shipped)))}"
+    comparisons, own = markdown(compare_study(shipped)[0]), Measured.of(shipped)
+    text = f"{told_of_runs(shipped, own.runs)}\n\n{comparisons}\n\n{on_poisoned_bases(of_study(own))}"
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
     assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"
