@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ROOT, ManifestError
-from explorer.studies.differences import difference, over_studies, why_not_pooled
+from explorer.studies.differences import difference, nested_share, over_studies, why_not_pooled
 from explorer.studies.ordering import ordering
 from explorer.studies.results import EVALUATION, METER, SCORES, step_folder, writing_step
 from explorer.studies.study import Study
@@ -113,6 +113,19 @@ def test_studies_are_averaged_where_their_training_runs_alone_differ():
     twice = CliRunner().invoke(application, [*call[:3], *call[2:]])
     assert isinstance(twice.exception, ValueError)
     assert "is given twice" in str(twice.exception)
+
+
+def test_the_nested_share_of_runs_is_printed_where_each_noise_is_told():
+    load_commands("study")
+    folders = [str(EXPERIMENTS / "clean-label" / f"equal-share{run}") for run in ("", "-2", "-3")]
+    call = ["study", "difference", *folders, "--first", "clean-060-50", "--second", "benign"]
+    told = CliRunner().invoke(application, call).output
+    assert (
+        "over 3 studies, the concepts and the noises in them: clean-060-50 / benign, accuracy: 0.476 [0.327, 0.632]"
+    ) in told
+    assert json.loads(CliRunner().invoke(application, [*call, "--json"]).output)["nested_share"]["runs"] == 3
+    four, five = (Study.load(EXPERIMENTS / name) for name in ("seed-4", "seed-5"))
+    assert nested_share([four, five], "dirty-060", "benign") is None, "these do not say what each noise drew"
 
 
 def test_intervals_beyond_what_a_share_can_be_are_said_to_be():
@@ -218,6 +231,10 @@ def test_several_runs_are_an_interval_over_runs():
         assert [told[bound] for bound in ("low", "value", "high")] == pytest.approx(
             [np.mean(values) - reach, np.mean(values), np.mean(values) + reach], rel=1e-4
         )
+    nested = nested_share(runs, "clean-060-16", "clean-060-50")
+    assert nested["value"] == pytest.approx(np.mean(shares))
+    assert (nested["runs"], nested["noises_shared"]) == (3, True)
+    assert nested["low"] < min(shares) < max(shares) < nested["high"], "concepts and noises add to what runs differ by"
     lacking = [found[0], found[1] | {"differences": {"accuracy": each[1] | {"share": None}}}]
     assert over_studies(lacking).keys() == {"accuracy"}, "what every run has"
     assert over_studies(lacking)["accuracy"]["share"] is None
