@@ -96,7 +96,7 @@ def training_runs(
         typer.echo(f"{path}: {', '.join(names)} left out, since nobody recorded how many concepts are poisoned.")
     typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
-        typer.echo(f"C_P {model['poisoned_concept_count']}")
+        typer.echo(f"C_P {model['poisoned_concept_count']}" + (f", {model['name']}" if model["name"] else ""))
         for name, value in model.items():
             if isinstance(value, dict) and "values" not in value:
                 typer.echo(f"  {_words(name):<32} {_interval(value['value'], value)}")

@@ -51,11 +51,21 @@ def told_of_runs(study: Study, runs: dict[str, Any] | None) -> str:
         runs: as :func:`further_runs` gives them.
     """
     tuned = "The recipe of these models was revised after what it gives on these very concepts had been seen"
-    if runs is None or (share := runs["models"][-1]["accuracy_of_control"]) is None:
+    most = 0 if runs is None else runs["models"][-1]["poisoned_concept_count"]
+    rows = [] if runs is None else [row for row in runs["models"] if row["poisoned_concept_count"] == most]
+    shares = " and ".join(filter(None, map(_share_in_words, rows)))
+    if not shares:
         return f"{tuned}; what it gives where it was not is not known here." if study.recipe_tuned else ""
-    count, most = len(runs["runs"]), runs["models"][-1]["poisoned_concept_count"]
-    reach = "" if share["low"] is None else f" [{share['low']:.2f}, {share['high']:.2f}]"
-    given = f"concepts that are not targeted keep {share['mean']:.2f}{reach} of the control's accuracy at C_P = {most}"
+    count = len(runs["runs"])
+    given = f"concepts that are not targeted keep {shares} of the control's accuracy at C_P = {most}"
     if study.recipe_tuned:
         return f"{tuned}: over {count} training runs that no revision has seen, {given}."
     return f"Over {count} training runs of this recipe, {given}."
+
+
+def _share_in_words(row: dict[str, Any]) -> str:
+    """Empty where a run has no such share."""
+    if (share := row["accuracy_of_control"]) is None:
+        return ""
+    reach = "" if share["low"] is None else f" [{share['low']:.2f}, {share['high']:.2f}]"
+    return f"{share['mean']:.2f}{reach}" + (f" ({row['name']})" if row["name"] else "")

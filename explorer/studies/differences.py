@@ -169,7 +169,7 @@ def nested_share(
         members = (_chosen(evaluation["concepts"], names) if names
                    else _members(evaluation["concepts"], group, arms))  # fmt: skip
         for kept, model in zip(shares, arms, strict=True):
-            kept.append([model["right_by_seed"][name] for name in members])
+            kept.append([model["right_by_seed"][name] for name in sorted(members)])  # as `training-runs` draws them
         noises.add(tuple(evaluation["seeds"]))
     if any(not np.sum(reference) for reference in shares[1]):
         return None
