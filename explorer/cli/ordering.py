@@ -37,6 +37,12 @@ def order(
         list[Path] | None,
         typer.Option(help="Study that the best number of the others is held against; may be repeated."),
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Another weight of feature AD, for AD and local AD from their stored parts, beside the usual."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank correlation of everything that is measured of arms, of pairs, of the meter and of pictures, with the damage.
@@ -45,11 +51,11 @@ def order(
     """
     studies = [Study.load(folder) for folder in folders]
     if confirm:
-        if without:
-            raise ValueError("--without goes without --confirm, which takes every arm")
+        if without or alpha is not None:
+            raise ValueError("--without and --alpha go without --confirm, which takes every arm and no number of pairs")
         _confirm(confirmation(studies, [Study.load(each) for each in confirm], outcome=outcome, group=group), as_json)
         return
-    found = ordering(studies, outcome=outcome, group=group, without=without or ())
+    found = ordering(studies, outcome=outcome, group=group, without=without or (), alpha=alpha)
     if as_json:
         emit(found, True)
         return

@@ -140,6 +140,23 @@ def test_intervals_beyond_what_a_share_can_be_are_said_to_be():
     assert "reach beyond" not in told.output
 
 
+def test_ad_stands_beside_itself_at_another_weight_of_its_parts(shipped):
+    found = ordering([shipped], alpha=0.5)
+    for arm in found["arms"]:
+        values = arm["values"]
+        assert values["ad"] == pytest.approx(0.8 * values["feature_ad"] + 0.2 * values["structure_ad"])
+        for name in ("", "local_"):
+            mean = (values[f"{name}feature_ad"] + values[f"{name}structure_ad"]) / 2
+            assert values[f"{name}ad at alpha 0.5"] == pytest.approx(mean)
+    assert found["correlations"]["ad at alpha 0.5"]["value"] == -1
+    assert "ad at alpha 0.5" not in ordering([shipped])["correlations"]
+    with pytest.raises(ValueError, match=r"alpha is 1\.2: expected a weight from 0 to 1"):
+        ordering([shipped], alpha=1.2)
+    load_commands("study")
+    told = CliRunner().invoke(application, ["study", "order", str(SHIPPED_STUDY), "--alpha", "0.5"])
+    assert "ad at alpha 0.5                  -1.000" in told.output
+
+
 def test_an_outcome_of_another_group_is_not_recommended_again():
     classes = Study.load(EXPERIMENTS / "cifar10")
     with pytest.raises(ValueError, match="of the unpoisoned concepts, of which there are none: expected a group that "
