@@ -48,17 +48,18 @@ def evaluate(
         emit(report, True)
         return
     for model in report["models"]:
-        typer.echo(evaluation_line(model, seeds))
-    over = f"the {seeds} seeds of the noise" if seeds > 1 else "the concepts"
-    typer.echo(f"In brackets: 95 % intervals over {over}, one training run each.")
+        typer.echo(evaluation_line(model))
+    typer.echo(
+        "In brackets: 95 % intervals over the concepts, one training run each; --json has those over the noises, too."
+    )
 
 
-def evaluation_line(model: dict[str, Any], seeds: int) -> str:
-    """One model of ``evaluation.json``, of so many seeds, in a line: AD and top-1 by group of nouns."""
+def evaluation_line(model: dict[str, Any]) -> str:
+    """One model of ``evaluation.json`` in a line: AD and top-1 by group of nouns."""
     from explorer.evaluation.files import GROUP_WORDS
 
     shares = "  ".join(
-        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f}{_bounds(value, seeds)}"
+        f"{GROUP_WORDS.get(group, group)} {value['mean']:.3f}{_bounds(value)}"
         for group, value in model["accuracy"].items()
         if value is not None
     )
@@ -67,10 +68,11 @@ def evaluation_line(model: dict[str, Any], seeds: int) -> str:
     return f"{model['name']:<10} C_P {model['poisoned_concept_count']:>3}{measured}  top-1: {shares}"
 
 
-def _bounds(value: dict[str, Any], seeds: int) -> str:
-    """Over seeds; of one seed, over concepts; none of one of each, or where all are alike. A share lies between 0 and
-    1, whatever Student's interval over few of them says."""
-    known = value if seeds > 1 else value["over_concepts"]
+def _bounds(value: dict[str, Any]) -> str:
+    """Over concepts; none of one concept, or where all are alike. A share lies between 0 and 1, whatever Student's
+    interval over few of them says. The noises are the same for all concepts and few, so that they are no replications.
+    """
+    known = value["over_concepts"]
     return "" if known["low"] is None else f" [{max(0, known['low']):.3f}, {min(1, known['high']):.3f}]"
 
 
@@ -94,7 +96,7 @@ def training_runs(
         typer.echo(f"{path}: {', '.join(names)} left out, since nobody recorded how many concepts are poisoned.")
     typer.echo(f"In brackets: 95 % t-intervals over the {len(evaluations)} training runs.")
     for model in report["models"]:
-        typer.echo(f"C_P {model['poisoned_concept_count']}")
+        typer.echo(f"C_P {model['poisoned_concept_count']}" + (f", {model['name']}" if model["name"] else ""))
         for name, value in model.items():
             if isinstance(value, dict) and "values" not in value:
                 typer.echo(f"  {_words(name):<32} {_interval(value['value'], value)}")

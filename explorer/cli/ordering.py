@@ -11,7 +11,7 @@ import typer
 from explorer.cli.application import AsJson, emit
 from explorer.cli.study import study
 from explorer.studies.confirmation import confirmation
-from explorer.studies.differences import difference, over_studies, why_not_pooled
+from explorer.studies.differences import difference, nested_share, over_studies, why_not_pooled
 from explorer.studies.layers import by_layer
 from explorer.studies.ordering import check_each_once, ordering
 from explorer.studies.study import Study
@@ -37,6 +37,12 @@ def order(
         list[Path] | None,
         typer.Option(help="Study that the best number of the others is held against; may be repeated."),
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Another weight of feature AD, for AD and local AD from their stored parts, beside the usual."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank correlation of everything that is measured of arms, of pairs, of the meter and of pictures, with the damage.
@@ -45,11 +51,11 @@ def order(
     """
     studies = [Study.load(folder) for folder in folders]
     if confirm:
-        if without:
-            raise ValueError("--without goes without --confirm, which takes every arm")
+        if without or alpha is not None:
+            raise ValueError("--without and --alpha go without --confirm, which takes every arm and no number of pairs")
         _confirm(confirmation(studies, [Study.load(each) for each in confirm], outcome=outcome, group=group), as_json)
         return
-    found = ordering(studies, outcome=outcome, group=group, without=without or ())
+    found = ordering(studies, outcome=outcome, group=group, without=without or (), alpha=alpha)
     if as_json:
         emit(found, True)
         return
@@ -115,16 +121,18 @@ def difference_command(
     as_json: AsJson = False,
 ) -> None:
     """What one arm has more than another, concept by concept, and as a share of it: mean and 95 % interval over the
-    concepts, by study; of several studies, each a training run, over these as well. What differs by more than its
+    concepts, by study; of several studies, each a training run, over these as well, and of the share of accuracy over
+    runs, the concepts in them and the noises, where it is stored what each noise drew. What differs by more than its
     training run, or holds the same models, is not averaged, and the reason is printed."""
     studies = [Study.load(folder) for folder in folders]
     check_each_once(studies)
     found = [difference(study, first, second, group=group, names=concept or ()) for study in studies]
     reason = why_not_pooled(studies, [first, second]) if len(found) > 1 else None
     pooled = over_studies(found) if len(found) > 1 and reason is None else {}
+    nested = nested_share(studies, first, second, group=group, names=concept or ()) if pooled else None
     if as_json:
-        told = {"over_studies": pooled} if pooled else {} if reason is None else {"not_pooled": reason}
-        emit({"differences": found, **told}, True)
+        over = {"over_studies": pooled, "nested_share": nested} if pooled else {}
+        emit({"differences": found, **over, **({} if reason is None else {"not_pooled": reason})}, True)
         return
     for each in found:
         for name, value in each["differences"].items():
@@ -136,6 +144,9 @@ def difference_command(
     for name, value in pooled.items():
         told = f"{_interval(value)}  n = {value['n']}{_share(value)}"
         typer.echo(f"over {len(found)} studies: {first} - {second}, {name}: {told}")
+    if nested is not None:
+        typer.echo(f"over {len(found)} studies, the concepts and the noises in them: {first} / {second}, accuracy: "
+                   f"{_interval(nested).replace('+', '')}")  # fmt: skip
     if any(
         _beyond(name, value)
         for each in (*(each["differences"] for each in found), pooled)

@@ -7,6 +7,7 @@ here are over training runs, whose data, poison and noise differ.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,21 @@ from explorer.pairs.concept_list import POOL
 SAME_IN_ALL = ("prompt", "steps", "guidance_scale", "size", "precision")
 """Settings of a drawing; evaluations of before size and precision were recorded do not have them."""
 GROUP = "unpoisoned"
-QUANTITIES = {
+QUANTITIES: dict[str, tuple[str, str | None]] = {
     "accuracy_all": ("accuracy", "all"),
     "accuracy_unpoisoned": ("accuracy", GROUP),
     "accuracy_poisoned": ("accuracy", "poisoned"),
     "utility_unpoisoned": ("utility", GROUP),
     "late_word_mass_unpoisoned": ("late_word_mass", GROUP),
     "late_contiguity_unpoisoned": ("late_contiguity", GROUP),
+    "word_overlap": ("word_overlap", None),
+    "mask_mass_unpoisoned": ("mask_mass", GROUP),
 }
-"""What is compared -> quantity and group of concepts in ``evaluation.json``."""
+"""What is compared -> quantity and group of concepts in ``evaluation.json``; None of what is over prompts of two."""
 POOLS = (POOL, "frequent pool")
 """The second is what evaluations of before concept lists called it."""
 LOCAL = ("picture_scatter", "local_structure_ad", "local_feature_ad")
-READ_FROM_MAPS = ("late_word_mass", "late_contiguity")
+READ_FROM_MAPS = ("late_word_mass", "late_contiguity", "word_overlap", "mask_mass")
 
 
 def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         ``runs`` (the paths), ``left_out`` (by path the C_P of models that another run lacks), ``unrecorded`` (by path
         the names of models whose C_P is not recorded, which are left out as well), ``tracking`` (of each run the
         correlations of :func:`_tracking`), and ``models``, a row for
-        each C_P that all runs have, in ascending order: ``poisoned_concept_count`` and, for
+        each C_P that all runs have, in ascending order: ``poisoned_concept_count``, ``name`` (None but where a run has
+        several models of a C_P: those are told apart by their names) and, for
         AD, each of ``QUANTITIES`` and ``accuracy_of_control`` (accuracy on the nouns that no poison targets, as a share
         of the same run's control), ``mean``, ``low``, ``high`` (None where all runs are alike) and ``values`` in the
         order of ``paths``; None where a run has no such value. ``accuracy_of_control_over_nouns`` is the same mean with
@@ -57,7 +61,7 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         FileNotFoundError: if one of the files is not there.
         ValueError: naming a file that is no evaluation, was drawn with other settings, of other concepts or judged by
             another extractor than the first, or holds the same weights as another: a run counts once; or if a run has
-            no control, or several models of one C_P, or there is no poisoned model that all of them have.
+            no control, or several of them, or there is no poisoned model that all of them have.
     """
     if len(paths) < 2:
         raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
@@ -78,6 +82,7 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         "models": [
             {
                 "poisoned_concept_count": model["poisoned_concept_count"],
+                "name": model["key"][1] or None,
                 **{name: _over_runs([run[place][name] for run in runs]) for name in runs[0][place]},
                 "accuracy_of_control_over_nouns": _over_nouns(reports, place),
             }
@@ -145,9 +150,8 @@ def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]
         if names := sorted(_concepts(report) ^ _concepts(first)):
             raise ValueError(f"{path} and {paths[0]} are not of the same concepts, such as {names[0]!r}: expected one "
                              "list for all runs")  # fmt: skip
-        counts = _counts(report)
-        if counts[:1] != [0] or len(set(counts)) != len(counts):
-            raise ValueError(f"{path} has models of C_P {counts}: expected a control (0), and each C_P once")
+        if (counts := _counts(report)).count(0) != 1:
+            raise ValueError(f"{path} has models of C_P {counts}: expected a control (0), and one alone")
         for name, weights in report["weights"].items():
             if weights is not None and weights in seen:
                 raise ValueError(f"{name} of {path} has the weights of a model in {seen[weights]}: expected other runs")
@@ -169,17 +173,29 @@ def _counts(report: dict[str, Any]) -> list[int]:
     return [model["poisoned_concept_count"] for model in report["models"]]
 
 
-def _keep_common(paths: Sequence[Path | str], reports: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """Leave in every report the models of those C_P that all have; returns what was left out, by path."""
-    common = set.intersection(*(set(_counts(report)) for report in reports))
+def _name_those_of_one_count(reports: list[dict[str, Any]]) -> None:
+    """Give every model the ``key`` that it is known by in all runs: its C_P and, where a run has several models of that
+    one, its name. Models of a report are then in the order of their keys."""
+    several = {count for report in reports for count, times in Counter(_counts(report)).items() if times > 1}
+    for report in reports:
+        for model in report["models"]:
+            count = model["poisoned_concept_count"]
+            model["key"] = (count, model["name"] if count in several else "")
+        report["models"].sort(key=lambda model: model["key"])
+
+
+def _keep_common(paths: Sequence[Path | str], reports: list[dict[str, Any]]) -> dict[str, list[int | str]]:
+    """Leave in every report the models that all have; returns the C_P, or names, of what was left out, by path."""
+    _name_those_of_one_count(reports)
+    common = set.intersection(*({model["key"] for model in report["models"]} for report in reports))
     if len(common) < 2:
         told = "; ".join(f"{path}: {_counts(report)}" for path, report in zip(paths, reports, strict=True))
         raise ValueError(f"no C_P but 0 is in all runs ({told}): expected one")
     left_out = {}
     for path, report in zip(paths, reports, strict=True):
-        if others := [count for count in _counts(report) if count not in common]:
-            left_out[str(path)] = others
-            report["models"] = [model for model in report["models"] if model["poisoned_concept_count"] in common]
+        if others := [model["key"] for model in report["models"] if model["key"] not in common]:
+            left_out[str(path)] = [name or count for count, name in others]
+            report["models"] = [model for model in report["models"] if model["key"] in common]
     return left_out
 
 
@@ -189,16 +205,22 @@ def _attention_layers(report: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _values(
-    model: dict[str, Any], control: dict[str, Any], compared: dict[str, tuple[str, str]]
+    model: dict[str, Any], control: dict[str, Any], compared: dict[str, tuple[str, str | None]]
 ) -> dict[str, float | None]:
     """One model's numbers, by name."""
     difficulty = model["alignment_difficulty"]
-    groups = {name: model[quantity][group] for name, (quantity, group) in compared.items()}
+    groups = {name: _of_group(model, *taken) for name, taken in compared.items()}
     return {
         "ad": None if difficulty is None else difficulty["ad"],
         **{name: None if share is None else share["mean"] for name, share in groups.items()},
         "accuracy_of_control": _share_of_control(model["accuracy"][GROUP], control["accuracy"][GROUP]),
     }
+
+
+def _of_group(model: dict[str, Any], quantity: str, group: str | None) -> dict[str, float] | None:
+    """None where it was not measured, which evaluations of before it was do not say."""
+    found = model.get(quantity)
+    return found if group is None or found is None else found[group]
 
 
 def _share_of_control(share: dict[str, float] | None, whole: dict[str, float] | None) -> float | None:

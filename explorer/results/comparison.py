@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from explorer.core.intervals import Estimate
 AGREES, DISAGREES, NOT_TOLD, NOT_COMPARABLE, NOT_DONE = (
     "agrees", "disagrees", "not told apart", "not comparable", "not done"
 )  # fmt: skip
+MOST = "clean accuracy at the largest C_P, of the control's"
+BELOW_ONE = (-math.inf, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +95,19 @@ class Comparison:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def largest_of(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a control and the models of an attack by C_P, those of the largest; none where there is but the control."""
+    return [each for each in models[1:] if each["poisoned_concept_count"] == models[-1]["poisoned_concept_count"]]
+
+
+def which(model: dict[str, Any] | None, models: Sequence[dict[str, Any]]) -> str:
+    """The model's name, where several have the largest C_P, so that it is not told by that."""
+    return f", {model['name']}" if model is not None and len(largest_of(models)) > 1 else ""
+
+
+def estimate(stored: dict[str, float | None], n: int) -> Estimate:
+    """From JSON (``value``, ``low``, ``high``), whose unknown bounds are null."""
+    known = {name: math.nan if value is None else value for name, value in stored.items()}
+    return Estimate(**known, n=n, confidence=0.95)

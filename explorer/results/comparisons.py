@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf, nan
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from explorer.core.intervals import Estimate, wilson_interval
 from explorer.defence.scores import CLIP, STRUCTURE
 from explorer.results import paper
-from explorer.results.comparison import Comparison, Quantity
+from explorer.results.comparison import BELOW_ONE, MOST, Comparison, Quantity, estimate, largest_of, which
 from explorer.results.measured import (
     CLEAN_LABEL,
     DIRTY_LABEL,
@@ -27,13 +27,13 @@ from explorer.results.measured import (
     structure_difference,
 )
 from explorer.results.other_bases import other_bases
+from explorer.results.over_runs import difference_over_runs, share_over_runs, shares_over_runs
 from explorer.results.recovery import recovery
 from explorer.studies.study import Study
 
-BELOW_ONE, BELOW_ZERO, ABOVE_ZERO = (-inf, 1.0), (-inf, 0.0), (0.0, inf)
+BELOW_ZERO, ABOVE_ZERO = (-inf, 0.0), (0.0, inf)
 HARDLY_CHANGED = (0.9, 1.1)
 """Where accuracy lies, as a share of another model's, that the paper calls the same."""
-MOST = "clean accuracy at the largest C_P, of the control's"
 
 
 def compare_with_paper(measured: Measured, beside: Sequence[tuple[str, Measured]] = ()) -> list[Comparison]:
@@ -58,7 +58,7 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
         evaluations: as :meth:`Measured.of`.
 
     Returns:
-        The comparisons, and why steps of the study itself could not be read, by their names.
+        The comparisons, and by their names why steps of the study itself, or ``runs``, could not be read.
 
     Raises:
         FileNotFoundError: if a study beside it is missing.
@@ -66,12 +66,18 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
     """
     measured = Measured.of(study, evaluations)
     loaded = [Study.load(place) for place in study.beside]
-    beside = [(other.name, Measured.of(other)) for other in loaded]
+    beside = [(other.name, _with_those_beside(other)) for other in loaded]
+    measured = measured.with_models_of([other for _, other in beside])
     found = compare_with_paper(measured, [(study.name, measured), *beside])
     for name, other in beside:
         further = {each.name: replace(each, study=name) for each in compare_with_paper(other)}
         found = [further[each.name] if _answers(each) < _answers(further[each.name]) else each for each in found]
     return found, measured.problems
+
+
+def _with_those_beside(study: Study) -> Measured:
+    """What a study measured, and models of the studies that it names itself that share its control."""
+    return Measured.of(study).with_models_of([Measured.of(Study.load(place)) for place in study.beside])
 
 
 def _answers(comparison: Comparison) -> int:
@@ -81,7 +87,7 @@ def _answers(comparison: Comparison) -> int:
 
 def concurrent(measured: Measured, kind: str) -> Comparison:
     """Table 1: many concepts poisoned at once."""
-    models = measured.models(kind)
+    models, wider = measured.models(kind), measured.models(kind, further=True)
     found = paper.dirty_label() if kind == DIRTY_LABEL else paper.clean_label()
     control, largest = models[0] if models else None, largest_of(models)
     quantities = [
@@ -91,16 +97,15 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
         for most in largest or [None]
     ] + [
         Quantity(what="correlation of AD and utility over models", claim=BELOW_ZERO,
-                 paper=paper.correlation_with_difficulty(found), over=f"{len(models)} models",
-                 here=correlation_with_difficulty(models) if largest else None),
+                 paper=paper.correlation_with_difficulty(found), over=f"{len(wider)} models",
+                 here=correlation_with_difficulty(wider) if largest else None),
     ] + [
         Quantity(what="structure AD at the largest C_P, less the control's", claim=BELOW_ZERO,
                  paper=found[-1]["structure_ad"] - found[0]["structure_ad"], over=f"pairs{which(most, models)}",
                  here=structure_difference(most, control) if most else None)
         for most in largest or [None]
     ]  # fmt: skip
-    if kind == DIRTY_LABEL and measured.runs is not None:
-        quantities[1:1] = _over_runs(measured.runs, paper.clean_of_benign(found))
+    quantities[len(largest) : len(largest)] = shares_over_runs(measured, kind, paper.clean_of_benign(found))
     return Comparison(
         name=f"Table 1, {kind}", quantities=tuple(quantities),
         about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls.",
@@ -110,43 +115,10 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
     )  # fmt: skip
 
 
-def largest_of(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a control and the models of an attack by C_P, those of the largest; none where there is but the control."""
-    return [each for each in models[1:] if each["poisoned_concept_count"] == models[-1]["poisoned_concept_count"]]
-
-
-def which(model: dict[str, Any] | None, models: Sequence[dict[str, Any]]) -> str:
-    """The model's name, where several have the largest C_P, so that it is not told by that."""
-    return f", {model['name']}" if model is not None and len(largest_of(models)) > 1 else ""
-
-
-def _over_runs(runs: dict[str, Any], printed: float) -> list[Quantity]:
-    most, count = runs["models"][-1], len(runs["runs"])
-    alone, nested = most["accuracy_of_control"], most["accuracy_of_control_over_nouns"]
-    found: list[tuple[dict[str, float] | None, str]] = [
-        (None if alone is None else {name: alone[name] for name in ("low", "high")} | {"value": alone["mean"]}, ""),
-        (None, " and the concepts in them"),
-    ]
-    if nested is not None:
-        more = ", and the concepts and noises in them" if nested["over_noises"] else found[1][1]
-        found[1] = ({name: nested[name] for name in ("value", "low", "high")}, more)
-    return [
-        Quantity(what=MOST, claim=BELOW_ONE, paper=printed, over=f"{count} training runs{more}",
-                 here=None if here is None else _estimate(here, count))
-        for here, more in found
-    ]  # fmt: skip
-
-
-def _estimate(stored: dict[str, float | None], n: int) -> Estimate:
-    """From JSON, whose unknown bounds are null."""
-    known = {name: nan if value is None else value for name, value in stored.items()}
-    return Estimate(**known, n=n, confidence=0.95)
-
-
 def difficulty_orders_all(measured: Measured) -> Comparison:
     """Figure 6: AD and utility over both attacks."""
     both = [*paper.dirty_label(), *paper.clean_label()[1:]]
-    models = [*measured.models(DIRTY_LABEL), *measured.models(CLEAN_LABEL)[1:]]
+    models = [*measured.models(DIRTY_LABEL, further=True), *measured.models(CLEAN_LABEL, further=True)[1:]]
     has_both = len(measured.models(DIRTY_LABEL)) > 1 and len(measured.models(CLEAN_LABEL)) > 1
     wanted = "evaluated arms of both attacks, as `scenario both-attacks` makes them"
     if has_both:  # and no correlation all the same
@@ -184,14 +156,19 @@ def single_concept(measured: Measured) -> Comparison:
 def maps_scatter(measured: Measured) -> Comparison:
     """Figures 3 and 4: attention maps of concepts that no poison aims at."""
     models = measured.models(DIRTY_LABEL)
-    here, seeds = None, 0 if measured.evaluation is None else len(measured.evaluation["seeds"])
+    here, over = None, ""
     if len(models) > 1:
-        here = difference(*(each["late_contiguity"][UNTARGETED] for each in (models[-1], models[0])), seeds)
+        both = [each["late_contiguity"][UNTARGETED] for each in (models[-1], models[0])]
+        here, over = difference(*both, measured.noises, len(measured.untargeted(models[0], models[-1])))
+        over += which(models[-1], models)
+    scattered = "Geary's C of the late steps at the largest C_P, less the control's (scattered noise: 1)"
     return Comparison(
         name="Figures 3 and 4", about="Attention maps of concepts that no poison aims at turn into scattered noise.",
         quantities=(
-            Quantity(what="Geary's C of the late steps at the largest C_P, less the control's (scattered noise: 1)",
-                     claim=ABOVE_ZERO, here=here, over=f"{seeds} noises{which(models[-1], models) if models else ''}"),
+            Quantity(what=scattered, claim=ABOVE_ZERO, here=here, over=over),
+            *difference_over_runs(measured, DIRTY_LABEL, "late_contiguity_unpoisoned", scattered, ABOVE_ZERO),
+            *share_over_runs(measured, DIRTY_LABEL, "late_word_mass_unpoisoned",
+                             "attention to the concept in the late steps at the largest C_P, of the control's"),
         ), missing=measured.lacking("evaluated arms with several poisoned concepts, with maps"),
     )  # fmt: skip
 
@@ -222,14 +199,16 @@ def less_popular(measured: Measured) -> Comparison:
 def two_concepts(measured: Measured) -> Comparison:
     """Figure 7: prompts with two concepts."""
     models = measured.models(DIRTY_LABEL)
-    here, seeds = None, 0 if measured.evaluation is None else len(measured.evaluation["seeds"])
+    here, over = None, ""
     if len(models) > 1:
-        here = difference(models[-1]["word_overlap"], models[0]["word_overlap"], seeds)
+        here, over = difference(models[-1]["word_overlap"], models[0]["word_overlap"], measured.noises, None)
+        over += which(models[-1], models)
+    alike = "cosine of the two concepts' maps at the largest C_P, less the control's"
     return Comparison(
         name="Figure 7", about="The maps of two concepts of one prompt become alike.",
         quantities=(
-            Quantity(what="cosine of the two concepts' maps at the largest C_P, less the control's", claim=ABOVE_ZERO,
-                     here=here, over=f"{seeds} noises{which(models[-1], models) if models else ''}"),
+            Quantity(what=alike, claim=ABOVE_ZERO, here=here, over=over),
+            *difference_over_runs(measured, DIRTY_LABEL, "word_overlap", alike, ABOVE_ZERO),
         ), missing="evaluated arms with several poisoned concepts, with maps",
     )  # fmt: skip
 
@@ -304,7 +283,7 @@ def filters(measured: Measured) -> Comparison:
         value = scores.get(name)
         for key in keys:
             value = None if value is None else value.get(key)
-        return None if value is None else _estimate(value, 0)
+        return None if value is None else estimate(value, 0)
 
     attack = measured.poison[chosen].kind if chosen else ""
     return Comparison(

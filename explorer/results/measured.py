@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.evaluation.summary import concepts_known
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
+from explorer.results.further_runs import further_runs
 from explorer.studies.arms import arm_checkpoint, known_poison
 from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
@@ -23,6 +24,9 @@ from explorer.studies.study import Study
 
 UNTARGETED = "unpoisoned"
 """What ``evaluation.json`` calls the concepts that no poison of any arm aims at."""
+SAME_CONTROL = ("weights", "per_concept")
+"""What is alike of two controls that are one, drawn and judged alike."""
+SAME_DRAWING = ("prompt", "seeds", "steps", "guidance_scale", "tau")
 DIRTY_LABEL, CLEAN_LABEL, MISLABELLED, RELABELLED = "dirty-label", "clean-label", "mislabelled", "relabelled"
 
 
@@ -43,13 +47,16 @@ class Measured:
     runs: dict[str, Any] | None = None
     """Several training runs, as ``training-runs`` summarises them."""
     problems: dict[str, str] = field(default_factory=dict)
+    further: tuple[tuple[dict[str, Any], PoisonRecord], ...] = ()
+    """Models of studies beside it that were measured against the same control, with their poison."""
 
     @staticmethod
     def of(study: Study, evaluations: Sequence[Path] = ()) -> Measured:
         """Read what is done.
 
         Args:
-            evaluations: ``evaluation.json`` of two or more training runs of the study's recipe.
+            evaluations: ``evaluation.json`` of two or more training runs of the study's recipe, in place of those
+                that the study names.
 
         Raises:
             ValueError: as :func:`summarise_runs`.
@@ -65,32 +72,65 @@ class Measured:
 
         names = [arm.name for arm in study.arms]
         found = {name: read(FILTERS, lambda name=name: _scores(study, name)) for name in names}
+        runs, lacking = (summarise_runs(evaluations), "") if evaluations else further_runs(study)
+        if lacking:
+            problems["runs"] = lacking
         return Measured(
             poison={arm.name: known_poison(arm) for arm in study.arms},
             evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
             families={arm.name: arm_checkpoint(arm).family for arm in study.arms if arm.checkpoint},
             scores={name: scores for name, scores in found.items() if scores is not None},
-            runs=summarise_runs(evaluations) if evaluations else None, problems=problems,
+            runs=runs, problems=problems,
         )  # fmt: skip
 
-    def models(self, kind: str, *, several: bool = True) -> list[dict[str, Any]]:
-        """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and to aim at
-        several concepts (or at one); none without a control. How many a poison aims at may be unknown."""
+    def with_models_of(self, others: Sequence[Measured]) -> Measured:
+        """The same with the ``further`` models of other studies whose control has the weights of this one's and whose
+        pictures were drawn alike; a model that is there already, by its weights, is no other one."""
+        control, seen, further = self._control(), set(), []
+        if control is None or control.get("weights") is None:
+            return self
+        seen = {model["weights"] for model in self.evaluation["models"]}
+        for other in others:
+            theirs = other._control()
+            if theirs is None or any(theirs.get(name) != control[name] for name in SAME_CONTROL) or any(
+                other.evaluation.get(name) != self.evaluation.get(name) for name in SAME_DRAWING
+            ):  # fmt: skip
+                continue
+            for model in other.evaluation["models"]:
+                record = other.poison.get(model["name"])
+                if model.get("weights") is not None and model["weights"] not in seen and record is not None:
+                    further.append((model, record))
+                    seen.add(model["weights"])
+        return replace(self, further=tuple(further))
+
+    @property
+    def noises(self) -> int:
+        """How many pictures there are of a concept; 0 without an evaluation."""
+        return 0 if self.evaluation is None else len(self.evaluation["seeds"])
+
+    def _control(self) -> dict[str, Any] | None:
         models = [] if self.evaluation is None else self.evaluation["models"]
-        control = [model for model in models if model["poisoned_concept_count"] == 0][:1]
-        if not control:
+        return next((model for model in models if model["poisoned_concept_count"] == 0), None)
+
+    def models(self, kind: str, *, several: bool = True, further: bool = False) -> list[dict[str, Any]]:
+        """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and to aim at
+        several concepts (or at one); none without a control. How many a poison aims at may be unknown.
+
+        Args:
+            further: with those of studies beside it that share its control.
+        """
+        models = [] if self.evaluation is None else self.evaluation["models"]
+        if (control := self._control()) is None:
             return []
+        known = [(model, self.poison.get(model["name"])) for model in models] + [*(self.further if further else ())]
         poisoned = [
             model
-            for model in models
-            if self._is(model, kind) and (count := model["poisoned_concept_count"]) and (count > 1) == several
-        ]
-        return control + sorted(poisoned, key=lambda model: model["poisoned_concept_count"])
-
-    def _is(self, model: dict[str, Any], kind: str) -> bool:
-        record = self.poison.get(model["name"])
-        return record is not None and record.kind == kind
+            for model, record in known
+            if record is not None and record.kind == kind
+            and (count := model["poisoned_concept_count"]) and (count > 1) == several
+        ]  # fmt: skip
+        return [control, *sorted(poisoned, key=lambda model: model["poisoned_concept_count"])]
 
     def untargeted(self, *models: dict[str, Any]) -> list[str]:
         """The concepts outside the pool that poison of none of these models aims at, and no other's, by name. None of
@@ -149,16 +189,29 @@ def clean_class_share(control: dict[str, Any], poisoned: Sequence[dict[str, Any]
     return found, count
 
 
-def difference(first: dict[str, float], second: dict[str, float], n: int) -> Estimate | None:
-    """first - second of two numbers with intervals over the same ``n`` noises, taken as independent: the interval is
-    rather too wide, and its bounds are NaN where either has none. None where either was not measured."""
+def difference(
+    first: dict[str, Any] | None, second: dict[str, Any] | None, noises: int, concepts: int | None
+) -> tuple[Estimate | None, str]:
+    """first - second of two numbers with intervals over the same concepts, or prompts, taken as independent: the
+    interval is rather too wide, and its bounds are NaN where either has none. Evaluations of earlier releases have
+    those over noises alone, which are the same for all concepts.
+
+    Args:
+        concepts: how many there are; None of what is over prompts.
+
+    Returns:
+        None where either was not measured; and what the interval is over.
+    """
     if first is None or second is None:
-        return None
+        return None, ""
+    by_concept = all((each.get("over_concepts") or {}).get("low") is not None for each in (first, second))
+    bounds = [each["over_concepts"] if by_concept else each for each in (first, second)]
     reach = np.nan
-    if all(each.get("low") is not None for each in (first, second)):
-        reach = float(np.hypot(first["high"] - first["low"], second["high"] - second["low"])) / 2
+    if all(each.get("low") is not None for each in bounds):
+        reach = float(np.hypot(*(each["high"] - each["low"] for each in bounds))) / 2
     value = first["mean"] - second["mean"]
-    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
+    over = f"{noises} noises" if not by_concept else "prompts" if concepts is None else f"{concepts} concepts"
+    return Estimate(value=value, low=value - reach, high=value + reach, n=noises, confidence=0.95), over
 
 
 def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None, n: int) -> Estimate | None:

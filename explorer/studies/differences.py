@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from explorer.alignment.payload_formats import ALIGNMENT
-from explorer.core.intervals import exact_mcnemar, ratio_of_means, t_interval
+from explorer.core.intervals import exact_mcnemar, nested_ratio, ratio_of_means, t_interval
 from explorer.evaluation.summary import concepts_known
 from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import METER as METER_FORMAT
@@ -135,6 +135,46 @@ def over_studies(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
             share = None if None in shares else over([each["value"] for each in shares])
             pooled[name] = over([value["value"] for value in of_each]) | {"share": share}
     return pooled
+
+
+def nested_share(
+    studies: Sequence[Study], first: str, second: str, *, group: str = "unpoisoned", names: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """The mean over studies, each a training run, of arm ``first``'s accuracy as a share of ``second``'s, with a 95 %
+    interval of a bootstrap over runs, the concepts in them and the noises (:func:`nested_ratio`): Student's over the
+    runs' shares alone takes each as known, and is of few runs wide.
+
+    Args:
+        studies: evaluated, with these arms.
+        group: of concepts, as :func:`difference` takes it.
+        names: concepts in place of a group.
+
+    Returns:
+        ``value``, ``low`` and ``high``, ``runs``, and ``noises_shared``: whether all runs drew with the same noises,
+        which are then drawn anew together; None where a study does not say what each noise drew (``right_by_seed``),
+        or a second arm draws nothing right.
+
+    Raises:
+        ManifestError: as :func:`difference`.
+        ValueError: as :func:`difference`.
+    """
+    shares: tuple[list[Any], list[Any]] = ([], [])
+    noises = set()
+    for study in studies:
+        evaluation = stored_evaluation(study)
+        models = {model["name"]: model for model in evaluation["models"]}
+        arms = [models[arm] for arm in (first, second)]
+        if not all("right_by_seed" in model for model in arms):
+            return None
+        members = (_chosen(evaluation["concepts"], names) if names
+                   else _members(evaluation["concepts"], group, arms))  # fmt: skip
+        for kept, model in zip(shares, arms, strict=True):
+            kept.append([model["right_by_seed"][name] for name in sorted(members)])  # as `training-runs` draws them
+        noises.add(tuple(evaluation["seeds"]))
+    if any(not np.sum(reference) for reference in shares[1]):
+        return None
+    found = nested_ratio(*shares, noises_shared=len(noises) == 1)
+    return found.as_json() | {"runs": len(studies), "noises_shared": len(noises) == 1}
 
 
 def _compared(first: list[float], second: list[float]) -> dict[str, Any]:

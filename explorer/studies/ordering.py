@@ -26,8 +26,9 @@ GROUPS = ("all", "pool", "poisoned", "unpoisoned")
 
 
 def ordering(
-    studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = "unpoisoned", without: Sequence[str] = ()
-) -> dict[str, Any]:
+    studies: Sequence[Study], *, outcome: str = ACCURACY, group: str = "unpoisoned", without: Sequence[str] = (),
+    alpha: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What was measured of every arm, and Spearman's correlation of each quantity with one of them.
 
     Args:
@@ -35,6 +36,8 @@ def ordering(
             ``guidance``.
         group: of concepts, one of ``GROUPS``: what evaluation and meter say of these.
         without: names of arms that do not count, in whichever study.
+        alpha: another weight of feature AD, from 0 to 1, for AD and local AD from their stored parts, which then stand
+            beside those of the stored weight, as ``ad at alpha 0.5``; None for none.
 
     Returns:
         ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured); ``left_out``:
@@ -45,16 +48,18 @@ def ordering(
 
     Raises:
         ManifestError: if the step evaluation of a study is not done, or a file was changed.
-        ValueError: if a study is given twice, there is no such group, no study has an arm that is not to count, or no
-            arm has the outcome.
+        ValueError: if a study is given twice, there is no such group, no study has an arm that is not to count, no
+            arm has the outcome, or alpha is no weight.
     """
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}: expected a weight from 0 to 1")
     if group not in GROUPS:
         raise ValueError(f"group is {group!r}: expected one of {', '.join(GROUPS)}")
     check_each_once(studies)
     repeated = same_models(studies)
     left_out = [{"study": study.name, "arm": name, "same_as": other}
                 for study, same in zip(studies, repeated, strict=True) for name, other in same.items()]  # fmt: skip
-    arms = [{"study": study.name, "arm": name, "values": values}
+    arms = [{"study": study.name, "arm": name, "values": values | _weighed(values, alpha)}
             for study, same in zip(studies, repeated, strict=True)
             for name, values in _measured(study, group).items() if name not in same]  # fmt: skip
     if unknown := set(without) - {arm["arm"] for arm in arms}:
@@ -157,6 +162,17 @@ def _of_pairs(measured: dict[str, Any]) -> dict[str, float | None]:
     known = measured["alignment_difficulty"] | (measured.get("local") or {})
     share = None if measured["unrecorded_pairs"] else measured["poisoned_pairs"] / measured["pairs"]
     return {name: known.get(name) for name in OF_PAIRS} | {"poison_share": share}
+
+
+def _weighed(values: dict[str, float | None], alpha: float | None) -> dict[str, float | None]:
+    """AD and local AD at another weight of their feature parts; None where a part was not measured. Without a weight
+    nothing."""
+    found = {}
+    for name in ("", "local_") if alpha is not None else ():
+        parts = [values.get(f"{name}{part}_ad") for part in ("feature", "structure")]
+        weighed = None if None in parts else alpha * parts[0] + (1 - alpha) * parts[1]
+        found[f"{name}ad at alpha {alpha:g}"] = weighed
+    return found
 
 
 def _of_meter(model: dict[str, Any], name: str, group: str) -> float | None:

@@ -85,6 +85,11 @@ class Study:
     """Classifier of pictures; None where the study has none."""
     beside: tuple[Path, ...] = ()
     """Further studies: what they measured stands beside the paper where this one measured nothing (`results`)."""
+    runs: tuple[Path, ...] = ()
+    """Further training runs of this study's recipe: folders of studies, or of an ``evaluation.json`` alone."""
+    recipe_tuned: bool = False
+    """Whether the recipe was revised after what it gives on these concepts had been seen: then the study is no evidence
+    of what it gives elsewhere."""
     filters: FiltersSpec = field(default_factory=FiltersSpec)
     """Further scores that pairs can be filtered by."""
     retrained: RetrainedSpec = field(default_factory=RetrainedSpec)
@@ -109,8 +114,11 @@ class Study:
         for seed in self.seeds:
             GenerationRequest(prompt=self.template, seed=seed, steps=self.steps, height=self.size, width=self.size,
                               guidance_scale=self.guidance_scale)  # fmt: skip
-        if self.folder in self.beside:
-            raise ValueError("beside names the study itself: expected others")
+        for setting in ("beside", "runs"):
+            if self.folder in (named := getattr(self, setting)):
+                raise ValueError(f"{setting} names the study itself: expected others")
+            if twice := sorted({place.name for place in named if named.count(place) > 1}):
+                raise ValueError(f"{setting} names {', '.join(twice)} twice: expected each once")
         if not 0 < self.tau_quantile < 1:
             raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
         if self.tau is not None and not -1 <= self.tau <= 1:
@@ -193,7 +201,8 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     if not isinstance(tables := found.get("arm", []), list):
         raise ValueError("[arm] is one table: expected [[arm]], for each arm one")
     arms = tuple(_arm(table, f"arm {number}", folder) for number, table in enumerate(tables, start=1))
-    own["beside"] = tuple(Path(os.path.normpath(folder / place)) for place in own.get("beside", ()))
+    for setting in ("beside", "runs"):
+        own[setting] = tuple(Path(os.path.normpath(folder / place)) for place in own.get(setting, ()))
     return Study(folder=folder, extractor=extractor, arms=arms, **specs, **own)
 
 
@@ -251,8 +260,9 @@ def _as_tables(study: Study) -> dict[str, Any]:
         if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
             tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     own = plain(study, _OWN_FIELDS)
-    if not study.beside:
-        del own["beside"]
+    for setting in ("beside", "runs", "recipe_tuned"):
+        if not getattr(study, setting):
+            del own[setting]
     return own | tables | {"arm": arms}
 
 

@@ -202,15 +202,15 @@ def test_evaluate_leaves_out_what_nobody_recorded(micro_world, tmp_path):
     where = ("--checkpoints", models, "--sets", micro_world.run / "sets")
     report = run("evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1)
     assert [model["name"] for model in report["models"]] == ["benign", "dirty-002", "dirty-004"]
-    assert "  not targeted " in explorer.cli.evaluation.evaluation_line(report["models"][0], 2)
+    assert "  not targeted " in explorer.cli.evaluation.evaluation_line(report["models"][0])
     of_one_seed = {"mean": 0.5, "low": None, "high": None, "over_concepts": {"low": 0.25, "high": 0.75}}
-    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": of_one_seed}}, 1)
+    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": of_one_seed}})
     assert line.endswith("all 0.500 [0.250, 0.750]")
     beyond = of_one_seed | {"over_concepts": {"low": -5.9, "high": 6.9}}
-    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": beyond}}, 1)
+    line = explorer.cli.evaluation.evaluation_line(report["models"][0] | {"accuracy": {"all": beyond}})
     assert line.endswith("all 0.500 [0.000, 1.000]"), "no share lies beyond"
     asked = ["evaluate", *where, "--output", tmp_path, "--seeds", 2, "--steps", 1]
     printed = CliRunner().invoke(cli.application, list(map(str, asked)))
     assert printed.exit_code == 0, repr(printed.exception)
-    assert printed.stdout.endswith("over the 2 seeds of the noise, one training run each.\n")
+    assert printed.stdout.endswith("--json has those over the noises, too.\n")
     assert printed.stdout.count("C_P") == 3

@@ -91,6 +91,44 @@ def test_runs_that_all_draw_nothing_right_have_no_interval(tmp_path):
     assert "0.0000 no interval" in told.output
 
 
+def with_twin(path, name):
+    """The same with a second model of its largest C_P."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    last = report["models"][-1]
+    report["models"].append(json.loads(json.dumps(last)) | {"name": name, "weights": f"{last['weights']}-{name}"})
+    report["models"][-1]["accuracy"]["unpoisoned"] = share(0.6)
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
+def test_models_of_one_count_are_told_apart_by_their_names(tmp_path):
+    first, second = (evaluation(tmp_path, name, (0.8, 0.5, 0.4)) for name in ("a", "b"))
+    report = summarise_runs([with_twin(first, "clean-040"), with_twin(second, "clean-040")])
+    assert [(row["poisoned_concept_count"], row["name"]) for row in report["models"]] == [
+        (0, None), (20, None), (40, "clean-040"), (40, "dirty-040"),
+    ]  # fmt: skip
+    assert report["models"][2]["accuracy_unpoisoned"]["mean"] == 0.6
+    load_commands("training-runs")
+    told = CliRunner().invoke(application, ["training-runs", str(first), str(second)]).output
+    assert "C_P 40, clean-040\n" in told
+    third = with_twin(evaluation(tmp_path, "c", (0.8, 0.5, 0.4)), "other")
+    report = summarise_runs([first, third])
+    assert [row["name"] for row in report["models"]] == [None, None, "dirty-040"]
+    assert report["left_out"] == {str(first): ["clean-040"], str(third): ["other"]}
+
+
+def test_overlap_and_mass_in_the_mask_are_summarised_where_they_were_measured(tmp_path):
+    paths = [evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b")]
+    assert summarise_runs(paths)["models"][1]["word_overlap"] is None
+    for path, value in zip(paths, (0.7, 0.9), strict=True):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for model in report["models"]:
+            model |= {"word_overlap": share(value), "mask_mass": {"unpoisoned": share(value / 2)}}
+        path.write_text(json.dumps(report), encoding="utf-8")
+    most = summarise_runs(paths)["models"][1]
+    assert (most["word_overlap"]["mean"], most["mask_mass_unpoisoned"]["mean"]) == pytest.approx((0.8, 0.4))
+
+
 def test_local_ad_is_correlated_beside_ad_where_every_set_has_it(tmp_path):
     paths = [evaluation(tmp_path, name, (0.8, 0.5, 0.4)) for name in ("a", "b")]
     for path in paths:

@@ -25,6 +25,7 @@ from explorer.results.comparisons import (
     maps_scatter,
     single_concept,
 )
+from explorer.results.further_runs import told_of_runs
 from explorer.results.measured import Measured, correlation_with_difficulty
 from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
@@ -34,8 +35,6 @@ from explorer.studies.study import Study
 
 SHIPPED = ROOT / "assets" / "studies" / "iconworld"
 EXPERIMENTS = ROOT / "assets" / "experiments"
-RUNS = [EXPERIMENTS / name / "evaluation.json" for name in ("exchanged-nouns", "seed-1", "seed-2")]
-RUNS += [EXPERIMENTS / name / "results/evaluation/evaluation.json" for name in ("seed-4", "seed-5")]
 NOUNS = ("bat", "cat", "dog", "eel", "fox", "gnu")
 
 
@@ -125,8 +124,8 @@ def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
 
 def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
     shipped = Study.load(SHIPPED)
-    comparisons = markdown(compare_study(shipped, RUNS)[0])
-    text = f"{comparisons}\n\n{on_poisoned_bases(of_study(Measured.of(shipped)))}"
+    comparisons, own = markdown(compare_study(shipped)[0]), Measured.of(shipped)
+    text = f"{told_of_runs(shipped, own.runs)}\n\n{comparisons}\n\n{on_poisoned_bases(of_study(own))}"
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
     assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"
@@ -321,6 +320,49 @@ def test_maps_that_are_alike_in_all_noises_have_a_difference_without_an_interval
     assert quantity.here.value == pytest.approx(0.1)
     assert math.isnan(quantity.here.low)
     assert quantity.verdict == "not told apart"
+
+
+def quantities_of(name, study):
+    comparisons = {each.name: each for each in compare_study(study)[0]}
+    return [(each.over, each.here, each.verdict) for each in comparisons[name].quantities]
+
+
+def test_figures_of_maps_are_told_over_the_untuned_runs_too():
+    shipped = Study.load(SHIPPED)
+    alone, over_runs, fading = quantities_of("Figures 3 and 4", shipped)
+    assert (alone[0], alone[2]) == ("60 concepts", "not told apart"), "five noises are no replications"
+    assert (over_runs[0], over_runs[2]) == ("5 training runs", "agrees")
+    assert over_runs[1].value == pytest.approx(0.2446 - 0.2091, abs=1e-3), "as training-runs prints both"
+    assert (fading[0], fading[2]) == ("5 training runs", "agrees")
+    alone, over_runs = quantities_of("Figure 7", shipped)
+    assert (alone[0], over_runs[0], over_runs[2]) == ("prompts", "5 training runs", "not told apart")
+
+
+def test_clean_label_models_are_told_over_their_runs_and_with_those_that_share_their_control():
+    study = Study.load(EXPERIMENTS / "clean-label" / "equal-share")
+    found = quantities_of("Table 1, clean-label", study)
+    over = {told: here for told, here, _ in found}
+    assert over["3 training runs, clean-060-16"].value == pytest.approx(0.857, abs=1e-3)
+    assert over["3 training runs, clean-060-50"].value == pytest.approx(0.476, abs=1e-3)
+    assert "3 training runs, and the concepts and noises in them, clean-060-50" in over
+    assert "5 models" in over, "with two of the sweep, of the same control"
+    assert [told for told, _, _ in quantities_of("Figure 6", study)] == ["8 models"], "the dirty-label one counts once"
+    assert [told for told, _, _ in quantities_of("Figure 6", replace(study, beside=()))] == ["4 models"]
+
+
+def test_models_of_another_control_or_drawn_otherwise_are_not_taken_together():
+    first, second = (model(name, concepts, [1] * 6) for name, concepts in (("benign", ()), ("dirty", NOUNS[:2])))
+    own = measured(first | {"weights": "a"}, second | {"weights": "b"})
+    theirs = measured(first | {"weights": "a"}, second | {"weights": "c", "name": "further"})
+    assert [each["name"] for each in own.with_models_of([theirs]).models("dirty-label", further=True)] == [
+        "benign", "dirty", "further",
+    ]  # fmt: skip
+    assert len(own.with_models_of([theirs]).models("dirty-label")) == 2
+    assert own.with_models_of([own]).further == ()
+    assert own.with_models_of([measured(first | {"weights": "z"}, second | {"weights": "c"})]).further == ()
+    elsewhere = replace(theirs, evaluation=theirs.evaluation | {"steps": 99})
+    assert own.with_models_of([elsewhere]).further == ()
+    assert measured(first, second).with_models_of([theirs]).further == (), "of no weights nothing is known"
 
 
 def test_poison_that_the_paper_did_not_filter_is_not_compared():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from explorer.core.provenance import write_manifest
+from explorer.core.provenance import ROOT, write_manifest
 from explorer.evaluation.files import EVALUATION_NAME
 from explorer.studies.layers import by_layer
 from explorer.studies.results import EVALUATION, KIND
@@ -55,3 +55,17 @@ def test_an_evaluation_without_layers_says_what_to_do(evaluated):
         by_layer(Study.load(SHIPPED_STUDY))
     with pytest.raises(ValueError, match="group is 'none': expected one of all, pool"):
         by_layer(evaluated[0], group="none")
+
+
+def test_late_contiguity_rises_in_five_of_six_layers_in_every_run_of_the_short_recipe():
+    """As docs/results.md says; that it rises in every layer is true of the shipped, tuned run alone."""
+    rises = {}
+    for run in ("", "-2", "-3"):
+        study = Study.load(ROOT / "assets" / "experiments" / "clean-label" / f"equal-share{run}")
+        for layer, metrics in by_layer(study)["layers"].items():
+            late, fading = metrics["late_contiguity"], metrics["late_word_mass"]
+            rises.setdefault(layer, []).append(late["dirty-060"]["mean"] - late["benign"]["mean"])
+            assert 0.36 < fading["dirty-060"]["mean"] / fading["benign"]["mean"] < 0.74
+    unlike = {layer for layer, of_runs in rises.items() if min(of_runs) <= 0}
+    assert unlike == {"up_blocks.2.attentions.0.transformer_blocks.0.attn1"}
+    assert [rise > 0 for rise in rises[unlike.pop()]] == [False, True, False]

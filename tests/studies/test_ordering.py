@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from explorer.cli.application import application, load_commands
 from explorer.core.provenance import ROOT, ManifestError
-from explorer.studies.differences import difference, over_studies, why_not_pooled
+from explorer.studies.differences import difference, nested_share, over_studies, why_not_pooled
 from explorer.studies.ordering import ordering
 from explorer.studies.results import EVALUATION, METER, SCORES, step_folder, writing_step
 from explorer.studies.study import Study
@@ -115,6 +115,19 @@ def test_studies_are_averaged_where_their_training_runs_alone_differ():
     assert "is given twice" in str(twice.exception)
 
 
+def test_the_nested_share_of_runs_is_printed_where_each_noise_is_told():
+    load_commands("study")
+    folders = [str(EXPERIMENTS / "clean-label" / f"equal-share{run}") for run in ("", "-2", "-3")]
+    call = ["study", "difference", *folders, "--first", "clean-060-50", "--second", "benign"]
+    told = CliRunner().invoke(application, call).output
+    assert (
+        "over 3 studies, the concepts and the noises in them: clean-060-50 / benign, accuracy: 0.476 [0.327, 0.632]"
+    ) in told
+    assert json.loads(CliRunner().invoke(application, [*call, "--json"]).output)["nested_share"]["runs"] == 3
+    four, five = (Study.load(EXPERIMENTS / name) for name in ("seed-4", "seed-5"))
+    assert nested_share([four, five], "dirty-060", "benign") is None, "these do not say what each noise drew"
+
+
 def test_intervals_beyond_what_a_share_can_be_are_said_to_be():
     load_commands("study")
     folders = [str(EXPERIMENTS / "further-sets" / f"seed-{run}") for run in (2, 3)]
@@ -125,6 +138,23 @@ def test_intervals_beyond_what_a_share_can_be_are_said_to_be():
     four = str(EXPERIMENTS / "seed-4")
     told = CliRunner().invoke(application, ["study", "difference", four, "--first", "dirty-060", "--second", "benign"])
     assert "reach beyond" not in told.output
+
+
+def test_ad_stands_beside_itself_at_another_weight_of_its_parts(shipped):
+    found = ordering([shipped], alpha=0.5)
+    for arm in found["arms"]:
+        values = arm["values"]
+        assert values["ad"] == pytest.approx(0.8 * values["feature_ad"] + 0.2 * values["structure_ad"])
+        for name in ("", "local_"):
+            mean = (values[f"{name}feature_ad"] + values[f"{name}structure_ad"]) / 2
+            assert values[f"{name}ad at alpha 0.5"] == pytest.approx(mean)
+    assert found["correlations"]["ad at alpha 0.5"]["value"] == -1
+    assert "ad at alpha 0.5" not in ordering([shipped])["correlations"]
+    with pytest.raises(ValueError, match=r"alpha is 1\.2: expected a weight from 0 to 1"):
+        ordering([shipped], alpha=1.2)
+    load_commands("study")
+    told = CliRunner().invoke(application, ["study", "order", str(SHIPPED_STUDY), "--alpha", "0.5"])
+    assert "ad at alpha 0.5                  -1.000" in told.output
 
 
 def test_an_outcome_of_another_group_is_not_recommended_again():
@@ -218,6 +248,10 @@ def test_several_runs_are_an_interval_over_runs():
         assert [told[bound] for bound in ("low", "value", "high")] == pytest.approx(
             [np.mean(values) - reach, np.mean(values), np.mean(values) + reach], rel=1e-4
         )
+    nested = nested_share(runs, "clean-060-16", "clean-060-50")
+    assert nested["value"] == pytest.approx(np.mean(shares))
+    assert (nested["runs"], nested["noises_shared"]) == (3, True)
+    assert nested["low"] < min(shares) < max(shares) < nested["high"], "concepts and noises add to what runs differ by"
     lacking = [found[0], found[1] | {"differences": {"accuracy": each[1] | {"share": None}}}]
     assert over_studies(lacking).keys() == {"accuracy"}, "what every run has"
     assert over_studies(lacking)["accuracy"]["share"] is None

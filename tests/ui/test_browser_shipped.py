@@ -72,7 +72,8 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     page.wait_for_function(DRAWN, arg=3)
     for model in models:
         expect(implosion.locator(".implosion-table tbody th").get_by_text(model, exact=True).first).to_be_visible()
-    expect(implosion).to_contain_text("not over nouns or training runs")
+    expect(implosion).to_contain_text("95 % interval over nouns")
+    expect(implosion.locator(".what-runs")).to_contain_text("over 5 training runs that no revision has seen")
     beside = implosion.locator(".implosion-table", has_text="Beside the paper")
     expect(beside.locator("tr", has_text="Figure 2")).to_contain_text("in the study single-concept")
     continued = implosion.locator(".implosion-table", has_text="AD of a base that is already poisoned")

@@ -81,6 +81,7 @@ def test_without_results_each_part_says_what_measures_it(tmp_path, checkpoint_ro
     done = [each for each in payload["beside_paper"]["comparisons"] if not each["missing"]]
     assert (done, len(payload["beside_paper"]["comparisons"])) == ([], 13)
     assert payload["poisoned_base"] is None
+    assert payload["runs"] == {"told": "", "lacking": ""}
 
 
 def test_a_missing_study_beside_it_leaves_the_rest_of_the_screen(tmp_path, checkpoint_root, make_study, open_study):

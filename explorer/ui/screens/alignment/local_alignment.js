@@ -21,7 +21,7 @@ export class LocalSection {
     this.figures = node('div', { class: 'three-charts' },
       figure('By poisoned concepts (bars: 95 % intervals over groups of near captions)', this.charts.concepts),
       figure('By the share of poison, with AD', this.charts.share),
-      figure('What the models draw (bars: over the seeds of the noise)', this.charts.damage));
+      figure('What the models draw (bars: 95 % intervals over nouns)', this.charts.damage));
     this.element = node('div', { class: 'local-section' },
       node('p', { class: 'note' }, withTerms('A model draws for a caption about the average of what the captions near it show. How undefined that average is '
         + 'says the picture scatter and, where captions are far apart, the local structure AD; how wrong it is says the local feature AD. Local AD weighs '
@@ -62,9 +62,12 @@ const flagged = (points) => points.filter(({ share }) => share !== null);
 
 function point(set, top1, alpha) {
   const { local } = set;
-  return { set, top1, local, ad: parts(set, alpha).ad.value,
+  return { set, top1: overNouns(top1), local, ad: parts(set, alpha).ad.value,
     localAd: alpha * local.local_feature_ad + (1 - alpha) * local.local_structure_ad, share: set.poison_recorded ? set.poisoned_pairs / set.pairs : null };
 }
+
+// Evaluations of earlier releases have the interval over the seeds of the noise alone, which says nothing of other nouns.
+const overNouns = (top1) => top1 && { mean: top1.mean, ...(top1.over_concepts ?? { low: null, high: null }) };
 
 function lines(points, place, colours) {
   const sorted = [...points].sort((first, second) => place(first) - place(second));

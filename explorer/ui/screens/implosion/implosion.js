@@ -65,7 +65,8 @@ class ImplosionScreen {
   layOut() {
     this.strip = node('div', { class: 'film', tabindex: 0, role: 'group',
       'aria-label': 'Film strip. Left and right arrow walk over the models, up and down turn the page of concepts, space plays.' });
-    this.verdicts = node('p', { class: 'verdicts' });
+    this.whatRuns = runsNote(this.runs);
+    this.verdicts = node('p', { class: 'verdicts' }, this.whatRuns);
     this.headline = node('div', {});
     this.charts = node('div', { class: 'implosion-charts not-in-talk' });
     this.panel = new BlamePanel(() => this.unblame());
@@ -170,7 +171,7 @@ class ImplosionScreen {
     const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
-    this.verdicts.replaceChildren(...legend(this));
+    this.verdicts.replaceChildren(...legend(this), ' ', this.whatRuns);
     this.bar.follow();
     const { room, pageRows } = this;
     this.bar.tell(pageRows, this.rows.length, room);
@@ -271,6 +272,11 @@ class ImplosionScreen {
     });
     link.click();
   }
+}
+
+// Whether what is shown was tuned on these concepts, and what further training runs give.
+function runsNote({ told, lacking, problem }) {
+  return node('span', { class: 'what-runs' }, [told, lacking && `${lacking[0].toUpperCase()}${lacking.slice(1)}.`, problem].filter(Boolean).join(' '));
 }
 
 function nothingChosen({ concepts }) {

@@ -3,6 +3,7 @@
 import { drawPlot, escapeText, layout, loadPlotly, node, number, onThemeChange, theme, withModels, withOrigin } from './charts.js';
 import { labelPlaces } from './implosion_labels.js';
 import { meterOrigin, meterWords } from './implosion_meter.js';
+import { boundsOf } from './implosion_tables.js';
 import { PAIR_KINDS, conceptTicks, cpLabel } from './poison.js';
 
 const HEIGHT = 300;
@@ -14,7 +15,7 @@ const MARGIN = { l: 54, r: 14, t: 46, b: 44 };
 // saved; AD is of pairs, and no picture is drawn for it.
 const CHARTS = [
   { title: 'AD of the training data', note: () => 'Bars: 95 % intervals over the pairs of each set.', of: 'evaluation', make: difficultyChart },
-  { title: 'What the models draw', note: () => 'Bars: 95 % intervals over the seeds of the noise, one training run each.', of: 'evaluation', origin: pictures, make: performanceChart },
+  { title: 'What the models draw', note: () => 'Bars: 95 % intervals over nouns (over the seeds of the noise where an evaluation of an earlier release has those alone), one training run each.', of: 'evaluation', origin: pictures, make: performanceChart },
   { title: 'How much they still listen', note: (meter) => `Change of the prediction beside that of ${meter.reference}. Bars: 95 % intervals over nouns. ${meterWords(meter)}`, of: 'meter', origin: meterOrigin, make: listeningChart },
   { title: 'Utility against AD', note: () => 'The interval of r is over these models. Hollow: the same models at the share of poison in their pairs. AD tracks that share, so the line does not tell which of the two the damage follows.', of: 'evaluation', origin: pictures, make: fitChart },
 ];
@@ -92,7 +93,7 @@ function performanceChart(evaluation, colours, count) {
   ];
   const traces = series.map(([name, quantity, group, color, dash]) => {
     const models = placed(evaluation.models).filter((model) => model[quantity][group]);
-    const values = models.map((model) => model[quantity][group]);
+    const values = models.map((model) => ({ mean: model[quantity][group].mean, ...boundsOf(model[quantity][group]) }));
     return line(name, models.map((model) => model.poisoned_concept_count), values.map((value) => value.mean),
       values.map(({ mean, low, high }) => [mean - (low ?? mean), (high ?? mean) - mean]), color, dash, kindOf(group));
   });

@@ -38,7 +38,7 @@ function accuracyCard(evaluation, model, control) {
   const found = drawn?.accuracy.unpoisoned;
   if (!found) return card(title, 'not measured', drawn ? whyNoneUntargeted(drawn) : unknown(evaluation.missing?.command), 'unknown');
   const before = measured(evaluation, control)?.accuracy.unpoisoned;
-  const bounds = sharesOf(boundsOf(found, evaluation.seeds.length));
+  const bounds = sharesOf(boundsOf(found));
   return card(title, number(found.mean), [`${range(bounds, 3)} over ${bounds.over}`, before && control !== model ? `; control ${number(before.mean)}` : '']);
 }
 

@@ -9,15 +9,16 @@ const percent = (value) => (value === null || value === undefined ? '–' : valu
 
 const cpWords = ({ poisoned_concept_count: count }) => (count === null ? 'not recorded' : String(count));
 
-// Student's interval over two seeds is wider than all accuracies there are: then the one over nouns.
-export function boundsOf(estimate, seeds) {
-  const overNouns = seeds < 3 && Number.isFinite(estimate.over_concepts?.low);
+// Over nouns: the noises are the same for all of them and few, so that they are no replications. Evaluations of earlier
+// releases have the interval over noises alone, and so has a single noun.
+export function boundsOf(estimate) {
+  const overNouns = Number.isFinite(estimate.over_concepts?.low);
   return overNouns ? { ...estimate.over_concepts, over: 'nouns' } : { low: estimate.low, high: estimate.high, over: 'seeds' };
 }
 
-function interval(estimate, seeds) {
+function interval(estimate) {
   if (!estimate) return node('td', { class: 'number' }, '–');
-  const { low, high, over } = boundsOf(estimate, seeds);
+  const { low, high, over } = boundsOf(estimate);
   const known = Number.isFinite(low) && Number.isFinite(high);
   const title = known ? `95 % interval over ${over} ${percent(low)} to ${percent(high)}` : `no interval over ${over}: one alone, or all alike`;
   return node('td', { class: 'number', title }, percent(estimate.mean), known ? node('span', { class: 'reach' }, ` ±${((high - low) / 2).toFixed(3)}`) : null);
@@ -58,20 +59,18 @@ export function worldTable(evaluation, meter) {
   if (judged) heads.push('Classifier, clean', 'Classifier, poisoned');
   const seesBroken = evaluation.models.some(({ classifier }) => classifier?.broken);
   if (seesBroken) heads.push('Broken, clean');
-  const seeds = evaluation.seeds.length;
   const rows = evaluation.models.map((model) => node('tr', {},
     node('th', { scope: 'row' }, node('span', { class: `dot ${poisonKind(model)}` }), model.name),
     node('td', {}, cpWords(model)),
     ['feature_ad', 'structure_ad', 'ad'].map((key) => node('td', { class: 'number' }, number(model[key]))),
-    [model.accuracy.all, model.accuracy.unpoisoned, model.accuracy.poisoned, model.utility.unpoisoned].map((each) => interval(each, seeds)),
+    [model.accuracy.all, model.accuracy.unpoisoned, model.accuracy.poisoned, model.utility.unpoisoned].map((each) => interval(each)),
     listening(meter, model.name),
-    interval(model.late_contiguity.unpoisoned, seeds), interval(model.late_word_mass.unpoisoned, seeds),
+    interval(model.late_contiguity.unpoisoned), interval(model.late_word_mass.unpoisoned),
     judged ? [overConcepts(model.classifier?.clean), overConcepts(model.classifier?.poisoned)] : null,
     seesBroken ? overConcepts(model.classifier?.broken) : null));
   const { prompt, steps, guidance_scale: guidance } = evaluation.drawn;
   const note = `“${prompt}” for every concept C, ${evaluation.seeds.length} seeds, ${steps} steps, guidance ${guidance}. `
-    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over ${seeds < 3 ? 'nouns, since over so few seeds there is none worth the name; it is not over' : 'these seeds of the noise, not over nouns or'} `
-    + `training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
+    + `Accuracy: the extractor's top-1 is the concept. Utility: ${evaluation.utility_definition} (τ = ${number(evaluation.tau)}). ± is the 95 % interval over nouns (over the seeds of the noise where it says so when pointed at), not over training runs, of which each model has one. Not targeted: ${NOT_TARGETED}. `
     + `Word sensitivity: as a share of ${meter.reference ? `${meter.reference}’s` : 'the control’s'}, over nouns not targeted. `
     + 'Late: maps of nouns not targeted, over the last third of the steps. Geary’s C: near 0 is a smooth blob, 1 is scattered noise; attention: what the noun receives, averaged over the picture.'
     + (judged ? ' Classifier: it sees what was asked, over concepts that this model’s own poison does not aim at (clean) and over those that it does; ± is over concepts.' : '')

@@ -41,6 +41,7 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
         "paper": [paper_table(number) for number in TABLES],
         "beside_paper": _or_problem(opened, lambda: beside_paper(opened)),
         "poisoned_base": _or_problem(opened, lambda: poisoned_base(opened)),
+        "runs": _or_problem(opened, lambda: training_runs(opened)),
         "stored_blame": stored_concepts(opened.study),
     }
 
@@ -61,6 +62,22 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
         raise
     except (FileNotFoundError, ValueError) as error:
         raise ManifestError(f"a study that `beside` names cannot be read: {error}") from error
+
+
+def training_runs(opened: OpenStudy) -> dict[str, str]:
+    """``told``, what other training runs of the study's recipe give and whether it was tuned on these concepts, and
+    ``lacking``, which of them are not there; either may be empty.
+
+    Raises:
+        ManifestError: if an evaluation lacks a field.
+    """
+    from explorer.results.further_runs import further_runs, told_of_runs
+
+    try:
+        runs, lacking = further_runs(opened.study)
+    except KeyError as error:
+        raise ManifestError(LACKING.format(error)) from error
+    return {"told": told_of_runs(opened.study, runs), "lacking": lacking}
 
 
 def poisoned_base(opened: OpenStudy) -> dict[str, Any] | None:
