@@ -130,9 +130,11 @@ def test_the_lists_of_rooms_are_in_the_order_of_their_imports():
 
 
 def with_interval(value, digits=3):
+    """Over concepts, or prompts: the five noises are no replications."""
     if value is None:
         return "–"
-    mean, low, high = (f"{value[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    numbers = {"mean": value["mean"], **value["over_concepts"]}
+    mean, low, high = (f"{numbers[name]:.{digits}f}" for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 

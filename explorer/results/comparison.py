@@ -33,6 +33,8 @@ class Quantity:
     """What the interval is over, as ``60 nouns``."""
     unknown: str = ""
     """Why there is no number though the work was done, as that nothing was recovered of which it would be a share."""
+    differs: str = ""
+    """Why this number does not answer the paper's claim, where it was measured."""
 
     @property
     def verdict(self) -> str:
@@ -73,7 +75,8 @@ class Comparison:
 
     def verdict(self, quantity: Quantity) -> str:
         """What is told by one of ``quantities``; nothing where what was measured does not answer the paper's claim."""
-        return NOT_COMPARABLE if self.differs and quantity.here is not None else quantity.verdict
+        differs = self.differs or quantity.differs
+        return NOT_COMPARABLE if differs and quantity.here is not None else quantity.verdict
 
     def report(self) -> dict[str, Any]:
         """As JSON: unbounded claims and unknown bounds are null."""
@@ -86,7 +89,7 @@ class Comparison:
             "missing": "" if self.done else self.missing, "study": self.study,
             "quantities": [
                 {"what": each.what, "paper": each.paper, "here": told(each.here), "over": each.over,
-                 "unknown": each.unknown, "verdict": self.verdict(each),
+                 "unknown": each.unknown, "differs": each.differs, "verdict": self.verdict(each),
                  "claim": [_finite(bound) for bound in each.claim]}
                 for each in self.quantities
             ],

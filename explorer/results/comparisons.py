@@ -36,17 +36,22 @@ HARDLY_CHANGED = (0.9, 1.1)
 """Where accuracy lies, as a share of another model's, that the paper calls the same."""
 
 
-def compare_with_paper(measured: Measured, beside: Sequence[tuple[str, Measured]] = ()) -> list[Comparison]:
+def compare_with_paper(
+    measured: Measured,
+    beside: Sequence[tuple[str, Measured]] = (),
+    of_this_world: Sequence[tuple[str, Measured]] = (),
+) -> list[Comparison]:
     """One comparison for each table and figure that holds results, in the paper's order.
 
     Args:
         beside: further studies by name, among which other bases are looked for.
+        of_this_world: studies by name of other bases that are none of the paper's.
     """
     return [
         single_concept(measured), maps_scatter(measured), concurrent(measured, DIRTY_LABEL),
         concurrent(measured, CLEAN_LABEL), difficulty_orders_all(measured), less_popular(measured),
-        two_concepts(measured), other_bases(beside), from_scratch(measured), image_classes(measured), classes(measured),
-        recovery(measured), filters(measured),
+        two_concepts(measured), other_bases(beside, of_this_world), from_scratch(measured), image_classes(measured),
+        classes(measured), recovery(measured), filters(measured),
     ]  # fmt: skip
 
 
@@ -61,14 +66,15 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
         The comparisons, and by their names why steps of the study itself, or ``runs``, could not be read.
 
     Raises:
-        FileNotFoundError: if a study beside it is missing.
+        FileNotFoundError: if a study beside it, or of another base, is missing.
         ValueError: as :meth:`Measured.of`.
     """
     measured = Measured.of(study, evaluations)
     loaded = [Study.load(place) for place in study.beside]
     beside = [(other.name, _with_those_beside(other)) for other in loaded]
     measured = measured.with_models_of([other for _, other in beside])
-    found = compare_with_paper(measured, [(study.name, measured), *beside])
+    bases = [(other.name, Measured.of(other)) for other in map(Study.load, study.other_bases)]
+    found = compare_with_paper(measured, [(study.name, measured), *beside], bases)
     for name, other in beside:
         further = {each.name: replace(each, study=name) for each in compare_with_paper(other)}
         found = [further[each.name] if _answers(each) < _answers(further[each.name]) else each for each in found]
@@ -108,7 +114,8 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
     quantities[len(largest) : len(largest)] = shares_over_runs(measured, kind, paper.clean_of_benign(found))
     return Comparison(
         name=f"Table 1, {kind}", quantities=tuple(quantities),
-        about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls.",
+        about="Many concepts poisoned at once: those that no poison aims at fail too; AD rises, structure AD falls."
+        + (f" {paper.paper_table(1)['notes'][0]}" if kind == DIRTY_LABEL else ""),
         missing=measured.lacking(
             f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated"
         ),
@@ -186,7 +193,8 @@ def less_popular(measured: Measured) -> Comparison:
         rare, usual = pairs[-1]
         names, here = measured.untargeted(rare, usual), share_of(measured, rare, usual)
     return Comparison(
-        name="Table 2", about="Poisoning less popular concepts does others as much damage as poisoning popular ones.",
+        name="Table 2", about="Poisoning less popular concepts does others as much damage as poisoning popular ones. "
+        + paper.paper_table(2)["notes"][0],
         quantities=(
             Quantity(what="clean accuracy, of what poison of the most popular concepts leaves", claim=HARDLY_CHANGED,
                      paper=printed["1501-2000"] / printed["1-500"], here=here, over=f"{len(names)} concepts"),

@@ -18,7 +18,7 @@ HEADER = "| the paper's | in numbers without a common scale | paper | here | ver
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """A table with a row for every quantity, and below it what the paper concludes and what is missing or differs."""
     rows = [
-        f"| {'' if place else each.name} | {literal(quantity.what)} | {_number(quantity.paper)} | {_here(quantity)} | "
+        f"| {'' if place else each.name} | {literal(quantity.what)} | {_paper(quantity)} | {_here(quantity)} | "
         f"{each.verdict(quantity)} |"
         for each in comparisons
         for place, quantity in enumerate(each.quantities)
@@ -51,9 +51,13 @@ def _why(comparison: Comparison) -> str:
     return f"{where} Not comparable: {literal(comparison.differs)}." if comparison.differs else where
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "pictures"
+def _paper(quantity: Quantity) -> str:
+    if quantity.paper is None:
+        return "–" if quantity.differs else "pictures"
+    return _number(quantity.paper)
+
+
+def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 0.01 and value else f"{value:.3f}"
 
 

@@ -100,7 +100,7 @@ def _without_places(study: Study, folder: Path) -> Study:
     filters = replace(study.filters, scores=None, columns=())
     return replace(
         study, folder=folder, extractor=extractor, arms=arms, aesthetics=None, classifier=None, filters=filters,
-        beside=(), runs=(),
+        beside=(), runs=(), other_bases=(),
     )  # fmt: skip
 
 

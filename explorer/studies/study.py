@@ -23,6 +23,8 @@ from explorer.studies.setting_kinds import check_settings
 from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec, RetrainedSpec
 
 STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
+STUDIES = ("beside", "runs", "other_bases")
+"""Settings that name folders of further studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class Study:
     """Further studies: what they measured stands beside the paper where this one measured nothing (`results`)."""
     runs: tuple[Path, ...] = ()
     """Further training runs of this study's recipe: folders of studies, or of an ``evaluation.json`` alone."""
+    other_bases: tuple[Path, ...] = ()
+    """Studies of the same poison on other bases of this study's world, which are none of the paper's."""
     recipe_tuned: bool = False
     """Whether the recipe was revised after what it gives on these concepts had been seen: then the study is no evidence
     of what it gives elsewhere."""
@@ -114,7 +118,7 @@ class Study:
         for seed in self.seeds:
             GenerationRequest(prompt=self.template, seed=seed, steps=self.steps, height=self.size, width=self.size,
                               guidance_scale=self.guidance_scale)  # fmt: skip
-        for setting in ("beside", "runs"):
+        for setting in STUDIES:
             if self.folder in (named := getattr(self, setting)):
                 raise ValueError(f"{setting} names the study itself: expected others")
             if twice := sorted({place.name for place in named if named.count(place) > 1}):
@@ -201,7 +205,7 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
     if not isinstance(tables := found.get("arm", []), list):
         raise ValueError("[arm] is one table: expected [[arm]], for each arm one")
     arms = tuple(_arm(table, f"arm {number}", folder) for number, table in enumerate(tables, start=1))
-    for setting in ("beside", "runs"):
+    for setting in STUDIES:
         own[setting] = tuple(Path(os.path.normpath(folder / place)) for place in own.get(setting, ()))
     return Study(folder=folder, extractor=extractor, arms=arms, **specs, **own)
 
@@ -260,7 +264,7 @@ def _as_tables(study: Study) -> dict[str, Any]:
         if (spec := getattr(study, name)) is not None and spec not in (FiltersSpec(), RetrainedSpec()):
             tables[name] = plain(spec, tuple(each.name for each in fields(kind)))
     own = plain(study, _OWN_FIELDS)
-    for setting in ("beside", "runs", "recipe_tuned"):
+    for setting in (*STUDIES, "recipe_tuned"):
         if not getattr(study, setting):
             del own[setting]
     return own | tables | {"arm": arms}

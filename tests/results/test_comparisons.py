@@ -9,7 +9,6 @@ import pytest
 from explorer.core.intervals import Estimate
 from explorer.core.poison_record import NO_POISON, PoisonRecord
 from explorer.core.provenance import ROOT
-from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
 from explorer.results.comparisons import (
     MOST,
@@ -25,12 +24,10 @@ from explorer.results.comparisons import (
     maps_scatter,
     single_concept,
 )
-from explorer.results.further_runs import told_of_runs
 from explorer.results.measured import Measured, correlation_with_difficulty
 from explorer.results.other_bases import other_bases
-from explorer.results.poisoned_base import of_study, on_poisoned_bases
 from explorer.results.recovery import recovery
-from explorer.results.report import BEGIN, END, markdown, put_on_page
+from explorer.results.report import markdown
 from explorer.studies.study import Study
 
 SHIPPED = ROOT / "assets" / "studies" / "iconworld"
@@ -120,15 +117,6 @@ def test_a_verdict_takes_the_whole_interval(here, claim, verdict):
     other = Comparison(name="Table 9", about="", quantities=comparison.quantities, differs="other poison")
     assert [other.verdict(each) for each in other.quantities] == ["not comparable", "not done"]
     assert json.dumps(other.report(), allow_nan=False)
-
-
-def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
-    shipped = Study.load(SHIPPED)
-    comparisons, own = markdown(compare_study(shipped)[0]), Measured.of(shipped)
-    text = f"{told_of_runs(shipped, own.runs)}\n\n{comparisons}\n\n{on_poisoned_bases(of_study(own))}"
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page.partition(BEGIN)[2].partition(END)[0].strip() == text
-    assert "0.378" in text, "clean accuracy at 500 concepts, of the benign model's, in the paper's Table 1"
 
 
 def test_one_poisoned_concept():
@@ -224,6 +212,23 @@ def test_other_bases_are_the_studies_whose_models_are_of_their_family():
     assert not other_bases([]).done
 
 
+def test_another_base_of_this_world_is_told_and_compared_with_none_of_the_papers():
+    models = model("benign", (), [1] * 6), model("dirty", ["bat", "cat"], [0] * 6)
+    shares = utility(0.8, 0.04), utility(0.4, 0.06)
+    mine, unevaluated = measured(*(each | share for each, share in zip(models, shares, strict=True))), measured()
+    found = other_bases([], [("other", mine), ("none", unevaluated)])
+    *papers, other = found.quantities
+    assert (other.here.value, other.paper, found.verdict(other)) == (pytest.approx(0.5), None, "not comparable")
+    assert [found.verdict(each) for each in papers] == ["not done"] * 2
+    assert "| – | 0.500" in markdown([found]), "the paper shows no pictures of it either"
+    assert "Not comparable: another base of this world is neither SD 2.1 nor SDXL" in markdown([found])
+    second = measured(*(each | {"family": "sd2"} | share for each, share in zip(models, shares, strict=True)))
+    both = other_bases([("two-one", second)], [("other", mine)])
+    assert [both.verdict(each) for each in both.quantities] == ["agrees", "not done", "not comparable"]
+    table_3 = next(each for each in compare_study(Study.load(SHIPPED))[0] if each.name == "Table 3")
+    assert [table_3.verdict(each) for each in table_3.quantities] == ["not done"] * 2 + ["not comparable"] * 2
+
+
 @pytest.mark.parametrize(("utilities", "told"), [((0.8, 0.5, 0.1), True), ((0.0, 0.0, 0.0), False)])
 def test_models_that_all_draw_nothing_right_have_no_correlation(utilities, told):
     models = [{"alignment_difficulty": {"ad": 0.2 + at / 10}, "utility": {"unpoisoned": {"mean": share}}}
@@ -245,13 +250,6 @@ def test_mislabelled_classes_are_judged_by_the_classifier():
     assert [each.here for each in classes(without).quantities] == [None, None]
 
 
-def test_what_is_said_of_clean_classes_is_what_the_paper_printed_of_them():
-    control, *others = (row["accuracy"]["clean"] for row in paper.rows(5, data="CIFAR10"))
-    kept = [f"{clean / control:.2f}".lstrip("0") for clean in others if clean is not None]
-    said = f"keep {', '.join(kept[:3])} and {kept[3]} of the control's accuracy at 2, 4, 6 and 8 poisoned classes"
-    assert said in classes(measured(model("benign", (), [1] * 6))).about
-
-
 def test_relabelled_classes_are_judged_over_those_that_are_left():
     control = classed("benign", (), [0.8] * 5 + [None])
     two, four = classed("two", NOUNS[:2], [0.0] * 2 + [0.8] * 4), classed("four", NOUNS[:4], [0] * 4 + [0.2, 0.9])
@@ -265,7 +263,7 @@ def test_relabelled_classes_are_judged_over_those_that_are_left():
 def test_other_bases_are_looked_for_in_the_studies_beside(monkeypatch):
     """The shipped study is of SD 1.x; that its own is asked, and the ones beside it, by name."""
     asked = []
-    monkeypatch.setattr("explorer.results.comparisons.other_bases", lambda studies: asked.append(studies) or table_3)
+    monkeypatch.setattr("explorer.results.comparisons.other_bases", lambda *given: asked.append(given[0]) or table_3)
     table_3, shipped = other_bases([]), Study.load(SHIPPED)
     compare_study(shipped)
     names = [name for name, _ in asked[0]]
@@ -278,6 +276,7 @@ def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():
     own = {each.name: each for each in compare_with_paper(Measured.of(shipped))}
     found = {each.name: each for each in compare_study(shipped)[0]}
     assert {name for name, each in found.items() if each.study} >= {"Figure 2", "Table 2"}
+    assert found.pop("Table 3").verdict(own["Table 3"].quantities[0]) == "not done"
     for name, each in found.items():
         assert each == own[name] if not each.study else not own[name].done or own[name].differs
     assert "Measured in the study single-concept." in markdown(list(found.values()))
@@ -322,34 +321,6 @@ def test_maps_that_are_alike_in_all_noises_have_a_difference_without_an_interval
     assert quantity.verdict == "not told apart"
 
 
-def quantities_of(name, study):
-    comparisons = {each.name: each for each in compare_study(study)[0]}
-    return [(each.over, each.here, each.verdict) for each in comparisons[name].quantities]
-
-
-def test_figures_of_maps_are_told_over_the_untuned_runs_too():
-    shipped = Study.load(SHIPPED)
-    alone, over_runs, fading = quantities_of("Figures 3 and 4", shipped)
-    assert (alone[0], alone[2]) == ("60 concepts", "not told apart"), "five noises are no replications"
-    assert (over_runs[0], over_runs[2]) == ("5 training runs", "agrees")
-    assert over_runs[1].value == pytest.approx(0.2446 - 0.2091, abs=1e-3), "as training-runs prints both"
-    assert (fading[0], fading[2]) == ("5 training runs", "agrees")
-    alone, over_runs = quantities_of("Figure 7", shipped)
-    assert (alone[0], over_runs[0], over_runs[2]) == ("prompts", "5 training runs", "not told apart")
-
-
-def test_clean_label_models_are_told_over_their_runs_and_with_those_that_share_their_control():
-    study = Study.load(EXPERIMENTS / "clean-label" / "equal-share")
-    found = quantities_of("Table 1, clean-label", study)
-    over = {told: here for told, here, _ in found}
-    assert over["3 training runs, clean-060-16"].value == pytest.approx(0.857, abs=1e-3)
-    assert over["3 training runs, clean-060-50"].value == pytest.approx(0.476, abs=1e-3)
-    assert "3 training runs, and the concepts and noises in them, clean-060-50" in over
-    assert "5 models" in over, "with two of the sweep, of the same control"
-    assert [told for told, _, _ in quantities_of("Figure 6", study)] == ["8 models"], "the dirty-label one counts once"
-    assert [told for told, _, _ in quantities_of("Figure 6", replace(study, beside=()))] == ["4 models"]
-
-
 def test_models_of_another_control_or_drawn_otherwise_are_not_taken_together():
     first, second = (model(name, concepts, [1] * 6) for name, concepts in (("benign", ()), ("dirty", NOUNS[:2])))
     own = measured(first | {"weights": "a"}, second | {"weights": "b"})
@@ -375,39 +346,3 @@ def test_poison_that_the_paper_did_not_filter_is_not_compared():
     comparison = filters(found)
     assert [comparison.verdict(each) for each in comparison.quantities] == ["not comparable", "not done"]
     assert "the poison here is dirty-label" in markdown([comparison])
-
-
-def test_a_users_names_are_text_on_the_page_and_no_markup():
-    here = Estimate(value=0.5, low=0.4, high=0.6, confidence=0.95, n=6)
-    quantity = Quantity(what="of `x|y`", claim=(0.0, 1.0), here=here, over=f"pairs of <b>a</b>\n{END}")
-    told = Comparison(name="Table 1", about="As `beside` says.", quantities=(quantity,), study="[a](b)",
-                      differs="the poison here is d <i>i</i> | *x*")  # fmt: skip
-    row, _, note = markdown([told]).splitlines()[2:]
-    assert row == (
-        r"| Table 1 | of \`x\|y\` | pictures | 0.500 [0.400, 0.600], over pairs of \<b\>a\</b\> "
-        r"\<!-- explorer results: end --\> | not comparable |"
-    )
-    assert note == (
-        r"- **Table 1**: As `beside` says. Measured in the study \[a\](b). Not comparable: "
-        r"the poison here is d \<i\>i\</i\> \| \*x\*."
-    )
-
-
-def test_a_page_without_marks_is_left_as_it_is(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
-    put_on_page(page, "new")
-    assert page.read_text() == f"a\n{BEGIN}\n\nnew\n\n{END}\nb\n"
-    page.write_text("a\n")
-    with pytest.raises(ValueError, match="lacks the marks"):
-        put_on_page(page, "new")
-    assert page.read_text() == "a\n"
-
-
-def test_the_papers_numbers_hold_together():
-    assert paper.clean_of_benign(paper.clean_label()) == pytest.approx(0.609, abs=5e-4)
-    eight = paper.rows(5, data="CIFAR10", poisoned_concept_count=8)[0]["accuracy"]
-    assert 0.2 * eight["clean"] + 0.8 * eight["poisoned"] == pytest.approx(0.506, abs=5e-4)
-    for number in (4, 5):
-        for row in paper.rows(number):
-            assert row["ad"] == pytest.approx(0.8 * row["feature_ad"] + 0.2 * row["structure_ad"], abs=0.003)

@@ -86,7 +86,7 @@ def test_every_screen_shows_its_own_artefacts_and_no_message(page):
     for model in models:
         expect(alignment.get_by_text(model, exact=True).first).to_be_visible()
     expect(alignment).to_contain_text("a straight line in the share of poisoned pairs explains AD with R² = 0.9998.")
-    expect(alignment).to_contain_text("it is not shown to predict anything beyond it")
+    expect(alignment).to_contain_text("in these sets it is not shown to predict anything beyond it")
     expect(alignment).to_contain_text("with C_P it rises (0.133 to 0.348) here, and falls (0.149 to 0.144) there.")
     checkpoints = open_screen(page, "checkpoints")
     expect(checkpoints.locator("#registry tbody tr")).to_have_count(len(models))

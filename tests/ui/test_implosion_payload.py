@@ -89,7 +89,7 @@ def test_a_missing_study_beside_it_leaves_the_rest_of_the_screen(tmp_path, check
         tmp_path / "mine", checkpoints=checkpoint_root, concepts=("sofa",), beside=(tmp_path / "gone",)
     )  # fmt: skip
     payload = implosion_payload(open_study(study.folder))
-    assert "a study that `beside` names cannot be read" in payload["beside_paper"]["problem"]
+    assert "a study that `beside` or `other_bases` names cannot be read" in payload["beside_paper"]["problem"]
     assert "missing" in payload["film"]
 
 

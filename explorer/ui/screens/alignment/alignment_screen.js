@@ -174,7 +174,7 @@ function growthWords(sets, paper, alpha) {
   const fit = shareFit(flagged, alpha);
   if (fit !== null) {
     words.push(`Over the ${flagged.length} sets whose pairs are flagged a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
-      + 'AD tracks that share here; it is not shown to predict anything beyond it.');
+      + 'AD tracks that share here; in these sets it is not shown to predict anything beyond it.');
   }
   const ends = (values) => [values[0], values[values.length - 1]];
   const measured = ends(sets.map((set) => set.alignment_difficulty.structure_ad));

@@ -16,7 +16,7 @@ export function besidePaper(found) {
     return node('tr', {},
       place ? node('td', {}) : node('th', { scope: 'row', title: about }, name),
       node('td', { class: 'says' }, place ? null : node('div', {}, about), node('div', { class: 'reach' }, quantity.what)),
-      node('td', { class: 'number', 'data-head': 'Paper' }, quantity.paper === null ? 'pictures' : digits(quantity.paper)),
+      node('td', { class: 'number', 'data-head': 'Paper' }, quantity.paper !== null ? digits(quantity.paper) : quantity.differs ? '–' : 'pictures'),
       node('td', { class: 'number', 'data-head': 'Here' }, here(quantity, study)),
       node('td', { class: 'verdict', title: why },
         `${MARKS[quantity.verdict]} ${quantity.verdict}`, why && !place ? node('div', { class: 'reach' }, why) : null));

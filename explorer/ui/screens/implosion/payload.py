@@ -61,7 +61,7 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
     except ManifestError:
         raise
     except (FileNotFoundError, ValueError) as error:
-        raise ManifestError(f"a study that `beside` names cannot be read: {error}") from error
+        raise ManifestError(f"a study that `beside` or `other_bases` names cannot be read: {error}") from error
 
 
 def training_runs(opened: OpenStudy) -> dict[str, str]:
