@@ -139,19 +139,18 @@ def test_a_new_comparison_is_asked_for_and_drawn_in_talk_mode(page):
             page.get_by_role("button", name="Hide prompt").click()
         expect(row).to_be_hidden()
         expect(page.get_by_role("button", name="End talk mode")).to_be_visible()
-    held = []
-    page.route("**/live/*.json", held.append)
+    held, let_go = [], []
+    page.route("**/live/*.json", lambda route: route.continue_() if let_go else held.append(route))
     page.get_by_role("button", name="New prompt").click()
     prompt.fill("a photo of a hat")  # an h, a p and a t are letters here
     expect(page.locator("body.talk")).to_be_visible()
     prompt.press("Enter")
     expect(row).to_be_hidden()
     expect(page.locator(".compare-column.pending")).to_have_count(3, timeout=LOADING)
-    for at in range(3):  # pictures come one by one
-        while len(held) <= at:
-            page.wait_for_timeout(50)
-        page.check_talk_fits(".compare-column :is(.empty-picture, canvas)")
-        held[at].continue_()
+    page.check_talk_fits(".compare-column .empty-picture")
+    let_go.append(True)
+    for route in held:
+        route.continue_()
     expect(page.locator(".compare-column:not(.pending)")).to_have_count(3, timeout=LOADING)
     expect(page.locator(".prompt-words")).to_contain_text("hat")
     page.check_talk_fits(".compare-column canvas")
