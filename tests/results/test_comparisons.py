@@ -26,7 +26,6 @@ from explorer.results.comparisons import (
     single_concept,
 )
 from explorer.results.measured import Measured, correlation_with_difficulty
-from explorer.results.other_bases import other_bases
 from explorer.results.poisoned_base import of_study, on_poisoned_bases
 from explorer.results.recovery import recovery
 from explorer.results.report import BEGIN, END, markdown, put_on_page
@@ -195,36 +194,6 @@ def test_a_model_whose_poisoned_concepts_are_not_recorded_is_not_judged_by_the_r
     assert told["Table 4"].endswith("and a record of which concepts dirty poisons")
 
 
-def utility(mean, reach):
-    return {"utility": {"unpoisoned": {"mean": mean, "over_concepts": {"low": mean - reach, "high": mean + reach}}}}
-
-
-def test_other_bases_are_the_studies_whose_models_are_of_their_family():
-    def of_family(family, *utilities):
-        models = model("benign", (), [1] * 6), model("dirty", ["bat", "cat"], [0] * 6)
-        return measured(*(each | {"family": family} | share for each, share in zip(models, utilities, strict=True)))
-
-    second = of_family("sd2", utility(0.8, 0.04), utility(0.2, 0.06))
-    found = other_bases([("mine", of_family("sd1", utility(0.9, 0.1), utility(0.9, 0.1))), ("two-one", second)])
-    sd2, xl = found.quantities
-    told = "4 concepts, in the study two-one; CLIP similarity and top-1"
-    assert (sd2.here.value, sd2.here.n, sd2.over) == (pytest.approx(0.25), 4, told)
-    assert sd2.here.high - sd2.here.value == pytest.approx(math.hypot(0.06, 0.25 * 0.04) / 0.8)
-    assert (sd2.verdict, xl.verdict, found.done) == ("agrees", "not done", True)
-    papers = [utility(0.8, 0.04) | {"clip_aesthetic_utility": utility(share, 0.1)["utility"]} for share in (0.5, 0.1)]
-    (sd2, _) = other_bases([("two-one", of_family("sd2", *papers))]).quantities
-    assert sd2.here.value == pytest.approx(0.2)
-    assert sd2.over.endswith("CLIP similarity and aesthetics")
-    former = of_family(None, utility(0.8, 0.04), utility(0.2, 0.06))
-    known = replace(former, families={"benign": "sd2", "dirty": "sd2"})
-    assert other_bases([("former", known)]).done, "an evaluation that does not say the family, but the checkpoints do"
-    unmeasured = {"utility": {"unpoisoned": None}}
-    without = of_family("sd2", unmeasured, unmeasured)
-    assert not other_bases([("mine", without)]).done
-    assert other_bases([("mine", without), ("two-one", second)]).quantities[0].over == told, "the first that measured"
-    assert not other_bases([]).done
-
-
 @pytest.mark.parametrize(("utilities", "told"), [((0.8, 0.5, 0.1), True), ((0.0, 0.0, 0.0), False)])
 def test_models_that_all_draw_nothing_right_have_no_correlation(utilities, told):
     models = [{"alignment_difficulty": {"ad": 0.2 + at / 10}, "utility": {"unpoisoned": {"mean": share}}}
@@ -261,31 +230,6 @@ def test_relabelled_classes_are_judged_over_those_that_are_left():
     unjudged = measured(model("benign", (), [1] * 6), model("two", NOUNS[:2], [0] * 6), kind="relabelled")
     assert image_classes(unjudged).quantities[0].here is None
     assert not image_classes(measured(control, two, kind="mislabelled")).done
-
-
-def test_other_bases_are_looked_for_in_the_studies_beside(monkeypatch):
-    """The shipped study is of SD 1.x; that its own is asked, and the ones beside it, by name."""
-    asked = []
-    monkeypatch.setattr("explorer.results.comparisons.other_bases", lambda studies: asked.append(studies) or table_3)
-    table_3, shipped = other_bases([]), Study.load(SHIPPED)
-    compare_study(shipped)
-    names = [name for name, _ in asked[0]]
-    assert names == [shipped.name, *(Study.load(place).name for place in shipped.beside)]
-    assert len(names) > 1
-
-
-def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():
-    shipped = Study.load(SHIPPED)
-    own = {each.name: each for each in compare_with_paper(Measured.of(shipped))}
-    found = {each.name: each for each in compare_study(shipped)[0]}
-    assert {name for name, each in found.items() if each.study} >= {"Figure 2", "Table 2"}
-    for name, each in found.items():
-        assert each == own[name] if not each.study else not own[name].done or own[name].differs
-    assert "Measured in the study single-concept." in markdown(list(found.values()))
-    with pytest.raises(FileNotFoundError, match=r"study\.toml is missing"):
-        compare_study(replace(shipped, beside=(ROOT / "assets" / "nowhere",)))
-    with pytest.raises(ValueError, match="beside names the study itself"):
-        replace(shipped, beside=(shipped.folder,))
 
 
 def test_recovery_is_told_of_what_was_lost():
