@@ -17,9 +17,9 @@ from explorer.core.provenance import write_manifest
 
 pytest_plugins = ["tests.tiny_pipelines", "tests.predicted_noise"]
 
-LONGEST = ("test_gpu_kit.py", "test_browser.py", "test_browser_shipped.py", "test_browser_alignment.py",
-           "test_browser_implosion.py", "test_accessibility.py", "test_run.py", "test_users_study.py",
-           "test_fine_tuning.py")  # fmt: skip
+LONGEST = ("test_gpu_kit.py", "test_browser.py", "test_browser_live.py", "test_browser_shipped.py",
+           "test_browser_alignment.py", "test_browser_graphs.py", "test_browser_implosion.py", "test_accessibility.py",
+           "test_run.py", "test_users_study.py", "test_fine_tuning.py")  # fmt: skip
 """Where several processes share the files, the last file that runs decides when all are done. Those with a browser
 stand together, so that one process has most of them, and starts the app that they share."""
 

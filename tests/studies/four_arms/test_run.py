@@ -10,15 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from explorer.core.provenance import ROOT, ManifestError
+from explorer.core.provenance import ROOT
 from explorer.embeddings.universal_extractor import UniversalExtractor
-from explorer.pairs.pair_set import PairSet
-from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.packing import export_study, import_results
 from explorer.studies.results import (
     COMPARISON,
     EVALUATION,
@@ -33,7 +29,7 @@ from explorer.studies.results import (
     step_folder,
 )
 from explorer.studies.running import RunRequest, run_study
-from explorer.studies.specs import AestheticsSpec, ExtractorSpec
+from explorer.studies.specs import AestheticsSpec
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
 from explorer.studies.steps.evaluation import _readers
 from explorer.studies.steps.step import StepWork
@@ -45,47 +41,6 @@ ALL_DONE = dict.fromkeys(STEPS, DONE) | {RETRAINED: CANNOT}
 
 def edit(manifest, **changes):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
-
-
-def write_pictures(pair_set, folder):
-    """Pictures and captions in files, of which nobody says which are poison."""
-    folder.mkdir()
-    for uid, caption, pixels in zip(
-        pair_set.table["uid"], pair_set.table["caption"], pair_set.read_images(), strict=True
-    ):
-        Image.fromarray(pixels).save(folder / f"{uid}.png")
-        (folder / f"{uid}.txt").write_text(caption)
-
-
-@pytest.fixture(scope="module")
-def made(micro_world, tmp_path_factory):
-    """A finished study of four arms: the control and one more are whole, one has no pairs, one no checkpoint.
-
-    The pairs of the last are files, which nobody brought together in a pair set.
-    """
-    home = tmp_path_factory.mktemp("home")
-    for name in ("base", "benign", "dirty-002", "dirty-004", "extractor"):
-        shutil.copytree(micro_world.output / name, home / "models" / name)
-    for name in ("benign", "dirty-002"):
-        shutil.copytree(micro_world.run / "sets" / name, home / "sets" / name)
-    shutil.move(home / "models" / "dirty-004", home / "models" / "no-pairs")
-    write_pictures(PairSet.load(micro_world.run / "sets" / "dirty-004"), home / "photographs")
-    request = StudyRequest(
-        folder=home / "study", checkpoints=(str(home / "models" / "*"),),
-        pairs=(str(home / "sets"), str(home / "photographs")),
-        extractor=ExtractorSpec(folder=home / "models" / "extractor"), name="four arms",
-    )  # fmt: skip
-    study = new_study(request).study
-    study = replace(study, seeds=(0, 1), steps=2, guidance_scale=4.0, loss_pairs=6)
-    study.write()
-    report = run_study(study, RunRequest())
-    return home, report
-
-
-@pytest.fixture
-def study(made, tmp_path):
-    """A copy of all of it that a test may change."""
-    return Study.load(shutil.copytree(made[0], tmp_path / "home", symlinks=True) / "study")
 
 
 def states(study, step):
@@ -308,55 +263,6 @@ def asked_in_bf16(study):
 def test_a_step_by_another_name_is_refused():
     with pytest.raises(ValueError, match="step is 'score': expected one of scores, graphs"):
         RunRequest(steps=("score",))
-
-
-def test_a_pack_holds_results_and_no_place(study, tmp_path):
-    pack = tmp_path / "out" / "results.zip"
-    steps = export_study(study, pack)
-    assert steps == [step for step in STEPS if step not in (PICTURES, RETRAINED)]
-    (tmp_path / "other").mkdir()
-    other = import_results(pack, tmp_path / "other")
-    assert str(study.folder.parent) not in (other.folder / "study.toml").read_text()
-    assert [(arm.checkpoint, arm.pairs) for arm in other.arms] == [(None, None)] * 4
-    assert other.arm("dirty-002").poison.concept_count == 2
-    assert not other.arm("photographs").poison.recorded
-    assert states(other, EVALUATION)["benign"] == UNCHECKED
-    for step in steps:
-        for path in step_folder(study, step).rglob("*"):
-            if path.is_file() and path.name != "manifest.json":
-                name = path.relative_to(step_folder(study, step)).as_posix()
-                assert result_file(other, step, name).read_bytes() == path.read_bytes()
-
-
-def test_a_pack_fills_a_study_of_the_same_arms_and_overwrites_nothing(study, tmp_path):
-    export_study(study, tmp_path / "results.zip", pictures=True)
-    with pytest.raises(ValueError, match=r"has scores, graphs, .* already"):
-        import_results(tmp_path / "results.zip", study.folder)
-    shutil.rmtree(study.results)
-    import_results(tmp_path / "results.zip", study.folder)
-    assert {state.step: state.state for state in study_state(study)} == ALL_DONE
-    assert run_study(study, RunRequest()).made == {}
-    replace(study, arms=study.arms[:2]).write()
-    shutil.rmtree(study.results)
-    with pytest.raises(ValueError, match="is of other arms than"):
-        import_results(tmp_path / "results.zip", study.folder)
-
-
-def test_a_changed_file_is_neither_packed_nor_unpacked(study, tmp_path):
-    import zipfile
-
-    export_study(study, tmp_path / "results.zip")
-    with zipfile.ZipFile(tmp_path / "results.zip") as whole, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
-        for name in whole.namelist():
-            content = whole.read(name)
-            bad.writestr(name, content + b" " if name.endswith("evaluation.json") else content)
-    with pytest.raises(ValueError, match=r"evaluation\.json is not as its hash says"):
-        import_results(tmp_path / "bad.zip", tmp_path / "other")
-    assert not (tmp_path / "other").exists()
-    (step_folder(study, SCORES) / "alignment.json").write_text("{}")
-    with pytest.raises(ManifestError, match=r"alignment\.json was changed"):
-        export_study(study, tmp_path / "again.zip")
-    assert not (tmp_path / "again.zip").exists()
 
 
 def test_graphs_are_drawn_of_every_arm_with_pairs(study):
