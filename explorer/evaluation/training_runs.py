@@ -71,7 +71,6 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
     compared = {name: taken for name, taken in QUANTITIES.items() if not (layers_differ and taken[0] in READ_FROM_MAPS)}
     tracking = [_tracking(report["models"]) for report in reports]
     left_out = _keep_common(paths, reports)
-    runs = [[_values(model, report["models"][0], compared) for model in report["models"]] for report in reports]
     return {
         "runs": [str(path) for path in paths],
         "left_out": left_out,
@@ -79,17 +78,23 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
             str(path): report["unrecorded"] for path, report in zip(paths, reports, strict=True) if report["unrecorded"]
         },
         "attention_layers_differ": layers_differ,
-        "models": [
-            {
-                "poisoned_concept_count": model["poisoned_concept_count"],
-                "name": model["key"][1] or None,
-                **{name: _over_runs([run[place][name] for run in runs]) for name in runs[0][place]},
-                "accuracy_of_control_over_nouns": _over_nouns(reports, place),
-            }
-            for place, model in enumerate(reports[0]["models"])
-        ],
+        "models": _rows(reports, compared),
         "tracking": tracking,
     }
+
+
+def _rows(reports: list[dict[str, Any]], compared: dict[str, tuple[str, str | None]]) -> list[dict[str, Any]]:
+    """The models that all runs have, each with its numbers over them."""
+    runs = [[_values(model, report["models"][0], compared) for model in report["models"]] for report in reports]
+    return [
+        {
+            "poisoned_concept_count": model["poisoned_concept_count"],
+            "name": model["key"][1] or None,
+            **{name: _over_runs([run[place][name] for run in runs]) for name in runs[0][place]},
+            "accuracy_of_control_over_nouns": _over_nouns(reports, place),
+        }
+        for place, model in enumerate(reports[0]["models"])
+    ]
 
 
 def untargeted_concepts(report: dict[str, Any]) -> list[str]:
