@@ -33,7 +33,8 @@ COMMAND_MODULES = MappingProxyType({
     "poisoning": ("poison", "select-targets", "poison-clean-label", "perturbation-sheet", "mislabel", "relabel",
                   "matched-benign", "benign-remainder", "fewer-benign"),
     "results": ("results",),
-    "retraining": ("study",), "study": ("study",), "surgery": ("graft-study", "graft-difference"), "training": ("train",),
+    "retraining": ("study",), "study": ("study",), "surgery": ("graft-study", "graft-difference"),
+    "training": ("train",),
     "scenario": ("scenario",), "small_models": ("train-classifier", "train-aesthetics", "small-base", "train-decoder"),
     "world": ("render-icons", "iconworld"),
 })  # fmt: skip
