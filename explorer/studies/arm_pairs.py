@@ -78,6 +78,10 @@ class ArmPairs(ABC):
             ValueError: if these pairs' pictures cannot be read again, or are of many sizes and none is given.
         """
 
+    def is_known_as(self, data_hash: str) -> bool:
+        """Whether results name these pairs by ``data_hash``."""
+        return data_hash == self.data_hash
+
     @property
     def flags(self) -> PoisonFlags:
         """What is known of every pair: that it is poison, that it is benign, or nothing."""
@@ -118,6 +122,10 @@ class PairSetPairs(ArmPairs):
     def poison(self) -> PoisonRecord:
         """What the attack wrote down, or else what the pairs' flags say."""
         return self._set.poison
+
+    def is_known_as(self, data_hash: str) -> bool:
+        """Whether results name these pairs so, those of earlier releases too."""
+        return self._set.is_known_as(data_hash)
 
     def features(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Cached beside the set."""

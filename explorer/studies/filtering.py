@@ -111,7 +111,7 @@ def remaining_structure(
         opened = open_arm_pairs(
             study.arm(arm), extractor, inputs.concept_names, study.folder / FEATURES_FOLDER, on_progress=on_progress
         )  # fmt: skip
-        if opened.data_hash != (expected := pairs.header["set"]["data_hash"]):
+        if not opened.is_known_as(expected := pairs.header["set"]["data_hash"]):
             raise ValueError(
                 f"the pairs of {arm} are others than those that were scored ({opened.data_hash}, not {expected}): run "
                 f"`{step_command(study, FILTERS)}`"

@@ -25,8 +25,9 @@ class NotEmbeddedError(ValueError):
 class KeptPictures:
     """Of the N pairs of an arm, in the order of its table."""
 
-    data_hash: str | None
-    """Of the pairs, as the results that were made of them name it; None where none is recorded."""
+    are_known_as: Callable[[str], bool]
+    """Whether the pairs are those that results name by this hash; of pairs that record none nobody can say that they
+    are not."""
     count: int
     """N."""
     squares: Callable[[np.ndarray], np.ndarray]
@@ -66,7 +67,7 @@ def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
     if kind == PAIR_SET:
         pairs = PairSet.load(arm.pairs)
         return KeptPictures(
-            data_hash=pairs.data_hash, count=len(pairs),
+            are_known_as=pairs.is_known_as, count=len(pairs),
             squares=lambda rows: squared(pairs.read_images(rows), THUMBNAIL_SIDE),
         )  # fmt: skip
     if kind == STORE:
@@ -84,5 +85,7 @@ def _of_store(store: EmbeddingStore, data_hash: str | None) -> KeptPictures:
     if store.thumbnails is None:
         raise ValueError(f"{store.folder} keeps no pictures: expected thumbnails, which `explorer embed` can keep")
     thumbnails = store.thumbnails
-    return KeptPictures(data_hash=data_hash, count=len(store),
-                        squares=lambda rows: squared(thumbnails.read(rows), THUMBNAIL_SIDE))  # fmt: skip
+    return KeptPictures(
+        are_known_as=lambda named: data_hash in (None, named), count=len(store),
+        squares=lambda rows: squared(thumbnails.read(rows), THUMBNAIL_SIDE),
+    )  # fmt: skip

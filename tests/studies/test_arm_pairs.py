@@ -275,7 +275,8 @@ def test_pictures_are_read_from_where_they_are_kept(kind, opened, pair_set, tmp_
     if kind == "store":
         path, work = work / "arm", tmp_path / "none"
     pairs, kept = opened(path), open_kept_pictures(Arm(name="arm", pairs=path), work)
-    assert kept.data_hash == pairs.data_hash
+    assert kept.are_known_as(pairs.data_hash)
+    assert not kept.are_known_as("others")
     assert (kept.read([13, 0]) == pairs.thumbnails(np.array([13, 0]))).all()
     with pytest.raises(ValueError, match=r"row 14 is no pair's: expected 0\.\.13"):
         kept.read([14])

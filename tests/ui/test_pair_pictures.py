@@ -47,6 +47,14 @@ def test_pictures_stand_side_by_side_in_the_order_asked(ask, study):
     assert (pixels[24, 24::48] == COLOURS[[0, 2, 0]]).all()
 
 
+def test_results_of_earlier_releases_know_the_set_by_its_file(ask, study):
+    files = study[1].manifest["files"]
+    earlier = f"{files['pairs.parquet'][:16]}:{files['images.npy'][:16]}"
+    assert earlier != study[1].data_hash
+    assert study[1].is_known_as(earlier)
+    assert ask(f"dirty?rows=0&data={earlier}").status_code == 200
+
+
 @pytest.mark.parametrize("rows", ["", "-1", "1,", "1;2", "a", ",".join(["1"] * 65), "1" * 11])
 def test_rows_that_are_none_are_refused(ask, rows):
     assert ask(f"dirty?rows={rows}").status_code == 422

@@ -36,7 +36,7 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
         ValueError: if there is no such arm or row.
     """
     kept = _kept(opened, arm_name)
-    if data_hash and kept.data_hash not in (None, data_hash):
+    if data_hash and not kept.are_known_as(data_hash):
         raise NoPicturesError(
             f"The pairs of {arm_name} are not those that were measured", opened.result_command(SCORES)
         )  # fmt: skip
