@@ -42,8 +42,10 @@ def difference_over_runs(
 
 
 def share_over_runs(measured: Measured, kind: str, quantity: str, what: str) -> list[Quantity]:
-    """The same as a share of the control's; the paper's claim is that it is less."""
-    return _over_runs(measured, kind, quantity, what, BELOW_ONE, lambda most, control: most / control)
+    """The same as a share of the control's; the paper's claim is that it is less. None where a control has 0."""
+    return _over_runs(
+        measured, kind, quantity, what, BELOW_ONE, lambda most, control: most / control if control else None
+    )
 
 
 def _over_runs(
@@ -55,6 +57,8 @@ def _over_runs(
         if None in both:
             continue
         values = [of_run(*pair) for pair in zip(*(each["values"] for each in both), strict=True)]
+        if None in values:
+            continue
         found.append(Quantity(what=what, claim=claim, here=t_interval(values),
                               over=f"{len(values)} training runs{_name(row)}"))  # fmt: skip
     return found

@@ -6,6 +6,8 @@ import pytest
 
 from explorer.core.provenance import ROOT
 from explorer.results.comparisons import compare_study
+from explorer.results.measured import DIRTY_LABEL, Measured
+from explorer.results.over_runs import share_over_runs
 from explorer.studies.study import Study
 
 SHIPPED = ROOT / "assets" / "studies" / "iconworld"
@@ -38,3 +40,14 @@ def test_clean_label_models_are_told_over_their_runs_and_with_those_that_share_t
     assert "5 models" in over, "with two of the sweep, of the same control"
     assert [told for told, _, _ in quantities_of("Figure 6", study)] == ["8 models"], "the dirty-label one counts once"
     assert [told for told, _, _ in quantities_of("Figure 6", replace(study, beside=()))] == ["4 models"]
+
+
+def test_a_control_that_never_looks_at_the_concept_has_no_share():
+    measured = Measured.of(Study.load(SHIPPED))
+    told = [measured, DIRTY_LABEL, "late_word_mass_unpoisoned", "attention"]
+    assert len(share_over_runs(*told)) == 1
+    control, *others = measured.runs["models"]
+    values = [0.0, *control["late_word_mass_unpoisoned"]["values"][1:]]
+    blind = control | {"late_word_mass_unpoisoned": control["late_word_mass_unpoisoned"] | {"values": values}}
+    told[0] = replace(measured, runs=measured.runs | {"models": [blind, *others]})
+    assert share_over_runs(*told) == []
