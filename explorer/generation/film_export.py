@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from explorer.generation.film_verdicts import DOUBT, RIGHT, Verdict, bounds_of, verdict_of
+from explorer.generation.payload_formats import FILM_KINDS
 
-CONTENTS = {"images": ("images",), "maps": ("maps",), "both": ("images", "maps")}
+SCALES = {"maps": ("attention", "map_scale"), "guidance": ("guidance", "guidance_map_scale")}
+"""Of every kind of map what it is called, and where the description has the top of its scale."""
 FRAME_MILLISECONDS = 1600
 LAST_FRAME_MILLISECONDS = 3200
 MAX_CONCEPTS = 16
@@ -59,7 +61,7 @@ THEMES = {
 
 
 def film_strip_gif(
-    description: dict[str, Any], sheets: dict[str, Image.Image], rows: Sequence[int], contents: str,
+    description: dict[str, Any], sheets: dict[str, Image.Image], rows: Sequence[int], kinds: Sequence[str],
     theme: str = "light",
 ) -> bytes:  # fmt: skip
     """Animate ``rows`` of a film strip from the benign model to the most poisoned one.
@@ -68,20 +70,22 @@ def film_strip_gif(
         description: ``film_strip.json``, with ``study`` and ``prompt``, the prompts' template, where they are known,
             and of every model with ``poisoned_concepts``, those that its poison is known to aim at, and
             ``poisoned_concepts_known``, whether these are all. What a judge saw stands below the pictures.
-        sheets: ``images`` (colour) and ``maps`` (grey, coloured here as on the screens) as written beside it.
+        sheets: those written beside it by their kind, ``images`` (colour), ``maps`` and, where it has one, ``guidance``
+            (grey, coloured here as on the screens).
         rows: indices into ``description["concepts"]``, 1 to ``MAX_CONCEPTS`` of them.
-        contents: ``images``, ``maps`` or ``both``.
+        kinds: some of those of ``sheets``, one below the other.
         theme: one of ``THEMES``.
 
     Returns:
         The GIF, endless, with study, prompt, seed, steps, guidance scale, concepts and models as JSON in its comment.
 
     Raises:
-        ValueError: if there are no rows or too many, one does not exist, or ``contents`` or ``theme`` is unknown.
+        ValueError: if there are no rows or too many, one does not exist, there are no kinds, or one of them, or
+            ``theme``, is unknown or not in this strip.
     """
     concepts = description["concepts"]
-    if contents not in CONTENTS:
-        raise ValueError(f"contents is {contents!r}: expected one of {', '.join(CONTENTS)}")
+    if not kinds or set(kinds) - set(sheets):
+        raise ValueError(f"{', '.join(kinds) or 'nothing'} is to be shown: expected some of {', '.join(sheets)}")
     if theme not in THEMES:
         raise ValueError(f"theme is {theme!r}: expected one of {', '.join(THEMES)}")
     if not 1 <= len(rows) <= MAX_CONCEPTS:
@@ -89,11 +93,10 @@ def film_strip_gif(
     for row in rows:
         if not 0 <= row < len(concepts):
             raise ValueError(f"row {row} is not in the film strip: expected 0 to {len(concepts) - 1}")
-    flat = _flat_maps(description, sheets["maps"], rows) if "maps" in CONTENTS[contents] else set()
-    sheets = {"images": sheets["images"], "maps": _coloured(sheets["maps"])}
+    flat = _flat_maps(description, sheets["maps"], rows) if "maps" in kinds else set()
+    shown = {kind: _coloured(sheets[kind]) if kind in SCALES else sheets[kind] for kind in FILM_KINDS if kind in kinds}
     frames = [
-        _frame(description, sheets, column, rows, contents, THEMES[theme], flat)
-        for column in range(len(description["models"]))
+        _frame(description, shown, column, rows, THEMES[theme], flat) for column in range(len(description["models"]))
     ]
     settings = {
         **{name: description[name] for name in SETTINGS if name in description},
@@ -142,17 +145,18 @@ def _coloured(maps: Image.Image) -> Image.Image:
 
 
 def _frame(
-    description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int], contents: str,
+    description: dict[str, Any], sheets: dict[str, Image.Image], column: int, rows: Sequence[int],
     colours: Colours, flat: set[tuple[int, int]],
 ) -> Image.Image:  # fmt: skip
-    model, size, kinds = description["models"][column], description["cell"], CONTENTS[contents]
+    model, size = description["models"][column], description["cell"]
     across = min(len(rows), 8)
     side = size * SCALE
-    height = LABEL + len(kinds) * side + GAP
+    height = LABEL + len(sheets) * side + GAP
     width = max(across * (side + GAP) + GAP, LEAST_WIDTH)
     judged, bounds = _is_judged(description), bounds_of(description)
     height += VERDICT if judged else 0
-    lines = 1 + (contents != "images") + bool(flat) + judged + (judged and bounds is not None)
+    words = _map_words(description, sheets, bool(flat))
+    lines = 1 + len(words) + judged + (judged and bounds is not None)
     below = max(BOTTOM, lines * LINE + 6)
     frame = Image.new("RGB", (width, TOP + -(-len(rows) // across) * height + below), colours.surface)
     draw = ImageDraw.Draw(frame)
@@ -164,17 +168,19 @@ def _frame(
         if named or model["poisoned_concepts_known"]:
             _mark(draw, left, top + 5, named, colours)
         _write(draw, left + MARK + 5, top, concept["concept"], 14, colours.poisoned if named else colours.ink)
-        for line, kind in enumerate(kinds):
-            cell = sheets[kind].crop(_box(size, column, row)).convert("RGB")
+        for line, (kind, sheet) in enumerate(sheets.items()):
+            cell = sheet.crop(_box(size, column, row)).convert("RGB")
             place = (left, top + LABEL + line * side)
             frame.paste(cell.resize((side, side), Image.Resampling.NEAREST), place)
             if named:
                 draw.rectangle((*place, place[0] + side - 1, place[1] + side - 1), outline=colours.poisoned, width=2)
             if kind == "maps" and (column, row) in flat:
-                _flat_mark(draw, place[0] + 4, place[1] + side - 20)
+                _map_mark(draw, place[0] + 4, place[1] + side - 20, "flat")
+            if kind == "guidance" and model["no_guidance"]:
+                _map_mark(draw, place[0] + 4, place[1] + side - 20, "none")
         if verdict := verdict_of(model["cells"][row], concept["concept"], bounds):
-            _verdict(draw, left, top + LABEL + len(kinds) * side + 2, side, verdict, colours)
-    _foot(frame, draw, frame.height - below + 4, model, description, contents, colours, bool(flat))
+            _verdict(draw, left, top + LABEL + len(sheets) * side + 2, side, verdict, colours)
+    _foot(frame, draw, frame.height - below + 4, model, description, words, colours)
     return frame
 
 
@@ -197,26 +203,37 @@ def _head(draw: ImageDraw.ImageDraw, description: dict[str, Any], model: dict[st
 
 def _foot(
     frame: Image.Image, draw: ImageDraw.ImageDraw, top: int, model: dict[str, Any], description: dict[str, Any],
-    contents: str, colours: Colours, flat: bool,
+    words: Sequence[tuple[str, str]], colours: Colours,
 ) -> None:  # fmt: skip
     """What the marks mean and, where there are maps, their colours with both ends of the scale."""
     _mark(draw, GAP, top + 3, True, colours)
     _write(draw, GAP + MARK + 5, top, "and frame: poisoned in this model", 12, colours.soft)
     if model["poisoned_concepts_known"]:
         _mark(draw, GAP + 230, top + 3, False, colours)
-    words = "benign, or not poisoned here" if model["poisoned_concepts_known"] else "no mark: not recorded"
-    _write(draw, GAP + 230 + MARK + 5, top, words, 12, colours.soft)
-    if contents != "images":
+    unmarked = "benign, or not poisoned here" if model["poisoned_concepts_known"] else "no mark: not recorded"
+    _write(draw, GAP + 230 + MARK + 5, top, unmarked, 12, colours.soft)
+    for before, after in words:
         top += LINE
-        grey = Image.linear_gradient("L").rotate(90).resize(BAR)
-        _write(draw, GAP, top, "attention: 0", 12, colours.soft)
-        frame.paste(_coloured(grey), (GAP + 76, top + 3))
-        _write(draw, GAP + 84 + BAR[0], top, f"{description['map_scale']:.3f}, one scale for all", 12, colours.soft)
-    if flat:
-        top += LINE
-        _write(draw, GAP, top, "flat: the same everywhere, this map says nothing", 12, colours.soft)
+        _write(draw, GAP, top, before, 12, colours.soft)
+        if after:
+            frame.paste(_coloured(Image.linear_gradient("L").rotate(90).resize(BAR)), (GAP + 76, top + 3))
+            _write(draw, GAP + 84 + BAR[0], top, after, 12, colours.soft)
     if _is_judged(description):
         _judge_lines(draw, top + LINE, bounds_of(description), colours)
+
+
+def _map_words(description: dict[str, Any], kinds: Iterable[str], flat: bool) -> list[tuple[str, str]]:
+    """What is said of the maps, a line each: words, and what stands behind the bar of colours, empty without one."""
+    words = [
+        (f"{name}: 0", f"{description[scale]:.3g}, one scale for all")
+        for kind, (name, scale) in SCALES.items()
+        if kind in kinds
+    ]
+    if flat:
+        words.append(("flat: the same everywhere, this map says nothing", ""))
+    if "guidance" in kinds and any(model["no_guidance"] for model in description["models"]):
+        words.append(("none: this model has no guidance maps", ""))
+    return words
 
 
 def _judge_lines(draw: ImageDraw.ImageDraw, top: int, bounds: dict[str, Any] | None, colours: Colours) -> None:
@@ -268,10 +285,10 @@ def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, poisoned: bool, colour
         draw.ellipse((left, top, right, bottom), fill=colours.benign)
 
 
-def _flat_mark(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+def _map_mark(draw: ImageDraw.ImageDraw, left: int, top: int, word: str) -> None:
     """On its own ground, so that it is read on every colour of a map and in both themes."""
-    draw.rectangle((left, top, left + 28, top + 16), fill="#000000")
-    _write(draw, left + 4, top + 1, "flat", 12, "#ffffff")
+    draw.rectangle((left, top, left + (28 if word == "flat" else 34), top + 16), fill="#000000")
+    _write(draw, left + 4, top + 1, word, 12, "#ffffff")
 
 
 def _write(

@@ -1,8 +1,10 @@
-"""The film strip: the same prompts, seed and noise through models of rising C_P, as two sheets of small cells.
+"""The film strip: the same prompts, seed and noise through models of rising C_P, as sheets of small cells.
 
 Rows are concepts, columns models by their number of poisoned concepts. ``images.png`` holds the pictures,
 ``maps.png`` the attention to the concept's words (16x16 layers, mean over steps, layers and heads, the sum where it is
-several words, as in the evaluation), all cells on one absolute scale, so that a map that went flat looks flat.
+several words, as in the evaluation), ``guidance.png`` the guidance maps (mean over steps). All cells of a sheet of maps
+stand on one absolute scale, so that a map that went flat or dark looks so. There is no sheet of guidance maps where no
+model has any.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from explorer.core.progress import OnProgress, counted, unheard
 from explorer.core.provenance import write_json
 from explorer.generation.columns import Judge
 from explorer.generation.generate import GenerationRequest, generate
-from explorer.generation.payload_formats import FILM_STRIP
+from explorer.generation.payload_formats import FILM_KINDS, FILM_STRIP
 from explorer.generation.sureness import BOUNDS, sure_bounds
 from explorer.pairs.concept_list import ConceptList
 
@@ -31,10 +33,9 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
-IMAGES_NAME, MAPS_NAME = "images.png", "maps.png"
 CELL = 64
 SCALE_QUANTILE = 0.995
-"""White on the sheet of maps: this quantile of all probabilities, so that one hot spot does not darken the rest."""
+"""White on a sheet of maps: this quantile of all their values, so that one hot spot does not darken the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,13 @@ class FilmColumn:
     """uint8 ``[concepts, H, W, 3]``."""
     maps: np.ndarray
     """fp32 ``[concepts, h, w]`` probabilities of the concept's words."""
+    guidance: np.ndarray | None
+    """fp32 ``[concepts, h, w]`` on the scale of noise; None where there is no guidance."""
+    no_guidance: str
+    """Why there is none; empty where there is."""
     cells: list[dict[str, Any]]
-    """Per concept ``scatter`` in [0, 1] and, with a judge, ``clip_similarity``, ``margin``, ``top_concept`` and
-    ``rank``."""
+    """Per concept ``scatter`` in [0, 1], ``guidance``, the mean of its guidance map, where there is one and, with a
+    judge, ``clip_similarity``, ``margin``, ``top_concept`` and ``rank``."""
     tau: float | None = None
     """The judge's threshold on CLIP similarity; None without a judge, or where none was calibrated."""
 
@@ -89,7 +94,7 @@ def film_column(
 
     from explorer.attention.statistics import scatter
 
-    images, maps, cells, tau = [], [], [], None
+    images, maps, guidance, cells, tau, why = [], [], [], [], None, ""
     for concept in counted(config.concepts.concepts, on_progress, f"film strip of {model}", "picture"):
         request = GenerationRequest(
             prompt=config.concepts.prompt(concept.name), seed=config.seed, steps=config.steps,
@@ -97,7 +102,10 @@ def film_column(
         )  # fmt: skip
         generation = generate(pipeline, request, model=model, keep_heads=not is_joint(pipeline))
         map_of_word = generation.cube.map(generation.words.indices_of(concept.noun))
-        cell = {"scatter": round(float(scatter(map_of_word)), 4)}
+        cell, why = {"scatter": round(float(scatter(map_of_word)), 4)}, generation.steps.no_guidance
+        if generation.steps.guidance is not None:
+            guidance.append(generation.steps.guidance.mean(dim=0)[0])
+            cell["guidance"] = round(float(guidance[-1].mean()), 4)
         if judge is not None:
             verdict = judge.judge(generation.images[0], request.prompt)
             cell |= {name: None if verdict[name] is None else round(verdict[name], 4) for name in BOUNDS}
@@ -106,7 +114,10 @@ def film_column(
         images.append(generation.images[0])
         maps.append(map_of_word)
         cells.append(cell)
-    return FilmColumn(images=np.stack(images), maps=torch.stack(maps).cpu().numpy(), cells=cells, tau=tau)
+    return FilmColumn(
+        images=np.stack(images), maps=torch.stack(maps).cpu().numpy(), cells=cells, tau=tau, no_guidance=why,
+        guidance=torch.stack(guidance).numpy() if guidance else None,
+    )  # fmt: skip
 
 
 def write_film_strip(
@@ -148,21 +159,19 @@ def _write(
     control: str | None,
 ) -> list[str]:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    # Models of other sizes have maps of other sizes; each holds probabilities, which need no scaling by area.
-    top = float(np.quantile(np.concatenate([column.maps.ravel() for column in columns]), SCALE_QUANTILE))
-    images = [column.images for column in columns]
-    maps = [np.clip(column.maps / top, 0, 1) * 255 for column in columns]
-    Image.fromarray(_sheet(images, "RGB")).save(folder / IMAGES_NAME, optimize=True)
-    Image.fromarray(_sheet([part.round().astype(np.uint8) for part in maps], "L")).save(
-        folder / MAPS_NAME, optimize=True
-    )
+    files = {kind: folder / f"{kind}.png" for kind in FILM_KINDS}
+    _save(files["images"], [column.images for column in columns])
+    scales = {
+        "map_scale": _save_maps(files["maps"], [column.maps for column in columns]),
+        "guidance_map_scale": _save_maps(files["guidance"], [column.guidance for column in columns]),
+    }
     poisoned = poisoned_from(checkpoint.poison for checkpoint in checkpoints)
     description = FILM_STRIP.written(
         cell=CELL,
         seed=config.seed,
         steps=config.steps,
         guidance_scale=config.guidance_scale,
-        map_scale=top,
+        **scales,
         tau=columns[0].tau,
         sure=next(
             (
@@ -178,21 +187,40 @@ def _write(
                 "name": checkpoint.name,
                 "poisoned": checkpoint.poison.poisoned,
                 "poisoned_concept_count": checkpoint.poison.concept_count,
+                "no_guidance": column.no_guidance,
                 "cells": column.cells,
             }
             for checkpoint, column in zip(checkpoints, columns, strict=True)
         ],
     )
     write_json(folder / FILM_STRIP.name, description)
-    return [FILM_STRIP.name, IMAGES_NAME, MAPS_NAME]
+    without = [] if scales["guidance_map_scale"] is not None else ["guidance"]
+    return [FILM_STRIP.name, *(path.name for kind, path in files.items() if kind not in without)]
 
 
-def _sheet(columns: Sequence[np.ndarray], mode: str) -> np.ndarray:
-    """Cells ``[rows, H, W(, 3)]`` a column, resized to ``CELL``, as one picture."""
+def _save_maps(path: Path, columns: Sequence[np.ndarray | None]) -> float | None:
+    """Write the maps of all models, ``[concepts, h, w]`` each, on one scale, and return what is white there.
+
+    The cells of a model without maps are left black. Nothing is written, and None returned, where no model has any.
+    """
+    having = [maps for maps in columns if maps is not None]
+    if not having:
+        return None
+    # Models of other sizes have maps of other sizes. Neither probabilities nor amplitudes are scaled by area for that.
+    top = float(np.quantile(np.concatenate([maps.ravel() for maps in having]), SCALE_QUANTILE))
+    none = np.zeros_like(having[0])
+    greys = [np.clip((none if maps is None else maps) / (top or 1), 0, 1) * 255 for maps in columns]
+    _save(path, [grey.round().astype(np.uint8) for grey in greys])
+    return top
+
+
+def _save(path: Path, columns: Sequence[np.ndarray]) -> None:
+    """Write cells uint8 ``[rows, H, W(, 3)]`` a column, resized to ``CELL``, as one picture, grey or RGB."""
+    mode = "RGB" if columns[0].ndim == 4 else "L"
 
     def cell(pixels: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(pixels).convert(mode)
         return np.asarray(picture.resize((CELL, CELL), Image.Resampling.BILINEAR))
 
     rows = [np.concatenate([cell(column[row]) for column in columns], axis=1) for row in range(len(columns[0]))]
-    return np.concatenate(rows, axis=0)
+    Image.fromarray(np.concatenate(rows, axis=0)).save(path, optimize=True)

@@ -56,7 +56,7 @@ def frames_of(data):
 
 
 def test_one_frame_a_model_shows_its_own_cells(strip):
-    frames, settings, loop = frames_of(film_strip_gif(*strip, [2, 0], "both"))
+    frames, settings, loop = frames_of(film_strip_gif(*strip, [2, 0], ["images", "maps"]))
     assert len(frames) == 2
     assert loop == 0
     assert settings["concepts"] == ["noun2", "noun0"]
@@ -86,13 +86,13 @@ def test_every_theme_has_the_colours_of_the_app():
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_ground_is_the_themes(strip, theme):
-    frames, *_ = frames_of(film_strip_gif(*strip, [0], "images", theme))
+    frames, *_ = frames_of(film_strip_gif(*strip, [0], ["images"], theme))
     ground = [int(THEMES[theme].surface[at : at + 2], 16) for at in (1, 3, 5)]
     assert abs(frames[0][-1, -1] - ground).max() <= 4
 
 
 def test_poison_is_told_by_a_frame_and_maps_by_their_scale(strip):
-    (benign, dirty), *_ = frames_of(film_strip_gif(*strip, [0, 2], "maps", "dark"))
+    (benign, dirty), *_ = frames_of(film_strip_gif(*strip, [0, 2], ["maps"], "dark"))
     side, edge = CELL * SCALE, TOP + LABEL
     corners = [frame[edge, GAP + at * (side + GAP)] for frame in (benign, dirty) for at in (0, 1)]
     orange = [abs(corner - [0xFF, 0x8A, 0x5C]).max() <= 12 for corner in corners]
@@ -110,11 +110,11 @@ def test_the_colours_of_maps_are_those_of_the_screens():
 
 def test_only_a_map_that_is_the_same_everywhere_is_marked_flat(strip):
     description, sheets = strip
-    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], "maps"))[0]
+    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], ["maps"]))[0]
     sheets["maps"].putpixel((CELL + 3, 3), 255 - 40 - 5)  # of the second model's first map
     for model in description["models"]:
         model["cells"] = [{"scatter": 1.0}, {"scatter": 1.0}, {"scatter": 0.9999}]
-    marked = frames_of(film_strip_gif(*strip, [0, 1, 2], "maps"))[0]
+    marked = frames_of(film_strip_gif(*strip, [0, 1, 2], ["maps"]))[0]
     side, found = CELL * SCALE, []
     for before, after in zip(usual, marked, strict=True):
         assert after.shape[0] - before.shape[0] == LINE, "every frame, so that none jumps"
@@ -122,30 +122,49 @@ def test_only_a_map_that_is_the_same_everywhere_is_marked_flat(strip):
             left, top = GAP + at * (side + GAP), TOP + LABEL
             found.append(bool((after[top + side - 18, left + 5 : left + 9].sum(-1) < 20).all()))
     assert found == [True, True, False, False, True, False]
-    unmarked = frames_of(film_strip_gif(*strip, [0, 1, 2], "images"))[0]
+    unmarked = frames_of(film_strip_gif(*strip, [0, 1, 2], ["images"]))[0]
     assert unmarked[0].shape[0] == usual[0].shape[0], "nothing to explain where no map is shown"
 
 
+def test_guidance_maps_have_a_scale_of_their_own_and_a_model_without_any_says_so(strip):
+    description, sheets = strip
+    description["guidance_map_scale"] = 0.5
+    sheets["guidance"] = Image.new("L", sheets["maps"].size, 128)
+    for model, why in zip(description["models"], ("", "its guidance is distilled"), strict=True):
+        model["no_guidance"] = why
+    one, other = frames_of(film_strip_gif(*strip, [0], ["guidance"]))[0]
+    side = CELL * SCALE
+    marks = [bool((frame[TOP + LABEL + side - 18, GAP + 5 : GAP + 9].sum(-1) < 20).all()) for frame in (one, other)]
+    assert marks == [False, True]
+    place = 128 / 255 * (len(MAP_COLOURS) - 1)
+    coloured = [np.interp(place, range(len(MAP_COLOURS)), channel) for channel in zip(*MAP_COLOURS, strict=True)]
+    assert abs(one[TOP + LABEL + 2, GAP + side // 2] - coloured).max() <= 8
+    (all_three, _), *_ = frames_of(film_strip_gif(*strip, [0], ["images", "maps", "guidance"]))
+    assert all_three.shape[0] - one.shape[0] == 2 * side + LINE, "two cells more, and a scale more"
+
+
 def test_many_concepts_break_into_lines(strip):
-    (first, _), _, _ = frames_of(film_strip_gif(*strip, [0, 1, 2] * 3, "images"))
+    (first, _), _, _ = frames_of(film_strip_gif(*strip, [0, 1, 2] * 3, ["images"]))
     side = CELL * SCALE
     assert first.shape[:2] == (TOP + 2 * (LABEL + side + GAP) + BOTTOM, max(8 * (side + GAP) + GAP, LEAST_WIDTH))
 
 
 @pytest.mark.parametrize(
-    ("rows", "contents", "message"),
+    ("rows", "kinds", "message"),
     [
-        ([], "images", "0 concepts were asked for: expected 1 to 16"),
-        ([3], "images", "row 3 is not in the film strip: expected 0 to 2"),
-        ([-1], "images", "row -1 is not in the film strip"),
-        ([0], "sound", "contents is 'sound': expected one of images, maps, both"),
+        ([], ["images"], "0 concepts were asked for: expected 1 to 16"),
+        ([3], ["images"], "row 3 is not in the film strip: expected 0 to 2"),
+        ([-1], ["images"], "row -1 is not in the film strip"),
+        ([0], ["images", "sound"], "images, sound is to be shown: expected some of images, maps"),
+        ([0], ["guidance"], "guidance is to be shown: expected some of images, maps"),
+        ([0], [], "nothing is to be shown: expected some of images, maps"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(strip, rows, contents, message):
+def test_what_cannot_be_drawn_is_refused(strip, rows, kinds, message):
     with pytest.raises(ValueError, match=message):
-        film_strip_gif(*strip, rows, contents)
+        film_strip_gif(*strip, rows, kinds)
     with pytest.raises(ValueError, match="theme is 'blue': expected one of light, dark"):
-        film_strip_gif(*strip, [0], "images", "blue")
+        film_strip_gif(*strip, [0], ["images"], "blue")
 
 
 def test_a_model_without_a_record_is_called_neither_benign_nor_poisoned(strip):
@@ -153,7 +172,7 @@ def test_a_model_without_a_record_is_called_neither_benign_nor_poisoned(strip):
     titles = {}
     for poisoned, count in ((None, None), (True, None), (True, 2), (False, 0)):
         description["models"][1] |= {"poisoned": poisoned, "poisoned_concept_count": count}
-        titles[poisoned, count] = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0][1][:TOP]
+        titles[poisoned, count] = frames_of(film_strip_gif(description, sheets, [0, 1, 2], ["images"]))[0][1][:TOP]
     shown = list(titles.values())
     assert all(np.abs(one - other).max() > 64 for place, one in enumerate(shown) for other in shown[:place])
 
@@ -162,7 +181,7 @@ def test_every_model_is_named(strip):
     description, sheets = strip
 
     def titles():
-        return [frame[:TOP] for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))[0]]
+        return [frame[:TOP] for frame in frames_of(film_strip_gif(description, sheets, [0, 1, 2], ["images"]))[0]]
 
     (benign, before), found = titles(), []
     for name in ("another", "m" * 80):
@@ -176,7 +195,7 @@ def test_every_model_is_named(strip):
 
 def test_what_the_judge_says_stands_below_each_picture(strip):
     description, sheets = strip
-    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], "images"))[0]
+    usual = frames_of(film_strip_gif(*strip, [0, 1, 2], ["images"]))[0]
     seen = [
         {"top_concept": "noun0", "clip_similarity": 0.9, "margin": 0.2, "rank": 1},
         {"top_concept": "noun1", "clip_similarity": 0.6, "margin": 0.2, "rank": 1},
@@ -185,7 +204,7 @@ def test_what_the_judge_says_stands_below_each_picture(strip):
     for model in description["models"]:
         model["cells"] = [{"scatter": 0.5, **cell} for cell in seen]
     description["sure"] = {"clip_similarity": 0.8, "margin": 0.1, "pictures": 9}
-    frames, settings, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))
+    frames, settings, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], ["images"]))
     assert settings["sure"] == description["sure"]
     side, light = CELL * SCALE, THEMES["light"]
     assert frames[0].shape[0] > usual[0].shape[0] + VERDICT, "with what the marks mean"
@@ -226,9 +245,9 @@ def test_frames_are_what_the_models_own_poison_aims_at(strip):
     """Another model with as many poisoned concepts need not be poisoned with the same."""
     description, sheets = strip
     other = {**description["models"][1], "name": "other", "poisoned_concepts": ["noun2", "elsewhere"]}
-    nested, _, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], "images"))
+    nested, _, _ = frames_of(film_strip_gif(description, sheets, [0, 1, 2], ["images"]))
     apart, _, _ = frames_of(
-        film_strip_gif({**description, "models": [description["models"][0], other]}, sheets, [0, 1, 2], "images")
+        film_strip_gif({**description, "models": [description["models"][0], other]}, sheets, [0, 1, 2], ["images"])
     )
     band = slice(TOP + LABEL, TOP + LABEL + CELL * SCALE)  # where the pictures are, and their frames
     changed = (abs(nested[1] - apart[1])[band].max(axis=(0, 2)) > 60).nonzero()[0]
@@ -239,6 +258,6 @@ def test_a_model_whose_aims_are_not_recorded_calls_nothing_unpoisoned(strip):
     description, sheets = strip
     silent = {**description["models"][1], "poisoned_concepts": [], "poisoned_concepts_known": False}
     models = [description["models"][0], silent]
-    known, _, _ = frames_of(film_strip_gif(description, sheets, [1], "images"))
-    unknown, _, _ = frames_of(film_strip_gif({**description, "models": models}, sheets, [1], "images"))
+    known, _, _ = frames_of(film_strip_gif(description, sheets, [1], ["images"]))
+    unknown, _, _ = frames_of(film_strip_gif({**description, "models": models}, sheets, [1], ["images"]))
     assert (known[1][:, : GAP + MARK] != unknown[1][:, : GAP + MARK]).any(), "no mark stands before the noun"

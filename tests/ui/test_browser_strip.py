@@ -161,21 +161,75 @@ def test_a_map_that_is_the_same_everywhere_says_so(page):
     page.goto("/?tab=implosion&i.show=both")
     rows = page.locator(".film-table tbody tr")
     says = "[aria-label$='the same everywhere: this map says nothing']"
-    expect(rows.first.locator(".flat-mark")).to_have_text(["flat"] * 3)
+    expect(rows.first.locator(".map-mark")).to_have_text(["flat"] * 3)
     for row, count in ((0, 3), (1, 3), (2, 0)):
-        assert rows.nth(row).locator(f".flat-map canvas{says}").count() == count
+        assert rows.nth(row).locator(f".marked-map canvas{says}").count() == count
         assert rows.nth(row).locator(f"canvas{says}").count() == count, "pictures say no such thing"
     expect(page.locator(".verdicts")).to_contain_text("Flat: the same everywhere: this map says nothing.")
     svg = saved(page, "SVG").read_text(encoding="utf-8")
     assert (svg.count(">flat<"), svg.count(">flat: the same everywhere")) == (6, 1)
-    page.get_by_role("radio", name="Pictures").click()
-    expect(page.locator(".flat-mark")).to_have_count(0)
+    page.locator("[data-kind=maps]").click()
+    expect(page.locator(".map-mark")).to_have_count(0)
     expect(page.locator(".verdicts")).not_to_contain_text("Flat")
     assert ">flat" not in saved(page, "SVG").read_text(encoding="utf-8")
-    page.get_by_role("radio", name="Both").click()
+    page.locator("[data-kind=maps]").click()
     page.get_by_role("button", name="Talk mode").click()
-    expect(page.locator(".flat-mark").first).to_be_visible()
+    expect(page.locator(".map-mark").first).to_be_visible()
     page.check_talk_fits(".film-table canvas")
+    assert page.complaints == []
+
+
+def test_guidance_maps_stand_beside_the_others_and_are_saved_with_them(page):
+    expect = playwright_api.expect
+    page.goto("/?tab=implosion")
+    toggle = page.get_by_role("group", name="What is shown").get_by_role("button", name="Guidance")
+    toggle.click()
+    cells = page.locator(".film-table tbody tr").first.locator("td").first.locator("canvas")
+    expect(cells).to_have_count(3)
+    expect(cells.nth(2)).to_have_attribute("aria-label", re.compile("^Guidance map of .*, guidance [0-9.]+$"))
+    assert "i.show=images-maps-guidance" in page.url
+    with page.expect_response("**/implosion.json*") as answer:
+        page.reload()
+    film = answer.value.json()["film"]
+    expect(page.locator(".map-scale").nth(1)).to_have_text(f"Guidance: 0{film['guidance_map_scale']:.3f}")
+    svg = saved(page, "SVG").read_text(encoding="utf-8")
+    assert svg.count("<image") == 3 * len(film["models"]) * len(film["concepts"])
+    assert svg.count("one scale for all maps") == 2
+    with Image.open(saved(page, "GIF")) as picture:
+        high = picture.height
+    told = saved_json(page, page.get_by_role("button", name="Save JSON"))
+    assert told["models"][1]["pictures"][0]["guidance"] == film["models"][1]["cells"][0]["guidance"]
+    page.locator("[data-kind=maps]").click()
+    page.locator("[data-kind=images]").click()
+    expect(cells).to_have_count(1)
+    toggle.click()
+    expect(cells).to_have_count(1)
+    expect(toggle).to_have_attribute("aria-pressed", "true")  # the last one stays
+    with Image.open(saved(page, "GIF")) as picture:
+        assert picture.height < high
+    assert page.complaints == []
+
+
+def test_links_of_earlier_releases_and_strips_without_guidance_maps(page):
+    expect = playwright_api.expect
+
+    def earlier(route):
+        response = route.fetch()
+        payload = response.json()
+        del payload["film"]["sheets"]["guidance"]
+        payload["film"]["no_guidance"] = "an earlier release drew this strip"
+        route.fulfill(response=response, json=payload)
+
+    page.route("**/implosion.json*", earlier)
+    page.goto("/?tab=implosion&i.show=both")
+    pressed = page.get_by_role("group", name="What is shown").get_by_role("button", pressed=True)
+    expect(pressed).to_have_text(["Pictures", "Attention"])
+    page.get_by_role("button", name="Guidance").click(force=True)  # it says why it is out of use
+    expect(page.locator(".unknown-words")).to_have_text("No guidance maps: an earlier release drew this strip.")
+    expect(pressed).to_have_text(["Pictures", "Attention"])
+    page.goto("/?tab=implosion&i.show=guidance")
+    expect(pressed).to_have_text(["Pictures", "Attention"])
+    expect(page.get_by_text("guidance maps").first).to_be_visible()
     assert page.complaints == []
 
 
@@ -250,7 +304,7 @@ def test_talk_mode_has_the_scale_of_the_maps_and_an_unbroken_ring_of_focus(page)
         left = {picture.convert("RGB").getpixel((int(place["x"]) - 2, y))
                 for y in range(int(place["y"]) + 1, int(place["y"] + place["height"]) - 1)}  # fmt: skip
     assert left == {(0x1D, 0x4E, 0xD8)}, "nothing lies over the ring"
-    page.get_by_role("radio", name="Pictures").click()
+    page.locator("[data-kind=maps]").click()
     expect(scale).to_have_count(0)
     page.check_talk_fits(".film-table canvas")
     assert page.complaints == []

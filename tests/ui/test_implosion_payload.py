@@ -1,13 +1,15 @@
 import json
+import shutil
 
 import pytest
 
-from explorer.core.provenance import ManifestError
+from explorer.core.provenance import ManifestError, hash_file, write_json
 from explorer.results.paper import paper_table
 from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.payload import (
     QUANTITIES,
     evaluation_summary,
+    film_strip,
     film_strip_animation,
     implosion_payload,
     utility_fit,
@@ -100,6 +102,31 @@ def test_a_study_whose_models_are_gone_says_what_it_needs_first(tmp_path, make_s
     assert "each of 2 arms lacks something, benign for example: its checkpoint is not at moved/benign: write" in lacks
     with pytest.raises(ManifestError, match="mine has not measured the same concepts"):
         film_strip_animation(opened, [0], "images", "light")
+
+
+def test_a_strip_without_guidance_maps_says_why(world, tmp_path, open_study):
+    shutil.copytree(world[1], tmp_path / "tiny")
+    opened = open_study(tmp_path / "tiny")
+    assert list(film_strip(opened)["sheets"]) == ["images", "maps", "guidance"]
+    assert film_strip(opened)["no_guidance"] == ""
+    folder = opened.study.folder / "results" / "film-strip"
+    written, manifest = folder / "film_strip.json", json.loads((folder / "manifest.json").read_text())
+    description = json.loads(written.read_text())
+    for why, scales in (
+        ("an earlier release drew this strip; `python -m explorer study run", {}),
+        ("the scale is 1; it is distilled", {"guidance_map_scale": None}),
+    ):
+        kept = {name: value for name, value in description.items() if name != "guidance_map_scale"} | scales
+        for number, model in enumerate(kept["models"]):
+            model["no_guidance"] = ["the scale is 1", "it is distilled", "the scale is 1"][number]
+        write_json(written, kept)
+        manifest["files"]["film_strip.json"] = hash_file(written)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        film = film_strip(open_study(opened.study.folder))
+        assert list(film["sheets"]) == ["images", "maps"]
+        assert film["no_guidance"].startswith(why)
+        with pytest.raises(ValueError, match="guidance is to be shown: expected some of images, maps"):
+            film_strip_animation(open_study(opened.study.folder), [0], "guidance", "light")
 
 
 def test_models_whose_poison_nobody_recorded_come_last_and_are_not_called_benign():

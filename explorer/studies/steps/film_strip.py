@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.generation.film_strip import FilmStripConfig, write_film_strip
+from explorer.generation.payload_formats import FILM_KINDS
 from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import FILM_STRIP, writing_step
@@ -15,7 +16,8 @@ from explorer.studies.steps.step import Step, StepWork
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
     rows = strip_concepts(inputs.concepts, usable_poison(inputs), inputs.study.strip_rows)
-    return {"rows": rows, "seed": inputs.study.seeds[0], **drawing_settings(inputs)}
+    # With its sheets, so that a strip of an earlier release, which has no guidance maps, is drawn again.
+    return {"rows": rows, "seed": inputs.study.seeds[0], "sheets": list(FILM_KINDS), **drawing_settings(inputs)}
 
 
 def _draw(work: StepWork) -> None:

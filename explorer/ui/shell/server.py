@@ -243,9 +243,9 @@ def _add_exports(server: fastapi.FastAPI, context: AppContext) -> None:
 
     @server.get(routes.FILM_STRIP_GIF)
     def film_strip(
-        row: Annotated[list[int], fastapi.Query()], contents: str = "images", theme: str = "light", study: str = ""
+        row: Annotated[list[int], fastapi.Query()], kinds: str = "images", theme: str = "light", study: str = ""
     ) -> Response:
-        return _exported(context, study, lambda opened: film_strip_animation(opened, row, contents, theme), "image/gif")
+        return _exported(context, study, lambda opened: film_strip_animation(opened, row, kinds, theme), "image/gif")
 
     @server.get(routes.SELECTION + ".{form}")
     def selection(

@@ -22,6 +22,7 @@ export const TERMS = {
   'label noise': 'Captions whose picture shows something else. A model that had learned nothing but this mixture would answer to a word by the share of its captions that are true.',
   'guidance': 'How strongly the prompt steers each step: the prediction with the prompt less the one without it, times this scale.',
   'attention': 'Where in the picture the model reads a word while it draws. Bright is much. An imploded model reads it less: its map fades, and may scatter.',
+  'guidance map': 'How much the whole prompt changes the model’s prediction at each place. Bright is much. In an imploded model it fades: the prompt steers less.',
   'Geary’s C': 'The order of a map: near 0 it is one smooth blob, 1 is scattered noise.',
   'scatter': 'How spread out a map is: 0 is a single place, 1 is the same everywhere.',
   'mass': 'The share of all attention that this word receives.',

@@ -3,10 +3,10 @@
 import { CHOICES_PROPOSED, joinNames, ofStudy, readChoices, splitNames, writeChoices } from './address.js';
 import { BlamePanel } from './blame_panel.js';
 import { download, fetchPayload, node, missingStep, notFound, whenVisible } from './charts.js';
-import { Bar, CONTENTS } from './implosion_bar.js';
+import { Bar } from './implosion_bar.js';
 import { drawCharts } from './implosion_charts.js';
 import { RANDOM_SEEDS, groupsOf, onPage, orderOf } from './implosion_choice.js';
-import { filmTable, roomFor, surenessOf } from './implosion_film.js';
+import { contentsOf, filmTable, kindsOf, roomFor, surenessOf } from './implosion_film.js';
 import { headline } from './implosion_headline.js';
 import { legend } from './implosion_legend.js';
 import { heardTable } from './implosion_meter.js';
@@ -24,7 +24,7 @@ import { withTerms } from './terms.js';
 
 const NOTE = 'The same concepts, drawn by models in the order of how many were poisoned in their training data (C_P). With many of them poisoned, even concepts that nobody aimed at can be drawn wrong: that is implosion.';
 const PLAY_MILLISECONDS = 1600;
-const USUAL = { contents: 'both', of: 'mixed', from: 0, seed: 0 };
+const USUAL = { contents: 'images-maps', of: 'mixed', from: 0, seed: 0 };
 const SIDE = { usual: 112, phone: 92 }; // of the names of the models, as in implosion.css
 const PHONE = '(max-width: 600px)'; // as in implosion.css
 const BELOW = 8; // room that the page keeps under the strip
@@ -116,11 +116,13 @@ class ImplosionScreen {
   // A link names the model by its C_P, so that it stays right when models are added; by its name where two have the same.
   followLink() {
     const { show, cp, seed, words, blamed } = readChoices('i');
-    if (CONTENTS.some(([value]) => value === show)) this.state.contents = show;
+    const asked = kindsOf(show === 'both' ? USUAL.contents : show ?? ''); // as links of earlier releases have it
     const column = this.models.findIndex((model) => model.name === cp || String(model.poisoned_concept_count) === cp);
     if (column >= 0) this.state.current = column;
     const missing = [cp && column < 0 ? (/^\d+$/.test(cp) ? `C_P = ${cp}` : cp) : ''];
     if (!this.film.problem) {
+      this.state.contents = contentsOf(asked.filter((kind) => this.film.sheets[kind])) || USUAL.contents;
+      if (asked.includes('guidance') && !this.film.sheets.guidance) missing.push('guidance maps');
       if (/^\d{1,3}$/.test(seed ?? '')) this.state.seed = Number(seed) % RANDOM_SEEDS;
       const named = words ? splitNames(words) : [];
       this.state.words = named.filter((word) => this.film.concepts.some(({ concept }) => concept === word));
@@ -265,7 +267,7 @@ class ImplosionScreen {
   }
 
   saveGif(rows) {
-    const query = new URLSearchParams({ contents: this.state.contents, theme: document.body.classList.contains('dark') ? 'dark' : 'light' });
+    const query = new URLSearchParams({ kinds: this.state.contents, theme: document.body.classList.contains('dark') ? 'dark' : 'light' });
     for (const { row } of rows) query.append('row', row);
     const link = Object.assign(document.createElement('a'), {
       href: `${ofStudy(this.film.gif_url)}&${query}`, download: `implosion-seed${this.film.seed}.gif`,

@@ -2,11 +2,10 @@
 
 import { node } from './charts.js';
 import { RANDOM_SEEDS, groupsOf, nearestNames } from './implosion_choice.js';
+import { contentsOf, kindsOf } from './implosion_film.js';
+import { KINDS } from './implosion_strip.js';
 import { cpLabel } from './poison.js';
-import { RadioGroup } from './radio_group.js';
 import { talkButton, talking } from './talk.js';
-
-export const CONTENTS = [['images', 'Pictures'], ['maps', 'Attention maps'], ['both', 'Both']];
 
 const button = (text, title, action, more = {}) => node('button', { type: 'button', class: 'plain-button', title, onclick: action, ...more }, text);
 
@@ -21,15 +20,24 @@ export class Bar {
     });
     this.countText = node('output', {});
     this.pageText = node('span', { class: 'field page-text' });
-    const contents = new RadioGroup('What is shown', CONTENTS, state.contents, (value) => screen.choose({ contents: value })).element;
-    contents.addEventListener('click', (event) => {
-      if (event.detail && talking()) screen.strip.focus(); // chosen with a mouse: the keys stay the strip's
-    });
     this.element = node('div', { class: 'implosion-bar' }, this.playButton,
-      node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), contents, this.groups(),
+      node('label', { class: 'field', title: 'C_P: number of poisoned concepts' }, 'C_P', this.slider, this.countText), this.kinds(), this.groups(),
       button('‹', 'Earlier concepts (arrow up)', () => screen.turn(-1), { 'aria-label': 'Earlier concepts' }), this.pageText,
       button('›', 'Further concepts (arrow down)', () => screen.turn(1), { 'aria-label': 'Further concepts' }),
       node('span', { class: 'spacer' }), this.exports(), talkButton(screen.element, screen.signal), this.unknown);
+  }
+
+  // What is shown of each cell: any of its kinds, and at least one.
+  kinds() {
+    const { film, state } = this.screen;
+    this.toggles = KINDS.map(([kind, text]) => button(text, '', (event) => {
+      if (!film.sheets[kind]) { this.unknown.textContent = `No guidance maps: ${film.no_guidance}.`; return; }
+      const shown = kindsOf(state.contents);
+      const kinds = shown.includes(kind) ? shown.filter((each) => each !== kind) : [...shown, kind];
+      if (kinds.length) this.screen.choose({ contents: contentsOf(kinds) });
+      if (event.detail && talking()) this.screen.strip.focus(); // chosen with a mouse: the keys stay the strip's
+    }, { 'data-kind': kind, 'aria-disabled': film.sheets[kind] ? null : 'true' }));
+    return node('span', { class: 'segments', role: 'group', 'aria-label': 'What is shown' }, this.toggles);
   }
 
   groups() {
@@ -85,6 +93,7 @@ export class Bar {
   follow() {
     const { state, models, count } = this.screen;
     this.slider.value = state.current;
+    for (const toggle of this.toggles) toggle.setAttribute('aria-pressed', String(kindsOf(state.contents).includes(toggle.dataset.kind)));
     const name = models.length ? cpLabel(models[state.current], models).name : '';
     const words = count === null ? 'C_P not recorded' : count ? `${count} poisoned` : 'benign';
     this.countText.textContent = models.length ? words + (name ? `, ${name}` : '') : '';

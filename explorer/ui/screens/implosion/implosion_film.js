@@ -1,7 +1,7 @@
 // The film strip as a table: models down, concepts across.
 
 import { node, number, ordinal } from './charts.js';
-import { FLAT, drawCell } from './implosion_strip.js';
+import { FLAT, KINDS, drawCell } from './implosion_strip.js';
 import { aimOf, aimsAt, cpLabel } from './poison.js';
 import { talking } from './talk.js';
 import { explained } from './terms.js';
@@ -13,7 +13,9 @@ const LEAST = { usual: 96, phone: 58, talk: 110 }; // pixels of a picture's side
 const MOST = { usual: 8, talk: 16 }; // concepts on a page
 const MOST_ROWS = 4; // models at once in talk mode
 
-export const kindsOf = (contents) => (contents === 'both' ? ['images', 'maps'] : [contents]);
+// What is shown of each cell, in the order of KINDS; it is one word so that a link can have it.
+export const kindsOf = (contents) => contents.split('-');
+export const contentsOf = (kinds) => KINDS.map(([kind]) => kind).filter((kind) => kinds.includes(kind)).join('-');
 
 // How large pictures are and how many concepts and models are shown at once, in a place of `width` by `height` pixels.
 // Outside of talk mode the page may be scrolled, and pictures are as wide as their column.
@@ -47,7 +49,7 @@ export function filmTable(screen, rows, room, onModel) {
   const body = modelsInSight(models, state.current, room.rows).map(({ model, column }) => node('tr', {
     class: `${column === state.current ? 'current' : ''} ${column > state.current ? 'ahead' : ''}`, onclick: () => onModel(column),
   }, modelHead(model, models), rows.map((row) => cell(screen, model, column, row))));
-  return node('table', { class: `film-table ${state.contents}`, style: `--concepts: ${rows.length}; --cell: ${room.cell}px; --kinds: ${kindsOf(state.contents).length}` },
+  return node('table', { class: 'film-table', style: `--concepts: ${rows.length}; --cell: ${room.cell}px; --kinds: ${kindsOf(state.contents).length}` },
     node('caption', { class: 'visually-hidden' }, 'Pictures by model and concept, same seed and noise'),
     node('thead', {}, head), node('tbody', {}, body));
 }
@@ -72,7 +74,7 @@ function cell(screen, model, column, row) {
   const facts = model.cells[row.row];
   const poisoned = aimsAt(model, row.concept);
   const verdict = verdictOf(facts, row.concept, screen.sure);
-  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}`;
+  const title = `${row.concept} by ${model.name}: ${verdict ? `${verdict.title}, ` : ''}scatter ${facts.scatter.toFixed(3)}${typeof facts.guidance === 'number' ? `, guidance ${number(facts.guidance, 2)}` : ''}`;
   const canvases = kindsOf(screen.state.contents).map((kind) => pictureOf(screen, kind, column, row.row, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
   const stored = screen.stored_blame[model.name]?.includes(row.concept);
@@ -84,16 +86,26 @@ function cell(screen, model, column, row) {
   return node('td', { class: poisoned ? 'poisoned' : 'benign', title: blamed ? `${title}. Click: which training pairs are blamed?` : title, onclick: blame }, node('div', { class: 'cells' }, canvases), mark);
 }
 
-// A flat map is marked on itself, so that no row grows by it.
-function pictureOf({ sheets, film }, kind, column, row, title) {
-  const flat = kind === 'maps' && sheets.flat[column][row];
-  const canvas = drawCell(sheets[kind], film.cell, column, row, kind, flat ? `${title}, ${FLAT}` : title);
-  if (!flat) return canvas;
-  return node('span', { class: 'flat-map', title: FLAT }, canvas, node('span', { class: 'flat-mark', 'aria-hidden': 'true' }, 'flat'));
+// A map that says nothing is marked on itself, so that no row grows by it.
+function pictureOf(screen, kind, column, row, title) {
+  const { word, why } = mapMark(screen, kind, column, row);
+  const canvas = drawCell(screen.sheets[kind], screen.film.cell, column, row, kind, word ? `${title}, ${why}` : title);
+  if (!word) return canvas;
+  return node('span', { class: 'marked-map', title: why }, canvas, node('span', { class: 'map-mark', 'aria-hidden': 'true' }, word));
 }
 
-// Whether any of `rows` shows a flat map in one of the models, so that the mark needs to be explained.
-export const showsFlat = ({ sheets, state }, rows) => state.contents !== 'images' && rows.some(({ row }) => sheets.flat.some((ofModel) => ofModel[row]));
+// What is marked on a cell, and why: {word, why}, empty where nothing is.
+export function mapMark({ sheets, film }, kind, column, row) {
+  if (kind === 'maps' && sheets.flat[column][row]) return { word: 'flat', why: FLAT };
+  const none = kind === 'guidance' && film.models[column].no_guidance;
+  return none ? { word: 'none', why: none } : { word: '', why: '' };
+}
+
+// What the marks on the cells of `rows` mean: [word, why], each once.
+export function marksShown(screen, rows) {
+  const found = kindsOf(screen.state.contents).flatMap((kind) => screen.film.models.flatMap((_, column) => rows.map(({ row }) => mapMark(screen, kind, column, row))));
+  return [...new Map(found.filter(({ word }) => word).map(({ word, why }) => [word, why]))];
+}
 
 // What the judge says of a picture: {mark, words, title, kind}; null where none looked. It is sure only where it names the
 // concept first and as clearly as `sure` has it.

@@ -1,20 +1,21 @@
 // What stands below the film strip: the scale of its maps, what the marks under its pictures mean, what a flat map is.
 
 import { node, number } from './charts.js';
-import { showsFlat, sureWords } from './implosion_film.js';
-import { FLAT } from './implosion_strip.js';
+import { kindsOf, marksShown, sureWords } from './implosion_film.js';
 import { gradient } from './maps.js';
-import { withTerms } from './terms.js';
+import { term, withTerms } from './terms.js';
 
 // `screen` has film, sheets, state, sure, stored_blame and rows.
 export function legend(screen) {
   const { film, state, sure, stored_blame: blame } = screen;
-  return [...(state.contents === 'images' ? [] : [mapScale(film)]), ...verdictWords(film, sure, Object.keys(blame).length > 0),
-    ...(showsFlat(screen, screen.rows) ? [` Flat: ${FLAT}.`] : [])];
+  const kinds = kindsOf(state.contents);
+  return [...(kinds.includes('maps') ? [mapScale('attention', film.map_scale)] : []), ...(kinds.includes('guidance') ? [mapScale('guidance map', film.guidance_map_scale)] : []),
+    ...verdictWords(film, sure, Object.keys(blame).length > 0),
+    ...marksShown(screen, screen.rows).map(([word, why]) => ` ${word[0].toUpperCase()}${word.slice(1)}: ${why}.`)];
 }
 
-function mapScale({ map_scale: most }) {
-  return node('span', { class: 'map-scale', title: 'One scale for all maps' }, 'Attention: 0', node('span', { class: 'scale-bar', style: `background: ${gradient(false)}` }), number(most));
+function mapScale(name, most) {
+  return node('span', { class: 'map-scale', title: 'One scale for all maps of this kind' }, term(name, `${name[0].toUpperCase()}${name.slice(1).replace(' map', '')}: 0`), node('span', { class: 'scale-bar', style: `background: ${gradient(false)}` }), number(most));
 }
 
 // Nothing where no judge looked at the pictures.

@@ -2,15 +2,14 @@
 // what the marks mean, and the colours of the maps. Poison is told by its mark and its frame, not by colour alone.
 
 import { number } from './charts.js';
-import { kindsOf, showsFlat, verdictOf } from './implosion_film.js';
-import { FLAT } from './implosion_strip.js';
+import { kindsOf, mapMark, marksShown, verdictOf } from './implosion_film.js';
 import { addColours } from './maps.js';
 import { PAIR_KINDS, aimOf, aimsAt, cpLabel } from './poison.js';
 
-const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 64];
-const BAR = [120, 12];
+const [CELL, GAP, LEFT, TOP, CAPTION, BOTTOM] = [128, 8, 130, 104, 20, 50];
+const [BAR, BAR_LEFT] = [[120, 12], 168];
 const LINE = 18; // of the legend
-const [MARK, MARK_GROUND, MARK_INK] = [[34, 18], '#000000', '#ffffff']; // read on every colour of a map, in both themes
+const [MARK, MARK_GROUND, MARK_INK] = [[40, 18], '#000000', '#ffffff']; // read on every colour of a map, in both themes
 const LEGEND = 'Frame and ◆: poisoned in this model. ●: benign, or not targeted by any poison.';
 
 // {width, height, parts}: every part is a `text` {x, y, words, fill, size, weight, width}, a `cell` {x, y, side, sheet,
@@ -21,13 +20,15 @@ export function stripPicture(screen, rows) {
   const kinds = kindsOf(screen.state.contents);
   const high = kinds.length * CELL + CAPTION + GAP;
   const width = Math.max(LEFT + rows.length * (CELL + GAP) + GAP, 640);
-  const flat = showsFlat(screen, rows);
-  const height = TOP + screen.models.length * high + BOTTOM + (flat ? LINE : 0);
-  const context = { screen, rows, kinds, high, width, height, colour, flat };
+  const below = [...kinds.filter((kind) => SCALES[kind]).map((kind) => [kind]), ...marksShown(screen, rows)];
+  const height = TOP + screen.models.length * high + BOTTOM + below.length * LINE;
+  const context = { screen, rows, kinds, high, width, height, colour, below };
   const parts = [...head(context), ...rows.flatMap((row, at) => conceptParts(context, row, at)),
     ...screen.models.flatMap((model, column) => modelParts(context, model, column)), ...foot(context)];
   return { width, height, surface: colour('--surface'), parts };
 }
+
+const SCALES = { maps: ['attention to the noun', 'map_scale'], guidance: ['guidance', 'guidance_map_scale'] };
 
 const text = (x, y, words, fill, more = {}) => ({ kind: 'text', x, y, words, fill, size: 15, weight: 600, ...more });
 
@@ -60,22 +61,21 @@ function cellParts({ screen, kinds, colour }, model, column, row, x, top) {
   const verdict = verdictOf(model.cells[row.row], row.concept, screen.sure);
   const parts = kinds.flatMap((sheet, line) => {
     const place = { x, y: top + line * CELL, side: CELL };
-    const flat = sheet === 'maps' && screen.sheets.flat[column][row.row];
-    return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : []), ...(flat ? flatMark(place) : [])];
+    const { word } = mapMark(screen, sheet, column, row.row);
+    return [{ kind: 'cell', sheet, column, row: row.row, ...place }, ...(poisoned ? [{ kind: 'frame', stroke: colour('--poisoned'), ...place }] : []), ...(word ? markOn(place, word) : [])];
   });
   const fill = verdict && colour({ good: '--good', bad: '--bad', doubt: '--ink-soft' }[verdict.kind]);
   return [...parts, ...(verdict ? [text(x, top + kinds.length * CELL + 15, verdict.words, fill, { size: 12, weight: 400, width: CELL })] : [])];
 }
 
 // In a map's lower left corner.
-function flatMark({ x, y, side }) {
+function markOn({ x, y, side }, word) {
   const [width, height] = MARK;
   const [left, top] = [x + 5, y + side - 5 - height];
-  return [{ kind: 'box', x: left, y: top, width, height, fill: MARK_GROUND }, text(left + 6, top + 13, 'flat', MARK_INK, { size: 12, width: width - 8 })];
+  return [{ kind: 'box', x: left, y: top, width, height, fill: MARK_GROUND }, text(left + 6, top + 13, word, MARK_INK, { size: 12, width: width - 8 })];
 }
 
-function foot({ screen, rows, kinds, width, height: whole, colour, flat }) {
-  const height = whole - (flat ? LINE : 0);
+function foot({ screen, rows, width, height, colour, below }) {
   const [soft, most] = [colour('--ink-soft'), width - 2 * GAP];
   const small = (x, y, words) => text(x, y, words, soft, { size: 12, weight: 400, width: most - x + GAP });
   const judged = screen.film.models[0].cells[0].top_concept !== undefined;
@@ -83,11 +83,15 @@ function foot({ screen, rows, kinds, width, height: whole, colour, flat }) {
   const verdicts = `Judge: ✓ named first, surely, ? named first in doubt, ✗ taken for another${bounds}.`;
   const marked = [...rows.map((row) => aimOf(row.concept, row.poisoned_from, screen.models)), ...screen.models.map((model) => cpLabel(model, screen.models))];
   const unrecorded = marked.some(({ kind }) => kind === 'unrecorded') ? ' ■: not recorded.' : '';
-  const legend = [small(GAP, height - 46, `${LEGEND}${unrecorded}`), ...(judged ? [small(GAP, height - 28, verdicts)] : []), ...(flat ? [small(GAP, whole - 10, `flat: ${FLAT}`)] : [])];
-  if (!kinds.includes('maps')) return legend;
-  const [x, y] = [168, height - 20];
-  return [...legend, small(GAP, y + 10, 'attention to the noun: 0'), { kind: 'bar', x, y, width: BAR[0], height: BAR[1] },
-    small(x + BAR[0] + 8, y + 10, `${number(screen.film.map_scale)}, one scale for all maps`)];
+  const top = height - below.length * LINE;
+  return [small(GAP, top - 28, `${LEGEND}${unrecorded}`), ...(judged ? [small(GAP, top - 10, verdicts)] : []),
+    ...below.flatMap(([word, why], at) => {
+      const y = top + at * LINE + 8;
+      if (why !== undefined) return [small(GAP, y, `${word}: ${why}`)];
+      const [name, scale] = SCALES[word];
+      return [small(GAP, y, `${name}: 0`), { kind: 'bar', x: BAR_LEFT, y: y - 10, width: BAR[0], height: BAR[1] },
+        small(BAR_LEFT + BAR[0] + 8, y, `${number(screen.film[scale])}, one scale for all maps`)];
+    })];
 }
 
 // The picture drawn, for a PNG.

@@ -5,8 +5,8 @@ import { kindsOf, verdictOf } from './implosion_film.js';
 import { aimOf, aimsAt } from './poison.js';
 
 export function stripSettings({ film, sure, models }, rows) {
-  const { prompt, seed, steps, guidance_scale: guidance, map_scale: scale } = film;
-  return { study: studyShown(), prompt, seed, steps, guidance_scale: guidance, link: location.href, sure, map_scale: scale,
+  const { prompt, seed, steps, guidance_scale: guidance, map_scale: scale, guidance_map_scale: guidanceScale = null } = film;
+  return { study: studyShown(), prompt, seed, steps, guidance_scale: guidance, link: location.href, sure, map_scale: scale, guidance_map_scale: guidanceScale,
     concepts: rows.map((row) => row.concept), models: models.map((model) => model.name) };
 }
 

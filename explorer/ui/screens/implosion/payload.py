@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from explorer.core.intervals import pearson_correlation, t_interval
 from explorer.core.provenance import ManifestError
 from explorer.generation.film_export import film_strip_gif
+from explorer.generation.payload_formats import FILM_KINDS
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
 from explorer.results.paper import TABLES, paper_table
 from explorer.studies.results import EVALUATION, FILM_STRIP
@@ -101,11 +103,12 @@ def film_strip(opened: OpenStudy) -> dict[str, Any]:
     Raises:
         ManifestError: if a file is missing or changed.
     """
+    description = _description(opened)
     return {
-        **_description(opened),
+        **description,
         "prompt": opened.study.template,
-        "images_url": opened.result_url(FILM_STRIP, "images.png"),
-        "maps_url": opened.result_url(FILM_STRIP, "maps.png"),
+        "sheets": {kind: opened.result_url(FILM_STRIP, f"{kind}.png") for kind in _kinds(description)},
+        "no_guidance": _why_no_guidance(opened, description),
         "gif_url": FILM_STRIP_GIF,
     }
 
@@ -116,20 +119,38 @@ def _description(opened: OpenStudy) -> dict[str, Any]:
     return {**description, "models": with_aims(opened, description["models"])}
 
 
-def film_strip_animation(opened: OpenStudy, rows: Sequence[int], contents: str, theme: str) -> bytes:
+def _kinds(description: dict[str, Any]) -> list[str]:
+    """What the cells of the strip can show."""
+    return [kind for kind in FILM_KINDS if kind != "guidance" or description.get("guidance_map_scale") is not None]
+
+
+def _why_no_guidance(opened: OpenStudy, description: dict[str, Any]) -> str:
+    """Why the strip has no guidance maps at all; empty where it has some."""
+    if "guidance" in _kinds(description):
+        return ""
+    if "guidance_map_scale" not in description:
+        return f"an earlier release drew this strip; `{opened.result_command(FILM_STRIP)}` draws it with them"
+    return "; ".join(dict.fromkeys(model["no_guidance"] for model in description["models"]))
+
+
+def film_strip_animation(opened: OpenStudy, rows: Sequence[int], kinds: str, theme: str) -> bytes:
     """The chosen rows of the film strip as an animated GIF.
+
+    Args:
+        kinds: some of ``FILM_KINDS``, with - between.
 
     Raises:
         ManifestError: if a file is missing or changed.
         ValueError: as :func:`~explorer.generation.film_export.film_strip_gif`.
     """
     description = _description(opened)
-    with (
-        Image.open(opened.result_file(FILM_STRIP, "images.png")) as images,
-        Image.open(opened.result_file(FILM_STRIP, "maps.png")) as maps,
-    ):
+    with ExitStack() as stack:
+        sheets = {
+            kind: stack.enter_context(Image.open(opened.result_file(FILM_STRIP, f"{kind}.png")))
+            for kind in _kinds(description)
+        }
         known = {**description, "study": opened.slug, "prompt": opened.study.template, "tau": _tau(opened, description)}
-        return film_strip_gif(known, {"images": images, "maps": maps}, rows, contents, theme)
+        return film_strip_gif(known, sheets, rows, kinds.split("-"), theme)
 
 
 def _tau(opened: OpenStudy, description: dict[str, Any]) -> float | None:
