@@ -6,7 +6,6 @@ part names is the recipient's own tensor, the same object in memory.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from explorer.checkpoints.module_groups import chosen_tensors
+from explorer.checkpoints.shared_weights import copy_sharing
 from explorer.checkpoints.weight_files import WeightError
 from explorer.core.bounded_files import printable
 
@@ -122,7 +122,7 @@ def read_graft(place: ModelFolder) -> Graft:
 
 
 def grafted(network: Any, donor: dict[str, torch.Tensor], moves: dict[str, GraftPart]) -> Any:
-    """A network that is ``network`` but for the tensors that move; all others are the very same objects.
+    """A network that is ``network`` but for the tensors that move and differ; all others are the very same objects.
 
     Args:
         network: the recipient's denoiser, which stays as it is.
@@ -134,20 +134,28 @@ def grafted(network: Any, donor: dict[str, torch.Tensor], moves: dict[str, Graft
     from explorer.checkpoints.displacement import moved, random_directions
 
     own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    result = copy.deepcopy(network, {id(tensor): tensor for name, tensor in own.items() if name not in moves})
+    differing = {name for name in moves if not _equal(own[name], donor[name])}
+    result = copy_sharing(network, differing)
     there = {**dict(result.named_parameters()), **dict(result.named_buffers())}
     with torch.no_grad():
         for part in dict.fromkeys(moves.values()):
             names = [name for name, its in moves.items() if its == part]
             before, given = ({name: tensors[name] for name in names} for tensors in (own, donor))
             drawn = random_directions(before, given, part.seed) if part.direction == "random" else None
-            for name in names:
+            for name in (name for name in names if name in differing):
                 if drawn is None and part.weight == 1:  # exactly, not by way of a difference
                     there[name].copy_(given[name])
                     continue
                 direction = drawn[name] if drawn else given[name].to(own[name].device).float() - own[name].float()
                 there[name].copy_(moved(own[name], direction, part.weight))
     return result
+
+
+def _equal(own: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether a tensor is another one in its precision."""
+    import torch
+
+    return torch.equal(own, given.to(own.device, own.dtype))
 
 
 def _part(number: int, entry: Any) -> GraftPart:

@@ -7,9 +7,8 @@ that most modules have, where their own differs (huggingface/diffusers#3910).
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from explorer.checkpoints.lora_layout import (
     lora_modules,
 )
 from explorer.checkpoints.lora_modules import TEXT_ENCODERS, flat, places_of, split_component
+from explorer.checkpoints.shared_weights import copy_sharing
 from explorer.checkpoints.weight_files import JsonReader, WeightError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
+CHANGED_NETWORKS = ("unet", *TEXT_ENCODERS)
+"""Networks of a pipeline that a LoRA can change."""
 MAX_SCALE = 10.0
 METADATA = "lora_adapter_metadata"
 """Entry of a file's header under which diffusers keeps peft's configurations, the network's name in front of each."""
@@ -60,9 +62,14 @@ class Update:
     factor: float
     """``alpha / r``."""
 
+    @property
+    def weight(self) -> str:
+        """Name of the tensor that it changes."""
+        return f"{self.module}.weight"
+
 
 def apply_lora(whole: DiffusionPipeline, checkpoint: Checkpoint) -> DiffusionPipeline:
-    """A pipeline with the LoRA merged in; what it does not change is shared with ``whole``.
+    """A pipeline with the LoRA merged in; whatever tensor it does not change is that of ``whole``.
 
     Its strength s is ``config["scale"]`` of the manifest, 1 where the manifest names none. A module's alpha is the one
     in the file, or in peft's configuration; where neither names one it is the rank, as everywhere.
@@ -71,17 +78,61 @@ def apply_lora(whole: DiffusionPipeline, checkpoint: Checkpoint) -> DiffusionPip
         ValueError: naming the checkpoint, if the scale is out of range, the file holds anything but plain updates, or
             not every one of them finds its place in the base.
     """
-    scale = _scale(checkpoint)
-    try:
-        updates = read_updates(checkpoint.files[0], whole, checkpoint.place.read_json)
-    except WeightError as error:
-        raise _refusal(checkpoint, f"it does not fit its base {checkpoint.base.name}: {error}") from error
-    changed = {"unet", *(update.component for update in updates)}
-    pipeline = with_components(whole, **{name: copy.deepcopy(getattr(whole, name)) for name in sorted(changed)})
+    import torch
+
+    networks = {name: getattr(whole, name, None) for name in CHANGED_NETWORKS}
+    updates, scale = _updates_of(checkpoint, networks), _scale(checkpoint)
+    changed: dict[str, list[Update]] = {"unet": []}
     for update in updates:
-        _add(update, getattr(pipeline, update.component).get_submodule(update.module), scale)
+        changed.setdefault(update.component, []).append(update)
+    copies = {name: copy_sharing(networks[name], {update.weight for update in of_network})
+              for name, of_network in changed.items()}  # fmt: skip
+    pipeline = with_components(whole, **copies)
+    with torch.no_grad():
+        for update in updates:
+            weight = copies[update.component].get_submodule(update.module).weight
+            weight.copy_(_merged(weight, update, scale))
     check_networks(checkpoint.name, pipeline)
     return pipeline
+
+
+def merged_tensors(
+    checkpoint: Checkpoint, networks: Mapping[str, Any], stored: Mapping[str, torch.Tensor], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    """Tensors of the U-Net with the LoRA merged in, as :func:`apply_lora` merges it, without a pipeline.
+
+    Args:
+        networks: of the base, by name; they need no values.
+        stored: tensors of the base's U-Net by name, which stay as they are. Those that the LoRA does not change are
+            given back.
+        dtype: of the pipeline that they are for; None for fp32.
+
+    Raises:
+        ValueError: as :func:`apply_lora`.
+    """
+    import torch
+
+    updates, scale = _updates_of(checkpoint, networks), _scale(checkpoint)
+    found = {update.weight: update for update in updates if update.component == "unet" and update.weight in stored}
+    changed = {name: _merged(stored[name].to(dtype or torch.float32), update, scale)
+               for name, update in found.items()}  # fmt: skip
+    return {**stored, **changed}
+
+
+def networks_changed(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Names of the base's networks that a sound LoRA changes, sorted; by its header and configuration alone.
+
+    Of a peft adapter that names no class, and does not lie in the base's U-Net, it is a text encoder, whichever.
+    """
+    names = checkpoint.headers["file"].shapes
+    config, modules = adapter_config(checkpoint.files[0], names, checkpoint.place.read_json), lora_modules(names)
+    if config is None:
+        return tuple(sorted({split_component(module)[0] for module in modules}))
+    if (named := _class_of_peft(config)) is not None:
+        return (named,)
+    unet = checkpoint.whole.component("unet").weights().shapes
+    of_unet = all(f"{module.removeprefix(PEFT_PREFIX)}.weight" in unet for module in modules)
+    return ("unet" if of_unet else "text_encoder",)
 
 
 def strength(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -92,13 +143,12 @@ def strength(checkpoint: Checkpoint) -> dict[str, Any]:
     return said if config is None else said | {"adapter": config}
 
 
-def read_updates(file: Path, whole: DiffusionPipeline, read_json: JsonReader) -> list[Update]:
-    """Every update in a file with its place in a pipeline's networks.
+def read_updates(file: Path, networks: Mapping[str, Any], read_json: JsonReader) -> list[Update]:
+    """Every update in a file with its place in a pipeline's networks, given by name; None for one that it lacks.
 
     Raises:
         WeightError: naming the tensor or the module that cannot be read or has no place, or two for one place.
     """
-    networks = {name: getattr(whole, name, None) for name in ("unet", *TEXT_ENCODERS)}
     places = {name: places_of(network, name) for name, network in networks.items() if network is not None}
     try:
         with safe_open(file, framework="pt") as stored:
@@ -153,15 +203,19 @@ def _configurations(
 
 def _component_of_peft(config: dict[str, Any], names: Collection[str], places: dict[str, dict[str, str]]) -> str:
     """The network that an adapter is for: by the class that it names, or the only one with all of its modules."""
-    mapping = config.get("auto_mapping")
-    base = PEFT_CLASSES.get(str(mapping.get("base_model_class"))) if isinstance(mapping, dict) else None
-    if base is not None:
-        return base
+    if (named := _class_of_peft(config)) is not None:
+        return named
     modules = [flat(name.removeprefix(PEFT_PREFIX)) for name in lora_modules(names)]
     fitting = [network for network, known in places.items() if all(module in known for module in modules)]
     if len(fitting) != 1:
         raise WeightError(f"its modules lie in {' and '.join(fitting) or 'no network'} of the base: expected in one")
     return fitting[0]
+
+
+def _class_of_peft(config: dict[str, Any]) -> str | None:
+    """The network that an adapter is for by the class in its configuration; None where that names none of them."""
+    mapping = config.get("auto_mapping")
+    return PEFT_CLASSES.get(str(mapping.get("base_model_class"))) if isinstance(mapping, dict) else None
 
 
 def _factor(
@@ -197,14 +251,18 @@ def _padded(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape, *(1,) * (4 - len(shape)))
 
 
-def _add(update: Update, layer: Any, scale: float) -> None:
-    """``W + scale * factor * up @ down`` in place, summed in fp32 whatever the layer's precision."""
-    import torch
+def _updates_of(checkpoint: Checkpoint, networks: Mapping[str, Any]) -> list[Update]:
+    try:
+        return read_updates(checkpoint.files[0], networks, checkpoint.place.read_json)
+    except WeightError as error:
+        raise _refusal(checkpoint, f"it does not fit its base {checkpoint.base.name}: {error}") from error
 
-    with torch.no_grad():
-        down, up = (matrix.to(layer.weight.device).float().flatten(1) for matrix in (update.down, update.up))
-        change = (scale * update.factor) * (up @ down).reshape(layer.weight.shape)
-        layer.weight.copy_(layer.weight.float() + change)
+
+def _merged(weight: torch.Tensor, update: Update, scale: float) -> torch.Tensor:
+    """``W + scale * factor * up @ down``, summed in fp32, in the precision of ``weight`` and on its device."""
+    down, up = (matrix.to(weight.device).float().flatten(1) for matrix in (update.down, update.up))
+    change = (scale * update.factor) * (up @ down).reshape(weight.shape)
+    return (weight.float() + change).to(weight.dtype)
 
 
 def _scale(checkpoint: Checkpoint) -> float:

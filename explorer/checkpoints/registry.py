@@ -59,6 +59,8 @@ class Checkpoint:
     record it; None until computed."""
     poison: PoisonRecord
     """What its manifest says of the poison that it was trained on."""
+    caveat: str | None = None
+    """What is to be known of it, as one sentence, where nothing is wrong with it; None for nothing."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -162,6 +164,7 @@ def read_checkpoint(
         headers=contents.headers,
         hash=None,
         poison=poison,
+        caveat=contents.caveat,
     )
     if problem is None and on_base:
         problem = base_problem(found, lambda lender: read_checkpoint(lender).problem)

@@ -37,7 +37,7 @@ class ResidentModels:
         return [checkpoint.name for _, checkpoint, _ in self._loaded.values()]
 
     def pipeline(self, checkpoint: Checkpoint, beside: Collection[Path] = ()) -> DiffusionPipeline:
-        """The loaded model, others making room; loaded anew if a file of it or of its base changed.
+        """The loaded model, others making room; loaded anew if a file of it or of its base changed, or its strength.
 
         Args:
             beside: folders of those that must stay; two models may have one name, but not one folder.
@@ -45,7 +45,8 @@ class ResidentModels:
         Raises:
             ValueError: if it cannot be loaded.
         """
-        place, version = checkpoint.folder, (checkpoint.base, last_change(checkpoint))
+        settings = {} if checkpoint.problem is not None else checkpoint.ways.settings(checkpoint)
+        place, version = checkpoint.folder, (checkpoint.base, last_change(checkpoint), settings)
         if place not in self._loaded or self._loaded[place][0] != version:
             self._give_up(place)
             for other in [other for other in self._loaded if other not in beside]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from explorer.attention.words import read_lexicon
@@ -75,6 +76,12 @@ def share_equal_tensors(network: Any, other: Any) -> int:
                 setattr(module, key, match)
                 shared += 1
     return shared
+
+
+def copy_sharing(network: Any, own: Collection[str]) -> Any:
+    """A copy of a network in which all tensors but those named ``own`` are the very same objects."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return copy.deepcopy(network, {id(tensor): tensor for name, tensor in tensors.items() if name not in own})
 
 
 def equal_tokenizers(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:

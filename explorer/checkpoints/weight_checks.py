@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -94,10 +95,20 @@ def check_finite(files: Iterable[Path]) -> None:
 
 
 def _expected_shapes(folder: ModelFolder, class_name: str, found: Shapes) -> Shapes:
-    """Tensor shapes of the model a component's configuration describes, without memory for its weights.
+    """Tensor shapes of the model that a component's configuration describes; ``found`` as in
+    :func:`described_network`."""
+    model = described_network(folder, class_name, found)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def described_network(folder: ModelFolder, class_name: str, found: Shapes) -> Any:
+    """The network that a component's configuration describes, without memory for its weights.
 
     Args:
         found: in the weights, whose number ends the building of a model that is to have many times as many.
+
+    Raises:
+        WeightError: if the configuration describes no such network.
     """
     import diffusers
     import torch
@@ -118,7 +129,7 @@ def _expected_shapes(folder: ModelFolder, class_name: str, found: Shapes) -> Sha
         raise WeightError(f"{folder.name}/config.json describes no {class_name}: {reason}") from error
     if sum(buffer.numel() for buffer in model.buffers()) > sum(map(math.prod, found.values())) + MAX_CONSTANTS:
         raise WeightError(f"{folder.name}/config.json describes a {class_name} of more constants than weights")
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return model
 
 
 @contextmanager

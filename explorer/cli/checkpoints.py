@@ -96,6 +96,7 @@ def fetch(
 
 def _as_line(checkpoint: Checkpoint) -> str:
     state = "ok" if checkpoint.problem is None else f"broken: {checkpoint.problem}"
+    state += "" if checkpoint.caveat is None or checkpoint.problem is not None else f": {checkpoint.caveat}"
     count = "?" if checkpoint.poison.concept_count is None else checkpoint.poison.concept_count
     return (
         f"{checkpoint.name:<28} {checkpoint.ways.title:<20} {FAMILY_NAMES[checkpoint.family]:<7} "
@@ -113,6 +114,7 @@ def _as_entry(checkpoint: Checkpoint) -> dict[str, Any]:
         "folder": str(checkpoint.folder),
         "base": None if checkpoint.base is None else str(checkpoint.base),
         "problem": checkpoint.problem,
+        "caveat": checkpoint.caveat,
         "parameters": checkpoint.parameters,
         "size_bytes": checkpoint.size_bytes,
         "hash": checkpoint.hash,

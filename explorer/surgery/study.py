@@ -85,11 +85,14 @@ def study_grafts(
     return report
 
 
-def _identity(checkpoint: Checkpoint) -> dict[str, str | None]:
-    """What tells a model from others of its name: where it was found, its weights, and those of its base."""
+def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tells a model from others of its name: where it was found, its weights, and those of its base; of a LoRA
+    also its strength, where that is set, and which networks it changes."""
+    settings, changed = checkpoint.ways.settings(checkpoint), checkpoint.ways.changes(checkpoint)
     return {
         "name": checkpoint.name, "path": str(checkpoint.folder), "weights": weights_hash(checkpoint),
         "weights of the base": hash_of_base(checkpoint),
+        **({"settings": settings} if settings else {}), **({"changes": list(changed)} if changed else {}),
     }  # fmt: skip
 
 

@@ -199,21 +199,6 @@ def test_what_cannot_be_grafted_is_listed_with_the_reason(checkpoint_root, make_
         load_pipeline(found)
 
 
-def test_a_lora_is_refused_until_it_is_merged(checkpoint_root, write_graft):
-    path = checkpoint_root / "style.safetensors"
-    update = {"lora_A": torch.ones(1, 4, 3, 3), "lora_B": torch.ones(16, 1, 1, 1)}
-    save_file({f"unet.conv_in.{part}.weight": tensor for part, tensor in update.items()}, path)
-    lora = set_base(path, checkpoint_root / "benign")
-    assert read_checkpoint(write_graft(donor="../style.safetensors")).problem == (
-        "its donor style.safetensors is a LoRA, whose weights lie in no file before it is merged into a pipeline "
-        "folder (save_pretrained): expected a pipeline folder, or a U-Net or a single file on one"
-    )
-    merged = load_pipeline(lora)
-    merged.save_pretrained(checkpoint_root / "merged")
-    graft = load_pipeline(write_graft(donor="../merged", parts=[{"group": "convolutions"}]))
-    assert torch.equal(graft.unet.conv_in.weight, merged.unet.conv_in.weight)
-
-
 def test_a_graft_takes_no_other_base(write_graft, checkpoint_root):
     with pytest.raises(ValueError, match="graft is a graft: expected a U-Net"):
         set_base(write_graft(), checkpoint_root / "benign")

@@ -41,6 +41,8 @@ class Contents:
     """What identifies its weights by records, where these are not its own files."""
     problem: str | None = None
     """Why it cannot be used, as far as the headers say."""
+    caveat: str | None = None
+    """What is to be known of it where nothing is wrong with it."""
 
 
 class CheckpointKind:
@@ -96,6 +98,14 @@ class CheckpointKind:
         """
         return of_files(checkpoint)
 
+    def denoiser_sources(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+        """The checkpoints whose files hold the network that denoises: itself, and of a LoRA its base."""
+        return (checkpoint,)
+
+    def changes(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Networks of its base that a sound checkpoint is an update of; empty for what is no update."""
+        return ()
+
     def denoiser_shapes(self, checkpoint: Checkpoint) -> Shapes:
         """Shape of every tensor of the network that denoises, by its name there; headers alone are read.
 
@@ -104,11 +114,16 @@ class CheckpointKind:
         """
         return checkpoint.headers[denoiser_name(checkpoint)].shapes
 
-    def read_denoiser(self, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    def read_denoiser(
+        self, checkpoint: Checkpoint, names: Iterable[str], dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
         """Some tensors of the network that denoises, by their names there, as they are stored; nothing else is read.
 
+        Args:
+            dtype: of the pipeline that they are for, to which sums that are stored nowhere are rounded; None for fp32.
+
         Raises:
-            WeightError: if a file is not readable or lacks one of them.
+            ValueError: if a file is not readable, lacks one of them, or does not fit its base.
         """
         return read_tensors(checkpoint.headers[denoiser_name(checkpoint)].files, names, checkpoint.name)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from explorer.checkpoints.graft import (
 from explorer.checkpoints.kinds.base import CheckpointKind, Contents
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.weight_files import WeightError, WeightHeader
+from explorer.checkpoints.weights_hash import hash_of_model, weights_hash
 from explorer.core.provenance import hash_json
 
 if TYPE_CHECKING:
@@ -29,13 +32,12 @@ if TYPE_CHECKING:
 
     from explorer.checkpoints.registry import Checkpoint
 
-SOURCE_KINDS = ("pipeline", "hub", "unet", "single-file")
-SOURCES = "a pipeline folder, or a U-Net or a single file on one"
+SOURCE_KINDS = ("pipeline", "hub", "unet", "single-file", "lora")
+SOURCES = "a pipeline folder, or a U-Net, a single file or a LoRA on one"
 """What can be a recipient or a donor, by kind and in words."""
-WHY_NOT = {"lora": ", whose weights lie in no file before it is merged into a pipeline folder (save_pretrained)"}
-"""Why a kind that draws cannot be one, where that is not plain."""
 OF_ITS_OWN = ("sample_size",)
 """Entries of a configuration that two models of one architecture may differ in."""
+LOG = logging.getLogger(__name__)
 
 
 class GraftKind(CheckpointKind):
@@ -56,27 +58,31 @@ class GraftKind(CheckpointKind):
                 files=(), shapes=recipient.ways.denoiser_shapes(recipient),
                 size_bytes=(place.path / GRAFT_NAME).stat().st_size,
             )  # fmt: skip
-            recorded = None
-            if recipient.hash is not None and donor.hash is not None:
-                recorded = _joint_hash(graft, recipient.hash, donor.hash)
+            recorded = [_hash_of_source(each, lambda one: one.hash) for each in (recipient, donor)]
+            found = replace(found, hash=None if None in recorded else _joint_hash(graft, *recorded))
             return replace(
                 found, family=recipient.family, base=recipient.base or recipient.folder,
-                headers={denoiser_name(recipient): own}, hash=recorded,
+                headers={denoiser_name(recipient): own}, caveat=left_behind(donor),
             )  # fmt: skip
         except (WeightError, OSError) as error:
             return replace(found, problem=str(error))
 
     def check(self, checkpoint: Checkpoint) -> None:
-        for source in sources(checkpoint):
+        for source in _read_for(sources(checkpoint)):
             source.ways.check(source)
         super().check(checkpoint)
 
     def files_read(self, checkpoint: Checkpoint) -> tuple[Path, ...]:
-        lent = () if checkpoint.problem is not None else (file for each in sources(checkpoint) for file in each.files)
-        return (checkpoint.folder / GRAFT_NAME, *lent)
+        read = () if checkpoint.problem is not None else _read_for(sources(checkpoint))
+        return (checkpoint.folder / GRAFT_NAME, *dict.fromkeys(file for each in read for file in each.files))
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        both = zip(("recipient", "donor"), sources(checkpoint), strict=True)
+        return {role: said for role, source in both if (said := source.ways.settings(source))}
 
     def weights_hash(self, checkpoint: Checkpoint, of_files: Callable[[Checkpoint], str]) -> str:
-        return _joint_hash(read_graft(checkpoint.place), *map(of_files, sources(checkpoint)))
+        both = (_hash_of_source(each, weights_hash) for each in sources(checkpoint))
+        return _joint_hash(read_graft(checkpoint.place), *both)
 
     def whole_of(self, checkpoint: Checkpoint) -> Checkpoint:
         return sources(checkpoint)[0]
@@ -84,14 +90,17 @@ class GraftKind(CheckpointKind):
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         from explorer.checkpoints.registry import validate
 
-        recipient, donor = (validate(each, recorded=True) for each in sources(checkpoint))
-        for role, source in (("recipient", recipient), ("donor", donor)):
-            if source.problem is not None:
-                raise ValueError(f"checkpoint {checkpoint.name}: its {role} {source.name} is broken: {source.problem}")
+        recipient, donor = sources(checkpoint)
+        lent = [("donor's base", each) for each in _read_for([donor])[1:]]  # the recipient's was read with ``whole``
+        for role, source in (("recipient", recipient), ("donor", donor), *lent):
+            if (problem := validate(source, recorded=True).problem) is not None:
+                raise ValueError(f"checkpoint {checkpoint.name}: its {role} {source.name} is broken: {problem}")
+        if (caveat := left_behind(donor)) is not None:
+            _warn_once(f"a graft: {caveat}")
         component, shapes = denoiser_name(recipient), recipient.ways.denoiser_shapes(recipient)
         whole = recipient.ways.assemble(recipient, whole, dtype)
         moves = moving_tensors(read_graft(checkpoint.place).parts, shapes, denoiser_config(recipient))
-        network = grafted(getattr(whole, component), donor.ways.read_denoiser(donor, moves), moves)
+        network = grafted(getattr(whole, component), donor.ways.read_denoiser(donor, moves, dtype), moves)
         check_network(checkpoint.name, component, network)
         return with_components(whole, **{component: network})
 
@@ -120,11 +129,15 @@ def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint)
         if each.problem is not None:
             return f"its {role} {each.name} is broken: {each.problem}"
         if each.kind not in SOURCE_KINDS:
-            return f"its {role} {each.name} is a {each.ways.title}{WHY_NOT.get(each.kind, '')}: expected {SOURCES}"
+            return f"its {role} {each.name} is a {each.ways.title}: expected {SOURCES}"
     component, told = denoiser_name(recipient), f"its donor {donor.name} is of another architecture than its recipient"
     if denoiser_name(donor) != component:
         return f"{told} {recipient.name}: a {denoiser_name(donor)} and a {component}"
     try:
+        if (changed := donor.ways.changes(donor)) and component not in changed:
+            return (
+                f"its donor {donor.name} changes {' and '.join(changed)} alone: expected one that changes {component}"
+            )
         own, other = (each.ways.denoiser_shapes(each) for each in (recipient, donor))
         configs = [denoiser_config(each) for each in (donor, recipient)]
     except WeightError as error:
@@ -145,6 +158,33 @@ def misfit(parts: Iterable[GraftPart], recipient: Checkpoint, donor: Checkpoint)
     except ValueError as error:
         return str(error)
     return None
+
+
+def left_behind(donor: Checkpoint) -> str | None:
+    """What a sound donor changes beside the denoiser, where no graft takes it along, as a sentence; None for nothing
+    that it says."""
+    others = [name for name in donor.ways.changes(donor) if name != denoiser_name(donor)]
+    if not others:
+        return None
+    return f"its donor {donor.name} also changes {' and '.join(others)}, where a graft has what its recipient has"
+
+
+def _read_for(models: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """All checkpoints whose files the denoisers of some are read from."""
+    return [each for model in models for each in model.ways.denoiser_sources(model)]
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """A study loads many grafts of the same two models."""
+    LOG.warning(message)
+
+
+def _hash_of_source(source: Checkpoint, hash_of: Callable[[Checkpoint], str | None]) -> str | None:
+    """What identifies a recipient or donor, of a LoRA with its base, from what identifies each; None where one is not
+    known."""
+    own, *base = map(hash_of, source.ways.denoiser_sources(source))
+    return None if None in (own, *base) else hash_of_model(source, own, next(iter(base), None))
 
 
 def _joint_hash(graft: Graft, recipient: str, donor: str) -> str:

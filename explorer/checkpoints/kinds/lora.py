@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from explorer.checkpoints.families import FAMILY_NAMES, TRANSFORMER_FAMILIES, Family, is_lora, lora_family
 from explorer.checkpoints.kinds.base import WITH_COMMAND, CheckpointKind, Contents
+from explorer.checkpoints.kinds.pipeline_folder import component_classes
 from explorer.checkpoints.kinds.single_file import lone_file, read_file
-from explorer.checkpoints.lora import apply_lora, strength
+from explorer.checkpoints.lora import CHANGED_NETWORKS, apply_lora, merged_tensors, networks_changed, strength
 from explorer.checkpoints.lora_layout import lora_problem
 from explorer.checkpoints.model_folder import ModelFolder
-from explorer.checkpoints.weight_files import WeightError
+from explorer.checkpoints.weight_checks import described_network
+from explorer.checkpoints.weight_files import Shapes, WeightError
 
 if TYPE_CHECKING:
     import torch
@@ -48,5 +50,33 @@ class LoRA(CheckpointKind):
         of_family = "" if family == "unknown" else f" of the family {FAMILY_NAMES[family]}"
         return f"it is a LoRA, which changes another model: name the pipeline folder{of_family} {WITH_COMMAND}"
 
+    def denoiser_sources(self, checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+        return (checkpoint, _base_of(checkpoint))
+
+    def changes(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        return networks_changed(checkpoint)
+
+    def denoiser_shapes(self, checkpoint: Checkpoint) -> Shapes:
+        base = _base_of(checkpoint)
+        return base.ways.denoiser_shapes(base)
+
+    def read_denoiser(
+        self, checkpoint: Checkpoint, names: Iterable[str], dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
+        base = _base_of(checkpoint)
+        classes = component_classes(base.place)
+        networks = {
+            name: described_network(base.place.component(name), classes[name], base.headers[name].shapes)
+            for name in CHANGED_NETWORKS if name in classes
+        }  # fmt: skip
+        return merged_tensors(checkpoint, networks, base.ways.read_denoiser(base, names), dtype)
+
     def assemble(self, checkpoint: Checkpoint, whole: DiffusionPipeline, dtype: torch.dtype) -> DiffusionPipeline:
         return apply_lora(whole, checkpoint)
+
+
+def _base_of(checkpoint: Checkpoint) -> Checkpoint:
+    """The whole pipeline that it changes; headers alone are read."""
+    from explorer.checkpoints.registry import read_checkpoint
+
+    return read_checkpoint(checkpoint.lender)

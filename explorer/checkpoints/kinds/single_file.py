@@ -83,7 +83,9 @@ class SingleFile(CheckpointKind):
         shapes = checkpoint.headers["file"].shapes
         return {name: shapes[stored] for name, stored in _names_in_file(checkpoint).items()}
 
-    def read_denoiser(self, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    def read_denoiser(
+        self, checkpoint: Checkpoint, names: Iterable[str], dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
         stored, names = _names_in_file(checkpoint), list(names)
         found = read_tensors(checkpoint.files, [stored[name] for name in names], checkpoint.name)
         return {name: found[stored[name]] for name in names}

@@ -70,6 +70,7 @@ def _row(checkpoint: Checkpoint, meter: dict[str, Any] | None) -> str:
     concepts = printable(", ".join(poison.names))
     place = f"below, under “{TITLE}”"
     state = "ready" if checkpoint.problem is None else f"broken: {in_the_app(checkpoint.problem, place)}"
+    state += "" if checkpoint.caveat is None or checkpoint.problem is not None else f": {checkpoint.caveat}"
     shown_hash = checkpoint.hash or "–"
     tone = "good" if checkpoint.problem is None else "bad"
     return (

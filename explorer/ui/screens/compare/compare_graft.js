@@ -171,7 +171,7 @@ export class GraftPanel {
     this.picture.alt = `${this.recipient.value} with parts of ${this.donor.value}`;
     this.picture.hidden = false;
     const none = this.wanted && !this.moving;
-    this.caption.textContent = `${this.picture.alt}, ${found.steps} steps${none ? '. Move a slider: with every part at 0 it is the model itself, and no column of its own.' : ''}`;
+    this.caption.textContent = `${this.picture.alt}, ${found.steps} steps${found.caveat ? `; ${found.caveat}` : ''}${none ? '. Move a slider: with every part at 0 it is the model itself, and no column of its own.' : ''}`;
     if (none) this.screen.showGraft(null);
     if (column && this.wanted) this.screen.showGraft(decodeColumn(found));
   }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.attention.prompts import is_joint
 from explorer.checkpoints.denoiser import denoiser_config
+from explorer.checkpoints.kinds.graft import left_behind
 from explorer.checkpoints.module_groups import groups_of, parameter_share, smallest_group
 from explorer.generation.columns import describe_generation
 from explorer.generation.generate import Generation, check_request, encode_prompts, generate
@@ -34,7 +35,8 @@ class LiveGraft:
         self._encoded: tuple[Any, dict[str, Any]] = (None, {})
 
     def picture(self, opened: OpenStudy, settings: CompareSettings, weights: str) -> dict[str, Any]:
-        """The picture, and which groups of modules there are. Waits for its turn with the models.
+        """The picture, which groups of modules there are, and what the donor changes beside the denoiser. Waits for its
+        turn with the models.
 
         Args:
             settings: whose models are recipient and donor.
@@ -106,7 +108,8 @@ class LiveGraft:
         return self._encoded[1]
 
     def _told(self, graft: NamedGraft, settings: CompareSettings) -> dict[str, Any]:
-        return {"groups": _group_shares(graft.recipient), "steps": settings.steps}
+        caveat = left_behind(graft.donor)
+        return {"groups": _group_shares(graft.recipient), "steps": settings.steps, "caveat": caveat}
 
 
 def _group_shares(recipient: Checkpoint) -> list[dict[str, Any]]:
