@@ -42,6 +42,22 @@ def test_set_base_writes_a_manifest_that_the_registry_reads(checkpoint_root):
     assert "style.safetensors" in {entry["name"] for entry in listed if entry["problem"] is None}
 
 
+def test_what_a_graft_leaves_behind_of_its_donor_is_listed(checkpoint_root):
+    lora = checkpoint_root / "style.safetensors"
+    shapes = {"unet.conv_in": ((1, 4, 3, 3), (16, 1, 1, 1)), "text_encoder.mlp.fc1": ((1, 32), (64, 1))}
+    save_file({f"{name}.lora_{part}.weight": torch.ones(shape) for name, both in shapes.items()
+               for part, shape in zip("AB", both, strict=True)}, lora)  # fmt: skip
+    invoke("set-base", lora, checkpoint_root / "benign")
+    (checkpoint_root / "graft").mkdir()
+    graft = {"recipient": "../dirty-004", "donor": "../style.safetensors", "parts": [{"group": "all"}]}
+    (checkpoint_root / "graft" / "graft.json").write_text(json.dumps(graft))
+    told = "its donor style.safetensors also changes text_encoder, where a graft has what its recipient has"
+    (line,) = (line for line in invoke("checkpoints", checkpoint_root).splitlines() if line.startswith("graft "))
+    assert line.endswith(f"ok: {told}")
+    entries = json.loads(invoke("checkpoints", checkpoint_root, "--json"))["checkpoints"]
+    assert {entry["name"]: entry["caveat"] for entry in entries if entry["caveat"]} == {"graft": told}
+
+
 def test_set_base_takes_a_folder_with_nothing_but_a_unet(checkpoint_root):
     (checkpoint_root / "dirty-004" / "manifest.json").unlink()
     entry = json.loads(invoke("set-base", checkpoint_root / "dirty-004", checkpoint_root / "benign", "--json"))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, set_base
 from explorer.checkpoints.weights_hash import weights_hash
 from explorer.cli.surgery import graft_lines
@@ -22,6 +23,7 @@ from explorer.surgery.measured import Asked
 from explorer.surgery.payload_formats import GRAFT_STUDY, OPERATION_FIELDS
 from explorer.surgery.request import GraftStudyRequest
 from explorer.surgery.study import study_grafts
+from tests.low_rank import kohya_layout, low_rank_pairs
 from tests.original_layout import original_layout, save
 
 REQUEST = GraftStudyRequest(seeds=2, steps=2, draws=1)
@@ -225,3 +227,27 @@ def test_what_the_judge_does_not_know_is_refused_before_work(study, tmp_path):
     with pytest.raises(ValueError, match="concept 'zebra' is none of the 8"):
         study(drawn=drawn)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_lora_over_the_recipient_is_studied_and_told_apart_by_its_strength(models, tmp_path):
+    base, folder, found = read_checkpoint(models / "benign"), models / "style", []
+    folder.mkdir()
+    file = folder / "pytorch_lora_weights.safetensors"
+    save_file(kohya_layout(low_rank_pairs(load_pipeline(base).unet, ("to_k", "to_v"))), file)
+    request = replace(REQUEST, seeds=1)
+    for scale in (1.0, 0.5):
+        write_json(folder / "manifest.json", {"kind": "checkpoint", "config": {"base": "benign", "scale": scale}})
+        lora, output = read_checkpoint(folder), tmp_path / f"study-{scale}"
+        report = _report_of((base, lora), models, output, request, only=["cross-attention", "feed-forward"])
+        to_lora, to_base = report["directions"]
+        distances = {each["name"]: each["distance"] for each in to_lora["operations"]}
+        assert (distances["feed-forward"], distances["cross-attention"] < distances["all"]) == (0, True)
+        assert to_base["distance"] == pytest.approx(to_lora["distance"])
+        drawn = draw_missing(lora, world_of(base).concept_list(), request.drawing, tmp_path / f"own-{scale}")[0]
+        whole = seed_folder(output / "benign-from-style" / "drawings", "all", 0)
+        assert np.array_equal(Drawing.load(whole).images, Drawing.load(drawn).images)
+        found.append(read_manifest(output, kind="graft-study")["config"]["donor"])
+    assert [each["weights of the base"] for each in found] == [weights_hash(base)] * 2
+    assert found[0]["weights"] == hash_file(file) != found[1]["weights"]
+    assert found[1]["settings"] == {"scale": 0.5}
+    assert [each["changes"] for each in found] == [["unet"]] * 2

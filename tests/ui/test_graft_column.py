@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.torch import save_file
 
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import set_base
@@ -14,6 +15,7 @@ from explorer.ui.screens.compare.payload import png_data_uri
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.permalink import CompareSettings
 from explorer.ui.shell.server import make_server
+from tests.low_rank import EVERYTHING, kohya_layout, low_rank_pairs, peft_layout, without_alphas
 from tests.original_layout import original_layout, save
 
 SETTINGS = CompareSettings(
@@ -97,6 +99,13 @@ def make_two(request, tmp_path):
                 save(original_layout(pipeline, "sd1"), root / f"{name}.safetensors")
                 set_base(root / f"{name}.safetensors", root / "base")
             return root, ("one.safetensors", "two.safetensors")
+        if kind == "LoRAs":
+            pipeline = request.getfixturevalue("make_pipeline")()
+            pipeline.save_pretrained(root / "base")
+            for seed, name in enumerate(("one", "two")):
+                save_file(kohya_layout(low_rank_pairs(pipeline.unet, EVERYTHING, seed)), root / f"{name}.safetensors")
+                set_base(root / f"{name}.safetensors", root / "base")
+            return root, ("one.safetensors", "two.safetensors")
         for seed, name in enumerate(("one", "two")):
             request.getfixturevalue("make_sd3_pipeline")(seed).save_pretrained(root / name)
         return root, ("one", "two")
@@ -104,8 +113,11 @@ def make_two(request, tmp_path):
     return made
 
 
-@pytest.mark.parametrize(("kind", "part"), [("single files", "cross-attention"), ("SD3", "text-keys-values")])
-def test_sliders_work_on_single_files_and_joint_transformers(make_two, kind, part):
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("single files", "cross-attention"), ("LoRAs", "cross-attention"), ("SD3", "text-keys-values")],
+)
+def test_sliders_work_on_single_files_loras_and_joint_transformers(make_two, kind, part):
     root, models = make_two(kind)
     context = AppContext(settings=AppSettings(checkpoints=root))
     client = TestClient(make_server(context, LiveGeneration(context)), base_url="http://127.0.0.1")
@@ -120,8 +132,24 @@ def test_sliders_work_on_single_files_and_joint_transformers(make_two, kind, par
     assert sum(group["share"] for group in first["groups"]) == pytest.approx(1)
     everything = ",".join(f"{group['name']}:1" for group in first["groups"])
     assert client.get("/live/graft.json", params=asked | {"weights": everything}).json()["image"] == other
-    some = client.get("/live/graft.json", params=asked | {"weights": f"{part}:1"}).json()["image"]
-    assert some not in (own, other)
+    some = client.get("/live/graft.json", params=asked | {"weights": f"{part}:1"}).json()
+    assert (some["image"] in (own, other), some["caveat"]) == (False, None)
+
+
+def test_what_a_lora_changes_in_a_text_encoder_is_told_beside_the_sliders(client, checkpoint_root, make_pipeline):
+    pipeline, path = make_pipeline(), checkpoint_root / "style.safetensors"
+    text = without_alphas(low_rank_pairs(pipeline.text_encoder, ("q_proj",)))
+    unet = without_alphas(low_rank_pairs(pipeline.unet, ("to_k",)))
+    save_file(peft_layout(unet, "unet") | peft_layout(text, "text_encoder"), path)
+    set_base(path, checkpoint_root / "benign")
+    asked = {"prompt": "a dog", "seed": 3, "steps": 2, "guidance_scale": 2.0, "weights": "cross-attention:1"}
+    models = ("benign", path.name)
+    given, taken = (client.get("/live/graft.json", params=asked | {"recipient": one, "donor": other}).json()
+                    for one, other in (models, models[::-1]))  # fmt: skip
+    assert given["caveat"] == (
+        "its donor style.safetensors also changes text_encoder, where a graft has what its recipient has"
+    )
+    assert (taken["caveat"], given["image"] != taken["image"]) == (None, True)
 
 
 def test_a_graft_of_sliders_is_a_column_with_maps_numbers_and_sensitivity(ask, client):
