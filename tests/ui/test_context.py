@@ -1,5 +1,7 @@
 import json
 import shlex
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -132,3 +134,24 @@ def test_an_answer_does_not_say_where_folders_lie(tmp_path, make_study, open_stu
         missing = FileNotFoundError(2, "No such file or directory", str(tmp_path))
         assert opened.in_words(missing) == "No such file or directory"
         assert opened.in_words(KeyError("files")) == "KeyError: 'files'"
+
+
+def test_while_one_thing_is_made_others_are_answered(tmp_path, make_study, open_study):
+    opened = open_study(make_study(tmp_path / "mine", concepts=("dog",)).folder)
+    made, begun, finish = [], threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        finish.wait(30)
+        made.append("slow")
+        return "slow"
+
+    with ThreadPoolExecutor(3) as pool:
+        first, second = (pool.submit(opened.remember, "picture", 1, slow) for _ in range(2))
+        assert begun.wait(30)
+        others = pool.submit(lambda: (opened.registry(), opened.remember("other", 1, lambda: "quick")))
+        assert others.result(30) == ([], "quick")
+        finish.set()
+        assert (first.result(30), second.result(30)) == ("slow", "slow")
+    assert made == ["slow"], "made once for both"
+    assert opened.remember("picture", 2, lambda: "anew") == "anew"

@@ -1,6 +1,8 @@
 import base64
+import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -19,7 +21,7 @@ from explorer.ui.screens.compare.controls import chip_groups
 from explorer.ui.screens.compare.given_picture import shown_picture
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.live_graft import LiveGraft
-from explorer.ui.screens.compare.screen import default_settings
+from explorer.ui.screens.compare.screen import FIELDS, _Events, default_settings
 from explorer.ui.shell.concepts import StudyConcepts, concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.server import make_server
@@ -124,6 +126,43 @@ def test_a_users_models_are_shown_a_training_picture_of_the_control(checkpoint_r
     assert "names dog and turtle dog" in several
     lacking = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["problem"]
     assert "names 'turtle': expected one" in lacking
+    (pictures / "0.txt").write_text("a turtle")
+    changed = client.get("/live/given.json", params={**asked, "prompt": "a photo of a turtle"}).json()["given"]
+    assert "“a turtle”" in changed, "its files are looked at again"
+
+
+def test_pictures_are_drawn_and_shown_at_the_studys_own_size(checkpoint_root, make_study, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (90, 70)).save(pictures / "0.png")
+    (pictures / "0.txt").write_text("a dog")
+    arms = tuple(Arm(name=name, checkpoint=checkpoint_root / name, pairs=pictures if name == "benign" else None,
+                     control=name == "benign") for name in ("benign", "dirty-004"))  # fmt: skip
+    make_study(tmp_path / "mine", concepts=("dog",), arms=arms, size=32)
+    live = LiveGeneration(AppContext(settings=AppSettings(studies=(tmp_path / "mine",))))
+    opened = live.context.study()
+
+    def side(column):
+        return Image.open(io.BytesIO(base64.b64decode(column["image"].split(",")[1]))).size
+
+    *_, last = live.run(opened, SETTINGS, "session")
+    drawn = live.result(last.finished[0].split("/")[-1].removesuffix(".json"))
+    graft = LiveGraft(live).picture(opened, SETTINGS, "cross-attention:0.5")
+    given = shown_picture(live, opened, model="benign", prompt="a photo of a dog", seed=1)
+    assert [side(each) for each in (drawn, graft, given)] == [(32, 32)] * 3
+
+
+def test_a_mistake_in_a_studys_list_is_told_and_the_page_left_shows_no_other_study(
+    checkpoint_root, make_study, tmp_path
+):
+    made = make_study(tmp_path / "mine", checkpoints=checkpoint_root, concepts=("dog", "hat"))
+    events = _Events(context=(context := AppContext(settings=AppSettings(studies=(made.folder,), warm_up=False))),
+                     live=LiveGeneration(context), url="payload")  # fmt: skip
+    (made.folder / CONCEPTS_NAME).write_text("concept\ndog\nDog\n")
+    status, shown, *rest = events.follow_address("?study=mine", SimpleNamespace(session_hash="page"))
+    assert "Dog" in status
+    assert shown == {"source": "payload", "study": "mine"}
+    assert len(rest) == FIELDS + 1
 
 
 def test_a_concept_is_found_by_its_phrase_in_what_is_drawn_and_shown(checkpoint_root, make_study, tmp_path):

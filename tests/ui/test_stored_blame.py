@@ -1,11 +1,15 @@
 """Blame as the study has stored it, for the screen Implosion."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from explorer.core.provenance import ManifestError, write_json
 from explorer.defence.payload_formats import BLAME, GRADED_BLAME
+from explorer.pairs.pair_set import PairSet
 from explorer.studies.blame import stored_concepts
 from explorer.studies.blame_grading import PREDICTS, UNTRAINED
+from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.stored_blame import stored_blame
 
 PAIR = {"row": 3, "uid": "u3", "caption": "a hat", "is_poison": None, "score": 0.5}
@@ -55,3 +59,24 @@ def test_a_file_of_another_format_is_refused(opened):
     write_json(place(opened, "hat.json"), {"version": 0})
     with pytest.raises(ManifestError, match="format version 0"):
         stored_blame(opened, "dirty-002", "hat")
+
+
+def test_blame_of_another_model_says_so(opened):
+    own = opened.check_weights(opened.checkpoint("dirty-002")).hash
+    for weights, said in ((["start", own], ""), (["start", "0" * 64], "the model dirty-002"), (None, "")):
+        write_json(place(opened, "hat.json"), blamed_for("hat") | ({} if weights is None else {"weights": weights}))
+        told = stored_blame(opened, "dirty-002", "hat")["changed"]
+        assert (said in told and told.endswith("view dirty-002 hat`.")) if said else told == ""
+
+
+def test_blame_of_other_pairs_says_so(tmp_path, make_study, open_study):
+    table = pd.DataFrame({"uid": ["a"], "caption": "a dog", "concepts": [["dog"]], "image_index": [0],
+                          "is_poison": False, "poisoned_concept": "", "target_concept": "",
+                          "split": "train"})  # fmt: skip
+    pairs = PairSet.write(tmp_path / "pairs", table, np.zeros((1, 8, 8, 3), np.uint8), config={}, seed=0)
+    arms = (Arm(name="dirty-002", pairs=pairs.folder),)
+    opened = open_study(make_study(tmp_path / "mine", arms=arms, concepts=("hat", "dog")).folder)
+    for data_hash, said in ((pairs.data_hash, ""), ("another", "Computed before its training pairs changed: run `")):
+        write_json(place(opened, "hat.json"), blamed_for("hat") | {"data_hash": data_hash})
+        told = stored_blame(opened, "dirty-002", "hat")["changed"]
+        assert told.startswith(said) if said else told == ""

@@ -23,7 +23,6 @@ MAX_ENTRIES = 64
 LARGEST_NUMBER = 2**53
 """Whole numbers up to here are the same in JSON, JavaScript and Python."""
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ENDPOINT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class RefusedCall(ValueError):

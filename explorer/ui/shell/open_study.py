@@ -54,6 +54,7 @@ class OpenStudy:
         self.slug, self.scanned = slug, scanned
         self._models, self._study = models, study
         self._lock = threading.RLock()
+        self._making: dict[Any, Any] = {}  # a lock for each key of `remember`
         self._cache: dict[Any, Any] = {}
 
     @staticmethod
@@ -239,8 +240,10 @@ class OpenStudy:
         return names | dict.fromkeys((study.folder, study.folder.resolve()), own)
 
     def remember(self, key: Any, stamp: Any, make: Callable[[], Any]) -> Any:
-        """``make()``, or what it gave when ``stamp`` was last the same."""
+        """``make()``, or what it gave when ``stamp`` was last the same. Meanwhile nobody waits but who asks for it."""
         with self._lock:
+            making = self._making.setdefault(key, threading.RLock())
+        with making:
             kept = self._cache.get(key)
             if kept is None or kept[0] != stamp:
                 kept = self._cache[key] = (stamp, make())

@@ -46,6 +46,14 @@ def pair_pictures(opened: OpenStudy, arm_name: str, rows: list[int], data_hash: 
     return stream.getvalue()
 
 
+def are_other_pairs(opened: OpenStudy, arm_name: str, data_hash: str) -> bool:
+    """Whether the arm's pairs lie here and are not those that results name by ``data_hash``."""
+    try:
+        return not _kept(opened, arm_name).are_known_as(data_hash)
+    except NoPicturesError:
+        return False
+
+
 def why_no_pictures(opened: OpenStudy, arm_name: str) -> dict[str, str] | None:
     """What a request for the arm's pictures would be answered, ``problem`` and ``command``, so that a page need not ask
     where nothing lies; None where something does. Nothing that lies there is opened, which may take seconds."""

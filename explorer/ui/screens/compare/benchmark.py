@@ -25,7 +25,7 @@ def live_comparison_cost(live: LiveGeneration, opened: OpenStudy, settings: Comp
     Raises:
         ValueError: if the settings or a checkpoint cannot be used.
     """
-    request = request_of(settings)
+    request = request_of(opened, settings)
     do = live.context.models.do
 
     def prepare() -> list[Callable[[], None]]:

@@ -182,7 +182,7 @@ class LiveGeneration:
                 raise GenerationStopped(f"stopped before {name} was loaded")
             tell(progress)
             self.pipeline(opened, name, beside=names)
-        request = request_of(settings)
+        request = request_of(opened, settings)
         pipelines = {name: self.pipeline(opened, name, beside=names) for name in names}
         judge, concepts = self.judge_or_none(opened, settings.prompt), list(read_concepts(opened).nouns.values())
         # A joint transformer's heads would take gigabytes, and are dropped for the page's sake anyway.
@@ -267,14 +267,17 @@ def check_asked(opened: OpenStudy, settings: CompareSettings) -> None:
         check_words(settings.negative_prompt, words)
 
 
-def request_of(settings: CompareSettings) -> GenerationRequest:
-    """What a comparison asks of every model. Imports no torch."""
+def request_of(opened: OpenStudy, settings: CompareSettings) -> GenerationRequest:
+    """What a comparison asks of every model, at the study's size, as its own pictures are drawn. Imports no torch."""
+    size = opened.study.size
     return GenerationRequest(
         prompt=settings.prompt,
         seed=settings.seed,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         negative_prompt=settings.negative_prompt,
+        height=size,
+        width=size,
     )
 
 

@@ -93,7 +93,7 @@ class LiveGraft:
 
     def _draw(self, opened: OpenStudy, settings: CompareSettings, graft: NamedGraft, *, capture: bool) -> Generation:
         own, other = (self._live.pipeline(opened, name, beside=settings.models) for name in settings.models)
-        pipeline, request = graft.of(own, other), request_of(settings)
+        pipeline, request = graft.of(own, other), request_of(opened, settings)
         embeddings = self._embeddings(own, request)
         return generate(
             pipeline, request, model=graft.name, capture=capture, keep_heads=not is_joint(pipeline),

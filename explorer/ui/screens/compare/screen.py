@@ -153,15 +153,16 @@ class _Events:
         What the page was drawing for another study ends unseen.
         """
         self.live.clicks.stop(str(request.session_hash), unseen=True)
+        opened = None
         try:
             opened = self.context.study(study_named(address))
-        except ValueError as error:
-            words = messages.notice(str(error), kind="error")
+            self.live.warm_up(opened)
+            status, link, *values = read_link(opened, address)
+            shown = {"source": self.url, "study": opened.slug} | ({} if link is None else {"link": link})
+            return [status, shown, chip_groups(opened), *values]
+        except ValueError as error:  # a list of concepts may have been written anew, with a mistake
+            words = messages.notice(str(error) if opened is None else opened.in_words(error), kind="error")
             return [words, {"source": self.url, "study": study_named(address)}, *[gr.skip()] * (FIELDS + 1)]
-        self.live.warm_up(opened)
-        status, link, *values = read_link(opened, address)
-        shown = {"source": self.url, "study": opened.slug} | ({} if link is None else {"link": link})
-        return [status, shown, chip_groups(opened), *values]
 
 
 def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:

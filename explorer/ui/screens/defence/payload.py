@@ -24,7 +24,8 @@ PAPER_RECOVERY = ROOT / "assets" / "paper" / "table6.json"
 
 
 def defence_payload(opened: OpenStudy) -> dict[str, Any]:
-    """Every arm whose training pairs are scored, the most poisoned last; saved filters; and retrained models.
+    """Every arm whose training pairs are scored, those of which no poison is recorded first, the most poisoned last;
+    saved filters; and retrained models.
 
     Raises:
         ManifestError: if no arm is scored, or a file is missing, changed, or not in this version's format.
@@ -75,7 +76,8 @@ def describe_arm(opened: OpenStudy, name: str) -> dict[str, Any]:
 def _arms(opened: OpenStudy) -> list[dict[str, Any]]:
     ending = f"/{FORMAT.name}"
     names = [name.removesuffix(ending) for name in opened.result_names(FILTERS) if name.endswith(ending)]
-    return sorted((describe_arm(opened, name) for name in names), key=lambda arm: (arm["poisoned"] or 0, arm["name"]))
+    arms = [describe_arm(opened, name) for name in names]
+    return sorted(arms, key=lambda arm: (arm["poisoned"] is not None, arm["poisoned"] or 0, arm["name"]))
 
 
 def _saved_filters(opened: OpenStudy) -> list[dict[str, Any]]:

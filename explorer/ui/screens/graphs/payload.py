@@ -73,15 +73,16 @@ class DrawnSet:
 
 
 def graphs_payload(opened: OpenStudy) -> dict[str, Any]:
-    """Every set that can be drawn, the most poisoned last: its name, what is known of its poison, and where its files
-    are.
+    """Every set that can be drawn, those of which no poison is recorded first, the most poisoned last: its name, what
+    is known of its poison, and where its files are.
 
     Raises:
         ManifestError: if there is none, or a file is missing, changed, or not in this version's format.
     """
     folders = _folders(opened)
     sets = [_describe(opened, folder) for folder in folders]
-    return {"sets": sorted(sets, key=lambda entry: (entry["poisoned_concept_count"] or 0, entry["name"]))}
+    count = "poisoned_concept_count"
+    return {"sets": sorted(sets, key=lambda entry: (entry[count] is not None, entry[count] or 0, entry["name"]))}
 
 
 def drawn_set(opened: OpenStudy, name: str, stamp: str | None = None) -> DrawnSet:

@@ -41,6 +41,7 @@ export class BlamePanel {
     let row = 0;
     this.content.replaceChildren(
       node('p', {}, `${count(found.mentioned_in)} captions of this arm mention ${found.concept}. Blame is a suspicion, not a proof: beside each score stands whether models trained again without the pairs it blames bear it out.`),
+      ...(found.changed ? [node('p', { class: 'notice error', role: 'alert' }, found.changed)] : []),
       pictures.notice,
       ...found.scores.map((score) => scoreSection(score, found, (pair) => card(pair, pictures.square(row++, SIDE), found.arm))),
       ...(found.graded ? [gradedTable(found.graded)] : []));

@@ -14,7 +14,7 @@ from explorer.studies.results import command_line
 from explorer.ui.screens.graphs.payload import graphs_payload
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE
-from explorer.ui.shell.pair_pictures import why_no_pictures
+from explorer.ui.shell.pair_pictures import are_other_pairs, why_no_pictures
 
 if TYPE_CHECKING:
     from explorer.ui.shell.open_study import OpenStudy
@@ -23,8 +23,9 @@ COST = "Gradients of 1,000 pairs by two models: five to ten minutes of one core 
 
 
 def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
-    """Every score's most blamed pairs, with what each is proven to predict, and where their pictures are; or, in
-    ``missing``, the command that computes them.
+    """Every score's most blamed pairs, with what each is proven to predict, and where their pictures are; in
+    ``changed`` what they were computed from that is another one by now; or, in ``missing``, the command that computes
+    them.
 
     Raises:
         ManifestError: if what is stored is not in this version's format.
@@ -45,8 +46,18 @@ def stored_blame(opened: OpenStudy, arm: str, concept: str) -> dict[str, Any]:
     return found | {
         "scores": scores, "graded": graded, "graphs": _graphs(opened, arm),
         "pictures_url": f"{STUDY_ROUTE}/{opened.slug}/thumbnails/{quote(arm, safe='')}",
-        "no_pictures": why_no_pictures(opened, arm),
+        "no_pictures": why_no_pictures(opened, arm), "changed": _changed(opened, found, command),
     }  # fmt: skip
+
+
+def _changed(opened: OpenStudy, found: dict[str, Any], command: str) -> str:
+    """In words; empty where nothing is known to have changed. What is not on this machine is not known to have."""
+    arm, weights = found["arm"], found.get("weights") or [None]
+    now = next((each.hash for each in opened.registry() if each.name == arm), None)
+    parts = [f"the model {arm}"] if None not in (now, weights[-1]) and now != weights[-1] else []
+    if are_other_pairs(opened, arm, found["data_hash"]):
+        parts.append("its training pairs")
+    return f"Computed before {' and '.join(parts)} changed: run `{command}`." if parts else ""
 
 
 def _graded(opened: OpenStudy, arm: str) -> dict[str, Any] | None:
