@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 PREFIX = "block-"
-SIDE, HIGH, LEFT, TOP, FOOT = 132, 56, 110, 40, 34
+SIDE, HIGH, LEFT, TOP, FOOT, BAR = 132, 56, 110, 40, 34, 30
 INK, PAPER = (24, 24, 28), (255, 255, 255)
 UNKNOWN = (200, 200, 200)
 """Of every block where the graft ``all`` is where the recipient was, so that there is no scale."""
@@ -29,7 +29,8 @@ def heat_strip(way: dict[str, Any]) -> Image.Image | None:
     rows = {"top-1": lambda entry: entry["groups"][way["group"]]["accuracy"]["value"]}
     if entries["none"]["meter"] is not None:
         rows["hears"] = lambda entry: entry["meter"][way["group"]]["sensitivity"]["of_all"]["value"]
-    picture = Image.new("RGB", (LEFT + SIDE * len(blocks) + 10, TOP + HIGH * len(rows) + FOOT), PAPER)
+    size = (LEFT + SIDE * len(blocks) + 10, TOP + HIGH * len(rows) + FOOT + BAR)
+    picture = Image.new("RGB", size, PAPER)
     pen, plain = ImageDraw.Draw(picture), ImageFont.load_default(16)
     pen.text((10, 10), f"{way['recipient']} with one block of {way['donor']}", fill=INK, font=plain)
     for line, (label, value) in enumerate(rows.items()):
@@ -45,7 +46,18 @@ def heat_strip(way: dict[str, Any]) -> Image.Image | None:
     for at, entry in enumerate(blocks):
         place = (LEFT + at * SIDE, TOP + HIGH * len(rows) + 6)
         pen.text(place, entry["name"].removeprefix(PREFIX), fill=INK, font=ImageFont.load_default(14))
+    _colour_bar(pen, size[1] - BAR)
     return picture
+
+
+def _colour_bar(pen: ImageDraw.ImageDraw, top: int) -> None:
+    """What the colours mean, from the one end by white to the other."""
+    left, width, plain = LEFT + 120, 240, ImageFont.load_default(13)
+    for at in range(width):
+        pen.line((left + at, top + 4, left + at, top + 16), fill=_colour(2 * at / (width - 1) - 1))
+    pen.rectangle((left - 1, top + 3, left + width, top + 17), outline=INK)
+    pen.text((left - 8, top + 2), "as far the other way", fill=INK, font=plain, anchor="ra")
+    pen.text((left + width + 8, top + 2), "as far as all weights; white: not at all", fill=INK, font=plain)
 
 
 def _colour(share: float | None) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from explorer.core.provenance import ROOT
-from explorer.surgery.heat_strip import HIGH, LEFT, LESS, MORE, PAPER, SIDE, TOP, heat_strip
+from explorer.surgery.heat_strip import BAR, HIGH, LEFT, LESS, MORE, PAPER, SIDE, TOP, heat_strip
 
 
 def entry(name, accuracy, hears):
@@ -28,6 +28,8 @@ def test_a_cell_is_coloured_by_its_share_of_everything():
     assert corner(picture, 1, 0) == MORE, "hears as much as with all"
     half = [(paper + end) / 2 for paper, end in zip(PAPER, LESS, strict=True)]
     assert corner(picture, 1, 1) == pytest.approx(half, abs=1), "half as far the other way"
+    bar = [picture.getpixel((LEFT + 120 + at, picture.height - BAR + 10)) for at in (0, 239)]
+    assert bar == [LESS, MORE]
     for each in operations:
         each["meter"] = None
     assert heat_strip(way).height == picture.height - HIGH, "not metered: one row"
