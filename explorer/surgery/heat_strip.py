@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 PREFIX = "block-"
 SIDE, HIGH, LEFT, TOP, FOOT, BAR = 132, 56, 110, 40, 34, 30
+LEAST = 720
+"""Pixels of width, for the words beside the bar of colours."""
 INK, PAPER = (24, 24, 28), (255, 255, 255)
 UNKNOWN = (200, 200, 200)
 """Of every block where the graft ``all`` is where the recipient was, so that there is no scale."""
@@ -29,7 +31,7 @@ def heat_strip(way: dict[str, Any]) -> Image.Image | None:
     rows = {"top-1": lambda entry: entry["groups"][way["group"]]["accuracy"]["value"]}
     if entries["none"]["meter"] is not None:
         rows["hears"] = lambda entry: entry["meter"][way["group"]]["sensitivity"]["of_all"]["value"]
-    size = (LEFT + SIDE * len(blocks) + 10, TOP + HIGH * len(rows) + FOOT + BAR)
+    size = (max(LEFT + SIDE * len(blocks) + 10, LEAST), TOP + HIGH * len(rows) + FOOT + BAR)
     picture = Image.new("RGB", size, PAPER)
     pen, plain = ImageDraw.Draw(picture), ImageFont.load_default(16)
     pen.text((10, 10), f"{way['recipient']} with one block of {way['donor']}", fill=INK, font=plain)

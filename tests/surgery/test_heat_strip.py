@@ -5,7 +5,7 @@ import json
 import pytest
 
 from explorer.core.provenance import ROOT
-from explorer.surgery.heat_strip import BAR, HIGH, LEFT, LESS, MORE, PAPER, SIDE, TOP, heat_strip
+from explorer.surgery.heat_strip import BAR, HIGH, LEAST, LEFT, LESS, MORE, PAPER, SIDE, TOP, heat_strip
 
 
 def entry(name, accuracy, hears):
@@ -23,7 +23,7 @@ def test_a_cell_is_coloured_by_its_share_of_everything():
                   entry("all", 0.8, 1.0)]  # fmt: skip
     way = {"recipient": "dirty", "donor": "benign", "group": "all", "operations": operations}
     picture = heat_strip(way)
-    assert picture.width == LEFT + 2 * SIDE + 10
+    assert picture.width == LEAST > LEFT + 2 * SIDE
     assert [corner(picture, 0, at) for at in (0, 1)] == [PAPER, MORE], "top-1: nothing, everything"
     assert corner(picture, 1, 0) == MORE, "hears as much as with all"
     half = [(paper + end) / 2 for paper, end in zip(PAPER, LESS, strict=True)]
