@@ -67,6 +67,8 @@ class Comparison:
     """What would have to be done, where it was not."""
     study: str = ""
     """The further study that measured it; empty for the study itself."""
+    rows: tuple[dict[str, Any], ...] = ()
+    """Of the table, by the names of its columns, as :mod:`~explorer.results.table_rows` has them."""
 
     @property
     def done(self) -> bool:
@@ -86,7 +88,7 @@ class Comparison:
 
         return {
             "name": self.name, "about": self.about, "differs": self.differs if self.done else "",
-            "missing": "" if self.done else self.missing, "study": self.study,
+            "missing": "" if self.done else self.missing, "study": self.study, "rows": list(self.rows),
             "quantities": [
                 {"what": each.what, "paper": each.paper, "here": told(each.here), "over": each.over,
                  "unknown": each.unknown, "differs": each.differs, "verdict": self.verdict(each),

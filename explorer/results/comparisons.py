@@ -29,6 +29,7 @@ from explorer.results.measured import (
 from explorer.results.other_bases import other_bases
 from explorer.results.over_runs import difference_over_runs, share_over_runs, shares_over_runs
 from explorer.results.recovery import recovery
+from explorer.results.table_rows import class_rows, model_rows
 from explorer.studies.study import Study
 
 BELOW_ZERO, ABOVE_ZERO = (-inf, 0.0), (0.0, inf)
@@ -119,6 +120,7 @@ def concurrent(measured: Measured, kind: str) -> Comparison:
         missing=measured.lacking(
             f"an arm whose recorded poison is {kind} and aims at several concepts, and a control, evaluated"
         ),
+        rows=model_rows(models) if largest else (),
     )  # fmt: skip
 
 
@@ -188,9 +190,11 @@ def less_popular(measured: Measured) -> Comparison:
               and "pool_ranks" in measured.poison[model["name"]].parameters]  # fmt: skip
     pairs = [(rare, usual) for rare in ranked for usual in models if usual not in ranked
              and usual["poisoned_concept_count"] == rare["poisoned_concept_count"]]  # fmt: skip
-    here, names = None, []
+    here, names, ranked_models = None, [], []
     if pairs:
         rare, usual = pairs[-1]
+        ranks = "-".join(map(str, measured.poison[rare["name"]].parameters["pool_ranks"]))
+        ranked_models = [(models[0], "no poison"), (usual, "most frequent"), (rare, ranks)]
         names, here = measured.untargeted(rare, usual), share_of(measured, rare, usual)
     return Comparison(
         name="Table 2", about="Poisoning less popular concepts does others as much damage as poisoning popular ones. "
@@ -201,6 +205,7 @@ def less_popular(measured: Measured) -> Comparison:
         ), missing=measured.lacking(
             "an evaluated arm made with `poison --pool-ranks`, and one of as many concepts without"
         ),
+        rows=sum((model_rows([each], pool_ranks=ranks) for each, ranks in ranked_models), ()),
     )  # fmt: skip
 
 
@@ -234,6 +239,7 @@ def from_scratch(measured: Measured) -> Comparison:
                      here=share_of(measured, most, control) if scratch else None,
                      over=f"{len(measured.untargeted(control, most)) if scratch else 0} concepts{which(most, models)}"),
         ),
+        rows=model_rows(models) if scratch else (),
     )  # fmt: skip
 
 
@@ -246,6 +252,7 @@ def image_classes(measured: Measured) -> Comparison:
         about="ImageNet's classes implode: those that are not poisoned fail, too.",
         quantities=(Quantity(what=MOST, claim=BELOW_ONE, here=clean, over=f"{count} classes",
                              paper=paper.clean_of_benign(_with_clean(paper.rows(5, data="ImageNet")))),),
+        rows=class_rows([control, *poisoned]) if poisoned else (),
     )  # fmt: skip
 
 
@@ -277,6 +284,7 @@ def classes(measured: Measured) -> Comparison:
                      paper=printed[-1]["accuracy"]["poisoned"] / printed[0]["accuracy"]["clean"], here=wrong,
                      over=f"{len(poisoned[-1]['poisoned_concepts']) if poisoned else 0} classes"),
         ),
+        rows=class_rows([control, *poisoned]) if poisoned else (),
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 
 from explorer.core.intervals import Estimate
 from explorer.results import paper
 from explorer.results.comparison import Comparison, Quantity
 from explorer.results.measured import DIRTY_LABEL, UNTARGETED, Measured, ratio
+from explorer.results.table_rows import model_rows
 
 FAMILIES = {"SD2.1": "sd2", "SDXL": "sdxl"}
 """The table's bases beside Table 1's SD 1.5, and the families of checkpoints they are of."""
@@ -31,7 +32,8 @@ def other_bases(
     """
     measured = list(studies)
     papers = [_of_base(base, family, measured) for base, family in FAMILIES.items()]
-    found = [(name, _of_study(None, name, each)) for name, each in of_this_world]
+    others_here = list(of_this_world)
+    found = [(name, _of_study(None, name, each)) for name, each in others_here]
     others = [
         Quantity(what=f"{UTILITY}: another base of this world", claim=(-inf, 1.0), here=share[0], over=share[1],
                  differs=ANOTHER)
@@ -41,7 +43,15 @@ def other_bases(
         name="Table 3", about="Other base models implode too, SD 2.1 fastest.", missing=MISSING,
         quantities=(*papers, *others),
         differs=ANOTHER if others and not any(each.here for each in papers) else "",
+        rows=sum((model_rows(each.models(DIRTY_LABEL), base=base) for base, each in _told(measured, others_here)), ()),
     )  # fmt: skip
+
+
+def _told(studies: list[tuple[str, Measured]], others: list[tuple[str, Measured]]) -> Iterator[tuple[str, Measured]]:
+    """The studies that numbers are of: of each of the paper's bases the first of its family, then the others."""
+    for base, family in FAMILIES.items():
+        yield from [(base, each) for name, each in studies if _of_study(family, name, each) is not None][:1]
+    yield from ((name, each) for name, each in others if _of_study(None, name, each) is not None)
 
 
 def _of_base(base: str, family: str, studies: list[tuple[str, Measured]]) -> Quantity:

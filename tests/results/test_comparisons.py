@@ -43,6 +43,7 @@ def model(name, concepts, accuracies):
         "per_concept": dict(zip(NOUNS, accuracies, strict=True)),
         "poison_success": {"poisoned": {"mean": 0.8, "low": 0.7, "high": 0.9} if concepts else None},
         "alignment_difficulty": None, "late_contiguity": {"unpoisoned": None}, "word_overlap": None,
+        **{key: {"all": {"mean": sum(accuracies) / 6}, "unpoisoned": None} for key in ("accuracy", "utility")},
     }  # fmt: skip
 
 

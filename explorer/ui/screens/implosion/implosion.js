@@ -75,7 +75,7 @@ class ImplosionScreen {
     this.element.append(
       node('p', { class: 'screen-note not-in-talk' }, withTerms(NOTE, ['C_P', 'implosion'])),
       ...(this.missing ? [this.missing] : []), ...(this.bar ? [this.bar.element] : []), this.headline, this.strip, this.verdicts, this.charts,
-      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), poisonedBase(this.poisoned_base), paperTables(this.paper)), this.panel.element);
+      node('div', { class: 'implosion-tables not-in-talk' }, worldTable(this.evaluation, this.meter), heardTable(this.meter), besidePaper(this.beside_paper), poisonedBase(this.poisoned_base), paperTables(this.paper, this.beside_paper)), this.panel.element);
     this.root.replaceChildren(this.element);
     this.arrange();
     if (!this.film.problem) return;

@@ -3,7 +3,8 @@
 import { missingStep, node } from './charts.js';
 import { table } from './implosion_tables.js';
 
-const WORDS = { poison: 'Poison', base: 'Base', data: 'Data', pool_ranks: 'Ranks of the pool', model: 'Model', benign_pairs: 'Benign pairs', share_of_pairs: 'Of the pairs trained on', poisoned_concept_count: 'C_P', feature_ad: 'Feature AD', structure_ad: 'Structure AD', ad: 'AD', accuracy: 'Accuracy', aesthetics: 'Aesthetics', utility: 'Utility' };
+const WORDS = { poison: 'Poison', base: 'Base', data: 'Data', pool_ranks: 'Ranks of the pool', model: 'Model', benign_pairs: 'Benign pairs', share_of_pairs: 'Of the pairs trained on', poisoned_concept_count: 'C_P', feature_ad: 'Feature AD', structure_ad: 'Structure AD', ad: 'AD', accuracy: 'Accuracy', aesthetics: 'Aesthetics', utility: 'Utility', of_benign: 'Of benign’s' };
+const DERIVED = 'Of benign’s is computed from the rows: accuracy on clean concepts, or on all where there is no such number (utility where there is neither), as a share of the benign model’s.';
 const MARKS = { agrees: '✓', disagrees: '✗', 'not told apart': '≈', 'not comparable': '≠', 'not done': '–' };
 
 const digits = (value) => (Math.abs(value) < 0.01 && value ? value.toFixed(4) : value.toFixed(3));
@@ -44,21 +45,45 @@ export function poisonedBase(found) {
   return table('poisoned-base', 'AD of a base that is already poisoned', note, ['Later benign pairs', 'AD of all pairs', 'Predicted', 'Weighted', 'Measured'], rows);
 }
 
-// One at a time, chosen by its number.
-export function paperTables(tables) {
+// One at a time, chosen by its number, and below it this world's rows of the same, where they were measured.
+export function paperTables(tables, { comparisons = [] }) {
   const place = node('div', {});
   const chooser = node('select', { class: 'plain-select', onchange: () => show() },
     tables.map(({ source }, at) => node('option', { value: String(at) }, /Table \d+: [^,;]+/.exec(source)[0])));
-  const show = () => place.replaceChildren(paperTable(tables[Number(chooser.value)], Number(chooser.value) + 1));
+  const show = () => {
+    const number = Number(chooser.value) + 1;
+    const measured = comparisons.filter(({ name, rows }) => name.startsWith(`Table ${number}`) && rows.length);
+    place.replaceChildren(paperTable(tables[number - 1], number), ...measured.map((each, at) => tableHere(each, `table-${number}-here-${at + 1}`)));
+  };
   show();
   return node('div', {}, node('label', { class: 'field' }, 'The paper’s tables ', chooser), place);
 }
 
-function paperTable({ label, source, rows, notes }, number) {
-  const flat = rows.map((row) => Object.fromEntries(Object.entries(row).flatMap(([name, value]) => (value !== null && typeof value === 'object'
+const paperTable = ({ label, source, rows, notes }, number) => rowsTable(`paper-table-${number}`, label, [source, ...(notes ?? []), DERIVED].join(' '), rows);
+
+// Numbers without a common scale: only the last column compares with the paper's.
+function tableHere({ name, rows, study, differs }, file) {
+  const clean = rows.some(({ accuracy }) => accuracy.clean !== undefined) ? ' Clean: concepts that no poison aims at.' : '';
+  const note = `Means over concepts, on this world's own scale; what compares with the paper's is the last column. ${DERIVED}${clean}${differs ? ` ${differs[0].toUpperCase()}${differs.slice(1)}.` : ''} Intervals stand above, in “Beside the paper”.`;
+  return rowsTable(file, `${name}: measured here${study ? `, in the study ${study}` : ''}`, note, rows);
+}
+
+// Accuracy on clean concepts, or on all where there is no such number, as a share of that of the benign model of the same base and data.
+function withShares(rows) {
+  const of = ({ accuracy, utility = null }) => (accuracy === undefined ? utility : accuracy.clean === undefined ? accuracy.all : accuracy.clean);
+  const isBenign = ({ poisoned_concept_count: count, model }) => count === 0 || (count === undefined && model === 'benign');
+  return rows.map((row) => {
+    const benign = rows.find((other) => isBenign(other) && other.base === row.base && other.data === row.data) ?? rows.find(isBenign);
+    const [own, whole] = [of(row), benign ? of(benign) : null];
+    return own === null || !whole || benign === row ? row : { ...row, of_benign: own / whole };
+  });
+}
+
+function rowsTable(file, caption, note, rows) {
+  const flat = withShares(rows).map((row) => Object.fromEntries(Object.entries(row).flatMap(([name, value]) => (value !== null && typeof value === 'object'
     ? Object.entries(value).map(([group, share]) => [`${WORDS[name]}, ${group}`, share]) : [[WORDS[name] ?? name, value]]))));
   const heads = [...new Set(flat.flatMap(Object.keys))];
   const cell = (value, head) => (value === null || value === undefined ? '–' : Number.isInteger(value) || typeof value === 'string' ? String(value) : head === WORDS.share_of_pairs ? String(value) : value.toFixed(3));
   const lines = flat.map((row) => node('tr', {}, heads.map((head, at) => (at ? node('td', { class: at > 1 ? 'number' : '' }, cell(row[head], head)) : node('th', { scope: 'row' }, cell(row[head], head))))));
-  return table(`paper-table-${number}`, label, [source, ...(notes ?? [])].join(' '), heads, lines);
+  return table(file, caption, note, heads, lines);
 }
