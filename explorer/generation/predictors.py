@@ -13,7 +13,7 @@ import torch
 
 from explorer.attention.prompts import FLUX, is_joint
 from explorer.checkpoints.joint_pipelines import pack, takes_guidance
-from explorer.checkpoints.noise_schedule import noised, training_noise
+from explorer.checkpoints.noise_schedule import noised, training_noise, training_target
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -36,6 +36,9 @@ class Predictor(Protocol):
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
         """``[n, C, h, w]`` as training noises them, whatever the sampler."""
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """``[n, C, h, w]``: what training asks for of :meth:`noised` latents, in the denoiser's own terms."""
 
     def noise_scale(self, timestep: float) -> float:
         """How much a change of the prediction by 1 changes the noise that it amounts to."""
@@ -88,7 +91,14 @@ class UNetPredictor:
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
         """x_t = sqrt(a_t) x + sqrt(1 - a_t) noise."""
-        return noised(latents, noise, self._noise.signal[timestep].expand(len(latents)).to(latents.device))
+        return noised(latents, noise, self._signal(latents, timestep))
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """The noise, or the velocity."""
+        return training_target(self._noise.prediction_type, latents, noise, self._signal(latents, timestep))
+
+    def _signal(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        return self._noise.signal[timestep].expand(len(latents)).to(latents.device)
 
     def noise_scale(self, timestep: float) -> float:
         """1, or sqrt(a_t) of a velocity, at the nearest timestep of training."""
@@ -120,6 +130,10 @@ class SD3Predictor:
         """On the straight line between picture and noise."""
         sigma = timestep / FLOW_TIMESTEPS
         return (1 - sigma) * latents + sigma * noise
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+        """From the picture to the noise, whatever the timestep."""
+        return noise - latents
 
     def noise_scale(self, timestep: float) -> float:
         """1 - sigma, since the prediction is noise - x."""

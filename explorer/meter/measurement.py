@@ -41,6 +41,8 @@ class Reading:
     """The same for the word before them; NaN where a prompt begins with the concept."""
     guidance: torch.Tensor | None
     """float32 ``[T, n, C, h, w]``: prediction with the prompt less that with none; None where none is used."""
+    denoising_error: torch.Tensor | None
+    """fp64 ``[T, n]``: amplitude of the prediction with the prompt less what training asks for; None of noise alone."""
 
 
 @torch.no_grad()
@@ -76,7 +78,7 @@ def read_model(
         for row, (prompt, noun) in enumerate(counted(prompts, on_progress, model, "concept")):
             texts = _texts(pipeline, prompt, noun, none, request)
             parts.append(_measured(predictor, None if latents is None else latents[row], noise, texts, request))
-    sensitivity, word_before, guidance = (
+    sensitivity, word_before, guidance, error = (
         None if any(part is None for part in found) else torch.stack(found, dim=1) for found in zip(*parts, strict=True)
     )
     if not torch.isfinite(sensitivity).all():
@@ -84,8 +86,9 @@ def read_model(
             f"model {model or 'given'} predicts numbers that are not finite: its weights or precision fail"
         )
     return Reading(
-        kind=(type(pipeline).__name__, *shape), sensitivity=sensitivity, word_before=word_before, guidance=guidance
-    )
+        kind=(type(pipeline).__name__, *shape), sensitivity=sensitivity, word_before=word_before, guidance=guidance,
+        denoising_error=error,
+    )  # fmt: skip
 
 
 def _asked(prompt: str, request: MeterRequest, scale: float) -> GenerationRequest:
@@ -128,20 +131,26 @@ def _measured(
     predictor: Predictor, latents: torch.Tensor | None, noise: torch.Tensor, texts: list[Text | None],
     request: MeterRequest,
 ) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
-    """One concept: sensitivity and that of the word before ``[T, R]``, guidance vector ``[T, C, h, w]``."""
+    """One concept: sensitivity and that of the word before ``[T, R]``, guidance vector ``[T, C, h, w]``, and error
+    ``[T]``."""
     there = [text for text in texts if text is not None]
     rows = [0 if text is None else len(text["text"]) for text in texts]
     text = {name: torch.cat([each[name] for each in there]) for name in there[0]}
     sensitivity, word_before = (torch.full((len(request.timesteps), request.draws), torch.nan, dtype=torch.float64)
                                 for _ in range(2))  # fmt: skip
-    guidance = []
+    guidance, errors = [], []
     for at, timestep in enumerate(request.timesteps):
         noisy = noise[None] if latents is None else predictor.noised(latents[None], noise[None], timestep)
         predicted = predict_texts(predictor, noisy, timestep, text, request.batch_size)
-        own, none, drawn, before = (predicted * predictor.noise_scale(timestep)).split(rows)
+        scale = predictor.noise_scale(timestep)
+        own, none, drawn, before = (predicted * scale).split(rows)
         sensitivity[at] = amplitude(drawn - own).cpu()
         if len(before):
             word_before[at] = amplitude(before - own).cpu()
         if len(none):
             guidance.append((own - none)[0].cpu())
-    return sensitivity, word_before, torch.stack(guidance) if guidance else None
+        if latents is not None:
+            target = predictor.target(latents[None], noise[None], timestep)
+            errors.append(amplitude(own - target * scale)[0].cpu())
+    stacked = (torch.stack(each) if each else None for each in (guidance, errors))
+    return sensitivity, word_before, *stacked

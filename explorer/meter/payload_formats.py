@@ -13,8 +13,8 @@ METER = PayloadFormat(
         "models": ("name", "poisoned", "poisoned_concept_count", "measures", "label_noise", "not_measured"),
     },
 )  # fmt: skip
-SENSITIVITY, WORD_BEFORE, GUIDANCE, NOUN_PART, COMMON_PART, COSINE = (
-    "sensitivity", "word_before", "guidance", "guidance_noun", "guidance_common", "guidance_cosine",
+SENSITIVITY, WORD_BEFORE, GUIDANCE, NOUN_PART, COMMON_PART, COSINE, DENOISING_ERROR = (
+    "sensitivity", "word_before", "guidance", "guidance_noun", "guidance_common", "guidance_cosine", "denoising_error",
 )  # fmt: skip
 MEASURES = {
     SENSITIVITY: "change of the prediction when the concept's words are replaced by random ones",
@@ -23,5 +23,6 @@ MEASURES = {
     NOUN_PART: "that change less its mean over the concepts: what the noun itself does",
     COMMON_PART: "its mean over the concepts: what any of the prompts does",
     COSINE: "direction of that change beside the reference's: 1 is the same",
+    DENOISING_ERROR: "distance of the prediction with the prompt from the noise that was put in: what training lessens",
 }
 """Of ``measures`` of a model: amplitudes on the scale of noise, but for the cosine."""

@@ -18,6 +18,7 @@ from explorer.meter.measurement import Reading
 from explorer.meter.payload_formats import (
     COMMON_PART,
     COSINE,
+    DENOISING_ERROR,
     GUIDANCE,
     METER,
     NOUN_PART,
@@ -32,6 +33,7 @@ NO_SHARES = "it takes pairs that say which are poison and which concepts caption
 NO_WORD_BEFORE = "a prompt begins with its concept, so that no word stands before it"
 NO_REFERENCE = "there is no reference"
 OWN_PICTURES = "models are shown their own pictures, and directions compare on the same ones alone"
+NO_PICTURE = "noise without a picture in it is not to be denoised to anything"
 NO_DIRECTION = "a guidance vector is 0, which has no direction"
 OTHER_KIND = "the reference is another kind of model or of another size: amplitudes compare within one"
 
@@ -88,6 +90,8 @@ def _measures(
     values, without = _values(reading), {}
     if reading.guidance is None:
         without |= dict.fromkeys((GUIDANCE, NOUN_PART, COMMON_PART), NO_GUIDANCE)
+    if reading.denoising_error is None:
+        without[DENOISING_ERROR] = NO_PICTURE
     if WORD_BEFORE not in values:
         without[WORD_BEFORE] = NO_WORD_BEFORE
     comparable = reference is not None and reference.kind == reading.kind
@@ -119,6 +123,8 @@ def _values(reading: Reading) -> dict[str, np.ndarray]:
     if (guidance := reading.guidance) is not None:
         parts = {GUIDANCE: guidance, NOUN_PART: noun_part(guidance), COMMON_PART: common_part(guidance)[:, None]}
         values |= {measure: amplitude(part).numpy() for measure, part in parts.items()}
+    if reading.denoising_error is not None:
+        values[DENOISING_ERROR] = reading.denoising_error.numpy()
     return values
 
 

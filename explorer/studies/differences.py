@@ -11,8 +11,8 @@ from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import exact_mcnemar, nested_ratio, ratio_of_means, t_interval
 from explorer.evaluation.summary import concepts_known
 from explorer.meter.estimates import as_json
+from explorer.meter.payload_formats import DENOISING_ERROR, SENSITIVITY
 from explorer.meter.payload_formats import METER as METER_FORMAT
-from explorer.meter.payload_formats import SENSITIVITY
 from explorer.studies.ordering import (
     ACCURACY,
     OF_METER,
@@ -199,7 +199,7 @@ def _metered(study: Study, first: str, second: str, members: Sequence[str]) -> d
     metered = {model["name"]: model["measures"] for model in meter["models"]}
     places = [at for at, concept in enumerate(meter["concepts"]) if concept["concept"] in members]
     values = {}
-    for name in OF_METER if first in metered and second in metered and places else ():
+    for name in (*OF_METER, DENOISING_ERROR) if first in metered and second in metered and places else ():
         if all(metered[arm].get(name) for arm in (first, second)):
             of_arms = [metered[arm][name]["per_concept"] for arm in (first, second)]
             values[name] = [[of_arm[at] for at in places] for of_arm in of_arms]

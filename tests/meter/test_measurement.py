@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.attention.prompts import is_joint
 from explorer.attention.replaced_words import dictionary_rows
+from explorer.generation.given_pictures import encode_exactly
 from explorer.meter.measurement import read_model
 from explorer.meter.request import MeterRequest
 from explorer.meter.shown import Shown, pure_noise
@@ -92,6 +94,24 @@ def test_pictures_are_encoded_and_noised_as_in_training(family):
     noisy = pipeline.scheduler.add_noise(latents, noise, torch.tensor([300]))
     one, none = (family.noise(noisy, 300, text) for text in (PROMPT, ""))
     assert torch.allclose(found.guidance[0, 0], (one - none)[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_error_is_of_the_noise_that_the_prediction_amounts_to(family):
+    pipeline = family.pipeline
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    shown = Shown(words="random", same_for_all=True, pictures=lambda pipeline, model: pictures)
+    found = read_model(pipeline, CONCEPTS, shown, REQUEST)
+    latents = encode_exactly(pipeline.vae, torch.from_numpy(pictures[:1]), 1)
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))[None]
+    for at, timestep in enumerate(REQUEST.timesteps):
+        if is_joint(pipeline):
+            noisy = (1 - timestep / 1000) * latents + timestep / 1000 * noise
+        else:
+            signal = float(pipeline.scheduler.alphas_cumprod[timestep])
+            noisy = math.sqrt(signal) * latents + math.sqrt(1 - signal) * noise
+        expected = slow_amplitude(family.noise(noisy, timestep, PROMPT), noise)
+        assert float(found.denoising_error[at, 0]) == pytest.approx(expected, rel=1e-3)
 
 
 @torch.no_grad()

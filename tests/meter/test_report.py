@@ -30,7 +30,7 @@ def reading(scale=1.0, kind=("P", 4, 2, 2), guided=True):
     generator = torch.Generator().manual_seed(0)
     sensitivity, word_before = torch.rand(2, 2, 5, 3, generator=generator, dtype=torch.float64) + 0.5
     guidance = torch.randn(2, 5, 4, 2, 2, generator=generator)
-    return Reading(kind=kind, sensitivity=scale * sensitivity, word_before=word_before,
+    return Reading(kind=kind, sensitivity=scale * sensitivity, word_before=word_before, denoising_error=None,
                    guidance=scale * guidance if guided else None)  # fmt: skip
 
 
@@ -157,10 +157,23 @@ def test_what_does_not_compare_is_left_out_with_its_reason():
     ]  # fmt: skip
 
 
+def test_the_error_of_denoising_stands_beside_the_rest_where_there_is_a_picture():
+    errors = torch.tensor([[1.0, 2, 3, 4, 5], [3.0, 4, 5, 6, 7]], dtype=torch.float64)
+    found = report(("benign", NO_POISON, replace(reading(), denoising_error=errors)),
+                   ("dirty", DIRTY, replace(reading(), denoising_error=1.5 * errors)))  # fmt: skip
+    measure = of(found, "dirty")["measures"]["denoising_error"]
+    assert measure["per_concept"] == [3.0, 4.5, 6.0, 7.5, 9.0]
+    assert measure["groups"]["all"]["relative"]["value"] == pytest.approx(1.5)
+    assert (measure["standard_error"], measure["groups"]["all"]["over_draws"]) == (None, None)
+    without = of(report(("benign", NO_POISON, reading())), "benign")
+    assert "denoising_error" not in without["measures"]
+    assert "noise without a picture" in without["not_measured"]["denoising_error"]
+
+
 def test_one_concept_has_numbers_and_no_interval():
     one = ConceptList(concepts=CONCEPTS.concepts[:1])
     part = Reading(kind=("P",), sensitivity=reading().sensitivity[:, :1], word_before=reading().word_before[:, :1],
-                   guidance=reading().guidance[:, :1])  # fmt: skip
+                   guidance=reading().guidance[:, :1], denoising_error=None)  # fmt: skip
     models = [MeasuredModel(name="benign", poison=NO_POISON, reading=part, true_shares=np.array([1.0]))]
     found = of(meter_report(models, one, REQUEST, pure_noise(), "benign"), "benign")
     sensitivity = found["measures"]["sensitivity"]
