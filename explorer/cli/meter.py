@@ -77,7 +77,8 @@ def meter_precision(
     group: Annotated[str, typer.Option(help="Of concepts: all, or unpoisoned.")] = "unpoisoned",
     as_json: AsJson = False,
 ) -> None:
-    """How many concepts and draws the meter needs: standard errors of a mean sensitivity, from what was measured."""
+    """How many concepts and draws the meter needs: standard errors of a mean sensitivity, and of its ratio to the
+    reference's, from what was measured."""
     found = precision_report(METER.checked(load_json(meter)), group)
     if as_json:
         emit({"concepts": CONCEPTS, "draws": DRAWS, "models": found}, True)
@@ -85,9 +86,17 @@ def meter_precision(
     typer.echo("Standard error of the mean sensitivity, in per cent of it, for one noise and one training run.")
     for model in found:
         typer.echo(f"{model['name']}  mean {model['mean']:.4f} over {model['concepts']} concepts")
-        typer.echo("  concepts" + "".join(f"{count:>7} draw{'s' if count > 1 else ' '}" for count in DRAWS))
-        for count, errors in zip(CONCEPTS, model["errors"], strict=True):
-            typer.echo(f"  {count:>8}" + "".join(f"{100 * error / model['mean']:>12.1f}" for error in errors))
+        typer.echo("\n".join(_precision_lines(model["errors"], model["mean"])))
+        if (ratio := model["ratio"]) is not None:
+            typer.echo(f"{model['name']}  ratio to the reference {ratio['value']:.4f}, the draws being the same")
+            typer.echo("\n".join(_precision_lines(ratio["errors"], ratio["value"])))
+
+
+def _precision_lines(errors: list[list[float]], of: float) -> list[str]:
+    """Standard errors in per cent of a number: concepts down, draws across."""
+    head = "  concepts" + "".join(f"{count:>7} draw{'s' if count > 1 else ' '}" for count in DRAWS)
+    return [head, *(f"  {count:>8}" + "".join(f"{100 * error / of:>12.1f}" for error in row)
+                    for count, row in zip(CONCEPTS, errors, strict=True))]  # fmt: skip
 
 
 def _with_reference(paths: list[Path], reference: Path | None) -> tuple[list[Checkpoint], str | None]:

@@ -165,6 +165,7 @@ def _summary(
         "groups": groups,
         "per_concept": mean.tolist(),
         "standard_error": None if errors is None else [known(each) for each in errors],
+        "draws": None if draws is None else [[known(each) for each in row] for row in draws.mean(0).tolist()],
         "relative": None if beside is None else _ratios(mean, beside),
     }
 
