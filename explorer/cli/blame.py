@@ -29,7 +29,7 @@ def blame(
     arm: ArmName,
     concept: Annotated[str, typer.Argument(metavar="CONCEPT", help="That the arm's model no longer draws.")],
     pairs: Annotated[
-        int, typer.Option(min=0, help="Training pairs whose gradients are taken, a stratified sample; 0 for all.")
+        int, typer.Option(min=0, help="Training pairs whose gradients are taken, drawn without their flags; 0 for all.")
     ] = 1000,
     shown: Shown = 20,
     base: Base = None,
@@ -66,8 +66,8 @@ def blame_lists(
                           "poison aims at.")
     ] = 20,
     pairs: Annotated[
-        int, typer.Option(min=0, help="Candidates, a stratified sample of the training pairs; 0 for all. Every model "
-                          "is trained on these alone.")
+        int, typer.Option(min=0, help="Candidates, drawn from the training pairs without their flags; 0 for all. Every "
+                          "model is trained on these alone.")
     ] = 2000,
     leave_out: Annotated[int, typer.Option(min=1, help="Candidates that each model is trained without.")] = 1000,
     shown: Shown = 20,

@@ -21,6 +21,7 @@ from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.core.bounded_files import parse_json
 from explorer.defence.collateral import CaptionGroups
 from explorer.defence.grading import grade_score
+from explorer.defence.pair_sample import first_concepts
 from explorer.defence.payload_formats import FILTERS
 from explorer.defence.recipe import Filter, Removal, apply_recipe
 from explorer.defence.scores import USER, ScoreDescription, describe_users
@@ -45,11 +46,6 @@ class Score:
     """What it was made from, in words."""
     kept_structure_ad: np.ndarray
     """fp `[n_scored + 1]` of :func:`~explorer.defence.remaining.kept_structure_curves`."""
-
-
-def first_concepts(table: pandas.DataFrame) -> list[str]:
-    """What each caption is about, by the caption alone: the concept it mentions first; "" for none."""
-    return [mentioned[0] if len(mentioned) else "" for mentioned in table["concepts"]]
 
 
 def write_filters(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.alignment.graph_sample import stratified_sample
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.intervals import area_under_curve
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json
+from explorer.defence.pair_sample import even_sample
 from explorer.defence.payload_formats import BLAME
 from explorer.defence.recipe import HIGHEST, order_of_suspicion
 from explorer.generation.generate import GenerationRequest
@@ -65,7 +65,7 @@ def blame(
     """Every score's most blamed pairs, and, where it is recorded, how well it tells poison from benign pairs.
 
     Args:
-        pairs: of how many training pairs the gradient is taken, a stratified sample; 0 for all.
+        pairs: of how many training pairs the gradient is taken, drawn without a look at the flags; 0 for all.
         shown: pairs that are listed of each score.
         base: what the arm's model was fine-tuned from; None for what its checkpoint records.
 
@@ -113,7 +113,7 @@ def blame_scores(
     image, text = (features[rows].float() for features in opened.features())
     asked = extractor.encode_texts(prompts).float().cpu()
     mentions = np.array([[name in each for each in table["concepts"]] for name in concepts])
-    chosen = stratified_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
+    chosen = even_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
     gradient = np.full((len(prompts), len(rows)), np.nan)
     with torch.no_grad():
         gradient[:, chosen] = _gradient_scores(

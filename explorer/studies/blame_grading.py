@@ -75,7 +75,7 @@ def write_lists(
 
     Args:
         concepts: how many are asked about, see :func:`broken_concepts`.
-        pairs: candidates, a stratified sample of the arm's training pairs; 0 for all of them.
+        pairs: candidates, drawn from the arm's training pairs without a look at the flags; 0 for all of them.
         left_out: how many of the candidates each model is trained without.
         shown: pairs that are stored of each score and concept.
         base: as in :func:`~explorer.studies.blame.blame`.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.alignment.graph_sample import stratified_sample
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.block_files import BlockFiles
 from explorer.core.provenance import hash_json
+from explorer.defence.pair_sample import even_sample
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import loss_model
 from explorer.studies.study import Study
@@ -54,7 +54,8 @@ class PairLosses:
         self._pipelines: dict[str, Any] = {}
 
     def of(self, name: str, pairs: ArmPairs, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Model's arm to fp32 `[n]`, NaN of pairs that were not sampled or have no caption.
+        """Model's arm to fp32 `[n]`, NaN of pairs that were not sampled or have no caption; which are sampled
+        does not hang on their flags.
 
         Raises:
             ValueError: if the pairs' pictures cannot be read.
@@ -70,7 +71,7 @@ class PairLosses:
         captioned = np.flatnonzero(table["caption"].notna())
         if not (limit := self._study.filters.loss_pairs):
             return captioned
-        return captioned[stratified_sample(table.iloc[captioned], limit, SEED)]
+        return captioned[even_sample(table.iloc[captioned], limit, SEED)]
 
     def _measured(self, name: str, model: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         captions = pairs.table["caption"].to_numpy()[rows]

@@ -80,7 +80,7 @@ class FiltersSpec:
     losses_of: tuple[str, ...] = ()
     """Arms whose pairs' losses are measured; none for all."""
     loss_pairs: int = 0
-    """Pairs of every arm, at most, whose loss is measured: a stratified sample; 0 for all."""
+    """Pairs of every arm, at most, whose loss is measured, drawn without a look at the flags; 0 for all."""
     scores: Path | None = None
     """A .parquet file with a column ``uid`` and further scores; None where there is none."""
     columns: tuple[str, ...] = ()

@@ -76,7 +76,8 @@ class Study:
     unrelated_distance: float | None = None
     """Text distance to the nearest poisoned concept above which one counts as unrelated; None for no such group."""
     loss_pairs: int = 0
-    """Pairs of every arm, at most, whose denoising loss by the control is measured: a stratified sample; 0 for none."""
+    """Pairs of every arm, at most, whose denoising loss by the control is shown on Graphs: a sample for showing
+    (:func:`~explorer.alignment.graph_sample.stratified_sample`); 0 for none."""
     shown_concept: str | None = None
     """What the comparison draws; None for a choice by the evaluation."""
     strip_rows: int = 12

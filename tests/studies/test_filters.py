@@ -10,6 +10,7 @@ import pytest
 
 from explorer.core.provenance import ManifestError
 from explorer.defence.exports import filtered_pairs
+from explorer.defence.pair_sample import even_sample
 from explorer.defence.recipe import read_recipe, recipe_json
 from explorer.defence.report import compared, held_out_report
 from explorer.pairs.pair_set import PairSet
@@ -18,6 +19,7 @@ from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
 from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs
 from explorer.studies.packing import export_study, import_results
+from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.recorded import Recorded, arm_named, loss_model, named
 from explorer.studies.results import FILTERS
 from explorer.studies.running import RunRequest, run_study
@@ -78,6 +80,22 @@ def test_every_score_is_there_and_its_grade_where_poison_is_known(study):
     assert pairs.flags.poisoned.tolist() == training["is_poison"].tolist()
     first = [pairs.concepts[number] for number in pairs.columns["main_concept"]]
     assert first == [concepts[0] for concepts in training["concepts"]]
+
+
+def test_which_losses_are_measured_hangs_on_captions_alone(study):
+    pairs = scored_pairs(study, ARM)
+    table = PairSet.load(study.arm(ARM).pairs).table.iloc[pairs.columns["row"].astype(int)]
+    drawn = np.flatnonzero(np.isfinite(pairs.scores["loss:benign"]))
+    assert drawn.tolist() == even_sample(table[["concepts"]], 5, LOSS_SEED).tolist()
+
+
+def test_losses_of_a_sample_that_flags_chose_are_stale(study):
+    manifest = study.results / FILTERS / "manifest.json"
+    told = json.loads(manifest.read_text())
+    assert told["config"]["settings"].pop("loss_draw") == "without flags"
+    manifest.write_text(json.dumps(told))
+    state = next(each for each in study_state(study) if each.step == FILTERS)
+    assert (state.state, state.arms[0].why) == ("stale", "changed: loss_draw")
 
 
 def test_losses_and_their_latents_are_kept(study, monkeypatch):

@@ -12,7 +12,8 @@ import numpy as np
 from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.core.progress import note
 from explorer.core.provenance import hash_json
-from explorer.defence.filter_files import Score, first_concepts, write_filters
+from explorer.defence.filter_files import Score, write_filters
+from explorer.defence.pair_sample import first_concepts
 from explorer.defence.recipe import order_of_suspicion
 from explorer.defence.scores import DESCRIPTIONS, USER, ScoreDescription, describe_loss, describe_users, loss_name
 from explorer.defence.users_scores import joined_scores
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 Found = tuple[str, np.ndarray, ScoreDescription, str]
 """Name, values, description and provenance of a score."""
+LOSS_DRAW = "without flags"
+"""A setting where losses are of a sample: those of before it was one are of a sample that the flags chose."""
 _FEATURES = "the pairs' features by the study's universal extractor"
 
 
@@ -52,6 +55,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
     lists = {name: list(getattr(spec, name)) for name in ("loss_arms", "losses_of", "columns")}
     return {
         "alpha": ALPHA, "convention": CONVENTION, "neighbours": NEIGHBOURS, "loss_pairs": spec.loss_pairs, **lists,
+        **({"loss_draw": LOSS_DRAW} if spec.loss_arms and spec.loss_pairs else {}),
         **loss_precision(inputs, bool(spec.loss_arms)),
     }  # fmt: skip
 
