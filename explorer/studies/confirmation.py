@@ -6,11 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.evaluation.metrics.listed import METRICS
-from explorer.studies.ordering import ACCURACY, OF_LAYER, OF_PAIRS, check_each_once, ordering, same_models
+from explorer.studies.ordering import (
+    ACCURACY,
+    OF_LAYER,
+    OF_PAIRS,
+    POISONED_CONCEPTS,
+    check_each_once,
+    ordering,
+    same_models,
+)
 from explorer.studies.study import Study
 
 JUDGES_OWN = frozenset(metric.name for metric in METRICS if "similarities" in metric.needs)
 """What the judge of accuracy says itself: it orders accuracy because it is nearly the same."""
+NO_CANDIDATES = JUDGES_OWN | {*OF_PAIRS, POISONED_CONCEPTS}
+"""And what was done to a model, which is nothing that the model does."""
 
 
 def confirmation(
@@ -19,8 +29,8 @@ def confirmation(
     """Of what is measured of models, without the judge's own numbers, what orders the arms of some studies best, and
     how well it orders those of others.
 
-    What is measured of pairs is no candidate: it says what was done to a model and not what the model does. Nor are
-    single attention layers, of which there are so many that the best of them is the best by chance.
+    What is measured of pairs, and C_P, are no candidates: they say what was done to a model and not what it does. Nor
+    are single attention layers, of which there are so many that the best of them is the best by chance.
 
     Args:
         outcome: as in :func:`~explorer.studies.ordering.ordering`, and so is ``group``.
@@ -46,7 +56,7 @@ def confirmation(
                              "is chosen against")  # fmt: skip
     first, second = (ordering(each, outcome=outcome, group=group)["correlations"] for each in (studies, others))
     known = [name for name, value in first.items() if value is not None and second.get(name) is not None]
-    names = [name for name in known if name not in JUDGES_OWN and name not in OF_PAIRS and OF_LAYER not in name]
+    names = [name for name in known if name not in NO_CANDIDATES and OF_LAYER not in name]
     if not names:
         raise ValueError(f"nothing that is measured of models orders {outcome} of {group} concepts in both: expected "
                          "two arms or more on either side, evaluated and metered alike")  # fmt: skip

@@ -19,6 +19,8 @@ from explorer.studies.study import Study
 ACCURACY = "accuracy"
 OF_PAIRS = ("poison_share", "ad", "feature_ad", "structure_ad", "local_ad", "local_feature_ad", "local_structure_ad",
             "picture_scatter")  # fmt: skip
+POISONED_CONCEPTS = "poisoned_concepts"
+"""C_P, which says of a model, as what is of its pairs, what was done to it."""
 OF_METER = (SENSITIVITY, GUIDANCE)
 OF_LAYER = " of "
 """Between a quantity and the attention layer that it is of."""
@@ -138,7 +140,7 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
     """Arm to its quantities, for arms that are evaluated."""
     evaluation = stored_evaluation(study)
     found: dict[str, dict[str, float | None]] = {
-        model["name"]: {"poisoned_concepts": model["poisoned_concept_count"]} for model in evaluation["models"]
+        model["name"]: {POISONED_CONCEPTS: model["poisoned_concept_count"]} for model in evaluation["models"]
     }
     if (alignment := stored_result(study, SCORES, ALIGNMENT.name)) is not None:
         for each in ALIGNMENT.checked(alignment)["sets"]:

@@ -20,7 +20,8 @@ def test_the_best_of_the_first_studies_is_chosen_whatever_the_others_say():
     first, second = (ordering(studies)["correlations"] for studies in (chosen_on, others))
     names = [each["name"] for each in found["candidates"]]
     assert not JUDGES_OWN & set(names)
-    assert not set(OF_PAIRS) & set(names)
+    assert not {*OF_PAIRS, "poisoned_concepts"} & set(names)
+    assert first["poisoned_concepts"] is not None, "it is measured of all, and orders them well"
     assert {"accuracy", "utility", "clip_similarity"} < JUDGES_OWN
     strength = [abs(first[name]["value"]) for name in names]
     assert strength == sorted(strength, reverse=True)
@@ -45,6 +46,17 @@ def test_nothing_in_common_is_told():
     judged_again = Study.load(ROOT / "assets" / "experiments" / "judge-four" / "seed-4")
     with pytest.raises(ValueError, match="benign of judge-four-4 is the same model as benign of seed-4"):
         confirmation([study], [other, judged_again])
+
+
+def test_the_page_says_what_its_commands_print():
+    full = [Study.load(ROOT / "assets" / place)
+            for place in ("studies/iconworld", "experiments/seed-4", "experiments/seed-5")]  # fmt: skip
+    chosen_on = [Study.load(SHARE / f"seed-{run}") for run in (1, 2)]
+    for others, place in (([Study.load(SHARE / "seed-3")], 1), (full, 5)):
+        found = confirmation(chosen_on, others)
+        names = [each["name"] for each in found["candidates"]]
+        assert names[:5] == ["word_mass", "late_word_mass", "sensitivity", "guidance", "late_contiguity"]
+        assert (found["place"], len(names)) == (place, 7)
 
 
 def test_the_command_says_what_is_chosen():
