@@ -106,7 +106,8 @@ def nested_ratio(
     seed: int = 0, confidence: float = 0.95,
 ) -> Estimate:  # fmt: skip
     """Mean over runs of mean(values) / mean(reference), with a percentile interval of a nested bootstrap: every draw
-    takes runs with replacement, of each of them pairs with replacement and, where they are told apart, noises.
+    takes runs with replacement, of each of them pairs with replacement and, where they are told apart, noises. A run
+    that is taken twice has its pairs drawn twice, each time by themselves.
 
     Pairs and noises are crossed (each noise is of all pairs): both are drawn anew, each by itself. Unlike an interval
     over pairs alone it widens with what runs differ by; of few runs it is rather too narrow all the same (Davison and
@@ -129,15 +130,13 @@ def nested_ratio(
         raise ValueError(f"a run's reference has the mean {below[0]:g}: expected one above 0")
     if noises_shared and len(counts := {first.shape[1] for first, _ in runs}) > 1:
         raise ValueError(f"runs that share their noises have {sorted(counts)} of them: expected the same number")
-    random, heard = np.random.default_rng(seed), None
-    drawn = np.empty((draws, len(runs)))
-    for place, (first, second) in enumerate(runs):
-        pairs = random.integers(0, len(first), (draws, len(first)))
-        if heard is None or not noises_shared:
-            heard = _drawn_noises(random, draws, first.shape[1])
-        above, below = (_drawn_mean(each, pairs, heard) for each in (first, second))
-        drawn[:, place] = np.divide(above, below, out=np.full(draws, np.nan), where=below > 0)
-    chosen = np.take_along_axis(drawn, random.integers(0, len(runs), drawn.shape), axis=1).mean(axis=1)
+    random = np.random.default_rng(seed)
+    taken = random.integers(0, len(runs), (draws, len(runs)))
+    heard = _drawn_noises(random, draws, runs[0][0].shape[1]) if noises_shared else None
+    ratios = np.empty(taken.shape)
+    for number, run in enumerate(runs):
+        ratios[taken == number] = _drawn_ratios(random, *run, np.nonzero(taken == number)[0], heard)
+    chosen = ratios.mean(axis=1)
     reach = (1 - confidence) / 2
     low, high = np.nanquantile(chosen, [reach, 1 - reach])
     if np.nanmax(chosen) - np.nanmin(chosen) <= ROUNDING * np.nanmax(np.abs(chosen)):
@@ -153,6 +152,21 @@ def _of_noises(name: str, values: Any) -> np.ndarray:
     if array.ndim == 2 and array.size:
         return _finite(name, array.ravel()).reshape(array.shape)
     return _finite(name, array)[:, None]
+
+
+def _drawn_ratios(
+    random: np.random.Generator, first: np.ndarray, second: np.ndarray, of_draws: np.ndarray, heard: np.ndarray | None
+) -> np.ndarray:
+    """Of a run `[n, noises]`, taken by each of ``of_draws`` `[times]`, the ratio of its means over pairs that are drawn
+    anew each time, `[times]`; NaN where the reference's is 0.
+
+    Args:
+        heard: `[draws, noises]` that each draw takes of all runs; None where every time has its own.
+    """
+    pairs = random.integers(0, len(first), (len(of_draws), len(first)))
+    noises = _drawn_noises(random, len(of_draws), first.shape[1]) if heard is None else heard[of_draws]
+    above, below = (_drawn_mean(each, pairs, noises) for each in (first, second))
+    return np.divide(above, below, out=np.full(len(of_draws), np.nan), where=below > 0)
 
 
 def _drawn_noises(random: np.random.Generator, draws: int, noises: int) -> np.ndarray:

@@ -89,6 +89,16 @@ def test_the_nested_interval_covers_what_runs_and_pairs_differ_by():
         intervals.nested_ratio([[1.0]], [[1.0, 1.0]])
 
 
+def test_a_run_that_is_taken_twice_has_its_pairs_drawn_twice():
+    """Four runs that are alike differ by their pairs alone: over them the mean varies as over one of four times as many
+    pairs, whose standard error is known."""
+    random = np.random.default_rng(8)
+    values = random.random(50)
+    found = intervals.nested_ratio([values] * 4, [np.ones(50)] * 4)
+    error = values.std() / np.sqrt(4 * 50)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.04)
+
+
 def test_the_nested_interval_covers_noises_that_all_pairs_share():
     """Five noises, each of which is good or bad for all of 30 pairs at once; the truth is over all possible noises."""
     random, inside, widths = np.random.default_rng(6), {"told": 0, "averaged": 0}, {"told": 0.0, "averaged": 0.0}

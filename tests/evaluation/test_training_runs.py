@@ -42,11 +42,13 @@ def evaluation(folder, name, accuracies, **settings):
 
 
 def with_noises(path, count=2):
-    """The same means, told apart by two noises: all that was drawn was drawn from the first."""
+    """The same means, told apart by two noises: all that poisoned models drew was drawn from the first."""
     report = json.loads(path.read_text(encoding="utf-8"))
     report["seeds"] = [0, 1][:count]
     for model in report["models"]:
-        model["right_by_seed"] = {noun: [2 * right, 0][:count] for noun, right in model["per_concept"].items()}
+        of_noises = (2, 0) if model["poisoned_concept_count"] else (1, 1)
+        model["right_by_seed"] = {noun: [right * times for times in of_noises][:count]
+                                  for noun, right in model["per_concept"].items()}  # fmt: skip
     path.write_text(json.dumps(report), encoding="utf-8")
     return path
 
