@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -136,6 +136,18 @@ def poisoned_from(records: Iterable[PoisonRecord]) -> dict[str, int]:
         for concept in record.names:
             found.setdefault(concept, record.order)
     return found
+
+
+def poison_share(counts: Mapping[str, Any], pairs: str = "n") -> float | None:
+    """Share of a set's pairs that is poison; None where it is not known of each of them.
+
+    Args:
+        counts: ``poisoned_pairs``, None or absent where nobody recorded any, ``unrecorded_pairs``, which reports of
+            before it was counted lack, and all pairs.
+        pairs: how ``counts`` calls the latter.
+    """
+    poisoned = counts.get("poisoned_pairs")
+    return None if poisoned is None or counts.get("unrecorded_pairs") else poisoned / counts[pairs]
 
 
 def _from_before_versions(found: dict[str, Any]) -> dict[str, Any]:

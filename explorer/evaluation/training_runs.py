@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from explorer.core.intervals import nested_ratio, pearson_correlation, t_interval
+from explorer.core.poison_record import poison_share
 from explorer.pairs.concept_list import POOL
 
 SAME_IN_ALL = ("prompt", "steps", "guidance_scale", "size", "precision")
@@ -104,21 +105,22 @@ def untargeted_concepts(report: dict[str, Any]) -> list[str]:
 
 
 def _tracking(models: list[dict[str, Any]]) -> dict[str, float | None] | None:
-    """Correlations over one run's models of AD, the poison share of their sets and, where it was measured of all of
-    them, local AD with unpoisoned accuracy; None of one that is alike in all. None of fewer than three, or where AD or
-    accuracy of one was not measured."""
+    """Correlations over one run's models of AD with unpoisoned accuracy, of the poison share of their sets with both
+    where it is known of every pair of all of them, and of local AD where it was measured of all; None of one that is
+    alike in all. None of fewer than three, or where AD or accuracy of one was not measured."""
     measured = [model["alignment_difficulty"] for model in models]
     accuracies = [model["accuracy"][GROUP] for model in models]
-    if len(models) < 3 or None in accuracies or any(
-        each is None or each.get("poisoned_pairs") is None for each in measured
-    ):  # fmt: skip
+    if len(models) < 3 or None in accuracies or None in measured:
         return None
-    difficulty, share = [each["ad"] for each in measured], [each["poisoned_pairs"] / each["n"] for each in measured]
-    accuracy, together = [each["mean"] for each in accuracies], _correlation(difficulty, share)
+    difficulty, accuracy = [each["ad"] for each in measured], [each["mean"] for each in accuracies]
+    shares, of_share = [poison_share(each) for each in measured], {}
+    if None not in shares:
+        together = _correlation(difficulty, shares)
+        of_share = {"ad_with_share_r2": None if together is None else together**2,
+                    "accuracy_with_share_r": _correlation(accuracy, shares)}  # fmt: skip
     return {
-        "ad_with_share_r2": None if together is None else together**2,
+        **of_share,
         "accuracy_with_ad_r": _correlation(accuracy, difficulty),
-        "accuracy_with_share_r": _correlation(accuracy, share),
         **{f"accuracy_with_{name}_r": _correlation(accuracy, [each[name] for each in measured])
            for name in LOCAL if all(name in each for each in measured)},
     }  # fmt: skip

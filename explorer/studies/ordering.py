@@ -9,6 +9,7 @@ from typing import Any
 
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import rank_correlation
+from explorer.core.poison_record import poison_share
 from explorer.core.provenance import MANIFEST_NAME
 from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
@@ -162,7 +163,7 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
 
 def _of_pairs(measured: dict[str, Any]) -> dict[str, float | None]:
     known = measured["alignment_difficulty"] | (measured.get("local") or {})
-    share = None if measured["unrecorded_pairs"] else measured["poisoned_pairs"] / measured["pairs"]
+    share = poison_share(measured, "pairs")
     return {name: known.get(name) for name in OF_PAIRS} | {"poison_share": share}
 
 

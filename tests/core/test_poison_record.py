@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord, poisoned_from
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord, poison_share, poisoned_from
 from explorer.core.provenance import ROOT
 
 FULL = PoisonRecord(
@@ -79,3 +79,10 @@ def test_what_is_no_record_is_named(found, message):
 def test_a_concept_is_poisoned_from_the_smallest_number_on():
     records = [PoisonRecord(kind="x", concepts=("dog", "cat", "cow")), NOT_RECORDED, FULL, NO_POISON]
     assert poisoned_from(records) == {"dog": 2, "fire truck": 2, "cat": 3, "cow": 3}
+
+
+def test_a_share_is_told_where_it_is_known_of_every_pair():
+    assert poison_share({"poisoned_pairs": 2, "unrecorded_pairs": 0, "n": 8}) == 0.25
+    assert poison_share({"poisoned_pairs": 2, "pairs": 8}, "pairs") == 0.25, "of before unrecorded ones were counted"
+    for counts in ({}, {"poisoned_pairs": None, "n": 8}, {"poisoned_pairs": 2, "unrecorded_pairs": 1, "n": 8}):
+        assert poison_share(counts) is None

@@ -149,6 +149,14 @@ def test_local_ad_is_correlated_beside_ad_where_every_set_has_it(tmp_path):
     assert "accuracy_with_local_feature_ad_r" not in tracking
 
 
+def test_a_share_that_is_not_known_of_every_pair_is_correlated_with_nothing(tmp_path):
+    first, second = (changed(evaluation(tmp_path, name, (0.8, 0.5, 0.4)), with_pairs) for name in ("a", "b"))
+    changed(second, lambda report: report["models"][1]["alignment_difficulty"].update(unrecorded_pairs=4))
+    known, unknown = summarise_runs([first, second])["tracking"]
+    assert {"ad_with_share_r2", "accuracy_with_share_r"} == known.keys() - unknown.keys()
+    assert unknown["accuracy_with_ad_r"] == known["accuracy_with_ad_r"] < 0
+
+
 def changed(path, change):
     """The evaluation with ``change(report)`` made to it."""
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from explorer.core.intervals import pearson_correlation, t_interval
+from explorer.core.poison_record import poison_share
 from explorer.core.provenance import ManifestError
 from explorer.generation.film_export import film_strip_gif
 from explorer.generation.payload_formats import FILM_KINDS
@@ -228,7 +229,7 @@ def _model_row(model: dict[str, Any]) -> dict[str, Any]:
         "poison_recorded": recorded,
         "poisoned_concepts_known": model.get("poisoned_concepts_known", recorded),
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
-        "poison_share": _poison_share(difficulty),
+        "poison_share": poison_share(difficulty),
         **{quantity: model[quantity] for quantity in QUANTITIES},
         "classifier": _classified(model),
     }
@@ -256,13 +257,6 @@ def _over_concepts(shares: list[float]) -> dict[str, Any] | None:
     found = t_interval(shares)
     return {"mean": found.value, "low": _finite_or_none(found.low), "high": _finite_or_none(found.high),
             "concepts": len(shares)}  # fmt: skip
-
-
-def _poison_share(difficulty: dict[str, Any]) -> float | None:
-    """Of the pairs that AD was measured over; None where it is not known of each whether it is poison."""
-    if difficulty.get("poisoned_pairs") is None or difficulty.get("unrecorded_pairs"):
-        return None
-    return difficulty["poisoned_pairs"] / difficulty["n"]
 
 
 def _finite_or_none(value: float) -> float | None:
