@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
-NO_TAU = "no benign control is among the models, and tau is not given"
+NO_TAU = "the benign control is not among the models, and tau is not given"
 NO_HEAD, NO_CLASSIFIER = "no aesthetics head is given", "no classifier is given"
 NO_BROKEN_CLASS = "no classifier with a class of broken pictures is given"
 NOT_SEEN = {
@@ -55,6 +55,7 @@ def evaluate(
     concepts: ConceptList,
     config: EvaluationConfig,
     *,
+    control: str | None,
     drawings: Path,
     difficulties: dict[str, dict[str, Any]],
     world: World | None = None,
@@ -64,8 +65,9 @@ def evaluate(
     """Draw with every checkpoint what ``drawings`` lacks, then compute all metrics of what is stored there.
 
     Args:
-        checkpoints: in any order; the control is the first that is recorded to be benign. Those whose C_P is not
-            recorded come last.
+        checkpoints: in any order; the control comes first, those whose C_P is not recorded last.
+        control: name of the one whose pictures give tau where none is given; no other stands in for it. None where
+            there is no control.
         extractor: judges the pictures.
         drawings: as in :func:`~explorer.evaluation.drawings.draw_missing`, and so is ``world``.
         difficulties: AD of the set that each checkpoint was trained on, by its name, as
@@ -86,8 +88,7 @@ def evaluate(
         raise ValueError("no checkpoints given: expected at least one")
     if world is not None:
         _check_noise(checkpoints)
-    control = next((model for model in checkpoints if model.poison.poisoned is False), None)
-    ordered = sorted(checkpoints, key=lambda each: (each is not control, *_place(each)))
+    ordered = sorted(checkpoints, key=lambda each: (each.name != control, *_place(each)))
     drawn = {each.name: draw_missing(each, concepts, config, drawings, world, on_progress) for each in ordered}
     readers = (ConceptJudge.of(extractor, concepts), *readers)
     ever_poisoned = poisoned_from(model.poison for model in ordered)
@@ -95,7 +96,7 @@ def evaluate(
     models, tau, told = [], config.tau, set()
     for model in ordered:
         inputs = [_inputs(place, readers) for place in drawn[model.name]]
-        if tau is None and model is control:
+        if tau is None and model.name == control:
             tau = float(np.quantile(_over_seeds(CLIP_SIMILARITY, inputs), config.tau_quantile))
         inputs = [each | {"tau": tau} for each in inputs]
         members = groups_of(model.poison, concepts, ever_poisoned, _unrelated(concepts, distances, config))
@@ -106,7 +107,7 @@ def evaluate(
         "prompt": concepts.template.replace("{phrase}", "C"),
         **_settings(config),
         "tau": tau,
-        "tau_definition": _tau_definition(config, control),
+        "tau_definition": _tau_definition(config, tau, control),
         "utility_definition": UTILITY,
         "clip_aesthetic_utility_definition": CLIP_AESTHETIC_UTILITY,
         "readers": {reader.name: reader.describe() for reader in readers},
@@ -155,10 +156,10 @@ def _place(checkpoint: Checkpoint) -> tuple[bool, int]:
     return checkpoint.poison.concept_count is None, checkpoint.poison.order
 
 
-def _tau_definition(config: EvaluationConfig, control: Checkpoint | None) -> str | None:
+def _tau_definition(config: EvaluationConfig, tau: float | None, control: str | None) -> str | None:
     if config.tau is not None:
         return "given"
-    return None if control is None else f"quantile {config.tau_quantile:g} of the CLIP similarities of {control.name}"
+    return None if tau is None else f"quantile {config.tau_quantile:g} of the CLIP similarities of {control}"
 
 
 def _check_noise(checkpoints: list[Checkpoint]) -> None:

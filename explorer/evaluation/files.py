@@ -59,7 +59,8 @@ def evaluate_folder(
     drawings = output / DRAWINGS_NAME
     with locked(drawings):
         report = evaluate(
-            usable, extractor, world.concept_list(), config, drawings=drawings, world=world, on_progress=on_progress,
+            usable, extractor, world.concept_list(), config, control=usable[0].name, drawings=drawings, world=world,
+            on_progress=on_progress,
             difficulties={name: measure(folder, extractor).report() for name, folder in folders.items()},
         )  # fmt: skip
         write_json(output / EVALUATION_NAME, report)

@@ -114,7 +114,7 @@ def test_what_the_loss_does_not_have_is_refused_before_training(folder, schedule
     world = World(concept_count=4)
     with pytest.raises(ValueError, match=f"checkpoint model cannot be evaluated: .*{message}"):
         evaluate([read_checkpoint(folder)], None, world.concept_list(), EvaluationConfig(), world=world,
-                 difficulties={}, drawings=folder)  # fmt: skip
+                 control=None, difficulties={}, drawings=folder)  # fmt: skip
     if drawn:
         with pytest.raises(ValueError, match=message):
             sample_losses(load_pipeline(folder), np.zeros((1, 64, 64, 3), np.uint8), ["a dog"])

@@ -42,8 +42,9 @@ def drawings(tmp_path_factory):
 
 @pytest.fixture
 def evaluated(models, extractor, drawings):
-    def run(models=models, concepts=CONCEPTS, config=CONFIG, **options):
-        return evaluate(models, extractor, concepts, config, drawings=drawings, difficulties={}, **options)
+    def run(models=models, concepts=CONCEPTS, config=CONFIG, control="benign", **options):
+        return evaluate(models, extractor, concepts, config, control=control, drawings=drawings, difficulties={},
+                        **options)  # fmt: skip
 
     return run
 
@@ -100,7 +101,7 @@ def test_without_a_control_or_a_number_there_is_no_tau(evaluated, models):
     report = evaluated(models[1:], config=replace(CONFIG, tau=None))
     assert (report["tau"], report["tau_definition"]) == (None, None)
     reason = report["models"][0]["not_measured"]["utility"]
-    assert reason == "no benign control is among the models, and tau is not given"
+    assert reason == "the benign control is not among the models, and tau is not given"
     assert report["models"][0]["utility"]["all"] is None
 
 
@@ -109,6 +110,15 @@ def test_tau_is_the_controls_quantile(evaluated):
     assert high["tau_definition"] == "quantile 0.9 of the CLIP similarities of benign"
     assert low["tau"] < high["tau"]
     assert low["models"][0]["clip_similarity"] == high["models"][0]["clip_similarity"]
+
+
+def test_no_other_model_stands_in_for_the_control(evaluated, models):
+    config = replace(CONFIG, tau=None)
+    unnamed = evaluated(config=config, control=None)
+    assert (unnamed["tau"], unnamed["tau_definition"]) == (None, None), "though one is recorded to be benign"
+    other = models[1].name
+    named = evaluated(config=config, control=other)
+    assert (named["models"][0]["name"], named["tau_definition"].rpartition(" of ")[2]) == (other, other)
 
 
 def test_of_one_seed_there_is_an_interval_over_concepts_alone(evaluated):

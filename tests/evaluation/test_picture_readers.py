@@ -130,7 +130,7 @@ def test_the_papers_metrics_of_a_users_models(head, classifier, extractor, check
     benign, poisoned, _ = scan_checkpoints(checkpoint_template)
     report = evaluate(
         [benign, replace(poisoned, poison=poison)], extractor, CONCEPTS, EvaluationConfig(seeds=(0,), steps=1, size=32),
-        drawings=tmp_path, difficulties={}, readers=readers,
+        control=benign.name, drawings=tmp_path, difficulties={}, readers=readers,
     )  # fmt: skip
     assert {"extractor", "aesthetics", "classifier"} == report["readers"].keys()
     control, model = report["models"]

@@ -47,7 +47,7 @@ def _evaluate(work: StepWork) -> None:
         extractor = load_extractor(work.study.extractor, work.device)
         report = evaluate(
             models_of(work), extractor, concepts, evaluation_config(work.inputs, work.device),
-            readers=_readers(work, extractor), drawings=drawings,
+            control=work.settings["control"], readers=_readers(work, extractor), drawings=drawings,
             difficulties=alignment_reports(work.study), world=painted_world(work.inputs),
             on_progress=work.on_progress,
         )  # fmt: skip

@@ -75,6 +75,16 @@ def test_results_are_those_of_the_arms(study):
     assert json.loads(result_file(study, COMPARISON, "index.json").read_text())["columns"] == list(measured)
 
 
+def test_without_a_named_control_no_model_gives_tau(study):
+    assert json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())["tau"] is not None
+    replace(study, arms=tuple(replace(arm, control=False) for arm in study.arms), loss_pairs=0).write()
+    study = Study.load(study.folder)
+    assert EVALUATION in run_study(study, RunRequest(steps=(EVALUATION,))).made
+    found = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
+    assert (found["tau"], found["tau_definition"]) == (None, None)
+    assert "benign" in [model["name"] for model in found["models"] if model["poisoned"] is False]
+
+
 def test_the_meter_compares_every_arm_with_the_control(study):
     found = json.loads(result_file(study, METER, "meter.json").read_text())
     assert (found["shown"], found["reference"]) == ("each model's own pictures of seed 0", "benign")
