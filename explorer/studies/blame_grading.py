@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 
 from explorer.core.bounded_files import parse_json
-from explorer.core.poison_record import poisoned_from
 from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
 from explorer.defence.outcomes import differences, shares
 from explorer.defence.payload_formats import GRADED_BLAME
-from explorer.pairs.concept_list import POOL
 from explorer.studies.blame import FOLDER, Blamed, blame_scores, store_blame
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import EVALUATION, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
-from explorer.studies.steps.drawing import usable_poison
+from explorer.studies.steps.drawing import concepts_spared
 from explorer.studies.study import Study
 
 LISTS = "lists"
@@ -50,17 +48,16 @@ def broken_concepts(study: Study, arm: str, count: int) -> list[str]:
 
     Raises:
         ManifestError: if the study is not evaluated.
-        ValueError: if there is no control, it is not known which concepts are poisoned, or fewer than ``count``
-            concepts are drawn less well than by the control.
+        ValueError: if there is no control, it is not known of every arm which concepts its poison aims at, or fewer
+            than ``count`` concepts are drawn less well than by the control.
     """
     if study.control is None:
         raise ValueError("no arm is the control, which broken concepts are found by: expected one in study.toml")
-    concepts, study_arm = study.concept_list(), study.arm(arm)
-    aimed_at = poisoned_from(usable_poison(StudyInputs(study))).keys() | set(concepts.of_group(POOL))
+    study_arm, spared = study.arm(arm), concepts_spared(StudyInputs(study))
     models = parse_json(result_file(study, EVALUATION, "evaluation.json").read_bytes())["models"]
     right = {each["name"]: each["per_concept"] for each in models}
     lost = {name: right[study.control.name][name] - right[study_arm.name][name]
-            for name in concepts.names if name not in aimed_at}  # fmt: skip
+            for name in spared}  # fmt: skip
     broken = sorted((name for name in lost if lost[name] > 0), key=lambda name: -lost[name])
     if not 1 <= count <= len(broken):
         raise ValueError(f"{count} broken concepts: expected from 1 to {len(broken)}, which {arm} draws less well")

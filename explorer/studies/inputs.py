@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint
+from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError, hash_file, hash_json, read_manifest
 from explorer.pairs.concept_list import ConceptList
-from explorer.studies.arms import arm_checkpoint
+from explorer.studies.arms import arm_checkpoint, known_poison
 from explorer.studies.fingerprints import (
     checkpoint_fingerprint,
     concepts_fingerprint,
@@ -54,6 +55,11 @@ class StudyInputs:
         if found.problem is not None:
             raise ValueError(f"its checkpoint cannot be used: {found.problem}")
         return found
+
+    @cached_property
+    def poison(self) -> dict[str, PoisonRecord]:
+        """What is known of the poison of every arm, by name, whether its checkpoint is there and sound or not."""
+        return {arm.name: known_poison(arm) for arm in self.study.arms}
 
     def of_checkpoint(self, arm: Arm) -> dict[str, str]:
         """The arm's checkpoint as an input."""

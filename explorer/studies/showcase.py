@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from explorer.core.poison_record import PoisonRecord
@@ -12,7 +13,7 @@ from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
 
 
-def strip_concepts(concepts: ConceptList, records: list[PoisonRecord], count: int) -> list[str]:
+def strip_concepts(concepts: ConceptList, records: Collection[PoisonRecord], count: int) -> list[str]:
     """``count`` concepts that a record poisons, filled up from the pool, then as many outside of it that none poisons.
 
     Each in order of frequency: no choice by result. A list of one's own may have poisoned concepts outside of its pool.
@@ -33,7 +34,7 @@ def evaluated(study: Study) -> dict[str, Any] | None:
         return None
 
 
-def shown_concept(concepts: ConceptList, records: list[PoisonRecord], report: dict[str, Any] | None) -> str:
+def shown_concept(concepts: ConceptList, records: Collection[PoisonRecord], report: dict[str, Any] | None) -> str:
     """The concept of the first comparison.
 
     Of those outside the pool that no record poisons and that the control draws right most often, the one whose CLIP

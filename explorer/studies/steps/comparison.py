@@ -12,7 +12,7 @@ from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import COMPARISON, writing_step
 from explorer.studies.showcase import evaluated, shown_concept
-from explorer.studies.steps.drawing import PICTURE, drawing_settings, models_of, usable_poison
+from explorer.studies.steps.drawing import PICTURE, drawing_settings, models_of
 from explorer.studies.steps.step import Step, StepWork
 
 
@@ -24,7 +24,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
             f"shown_concept is {named!r}: expected one of the list's {len(inputs.concepts.names)} concepts"
         )
     return {
-        "concept": named or shown_concept(inputs.concepts, usable_poison(inputs), report),
+        "concept": named or shown_concept(inputs.concepts, inputs.poison.values(), report),
         "tau": inputs.study.tau if report is None else report["tau"],
         "seed": inputs.study.seeds[0], "format": FORMAT.version, **drawing_settings(inputs),
     }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.poison_record import PoisonRecord
+from explorer.core.poison_record import poisoned_from
+from explorer.evaluation.summary import names_known
 from explorer.iconworld.world import World
+from explorer.pairs.concept_list import POOL
 from explorer.studies.arms import in_order
 from explorer.studies.inputs import StudyInputs
 
@@ -25,15 +27,19 @@ def drawing_settings(inputs: StudyInputs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def usable_poison(inputs: StudyInputs) -> list[PoisonRecord]:
-    """What is known of the poison of every arm whose checkpoint can be used."""
-    records = []
-    for arm in inputs.study.arms:
-        try:
-            records.append(inputs.checkpoint(arm).poison)
-        except (ValueError, OSError):
-            continue
-    return records
+def concepts_spared(inputs: StudyInputs) -> list[str]:
+    """Concepts outside the pool that no arm's poison aims at, in the list's order.
+
+    Raises:
+        ValueError: naming an arm of which it is not recorded which concepts its poison aims at.
+    """
+    if unknown := [name for name, record in inputs.poison.items() if not names_known(record)]:
+        raise ValueError(
+            f"it is not recorded which concepts the poison of {unknown[0]} aims at: expected its checkpoint or its "
+            "pairs to say it, or a table poison of the arm in study.toml"
+        )
+    aimed_at = poisoned_from(inputs.poison.values()).keys() | set(inputs.concepts.of_group(POOL))
+    return [name for name in inputs.concepts.names if name not in aimed_at]
 
 
 def models_of(work: StepWork) -> list[Checkpoint]:

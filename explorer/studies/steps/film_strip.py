@@ -10,12 +10,12 @@ from explorer.studies.extractors import judge_of
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import FILM_STRIP, writing_step
 from explorer.studies.showcase import strip_concepts
-from explorer.studies.steps.drawing import PICTURE, drawing_settings, models_of, usable_poison
+from explorer.studies.steps.drawing import PICTURE, drawing_settings, models_of
 from explorer.studies.steps.step import Step, StepWork
 
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
-    rows = strip_concepts(inputs.concepts, usable_poison(inputs), inputs.study.strip_rows)
+    rows = strip_concepts(inputs.concepts, inputs.poison.values(), inputs.study.strip_rows)
     # With its sheets, so that a strip of an earlier release, which has no guidance maps, is drawn again.
     return {"rows": rows, "seed": inputs.study.seeds[0], "sheets": list(FILM_KINDS), **drawing_settings(inputs)}
 

@@ -22,7 +22,7 @@ from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import PICTURES, RETRAINED, command_line, step_folder, writing_step
 from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrained_models
 from explorer.studies.showcase import strip_concepts
-from explorer.studies.steps.drawing import PICTURE, drawing_settings, usable_poison
+from explorer.studies.steps.drawing import PICTURE, concepts_spared, drawing_settings
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
@@ -38,12 +38,15 @@ OF_ARMS = "arms"
 
 
 def _asked(inputs: StudyInputs) -> ConceptList:
-    """What models are asked that were trained on what a filter leaves: all concepts, or those alone that nothing is
-    recorded to poison."""
+    """What models are asked that were trained on what a filter leaves: all concepts, or those alone outside the pool
+    that no poison aims at.
+
+    Raises:
+        ValueError: as :func:`~explorer.studies.steps.drawing.concepts_spared`.
+    """
     if not inputs.study.retrained.unpoisoned_only:
         return inputs.concepts
-    aimed_at = poisoned_from(usable_poison(inputs)).keys() | set(inputs.concepts.of_group(POOL))
-    return inputs.concepts.chosen(name for name in inputs.concepts.names if name not in aimed_at)
+    return inputs.concepts.chosen(concepts_spared(inputs))
 
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
@@ -184,8 +187,8 @@ class _Drawn:
         self._work, self._concepts, self._recoveries = work, concepts, recoveries
         inputs = work.inputs
         self._judge = ConceptJudge.of(load_extractor(work.study.extractor, work.device), inputs.concepts)
-        self._ever = poisoned_from(usable_poison(inputs))
-        names = strip_concepts(concepts, usable_poison(inputs), STRIP_CONCEPTS)
+        self._ever = poisoned_from(inputs.poison.values())
+        names = strip_concepts(concepts, inputs.poison.values(), STRIP_CONCEPTS)
         half = STRIP_CONCEPTS // 2
         # Of both groups as many, as far as there are some.
         pool = [name for name in names if concepts.concept(name).group == POOL]
