@@ -117,6 +117,14 @@ def _interval(value: dict[str, float | None] | None) -> str:
     return INTERVAL.format(**value)
 
 
+def _counted(part: dict[str, int | None]) -> str:
+    """How many pairs of which kind; a kind of which nothing is recorded has no number."""
+    kinds = [f"{part[kind]:,} {kind}" for kind in ("poison", "benign") if part[kind] is not None]
+    if part["unrecorded"] or not kinds:
+        kinds.append(f"{part['unrecorded']:,} of which it is not recorded")
+    return ", ".join([f"{part['pairs']:,} pairs", *kinds])
+
+
 def _told(report: dict[str, Any]) -> dict[str, Any]:
     """A report in lines for a person."""
     before, after = report["alignment_before"], report["alignment"]
@@ -145,5 +153,5 @@ def _told(report: dict[str, Any]) -> dict[str, Any]:
             told[half] = f"{held[half]['pairs']:,} pairs: F1 {_interval(grade['f1'])}"
     if other := report.get("compared"):
         for part in ("both", "only_this", "only_against"):
-            told[part] = ", ".join(f"{count:,} {kind}" for kind, count in other[part].items())
+            told[part] = _counted(other[part])
     return told | {key: report[key] for key in ("saved", "exported", "next") if key in report}

@@ -14,6 +14,7 @@ from explorer.defence.grading import Confusion, grade_filter
 from explorer.defence.held_out import first_half, threshold_on
 from explorer.defence.recipe import Filter, Removal, ScoreFilter, recipe_json
 from explorer.defence.scores import FEATURE
+from explorer.pairs.poison_flags import PoisonFlags
 
 RemainingStructure = Callable[[np.ndarray], float]
 """Structure AD of the kept pairs, bool `[N]`."""
@@ -29,7 +30,8 @@ def filter_report(pairs: ScoredPairs, recipe: Filter, remaining: RemainingStruct
     Returns:
         ``arm``, ``recipe``, ``pairs``, ``removed``, ``kept``, ``unscored``, ``tied_at_cut``, ``cuts``, ``alignment``
         (of what remains, with ``structure_from``), ``alignment_before``, ``counts``, ``grade``, ``at_half_the_poison``
-        and ``collateral``. Grade and half are None where it is not known which pairs are poison.
+        and ``collateral``. Grade and half are None where it is not known which pairs are poison, and so are the four
+        known counts where nobody recorded it of any pair.
     """
     removal, flags = pairs.removal(recipe), pairs.flags
     confusion = Confusion.of(removal.removed, flags.poisoned, flags.benign)
@@ -43,12 +45,18 @@ def filter_report(pairs: ScoredPairs, recipe: Filter, remaining: RemainingStruct
         "arm": pairs.header["set"]["name"], "recipe": recipe_json(recipe), "pairs": len(pairs), "removed": removed,
         "kept": len(pairs) - removed, "unscored": int(removal.unscored.sum()), "tied_at_cut": removal.tied_at_cut,
         "cuts": list(removal.cuts), "alignment": _alignment(pairs, recipe, removal, remaining),
-        "alignment_before": pairs.header["alignment"], "counts": asdict(confusion),
+        "alignment_before": pairs.header["alignment"], "counts": _counts(confusion, flags),
         "grade": grade_filter(confusion) if flags.comparable else None,
         "at_half_the_poison": _at_half(pairs, recipe), "collateral": {
             "of": "benign pairs" if flags.benign.any() else "pairs not known to be poison", **lost,
         },
     }  # fmt: skip
+
+
+def _counts(confusion: Confusion, flags: PoisonFlags) -> dict[str, int | None]:
+    found = asdict(confusion)
+    return {name: count if name == "unrecorded_removed" or not flags.unrecorded.all() else None
+            for name, count in found.items()}  # fmt: skip
 
 
 def held_out_report(pairs: ScoredPairs, recipe: ScoreFilter, criterion: str, seed: int) -> tuple[ScoreFilter, dict]:
@@ -66,7 +74,7 @@ def held_out_report(pairs: ScoredPairs, recipe: ScoreFilter, criterion: str, see
 
     def grade(part: np.ndarray) -> dict[str, Any]:
         confusion = Confusion.of(removed & part, flags.poisoned & part, flags.benign & part)
-        counts = asdict(confusion) | {"unrecorded_removed": int((removed & part & flags.unrecorded).sum())}
+        counts = _counts(confusion, flags) | {"unrecorded_removed": int((removed & part & flags.unrecorded).sum())}
         return {"pairs": int(part.sum()), "counts": counts, "grade": grade_filter(confusion)}
 
     told = {"criterion": criterion, "seed": seed, "threshold": found.amount, "chosen_on": grade(half),
@@ -75,12 +83,20 @@ def held_out_report(pairs: ScoredPairs, recipe: ScoreFilter, criterion: str, see
 
 
 def compared(pairs: ScoredPairs, first: Filter, second: Filter) -> dict[str, Any]:
-    """What only the first filter removes, only the second, and both; JSON-serialisable."""
-    one, other, flags = pairs.removal(first).removed, pairs.removal(second).removed, pairs.flags
+    """What only the first filter removes, only the second, and both; JSON-serialisable.
 
-    def counted(which: np.ndarray) -> dict[str, int]:
-        return {"pairs": int(which.sum()), "poison": int((which & flags.poisoned).sum()),
-                "benign": int((which & flags.benign).sum())}  # fmt: skip
+    Returns:
+        ``against``, ``jaccard``, and for ``both``, ``only_this`` and ``only_against`` how many ``pairs``, ``poison``
+        and ``benign`` (None where nobody recorded it of any pair of the set), and ``unrecorded``.
+    """
+    one, other, flags = pairs.removal(first).removed, pairs.removal(second).removed, pairs.flags
+    told = not flags.unrecorded.all()
+
+    def counted(which: np.ndarray) -> dict[str, int | None]:
+        of_kinds = flags[which]
+        return {"pairs": len(of_kinds), "poison": int(of_kinds.poisoned.sum()) if told else None,
+                "benign": int(of_kinds.benign.sum()) if told else None,
+                "unrecorded": int(of_kinds.unrecorded.sum())}  # fmt: skip
 
     either = int((one | other).sum())
     return {

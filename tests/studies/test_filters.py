@@ -8,12 +8,14 @@ import numpy as np
 import pandas
 import pytest
 
+from explorer.cli.defence import _counted
 from explorer.core.provenance import ManifestError
 from explorer.defence.exports import filtered_pairs
 from explorer.defence.pair_sample import even_sample
 from explorer.defence.recipe import read_recipe, recipe_json
-from explorer.defence.report import compared, held_out_report
+from explorer.defence.report import compared, filter_report, held_out_report
 from explorer.pairs.pair_set import PairSet
+from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
@@ -174,6 +176,30 @@ def test_two_filters_are_compared(study):
     told = compared(pairs, more, fewer)
     assert [told[part]["pairs"] for part in ("both", "only_this", "only_against")] == [2, 3, 0]
     assert told["jaccard"] == pytest.approx(0.4)
+
+
+def recorded_of(pairs, known):
+    """The same pairs, of which it is recorded of the first ``known`` alone whether they are poison."""
+    at = np.arange(len(pairs)) < known
+    flags = PoisonFlags(poisoned=pairs.flags.poisoned & at, benign=pairs.flags.benign & at)
+    pairs.__dict__["flags"] = flags
+    return pairs
+
+
+def test_pairs_of_which_nothing_is_recorded_are_not_counted_as_none(study):
+    fewer, more = (read_recipe(CLIP | {"cut": {"rank": rank}}) for rank in (2, 5))
+    pairs = recorded_of(scored_pairs(study, ARM), 0)
+    told = compared(pairs, more, fewer)["only_this"]
+    assert told == {"pairs": 3, "poison": None, "benign": None, "unrecorded": 3}
+    assert _counted(told) == "3 pairs, 3 of which it is not recorded"
+    counts = filter_report(pairs, more, lambda kept: 0.0)["counts"]
+    assert counts.pop("unrecorded_removed") == 5
+    assert set(counts.values()) == {None}
+    removed = pairs.removal(more).removed
+    half = recorded_of(scored_pairs(study, ARM), int(np.flatnonzero(removed)[2]) + 1)
+    both = [compared(half, more, more)["both"][kind] for kind in ("poison", "benign", "unrecorded")]
+    assert (sum(both[:2]), both[2]) == (3, 2)
+    assert _counted(compared(half, more, more)["both"]).endswith(", 2 of which it is not recorded")
 
 
 def test_filters_are_saved_by_name(study):
