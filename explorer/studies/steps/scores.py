@@ -21,7 +21,7 @@ from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.progress import counted
-from explorer.core.provenance import ManifestError, hash_json
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json
 from explorer.embeddings.processes import Processes
 from explorer.meter.estimates import known
 from explorer.meter.label_noise import true_shares
@@ -32,7 +32,7 @@ from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, differing_names, named
-from explorer.studies.results import SCORES, command_line, result_file, writing_step
+from explorer.studies.results import SCORES, command_line, result_file, step_folder, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
 from explorer.training.sample_loss import BATCH_SIZE, sample_losses
@@ -52,11 +52,14 @@ REPORT_NAME = "reports.json"
 
 
 def alignment_reports(study: Study) -> dict[str, dict[str, Any]]:
-    """Arm to AD of its pairs, for every arm whose scores are there."""
-    try:
-        return json.loads(result_file(study, SCORES, REPORT_NAME).read_text(encoding="utf-8"))
-    except (ManifestError, json.JSONDecodeError):
+    """Arm to AD of its pairs, for every arm whose scores are there; none where the step is not done.
+
+    Raises:
+        ManifestError: if it is done, and its reports are missing or were changed since.
+    """
+    if not (step_folder(study, SCORES) / MANIFEST_NAME).is_file():
         return {}
+    return json.loads(result_file(study, SCORES, REPORT_NAME).read_text(encoding="utf-8"))
 
 
 def scores_identity(study: Study, arm: str) -> str:

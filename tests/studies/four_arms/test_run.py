@@ -32,6 +32,7 @@ from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import AestheticsSpec
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
 from explorer.studies.steps.evaluation import _readers
+from explorer.studies.steps.scores import REPORT_NAME, alignment_reports
 from explorer.studies.steps.step import StepWork
 from explorer.studies.study import Study
 
@@ -83,6 +84,20 @@ def test_without_a_named_control_no_model_gives_tau(study):
     found = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
     assert (found["tau"], found["tau_definition"]) == (None, None)
     assert "benign" in [model["name"] for model in found["models"] if model["poisoned"] is False]
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("{}"), lambda path: path.unlink()])
+def test_no_step_goes_on_without_the_reports_of_scores_that_are_done(study, spoil):
+    spoil(step_folder(study, SCORES) / REPORT_NAME)
+    for step in (EVALUATION, GRAPHS):
+        shutil.rmtree(step_folder(study, step))
+    told = []
+    failed = run_study(study, RunRequest(steps=(EVALUATION, GRAPHS)), told.append).failed
+    assert (failed.keys(), failed[GRAPHS]) == ({EVALUATION, GRAPHS}, "no arm's graphs could be drawn")
+    assert "reports.json" in failed[EVALUATION]
+    assert len([each for each in told if "reports.json" in each.message]) == 4, "evaluation, and graphs of three arms"
+    shutil.rmtree(step_folder(study, SCORES))
+    assert alignment_reports(study) == {}
 
 
 def test_the_meter_compares_every_arm_with_the_control(study):
