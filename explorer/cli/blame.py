@@ -39,6 +39,7 @@ def blame(
     """The training pairs that are blamed for a concept, by co-mention, by the neighbourhood of its prompt and by
     gradients; stored in the study, for the app. What a score predicts, `blame-lists` and `blame-graded` find out."""
     opened = Study.load(folder)
+    blaming.blame_files(opened, arm, [concept])
     blamed = blaming.blame_scores(
         opened, arm, [concept], pairs=pairs, base=base, device=device, on_progress=show_progress()
     )  # fmt: skip

@@ -163,6 +163,15 @@ def blame_file(study: Study, arm: str, concept: str) -> Path:
     return study.folder / FOLDER / arm / f"{concept}.json"
 
 
+def blame_files(study: Study, arm: str, concepts: Sequence[str]) -> list[Path]:
+    """:func:`blame_file` of each, for who asks before the work is done.
+
+    Raises:
+        ValueError: as :func:`blame_file`.
+    """
+    return [blame_file(study, arm, concept) for concept in concepts]
+
+
 def stored_concepts(study: Study) -> dict[str, list[str]]:
     """Of every arm that has any, the concepts whose blame is stored."""
     found = {arm.name: sorted(path.stem for path in (study.folder / FOLDER / arm.name).glob("*.json"))
@@ -177,15 +186,12 @@ def store_blame(study: Study, arm: str, concepts: Sequence[str], blamed: Blamed,
         concepts: as ``blamed`` was asked for.
 
     Raises:
-        ValueError: if a file cannot be called as a concept.
+        ValueError: if a file cannot be called as one of them; none is written then.
     """
-    folder = study.folder / FOLDER / arm
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for at, concept in enumerate(concepts):
-        path = blame_file(study, arm, concept)
+    paths = blame_files(study, arm, concepts)
+    (study.folder / FOLDER / arm).mkdir(parents=True, exist_ok=True)
+    for at, (path, concept) in enumerate(zip(paths, concepts, strict=True)):
         write_json(path, BLAME.written(**described(study, arm, concept, blamed, at, shown)))
-        paths.append(path)
     return paths
 
 

@@ -18,7 +18,7 @@ from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
 from explorer.defence.outcomes import differences, shares
 from explorer.defence.payload_formats import GRADED_BLAME
-from explorer.studies.blame import FOLDER, Blamed, blame_scores, store_blame
+from explorer.studies.blame import FOLDER, Blamed, blame_files, blame_scores, store_blame
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import EVALUATION, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
@@ -84,11 +84,13 @@ def write_lists(
 
     Raises:
         ManifestError: if the study is not evaluated.
-        ValueError: as :func:`broken_concepts` and :func:`~explorer.studies.blame.blame_scores`.
+        ValueError: as :func:`broken_concepts`, :func:`~explorer.studies.blame.blame_file` and
+            :func:`~explorer.studies.blame.blame_scores`.
     """
     from explorer.defence.blame import most_blamed_of_any
 
     names = broken_concepts(study, arm, concepts)
+    blame_files(study, arm, names)
     if pairs and left_out >= pairs:
         raise ValueError(f"{left_out} of {pairs} candidates are to be left out: expected fewer than there are")
     found = blame_scores(study, arm, names, pairs=pairs, base=base, device=device, on_progress=on_progress)

@@ -116,6 +116,17 @@ def test_blame_is_graded_by_models_trained_without_what_each_score_blames(evalua
     assert graded_file.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["AC/DC", "24/7"])
+def test_a_concept_that_no_file_can_be_called_is_refused_before_the_work(evaluated, monkeypatch, name):
+    for module in ("blame", "blame_grading"):
+        monkeypatch.setattr(f"explorer.studies.{module}.blame_scores", lambda *_, **__: pytest.fail("hours of work"))
+    monkeypatch.setattr("explorer.studies.blame_grading.broken_concepts", lambda *_: ["hat", name])
+    asked = CliRunner().invoke(application, ["study", "blame", str(evaluated.folder), ARM, name])
+    assert "expected a name that a file can have" in str(asked.exception)
+    with pytest.raises(ValueError, match=f"concept is '{name}': expected a name that a file can have"):
+        write_lists(evaluated, ARM, concepts=2, pairs=12, left_out=5, shown=3)
+
+
 def test_what_cannot_be_blamed_for_is_named(evaluated):
     with pytest.raises(ValueError, match="9999 broken concepts: expected from 1 to"):
         write_lists(evaluated, ARM, concepts=9999, pairs=12, left_out=5, shown=3)
