@@ -109,7 +109,12 @@ class SourcePairs(StoredPairs):
         self.table["split"] = self.table["split"].fillna(TRAIN)
 
     def read_images(self, rows: np.ndarray, size: int | None = None) -> np.ndarray:
-        """From the source: of each partition that holds some of ``rows`` its records are read once."""
+        """From the source: of each partition that holds some of ``rows`` its records are read once.
+
+        Raises:
+            ValueError: without a size, if the source changed since it was embedded, or naming a pair whose picture is
+                not there, or not readable, any more.
+        """
         if size is None:
             raise ValueError("size is None: pictures of a source have many, expected the pixels a side to square to")
         if self._source.fingerprint() != self.data_hash:
@@ -123,6 +128,11 @@ class SourcePairs(StoredPairs):
             positions.setdefault(pair, []).append(position)
         for pair, pixels in self._read(rows, positions, size):
             images[positions.pop(pair)] = pixels
+        for uid, caption in positions:
+            raise ValueError(
+                f"the source of {self._store.folder} has no readable picture of pair {uid!r}, {caption!r}, any more "
+                f"({len(positions)} such): expected it as it was when it was embedded"
+            )
         return images
 
     def _read(

@@ -180,6 +180,18 @@ def test_a_source_that_changed_gives_no_other_pictures(opened, tmp_path):
         opened(path)
 
 
+def test_a_picture_that_is_not_readable_any_more_is_no_noise(opened, tmp_path):
+    path = write_source("imagefolder", tmp_path / "source")
+    pairs, picture = opened(path), path / "004.png"
+    before = picture.stat()
+    picture.write_bytes(b"x" * before.st_size)  # of the same size and date: the source looks as it was
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    at = KEPT.index(4)
+    assert (pairs.read_images(np.array([0]), 24)[0] == pixels(0)).all()
+    with pytest.raises(ValueError, match=r"no readable picture of pair '.*', '.*',.* \(1 such\): expected it as it was"):
+        pairs.read_images(np.array([0, at]), 24)
+
+
 def test_pairs_at_an_address_are_those_of_a_path(opened, tmp_path):
     path = write_source("webdataset", tmp_path / "source")
     memory = fsspec.filesystem("memory")
