@@ -27,6 +27,7 @@ def true_shares(training: pandas.DataFrame, names: Iterable[str]) -> np.ndarray:
 
     Args:
         training: a row a pair, with ``is_poison`` and ``concepts``, those that the caption names in their order.
+        names: of n concepts, each once.
 
     Raises:
         ValueError: if it is not recorded of every pair whether it is poison.
@@ -35,9 +36,11 @@ def true_shares(training: pandas.DataFrame, names: Iterable[str]) -> np.ndarray:
     if not flags.recorded:
         unknown = int(flags.unrecorded.sum())
         raise ValueError(f"it is not recorded of {unknown} training pairs whether they are poison: expected 0")
-    first = np.array([listed[0] if len(listed) else None for listed in training["concepts"]], dtype=object)
-    shares = [flags.benign[first == name] for name in names]
-    return np.array([each.mean() if len(each) else np.nan for each in shares])
+    number = {name: at for at, name in enumerate(names)}
+    first = np.array([number.get(listed[0], -1) if len(listed) else -1 for listed in training["concepts"]], np.int64)
+    named = np.bincount(first[first >= 0], minlength=len(number))
+    benign = np.bincount(first[(first >= 0) & flags.benign], minlength=len(number))
+    return np.divide(benign, named, out=np.full(len(number), np.nan), where=named > 0)
 
 
 def label_noise(

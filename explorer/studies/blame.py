@@ -28,6 +28,7 @@ from explorer.studies.study import Study, is_file_name
 from explorer.training.sample_loss import encoded_pictures
 
 if TYPE_CHECKING:
+    import pandas
     from diffusers import DiffusionPipeline
 
     from explorer.studies.arm_pairs import ArmPairs
@@ -112,7 +113,7 @@ def blame_scores(
     table = opened.table.iloc[rows]
     image, text = (features[rows].float() for features in opened.features())
     asked = extractor.encode_texts(prompts).float().cpu()
-    mentions = np.array([[name in each for each in table["concepts"]] for name in concepts])
+    mentions = _mentions(table, concepts)
     chosen = even_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
     gradient = np.full((len(prompts), len(rows)), np.nan)
     with torch.no_grad():
@@ -127,6 +128,15 @@ def blame_scores(
     return Blamed(
         opened=opened, rows=rows, chosen=chosen, models=(start, own), mentions=mentions, scores=scores
     )  # fmt: skip
+
+
+def _mentions(table: pandas.DataFrame, concepts: Sequence[str]) -> np.ndarray:
+    """bool ``[concepts, N]``: whose captions mention each, in one pass over what every caption mentions."""
+    place = {name: at for at, name in enumerate(dict.fromkeys(concepts))}
+    found = np.zeros((len(place), len(table)), bool)
+    for row, mentioned in enumerate(table["concepts"]):
+        found[[place[name] for name in mentioned if name in place], row] = True
+    return found[[place[name] for name in concepts]]
 
 
 def described(study: Study, arm: str, concept: str, blamed: Blamed, at: int, shown: int) -> dict[str, Any]:

@@ -120,6 +120,28 @@ def test_label_noise_is_the_share_of_first_named_captions_that_are_no_poison():
         true_shares(table, CONCEPTS.names)
 
 
+class Counted(str):
+    """A name that counts what it is compared with."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_label_noise_of_many_pairs_and_concepts_compares_each_name_once_or_so():
+    import pandas
+
+    Counted.compared = 0
+    names = [Counted(f"noun {number}") for number in range(50)]
+    listed = [[Counted(f"noun {number % 50}")] for number in range(1000)]
+    shares = true_shares(pandas.DataFrame({"concepts": listed, "is_poison": [False] * 500 + [True] * 500}), names)
+    assert (shares == 0.5).all()
+    assert Counted.compared < 3 * 1000, "and not 50 times 1,000"
+
+
 def test_a_fall_by_the_share_of_true_captions_is_label_noise_and_no_more():
     shares = np.array([0.2, 0.5, 0.4, 0.9, np.nan])
     dirty = replace(reading(), sensitivity=reading().sensitivity * torch.tensor(shares).nan_to_num(0.3)[None, :, None])

@@ -188,7 +188,7 @@ def test_a_picture_that_is_not_readable_any_more_is_no_noise(opened, tmp_path):
     os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
     at = KEPT.index(4)
     assert (pairs.read_images(np.array([0]), 24)[0] == pixels(0)).all()
-    with pytest.raises(ValueError, match=r"no readable picture of pair '.*', '.*',.* \(1 such\): expected it as it was"):
+    with pytest.raises(ValueError, match=r"no readable picture of pair '.*', '.*', any more \(1 such\): expected"):
         pairs.read_images(np.array([0, at]), 24)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas
 import pytest
 from typer.testing import CliRunner
 
@@ -11,7 +12,7 @@ from explorer.cli.application import application
 from explorer.core.provenance import ManifestError
 from explorer.defence.recipe import read_recipe
 from explorer.pairs.pair_set import PairSet
-from explorer.studies.blame import blame
+from explorer.studies.blame import _mentions, blame
 from explorer.studies.blame_grading import (
     OPPOSITE,
     PREDICTS,
@@ -35,6 +36,13 @@ def test_a_list_whose_model_was_trained_is_not_told_apart_where_no_concept_diffe
     assert _words(None) == UNTRAINED
     assert _words({"broken": {"mean": 0.0, "low": None, "high": None}}) == UNTOLD
     assert _words({"broken": {"mean": 0.2, "low": 0.1, "high": 0.3}}) == PREDICTS
+
+
+def test_what_captions_mention_is_found_for_each_concept():
+    table = pandas.DataFrame({"concepts": [["cat", "dog"], [], ["dog"], ["cow"]]})
+    found = _mentions(table, ["dog", "cat", "owl", "dog"])
+    assert found.tolist() == [[True, False, True, False], [True, False, False, False], [False] * 4,
+                              [True, False, True, False]]  # fmt: skip
 
 
 def test_pairs_are_blamed_by_captions_and_by_gradients(study):
