@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.checkpoints.joint_pipelines import latent_shape
+from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.intervals import area_under_curve
@@ -239,19 +240,28 @@ def _gradient_scores(
     size = latent_shape(pipeline, study.size, study.size)[1] * pipeline.vae_scale_factor
     captions = opened.table["caption"].iloc[rows].tolist()
     total = np.zeros((len(prompts), len(rows)))
+    encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for model in measured:
         on_progress(note(f"{model.name}: gradients of {len(rows)} pairs"))
         pipeline = load_pipeline(model, device)
         told = {"seed": SEED, "on_progress": on_progress, "task": f"gradients by {model.name}"}
-        latents = np.concatenate([
-            encoded_pictures(pipeline, opened.read_images(rows[first : first + PICTURES_AT_ONCE], size))
-            for first in range(0, len(rows), PICTURES_AT_ONCE)
-        ])  # fmt: skip
-        of_pairs = text_gradients(pipeline, latents, captions, **told)
-        of_right = text_gradients(pipeline, encoded_pictures(pipeline, right), asked, **told)
+        if (autoencoder := module_identity(pipeline.vae)) not in encoded:  # models mostly share theirs
+            encoded = {autoencoder: (_latents(pipeline, opened, rows, size), encoded_pictures(pipeline, right))}
+        of_pairs, of_right = (
+            text_gradients(pipeline, latents, texts, **told)
+            for latents, texts in zip(encoded[autoencoder], (captions, asked), strict=True)
+        )
         each = np.split(of_right, len(prompts))
         total += np.stack([gradient_blame(of_pairs, right_ones) for right_ones in each])
     return total
+
+
+def _latents(pipeline: DiffusionPipeline, opened: ArmPairs, rows: np.ndarray, size: int) -> np.ndarray:
+    """Of the pictures at ``rows``, brought to ``size`` pixels a side, as :func:`encoded_pictures`."""
+    return np.concatenate([
+        encoded_pictures(pipeline, opened.read_images(rows[first : first + PICTURES_AT_ONCE], size))
+        for first in range(0, len(rows), PICTURES_AT_ONCE)
+    ])  # fmt: skip
 
 
 def _drawn(study: Study, pipeline: DiffusionPipeline, prompt: str, model: str) -> np.ndarray:

@@ -29,6 +29,7 @@ from explorer.studies.retrained_results import retrained_results
 from explorer.studies.retraining import retrain
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.study import Study
+from explorer.training.sample_loss import encoded_pictures
 from tests.studies.retraining.conftest import ARM
 
 
@@ -69,6 +70,18 @@ def test_pairs_are_blamed_by_captions_and_by_gradients(study):
     assert "is not known" in CliRunner().invoke(application, asked).stdout
     with pytest.raises(ValueError, match="concept is 'unicorn'"):
         blame(study, ARM, "unicorn")
+
+
+def test_pictures_are_encoded_once_for_models_of_one_autoencoder(study, monkeypatch):
+    encoded = []
+
+    def counting(pipeline, images):
+        encoded.append(len(images))
+        return encoded_pictures(pipeline, images)
+
+    monkeypatch.setattr("explorer.studies.blame.encoded_pictures", counting)
+    blame(study, ARM, study.concept_list().names[0], pairs=12)
+    assert encoded == [12, len(study.seeds)]
 
 
 @pytest.fixture
