@@ -6,13 +6,14 @@ Cheap enough for a page that opens: JSON, headers and file times are read, no we
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.checkpoints.weights_hash import with_settings
-from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, hash_json, read_manifest
 from explorer.pairs.concept_list import ConceptList
 from explorer.pairs.poison_flags import PoisonFields
@@ -55,7 +56,7 @@ def pairs_fingerprint(arm: Arm) -> str:
         found = hash_json({"address": arm.pairs})
     else:
         recorded = recorded_files(arm.pairs)
-        found = hash_json(recorded) if recorded is not None else _stamps(source_files(arm.pairs))
+        found = hash_json(recorded) if recorded is not None else _hash_of(source_files(arm.pairs))
     read = [asdict(arm.reading), asdict(arm.poison_fields)]
     return found if read == [asdict(Reading()), asdict(PoisonFields())] else hash_json([found, *read])
 
@@ -105,21 +106,53 @@ def concepts_fingerprint(concepts: ConceptList) -> str:
     return hash_json([[each.name, each.group, concepts.prompt(each.name)] for each in concepts.concepts])
 
 
-def source_files(pairs: Path) -> list[Path]:
-    """The files of a source: a file, all below a folder, or what braces and globs in the path match.
+def source_files(pairs: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The files of a source and what the file system says of each: a file, all below a folder however deep, or what
+    braces and globs in the path match.
+
+    Each goes by its path from the deepest folder that is named or holds all matches, so that a folder that is moved
+    keeps its fingerprint and a picture that is moved from one class to another does not. Hidden files and links to
+    folders are passed over, as every source does.
 
     Raises:
         FileNotFoundError: if nothing lies there.
     """
     if pairs.is_dir():
-        found = list(files_below(pairs))
-    elif pairs.exists():
-        found = [pairs]
+        found, root = _files_below(str(pairs)), str(pairs)
     else:
-        found = [Path(name) for pattern in expand_braces(str(pairs)) for name in glob.glob(pattern, recursive=True)]
-    if not found:
+        matches = [str(pairs)] if pairs.exists() else _matches(pairs)
+        listed = [file for match in matches for file in _files_at(match)]
+        found, root = iter(listed), os.path.commonpath([os.path.dirname(path) for path, _ in listed]) if listed else ""
+    if (first := next(found, None)) is None:
         raise FileNotFoundError(f"no pairs at {pairs}: expected what study.toml names")
-    return found
+    beginning = len(os.path.join(root, ""))
+    yield from ((path[beginning:], status) for path, status in chain([first], found))
+
+
+def _matches(pairs: Path) -> list[str]:
+    return [match for pattern in expand_braces(str(pairs)) for match in glob.glob(pattern, recursive=True)]
+
+
+def _files_at(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    return _files_below(path) if os.path.isdir(path) else iter([(path, os.stat(path))])
+
+
+def _files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """One walk, which asks for every file once: a source may have millions, and a page that opens waits for it."""
+    waiting = [folder]
+    while waiting:
+        try:
+            entries = os.scandir(waiting.pop())
+        except OSError:  # which the source says where it is read; its files count as soon as it can be listed
+            continue
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_file():
+                    yield entry.path, entry.stat()
 
 
 def _weights(checkpoint: Checkpoint) -> str:
@@ -131,5 +164,8 @@ def _weights(checkpoint: Checkpoint) -> str:
 
 def _stamps(files: Iterable[Path]) -> str:
     """Sizes and dates of files, under their own names, so that a folder keeps its fingerprint where it is moved."""
-    found = ((path.name, path.stat()) for path in files)
-    return hash_json(sorted([name, status.st_size, status.st_mtime_ns] for name, status in found))
+    return _hash_of((path.name, path.stat()) for path in files)
+
+
+def _hash_of(files: Iterable[tuple[str, os.stat_result]]) -> str:
+    return hash_json(sorted([name, status.st_size, status.st_mtime_ns] for name, status in files))

@@ -75,7 +75,7 @@ def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
         return _of_store(store, None if store.manifest is None else hash_json(store.manifest["files"]))
     if not is_store(work / arm.name):
         if isinstance(arm.pairs, Path):
-            source_files(arm.pairs)  # raises where there are none to embed
+            next(source_files(arm.pairs))  # raises where there are none to embed
         raise NotEmbeddedError(f"the pairs of {arm.name} have not been embedded yet, which is when pictures are kept")
     store = EmbeddingStore.open(work / arm.name)
     return _of_store(store, store.manifest["data_hash"])
