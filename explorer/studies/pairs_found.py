@@ -60,8 +60,8 @@ def paths_named(pattern: str) -> list[Path]:
 def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
     """Everything that the patterns name, in order, and what was assumed or left out, in words.
 
-    A pair set, a store and a folder of shards or pictures are one each; a folder of such folders is looked into. Files
-    that one pattern matches in one folder are one source.
+    A pair set, a store and a folder of shards or pictures are one each. A folder in which pair sets or stores lie is
+    looked into, for sources as well. Files that one pattern matches in one folder are one source.
 
     Raises:
         FileNotFoundError: naming a pattern that matches nothing.
@@ -72,25 +72,40 @@ def find_pairs(patterns: list[str]) -> tuple[list[FoundPairs], list[str]]:
         if is_address(pattern):
             found.setdefault(pattern, _shards(pattern, [], told))
             continue
-        matches = paths_named(pattern) or [Path(pattern)]
+        matches = paths_named(pattern)
         files = [path for path in matches if path.is_file()]
-        if files or not matches[0].exists():
-            pieces = [_shards(pattern, files, told)]
-        else:
-            pieces = [piece for folder in matches for piece in _in_folder(folder.resolve(), told)]
-        for each in pieces:
+        folders = [path for path in matches if path.is_dir()]
+        if folders:
+            _tell_files(pattern, files, told)
+        pieces = [piece for folder in folders for piece in _in_folder(folder.resolve(), told)]
+        for each in pieces if folders else [_shards(pattern, files, told)]:
             found.setdefault(each.path, each)
     return list(found.values()), told
 
 
 def _in_folder(folder: Path, told: list[str]) -> list[FoundPairs]:
-    if pairs_kind(folder) != SOURCE or (problem := _problem(folder)) is None:
+    if pairs_kind(folder) != SOURCE:
         return [_described(folder)]
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    usable = [path for path in inside if pairs_kind(path) != SOURCE]
-    if not usable:
-        told.append(f"{folder} is left out: {problem}")
-    return [_described(path) for path in usable]
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    folders = [path for path in inside if path.is_dir()]
+    if all(pairs_kind(path) == SOURCE for path in folders):
+        return _readable([folder], told)
+    _tell_files(str(folder), [path for path in inside if not path.is_dir()], told)
+    return _readable(folders, told)
+
+
+def _readable(folders: list[Path], told: list[str]) -> list[FoundPairs]:
+    """Those that are pair sets, stores or sources; of the others it is told why they are left out."""
+    problems = {folder: _problem(folder) if pairs_kind(folder) == SOURCE else None for folder in folders}
+    told += [f"{folder} is left out: {problem}" for folder, problem in problems.items() if problem is not None]
+    return [_described(folder) for folder, problem in problems.items() if problem is None]
+
+
+def _tell_files(where: str, files: list[Path], told: list[str]) -> None:
+    """Of files beside folders that are taken each by itself."""
+    if files:
+        named = ", ".join(path.name for path in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        told.append(f"{where}: files beside folders are left out ({named}); name them by a pattern of their own")
 
 
 def _shards(pattern: str, files: list[Path], told: list[str]) -> FoundPairs:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tarfile
 
 import fsspec
 import numpy as np
@@ -178,6 +179,39 @@ def test_pictures_with_captions_are_one_source(tmp_path):
     assert [(arm.name, arm.pairs) for arm in made.study.arms] == [("photographs", folder)]
     assert made.study.concept_list().names == ("dog", "ship")
     assert told(made.left_open, "feature range")
+
+
+def write_shard(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as shard:
+        for name, content in (("0.png", b"picture"), ("0.txt", b"a dog")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("named", ["sets", "sets/*"])
+def test_shards_beside_pair_sets_are_an_arm(tmp_path, sets, named):
+    """They were passed over without a word where the folder around them was named."""
+    write_set(sets / "benign", poison=False)
+    write_shard(sets / "dirty" / "0.tar")
+    (sets / "notes").mkdir()
+    (sets / "notes" / "a.pdf").write_text("")
+    (sets / "loose.tar").write_text("")
+    made = make(tmp_path, pairs=(str(tmp_path / named),))
+    assert [(arm.name, arm.pairs) for arm in made.study.arms] == [
+        ("benign", sets / "benign"),
+        ("dirty", sets / "dirty"),
+    ]
+    assert told(made.assumed, f"{sets / 'notes'} is left out", "holds no pictures")
+    assert told(made.assumed, "files beside folders are left out (loose.tar)")
+
+
+def test_shards_that_lie_in_class_folders_stay_one_source(tmp_path, sets):
+    write_shard(sets / "a" / "0.tar")
+    write_shard(sets / "b" / "0.tar")
+    made = make(tmp_path, pairs=(str(sets),))
+    assert [arm.pairs for arm in made.study.arms] == [sets]
 
 
 @pytest.mark.parametrize(
