@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any
 
+from explorer.pairs.sources.base import is_address
+
 
 def check_settings(found: Any, kind: type, where: str, known: tuple[str, ...]) -> None:
     """Refuse a table that holds anything but settings of ``kind``, a dataclass, or lacks one of them.
@@ -43,6 +45,10 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, str) and value != ""  # which would be the study's own folder
 
 
+def _is_path(value: Any) -> bool:
+    return _is_place(value) and not is_address(value)
+
+
 def _list_of(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(is_sound, value))
 
@@ -54,11 +60,11 @@ _KINDS = {
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "int": ("a whole number", lambda value: type(value) is int),
     "float": ("a number", _is_number),
-    "Path": ("a path", _is_place),
+    "Path": ("a path of this machine", _is_path),
     "Path | str": ("a path or an address", _is_place),
     "tuple[str, ...]": ("a list of texts", _list_of(_is_text)),
     "tuple[int, ...]": ("a list of whole numbers", _list_of(lambda value: type(value) is int)),
-    "tuple[Path, ...]": ("a list of paths", _list_of(_is_place)),
+    "tuple[Path, ...]": ("a list of paths of this machine", _list_of(_is_path)),
     "tuple[float, float]": ("two numbers", lambda value: _list_of(_is_number)(value) and len(value) == 2),
 }
 """By the type that a field is annotated with, in words and as a test."""

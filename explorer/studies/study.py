@@ -207,7 +207,7 @@ def _parse(found: dict[str, Any], folder: Path) -> Study:
         raise ValueError("[arm] is one table: expected [[arm]], for each arm one")
     arms = tuple(_arm(table, f"arm {number}", folder) for number, table in enumerate(tables, start=1))
     for setting in STUDIES:
-        own[setting] = tuple(Path(os.path.normpath(folder / place)) for place in own.get(setting, ()))
+        own[setting] = tuple(_place(place, folder) for place in own.get(setting, ()))
     return Study(folder=folder, extractor=extractor, arms=arms, **specs, **own)
 
 

@@ -126,6 +126,44 @@ def test_what_should_be_a_table_is_named(tmp_path, text, message):
         Study.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        (
+            ('weights = "../clip.safetensors"', 'weights = "https://far/clip"'),
+            "weights of extractor is 'https://far/clip'",
+        ),
+        (('open_clip = "ViT-B-32"', 'folder = "s3://far/clip"'), "folder of extractor is 's3://far/clip'"),
+        (('checkpoint = "../benign"', 'checkpoint = "https://far/sd"'), "checkpoint of arm 1 is 'https://far/sd'"),
+        (('head = "../head.safetensors"', 'head = "https://far/head"'), "head of aesthetics is 'https://far/head'"),
+        (
+            ('class_names = "../names.txt"', 'class_names = "s3://far/names"'),
+            "class_names of classifier is 's3://far/n",
+        ),
+        (('beside = ["../other"]', 'beside = ["s3://far/study"]'), r"beside of the study is \['s3://far/study'\]"),
+        (("[extractor]", '[filters]\nscores = "s3://f/x"\ncolumns = ["a"]\n[extractor]'), "scores of filters is 's3:"),
+    ],
+)
+def test_an_address_is_refused_where_only_pairs_may_lie_far_away(study, change, setting):
+    study.write()
+    path = study.folder / "study.toml"
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change, 1))
+    with pytest.raises(ValueError, match=rf"{setting}.*: expected a (path|list of paths) of this machine"):
+        Study.load(study.folder)
+
+
+def test_a_path_with_its_scheme_is_that_path(study, tmp_path):
+    study.write()
+    path = study.folder / "study.toml"
+    text = path.read_text()
+    for name in ("other", "benign"):
+        text = text.replace(f'"../{name}"', f'"file://{tmp_path}/{name}"')
+    path.write_text(text)
+    assert Study.load(study.folder) == study
+
+
 def test_a_folder_without_a_study_says_how_one_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match="study new"):
         Study.load(tmp_path)
