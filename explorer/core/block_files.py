@@ -27,7 +27,11 @@ WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class BlockFiles:
-    """Arrays ``names`` of ``rows`` rows each, made from what ``config`` says and kept under ``root``."""
+    """Arrays ``names`` of ``rows`` rows each, made from what ``config`` says and kept under ``root``.
+
+    Raises:
+        ValueError: if there are no rows: of an empty array nobody knows the shape.
+    """
 
     root: Path
     config: dict[str, Any]
@@ -38,6 +42,10 @@ class BlockFiles:
     """What they are kept as."""
     block_rows: int = BLOCK_ROWS
     """Rows of every file but the last: what a killed run loses."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows of {', '.join(self.names)} are {self.rows}: expected 1 or more")
 
     @property
     def key(self) -> str:

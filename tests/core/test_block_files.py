@@ -34,6 +34,11 @@ def test_rows_come_back_as_they_were_made(tmp_path):
     assert len(manifest["files"]) == 6
 
 
+def test_no_rows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows of number, square are 0: expected 1 or more"):
+        replace(files(tmp_path), rows=0)
+
+
 def test_a_cut_off_run_makes_only_what_is_missing(tmp_path):
     made, seen = files(tmp_path), []
 

@@ -14,6 +14,7 @@ from explorer.defence.exports import filtered_pairs
 from explorer.defence.pair_sample import even_sample
 from explorer.defence.recipe import read_recipe, recipe_json
 from explorer.defence.report import compared, filter_report, held_out_report
+from explorer.embeddings.store import partition_paths
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.arm_opening import open_arm_pairs
@@ -27,7 +28,7 @@ from explorer.studies.results import FILTERS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec, FiltersSpec
 from explorer.studies.state import study_state
-from explorer.studies.study import Study
+from explorer.studies.study import Arm, Study
 
 ARM = "dirty-004"
 CLIP = {"score": "clip_similarity", "remove": "lowest", "cut": {"rank": 3}}
@@ -107,6 +108,28 @@ def test_losses_and_their_latents_are_kept(study, monkeypatch):
     for name in ("latent_losses", "encoded_pictures"):
         monkeypatch.setattr(sample_loss, name, lambda *arguments, **options: pytest.fail("measured again"))
     assert run_study(study, RunRequest(steps=(FILTERS,))).made == {FILTERS: ("benign", ARM)}
+
+
+def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):
+    """As in an embedding store whose metadata has no captions; the arms beside it are measured all the same."""
+    width = load_extractor(study.extractor).encode_texts(["a"]).shape[1]
+    for part in ("image", "text"):
+        (path := partition_paths(tmp_path / "store", 0)[part]).parent.mkdir(parents=True)
+        np.save(path, np.random.default_rng(0).normal(size=(6, width)).astype(np.float16))
+    store = Arm(name="store", pairs=tmp_path / "store")
+    study = replace(
+        study,
+        arms=(*study.arms, store),
+        filters=replace(study.filters, losses_of=(ARM, "store"), scores=None, columns=()),
+    )
+    study.write()
+    told = []
+    report = run_study(study, RunRequest(steps=("scores", FILTERS)), lambda progress: told.append(progress.message))
+    assert report.failed == {}
+    assert "store" in report.made[FILTERS]
+    assert "store has no losses: none of its pairs has a caption" in told
+    assert not any(name.startswith("loss") for name in scored_pairs(study, "store").scores)
+    assert "loss:benign" in scored_pairs(study, ARM).scores
 
 
 def test_another_score_file_makes_the_step_stale(study):

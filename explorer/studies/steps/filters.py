@@ -123,8 +123,12 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
 
 
 def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses: PairLosses | None) -> Iterator[Found]:
-    """Denoising losses and their differences; none, which is told, where the pictures cannot be read."""
+    """Denoising losses and their differences; none, which is told, where there are no captions or the pictures cannot
+    be read."""
     if losses is None or name not in (work.study.filters.losses_of or [name]):
+        return
+    if pairs.table["caption"].iloc[rows].isna().all():
+        work.on_progress(note(f"{name} has no losses: none of its pairs has a caption"))
         return
     try:
         measured = losses.of(name, pairs, rows)
