@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.score_parts import join_parts, score_parts
-from explorer.alignment.structure.compute import ComputationRecord
+from explorer.alignment.structure.compute import ComputationRecord, ad_memory
 from explorer.core.progress import note
 from explorer.core.workers import Workers
 
@@ -51,6 +51,7 @@ class StreamedComputation(ComputationRecord):
         }
 
 
+@ad_memory
 def stream_store(
     store: EmbeddingStore,
     plan: StructurePlan,
@@ -73,7 +74,8 @@ def stream_store(
         report: what to keep in it of the measurement.
 
     Raises:
-        ValueError: on rows that are no unit rows, or a folder for the scores that processes do not share.
+        ValueError: on rows that are no unit rows, or a folder for the scores that processes do not share; if memory
+            does not suffice.
         ArithmeticError: if the self-check finds more than rounding explains; no score is kept then.
     """
     import torch

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from explorer.embeddings.universal_extractor import embedding_memory
 from explorer.pairs.quarantine import Reason, UnusableError
 
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ class CaptionRows:
             return [ids for caption in captions for ids in self._tokenized([caption])]
 
 
+@embedding_memory
 @torch.no_grad()
 def encode_units(
     extractor: UniversalExtractor, tower: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
 ) -> torch.Tensor:
-    """float16 ``[n, d]`` of unit length, on the extractor's device."""
+    """float16 ``[n, d]`` of unit length, on the extractor's device.
+
+    Raises:
+        ValueError: if memory does not suffice.
+    """
     return functional.normalize(tower(inputs.to(extractor.device)).float(), dim=-1).half()

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from explorer.checkpoints.placement import check_place
+from explorer.checkpoints.reasons import enough_memory
 from explorer.checkpoints.weight_files import read_config
 from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, write_manifest
 from explorer.iconworld.tokenizer import encode
@@ -28,6 +29,11 @@ TOKENIZER_FOLDER = "tokenizer"
 KIND = "extractor"
 SMALL_SIDE = 64
 """Pixels a side that the small CLIP reads."""
+embedding_memory = enough_memory(
+    "embedding by the universal extractor",
+    "fewer pairs at once (--batch-size, where the command has it), fewer --processes, or --device cpu",
+)
+"""A decorator of what runs a universal extractor."""
 
 
 def small_clip_config(vocabulary_size: int, context_length: int) -> dict[str, Any]:
@@ -80,12 +86,13 @@ class UniversalExtractor:
     overlong: Callable[[list[str]], list[bool]] | None = None
     """Which captions ``tokenize`` cuts off at the context's length; None where it refuses them."""
 
+    @embedding_memory
     @torch.no_grad()
     def encode_images(self, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
         """Features of uint8 ``[n, H, W, 3]``: float32 ``[n, d]`` on the CPU, unit length.
 
         Raises:
-            ValueError: for another dtype or shape.
+            ValueError: for another dtype or shape, or if memory does not suffice.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images are {images.dtype} {images.shape}: expected uint8 [n, H, W, 3]")
@@ -95,6 +102,7 @@ class UniversalExtractor:
         ]
         return functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
 
+    @embedding_memory
     @torch.no_grad()
     def encode_texts(self, captions: list[str], batch_size: int = 256, *, unit: bool = True) -> torch.Tensor:
         """Features of captions: float32 ``[n, d]`` on the CPU, of unit length or as the text tower gives them."""

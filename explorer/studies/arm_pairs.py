@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.pair_sets import measure_features, pictures_in_words
+from explorer.alignment.structure.compute import ad_memory
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.progress import OnProgress
 from explorer.core.workers import ALONE, Workers
@@ -143,6 +144,7 @@ class PairSetPairs(ArmPairs):
         return images if size is None else squared(images, size)
 
 
+@ad_memory
 def measure_arm(
     pairs: ArmPairs,
     extractor: UniversalExtractor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from explorer.checkpoints.reasons import enough_memory
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.workers import ALONE, Workers
@@ -110,7 +111,7 @@ def _do(
             on_progress(note(f"{step.name} is left out: {told or 'no arm can be drawn'}"))
             return (), {}
         on_progress(note(f"{step.name}: {', '.join(work.arms) or 'what is gone is left out'}"))
-        with silent_libraries():
+        with silent_libraries(), enough_memory(f"the step {step.name}", "another --precision, or --device cpu"):
             step.make(work)
     except (ValueError, OSError) as error:
         on_progress(note(f"{step.name} failed: {error}"))

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.checkpoints.joint_pipelines import require_one_text_encoder
+from explorer.checkpoints.reasons import enough_memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 DRAWS = 4
 BATCH_SIZE = 64
+_loss_memory = enough_memory(
+    f"denoising losses of {BATCH_SIZE} pairs at once",
+    "--precision fp16 or bf16 on a GPU, one that nothing else computes on, or --device cpu",
+)
 
 
 def sample_losses(
@@ -34,7 +39,8 @@ def sample_losses(
 
     Raises:
         ValueError: if pictures and captions differ in number, ``draws`` is below 1, or the model has two text encoders
-            or was trained otherwise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`.
+            or was trained otherwise, see :func:`~explorer.checkpoints.noise_schedule.training_noise`; if memory does
+            not suffice.
     """
     if len(images) != len(captions) or len(images) == 0:
         raise ValueError(f"got {len(images)} pictures and {len(captions)} captions: expected as many, at least one")
@@ -46,6 +52,7 @@ def sample_losses(
     return np.concatenate(losses)
 
 
+@_loss_memory
 def encoded_pictures(pipeline: DiffusionPipeline, images: np.ndarray) -> np.ndarray:
     """Pictures, uint8 ``[n, H, W, 3]``, as the autoencoder sees them: scaled, fp32 ``[n, 4, h, w]``, the same
     for every model that has this autoencoder."""
@@ -60,6 +67,7 @@ def encoded_pictures(pipeline: DiffusionPipeline, images: np.ndarray) -> np.ndar
     return np.concatenate(parts)
 
 
+@_loss_memory
 def latent_losses(
     pipeline: DiffusionPipeline, latents: np.ndarray, captions: list[str], *, seed: int = 0, draws: int = DRAWS
 ) -> np.ndarray:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from explorer.checkpoints.components import load_component
 from explorer.checkpoints.model_folder import ModelFolder
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.reasons import cannot_draw
+from explorer.checkpoints.reasons import NotEnoughMemoryError, cannot_draw, enough_memory
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.generation.generate import GenerationRequest, generate
 
@@ -157,3 +157,29 @@ def test_whatever_fails_while_a_model_draws_names_it():
         raise torch.OutOfMemoryError("CUDA out of memory\nmore")
     with pytest.raises(KeyError), cannot_draw("x", KeyError):
         raise KeyError("passed on")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"),
+        MemoryError("Unable to allocate 9 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:75] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_says_what_can_be_changed(error):
+    @enough_memory("ten pictures", "fewer")
+    def work():
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(
+            NotEnoughMemoryError, match=r"^memory does not suffice for ten pictures \(.*\): expected fewer"
+        ):
+            work()
+
+
+def test_what_is_no_lack_of_memory_passes():
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("ten pictures", "fewer"):
+        raise RuntimeError("shapes do not fit")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from explorer.cli.defence import _counted
 from explorer.core.provenance import ManifestError
@@ -108,6 +109,20 @@ def test_losses_and_their_latents_are_kept(study, monkeypatch):
     for name in ("latent_losses", "encoded_pictures"):
         monkeypatch.setattr(sample_loss, name, lambda *arguments, **options: pytest.fail("measured again"))
     assert run_study(study, RunRequest(steps=(FILTERS,))).made == {FILTERS: ("benign", ARM)}
+
+
+def test_an_arm_whose_losses_memory_does_not_suffice_for_is_not_done_without_them(study, monkeypatch):
+    def forward(self, *given, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    shutil.rmtree(study.results / FILTERS)
+    shutil.rmtree(study.folder / "features" / "losses")
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.forward", forward)
+    report = run_study(study, RunRequest(steps=(FILTERS,)))
+    assert report.made == {FILTERS: ("benign",)}
+    assert list(report.failed) == [f"filters of {ARM}"]
+    assert "memory does not suffice for denoising losses" in report.failed[f"filters of {ARM}"]
+    assert "--precision fp16" in report.failed[f"filters of {ARM}"]
 
 
 def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):

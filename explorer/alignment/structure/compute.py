@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.structure.plan import StructurePlan, plan_structure
+from explorer.checkpoints.reasons import enough_memory
 from explorer.core.workers import ALONE, Workers
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ class StructureComputation(ComputationRecord):
         return EstimationError(standard_error=self.estimate.standard_error, variance=self.estimate.structure_variance)
 
 
+ad_memory = enough_memory(
+    "Alignment Difficulty", "a --budget-memory that is there, another --estimator (landmarks), or --device cpu"
+)
+"""A decorator of what measures a set."""
+
+
+@ad_memory
 def compute_structure(
     image: FeatureRows,
     text: FeatureRows,
@@ -121,7 +129,8 @@ def compute_structure(
         workers: the processes that share the work; all get the result.
 
     Raises:
-        ValueError: on rows that are no unit rows, a request that cannot be met, or no strata where they are needed.
+        ValueError: on rows that are no unit rows, a request that cannot be met, or no strata where they are needed; if
+            memory does not suffice.
         ArithmeticError: if the self-check finds more than rounding explains; no number is returned then.
     """
     from explorer.alignment.structure.distance import feature_statistics

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.neighbourhoods import NEIGHBOURS
+from explorer.checkpoints.reasons import NotEnoughMemoryError, enough_memory
 from explorer.core.progress import note
 from explorer.core.provenance import hash_json
 from explorer.defence.filter_files import Score, write_filters
@@ -86,7 +87,8 @@ def _make(work: StepWork) -> None:
             done.append(name)
         for name in work.arms:
             try:
-                units += _make_arm(work, name, extractor, losses, folder / name)
+                with enough_memory(f"the scores of {name}", "fewer pairs, or --device cpu"):
+                    units += _make_arm(work, name, extractor, losses, folder / name)
                 done.append(name)
             except (ValueError, OSError) as error:
                 work.fails(name, error)
@@ -132,6 +134,8 @@ def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses
         return
     try:
         measured = losses.of(name, pairs, rows)
+    except NotEnoughMemoryError:  # they may be measured by the next run: without them the arm is not done
+        raise
     except ValueError as error:
         work.on_progress(note(f"{name} has no losses: {error}"))
         return

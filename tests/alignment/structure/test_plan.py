@@ -194,6 +194,16 @@ def test_a_result_that_fails_its_check_is_not_returned(monkeypatch):
         compute_structure(unit_rows(60, 0), unit_rows(60, 1), StructureRequest())
 
 
+def test_a_lack_of_memory_says_what_can_be_changed(monkeypatch):
+    def lacking(*given, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("explorer.alignment.structure.tiles.structure_and_centred_row_sums", lacking)
+    image = text = torch.nn.functional.normalize(torch.randn(40, 8))
+    with pytest.raises(ValueError, match=r"for Alignment Difficulty \(CUDA out .* 9 GiB\): expected a --budget-memory"):
+        compute_structure(image, text, StructureRequest())
+
+
 def test_devices_and_strata_are_not_guessed():
     image, text = unit_rows(40, 0), unit_rows(40, 1)
     with pytest.raises(ValueError, match="there are no strata"):

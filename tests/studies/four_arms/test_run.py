@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.core.provenance import ROOT
 from explorer.embeddings.universal_extractor import UniversalExtractor
+from explorer.studies import running
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import (
     COMPARISON,
@@ -32,6 +34,7 @@ from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import AestheticsSpec
 from explorer.studies.state import CANNOT, DONE, MISSING, STALE, UNCHECKED, study_state
 from explorer.studies.steps.evaluation import _readers
+from explorer.studies.steps.listed import STEPS_BY_NAME
 from explorer.studies.steps.scores import REPORT_NAME, alignment_reports
 from explorer.studies.steps.step import StepWork
 from explorer.studies.study import Study
@@ -294,3 +297,34 @@ def test_graphs_are_drawn_of_every_arm_with_pairs(study):
     assert states(study, GRAPHS) == {"benign": DONE, "dirty-002": DONE, "no-pairs": CANNOT, "photographs": DONE}
     for arm in ("benign", "dirty-002", "photographs"):
         assert result_file(study, GRAPHS, f"{arm}/graphs.json").is_file()
+
+
+def test_an_arm_that_memory_does_not_suffice_for_is_told_and_left_out(study, monkeypatch):
+    def forward(self, *given, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    shutil.rmtree(study.results / SCORES)
+    shutil.rmtree(study.folder / "features" / "photographs")
+    monkeypatch.setattr("open_clip.model.CLIP.encode_image", forward)
+    report = run_study(study, RunRequest(steps=(SCORES,)))
+    assert report.made == {SCORES: ("benign", "dirty-002")}, "their features are cached"
+    assert list(report.failed) == ["scores of photographs"]
+    assert re.fullmatch(
+        r"memory does not suffice .* 2.00 GiB\): .* --device cpu", report.failed["scores of photographs"]
+    )
+
+
+def test_a_step_that_memory_does_not_suffice_for_loses_no_other(study, monkeypatch):
+    def lacking(work):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for step in (SCORES, GRAPHS):
+        shutil.rmtree(study.results / step)
+    monkeypatch.setattr(
+        running, "STEPS_BY_NAME", STEPS_BY_NAME | {GRAPHS: replace(STEPS_BY_NAME[GRAPHS], make=lacking)}
+    )
+    report = run_study(study, RunRequest(steps=(SCORES, GRAPHS)))
+    assert list(report.made) == [SCORES]
+    assert report.failed[GRAPHS].startswith(
+        "memory does not suffice for the step graphs (CUDA out of memory): expected"
+    )
