@@ -10,8 +10,9 @@ from explorer.generation.columns import compare_checkpoints, write_comparison
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import COMPARISON
+from explorer.ui.screens.compare.first_settings import default_settings
 from explorer.ui.screens.compare.payload import concepts_asked_for, precomputed_comparison
-from explorer.ui.screens.compare.screen import chooser_updates, default_settings, read_link
+from explorer.ui.screens.compare.screen import chooser_updates, read_link
 from explorer.ui.shell.concepts import StudyConcepts
 from explorer.ui.shell.permalink import NO_MODEL
 
@@ -42,6 +43,18 @@ def test_without_a_link_the_study_is_as_at_first(study):
     assert [update["choices"] for update in (first, third)] == [
         update["choices"] for update in (chooser_updates(study)[0], chooser_updates(study)[2])
     ]
+
+
+@pytest.mark.parametrize(("steps", "shown"), [(100, 100), (150, 100)])
+def test_a_study_of_more_steps_than_are_drawn_here_says_so(
+    checkpoint_root, tmp_path, make_study, open_study, steps, shown
+):
+    make_study(tmp_path / "mine", checkpoints=checkpoint_root, steps=steps)
+    study = open_study(tmp_path / "mine")
+    status, *_ = read_link(study, "")
+    assert default_settings(study).steps == shown
+    assert ("draws in 150 denoising steps. This screen draws in 100 at most" in status) == (steps > shown)
+    assert read_link(study, "v=1&p=a+dog&n=20&m=benign&m=dirty-002")[0].count("150") == 0, "it asks for its own"
 
 
 def test_a_link_names_every_model_that_is_not_here_and_none_takes_its_place(study):

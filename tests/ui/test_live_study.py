@@ -18,10 +18,11 @@ from explorer.studies.results import EVALUATION
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm
 from explorer.ui.screens.compare.controls import chip_groups
+from explorer.ui.screens.compare.first_settings import default_settings
 from explorer.ui.screens.compare.given_picture import shown_picture
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.live_graft import LiveGraft
-from explorer.ui.screens.compare.screen import FIELDS, _Events, default_settings
+from explorer.ui.screens.compare.screen import FIELDS, _Events
 from explorer.ui.shell.concepts import StudyConcepts, concept_prompts, read_concepts
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.server import make_server

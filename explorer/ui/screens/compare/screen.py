@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from explorer.ui.screens.compare.controls import chip_groups, model_row, prompt_row
-from explorer.ui.screens.compare.payload import first_shown, linked_comparison, precomputed_comparison
+from explorer.ui.screens.compare.first_settings import default_settings, told_of_steps
+from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
-from explorer.ui.shell.concepts import read_concepts
 from explorer.ui.shell.open_study import is_told
 from explorer.ui.shell.page_address import Shows, read_address, send_address, study_named
 from explorer.ui.shell.permalink import (
     COLUMN_RANGE,
-    MAX_STEPS,
     NO_MODEL,
     CompareSettings,
     read_permalink,
@@ -49,7 +48,7 @@ def build_compare_screen(
     viewer("compare_note", {}, elem_id="compare-note", label="what this screen shows")
     prompt, numbers, generate, stop = prompt_row(defaults)
     # Right below the button, or on a phone an error would be out of sight while the choice is unfolded.
-    status = gr.HTML("", elem_id="compare-status", container=False, padding=False)
+    status = gr.HTML(told_of_steps(opened), elem_id="compare-status", container=False, padding=False)
     chips = viewer("chips", chip_groups(opened), elem_id="chips", label="nouns for the prompt")
     columns, negative = model_row(opened, defaults)
     shown = viewer("compare", {"source": url, "study": opened.slug}, elem_id="compare-viewer", label="comparison")
@@ -195,25 +194,6 @@ def program_interface(live: LiveGeneration) -> Callable[..., list[str]]:
     return compare
 
 
-def default_settings(opened: OpenStudy) -> CompareSettings:
-    """Settings of a study's page without a permalink: those of its comparison where there is one."""
-    names = opened.checkpoint_names()
-    models = first_shown(names)
-    concepts, study = read_concepts(opened), opened.study
-    named = "turtle" if "turtle" in concepts.names else next(iter(concepts.names), None)
-    defaults = CompareSettings(models=models)
-    if not opened.scanned:
-        defaults = replace(defaults, steps=min(study.steps, MAX_STEPS), guidance_scale=study.guidance_scale)
-    if named is not None:
-        defaults = replace(defaults, prompt=concepts.prompt(named))
-    try:
-        columns = precomputed_comparison(opened)["columns"]
-    except ValueError:  # the viewer shows why; a ManifestError is a ValueError
-        return defaults
-    known = tuple(column["model"] for column in columns if column["model"] in names)
-    return CompareSettings(**columns[0]["settings"], models=known or models)
-
-
 def settings_from(values: tuple[Any, ...]) -> CompareSettings:
     """Settings from the values of the inputs, in their order.
 
@@ -310,7 +290,7 @@ def read_link(opened: OpenStudy, address: str) -> list[Any]:
     """
     query = read_address(address)
     if "v" not in query:
-        return ["", None, *_fields(opened, default_settings(opened))]
+        return [told_of_steps(opened), None, *_fields(opened, default_settings(opened))]
     try:
         settings = read_permalink(query, query.getlist("m"), default_settings(opened))
     except ValueError as error:
