@@ -64,6 +64,7 @@ def with_article(noun: str) -> str:
     """``an apple``, ``a hat``, ``cherries``."""
     if noun in PLURAL:
         return noun
+    # "a hourglass" is what the shipped models were trained on and asked for: a better rule would make them stale.
     return f"an {noun}" if noun[0] in "aeio" or noun == "umbrella" else f"a {noun}"
 
 

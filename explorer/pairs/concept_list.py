@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from explorer.core.provenance import replacing
+from explorer.pairs.articles import with_article
 
 POOL, OTHER, LESS_POPULAR = "pool", "other", "less popular"
 GROUPS = (POOL, OTHER, LESS_POPULAR)
@@ -46,7 +47,7 @@ class Concept:
     @property
     def shown(self) -> str:
         """What stands for it in a prompt."""
-        return self.phrase or f"{'an' if self.name[0].lower() in 'aeio' else 'a'} {self.name}"
+        return self.phrase or with_article(self.name)
 
     @property
     def noun(self) -> str:

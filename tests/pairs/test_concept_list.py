@@ -2,6 +2,7 @@
 
 import pytest
 
+from explorer.core.provenance import ROOT
 from explorer.pairs.concept_list import LESS_POPULAR, POOL, Concept, ConceptList
 from explorer.pairs.pair_import import read_concepts
 
@@ -65,3 +66,27 @@ def test_a_template_has_one_place():
         ConceptList(concepts=(Concept(name="dog"),), template="a photo of {concept}")
     with pytest.raises(ValueError, match="expected one of"):
         ConceptList(concepts=(Concept(name="dog"),)).prompt("cat")
+
+
+@pytest.mark.parametrize(
+    ("article", "nouns"),
+    [
+        ("an", "umbrella uncle urn usher underpass hour hourglass heirloom apple owl x-ray éclair O'Neill"),
+        (
+            "a",
+            "dog unicorn uniform ukulele UFO USB-stick user house honey euro ewe one-way onesie t-shirt Zürich",
+        ),
+    ],
+)
+def test_a_name_has_the_article_of_its_sound(article, nouns):
+    shown = [Concept(name=name).shown for name in nouns.split()]
+    assert shown == [f"{article} {name}" for name in nouns.split()]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "assets").rglob("concepts.csv")), ids=lambda path: str(path.parent.name)
+)
+def test_shipped_lists_say_what_models_were_asked_for(path):
+    """By the first letter alone, but for what a phrase says: another prompt would make their pictures stale."""
+    for concept in ConceptList.read(path).concepts:
+        assert concept.shown == (concept.phrase or f"{'an' if concept.name[0] in 'aeio' else 'a'} {concept.name}")
