@@ -10,8 +10,10 @@ from PIL import Image
 from explorer.core.poison_record import NO_POISON
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.poison_flags import PoisonFields
+from explorer.pairs.sources.image_folder import ImageFolderSource
+from explorer.studies import training_pictures
 from explorer.studies.study import Arm
-from explorer.studies.training_pictures import training_picture
+from explorer.studies.training_pictures import TrainingPictures, training_picture
 
 CONCEPTS = ("dog", "hat")
 CAPTIONS = ["a dog", "a hat", "a dog and hat", "a dog in the sun", "a dog at night", "a cat"]
@@ -68,3 +70,50 @@ def test_a_users_folder_is_read_where_it_lies(tmp_path):
     one = training_picture(Arm(name="mine", pairs=tmp_path, poison=NO_POISON), "hat", CONCEPTS, 0)
     assert (one.caption, one.known_benign, one.pixels.shape) == ("a hat", True, (48, 48, 3))
     assert not training_picture(Arm(name="mine", pairs=tmp_path), "hat", CONCEPTS, 0).known_benign
+
+
+def test_captions_are_gone_through_once_for_all_concepts(pair_set, monkeypatch):
+    searched = []
+    found = training_pictures.mentioned_concepts(CONCEPTS)
+    monkeypatch.setattr(
+        training_pictures,
+        "mentioned_concepts",
+        lambda names: lambda caption: searched.append(caption) or found(caption),
+    )
+    pictures = TrainingPictures(pair_set, CONCEPTS)
+    seen = {pictures.picture(concept, seed).caption for concept in CONCEPTS for seed in range(10)}
+    assert seen == {"a dog", "a dog in the sun", "a hat"}
+    assert len(searched) == 5, "all but the poison"
+
+
+def test_a_source_is_read_from_where_the_last_concept_left_it(tmp_path, monkeypatch):
+    """So that no concept reads it anew, and none is looked for in all of it where enough is found before."""
+    for row, (pixels, caption) in enumerate(zip(pictures(6, side=48), CAPTIONS, strict=True)):
+        Image.fromarray(pixels).save(tmp_path / f"{row}.png")
+        (tmp_path / f"{row}.txt").write_text(caption)
+    read, record = [], ImageFolderSource._record
+    monkeypatch.setattr(ImageFolderSource, "_record", lambda self, name: read.append(name) or record(self, name))
+    monkeypatch.setattr(training_pictures, "CANDIDATES", 1)
+    made = TrainingPictures(Arm(name="mine", pairs=tmp_path), (*CONCEPTS, "cat"))
+    assert made.picture("dog", 0).caption == "a dog"
+    assert read == ["0.png", "0.png"], "found, and read for its picture"
+    assert made.picture("hat", 0).caption == "a hat"
+    assert made.picture("hat", 0).caption == "a hat"
+    assert read[2:] == ["1.png", "1.png"]
+    assert made.picture("cat", 0).caption == "a cat"
+    assert read[4:] == ["2.png", "3.png", "4.png", "5.png", "5.png"]
+    assert made.picture("dog", 1).caption == "a dog"
+    assert read[9:] == ["0.png"]
+
+
+def test_a_seed_gives_one_picture_whatever_was_found_to_be_broken(tmp_path):
+    for row in range(8):
+        (tmp_path / f"{row}.txt").write_text(f"a dog {row}")
+        if row in (2, 5, 6):
+            (tmp_path / f"{row}.png").write_bytes(b"no picture")
+        else:
+            Image.new("RGB", (48, 48)).save(tmp_path / f"{row}.png")
+    arm = Arm(name="mine", pairs=tmp_path)
+    kept = TrainingPictures(arm, CONCEPTS)
+    for seed in [*range(30), *range(30)]:
+        assert kept.picture("dog", seed).caption == training_picture(arm, "dog", CONCEPTS, seed).caption

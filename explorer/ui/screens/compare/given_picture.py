@@ -15,7 +15,7 @@ from explorer.generation.generate import GenerationRequest, check_request
 from explorer.iconworld.scenes import masks
 from explorer.iconworld.world import World, draw_single
 from explorer.studies.fingerprints import pairs_fingerprint
-from explorer.studies.training_pictures import training_picture
+from explorer.studies.training_pictures import TrainingPictures
 from explorer.ui.screens.compare.named_graft import model_named
 from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.concepts import read_concepts
@@ -91,8 +91,9 @@ def _pair_of(opened: OpenStudy, pipeline: DiffusionPipeline, words: PromptWords,
         raise ValueError("There is no picture to show: the study has no control with training pairs, nor models that "
                          "record a painted world.")  # fmt: skip
     concept = _one_concept(names, concepts, words)
-    stamp = (concept, seed, control.pairs, control.reading, names, pairs_fingerprint(control))
-    found = opened.remember("training picture", stamp, lambda: training_picture(control, concept, names, seed))
+    stamp = (control, names, pairs_fingerprint(control))
+    pictures = opened.remember("training pictures", stamp, lambda: TrainingPictures(control, names))
+    found = pictures.picture(concept, seed)
     unknown = "" if found.known_benign else "; nobody recorded whether it is poison"
     return GivenPicture(
         pixels=fit_pictures(found.pixels[None], picture_side(pipeline, opened.study.size))[0],
