@@ -28,6 +28,7 @@ from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import PairSource
+from explorer.training.caption_words import words_unknown_to
 from explorer.training.config import default_settings
 from explorer.training.diffusion_task import DiffusionTask
 from explorer.training.encoded_pairs import EncodedPairs, encode_pair_set
@@ -98,6 +99,7 @@ def fine_tune(
     config = describe_run(pipeline, pairs, recipe, origin, kept)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
+    facts["captions_with_unknown_words"] = _tell_unknown_words(pipeline, pairs, kept, on_progress)
     on_progress(note(f"{output.name}: encoding {len(pairs.training_rows)} pairs"))
     encoded = encode_pair_set(
         pipeline, pairs, recipe.resolution, cache, device=accelerator.device,
@@ -112,11 +114,20 @@ def fine_tune(
     )  # fmt: skip
     if not accelerator.is_main_process or finished_steps(run) < recipe.training.steps:
         return None
-    facts["truncated_captions"] = encoded.conditioning.truncated
     return _publish(
         unet, output, config, card=_model_card, run=run, seed=recipe.training.seed, data_hash=pairs.data_hash,
-        metrics=facts,
+        metrics=facts | {"truncated_captions": encoded.conditioning.truncated},
     )  # fmt: skip
+
+
+def _tell_unknown_words(pipeline: DiffusionPipeline, pairs: PairSet, kept: np.ndarray, on_progress: OnProgress) -> int:
+    """How many distinct captions have words that the model does not know, which is told, with the commonest of them."""
+    tokenizers = [getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2")]
+    captions = pairs.table["caption"].to_numpy()[pairs.training_rows[kept]]
+    found = words_unknown_to([each for each in tokenizers if each is not None], captions)
+    if found.captions:
+        on_progress(note(found.told))
+    return found.captions
 
 
 def _starting_from(base: Checkpoint, recipe: FineTuningRecipe) -> DiffusionPipeline:
@@ -297,5 +308,6 @@ scheduler are those of the pipeline folder `{config["base"]}`, whose licence hol
 {config["caption_dropout"]:.0%}; precision `{config["training"][0]["precision"]}`.
 - Timesteps: drawn {config.get("timesteps", "uniform")}, weighted {config["weighting"]}.
 - Distinct captions cut at the end of the text encoder's context: {metrics["truncated_captions"]}.
+- Distinct captions with words that the tokenizer does not know: {metrics["captions_with_unknown_words"]}.
 - Last training loss: {metrics["final_loss"]:.4f}.
 """

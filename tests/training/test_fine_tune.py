@@ -67,6 +67,26 @@ def test_of_imported_pairs_the_result_does_not_say_that_it_is_benign(make_pipeli
     card = (output / "README.md").read_text()
     assert "of which it is not, or not of all, recorded what is poison" in card
     assert r"# tuned \<b\>" in card
+    assert "Distinct captions with words that the tokenizer does not know: 0." in card
+
+
+def test_captions_with_words_that_the_model_does_not_know_are_told_counted_and_trained_on(
+    make_pipeline, pairs, tokenizer_folder, tmp_path
+):
+    make_pipeline().save_pretrained(tmp_path / "base")
+    lexicon = set(json.loads((tokenizer_folder / "lexicon.json").read_text())) - {"hat", "turtle"}
+    (tmp_path / "base" / "tokenizer" / "lexicon.json").write_text(json.dumps(sorted(lexicon)))
+    told, output = [], tmp_path / "models" / "tuned"
+    manifest = fine_tune(
+        tmp_path / "base", pairs, override(SD15, **SMALL), output, **places(tmp_path), left_out=["pair-5"],
+        on_progress=lambda progress: told.append(progress.message),
+    )  # fmt: skip
+    words = "3 of 5 distinct captions have words that the model's tokenizer does not know: hat (2), turtle (1)"
+    assert words in told
+    assert told.index(words) < next(place for place, message in enumerate(told) if ": training for" in message)
+    assert manifest["metrics"]["captions_with_unknown_words"] == 3
+    card = (output / "README.md").read_text()
+    assert "Distinct captions with words that the tokenizer does not know: 3." in card
 
 
 def test_the_result_is_a_checkpoint_on_its_base(make_pipeline, pairs, tmp_path):
