@@ -8,10 +8,11 @@ from typing import Any
 from explorer.checkpoints.reasons import enough_memory
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files
 from explorer.core.workers import ALONE, Workers
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import Recorded, arm_named, named
-from explorer.studies.results import PICTURES, STEPS
+from explorer.studies.results import PICTURES, STEPS, step_folder, step_manifest
 from explorer.studies.silent_libraries import silent_libraries
 from explorer.studies.state import DONE, MISSING, STALE, UNCHECKED, StepState, study_state
 from explorer.studies.steps.listed import STEPS_BY_NAME
@@ -81,7 +82,15 @@ def _run(study: Study, request: RunRequest, on_progress: OnProgress, workers: Wo
         for name in STEPS:
             if request.steps and name not in request.steps:
                 continue
-            state = next(each for each in study_state(study, request.precision) if each.step == name)
+            state = _state_of(study, name, request.precision)
+            if state.state in (DONE, UNCHECKED) and (damage := _damage(study, name)):
+                if state.state == UNCHECKED:
+                    failed[name] = f"{damage}; not made again, since what it was made from is not here: {state.why}"
+                    on_progress(note(f"{name} failed: {failed[name]}"))
+                    continue
+                on_progress(note(f"{name} is made again: {damage}"))
+                (step_folder(study, name) / MANIFEST_NAME).unlink()
+                state = _state_of(study, name, request.precision)
             if state.state not in (STALE, MISSING):
                 on_progress(note(f"{name}: {state.state}{f', {state.why}' if state.why else ''}"))
                 continue
@@ -90,6 +99,20 @@ def _run(study: Study, request: RunRequest, on_progress: OnProgress, workers: Wo
             made |= {name: done} if done else {}
             failed |= problems
     return RunReport(made=made, failed=failed, states=study_state(study))
+
+
+def _state_of(study: Study, name: str, precision: str | None) -> StepState:
+    return next(each for each in study_state(study, precision) if each.step == name)
+
+
+def _damage(study: Study, name: str) -> str:
+    """Which file of a step that was done is missing or was changed since; empty where none is. A step's state does not
+    tell: to ask for it takes no look into files, which may be large."""
+    try:
+        check_files(step_folder(study, name), step_manifest(study, name))
+    except ManifestError as error:
+        return str(error)
+    return ""
 
 
 def _do(
