@@ -50,7 +50,7 @@ class TrainingPicture:
 class TrainingPictures:
     """Those of an arm's pairs, as they were when this was made.
 
-    What is held in memory is four bytes for each concept that a caption names, and the picture that was asked for last.
+    What is held in memory is five bytes for each concept that a caption names, and the picture that was asked for last.
     """
 
     def __init__(self, arm: Arm, concepts: Sequence[str]) -> None:

@@ -18,10 +18,10 @@ from explorer.checkpoints.weights_hash import hash_of_model, weights_hash
 from explorer.core.provenance import hash_file, write_json
 from explorer.studies.fingerprints import checkpoint_fingerprint
 from explorer.surgery.operations import operations_between
+from tests.graft_files import PARTS, write_graft
 from tests.low_rank import EVERYTHING, TARGETS, kohya_layout, low_rank_pairs, peft_layout, without_alphas
 
 SD2 = {"use_linear_projection": True, "attention_head_dim": (2, 4, 4), "only_cross_attention": False}
-PARTS = [{"group": "cross-attention", "weight": 0.5}, {"group": "convolutions"}, {"group": "feed-forward"}]
 ALL = [{"group": "all"}]
 
 
@@ -55,14 +55,6 @@ def build(make_pipeline, make_xl_pipeline, tmp_path):
         return tmp_path
 
     return made
-
-
-def write_graft(root, recipient, donor, parts=PARTS):
-    folder = root / f"{recipient}+{donor}"
-    folder.mkdir(exist_ok=True)
-    graft = {"recipient": f"../{recipient}", "donor": f"../{donor}", "parts": parts}
-    (folder / "graft.json").write_text(json.dumps(graft), encoding="utf-8")
-    return folder
 
 
 def states(pipeline):

@@ -15,13 +15,13 @@ from explorer.checkpoints.registry import read_checkpoint, set_base, validate
 from explorer.checkpoints.residency import ResidentModels
 from explorer.checkpoints.weight_files import WeightError
 from explorer.checkpoints.weights_hash import weights_hash
+from tests.graft_files import write_graft
 from tests.original_layout import original_layout, save, unet_name
 
 OPTIONS = {
     "sd1": {"only_cross_attention": False},
     "sd2": {"use_linear_projection": True, "attention_head_dim": (2, 4, 4), "only_cross_attention": False},
 }
-PARTS = [{"group": "cross-attention", "weight": 0.5}, {"group": "convolutions"}]
 
 
 @pytest.fixture
@@ -44,14 +44,6 @@ def build(make_pipeline, make_xl_pipeline, tmp_path):
         return tmp_path
 
     return made
-
-
-def write_graft(root, recipient, donor, parts=PARTS):
-    folder = root / f"{recipient}+{donor}"
-    folder.mkdir(exist_ok=True)
-    graft = {"recipient": f"../{recipient}", "donor": f"../{donor}", "parts": parts}
-    (folder / "graft.json").write_text(json.dumps(graft), encoding="utf-8")
-    return folder
 
 
 def states(pipeline):
