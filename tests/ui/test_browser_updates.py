@@ -119,3 +119,21 @@ def test_a_picture_of_other_models_than_are_chosen_by_now_is_not_told(page):
     answer(held[0], 0.25)
     playwright_api.expect(panel.locator("figcaption")).to_contain_text("dirty-004 with parts of dirty-002")
     playwright_api.expect(panel.locator(".graft-slider")).to_contain_text("75.0 % of the weights")
+
+
+def test_what_is_shown_of_pictures_can_be_chosen_from_when_there_are_pictures(page):
+    expect = playwright_api.expect
+    held = []
+    page.route("**/compare.json*", lambda route: held.append(route))
+    page.goto("/")
+    page.wait_for_selector(".compare-controls", state="attached")
+    view = page.get_by_role("radiogroup", name="View")
+    expect(view).to_be_hidden()
+    for key in "amp":
+        page.keyboard.press(key)
+    page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+    view.get_by_role("radio", name="Overlay").click()
+    expect(view.get_by_role("radio", checked=True)).to_have_text(["Overlay"])
+    assert page.complaints == []

@@ -43,6 +43,7 @@ export class Controls {
       button('Swap A/B', 'Swap the columns marked A and B (key A or B)', () => screen.swap()),
       this.copy, button('Save PNG', 'Save the columns with their settings inside', () => saveComparison(screen, 'png')),
       button('Save JSON', 'Save settings, what is known of the models, and the numbers shown', () => saveComparison(screen, 'json')));
+    this.fit(null, true); // the first pictures are on their way
   }
 
   // The next kind of map, by a key: in talk mode there are no buttons.
