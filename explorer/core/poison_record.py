@@ -12,6 +12,8 @@ VERSION = 1
 """Of the JSON. Records without a version are of before there was one: :func:`_from_before_versions`."""
 MAX_CONCEPTS = 1_000_000
 NO_ATTACK, UNNAMED = "none", "unnamed"
+TRAININGS = "trainings"
+"""Parameter of a model that was trained more than once: the records of each, in order."""
 EXPECTED = {"kind": "a word", "targets": "an object", "parameters": "an object", "pairs": "a whole number from 0",
             "seed": "a whole number from 0", "strength": "a share from 0 to 1"}  # fmt: skip
 
@@ -89,6 +91,24 @@ class PoisonRecord:
         if not self.poisoned:
             return "poison not recorded" if self.poisoned is None else "no poison"
         return f"{self.kind}, C_P {'not recorded' if self.concept_count is None else f'= {self.concept_count}'}"
+
+    def followed_by(self, later: PoisonRecord) -> PoisonRecord:
+        """What is known of a model that was trained on pairs of this record, and then on those of ``later``: benign
+        pairs may make poison less effective, and do not make it never to have been there.
+
+        Where there is no earlier poison, or nobody recorded any, as of the models that others release, it is ``later``.
+        Else pairs, seed and strength are no one number any more: ``parameters`` has the records of all trainings.
+        """
+        if not self.poisoned:
+            return later
+        words = "benign" if later.poisoned is False else later.kind or "not recorded"
+        counted = isinstance(self.concepts, tuple) and isinstance(later.concepts, tuple)
+        return PoisonRecord(
+            kind=f"{self.kind}, then {words}",
+            concepts=tuple(dict.fromkeys((*self.concepts, *later.concepts))) if counted else None,
+            targets={**self.targets, **later.targets},
+            parameters={TRAININGS: [*self.parameters.get(TRAININGS, [self.as_json()]), later.as_json()]},
+        )
 
     def as_json(self) -> dict[str, Any] | None:
         """For a manifest, the inverse of :meth:`read`; None where nobody recorded it."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
-from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED, TRAININGS, PoisonRecord
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
 from explorer.studies.study import Arm, Study
 
@@ -46,8 +46,8 @@ def arm_poison(arm: Arm, checkpoint: Checkpoint | None) -> PoisonRecord:
     """
     records = [arm.poison, NOT_RECORDED if checkpoint is None else checkpoint.poison, pairs_poison(arm.pairs)]
     first, *others = [each for each in records if each.recorded] or [NO_POISON if arm.control else NOT_RECORDED]
-    if not first.poisoned or isinstance(first.concepts, tuple):
-        return first
+    if not first.poisoned or isinstance(first.concepts, tuple) or TRAININGS in first.parameters:
+        return first  # of several trainings the pairs of the last one do not tell all concepts
     naming = (each for each in others if each.poisoned and isinstance(each.concepts, tuple))
     return next((each for each in naming if first.concept_count in (None, each.concept_count)), first)
 

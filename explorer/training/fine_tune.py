@@ -22,7 +22,7 @@ from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.core.markdown import literal
 from explorer.core.new_folder import appearing_whole, check_new_folder
-from explorer.core.poison_record import PoisonRecord
+from explorer.core.poison_record import NOT_RECORDED, TRAININGS, PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
@@ -96,7 +96,8 @@ def fine_tune(
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
     kept = kept_positions(pairs, left_out)
-    config = describe_run(pipeline, pairs, recipe, origin, kept)
+    earlier = NOT_RECORDED if recipe.from_scratch else checkpoint.poison
+    config = describe_run(pipeline, pairs, recipe, origin, kept, earlier)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
     facts["captions_with_unknown_words"] = _tell_unknown_words(pipeline, pairs, kept, on_progress)
@@ -233,12 +234,14 @@ def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
 
 
 def describe_run(
-    pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str], kept: np.ndarray
-) -> dict[str, Any]:
+    pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str], kept: np.ndarray,
+    earlier: PoisonRecord,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that decides the fine-tuned weights, for the manifest; JSON-serialisable.
 
     Args:
         kept: as :func:`kept_positions`.
+        earlier: what is known of the poison in what the base was trained on.
     """
     rows, poison = pairs.training_rows, pairs.poison
     part = {}
@@ -256,7 +259,7 @@ def describe_run(
         "pairs": len(kept),
         **part,
         "data_hash": pairs.data_hash,
-        "poison": poison.as_json(),
+        "poison": earlier.followed_by(poison).as_json(),
     }
 
 
@@ -290,7 +293,9 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
 def _model_card(name: str, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     poison = PoisonRecord.read(config["poison"])
     data = f"{config['pairs']} pairs (`{config['data_hash']}`)"
-    if not poison.recorded:
+    if TRAININGS in poison.parameters:
+        data += ", after training on poisoned pairs: see `poison` in manifest.json"
+    elif not poison.recorded:
         data += ", of which it is not, or not of all, recorded what is poison"
     elif poison.poisoned:
         data += f", with {literal(poison.kind)} poison: see `poison` in manifest.json"

@@ -31,6 +31,25 @@ def test_every_state_survives_json_and_is_told_from_the_others(record, poisoned,
     assert record.recorded == (poisoned is not None)
 
 
+def test_later_training_does_not_take_earlier_poison_back():
+    benign = FULL.followed_by(NO_POISON)
+    assert str(benign) == "clean-label, then benign, C_P = 2"
+    assert (benign.poisoned, benign.concepts, benign.targets) == (True, FULL.concepts, FULL.targets)
+    assert (benign.pairs, benign.strength, benign.seed) == (None, None, None)
+    assert benign.parameters == {"trainings": [FULL.as_json(), NO_POISON.as_json()]}
+    assert PoisonRecord.read(json.loads(json.dumps(benign.as_json()))) == benign
+    later = PoisonRecord(kind="dirty-label", concepts=("owl", "dog"), targets={"dog": "hat", "owl": "cat"})
+    again = benign.followed_by(later)
+    assert str(again) == "clean-label, then benign, then dirty-label, C_P = 3"
+    assert (again.concepts, again.targets["dog"]) == (("dog", "fire truck", "owl"), "hat")
+    assert again.parameters["trainings"] == [FULL.as_json(), NO_POISON.as_json(), later.as_json()]
+    unknown = FULL.followed_by(NOT_RECORDED)
+    assert str(unknown) == "clean-label, then not recorded, C_P not recorded"
+    assert (unknown.poisoned, unknown.names) == (True, ("dog",))
+    for earlier in (NO_POISON, NOT_RECORDED):
+        assert earlier.followed_by(FULL) == FULL
+
+
 @pytest.mark.parametrize(
     ("old", "record"),
     [

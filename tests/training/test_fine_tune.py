@@ -12,7 +12,7 @@ from explorer.checkpoints.module_groups import smallest_group
 from explorer.checkpoints.module_identity import plain_config
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, validate
-from explorer.core.poison_record import NOT_RECORDED
+from explorer.core.poison_record import NO_POISON, NOT_RECORDED
 from explorer.core.provenance import check_files, read_manifest
 from explorer.pairs.pair_set import PairSet
 from explorer.training.diffusion_task import DiffusionTask
@@ -238,13 +238,20 @@ def test_sd2_and_sdxl_train_by_their_own_recipes(make_pipeline, make_xl_pipeline
         assert plain_config(tuned) == plain_config(base)
 
 
-def test_a_fine_tuned_model_can_be_fine_tuned_again(make_pipeline, pairs, tmp_path):
+def test_a_fine_tuned_model_can_be_fine_tuned_again_and_does_not_pass_for_benign(make_pipeline, pairs, tmp_path):
     make_pipeline().save_pretrained(tmp_path / "base")
     recipe = override(SD15, **SMALL | {"steps": 1})
     first = fine_tune(tmp_path / "base", pairs, recipe, tmp_path / "first", **places(tmp_path / "a"))
-    second = fine_tune(tmp_path / "first", pairs, recipe, tmp_path / "deep" / "second", **places(tmp_path / "b"))
+    output, benign = tmp_path / "deep" / "second", {"left_out": ["pair-0"]}
+    second = fine_tune(tmp_path / "first", pairs, recipe, output, **places(tmp_path / "b"), **benign)
     assert second["config"]["start"] != first["config"]["start"]
-    assert read_checkpoint(tmp_path / "deep" / "second").base.resolve() == tmp_path / "base"
+    found = read_checkpoint(output)
+    assert found.base.resolve() == tmp_path / "base"
+    assert (str(found.poison), found.poison.names) == ("dirty-label, then benign, C_P = 1", ("dog",))
+    assert "after training on poisoned pairs" in (output / "README.md").read_text()
+    scratch = override(recipe, from_scratch=True)
+    third = fine_tune(tmp_path / "first", pairs, scratch, tmp_path / "third", **places(tmp_path / "c"), **benign)
+    assert third["config"]["poison"] == NO_POISON.as_json(), "nothing is left of the base's weights"
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

@@ -82,7 +82,7 @@ def test_recovery_starts_from_the_poisoned_model_and_its_steps_follow_its_pairs(
     record, config = models["recovery-20"].record, read_manifest(models["recovery-20"].folder)["config"]
     assert (record["kept"], record["share"], record["steps"]) == (20, 0.5, recipe.training.steps / 2)
     assert config["start"] != read_manifest(models["clip"].folder)["config"]["start"]
-    assert config["poison"]["kind"] == "none"
+    assert config["poison"]["kind"] == "dirty-label, then benign"
     poisoned = PairSet.load(study.arm(ARM).pairs)
     with pytest.raises(ValueError, match="are poison: expected benign ones"):
         recover(study, ARM, poisoned, 40, recipe)
