@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,9 @@ from explorer.cli.extractor_options import NoneUnlessNamed
 from explorer.cli.fine_tuning import CHANGEABLE, FromScratch
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, Spelling, command
-from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
+from explorer.scenarios.experiment_request import ScenarioRequest
 from explorer.scenarios.recipes import fine_tuning_recipe
+from explorer.scenarios.several_bases import FurtherBase, carry_out_on_bases
 from explorer.training.config import TrainingConfig
 
 
@@ -42,16 +44,35 @@ def scenario(
         int | None, typer.Option(help="Side of the training pictures. Default: the recipe's.")
     ] = None,
     from_scratch: FromScratch = False,
+    other_base: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further base that the same is done with, as in Table 3; may be repeated."),
+    ] = None,
+    other_training: Annotated[
+        list[str] | None,
+        typer.Option(help="Recipe of a further base, in the order of --other-base; default: --training's for all."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Poison a benign set as an experiment of the paper does, fine-tune a model on each set, and measure them all as a
     study; run it again to resume."""
     from explorer.training.recipes import override
 
-    recipe = override(fine_tuning_recipe(training), **changes, resolution=resolution, from_scratch=from_scratch,
-                      seed=request.dose.seed)  # fmt: skip
-    made = carry_out_scenario(request, recipe, extractor.spec(), show_progress())
+    bases, named = other_base or [], other_training or [training] * len(other_base or ())
+    if len(named) != len(bases):
+        raise ValueError(f"{len(named)} other recipes for {len(bases)} other bases: expected one for each, or none")
+    recipes = [
+        override(fine_tuning_recipe(name), **changes, resolution=resolution, from_scratch=from_scratch,
+                 seed=request.dose.seed)
+        for name in (training, *named)
+    ]  # fmt: skip
+    further = [FurtherBase(path=path, recipe=recipe) for path, recipe in zip(bases, recipes[1:], strict=True)]
+    made = carry_out_on_bases(request, recipes[0], further, extractor.spec(), show_progress())
     emit(made, as_json)
-    if made["failed"]:
-        told = "; ".join(f"{what}: {problem}" for what, problem in made["failed"].items())
+    failed = [*made["failed"].items(), *(
+        (f"{what} of {base}", problem) for base, each in made["bases"].items()
+        for what, problem in each["failed"].items()
+    )]  # fmt: skip
+    if failed:
+        told = "; ".join(f"{what}: {problem}" for what, problem in failed)
         raise ValueError(f"not everything was measured: {told}")

@@ -4,100 +4,53 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.attention.words import read_lexicon, unknown_words
 from explorer.core.folder_lock import locked
 from explorer.core.new_folder import check_new_folder
+from explorer.core.poison_record import NO_POISON
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_manifest
-from explorer.generation.generate import GenerationRequest
-from explorer.pairs.concept_list import TEMPLATE, ConceptList
+from explorer.pairs.concept_list import TEMPLATE
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import check_no_poison
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
-from explorer.scenarios.named import CONTROL, Dose, find_scenario
-from explorer.studies.concepts import concepts_of_mentions
+from explorer.scenarios.experiment_request import ScenarioRequest
+from explorer.scenarios.experiment_sets import made_set, planned_attacks, planned_later_attacks
+from explorer.scenarios.named import CONTROL, LATER, find_scenario
+from explorer.studies.arms import known_poison
 from explorer.studies.discovery import StudyRequest, new_study
-from explorer.studies.results import STEPS
 from explorer.studies.running import RunRequest, run_study
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.study import STUDY_NAME, Study
+from explorer.studies.study import STUDY_NAME, Arm, Study
 
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
-    from explorer.poisoning.attack import Attack
     from explorer.studies.specs import ClassifierSpec
+    from explorer.training.config import TrainingConfig
     from explorer.training.recipes import FineTuningRecipe
 
 KIND = "scenario"
 SETS, MODELS, TRAINING, ENCODED, STUDY = "sets", "models", "training", "encoded", "study"
 """What a scenario's folder holds; ``study`` is one like any other."""
-WORKING = ".perturbed"
-"""In a set's folder what is finished of clean-label poison while the set is not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScenarioRequest:
-    """What is carried out.
-
-    Raises:
-        ValueError: on an unknown scenario or step, or a number of pictures or steps that is too small.
-    """
-
-    scenario: str
-    """One of ``single-concept``, ``sweep``, ``clean-label``, ``both-attacks``, ``less-popular``, ``matched-benign``,
-    ``equal-share``, ``mislabelled``, ``relabelled``, ``own-dose``, ``riders``."""
-    folder: Path
-    """For everything that is made; the same call again goes on where it was cut off."""
-    base: Path
-    """Checkpoint that every model is fine-tuned from: a pipeline folder, or a U-Net on one."""
-    benign: Path
-    """Pair set of the control, which names concepts: IconWorld's, or imported with ``--concepts``."""
-    known_benign: bool = False
-    """You know that the benign set holds no poison, though nobody recorded it."""
-    pictures: int = 5
-    """Pictures a concept that every model draws; a picture's noise is the same for all."""
-    drawing_steps: int = 20
-    """Denoising steps of a picture, and of clean-label poison's targets, which the base draws."""
-    concepts: Path | None = None
-    """CSV file of the concepts to draw, with the columns concept, group and phrase; default: the captions' nouns."""
-    template: str = TEMPLATE
-    """Of prompts, with ``{phrase}`` where the concept stands; ``{phrase}`` alone for classes."""
-    classifier: Path | None = None
-    """Folder that ``train-classifier`` made: judges the pictures, too."""
-    guidance_scale: float = 7.5
-    """Classifier-free guidance scale of a picture, and of clean-label poison's targets."""
-    step: list[str] | None = None
-    """Step of the study to do; may be repeated; default: all that can be done."""
-    device: str = "cpu"
-    """cpu or cuda."""
-    dose: Dose = field(default_factory=Dose)
-    perturbation: Perturbation = field(default_factory=Perturbation)
-    """Of clean-label poison."""
-
-    def __post_init__(self) -> None:
-        find_scenario(self.scenario)
-        if unknown := sorted(set(self.step or ()) - set(STEPS)):
-            raise ValueError(f"step {unknown[0]!r} is unknown: expected one of {', '.join(STEPS)}")
-        for name in ("pictures", "drawing_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
-        # What no model can be asked for is refused now, and not after hours of training.
-        GenerationRequest(prompt=self.template, seed=0, steps=self.drawing_steps, guidance_scale=self.guidance_scale)
 
 
 def carry_out_scenario(
-    request: ScenarioRequest, recipe: FineTuningRecipe, extractor: ExtractorSpec, on_progress: OnProgress = unheard
-) -> dict[str, Any]:
+    request: ScenarioRequest, recipe: FineTuningRecipe, extractor: ExtractorSpec, on_progress: OnProgress = unheard,
+    *, sets: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Make the sets, train a model on each, and measure them as a study; what is there already is not made again.
 
     Everything that can be refused is refused before any work: the base, and what every attack needs of the pairs.
+
+    Args:
+        sets: folder of the poisoned sets, where the same request has made them for another base; None for one of its
+            own.
 
     Returns:
         ``arms``, ``study`` (its folder), and ``failed``: steps of the study that could not be done, with the reason.
@@ -106,36 +59,70 @@ def carry_out_scenario(
         ValueError: naming what is wrong with the request, the base or the pairs; or if ``folder`` holds another
             scenario.
     """
-    from explorer.training.fine_tune import check_base, fine_tune
+    from explorer.training.fine_tune import check_base
 
     check_no_poison(benign := PairSet.load(request.benign))
+    pairs = {CONTROL: benign} | ({} if request.later is None else {LATER: _later(request.later, benign)})
     named = {name for mentioned in benign.table["concepts"] for name in mentioned}
     classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
     _check_prompts(request, check_base(request.base, recipe), benign)
-    scenario, config = find_scenario(request.scenario), _config(request, recipe, benign, extractor)
-    training, folder = recipe.training, request.folder
+    folder, config = request.folder, _config(request, recipe, pairs, extractor)
     _check_same(folder, config)
-    attacks = _attacks(request, recipe, benign, extractor, on_progress)
+    sets = folder / SETS if sets is None else sets
+    attacks = planned_attacks(request, sets, recipe, benign, extractor, on_progress) | planned_later_attacks(
+        request, sets, pairs
+    )
+    models = _models(request, [CONTROL, *attacks])
     with locked(folder):
         _claim(request, config, benign)
-        models, samples = len(attacks) + 1, training.steps * training.batch_size
-        on_progress(note(
-            f"{request.scenario} ({scenario.about}): {models} models, {training.steps} steps of {training.batch_size} "
-            f"each, {models * samples:,} samples in all"
-        ))  # fmt: skip
-        sets = {CONTROL: benign}
+        _tell(request, recipe.training, len(models), on_progress)
         for name in list(attacks):
             # Let go, so that the autoencoder and the CLIP of clean-label poison leave before a model is trained.
-            sets[name] = _made(attacks.pop(name), benign, folder / SETS / name, request.known_benign)
-        for at, (name, pairs) in enumerate(sets.items(), start=1):
-            on_progress(note(f"{name}: model {at} of {len(sets)}"))
-            fine_tune(
-                request.base, pairs, recipe, folder / MODELS / name, run=folder / TRAINING / name,
-                cache=folder / ENCODED, device=request.device, on_progress=on_progress,
-            )  # fmt: skip
-        study = _study(request, extractor, classifier, sets, on_progress)
+            source = pairs[LATER] if name in find_scenario(request.scenario).later_sets(request.dose) else benign
+            pairs[name] = made_set(attacks.pop(name), source, sets / name, request.known_benign)
+        _train(request, recipe, models, pairs, on_progress)
+        study = _study(request, extractor, classifier, list(models), pairs, on_progress)
         report = run_study(study, RunRequest(steps=tuple(request.step or ()), device=request.device), on_progress)
-    return {"arms": list(sets), "study": str(study.folder), "failed": report.failed}
+    return {"arms": list(models), "study": str(study.folder), "failed": report.failed}
+
+
+def _later(path: Path, benign: PairSet) -> PairSet:
+    """The pairs that models are trained on afterwards: benign ones, and others than the control's."""
+    check_no_poison(later := PairSet.load(path))
+    if later.data_hash == benign.data_hash:
+        raise ValueError(f"later is {path}, the pairs of the control: expected others")
+    return later
+
+
+def _models(request: ScenarioRequest, sets: Iterable[str]) -> dict[str, tuple[Path, str]]:
+    """By the names of the models the checkpoint that each starts from, and the set that it is trained on."""
+    afterwards = find_scenario(request.scenario).afterwards
+    later = {name for _, name in afterwards.values()}
+    first = {name: (request.base, name) for name in sets if name not in later}
+    return first | {name: (request.folder / MODELS / earlier, on) for name, (earlier, on) in afterwards.items()}
+
+
+def _tell(request: ScenarioRequest, training: TrainingConfig, models: int, on_progress: OnProgress) -> None:
+    on_progress(note(
+        f"{request.scenario} ({find_scenario(request.scenario).about}): {models} models, {training.steps} steps of "
+        f"{training.batch_size} each, {models * training.steps * training.batch_size:,} samples in all"
+    ))  # fmt: skip
+
+
+def _train(
+    request: ScenarioRequest, recipe: FineTuningRecipe, models: Mapping[str, tuple[Path, str]],
+    sets: Mapping[str, PairSet], on_progress: OnProgress,
+) -> None:  # fmt: skip
+    from explorer.training.fine_tune import fine_tune
+
+    folder = request.folder
+    for at, (name, (base, trained_on)) in enumerate(models.items(), start=1):
+        on_progress(note(f"{name}: model {at} of {len(models)}"))
+        fine_tune(
+            base, sets[trained_on], recipe if base == request.base else replace(recipe, from_scratch=False),
+            folder / MODELS / name, run=folder / TRAINING / name, cache=folder / ENCODED, device=request.device,
+            on_progress=on_progress,
+        )  # fmt: skip
 
 
 def _check_prompts(request: ScenarioRequest, base: Checkpoint, benign: PairSet) -> None:
@@ -143,7 +130,7 @@ def _check_prompts(request: ScenarioRequest, base: Checkpoint, benign: PairSet) 
     lexicon = read_lexicon(base.whole.path / "tokenizer")
     if lexicon is None:
         return
-    listed = _listed(request, benign)
+    listed = request.listed(benign)
     prompts = [listed.prompt(name) for name in listed.names]
     if unknown := next((f"{word!r} of the prompt {prompt!r}" for prompt in prompts
                         for word in unknown_words(lexicon, prompt)), None):  # fmt: skip
@@ -151,54 +138,8 @@ def _check_prompts(request: ScenarioRequest, base: Checkpoint, benign: PairSet) 
                          "that its tokenizer lists; --concept-list gives every concept its phrase")  # fmt: skip
 
 
-def _listed(request: ScenarioRequest, benign: PairSet) -> ConceptList:
-    """The concepts as the study will list them."""
-    if request.concepts is not None:
-        return ConceptList.read(request.concepts, request.template)
-    mentioned = concepts_of_mentions(benign.table["concepts"], benign.table["caption"])
-    return ConceptList(concepts=tuple(mentioned), template=request.template)
-
-
-def _attacks(
-    request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet, extractor: ExtractorSpec,
-    on_progress: OnProgress,
-) -> dict[str, Attack | None]:  # fmt: skip
-    """By the names of the sets, None where one is there already. Each is checked against the pairs, the cheap ones
-    before any model is loaded."""
-    scenario, dose = find_scenario(request.scenario), request.dose
-    dirty, clean = scenario.sets(dose, benign), scenario.clean_label(dose)
-    found = dict.fromkeys([*dirty, *clean])
-    missing = [name for name in found if not (request.folder / SETS / name / MANIFEST_NAME).exists()]
-    found |= _planned(request, {name: dirty[name] for name in missing if name in dirty}, benign)
-    if not set(missing) & set(clean):
-        return found
-    from explorer.scenarios.clean_label_sets import clean_label
-
-    side, sides = recipe.resolution, sorted(set(benign.images.shape[1:3]))
-    if sides != [side]:
-        raise ValueError(f"pictures of {benign.folder} are of {sides} pixels, models are trained on {side}: expected "
-                         "the same, since fitting would undo the perturbation")  # fmt: skip
-    on_progress(note(f"{request.base} draws the targets of clean-label poison, and its autoencoder is misled"))
-    perturbing = clean_label(
-        {name: clean[name] for name in missing if name in clean}, benign, request.base, extractor,
-        request.perturbation, lambda name: request.folder / SETS / name / WORKING, steps=request.drawing_steps,
-        guidance_scale=request.guidance_scale, listed=_listed(request, benign), device=request.device,
-        on_progress=on_progress,
-    )  # fmt: skip
-    return found | _planned(request, perturbing, benign)
-
-
-def _planned(request: ScenarioRequest, attacks: Mapping[str, Attack], benign: PairSet) -> Mapping[str, Attack]:
-    for name, attack in attacks.items():
-        try:
-            attack.plan(benign)
-        except ValueError as error:
-            raise ValueError(f"{request.scenario} cannot make {name}: {error}") from error
-    return attacks
-
-
 def _config(
-    request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet, extractor: ExtractorSpec
+    request: ScenarioRequest, recipe: FineTuningRecipe, given: Mapping[str, PairSet], extractor: ExtractorSpec
 ) -> dict[str, Any]:
     """What the folder's manifest says that it is of. The extractor is a part of it where it chooses pairs; else it
     belongs to the study, where a person may change it."""
@@ -206,7 +147,9 @@ def _config(
     chooses = bool(find_scenario(request.scenario).clean_label(request.dose))
     chooser = {"extractor": {name: str(value) for name, value in asdict(extractor).items()}} if chooses else {}
     return json.loads(json.dumps(asked | {
-        "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign), "data": benign.data_hash,
+        "base": os.path.abspath(request.base), "benign": os.path.abspath(request.benign),
+        "data": given[CONTROL].data_hash,
+        "later": None if request.later is None else [os.path.abspath(request.later), given[LATER].data_hash],
         "concepts": None if request.concepts is None else os.path.abspath(request.concepts),
         "classifier": None if request.classifier is None else os.path.abspath(request.classifier),
         "recipe": asdict(recipe),
@@ -217,7 +160,7 @@ def _check_same(folder: Path, config: dict[str, Any]) -> None:
     if not (folder / MANIFEST_NAME).exists():
         return
     # Of before there was a choice.
-    known = {"template": TEMPLATE, "classifier": None, "perturbation": asdict(Perturbation())}
+    known = {"template": TEMPLATE, "classifier": None, "later": None, "perturbation": asdict(Perturbation())}
     known |= read_manifest(folder, kind=KIND)["config"]
     known["perturbation"] = asdict(Perturbation()) | known["perturbation"]
     if differing := sorted(name for name in {*config, *known} if known.get(name) != config.get(name)):
@@ -232,19 +175,18 @@ def _claim(request: ScenarioRequest, config: dict[str, Any], benign: PairSet) ->
         write_manifest(request.folder, kind=KIND, config=config, seed=request.dose.seed, data_hash=benign.data_hash)
 
 
-def _made(attack: Attack | None, benign: PairSet, folder: Path, known_benign: bool) -> PairSet:
-    """The set that an attack makes; one that lies there is of the same request, since the scenario's folder is."""
-    if attack is not None:
-        folder.parent.mkdir(exist_ok=True)
-        attack.apply(benign, folder, known_benign=known_benign)
-    # What a kill right after the set was finished left behind.
-    shutil.rmtree(folder / WORKING, ignore_errors=True)
-    return PairSet.load(folder)
+def _as_said(request: ScenarioRequest, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    """With what ``known_benign`` says of the later pairs, where nobody recorded it."""
+    if not request.known_benign:
+        return arms
+    afterwards, known = find_scenario(request.scenario).afterwards, {arm.name: known_poison(arm) for arm in arms}
+    benign = {name: known[earlier].followed_by(NO_POISON) for name, (earlier, on) in afterwards.items() if on == LATER}
+    return tuple(replace(arm, poison=benign.get(arm.name, arm.poison)) for arm in arms)
 
 
 def _study(
-    request: ScenarioRequest, extractor: ExtractorSpec, classifier: ClassifierSpec | None, sets: dict[str, PairSet],
-    on_progress: OnProgress,
+    request: ScenarioRequest, extractor: ExtractorSpec, classifier: ClassifierSpec | None, models: list[str],
+    sets: Mapping[str, PairSet], on_progress: OnProgress,
 ) -> Study:  # fmt: skip
     """The study of the models, made once; what a person wrote into its ``study.toml`` since then holds."""
     folder = request.folder / STUDY
@@ -252,17 +194,18 @@ def _study(
         return Study.load(folder)
     made = new_study(
         StudyRequest(
-            folder=folder, checkpoints=tuple(str(request.folder / MODELS / name) for name in sets),
+            folder=folder, checkpoints=tuple(str(request.folder / MODELS / name) for name in models),
             pairs=tuple(str(each.folder) for each in sets.values()), extractor=extractor,
-            concepts=request.concepts, name=request.scenario, control=CONTROL,
+            concepts=request.concepts, name=f"{request.scenario} on {request.base.name}", control=CONTROL,
         ),
         on_progress,
     )  # fmt: skip
     for told in (*made.assumed, *(f"open: {question}" for question in made.left_open)):
         on_progress(note(told))
     study = replace(
-        made.study, seeds=tuple(range(request.pictures)), steps=request.drawing_steps,
-        guidance_scale=request.guidance_scale, template=request.template, classifier=classifier,
+        made.study, arms=_as_said(request, made.study.arms), seeds=tuple(range(request.pictures)),
+        steps=request.drawing_steps, guidance_scale=request.guidance_scale, template=request.template,
+        classifier=classifier,
     )  # fmt: skip
     study.write()
     return Study.load(folder)

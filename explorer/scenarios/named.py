@@ -5,8 +5,8 @@ They know no world and no model: what they name is poisoned in any pair set that
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.attack import Attack
@@ -16,7 +16,8 @@ from explorer.poisoning.matched_benign import MatchedBenign
 from explorer.poisoning.mislabelled import MislabelledPairs
 from explorer.poisoning.relabelled import RelabelledClasses
 
-CONTROL = "benign"
+CONTROL, LATER = "benign", "later"
+"""The sets that are given and not made: the control's pairs, and those that models are trained on afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,14 @@ class Scenario:
     """Name of an arm to the attack that makes its pairs of these; the benign control is there beside them."""
     clean_label: Callable[[Dose], dict[str, DirtyLabelPoison]] = lambda dose: {}
     """Further arms, each the clean-label counterpart of this attack."""
+    later_sets: Callable[[Dose], dict[str, Attack]] = lambda dose: {}
+    """Name of a set to the attack that makes it of later pairs."""
+    afterwards: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Further arms: the arm whose model is trained on, and the set of later pairs."""
+
+
+def _later_poison(dose: Dose) -> dict[str, Attack]:
+    return {"later-poisoned": replace(dose, seed=dose.seed + 1).dirty()}  # with targets of its own
 
 
 def _single(dose: Dose, pairs: PairSet) -> dict[str, Attack]:
@@ -159,6 +168,17 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "riders": Scenario(
         about="which captions of a concept are poisoned: all, main ones, or of the pool alone", sets=_riders
+    ),
+    "poisoned-base": Scenario(
+        about="section 4.4: what later pairs make of a base that is poisoned already, benign ones and poisoned ones",
+        sets=lambda dose, pairs: {"poisoned": dose.dirty()},
+        later_sets=_later_poison,
+        afterwards={
+            "benign-then-benign": (CONTROL, LATER),
+            "benign-then-poisoned": (CONTROL, "later-poisoned"),
+            "poisoned-then-benign": ("poisoned", LATER),
+            "poisoned-then-poisoned": ("poisoned", "later-poisoned"),
+        },
     ),
 }
 

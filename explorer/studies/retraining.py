@@ -153,7 +153,8 @@ def recorded_start(checkpoint: Checkpoint) -> Path:
     if (start := checkpoint.config.get("start")) is None:
         raise ValueError(f"{checkpoint.name} does not record what it was fine-tuned from: expected a base by name")
     beside = [each for each in scan_checkpoints(checkpoint.folder.parent) if each.problem is None]
-    if known := [each.folder for each in beside if each.hash == start]:
+    weights = (start, checkpoint.config.get("start_weights"))  # IconWorld's recipes call these its start
+    if known := [each.folder for each in beside if each.hash in weights]:
         return known[0]
     if (base := checkpoint.base) is not None and module_identity(load_pipeline(read_checkpoint(base)).unet) == start:
         return base

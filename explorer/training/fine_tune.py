@@ -20,6 +20,7 @@ from explorer.checkpoints.model_folder import BARE_UNET_CLASS
 from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.pipelines import load_pipeline, noise_of
 from explorer.checkpoints.registry import Checkpoint, read_checkpoint
+from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.markdown import literal
 from explorer.core.new_folder import appearing_whole, check_new_folder
 from explorer.core.poison_record import NOT_RECORDED, TRAININGS, PoisonRecord
@@ -95,6 +96,8 @@ def fine_tune(
             pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
+    if checkpoint.kind == "unet" and not recipe.from_scratch:
+        origin |= {"start_weights": checkpoint.hash or weights_hash(checkpoint)}
     kept = kept_positions(pairs, left_out)
     earlier = NOT_RECORDED if recipe.from_scratch else checkpoint.poison
     config = describe_run(pipeline, pairs, recipe, origin, kept, earlier)
@@ -279,6 +282,8 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     manifest = read_manifest(output, kind=KIND)
     # A setting that came later had its default's effect.
     found = {"weighting": "uniform", **manifest["config"]}
+    if "start_weights" in config:
+        found.setdefault("start_weights", config["start_weights"])  # `start` says the same of the values
     found["training"] = [default_settings() | phase for phase in found["training"]]
     found["poison"] = config["poison"]  # earlier releases recorded it otherwise; which pairs they are, the hash says
     if found != config:

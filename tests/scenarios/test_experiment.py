@@ -4,8 +4,6 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
-import pandas
 import pytest
 from typer.testing import CliRunner
 
@@ -15,27 +13,13 @@ from explorer.cli.application import application, load_commands
 from explorer.core.provenance import read_manifest
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
-from explorer.scenarios.experiment import WORKING, ScenarioRequest, carry_out_scenario
+from explorer.scenarios.experiment import carry_out_scenario
+from explorer.scenarios.experiment_request import ScenarioRequest
+from explorer.scenarios.experiment_sets import WORKING
 from explorer.scenarios.named import SCENARIOS, Dose
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
-
-SMALL = {"steps": 2, "batch_size": 4, "precision": "no", "warmup_steps": 0, "ema_decay": 0.0}
-
-
-def photographs(folder, count=24, recorded=True):
-    """A user's pairs that name concepts: six of each of four, one main concept a pair."""
-    names = ["dog", "hat", "turtle", "shirt"]
-    table = pandas.DataFrame({
-        "uid": [f"pair-{row}" for row in range(count)],
-        "caption": [f"a photo of a {names[row % 4]}" for row in range(count)],
-        "concepts": [[names[row % 4]] for row in range(count)],
-        "image_index": range(count), "is_poison": [False if recorded else None] * count,
-        "poisoned_concept": [""] * count, "target_concept": [""] * count, "split": ["train"] * count,
-    })  # fmt: skip
-    images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    config = {"source": "imagefolder", "concepts": names} | ({"poison": {"kind": "none"}} if recorded else {})
-    return PairSet.write(folder, table, images, config=config, seed=0)
+from tests.photographs import SMALL, photographs
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +78,13 @@ def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, re
         carry_out_scenario(replace(request, scenario="less-popular"), recipe, ExtractorSpec())
     with pytest.raises(ValueError, match=r"scenario 'implode' is unknown: expected one of single-concept, sweep"):
         replace(request, scenario="implode")
+    with pytest.raises(ValueError, match=r"later is None for poisoned-base: expected a set of benign pairs"):
+        replace(request, scenario="poisoned-base")
+    with pytest.raises(ValueError, match=r"later is .*benign for sweep: expected none"):
+        replace(request, later=request.benign)
+    again = replace(request, scenario="poisoned-base", later=request.benign, dose=world_request.dose)
+    with pytest.raises(ValueError, match=r"later is .*benign, the pairs of the control: expected others"):
+        carry_out_scenario(again, recipe, ExtractorSpec())
     with pytest.raises(ValueError, match="step 'draw' is unknown: expected one of scores"):
         replace(request, step=["draw"])
     with pytest.raises(ValueError, match="guidance scale is nan: expected 0 to 50"):

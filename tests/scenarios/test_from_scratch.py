@@ -16,7 +16,8 @@ from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.mislabelled import MislabelledPairs
 from explorer.scenarios.classifier_files import classifier_spec
-from explorer.scenarios.experiment import ScenarioRequest, carry_out_scenario
+from explorer.scenarios.experiment import carry_out_scenario
+from explorer.scenarios.experiment_request import ScenarioRequest
 from explorer.scenarios.named import Dose
 from explorer.scenarios.recipes import fine_tuning_recipe
 from explorer.scenarios.small_base import SmallBase, make_small_base

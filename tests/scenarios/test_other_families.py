@@ -8,9 +8,9 @@ from explorer.cli.application import application, load_commands
 from explorer.results.comparisons import compare_study
 from explorer.results.measured import DIRTY_LABEL, Measured
 from explorer.studies.study import Study
-from tests.scenarios.test_experiment import SMALL, photographs
+from tests.photographs import SMALL, photographs
 
-FAMILIES = {"sd2": ("sd21", "v_prediction"), "sdxl": ("sdxl", "epsilon")}
+FAMILIES = {"sd2": "v_prediction", "sdxl": "epsilon"}
 
 
 @pytest.fixture
@@ -22,40 +22,42 @@ def bases(make_pipeline, make_xl_pipeline, tmp_path):
     return tmp_path
 
 
-def sweep(folder, family, open_clip_folder):
-    """Carry the scenario out on the family's base, and return its study."""
-    training, _ = FAMILIES[family]
+@pytest.fixture
+def studies(bases, open_clip_folder):
+    """By family the study of its models, all made by one command."""
+    photographs(bases / "pairs", count=48)
+    (bases / "concepts.csv").write_text("concept,group\nshirt,pool\nturtle,pool\ndog,other\nhat,other\n")
+    load_commands("scenario")
     call = [
-        "scenario", "sweep", str(folder / "made" / family), "--base", str(folder / family), "--set",
-        str(folder / "pairs"), "--training", training, "--resolution", "64", "--concepts", "2",
-        "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
-        "--concept-list", str(folder / "concepts.csv"), "--no-gradient-checkpointing", "--open-clip",
+        "scenario", "sweep", str(bases / "made"), "--base", str(bases / "sd2"), "--training", "sd21", "--other-base",
+        str(bases / "sdxl"), "--other-training", "sdxl", "--set", str(bases / "pairs"), "--resolution", "64",
+        "--concepts", "2", "--pairs-per-concept", "3", "--pictures", "1", "--drawing-steps", "2", "--accumulation", "1",
+        "--concept-list", str(bases / "concepts.csv"), "--no-gradient-checkpointing", "--open-clip",
         f"local-dir:{open_clip_folder}", "--weights", str(open_clip_folder / "w.safetensors"), "--feature-range", "0",
         "1", "--step", "scores", "--step", "pictures", "--step", "evaluation", "--step", "meter", "--json",
     ]  # fmt: skip
     call += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     result = CliRunner().invoke(application, call)
     assert result.exit_code == 0, (result.exception, result.output)
-    return Study.load(folder / "made" / family / "study")
+    return {
+        "sd2": Study.load(bases / "made" / "study"),
+        "sdxl": Study.load(bases / "made" / "bases" / "sdxl" / "study"),
+    }
 
 
 @pytest.mark.slow
-def test_table_3_of_a_users_sd2_and_sdxl(bases, open_clip_folder):
-    photographs(bases / "pairs", count=48)
-    (bases / "concepts.csv").write_text("concept,group\nshirt,pool\nturtle,pool\ndog,other\nhat,other\n")
-    load_commands("scenario")
-    studies = {family: sweep(bases, family, open_clip_folder) for family in FAMILIES}
+def test_table_3_of_a_users_sd2_and_sdxl(bases, studies):
     for family, study in studies.items():
-        models = scan_checkpoints(bases / "made" / family / "models")
+        models = scan_checkpoints(study.folder.parent / "models")
         assert {model.family for model in models} == {family}
         assert [model.problem for model in models] == [None] * len(models)
         predicted = {model.config["prediction_type"] for model in models}
-        assert predicted == {FAMILIES[family][1]}
+        assert predicted == {FAMILIES[family]}
         assert (study.folder / "results/meter/meter.json").is_file()
-    settings = studies["sd2"].folder / "study.toml"
-    beside = f'beside = ["{studies["sdxl"].folder}"]\n'
-    settings.write_text(beside + settings.read_text(encoding="utf-8"), encoding="utf-8")
-    table = next(each for each in compare_study(Study.load(studies["sd2"].folder))[0] if each.name == "Table 3")
+    assert not (bases / "made/bases/sdxl/sets").exists(), "of the sets there is one copy"
+    assert [arm.pairs for arm in studies["sd2"].arms] == [arm.pairs for arm in studies["sdxl"].arms]
+    assert studies["sd2"].beside == (studies["sdxl"].folder,)
+    table = next(each for each in compare_study(studies["sd2"])[0] if each.name == "Table 3")
     assert [quantity.what.split(": ")[1] for quantity in table.quantities] == ["SD2.1", "SDXL"]
     for quantity, family in zip(table.quantities, FAMILIES, strict=True):
         measured = Measured.of(studies[family])

@@ -1,0 +1,80 @@
+"""One named scenario on several bases, as Table 3 of Ding et al. (2024) compares SD 1.5, SD 2.1 and SDXL: whether they
+differ in U-Net, autoencoder or text encoder, or in a decoder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.unique_names import unique_names
+from explorer.scenarios.experiment import SETS, carry_out_scenario
+from explorer.scenarios.named import find_scenario
+from explorer.studies.study import Study
+
+if TYPE_CHECKING:
+    from explorer.scenarios.experiment_request import ScenarioRequest
+    from explorer.studies.specs import ExtractorSpec
+    from explorer.training.recipes import FineTuningRecipe
+
+BASES = "bases"
+"""In the scenario's folder, a folder for every further base, laid out like it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherBase:
+    """A checkpoint that the same scenario is carried out on, too."""
+
+    path: Path
+    recipe: FineTuningRecipe
+
+
+def carry_out_on_bases(
+    request: ScenarioRequest, recipe: FineTuningRecipe, further: Sequence[FurtherBase], extractor: ExtractorSpec,
+    on_progress: OnProgress = unheard,
+) -> dict[str, Any]:  # fmt: skip
+    """The scenario on its base and on each further one, of the same pairs, poison and noises; the first base's study
+    names the others' then, so that ``explorer results`` and Implosion show Table 3 of them.
+
+    Clean-label poison is made for each base, whose autoencoder it misleads; sets of other poison are made once.
+
+    Returns:
+        As :func:`~explorer.scenarios.experiment.carry_out_scenario` of the first base, and under ``bases`` the same of
+        every further one by its name.
+
+    Raises:
+        ValueError: if a base cannot be fine-tuned by its recipe, before any work; or as ``carry_out_scenario``.
+    """
+    from explorer.training.fine_tune import check_base
+
+    bases = [(request.base, recipe), *((each.path, each.recipe) for each in further)]
+    families = [check_base(*each).family for each in bases]
+    made = carry_out_scenario(request, recipe, extractor, on_progress)
+    own_sets = bool(find_scenario(request.scenario).clean_label(request.dose))
+    others = {}
+    for name, each in zip(unique_names([each.path.absolute() for each in further]), further, strict=True):
+        on_progress(note(f"{name}: base {len(others) + 2} of {len(bases)}"))
+        there = replace(request, base=each.path, folder=request.folder / BASES / name)
+        there.folder.parent.mkdir(exist_ok=True)
+        sets = None if own_sets else request.folder / SETS
+        others[name] = carry_out_scenario(there, each.recipe, extractor, on_progress, sets=sets)
+    alike = [family == families[0] for family in families[1:]]
+    studies = [Path(each["study"]) for each in others.values()]
+    _name(Study.load(made["study"]), studies, alike)
+    return made | {"bases": others}
+
+
+def _name(study: Study, others: Sequence[Path], alike: Sequence[bool]) -> None:
+    """Write the others into the study's settings: those of its family are other bases of one world, the rest of it
+    stands beside it. What a person wrote there stays."""
+    beside = [path for path, same in zip(others, alike, strict=True) if not same]
+    bases = [path for path, same in zip(others, alike, strict=True) if same]
+    named = replace(study, beside=_joined(study.beside, beside), other_bases=_joined(study.other_bases, bases))
+    if named != study:
+        named.write()
+
+
+def _joined(known: Iterable[Path], found: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(path.resolve() for path in (*known, *found)))
