@@ -97,13 +97,18 @@ def browser():
 
 @pytest.fixture(scope="module")
 def watch_page(browser):
-    """``with watch_page(address) as page``: 1440 x 900, with nothing stored or cached; what goes wrong is listed in
+    """``with watch_page(address) as page``: 1440 x 900, with nothing stored; what goes wrong is listed in
     ``page.complaints``, and ``page.wait_until_drawn()`` scrolls over the open screen until nothing on it is loading.
-    ``page.check_talk_fits(".film-table canvas")``: pictures in sight are of 110 pixels and more, none is cut off."""
+    ``page.check_talk_fits(".film-table canvas")``: pictures in sight are of 110 pixels and more, none is cut off.
+
+    The pages of one address share the browser's cache: what Gradio brings along takes half of a first visit."""
+    contexts = {}
 
     @contextmanager
     def watch(address):
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=address)
+        if address not in contexts:
+            contexts[address] = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=address)
+        page = contexts[address].new_page()
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         page.complaints = []
         page.wait_until_drawn = lambda: page.wait_for_function(NOTHING_LOADING)
@@ -114,10 +119,18 @@ def watch_page(browser):
         try:
             yield page
         finally:
-            for context in browser.contexts:
-                context.close()
+            _forget(contexts[address], address)
 
     return watch
+
+
+def _forget(context, address):
+    """Close all pages, and what they stored."""
+    session = context.new_cdp_session(context.pages[0] if context.pages else context.new_page())
+    session.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+    context.clear_cookies()
+    for page in context.pages:
+        page.close()
 
 
 def _check_talk_fits(page, pictures):
