@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,21 +59,26 @@ def scenario(
     study; run it again to resume."""
     from explorer.training.recipes import override
 
-    bases, named = other_base or [], other_training or [training] * len(other_base or ())
-    if len(named) != len(bases):
-        raise ValueError(f"{len(named)} other recipes for {len(bases)} other bases: expected one for each, or none")
     recipes = [
         override(fine_tuning_recipe(name), **changes, resolution=resolution, from_scratch=from_scratch,
                  seed=request.dose.seed)
-        for name in (training, *named)
+        for name in (training, *_other_recipes(training, other_base or [], other_training))
     ]  # fmt: skip
-    further = [FurtherBase(path=path, recipe=recipe) for path, recipe in zip(bases, recipes[1:], strict=True)]
+    further = [FurtherBase(path=path, recipe=own) for path, own in zip(other_base or (), recipes[1:], strict=True)]
     made = carry_out_on_bases(request, recipes[0], further, extractor.spec(), show_progress())
     emit(made, as_json)
-    failed = [*made["failed"].items(), *(
-        (f"{what} of {base}", problem) for base, each in made["bases"].items()
-        for what, problem in each["failed"].items()
-    )]  # fmt: skip
-    if failed:
-        told = "; ".join(f"{what}: {problem}" for what, problem in failed)
+    if told := "; ".join(_not_measured(made)):
         raise ValueError(f"not everything was measured: {told}")
+
+
+def _other_recipes(training: str, bases: list[Path], named: list[str] | None) -> list[str]:
+    """Names, one for each further base."""
+    if named is not None and len(named) != len(bases):
+        raise ValueError(f"{len(named)} other recipes for {len(bases)} other bases: expected one for each, or none")
+    return named or [training] * len(bases)
+
+
+def _not_measured(made: dict[str, Any]) -> Iterator[str]:
+    for base, each in {"": made, **made["bases"]}.items():
+        of = f" of {base}" if base else ""
+        yield from (f"{what}{of}: {problem}" for what, problem in each["failed"].items())

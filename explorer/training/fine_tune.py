@@ -23,7 +23,7 @@ from explorer.checkpoints.registry import Checkpoint, read_checkpoint
 from explorer.checkpoints.weights_hash import weights_hash
 from explorer.core.markdown import literal
 from explorer.core.new_folder import appearing_whole, check_new_folder
-from explorer.core.poison_record import NOT_RECORDED, TRAININGS, PoisonRecord
+from explorer.core.poison_record import TRAININGS, PoisonRecord
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import MANIFEST_NAME, hash_json, read_manifest
 from explorer.iconworld.denoiser import use_fused_attention, use_training_attention
@@ -96,11 +96,8 @@ def fine_tune(
             pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
     origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
-    if checkpoint.kind == "unet" and not recipe.from_scratch:
-        origin |= {"start_weights": checkpoint.hash or weights_hash(checkpoint)}
     kept = kept_positions(pairs, left_out)
-    earlier = NOT_RECORDED if recipe.from_scratch else checkpoint.poison
-    config = describe_run(pipeline, pairs, recipe, origin, kept, earlier)
+    config = describe_run(pipeline, pairs, recipe, origin, kept, checkpoint)
     if (output / MANIFEST_NAME).exists():
         return _check_published(output, config) if accelerator.is_main_process else None
     facts["captions_with_unknown_words"] = _tell_unknown_words(pipeline, pairs, kept, on_progress)
@@ -238,18 +235,22 @@ def kept_positions(pairs: PairSet, left_out: Collection[str]) -> np.ndarray:
 
 def describe_run(
     pipeline: DiffusionPipeline, pairs: PairSet, recipe: FineTuningRecipe, origin: dict[str, str], kept: np.ndarray,
-    earlier: PoisonRecord,
+    base: Checkpoint,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that decides the fine-tuned weights, for the manifest; JSON-serialisable.
 
     Args:
         kept: as :func:`kept_positions`.
-        earlier: what is known of the poison in what the base was trained on.
+        base: whose poison stays on record, unless training starts from random weights.
     """
     rows, poison = pairs.training_rows, pairs.poison
     part = {}
     if len(kept) < len(rows):
         part, poison = {"kept": hash_json(kept.tolist())}, _poison_of(pairs, rows[kept])
+    if not recipe.from_scratch:
+        poison = base.poison.followed_by(poison)
+        # A U-Net on a pipeline is found again by its file; of a pipeline `base` is the name.
+        part |= {"start_weights": base.hash or weights_hash(base)} if base.kind == "unet" else {}
     return {
         "recipe": recipe.name,
         **origin,
@@ -262,7 +263,7 @@ def describe_run(
         "pairs": len(kept),
         **part,
         "data_hash": pairs.data_hash,
-        "poison": earlier.followed_by(poison).as_json(),
+        "poison": poison.as_json(),
     }
 
 
