@@ -264,3 +264,12 @@ def test_a_click_on_a_wrong_picture_opens_what_is_blamed_for_it(own_page, own_wo
     page.locator("button.seen").press("Enter")
     expect(page).to_have_url(re.compile(rf"i\.blamed={arm}\+hat"))
     expect(panel.get_by_role("heading", name="Gradient")).to_be_visible()
+    page.keyboard.press("Escape")
+    for name in ("Checkpoints", "Implosion"):
+        page.get_by_role("tab", name=name).click()
+    page.locator("button.seen").press("Enter")
+    expect(panel).to_be_visible()
+    page.go_back()
+    expect(panel).to_have_count(0)
+    page.get_by_role("tab", name="Graphs").click()
+    expect(page).not_to_have_url(re.compile("blamed"))

@@ -1,5 +1,7 @@
 """Filters on the screen Defence in a real chromium: of filters, of lists of pairs, from Graphs, named and compared."""
 
+import re
+
 import pytest
 
 from explorer.defence.recipe import read_recipe
@@ -88,3 +90,21 @@ def test_a_pair_is_shown_large_and_filters_are_named_and_compared(page):
     expect(page.locator(".pair-card")).to_have_count(1)
     page.goto("/?tab=defence&d.filter={}")
     page.get_by_role("alert").get_by_text("“a filter without a score”: not found here").wait_for()
+
+
+def test_a_pair_is_open_on_its_own_screen_only(page):
+    expect, dialog = playwright_api.expect, page.locator("dialog.defence-pair[open]")
+    late = []
+    page.route("**/dirty/columns.bin*", lambda route: late.append(route))
+    with page.expect_request("**/dirty/columns.bin*"):
+        page.goto(f"/?tab=defence&d.pair={3:032x}")
+    page.get_by_role("tab", name="Checkpoints").click()
+    late[0].continue_()
+    expect(page.locator("dialog.defence-pair")).to_have_count(1)  # it is loaded, behind the other screen
+    page.wait_for_timeout(100)
+    page.get_by_role("tab", name="Defence").click()
+    expect(dialog).to_contain_text("=3+1, <b>a turtle")
+    page.go_back()
+    expect(dialog).to_have_count(0)
+    page.get_by_role("tab", name="Graphs").click()
+    expect(page).not_to_have_url(re.compile("d.pair"))

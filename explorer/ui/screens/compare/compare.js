@@ -47,7 +47,7 @@ class CompareScreen {
     this.element = node('div', { class: 'compare' });
     this.top = new Top(this);
     this.graft = new GraftPanel(this);
-    this.panel = new BlamePanel(() => {});
+    this.panel = new BlamePanel(() => {}, signal);
     this.element.append(this.top.element, this.controls.element, this.requests.element, this.grid, this.graft.element, this.panel.element);
     root.replaceChildren(this.element);
     this.element.addEventListener(TALK_CHANGED, () => this.draw());

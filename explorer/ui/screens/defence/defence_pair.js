@@ -2,6 +2,7 @@
 
 import { studyShown } from './address.js';
 import { count, node, number } from './charts.js';
+import { showDialog } from './dialogs.js';
 import { neighbourList } from './graph_inspector.js';
 import { PAIR_KINDS } from './poison.js';
 
@@ -15,7 +16,7 @@ export class PairView {
   open(row) {
     this.row = row;
     this.render();
-    if (!this.element.open) this.element.showModal();
+    showDialog(this.element, this.screen.signal);
   }
 
   closed() {

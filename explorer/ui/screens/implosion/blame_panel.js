@@ -4,6 +4,7 @@
 import { studyShown } from './address.js';
 import { count, fetchPayload, node, number, showProblem } from './charts.js';
 import { Pictures } from './defence_pictures.js';
+import { showDialog } from './dialogs.js';
 import { PAIR_KINDS } from './poison.js';
 
 const SIDE = 64;
@@ -11,8 +12,9 @@ const TITLES = { co_mention: 'Co-mention', neighbourhood: 'Neighbourhood', gradi
 const LIST = { gradient: 'by gradients', neighbourhood: 'by the neighbourhood', co_mention: 'by co-mention', random: 'a random draw' };
 
 export class BlamePanel {
-  // `onClose` is called when it has been closed, by whatever way.
-  constructor(onClose) {
+  // `onClose` is called when it has been closed, by whatever way; `signal` ends the screen.
+  constructor(onClose, signal) {
+    this.signal = signal;
     this.title = node('h3', {});
     this.content = node('div', { class: 'blame-content' });
     const close = node('button', { type: 'button', class: 'plain-button', onclick: () => this.element.close() }, 'Close');
@@ -26,7 +28,7 @@ export class BlamePanel {
     const asked = this.asked = `${arm} ${concept}`;
     this.title.textContent = `Blamed for ${concept}, as ${arm} draws it`;
     this.content.replaceChildren(node('p', { class: 'note' }, 'Loading…'));
-    if (!this.element.open) this.element.showModal();
+    showDialog(this.element, this.signal);
     try {
       const found = await fetchPayload(`/export/blame.json?${new URLSearchParams({ arm, concept })}`);
       if (this.asked === asked) this.show(found);

@@ -69,7 +69,7 @@ class ImplosionScreen {
     this.verdicts = node('p', { class: 'verdicts' }, this.whatRuns);
     this.headline = node('div', {});
     this.charts = node('div', { class: 'implosion-charts not-in-talk' });
-    this.panel = new BlamePanel(() => this.unblame());
+    this.panel = new BlamePanel(() => this.unblame(), this.signal);
     this.element = node('div', { class: 'implosion' });
     this.bar = this.film.problem ? null : new Bar(this);
     this.element.append(
