@@ -137,3 +137,48 @@ def test_what_is_shown_of_pictures_can_be_chosen_from_when_there_are_pictures(pa
     view.get_by_role("radio", name="Overlay").click()
     expect(view.get_by_role("radio", checked=True)).to_have_text(["Overlay"])
     assert page.complaints == []
+
+
+def test_a_graft_comes_back_when_the_same_comparison_is_drawn_again_and_no_mark_is_left_on_it(beside):
+    expect, screen = playwright_api.expect, beside.locator("#beside")
+    parts = [["feed-forward", 1]]
+    told = {"groups": [{"name": "feed-forward", "share": 1}], "steps": 2, "graft": {"title": "the graft", "parts": parts}}
+    graft = beside.request.get("/payload/compare.json").json()["columns"][0] | told
+    beside.route("**/live/graft.json*", partial(_fulfil, json.dumps(graft)))
+    models = screen.locator(".compare-column h3")
+    beside.evaluate("(value) => window.show(value)", drawn("/live/0.json", "/live/1.json", ended=True))
+    screen.locator(".graft-panel summary").click()
+    screen.get_by_role("button", name="Show as a column").click()
+    screen.get_by_label("Feed-forward").press("End")
+    expect(models).to_have_text([*MODELS, "the graft"])
+    screen.locator(".mark").last.click()
+    beside.evaluate("(value) => window.show(value)", drawn("", ""))
+    expect(models).to_have_text(MODELS)
+    beside.evaluate("() => document.activeElement.blur()")
+    beside.keyboard.press("a")
+    expect(models).to_have_text(MODELS[::-1])
+    beside.evaluate("(value) => window.show(value)", drawn("/live/0.json", "/live/1.json", ended=True))
+    expect(models).to_have_text([*MODELS[::-1], "the graft"])
+    assert beside.complaints == []
+
+
+COSTS = """async () => {
+  const { SensitivityRequests } = await import('/explorer-static/compare_sensitivity.js');
+  const measurable = { draws: 8, calls: 9, steps: [0, 1] };
+  const twice = { words: ['[start]', 'hat', '[end]', '[pad]'], concept_words: [1], sensitivity: new Map(), measurable, seconds: 2, settings: { steps: 2 } };
+  return new SensitivityRequests({ shown: [twice, twice], rows: [1] }).offers().map((offer) => offer.textContent);
+}"""
+KEPT_OF_GIVEN = """async () => {
+  const { GivenPictures } = await import('/explorer-static/compare_given.js');
+  const given = new GivenPictures({ signal: AbortSignal.abort() });
+  const columns = ['benign', 'graft 0.5', 'graft 0.6'].map((model) => ({ model, settings: { prompt: 'a hat', seed: 1 } }));
+  for (const graft of columns.slice(1)) given.of([columns[0], graft]);
+  return [...given.found.keys()];
+}"""
+
+
+def test_what_two_columns_share_is_measured_once_and_what_none_shows_is_not_kept(loaded_page):
+    assert loaded_page.evaluate(COSTS) == [
+        "Measure “hat” 18 network calls (8 random words at 2 steps, 1 model), about 18 s"
+    ]
+    assert loaded_page.evaluate(KEPT_OF_GIVEN) == ["benign", "graft 0.6"]

@@ -143,6 +143,8 @@ class CompareScreen {
       this.given.forget();
     }
     this.order = this.setGraftAside(this.order, columns.length);
+    this.keepMarks();
+    if (this.columns.some((column) => column.graft)) this.graft.key = null; // it goes with them, and is drawn again
     this.columns = columns;
     this.query = query;
     this.state.hover = null; // the word under the pointer is about to be replaced, and never tells that it was left
@@ -225,6 +227,11 @@ class CompareScreen {
     return order.filter((at) => at < count);
   }
 
+  // A mark does not stay on a column that is gone.
+  keepMarks() {
+    if (Math.max(...this.marks) >= this.order.length) this.marks = [0, 1];
+  }
+
   // A graft of two of the models as one more column, in the place of the last one; null takes it away.
   showGraft(column) {
     const own = this.ownColumns;
@@ -233,7 +240,7 @@ class CompareScreen {
     this.columns = column ? [...own, column] : own;
     if (place < 0) this.order.splice(this.graftPlace ?? own.length, 0, own.length);
     if (!column) this.order = this.setGraftAside(this.order, own.length);
-    if (Math.max(...this.marks) >= this.order.length) this.marks = [0, 1];
+    this.keepMarks();
     this.picturesChanged();
   }
 

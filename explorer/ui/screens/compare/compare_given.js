@@ -24,8 +24,10 @@ export class GivenPictures {
     for (const [model, column] of this.found) if (column.failed) this.found.delete(model);
   }
 
-  // A column of the picture for every column that was drawn; asked for when it is first wanted.
+  // A column of the picture for every column that was drawn; asked for when it is first wanted. Of a graft whose sliders
+  // moved nothing is kept.
   of(columns) {
+    for (const model of this.found.keys()) if (!columns.some((column) => column.model === model)) this.found.delete(model);
     return columns.map((column) => {
       if (column.pending) return column;
       if (!this.found.has(column.model)) this.ask(column);

@@ -35,7 +35,7 @@ export class SensitivityRequests {
       const steps = columns.reduce((total, column) => total + this.missing(column, row).length, 0);
       const { measurable: { draws, calls } } = columns[0];
       const seconds = columns.reduce((total, column) => total + this.missing(column, row).length * calls * secondsPerCall(column), 0);
-      const cost = `${steps * calls} network calls (${draws} random words at ${columns[0].measurable.steps.length} steps, ${columns.length} models), about ${roughly(seconds)}`;
+      const cost = `${steps * calls} network calls (${draws} random words at ${columns[0].measurable.steps.length} steps, ${columns.length} ${columns.length === 1 ? 'model' : 'models'}), about ${roughly(seconds)}`;
       return node('span', { class: 'kind-offer' }, node('button', {
         type: 'button', class: 'plain-button', onclick: () => this.measure(row),
       }, `Measure “${columns[0].words[row]}”`), ` ${cost}`);
@@ -49,8 +49,9 @@ export class SensitivityRequests {
     }, 'Stop'), ` Measuring “${word}”: ${done} of ${total} steps`);
   }
 
+  // A model that stands in two columns drew one picture.
   columns() {
-    return this.screen.shown.filter((column) => !column.pending && !column.no_sensitivity);
+    return [...new Set(this.screen.shown)].filter((column) => !column.pending && !column.no_sensitivity);
   }
 
   missing(column, row) {
