@@ -141,9 +141,9 @@ def test_what_is_shown_of_pictures_can_be_chosen_from_when_there_are_pictures(pa
 
 def test_a_graft_comes_back_when_the_same_comparison_is_drawn_again_and_no_mark_is_left_on_it(beside):
     expect, screen = playwright_api.expect, beside.locator("#beside")
-    parts = [["feed-forward", 1]]
-    told = {"groups": [{"name": "feed-forward", "share": 1}], "steps": 2, "graft": {"title": "the graft", "parts": parts}}
+    told = {"groups": [{"name": "feed-forward", "share": 1}], "steps": 2}
     graft = beside.request.get("/payload/compare.json").json()["columns"][0] | told
+    graft |= {"graft": {"title": "the graft", "parts": [["feed-forward", 1]]}}
     beside.route("**/live/graft.json*", partial(_fulfil, json.dumps(graft)))
     models = screen.locator(".compare-column h3")
     beside.evaluate("(value) => window.show(value)", drawn("/live/0.json", "/live/1.json", ended=True))
@@ -164,14 +164,15 @@ def test_a_graft_comes_back_when_the_same_comparison_is_drawn_again_and_no_mark_
 
 COSTS = """async () => {
   const { SensitivityRequests } = await import('/explorer-static/compare_sensitivity.js');
-  const measurable = { draws: 8, calls: 9, steps: [0, 1] };
-  const twice = { words: ['[start]', 'hat', '[end]', '[pad]'], concept_words: [1], sensitivity: new Map(), measurable, seconds: 2, settings: { steps: 2 } };
-  return new SensitivityRequests({ shown: [twice, twice], rows: [1] }).offers().map((offer) => offer.textContent);
+  const twice = { words: ['hat', '[end]', '[pad]'], sensitivity: new Map(), seconds: 2, settings: { steps: 2 },
+    measurable: { draws: 8, calls: 9, steps: [0, 1] } };
+  return new SensitivityRequests({ shown: [twice, twice], rows: [0] }).offers().map((offer) => offer.textContent);
 }"""
 KEPT_OF_GIVEN = """async () => {
   const { GivenPictures } = await import('/explorer-static/compare_given.js');
   const given = new GivenPictures({ signal: AbortSignal.abort() });
-  const columns = ['benign', 'graft 0.5', 'graft 0.6'].map((model) => ({ model, settings: { prompt: 'a hat', seed: 1 } }));
+  const settings = { prompt: 'a hat', seed: 1 };
+  const columns = ['benign', 'graft 0.5', 'graft 0.6'].map((model) => ({ model, settings }));
   for (const graft of columns.slice(1)) given.of([columns[0], graft]);
   return [...given.found.keys()];
 }"""

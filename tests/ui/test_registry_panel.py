@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from explorer.checkpoints import registry
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.studies.study import Arm
+from explorer.ui.screens.checkpoints.base_chooser import set_base_notice
 from explorer.ui.screens.checkpoints.registry_table import registry_table
 from explorer.ui.screens.checkpoints.screen import _Events, check_every_weight, header_facts, origin_notice
 from explorer.ui.screens.compare.screen import chooser_updates
@@ -113,6 +114,11 @@ def test_a_study_is_read_again_and_what_is_broken_changes_nothing(checkpoint_roo
     with pytest.raises(ValueError, match=r"study\.toml"):
         opened.refresh_registry()
     assert opened.checkpoint_names() == ["other"]
+    assert "The study cannot be read again." in list(check_every_weight(opened))[-1]
+    told, done = set_base_notice(opened, "other", "benign")
+    assert not done
+    assert "No base was set." in told
+    assert "study.toml" in told
 
 
 def test_a_second_check_reads_again_even_what_looks_unchanged(opened, checkpoint_root):

@@ -71,16 +71,16 @@ def set_base_notice(opened: OpenStudy, checkpoint: str | None, base: str | None)
     """
     if not checkpoint or not base:
         return notice("Choose a checkpoint and the pipeline it stands on.", kind="error", title=NOT_SET), False
-    found = {entry.name: entry for entry in opened.refresh_registry()}
-    for name in (checkpoint, base):
-        if name not in found:
-            words = f"{name} is no longer in {opened.study.name}."
-            return notice(words, kind="error", title=NOT_SET), False
     try:
+        found = {entry.name: entry for entry in opened.refresh_registry()}
+        for name in (checkpoint, base):
+            if name not in found:
+                words = f"{name} is no longer in {opened.study.name}."
+                return notice(words, kind="error", title=NOT_SET), False
         set_base(found[checkpoint].folder, found[base].folder)
-    except ValueError as error:
+        waiting, _ = _defaults(opened.refresh_registry())
+    except (ValueError, OSError) as error:
         return notice(f"{opened.in_words(error)}.", kind="error", title=NOT_SET), False
-    waiting, _ = _defaults(opened.refresh_registry())
     rest = f" The next that needs a base: {waiting}." if waiting else " No other needs a base."
     words = f"{checkpoint} stands on {base} and can be chosen in Compare.{rest}"
     return notice(words, kind="done", title="Done."), True

@@ -174,7 +174,7 @@ class _Events:
         try:
             opened.refresh_registry()
         except (ValueError, OSError) as error:  # study.toml was changed: what was read before is still shown
-            problem = notice(opened.in_words(error), kind="error", title="The study cannot be read again.")
+            problem = unread_notice(opened, error)
         table, header, *bases = self._show(opened, *chosen)
         return [table, header, problem or origin_notice(opened), *bases, *chooser_updates(opened)]
 
@@ -270,13 +270,22 @@ def _announce_then(
     )  # fmt: skip
 
 
+def unread_notice(opened: OpenStudy, error: Exception) -> str:
+    """Why a study that was changed is shown as it was read before."""
+    return notice(opened.in_words(error), kind="error", title="The study cannot be read again.")
+
+
 def check_every_weight(opened: OpenStudy) -> Iterator[str]:
     """Read every weight of every checkpoint; after each, the registry knows what was found.
 
     Yields:
         A message before each checkpoint, and what came of it all at the end.
     """
-    registry = opened.refresh_registry()
+    try:
+        registry = opened.refresh_registry()
+    except (ValueError, OSError) as error:
+        yield unread_notice(opened, error)
+        return
     size = sum(checkpoint.size_bytes for checkpoint in registry)
     done = 0
     known: dict[Path, str | None] = {}
