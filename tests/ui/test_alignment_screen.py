@@ -62,17 +62,21 @@ def test_payload_carries_the_papers_table_labelled_as_the_papers(context):
 def test_what_models_draw_stands_beside_their_sets_where_it_was_judged(tmp_path, make_study):
     entry = {**dict.fromkeys(ALIGNMENT.entries["sets"]), **measured_entry("benign", "1" * 33)}
     results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": [entry]})}}
-    top1 = {"mean": 0.7, "low": 0.6, "high": 0.8}
-    models = [{"name": "benign", "accuracy": {"unpoisoned": {**top1, "over_concepts": {}}}},
+    over_nouns = {"over_concepts": {"low": 0.5, "high": 0.9}}
+    models = [{"name": "benign", "accuracy": {"unpoisoned": {"mean": 0.7, "low": 0.6, "high": 0.8, **over_nouns}}},
+              {"name": "of an earlier release", "accuracy": {"unpoisoned": {"mean": 0.2, "low": 0.1, "high": 0.3}}},
               {"name": "unknown", "accuracy": {"unpoisoned": None}}]  # fmt: skip
-    judged = make_study(
-        tmp_path / "judged", results={**results, EVALUATION: {"evaluation.json": json.dumps({"models": models})}}
-    )
-    drawn = [
-        alignment_payload(AppContext(settings=AppSettings(studies=(study.folder,))).study())["drawn"]
+    how = {"prompt": "a photo of C", "seeds": [0, 1], "steps": 12, "guidance_scale": 4.0}
+    evaluation = json.dumps({"models": models, "tau": 0.3, **how})
+    judged = make_study(tmp_path / "judged", results={**results, EVALUATION: {"evaluation.json": evaluation}})
+    payload, without = (
+        alignment_payload(AppContext(settings=AppSettings(studies=(study.folder,))).study())
         for study in (judged, make_study(tmp_path / "not", results=results))
-    ]
-    assert drawn == [{"benign": top1}, None]
+    )
+    earlier = {"mean": 0.2, "over_concepts": None}
+    assert payload["top1"] == {"benign": {"mean": 0.7, **over_nouns}, "of an earlier release": earlier}
+    assert payload["drawn"] == {**how, "models": ["benign", "of an earlier release"]}
+    assert without["top1"] is without["drawn"] is None
 
 
 def test_changed_artefact_is_refused(context):

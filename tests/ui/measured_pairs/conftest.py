@@ -15,6 +15,9 @@ from tests.ui.measured_pairs.made_up_pairs import SPACED, describe_set, write_gr
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 120_000
+MEANS = (0.8, 0.5, 0.3)
+"""What the models draw right, of nouns that are not targeted."""
+HOW_DRAWN = {"prompt": "a photo of C", "seeds": [0], "steps": 2, "guidance_scale": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +33,13 @@ def drawn(tmp_path_factory, make_study):
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
     sets.insert(1, {**describe_set("apart", 0, poisoned & False, recorded=False), "extractor": "another"})
-    judged = [
-        {"name": name, "accuracy": {"unpoisoned": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}}
-        for name, mean in zip(names, (0.8, 0.5, 0.3), strict=True)
-    ]
+    bounds = [{"low": mean - 0.1, "high": mean + 0.2} for mean in MEANS]
+    shares = [{"mean": mean, **each, "over_concepts": each} for mean, each in zip(MEANS, bounds, strict=True)]
+    del shares[-1]["over_concepts"]  # as of an earlier release
+    judged = [{"name": name, "accuracy": {"unpoisoned": share}} for name, share in zip(names, shares, strict=True)]
     results = {
         SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})},
-        EVALUATION: {"evaluation.json": json.dumps({"models": judged})}, GRAPHS: write,
+        EVALUATION: {"evaluation.json": json.dumps({"models": judged, **HOW_DRAWN})}, GRAPHS: write,
     }  # fmt: skip
     study = make_study(tmp_path_factory.mktemp("studies") / "measured", results=results)
     return study, kept["graphs"], kept["scores"]

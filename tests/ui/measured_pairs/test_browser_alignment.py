@@ -1,10 +1,13 @@
 """The screen Alignment difficulty in a real chromium, in the whole app, on small artefacts."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 
+from explorer.generation.files import read_settings
+from tests.ui.measured_pairs.conftest import HOW_DRAWN
 from tests.ui.measured_pairs.made_up_pairs import SPACED, describe_set
 from tests.ui.measured_pairs.test_browser_graphs import open_tab
 
@@ -69,6 +72,22 @@ def test_local_ad_stands_beside_ad_the_share_and_what_models_draw(page):
     assert "over n = 3 models" in words
     assert f"share of poison {r:.3f}, picture scatter {r:.3f}, local structure AD {r:.3f}" in words
     assert page.locator(".score-panel[data-score='picture_scatter'] .main-svg").count() > 0
+    reach = page.evaluate("""() => {
+      const [shown] = document.querySelectorAll('.local-section .measure-chart')[2].data.filter((line) => line.error_y);
+      return [shown.error_y.arrayminus, shown.error_y.array];
+    }""")
+    assert np.allclose([bars[:-1] for bars in reach], [[0.1, 0.1], [0.2, 0.2]])
+    figure = section.locator("figure").last
+    assert figure.locator(".errorbar path").count() == 2, "of the third model there is no interval over nouns"
+    figure.hover()
+    with page.expect_download() as chart:
+        figure.locator(".modebar-btn").first.click()
+    with page.expect_download() as table:
+        section.get_by_role("button", name="Save table").click()
+    how = {**HOW_DRAWN, "models": ["benign", SPACED, "dirty"]}
+    told = read_settings(chart.value.path())
+    assert told["drawn"] == json.loads(table.value.path().read_text())["drawn"] == how
+    assert json.loads(figure.get_attribute("data-models")) == how["models"]
 
 
 def test_where_no_set_has_a_place_on_the_axis_of_poison_the_chart_says_so(app, page):

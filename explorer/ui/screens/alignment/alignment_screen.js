@@ -25,7 +25,7 @@ export async function mount({ element, props, watch, signal: mounted }) {
 
 class AlignmentScreen {
   constructor(Plotly, root, data, signal) {
-    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, drawn: data.drawn, local: new LocalSection(Plotly) });
+    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, top1: data.top1, local: new LocalSection(Plotly, data.drawn) });
     const first = this.sets[0];
     const last = this.sets[this.sets.length - 1];
     this.stops = first.alpha_stops;
@@ -149,7 +149,7 @@ class AlignmentScreen {
     return Promise.all([
       renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
       renderGrowth(this.Plotly, this.parts.growth, placed, alpha),
-      this.local.draw(comparable, this.drawn, alpha),
+      this.local.draw(comparable, this.top1, alpha),
       renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
     ]);
   }

@@ -1,6 +1,6 @@
 // Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
 
-import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, theme } from './charts.js';
+import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, theme, withModels, withOrigin } from './charts.js';
 import { correlation, parts } from './alignment_maths.js';
 import { conceptTicks, poisonKind } from './poison.js';
 import { withTerms } from './terms.js';
@@ -13,15 +13,17 @@ const LINES = [
 const DAMAGE = 'top-1, nouns not targeted';
 
 export class LocalSection {
-  constructor(Plotly) {
+  // `drawn`: how the pictures were drawn that were judged; null where none were.
+  constructor(Plotly, drawn) {
     this.Plotly = Plotly;
+    const origin = drawn && withOrigin({ drawn });
     this.charts = { concepts: chart(), share: chart(), damage: chart() };
     this.words = node('p', { class: 'note' });
-    this.table = node('div', { class: 'local-table' });
+    this.table = node('div', { class: 'local-table', ...origin });
+    this.damage = figure('What the models draw (bars: 95 % intervals over nouns)', this.charts.damage, origin);
     this.figures = node('div', { class: 'three-charts' },
       figure('By poisoned concepts (bars: 95 % intervals over groups of near captions)', this.charts.concepts),
-      figure('By the share of poison, with AD', this.charts.share),
-      figure('What the models draw (bars: 95 % intervals over nouns)', this.charts.damage));
+      figure('By the share of poison, with AD', this.charts.share), this.damage);
     this.element = node('div', { class: 'local-section' },
       node('p', { class: 'note' }, withTerms('A model draws for a caption about the average of what the captions near it show. How undefined that average is '
         + 'says the picture scatter and, where captions are far apart, the local structure AD; how wrong it is says the local feature AD. Local AD weighs '
@@ -29,8 +31,8 @@ export class LocalSection {
       this.figures, this.words, this.table);
   }
 
-  // `drawn`: set name -> top-1 with its interval, of the model trained on that set; null where nothing was drawn.
-  draw(sets, drawn, alpha) {
+  // `top1`: set name -> top-1 with its interval, of the model trained on that set; null where nothing was drawn.
+  draw(sets, top1, alpha) {
     const measured = sets.filter((set) => set.local);
     this.figures.hidden = !measured.length;
     if (!measured.length) {
@@ -38,9 +40,11 @@ export class LocalSection {
       this.table.replaceChildren();
       return Promise.resolve();
     }
-    const points = measured.map((set) => point(set, drawn?.[set.name] ?? null, alpha));
+    const points = measured.map((set) => point(set, top1?.[set.name] ?? null, alpha));
     this.words.textContent = trackingWords(points);
     this.table.replaceChildren(localTable(points));
+    const judged = points.filter((entry) => entry.top1);
+    for (const [name, value] of Object.entries(withModels(judged.map(({ set }) => set)))) this.damage.setAttribute(name, value);
     const colours = theme();
     return Promise.all([
       drawPlot(this.Plotly, this.charts.concepts, lines(points.filter(({ set }) => set.poisoned_concept_count !== null),
@@ -48,7 +52,7 @@ export class LocalSection {
         conceptTicks(points.map(({ set }) => set.poisoned_concept_count ?? 0))), 'local-ad-concepts'),
       drawPlot(this.Plotly, this.charts.share, [...lines(flagged(points), ({ share }) => share, colours), againstShare(flagged(points), colours)],
         axes(colours, 'share of poisoned pairs', ''), 'local-ad-share'),
-      drawPlot(this.Plotly, this.charts.damage, damageLines(points.filter(({ top1 }) => top1), colours),
+      drawPlot(this.Plotly, this.charts.damage, damageLines(judged, colours),
         axes(colours, 'AD, share, scatter', DAMAGE), 'local-ad-damage'),
     ]);
   }
@@ -56,7 +60,7 @@ export class LocalSection {
 
 const chart = () => node('div', { class: 'measure-chart' });
 
-const figure = (caption, element) => node('figure', {}, node('figcaption', {}, caption), element);
+const figure = (caption, element, origin = null) => node('figure', { ...origin }, node('figcaption', {}, caption), element);
 
 const flagged = (points) => points.filter(({ share }) => share !== null);
 
@@ -67,16 +71,22 @@ function point(set, top1, alpha) {
 }
 
 // Evaluations of earlier releases have the interval over the seeds of the noise alone, which says nothing of other nouns.
-const overNouns = (top1) => top1 && { mean: top1.mean, ...(top1.over_concepts ?? { low: null, high: null }) };
+function overNouns(top1) {
+  const { low, high } = top1?.over_concepts ?? { low: null };
+  return top1 && { mean: top1.mean, bounds: low === null ? null : [low, high] };
+}
+
+// What has no interval gets no bar; 0 would be one without a length.
+const bars = (values, bounds, colours) => ({ type: 'data', color: colours.subdued, thickness: 1.2,
+  array: bounds.map((found, at) => (found ? found[1] - values[at] : NaN)), arrayminus: bounds.map((found, at) => (found ? values[at] - found[0] : NaN)) });
 
 function lines(points, place, colours) {
   const sorted = [...points].sort((first, second) => place(first) - place(second));
   return LINES.map(([key, name, dash, symbol, width]) => {
-    const bounds = sorted.map(({ local }) => local[`${key}_interval`] ?? [local[key], local[key]]);
+    const values = sorted.map(({ local }) => local[key]);
     return {
-      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(place), y: sorted.map(({ local }) => local[key]),
-      error_y: { type: 'data', array: bounds.map(([, high], at) => high - sorted[at].local[key]), arrayminus: bounds.map(([low], at) => sorted[at].local[key] - low),
-        color: colours.subdued, thickness: 1.2 },
+      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(place), y: values,
+      error_y: bars(values, sorted.map(({ local }) => local[`${key}_interval`] ?? null), colours),
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: %{y:.4f}<extra>%{fullData.name}</extra>',
       line: { color: width > 2 ? colours.text : colours.subdued, width, dash },
       marker: { symbol, size: 9, color: sorted.map(({ set }) => colours[poisonKind(set)]), line: { color: colours.surface, width: 1 } },
@@ -102,10 +112,10 @@ const PREDICTORS = [
 function damageLines(points, colours) {
   return PREDICTORS.filter(([, , , dash]) => dash).map(([name, of, symbol, dash]) => {
     const sorted = points.filter((entry) => of(entry) !== null).sort((first, second) => of(first) - of(second));
+    const means = sorted.map(({ top1 }) => top1.mean);
     return {
-      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(of), y: sorted.map(({ top1 }) => top1.mean),
-      error_y: dash === 'solid' ? { type: 'data', array: sorted.map(({ top1 }) => (top1.high ?? top1.mean) - top1.mean),
-        arrayminus: sorted.map(({ top1 }) => top1.mean - (top1.low ?? top1.mean)), color: colours.subdued, thickness: 1.2 } : undefined,
+      type: 'scatter', mode: 'lines+markers', cliponaxis: false, name, x: sorted.map(of), y: means,
+      error_y: dash === 'solid' ? bars(means, sorted.map(({ top1 }) => top1.bounds), colours) : undefined,
       text: sorted.map(({ set }) => escapeText(set.name)), hovertemplate: '%{text}: top-1 %{y:.3f} at %{x:.3f}<extra>%{fullData.name}</extra>',
       line: { color: dash === 'solid' ? colours.text : colours.subdued, width: dash === 'solid' ? 3 : 2, dash }, marker: { symbol, size: 9 },
     };

@@ -22,6 +22,7 @@ from explorer.studies.extractors import load_extractor
 from explorer.studies.results import EVALUATION, SCORES
 from explorer.ui.screens.alignment.calculators import build_calculators
 from explorer.ui.shell.context import AppContext
+from explorer.ui.shell.drawn import how_drawn
 from explorer.ui.shell.messages import notice
 from explorer.ui.shell.open_study import OpenStudy, is_told
 from explorer.ui.shell.page_address import Shows, send_address, study_named
@@ -112,17 +113,24 @@ def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
     payload = ALIGNMENT.checked(opened.result_json(SCORES, ALIGNMENT.name), f"Run `{opened.result_command(SCORES)}`.")
-    return {**payload, "paper": paper_table(1), "drawn": drawn_accuracies(opened)}
+    return {**payload, "paper": paper_table(1), **judged_pictures(opened)}
 
 
-def drawn_accuracies(opened: OpenStudy) -> dict[str, dict[str, Any]] | None:
-    """Arm to its model's top-1 on the nouns that are not targeted, with its interval; None where nothing was judged."""
+def judged_pictures(opened: OpenStudy) -> dict[str, Any]:
+    """``top1``: arm to its model's top-1 on the nouns that are not targeted, with the interval over them, None of an
+    evaluation of an earlier release; ``drawn``: how those pictures were drawn. Both are None where nothing was judged.
+    """
     try:
-        models = opened.result_json(EVALUATION, "evaluation.json")["models"]
+        evaluation = opened.result_json(EVALUATION, "evaluation.json")
     except ManifestError:
-        return None
-    found = {model["name"]: model.get("accuracy", {}).get("unpoisoned") for model in models}
-    return {name: {key: share[key] for key in ("mean", "low", "high")} for name, share in found.items() if share}
+        return {"top1": None, "drawn": None}
+    found = {model["name"]: model.get("accuracy", {}).get("unpoisoned") for model in evaluation["models"]}
+    top1 = {
+        name: {"mean": share["mean"], "over_concepts": share.get("over_concepts")}
+        for name, share in found.items()
+        if share
+    }
+    return {"top1": top1, "drawn": {**how_drawn(evaluation), "models": list(top1)}}
 
 
 def measure_folder(opened: OpenStudy, models: ModelThread, folder: str, convention: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from explorer.generation.payload_formats import FILM_KINDS
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
 from explorer.results.paper import TABLES, paper_table
 from explorer.studies.results import EVALUATION, FILM_STRIP
+from explorer.ui.shell.drawn import how_drawn
 from explorer.ui.shell.open_study import told
 from explorer.ui.shell.routes import FILM_STRIP_GIF
 from explorer.ui.shell.study_meter import study_meter
@@ -175,7 +176,7 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         models = [_model_row(model) for model in evaluation["models"]]
-        drawn = {name: evaluation[name] for name in ("prompt", "seeds", "steps", "guidance_scale")}
+        drawn = how_drawn(evaluation)
         summary = {name: evaluation[name] for name in ("seeds", "tau", "utility_definition")}
     except KeyError as error:
         raise ManifestError(
