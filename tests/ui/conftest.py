@@ -28,7 +28,7 @@ from explorer.generation.film_strip import FilmStripConfig, write_film_strip
 from explorer.generation.generate import GenerationRequest
 from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.pairs.concept_list import Concept, ConceptList
-from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, METER, writing_step
+from explorer.studies.results import COMPARISON, EVALUATION, FILM_STRIP, METER, RETRAINED, writing_step
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm, Study
 from explorer.ui.screens.implosion.payload import QUANTITIES
@@ -37,6 +37,7 @@ from explorer.ui.shell.context import AppContext, AppSettings
 CHROMIUM = Path("/usr/bin/chromium")
 TIMEOUT_SECONDS = 60
 READY_SECONDS = 240  # what an app may take on a machine that does much else besides
+STEP_SETTINGS = {RETRAINED: {"seeds": [0], "steps": 2, "guidance_scale": 2.0, "size": None}}
 LOCAL = {"127.0.0.1", "localhost"}
 # What is out of sight is not drawn before it is scrolled to.
 NOTHING_LOADING = """() => {
@@ -153,7 +154,7 @@ def make_study(folder, *, checkpoints=None, concepts=(), results=(), inputs=(), 
     if concepts:
         ConceptList(concepts=tuple(Concept(name=name) for name in concepts)).write(folder / CONCEPTS_NAME)
     for step, files in dict(results).items():
-        with writing_step(study, step, settings={}, inputs=dict(inputs)) as place:
+        with writing_step(study, step, settings=STEP_SETTINGS.get(step, {}), inputs=dict(inputs)) as place:
             if callable(files):
                 files(place)
                 continue

@@ -212,7 +212,8 @@ function titled(plot, lines) {
 export const withModels = (models) => ({ 'data-models': JSON.stringify(models.map(({ name }) => name)) });
 
 // Attributes of what holds a chart or a table whose numbers `origin` is of: how the pictures were `drawn`, what the
-// `meter` was shown. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it.
+// `meter` was shown. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it,
+// or in rows that say whose they are.
 export const withOrigin = (origin) => ({ 'data-origin': JSON.stringify(origin) });
 
 // Of a chart or a table: its study, the link that shows it again, and its origin, where a screen says it.

@@ -123,16 +123,21 @@ export class DefenceGallery {
       const places = [...new Set(Array.from({ length: STRIP }, (_, at) => Math.round((at * last) / (STRIP - 1))))];
       this.strip.replaceChildren(...(last < 0 ? [] : places.map((place) => {
         const row = ranking.order[place];
-        return node('button', { type: 'button', class: 'strip-pair', 'data-place': place, title: `${this.set.caption(row)} (${this.words(row)})`, 'aria-label': `${this.set.caption(row)}; ${this.words(row)}; place ${count(place + 1)}`,
-          onclick: () => this.screen.openPair(row) }, this.screen.pictures.square(row, 44), node('span', { class: 'note figure' }, number(ranking.values[row], 2)));
+        return node('button', { type: 'button', class: 'strip-pair', 'data-row': row, 'data-place': place, onclick: () => this.screen.openPair(row) }, this.screen.pictures.square(row, 44), node('span', { class: 'note figure' }, number(ranking.values[row], 2)));
       })));
     }
     this.markStrip();
   }
 
-  // What goes is marked at once.
+  // What goes is marked, and said, at once.
   markStrip() {
-    const { rank } = this.screen.result;
-    for (const pair of this.strip.children) pair.classList.toggle('goes', Number(pair.dataset.place) < rank);
+    const { mask } = this.screen.result;
+    for (const pair of this.strip.children) {
+      const [row, place] = [Number(pair.dataset.row), Number(pair.dataset.place)];
+      const [caption, words] = [this.set.caption(row), this.words(row)];
+      pair.classList.toggle('goes', Boolean(mask[row]));
+      pair.title = `${caption} (${words})`;
+      pair.setAttribute('aria-label', `${caption}; ${words}; place ${count(place + 1)}`);
+    }
   }
 }

@@ -52,13 +52,15 @@ export class DefenceNumbers {
     const { result, set, state } = this.screen;
     const { grade, cells } = result;
     if (!grade) return `This drops ${count(result.removed)} of ${count(set.count)} pairs.`;
-    if (cells.caught + cells.missed === 0) return `No pair here is poison: whatever goes is lost. This drops ${percent(grade.benign_lost, 1)} of the benign pairs.`;
+    if (cells.caught + cells.missed === 0) return `${withoutPoison(set.header.set)} This drops ${percent(grade.benign_lost, 1)} of the benign pairs.`;
     const part = state.active;
     const half = state.filter.parts.length === 1 && part.score && set.scores.get(part.score).remove === part.remove ? set.scores.get(part.score).at_half_the_poison?.benign_lost_share : null;
     const here = `This drops ${percent(grade.poison_removed, 1)} of the poison and ${percent(grade.benign_lost, 1)} of the benign pairs.`;
     return half ? [here, ` Dropping 50 % of the poison costs ${percent(half.value, 1)} of the benign `, node('span', { class: 'note' }, `(${reach(half, (value) => percent(value, 1))}; in the paper 21 %)`)] : here;
   }
 }
+
+const withoutPoison = ({ unrecorded }) => (unrecorded ? `No pair here is recorded as poison; of ${count(unrecorded)} nobody recorded it.` : 'No pair here is poison: whatever goes is lost.');
 
 const rangeWords = (range, name) => {
   if (!range) return '';

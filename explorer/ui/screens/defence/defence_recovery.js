@@ -1,13 +1,13 @@
 // The imploded model trained further on benign pairs: how much of it comes back, at what cost, beside the paper's numbers.
 
-import { count, node, saveTableButton, scrollable } from './charts.js';
+import { count, node, saveTableButton, scrollable, withOrigin } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const COLUMNS = [['model', ''], ['benign pairs', 'number'], ['steps', 'number'], ['seconds', 'number'], ['drawn right, all', 'number'], ['drawn right, not targeted', 'number'], ['drawn right, poisoned', 'number']];
 const GROUPS = ['all', 'unpoisoned', 'poisoned'];
 
 // null where the arm has no such model.
-export function recoveryTable({ arms, control }, arm, paper) {
+export function recoveryTable({ arms, control, how_drawn: how }, arm, paper) {
   const found = arms?.[arm];
   if (!found?.recovery?.length) return null;
   const measured = (name, entry, pairs, { steps, seconds } = {}) => [name, pairs, steps === undefined ? '–' : count(steps), seconds === undefined ? '–' : seconds.toFixed(0),
@@ -21,7 +21,8 @@ export function recoveryTable({ arms, control }, arm, paper) {
   const table = node('table', { class: 'explorer-table' },
     node('thead', {}, node('tr', {}, COLUMNS.map(([title, kind]) => node('th', { scope: 'col', class: kind }, title)))),
     node('tbody', {}, [...rows, ...theirs].map((values) => node('tr', {}, cells(values, 'td')))));
-  return node('section', { class: 'defence-recovery', 'aria-label': 'Recovery' },
+  const models = [arm, ...found.recovery.map(({ name }) => name), ...(control ? ['benign control'] : [])];
+  return node('section', { class: 'defence-recovery', 'aria-label': 'Recovery', ...withOrigin({ drawn: { ...how, models } }) },
     node('div', { class: 'table-head' }, node('h3', {}, 'Or mend the imploded model with benign pairs'), saveTableButton('recovery', table)),
     node('p', { class: 'note' }, 'Going back to the model from before costs no training, and gives up what the benign pairs taught. '
       + `${paper.label}; there a picture counts by ${paper.definitions.accuracy.replace(/^share of images with /, '')}.`), scrollable('saved-table', 'Models trained further on benign pairs', table));

@@ -5,6 +5,7 @@ import { count, missingStep, node, scrollable } from './charts.js';
 import { percent } from './defence_charts.js';
 
 const SHOWN = 56; // pixels of a picture
+const OF_NOUNS = { unpoisoned: 'Of the nouns that poison does not aim at', all: 'Of all nouns' };
 const GROUPS = { pool: ['poisoned', 'poison may aim at this noun'], other: ['benign', 'no poison aims at this noun'] };
 
 export class DefenceRetrained {
@@ -86,21 +87,23 @@ const firstStep = ({ made, command }, arm) => ({
 function accuracyWords({ metrics, steps }) {
   const top = metrics?.top1 ?? {};
   const part = (name, words) => (top[name] ? `${words} ${percent(top[name].mean)}${rangeWords(top[name])}` : '');
-  const found = [part('unpoisoned', 'not targeted'), part('poisoned', 'poisoned')].filter(Boolean);
+  const found = [part('unpoisoned', 'not targeted') || part('all', 'all nouns'), part('poisoned', 'poisoned')].filter(Boolean);
   return [found.length ? `drawn right: ${found.join(', ')}` : '', steps ? `${count(steps)} steps` : ''].filter(Boolean).join('; ');
 }
 
 const rangeWords = ({ low, high }) => (low === null ? '' : ` (${percent(low)} to ${percent(high)})`);
 
-// How much better than by dropping nothing, and than by dropping as many at random; empty where neither was trained.
+// How much better than by dropping nothing, and than by dropping as many at random; empty where neither was trained. Over
+// all nouns where it is not known which of them poison does not aim at.
 function againstWords({ against_unfiltered: nothing, against_random: random, not_compared: otherwise = [] }) {
   const points = (share) => (100 * share).toFixed(0);
+  const group = [nothing, random].some((against) => against?.top1.unpoisoned) ? 'unpoisoned' : 'all';
   const part = (against, words) => {
-    const difference = against?.top1.unpoisoned ?? against?.top1.all;
+    const difference = against?.top1[group];
     if (!difference) return '';
     return `${points(difference.mean)} points${difference.low === null ? '' : ` (95 % ${points(difference.low)} to ${points(difference.high)})`} more than ${words}`;
   };
   const found = [part(nothing, 'after dropping nothing'), part(random, 'after dropping as many at random')].filter(Boolean);
   const apart = otherwise.length ? ` It was trained otherwise than ${otherwise.join(', ')}, and is not compared with it.` : '';
-  return (found.length ? ` Of the nouns that poison does not aim at it draws ${found.join(', ')}.` : '') + apart;
+  return (found.length ? ` ${OF_NOUNS[group]} it draws ${found.join(', ')}.` : '') + apart;
 }

@@ -14,8 +14,9 @@ from explorer.core.provenance import ROOT, ManifestError
 from explorer.defence.payload_formats import FILTERS as FORMAT
 from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
 from explorer.defence.recipe import recipe_json
-from explorer.studies.results import FILTERS, GRAPHS, RETRAINED, command_line
+from explorer.studies.results import FILTERS, GRAPHS, RETRAINED, command_line, step_manifest
 from explorer.ui.screens.graphs.payload import STAMP_LETTERS, graphs_payload
+from explorer.ui.shell.drawn import how_drawn
 from explorer.ui.shell.missing_steps import shown_folder
 from explorer.ui.shell.open_study import STUDY_ROUTE, OpenStudy, told
 
@@ -100,11 +101,14 @@ def _drawn_sets(opened: OpenStudy) -> dict[str, dict[str, Any]]:
 
 
 def _retrained(opened: OpenStudy) -> dict[str, Any]:
-    """Models trained on what filters left, with the address of their pictures; or why there are none."""
+    """Models trained on what filters left, the address of their pictures and how these were drawn; or why there are
+    none."""
     try:
         found = RETRAINED_FORMAT.checked(
             opened.result_json(RETRAINED, RETRAINED_FORMAT.name), f"Run `{opened.result_command(RETRAINED)}`."
         )
-        return {**found, "strip_url": opened.result_url(RETRAINED, STRIP_NAME)}
+        settings = step_manifest(opened.study, RETRAINED)["config"]["settings"]
+        drawn = how_drawn({"prompt": opened.study.template, **settings})
+        return {**found, "how_drawn": drawn, "strip_url": opened.result_url(RETRAINED, STRIP_NAME)}
     except ManifestError as error:
         return told(opened, error)
