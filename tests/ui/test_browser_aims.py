@@ -5,7 +5,7 @@ import json
 import pytest
 
 pytestmark = pytest.mark.browser
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
 def implosion(page, change):
@@ -58,6 +58,37 @@ def test_what_nobody_recorded_is_not_called_untargeted(page):
     assert framed(page, "dirty-004") == 0
 
 
+MOST_CHANGED = """async () => {
+  const { orderOf } = await import('/explorer-static/implosion_choice.js');
+  const drawn = (fits, poison) => ({ name: '', cells: fits.map((fit) => ({ clip_similarity: fit })), ...poison });
+  const film = { concepts: ['dog', 'hat'].map((concept) => ({ concept, poisoned_from: null })), models: [
+    drawn([0.9, 0.1], { poisoned: true, poisoned_concept_count: 0 }), drawn([0.5, 0.9], { poisoned_concept_count: 0 }),
+    drawn([0.1, 0.1], { poisoned_concept_count: 2 })] };
+  return orderOf(film, { models: [] }, { of: 'changed' }).map(({ concept }) => concept);
+}"""
+
+
+def test_a_model_whose_poison_aims_at_no_concept_is_no_control(page):
+    def aimless(payload):
+        for model in payload["film"]["models"]:
+            for cell in model["cells"]:
+                cell |= {"top_concept": "cherry", "rank": 2, "clip_similarity": 0.2}
+        first, second, _ = payload["film"]["models"]
+        first["poisoned"] = True
+        second |= {"poisoned": False, "poisoned_concept_count": 0}
+        payload["stored_blame"] = {model["name"]: ["hat"] for model in (first, second)}
+
+    implosion(page, aimless)
+    page.get_by_label("Model by number of poisoned concepts").fill("0")
+    shown = page.locator(".implosion-bar output")
+    playwright_api.expect(shown).to_have_text("C_P = 0, benign")
+    page.get_by_label("Model by number of poisoned concepts").fill("1")
+    playwright_api.expect(shown).to_have_text("benign, dirty-002")
+    blamed = page.locator(".film-table tbody tr", has=page.locator("button.seen"))
+    playwright_api.expect(blamed.locator("th .from")).to_have_text(["benign"])
+    assert page.evaluate(MOST_CHANGED) == ["hat", "dog"]
+
+
 def test_compare_marks_a_picture_by_the_concepts_that_the_prompt_names(page):
     judged = {"clip_similarity": 0.9, "threshold": 0.5, "top_similarity": 0.9, "rank": 1}
     found = (("cherry", ["cherry"]), ("cherry", []), ("cherry", ["French horn"]))
@@ -66,6 +97,7 @@ def test_compare_marks_a_picture_by_the_concepts_that_the_prompt_names(page):
         payload = route.fetch().json()
         for column, (top, named) in zip(payload["columns"], found, strict=True):
             column["named"], column["numbers"] = named, column["numbers"] | judged | {"top_concept": top}
+        column |= {"poisoned": True, "poisoned_concept_count": 0}  # by an attack that aims at no concept
         route.fulfill(body=json.dumps(payload), content_type="application/json")
 
     page.route("**/compare.json*", fulfil)

@@ -5,6 +5,9 @@ export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisone
   return recorded || concepts === 0 ? 'benign' : 'unrecorded';
 }
 
+// The first model that is known to be benign; an attack may aim at no concept, so that C_P = 0 alone says no such thing.
+export const controlOf = (models) => models.find((model) => poisonKind(model) === 'benign');
+
 export function poisonWords(found, benign = 'benign') {
   const concepts = found.poisoned_concept_count ?? null;
   const poisoned = concepts === null ? 'poisoned, C_P not recorded' : `C_P = ${concepts}`;

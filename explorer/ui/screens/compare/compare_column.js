@@ -168,8 +168,8 @@ function verdict(column, sure) {
 
 // As in Implosion: the control's own mistakes are no implosion.
 function blameButton(column, screen) {
-  const { model, poisoned_concept_count: poisoned, given, graft, named: [concept] } = column;
-  if (poisoned === 0 || given || graft || !concept) return null;
+  const { model, given, graft, named: [concept] } = column;
+  if (poisonKind(column) === 'benign' || given || graft || !concept) return null;
   return node('button', { type: 'button', class: 'plain-button not-in-talk', title: `Which training pairs are blamed for ${concept} by ${model}?`, onclick: () => screen.panel.open(model, concept) }, 'Blamed pairs');
 }
 

@@ -17,7 +17,7 @@ import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
-import { cpLabel } from './poison.js';
+import { controlOf, cpLabel } from './poison.js';
 import { restartable } from './restarting.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
@@ -170,7 +170,7 @@ class ImplosionScreen {
   get pageRows() { return onPage(this.rows.slice(this.state.from, this.state.from + this.room.concepts), this.state.of); }
 
   draw() {
-    const [model, control] = [this.models[this.state.current], this.models.find((each) => each.poisoned_concept_count === 0)];
+    const [model, control] = [this.models[this.state.current], controlOf(this.models)];
     this.headline.replaceChildren(headline({ ...this, model, control }) ?? '');
     if (!this.sheets || !this.strip.clientWidth) return; // a screen out of sight has no size
     this.verdicts.replaceChildren(...legend(this), ' ', this.whatRuns);

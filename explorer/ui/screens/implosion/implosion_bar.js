@@ -94,9 +94,10 @@ export class Bar {
     const { state, models, count } = this.screen;
     this.slider.value = state.current;
     for (const toggle of this.toggles) toggle.setAttribute('aria-pressed', String(kindsOf(state.contents).includes(toggle.dataset.kind)));
-    const name = models.length ? cpLabel(models[state.current], models).name : '';
-    const words = count === null ? 'C_P not recorded' : count ? `${count} poisoned` : 'benign';
-    this.countText.textContent = models.length ? words + (name ? `, ${name}` : '') : '';
+    if (models.length) {
+      const { words, name } = cpLabel(models[state.current], models);
+      this.countText.textContent = [count ? `${count} poisoned` : words, name].filter(Boolean).join(', ');
+    }
     this.slider.setAttribute('aria-valuetext', this.countText.textContent);
     this.menu.value = state.of;
     this.shuffle.hidden = state.of !== 'random';

@@ -1,6 +1,7 @@
 // Which concepts the film strip shows, and in which order.
 
 import { heardLeast } from './implosion_meter.js';
+import { controlOf } from './poison.js';
 
 export const RANDOM_SEEDS = 1000;
 const MIXED = 'mixed';
@@ -73,7 +74,7 @@ function changedIn(film, meter) {
   if (!last) return null;
   const heard = heardLeast(meter, last.name);
   if (heard.length) return { model: last.name, by: 'word sensitivity', falls: new Map(heard.map(({ concept, ratio }) => [concept, 1 - ratio])) };
-  const control = film.models.find((model) => model.poisoned_concept_count === 0);
+  const control = controlOf(film.models);
   if (!control || last.cells[0].clip_similarity === undefined) return null;
   const falls = film.concepts.map(({ concept }, row) => [concept, control.cells[row].clip_similarity - last.cells[row].clip_similarity]);
   return { model: last.name, by: 'CLIP similarity', falls: new Map(falls) };

@@ -2,7 +2,7 @@
 
 import { node, number, ordinal } from './charts.js';
 import { FLAT, KINDS, drawCell } from './implosion_strip.js';
-import { aimOf, aimsAt, cpLabel } from './poison.js';
+import { aimOf, aimsAt, cpLabel, poisonKind } from './poison.js';
 import { talking } from './talk.js';
 import { explained } from './terms.js';
 
@@ -78,7 +78,7 @@ function cell(screen, model, column, row) {
   const canvases = kindsOf(screen.state.contents).map((kind) => pictureOf(screen, kind, column, row.row, title));
   // The control's own mistakes are no implosion: it is what blame is measured against.
   const stored = screen.stored_blame[model.name]?.includes(row.concept);
-  const blamed = stored && verdict?.kind === 'bad' && model.poisoned_concept_count !== 0 && !talking();
+  const blamed = stored && verdict?.kind === 'bad' && poisonKind(model) !== 'benign' && !talking();
   const blame = blamed ? () => screen.blame(model, row.concept) : null;
   const mark = verdict && (blamed
     ? node('button', { type: 'button', class: 'seen bad', 'aria-label': `${verdict.title}: which pairs are blamed for ${row.concept} by ${model.name}?` }, verdict.words)
