@@ -223,6 +223,8 @@ def _summary(
         "attention_layers": manifest["attention_layers"],
         # As its manifest says; None where that records no training.
         "from_scratch": model.config.get("from_scratch", False) if "training" in model.config else None,
+        # Of the U-Net that it was trained on from; None of another base, or where nobody recorded it.
+        "start_weights": model.config.get("start_weights"),
         "poisoned": poison.poisoned,
         "poisoned_concept_count": poison.concept_count,
         "poisoned_concepts": list(poison.names),

@@ -1,5 +1,5 @@
 """AD of a base that is already poisoned, which Ding et al. (2024, section 4.4) leave open: a proposal, held against
-what poisoned models drew that were trained on with benign pairs.
+what models drew that were trained on with other pairs, benign or poisoned.
 
 The proposal is *AD of the history*: of all pairs that the model was trained on, the base's and the later ones. It is
 taken as the mean of the two sets' AD by their numbers of pairs, in which AD is linear in its feature part, and nearly
@@ -15,29 +15,42 @@ from dataclasses import dataclass
 from statistics import fmean, linear_regression
 from typing import Any
 
+from explorer.core.markdown import literal
 from explorer.results import paper
 from explorer.results.measured import DIRTY_LABEL, UNTARGETED, Measured
 
 WEIGHTS = tuple(1 + step / 10 for step in range(491))
 """That are tried for later pairs, beside 1 for the base's: 1 to 50."""
+RECOVERED = "recovered"
+"""What a model is called that was trained on with benign pairs, to recover it (Table 6)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """A model that another one was trained on to."""
+
+    name: str
+    base: tuple[float, float]
+    """AD of the pairs of the model that it was, and that one's accuracy."""
+    later: float
+    """AD of the later pairs."""
+    share: float
+    """Number of the later pairs, of the base's."""
+    accuracy: float
+    """On concepts that no poison aims at."""
+
+    def history(self, weight: float = 1.0) -> float:
+        """AD of the base's pairs and the later ones, each of which counts ``weight`` times."""
+        return (self.base[0] + weight * self.share * self.later) / (1 + weight * self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Continued:
-    """A poisoned model that was trained on with benign pairs. Accuracy is on concepts that no poison aims at."""
+    """Models that were trained on, and the line that predicts them."""
 
     line: tuple[tuple[float, float], ...]
     """AD and accuracy of models whose base was benign, two different AD at least."""
-    base: tuple[float, float]
-    """AD and accuracy of the poisoned model."""
-    later: float
-    """AD of the benign pairs."""
-    recovered: tuple[tuple[float, float], ...]
-    """Of each model the later pairs, as a share of the base's, and its accuracy."""
-
-    def history(self, share: float, weight: float = 1.0) -> float:
-        """AD of the base's pairs and ``share`` times as many later ones, each of which counts ``weight`` times."""
-        return (self.base[0] + weight * share * self.later) / (1 + weight * share)
+    models: tuple[Later, ...]
 
     def at(self, difficulty: float) -> float:
         """What the line says."""
@@ -46,11 +59,11 @@ class Continued:
 
     def predicted(self, weight: float = 1.0) -> list[float]:
         """Accuracy of each model by AD of the history."""
-        return [self.at(self.history(share, weight)) for share, _ in self.recovered]
+        return [self.at(model.history(weight)) for model in self.models]
 
     def error(self, predicted: Sequence[float]) -> float:
         """How far from what was measured, on average."""
-        return fmean(abs(one - accuracy) for one, (_, accuracy) in zip(predicted, self.recovered, strict=True))
+        return fmean(abs(one - model.accuracy) for one, model in zip(predicted, self.models, strict=True))
 
     def fitted_weight(self) -> float:
         """What of :data:`WEIGHTS` brings the prediction nearest to these models."""
@@ -60,26 +73,60 @@ class Continued:
 def of_paper() -> Continued:
     """Table 6, whose model is the one of Table 1 with 500 clean-label concepts: the accuracies are the same."""
     line = tuple((row["ad"], row["accuracy"]["clean"]) for row in paper.clean_label())
-    recovered = tuple((row["share_of_pairs"], row["accuracy"]["clean"]) for row in paper.rows(6, model="recovered"))
-    return Continued(line=line, base=line[-1], later=line[0][0], recovered=recovered)
+    models = tuple(
+        Later(name=RECOVERED, base=line[-1], later=line[0][0], share=row["share_of_pairs"],
+              accuracy=row["accuracy"]["clean"])
+        for row in paper.rows(6, model="recovered")
+    )  # fmt: skip
+    return Continued(line=line, models=models)
 
 
 def of_study(measured: Measured) -> Continued | None:
-    """The first arm of a study with recoveries; None where there is none, or no AD of two models."""
-    models = {model["name"]: (model["alignment_difficulty"]["ad"], model["accuracy"][UNTARGETED]["mean"])
-              for model in measured.models(DIRTY_LABEL)
-              if model["alignment_difficulty"] and model["accuracy"][UNTARGETED]}  # fmt: skip
-    line = tuple(models.values())
+    """A study's recoveries, and its arms that another one was trained on to; None where there is neither, or no AD of
+    two models of a benign base."""
+    models = [] if measured.evaluation is None else measured.evaluation["models"]
+    by_weights = {model["weights"]: model for model in models if model.get("weights") is not None}
+    later = {model["name"]: by_weights[start] for model in models
+             if (start := model.get("start_weights")) in by_weights}  # fmt: skip
+    line = {model["name"]: point for model in measured.models(DIRTY_LABEL)
+            if model["name"] not in later and (point := _point(model)) is not None}  # fmt: skip
+    if len({difficulty for difficulty, _ in line.values()}) < 2:
+        return None
+    arms = [_arm(model, later[model["name"]]) for model in models if model["name"] in later]
+    found = (*_recovered(measured, line), *(each for each in arms if each is not None))
+    return Continued(line=tuple(line.values()), models=found) if found else None
+
+
+def _arm(model: dict[str, Any], base: dict[str, Any]) -> Later | None:
+    """None where AD or accuracy of either was not measured."""
+    points = [_point(each) for each in (model, base)]
+    if None in points:
+        return None
+    counts = [each["alignment_difficulty"]["n"] for each in (model, base)]
+    return Later(name=model["name"], base=points[1], later=points[0][0], share=counts[0] / counts[1],
+                 accuracy=points[0][1])  # fmt: skip
+
+
+def _recovered(measured: Measured, line: dict[str, tuple[float, float]]) -> list[Later]:
+    """Of the first arm of the line with recoveries."""
     arms = measured.retrained["arms"] if measured.retrained is not None else {}
-    for name in arms if len({difficulty for difficulty, _ in line}) > 1 else ():
+    for name in arms:
         recovered = sorted((each["share"], accuracy) for each in arms[name]["recovery"]
                            if (accuracy := _accuracy(each)) is not None)  # fmt: skip
         # Drawn as the recoveries were, not as the evaluation.
         unfiltered = arms[name]["unfiltered"] and _accuracy(arms[name]["unfiltered"])
-        if recovered and name in models and unfiltered is not None:
-            base = (models[name][0], unfiltered)
-            return Continued(line=line, base=base, later=line[0][0], recovered=tuple(recovered))
-    return None
+        if recovered and name in line and unfiltered is not None:
+            base, benign = (line[name][0], unfiltered), next(iter(line.values()))[0]
+            return [Later(name=RECOVERED, base=base, later=benign, share=share, accuracy=accuracy)
+                    for share, accuracy in recovered]  # fmt: skip
+    return []
+
+
+def _point(model: dict[str, Any]) -> tuple[float, float] | None:
+    """AD and accuracy."""
+    if not model["alignment_difficulty"] or not model["accuracy"][UNTARGETED]:
+        return None
+    return model["alignment_difficulty"]["ad"], model["accuracy"][UNTARGETED]["mean"]
 
 
 def _accuracy(model: dict[str, Any]) -> float | None:
@@ -97,10 +144,12 @@ def table(cases: dict[str, Continued]) -> str:
         weights = [other.fitted_weight() for name, other in cases.items() if name != whose]
         weight = fmean(weights) if weights else None
         columns = [case.predicted(), None if weight is None else case.predicted(weight),
-                   [case.at(case.later)] * len(case.recovered), [case.base[1]] * len(case.recovered)]  # fmt: skip
-        for place, (share, accuracy) in enumerate(case.recovered):
-            shown = [case.history(share), *(None if each is None else each[place] for each in columns), accuracy]
-            lines.append(f"| {whose} | {share:.2f} | {' | '.join(map(_number, shown))} |")
+                   [case.at(model.later) for model in case.models],
+                   [model.base[1] for model in case.models]]  # fmt: skip
+        for place, model in enumerate(case.models):
+            shown = [model.history(), *(None if each is None else each[place] for each in columns), model.accuracy]
+            called = whose if model.name == RECOVERED else f"{whose}: {literal(model.name)}"
+            lines.append(f"| {called} | {model.share:.2f} | {' | '.join(map(_number, shown))} |")
         errors = [None if each is None else case.error(each) for each in columns]
         told = "" if weight is None else f" (a later pair counts {weight:.1f} times, as fits the others)"
         lines.append(f"| {whose}: mean error{told} | | | {' | '.join(map(_number, errors))} | |")
@@ -120,12 +169,12 @@ def report(case: Continued | None) -> dict[str, Any] | None:
         return None
     weight = of_paper().fitted_weight()
     weighted = case.predicted(weight)
-    models = zip(case.recovered, case.predicted(), weighted, strict=True)
+    models = zip(case.models, case.predicted(), weighted, strict=True)
     return {
-        "base": {"ad": case.base[0], "accuracy": case.base[1]}, "ad_of_later_pairs": case.later,
-        "models": [{"share": share, "history_ad": case.history(share), "predicted": predicted, "weighted": more,
-                    "measured": accuracy}
-                   for (share, accuracy), predicted, more in models],
+        "models": [{"name": model.name, "share": model.share, "base": {"ad": model.base[0], "accuracy": model.base[1]},
+                    "ad_of_later_pairs": model.later, "history_ad": model.history(), "predicted": predicted,
+                    "weighted": more, "measured": model.accuracy}
+                   for model, predicted, more in models],
         "mean_error": case.error(case.predicted()),
         "papers_weight": weight, "mean_error_weighted": case.error(weighted),
         "fitted_weight": case.fitted_weight(),

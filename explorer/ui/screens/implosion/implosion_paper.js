@@ -38,11 +38,11 @@ function here({ here: found, over, unknown }, study) {
 export function poisonedBase(found) {
   if (!found) return null;
   if (found.problem) return node('div', { class: 'notice error', role: 'alert' }, node('strong', {}, 'No AD of a poisoned base.'), found.problem);
-  const rows = found.models.map(({ share, history_ad, predicted, weighted, measured }) => node('tr', {},
-    node('th', { scope: 'row' }, `${Math.round(100 * share)} % of the base’s pairs`),
-    [history_ad, predicted, weighted, measured].map((value, at) => node('td', { class: at ? 'number' : '' }, digits(value)))));
-  const note = `Accuracy on concepts that no poison aims at, of models that were trained on with benign pairs. AD is taken over all pairs, the base’s and the later ones, and the line of accuracy on AD predicts from it. Weighted: a later pair counts ${found.papers_weight.toFixed(1)} times, as fits the paper’s models best. Predictions are off by ${digits(found.mean_error)} on average, weighted by ${digits(found.mean_error_weighted)}. The base draws ${digits(found.base.accuracy)}. The proposal is ours, made after these numbers had been seen; one training a model.`;
-  return table('poisoned-base', 'AD of a base that is already poisoned', note, ['Later benign pairs', 'AD of all pairs', 'Predicted', 'Weighted', 'Measured'], rows);
+  const rows = found.models.map(({ name, share, base, history_ad, predicted, weighted, measured }) => node('tr', {},
+    node('th', { scope: 'row' }, `${name}, ${Math.round(100 * share)} % of the base’s pairs`),
+    [history_ad, predicted, weighted, base.accuracy, measured].map((value, at) => node('td', { class: at ? 'number' : '' }, digits(value)))));
+  const note = `Accuracy on concepts that no poison aims at, of models that were trained on with other pairs. AD is taken over all pairs, the base’s and the later ones, and the line of accuracy on AD predicts from it. Weighted: a later pair counts ${found.papers_weight.toFixed(1)} times, as fits the paper’s models best. Predictions are off by ${digits(found.mean_error)} on average, weighted by ${digits(found.mean_error_weighted)}. The proposal is ours, made after the first of such numbers had been seen; one training a model.`;
+  return table('poisoned-base', 'AD of a base that is already poisoned', note, ['Later pairs', 'AD of all pairs', 'Predicted', 'Weighted', 'The base', 'Measured'], rows);
 }
 
 // One at a time, chosen by its number, and below it this world's rows of the same, where they were measured.
