@@ -6,15 +6,18 @@ const AT_ONCE = 64; // as the server allows
 const MOST_WANTED = 512; // what was asked for before that is out of sight by now
 const KEPT_SHEETS = 32;
 const WAIT_MS = 30;
+const PAUSE_MS = 5000; // after a request that failed, before the next one
 
-// Tells its listeners by the event `arrived` when there are more pictures, or when there are none and why: `problem`.
+// Tells its listeners by the event `arrived` when there are more pictures, or when there are none and why: `whyNone`.
 export class PairPictures extends EventTarget {
   // `url` is /study/SLUG/thumbnails/ARM, `dataHash` that of the pairs which are meant. `problem` is why there are none, where
-  // that is known before: then none is asked for.
+  // that is known before: then none is asked for. `trouble` is why the last request failed: its pictures may come later.
   constructor(url, dataHash, problem = null) {
     super();
-    Object.assign(this, { url, dataHash, places: new Map(), sheets: [], wanted: new Set(), asking: new Set(), problem });
+    Object.assign(this, { url, dataHash, places: new Map(), sheets: [], wanted: new Set(), asking: new Set(), problem, trouble: null, resumes: 0 });
   }
+
+  get whyNone() { return this.problem ?? this.trouble; }
 
   // Of a row of the arm's table: its square in an image, {image, left, side}. Null while it is not here; then it is asked for.
   of(row) {
@@ -23,7 +26,7 @@ export class PairPictures extends EventTarget {
     if (!this.problem && !this.asking.has(row)) {
       this.wanted.delete(row); // to the end
       this.wanted.add(row);
-      this.timer ??= setTimeout(() => this.ask(), WAIT_MS);
+      this.timer ??= setTimeout(() => this.ask(), Math.max(WAIT_MS, this.resumes - performance.now()));
     }
     return null;
   }
@@ -57,15 +60,28 @@ export class PairPictures extends EventTarget {
     this.wanted = new Set(newest);
     this.asking = new Set(rows);
     try {
-      const response = await fetch(`${here(this.url)}?rows=${rows.join()}&data=${encodeURIComponent(this.dataHash)}`);
-      if (response.ok) this.keep(await createImageBitmap(await response.blob()), rows);
-      else this.problem = await response.json();
-    } catch {
-      this.problem = { problem: 'The pictures did not load: is the app still running?', command: '' };
+      await this.request(rows);
+      this.trouble = null;
+    } catch (error) {
+      this.trouble = { problem: `The pictures did not load (${error.message}). They are asked for again when others are looked at.`, command: '' };
+      this.wanted = new Set([...this.wanted, ...rows]);
+      this.resumes = performance.now() + PAUSE_MS;
     }
     this.asking = new Set();
-    this.timer = !this.problem && this.wanted.size ? setTimeout(() => this.ask(), 0) : null;
+    this.timer = !this.whyNone && this.wanted.size ? setTimeout(() => this.ask(), 0) : null;
     this.dispatchEvent(new Event('arrived'));
+  }
+
+  // The app alone knows that there are none: it says so with a 404 and why. Whatever else is no picture may pass.
+  async request(rows) {
+    const response = await fetch(`${here(this.url)}?rows=${rows.join()}&data=${encodeURIComponent(this.dataHash)}`);
+    if (response.ok) {
+      this.keep(await createImageBitmap(await response.blob()), rows);
+      return;
+    }
+    const told = await response.json().catch(() => null);
+    if (response.status !== 404 || !told?.problem) throw new Error(`the app answered ${response.status}`);
+    this.problem = told;
   }
 
   keep(image, rows) {

@@ -1,6 +1,7 @@
 """The screen Graphs in a real chromium, in the whole app, on small artefacts."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -111,6 +112,9 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
             assert parquet.read_table(download.value.path()).num_rows == left
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == left + 1
+    page.goto(re.sub(r"(g\.rows=[^.&]+)\.[^&]+", r"\1.g", page.url))  # as it is written where none is left
+    expect(page.locator(".pair-list-summary")).to_have_text("No pair passes these filters.")
+    expect(page.get_by_role("alert")).to_have_count(0)
     page.goto(page.url.replace("g.rows=", "g.rows=0"))
     page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
 

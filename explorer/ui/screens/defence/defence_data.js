@@ -97,7 +97,7 @@ class ArmScores extends Columns {
     if (!this.lists.has(recipe.rows)) {
       const [stamp, code] = String(recipe.rows).split('.');
       const rows = stamp === this.arm.stamp ? decodeRows(code ?? '', this.count) : null;
-      if (!rows) throw new Error('a list of other pairs');
+      if (!rows?.length) throw new Error('a list of other pairs');
       this.lists.set(recipe.rows, rows);
     }
     return this.lists.get(recipe.rows);

@@ -18,12 +18,26 @@ export class DefenceExport {
     this.element = node('section', { class: 'defence-export', 'aria-label': 'Take it with you' }, node('h3', {}, 'Take it with you'),
       node('div', { class: 'defence-bar' }, select('Pairs to save', SIDES, 'kept', (which) => { this.which = which; this.show(); }), this.saving,
         node('button', { type: 'button', class: 'plain-button', onclick: () => this.saveRecipe() }, 'Save the filter (JSON)'),
-        screen.set.arm.graphs ? node('button', { type: 'button', class: 'plain-button', onclick: () => screen.showOnGraphs() }, 'Show what goes on Graphs') : null),
+        screen.set.arm.graphs ? node('button', { type: 'button', class: 'plain-button', onclick: () => this.showOnGraphs() }, 'Show what goes on Graphs') : null),
       node('p', { class: 'note' }, 'With the filter saved as filter.json, this trains a model on what stays:'),
       node('div', { class: 'command' }, this.code, this.copy), this.problem);
   }
 
-  show() { this.code.textContent = this.screen.set.arm.command; }
+  show() {
+    this.code.textContent = this.screen.set.arm.command;
+    this.problem.replaceChildren(); // it was said of another filter
+  }
+
+  async showOnGraphs() {
+    this.problem.replaceChildren();
+    try {
+      const link = await this.screen.graphsLink();
+      if (link) location.assign(link);
+      else this.problem.replaceChildren(node('p', { class: 'note', role: 'status' }, this.screen.result.removed ? 'None of the pairs that go is among those that Graphs draws.' : 'Nothing goes: there is nothing to show.'));
+    } catch (error) {
+      showProblem(this.problem, 'What goes cannot be shown on Graphs', error, () => this.showOnGraphs());
+    }
+  }
 
   address(form) {
     const { set, state } = this.screen;

@@ -10,7 +10,7 @@ import { PAIR_KINDS } from './poison.js';
 export class Pictures {
   // `blind()`: whether which pairs are poison is hidden.
   constructor(set, blind) {
-    Object.assign(this, { set, blind, waiting: new Set() });
+    Object.assign(this, { set, blind, waiting: new Set(), notKept: '' });
     this.fetched = new PairPictures(set.arm.pictures_url, set.header.set.data_hash, set.arm.no_pictures);
     this.fetched.addEventListener('arrived', () => this.arrived());
     this.notice = node('div', { class: 'pictures-notice' });
@@ -23,38 +23,51 @@ export class Pictures {
     const square = node('span', { class: `graph-thumbnail none ${kind}`, style: `width:${side}px;height:${side}px`, 'aria-hidden': 'true' }, PAIR_KINDS[kind].mark);
     this.fetched.fill(square, this.set.tableRow[row], side);
     if (square.classList.contains('none')) this.waiting.add([square, row]);
-    if (this.fetched.problem) this.fillFromGraphs();
+    if (this.fetched.whyNone) this.fillFromGraphs();
     return square;
   }
 
   arrived() {
     for (const entry of this.waiting) if (!entry[0].classList.contains('none') || !entry[0].isConnected) this.waiting.delete(entry);
     this.tellWhyNone();
-    if (this.fetched.problem) this.fillFromGraphs();
+    if (this.fetched.whyNone) this.fillFromGraphs();
   }
 
-  // What was known before or learnt by asking, once.
+  // What was known before or learnt by asking, as long as it holds.
   tellWhyNone() {
-    const { problem } = this.fetched;
-    if (problem && !this.notice.hasChildNodes()) this.notice.append(node('p', { class: 'note' }, `${problem.problem} ${this.keptWords()}`, problem.command ? [' This brings them back: ', node('code', {}, problem.command)] : null));
+    const why = this.fetched.whyNone;
+    this.notice.replaceChildren(...(why ? [node('p', { class: 'note' }, `${why.problem} ${this.keptWords()}`, why.command ? [' This brings them back: ', node('code', {}, why.command)] : null)] : []));
   }
 
   keptWords() {
+    if (this.notKept) return `Those kept for Graphs did not load either: ${this.notKept}`;
     return this.set.arm.graphs?.thumbnails_url ? 'Shown are the pictures that were kept for Graphs, and of other pairs the mark of their kind.' : 'The mark of its kind stands for each pair.';
   }
 
-  // The arm's graphs; null where that step is not done.
+  // The arm's graphs; null where that step is not done. What failed is tried again by whoever asks next.
   graphs() {
-    const { graphs } = this.set.arm;
-    this.drawn ??= graphs ? loadPairs(graphs).then((data) => {
-      data.rowByUid = new Map(Array.from({ length: data.count }, (_, row) => [data.uids(row), row]));
-      return data;
-    }) : Promise.resolve(null);
+    this.drawn ??= this.loadGraphs().catch((error) => { this.drawn = null; throw error; });
     return this.drawn;
   }
 
+  async loadGraphs() {
+    const { graphs } = this.set.arm;
+    if (!graphs) return null;
+    const data = await loadPairs(graphs);
+    data.rowByUid = new Map(Array.from({ length: data.count }, (_, row) => [data.uids(row), row]));
+    return data;
+  }
+
   async fillFromGraphs() {
-    const data = await this.graphs();
+    let data;
+    try {
+      data = await this.graphs();
+      this.notKept = '';
+    } catch (error) {
+      this.notKept = error.message;
+    }
+    this.tellWhyNone();
+    if (this.notKept) return;
     const squares = [...this.waiting];
     this.waiting.clear();
     if (!data?.thumbnail) return;

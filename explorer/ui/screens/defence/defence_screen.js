@@ -249,11 +249,11 @@ class DefenceScreen {
     this.charts.move();
   }
 
-  // What goes, as a selection there.
-  async showOnGraphs() {
+  // The address of what goes, as a selection on Graphs; null where none of it is drawn there.
+  async graphsLink() {
     const data = await this.pictures.graphs();
     const rows = [];
     for (let row = 0; row < data.count; row += 1) if (this.result.mask[this.set.rowByUid(data.uids(row))]) rows.push(row);
-    if (rows.length) location.assign(`?${new URLSearchParams({ study: studyShown(), tab: 'graphs', 'g.set': data.set.name, 'g.rows': `${data.set.stamp}.${encodeRows(rows, data.count)}` })}`);
+    return rows.length ? `?${new URLSearchParams({ study: studyShown(), tab: 'graphs', 'g.set': data.set.name, 'g.rows': `${data.set.stamp}.${encodeRows(rows, data.count)}` })}` : null;
   }
 }

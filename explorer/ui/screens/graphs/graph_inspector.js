@@ -71,11 +71,11 @@ export function renderInspector(root, data, row, inspect) {
 // Why a pair that no thumbnail was kept of has no picture; null where one can be fetched.
 function noThumbnail(data) {
   const { pictures } = data;
-  if (pictures && !pictures.problem) return null;
+  if (pictures && !pictures.whyNone) return null;
   const kept = data.thumbnail?.reduce((sum, cell) => sum + (cell >= 0), 0);
   const words = kept ? `No thumbnail: ${count(kept)} of the ${count(data.count)} pairs drawn have one, the biggest movers and a sample.`
     : 'No thumbnails were kept of this set.';
-  const others = pictures ? [` ${pictures.problem.problem}`, pictures.problem.command ? [' To have all: ', node('code', {}, pictures.problem.command)] : []]
+  const others = pictures ? [` ${pictures.whyNone.problem}`, pictures.whyNone.command ? [' To have all: ', node('code', {}, pictures.whyNone.command)] : []]
     : ' Draw the graphs again to have all.';
   return node('p', { class: 'note no-thumbnail' }, words, others);
 }

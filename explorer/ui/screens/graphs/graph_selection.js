@@ -123,6 +123,7 @@ export function encodeRows(rows, count) {
 
 // The rows, or null where the text is none of `encodeRows`.
 export function decodeRows(code, count) {
+  if (code === 'g') return new Int32Array(); // of a selection from which all was taken away
   let bytes;
   try {
     bytes = Uint8Array.from(atob(code.slice(1).replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));

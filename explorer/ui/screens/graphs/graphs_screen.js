@@ -89,9 +89,12 @@ class GraphsScreen {
     this.plots = SIDES.map((side) => new GraphPlot(this.parts[side], data, side, TITLES[side], handlers));
     this.table = new PairTable(this.parts.table, data, handlers.inspect);
     onThemeChange(() => this.recolour(), this.signal);
+    let told;
     data.pictures?.addEventListener('arrived', () => {
       this.plots.forEach((plot) => plot.request());
-      if (data.pictures.problem) this.showSelection(); // which says so, once
+      const why = data.pictures.whyNone?.problem;
+      if (why !== told) this.showSelection(); // which says so, once
+      told = why;
     });
     this.selection.changed = () => this.update();
     this.recolour();
