@@ -21,8 +21,8 @@ ANSWERED = """async () => {
   let [asked, ahead] = [0, 0];
   performance.now = () => now() + ahead;
   const others = window.fetch;
-  window.fetch = async (...given) => (
-    String(given[0]).includes("/thumbnails/") ? answers[asked++]() : others(...given));
+  const ours = (url) => String(url).includes('/thumbnails/');
+  window.fetch = async (...given) => (ours(given[0]) ? answers[asked++]() : others(...given));
   const pictures = new PairPictures('/study/tiny/thumbnails/dirty', 'h');
   const states = [];
   for (let turn = 0; turn < 4; turn += 1) {
