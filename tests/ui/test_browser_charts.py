@@ -122,3 +122,52 @@ def test_an_answer_that_is_no_json_is_told_by_its_status(loaded_page):
         list(answers),
     )
     assert told == ["The app answered 500 for /failed.json.", "The app answered 200 for /proxy.json.", "none"]
+
+
+ENDED = """async () => {
+  const { drawPlot, layout, loadPlotly, theme } = await import('/explorer-static/charts.js');
+  const Plotly = await loadPlotly();
+  let listening = 0;
+  const [add, remove] = [window.addEventListener, window.removeEventListener].map((each) => each.bind(window));
+  window.addEventListener = (name, ...rest) => { listening += name === 'resize'; add(name, ...rest); };
+  window.removeEventListener = (name, ...rest) => { listening -= name === 'resize'; remove(name, ...rest); };
+  const screen = new AbortController();
+  const draw = async () => {
+    const element = document.body.appendChild(document.createElement('div'));
+    await drawPlot(Plotly, element, [{ y: [1, 2] }], layout(theme()), 'drawn', screen.signal);
+    return () => element.querySelectorAll('.main-svg').length > 0;
+  };
+  const shown = await draw();
+  const before = shown();
+  screen.abort();
+  const late = await draw();
+  return [before, shown(), late(), listening];
+}"""
+LEFT = """async () => {
+  const { mountAnew } = await import('/explorer-static/mounting.js');
+  const element = document.createElement('div');
+  element.innerHTML = '<div class="viewer-root"></div>';
+  Object.assign(window, { watching: [], screens: [] });
+  const mount = ({ watch, signal }) => {
+    const screen = { seen: 0 };
+    window.screens.push(new WeakRef(screen));
+    signal.addEventListener('abort', () => { screen.seen = null; });
+    watch('value', () => { screen.seen += 1; });
+  };
+  mountAnew({ mount }, { element, watch: (names, follow) => window.watching.push(follow) });
+  window.dispatchEvent(new Event('explorer-study'));
+}"""
+KEPT = """() => {
+  window.watching.forEach((follow) => follow());
+  return window.screens.map((screen) => screen.deref()?.seen ?? null);
+}"""
+
+
+def test_a_study_that_was_left_keeps_neither_its_charts_nor_its_screens(loaded_page):
+    assert loaded_page.evaluate(ENDED) == [True, False, False, 0]
+    loaded_page.evaluate(LEFT)
+    session = loaded_page.context.new_cdp_session(loaded_page)
+    for _ in range(2):
+        session.send("HeapProfiler.collectGarbage")
+    assert loaded_page.evaluate("() => window.screens.map((screen) => screen.deref() !== undefined)") == [False, True]
+    assert loaded_page.evaluate(KEPT) == [None, 1]

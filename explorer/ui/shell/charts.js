@@ -152,20 +152,27 @@ export function escapeText(text) {
 const fitted = new WeakSet();
 
 // Draws a chart, or draws it anew: one that goes on filling its place, also when that changed while it was hidden, and
-// that can be saved with its numbers inside, as `name`. `extra` are further settings of Plotly's.
-export async function drawPlot(Plotly, element, traces, settings, name, extra = {}) {
+// that can be saved with its numbers inside, as `name`. It ends with `signal`: else Plotly would keep it, and its numbers.
+export async function drawPlot(Plotly, element, traces, settings, name, signal) {
+  if (signal.aborted) return;
+  fit(Plotly, element, signal);
   const save = savePlotButton(Plotly, name);
   const buttons = [save, 'resetScale2d'];
   await Plotly.react(element, traces, settings, {
-    responsive: true, displaylogo: false, displayModeBar: 'hover', modeBarButtons: [buttons], ...extra,
+    responsive: true, displaylogo: false, displayModeBar: 'hover', modeBarButtons: [buttons],
   });
   showSaveBelow(element, save);
+}
+
+function fit(Plotly, element, signal) {
   if (fitted.has(element)) return;
   fitted.add(element);
-  new ResizeObserver(() => {
+  const observer = new ResizeObserver(() => {
     const width = element.clientWidth;
     if (width && element._fullLayout && Math.abs(width - element._fullLayout.width) > 1) Plotly.Plots.resize(element);
-  }).observe(element);
+  });
+  observer.observe(element);
+  signal.addEventListener('abort', () => { observer.disconnect(); Plotly.purge(element); }, { once: true });
 }
 
 // Where Plotly's own buttons would lie over the legend, touched or narrow, this one stands below the chart (base.css).

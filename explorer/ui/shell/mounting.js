@@ -10,8 +10,7 @@ export function mountAnew(module, given) {
   const mount = () => {
     mounted?.abort();
     const { signal } = mounted = new AbortController();
-    // What waits for a change of a viewer that is gone must not draw.
-    const watched = (names, callback) => watch(names, () => { if (!signal.aborted) callback(); });
+    const watched = (names, callback) => watchUntil(signal, watch, names, callback);
     module.mount({ ...given, watch: watched, signal });
   };
   mount();
@@ -20,4 +19,10 @@ export function mountAnew(module, given) {
     element.querySelector('.viewer-root').replaceWith(fresh.cloneNode(true));
     mount();
   });
+}
+
+// Gradio watches for ever: of a viewer that is gone nothing must be drawn, nor be kept by what still waits for a change.
+function watchUntil(signal, watch, names, callback) {
+  signal.addEventListener('abort', () => { callback = null; });
+  watch(names, () => callback?.());
 }

@@ -11,7 +11,7 @@ export const SCORES = [
   ['picture_scatter', 'picture scatter', 'how differently the pictures of near captions look'],
 ];
 
-export function renderDistributions(Plotly, root, set, control, alpha) {
+export function renderDistributions(Plotly, root, set, control, alpha, signal) {
   if (root.childElementCount === 0) root.replaceChildren(...SCORES.map(([score, label, words]) => scorePanel(score, label, words)));
   const colours = theme();
   SCORES.forEach(([score], at) => { root.children[at].hidden = !set.distributions[score]; }); // none is local without neighbours
@@ -22,9 +22,9 @@ export function renderDistributions(Plotly, root, set, control, alpha) {
     panel.querySelector('.auc').textContent = stored.auc === null ? withoutAuc(set) : `AUC ${number(stored.auc)}`;
     return [
       drawPlot(Plotly, panel.querySelector('.histogram'), histogramTraces(groups(stored, colours), stored, reference, colours),
-        layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), `${set.name}-${score}-histogram`),
+        layout(colours, { barmode: 'overlay', yaxis: { title: 'density', rangemode: 'tozero' }, margin: margins(18) }), `${set.name}-${score}-histogram`, signal),
       drawPlot(Plotly, panel.querySelector('.cumulative'), cumulativeTraces(groups(stored, colours), stored, reference, set.shares, colours),
-        layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), `${set.name}-${score}-cumulative`),
+        layout(colours, { yaxis: { title: 'share ≤ x', range: [0, 1.02] }, xaxis: { title: label }, margin: margins(40) }), `${set.name}-${score}-cumulative`, signal),
     ];
   }));
 }
@@ -79,7 +79,7 @@ const controlStyle = (colours) => ({ name: 'benign control', line: { color: colo
 
 const GROWTH_LINES = [['feature', 'feature AD', 'dash', 'square'], ['ad', 'AD', 'solid', 'circle'], ['structure', 'structure AD', 'dot', 'triangle-up']];
 
-export function renderGrowth(Plotly, root, sets, alpha) {
+export function renderGrowth(Plotly, root, sets, alpha, signal) {
   const colours = theme();
   const measured = sets.map((set) => ({ set, parts: parts(set, alpha) }));
   const traces = GROWTH_LINES.map(([key, name, dash, symbol]) => ({
@@ -94,7 +94,7 @@ export function renderGrowth(Plotly, root, sets, alpha) {
   const settings = growthLayout(colours);
   Object.assign(settings.xaxis, conceptTicks(sets.map((set) => set.poisoned_concept_count)));
   if (!sets.length) emptyChart(settings, 'C_P is not recorded of these sets:<br>none has a place on this axis.');
-  return drawPlot(Plotly, root, traces, settings, 'ad-growth');
+  return drawPlot(Plotly, root, traces, settings, 'ad-growth', signal);
 }
 
 // Words where axes without a point would stand.
@@ -103,7 +103,7 @@ function emptyChart(settings, words) {
   settings.annotations = [{ text: words, showarrow: false, xref: 'paper', yref: 'paper', x: 0.5, y: 0.5 }];
 }
 
-export function renderPaperGrowth(Plotly, root, paper) {
+export function renderPaperGrowth(Plotly, root, paper, signal) {
   const colours = theme();
   const benign = paper.rows.filter((row) => row.poison === 'benign');
   const line = (poison, key, name, dash, symbol, colour) => {
@@ -117,7 +117,7 @@ export function renderPaperGrowth(Plotly, root, paper) {
     line('dirty-label', 'ad', 'AD, dirty-label', 'solid', 'circle', colours.text),
     line('clean-label', 'ad', 'AD, clean-label', 'longdashdot', 'diamond', colours.faint),
     line('dirty-label', 'structure_ad', 'structure AD, dirty-label', 'dot', 'triangle-up', colours.subdued),
-  ], growthLayout(colours), 'paper-ad-growth');
+  ], growthLayout(colours), 'paper-ad-growth', signal);
 }
 
 export function growthLayout(colours, title = 'C_P: poisoned concepts') {

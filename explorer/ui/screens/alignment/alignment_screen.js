@@ -25,7 +25,7 @@ export async function mount({ element, props, watch, signal: mounted }) {
 
 class AlignmentScreen {
   constructor(Plotly, root, data, signal) {
-    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, top1: data.top1, local: new LocalSection(Plotly, data.drawn) });
+    Object.assign(this, { Plotly, root, paper: data.paper, sets: data.sets, top1: data.top1, signal, local: new LocalSection(Plotly, data.drawn, signal) });
     const first = this.sets[0];
     const last = this.sets[this.sets.length - 1];
     this.stops = first.alpha_stops;
@@ -147,10 +147,10 @@ class AlignmentScreen {
     const placed = comparable.filter((candidate) => candidate.poisoned_concept_count !== null);
     this.parts.growthNote.textContent = growthWords(placed, this.paper, alpha);
     return Promise.all([
-      renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha),
-      renderGrowth(this.Plotly, this.parts.growth, placed, alpha),
+      renderDistributions(this.Plotly, this.parts.distributions, set, control ? benign : null, alpha, this.signal),
+      renderGrowth(this.Plotly, this.parts.growth, placed, alpha, this.signal),
       this.local.draw(comparable, this.top1, alpha),
-      renderPaperGrowth(this.Plotly, this.parts.paper, this.paper),
+      renderPaperGrowth(this.Plotly, this.parts.paper, this.paper, this.signal),
     ]);
   }
 }

@@ -24,7 +24,7 @@ export async function mount({ element, props, watch, signal }) {
     }));
     const settings = growthLayout(colours);
     settings.yaxis.title.text = `gain of ${quantity}`;
-    await drawPlot(Plotly, chart, traces, settings, 'theorem-4.2');
+    await drawPlot(Plotly, chart, traces, settings, 'theorem-4.2', signal);
   };
   watch('value', draw);
   onThemeChange(draw, signal);

@@ -13,9 +13,9 @@ const LINES = [
 const DAMAGE = 'top-1, nouns not targeted';
 
 export class LocalSection {
-  // `drawn`: how the pictures were drawn that were judged; null where none were.
-  constructor(Plotly, drawn) {
-    this.Plotly = Plotly;
+  // `drawn`: how the pictures were drawn that were judged; null where none were. `signal` ends the screen.
+  constructor(Plotly, drawn, signal) {
+    Object.assign(this, { Plotly, signal });
     const origin = drawn && withOrigin({ drawn });
     this.charts = { concepts: chart(), share: chart(), damage: chart() };
     this.words = node('p', { class: 'note' });
@@ -49,11 +49,11 @@ export class LocalSection {
     return Promise.all([
       drawPlot(this.Plotly, this.charts.concepts, lines(points.filter(({ set }) => set.poisoned_concept_count !== null),
         ({ set }) => set.poisoned_concept_count, colours), axes(colours, 'C_P: poisoned concepts', '',
-        conceptTicks(points.map(({ set }) => set.poisoned_concept_count ?? 0))), 'local-ad-concepts'),
+        conceptTicks(points.map(({ set }) => set.poisoned_concept_count ?? 0))), 'local-ad-concepts', this.signal),
       drawPlot(this.Plotly, this.charts.share, [...lines(flagged(points), ({ share }) => share, colours), againstShare(flagged(points), colours)],
-        axes(colours, 'share of poisoned pairs', ''), 'local-ad-share'),
+        axes(colours, 'share of poisoned pairs', ''), 'local-ad-share', this.signal),
       drawPlot(this.Plotly, this.charts.damage, damageLines(judged, colours),
-        axes(colours, 'AD, share, scatter', DAMAGE), 'local-ad-damage'),
+        axes(colours, 'AD, share, scatter', DAMAGE), 'local-ad-damage', this.signal),
     ]);
   }
 }

@@ -24,7 +24,7 @@ const CHARTS = [
 export async function drawCharts(root, measured, count, signal) {
   const Plotly = await loadPlotly();
   signal.throwIfAborted();
-  const charts = new Charts(Plotly, measured, count);
+  const charts = new Charts(Plotly, measured, count, signal);
   root.replaceChildren(...charts.figures);
   charts.draw();
   onThemeChange(() => charts.draw(), signal);
@@ -32,8 +32,8 @@ export async function drawCharts(root, measured, count, signal) {
 }
 
 class Charts {
-  constructor(Plotly, measured, count) {
-    Object.assign(this, { Plotly, measured, count });
+  constructor(Plotly, measured, count, signal) {
+    Object.assign(this, { Plotly, measured, count, signal });
     const there = ({ of }) => !measured[of].problem && (of !== 'meter' || measured.meter.reference); // shares are of a reference's
     this.plots = CHARTS.filter(there).map((chart) => ({ ...chart, element: node('div', { class: 'plot' }) }));
     this.figures = this.plots.map(({ title, note, of, origin, element }) => node('figure', { class: 'chart', ...withModels(measured[of].models), ...origin && withOrigin(origin(measured[of])) },
@@ -51,7 +51,7 @@ class Charts {
     const colours = theme();
     this.plots.forEach(({ element, of, make }) => {
       const { traces, changes } = make(this.measured[of], colours, this.count, element.clientWidth);
-      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: make !== fitChart, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${CHARTS.findIndex((chart) => chart.make === make) + 1}`);
+      drawPlot(this.Plotly, element, traces, layout(colours, { height: HEIGHT, showlegend: make !== fitChart, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0 }, margin: { l: 54, r: 14, t: 34, b: 44 }, ...changes }), `implosion-${CHARTS.findIndex((chart) => chart.make === make) + 1}`, this.signal);
     });
   }
 }
