@@ -246,7 +246,8 @@ def test_curve_agrees_with_the_theorem_at_every_point():
                 expected = theorem_growth(concepts=concepts, poisons=40, concept_samples=100, total_samples=50_000,
                                           targets=pattern, alpha=0.5)  # fmt: skip
                 assert gain == expected.ad
-    assert value["chosen"] == "shared"
+    inputs = {"concepts": 250, "poisons": 40, "samples": 100, "total": 50_000, "targets": "shared", "alpha": 0.5}
+    assert value["inputs"] == {**inputs, "quantity": "ad"}
 
 
 def test_curve_without_a_valid_set_is_empty():

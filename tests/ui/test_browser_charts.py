@@ -83,6 +83,12 @@ NAMED = """async (name) => {
 }"""
 
 
+SAVED_NAMES = """async (names) => {
+  const { escapeText, savedTrace } = await import('/explorer-static/charts.js');
+  return savedTrace({ x: [1, 2], y: [3, 4], text: names.map(escapeText) }).text;
+}"""
+
+
 def test_the_name_of_a_model_is_no_markup_in_a_chart(page):
     page.goto("/?tab=implosion")
     page.locator(".implosion-charts .chart").first.wait_for()
@@ -90,6 +96,7 @@ def test_the_name_of_a_model_is_no_markup_in_a_chart(page):
     label = "C_P not recorded (<b>half</b> of it & more)"
     assert texts == ["share of <b>half</b> of it & more’s", label]
     assert pointed_at == [["C_P not recorded (&lt;b&gt;half&lt;/b&gt; of it &amp; more)"]] * 2
+    assert page.evaluate(SAVED_NAMES, ["<b>half</b> of it & more", "&lt;"]) == ["<b>half</b> of it & more", "&lt;"]
     assert page.complaints == []
 
 

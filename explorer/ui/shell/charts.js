@@ -33,6 +33,11 @@ export function node(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Of an element that is drawn into again.
+export function setAttributes(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+}
+
 // A menu of [value, words]; `act` is told the value.
 export const select = (label, options, chosen, act, attributes = {}) => node('select', {
   class: 'plain-select', 'aria-label': label, onchange: (event) => act(event.target.value), ...attributes,
@@ -143,11 +148,14 @@ export function layout(colours, changes = {}) {
   };
 }
 
+const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+
 // A name within a text of Plotly's, which it reads as markup.
 export function escapeText(text) {
-  const entities = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
-  return text.replace(/[&<>]/g, (character) => entities[character]);
+  return text.replace(/[&<>]/g, (character) => ENTITIES[character]);
 }
+
+const unescapeText = (text) => Object.entries(ENTITIES).reverse().reduce((whole, [character, entity]) => whole.replaceAll(entity, character), text);
 
 const fitted = new WeakSet();
 
@@ -219,7 +227,7 @@ function titled(plot, lines) {
 export const withModels = (models) => ({ 'data-models': JSON.stringify(models.map(({ name }) => name)) });
 
 // Attributes of what holds a chart or a table whose numbers `origin` is of: how the pictures were `drawn`, what the
-// `meter` was shown. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it,
+// `meter` was shown, what a `calculator` was given. It is saved with them. Numbers of another origin, such as the paper's, stand in nothing that has it,
 // or in rows that say whose they are.
 export const withOrigin = (origin) => ({ 'data-origin': JSON.stringify(origin) });
 
@@ -229,12 +237,17 @@ function whatIsShown(element) {
   return { study: studyShown(), link: location.href, ...origin && JSON.parse(origin) };
 }
 
+// The numbers of a trace, their intervals, and what they are called.
+export const savedTrace = ({ name, x, y, text, customdata, error_y: bars }) => ({
+  name, x, y, text: text?.map(unescapeText), customdata, error_y: bars && { array: bars.array, arrayminus: bars.arrayminus },
+});
+
 function savePlotButton(Plotly, name) {
   const click = async (plot) => {
     const lines = originLines(plot);
     const figure = { data: plot.data, layout: titled(plot, lines) };
     const picture = await fetch(await Plotly.toImage(figure, { format: 'png', scale: 2, width: plot.clientWidth, height: plot.clientHeight + TITLE + lines.length * ORIGIN.line }));
-    const traces = plot.data.map(({ name: label, x, y, customdata }) => ({ name: label, x, y, customdata }));
+    const traces = plot.data.map(savedTrace);
     const settings = { chart: name, ...whatIsShown(plot), traces };
     saveBlob(withSettings(new Uint8Array(await picture.arrayBuffer()), settings), `${name}.png`);
   };

@@ -88,6 +88,16 @@ def test_local_ad_stands_beside_ad_the_share_and_what_models_draw(page):
     told = read_settings(chart.value.path())
     assert told["drawn"] == json.loads(table.value.path().read_text())["drawn"] == how
     assert json.loads(figure.get_attribute("data-models")) == how["models"]
+    line = next(trace for trace in told["traces"] if trace["name"] == "picture scatter")
+    assert line["text"] == how["models"]
+    assert line["error_y"]["array"] == [pytest.approx(0.2), pytest.approx(0.2), None]
+    page.get_by_label("C_P, concepts").fill("30")
+    page.wait_for_function("() => document.querySelector('#growth-curve [data-origin]')?.dataset.origin.includes('30')")
+    page.locator("#growth-curve .measure-chart").hover()
+    with page.expect_download() as curve:
+        page.locator("#growth-curve .modebar-btn").first.click()
+    inputs = {"concepts": 30, "poisons": 40, "samples": 100, "total": 50000, "targets": "distinct", "alpha": 0.8}
+    assert read_settings(curve.value.path())["calculator"] == {**inputs, "quantity": "structure"}
 
 
 def test_where_no_set_has_a_place_on_the_axis_of_poison_the_chart_says_so(app, page):

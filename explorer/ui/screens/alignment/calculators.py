@@ -148,17 +148,19 @@ def theorem_words(
 def theorem_curve(
     concepts: int, poisons: int, samples: int, total: int, targets: str, alpha: float, quantity: str
 ) -> dict[str, Any]:
-    """Curves of all target patterns up to the largest C_P that fits the set; empty where an input is out of range."""
-    given = (concepts, poisons, samples, total, targets, alpha, quantity)
-    shares = all(value is not None for value in given) and 0 <= alpha <= 1 and concepts >= 0
+    """Curves of all target patterns up to the largest C_P that fits the set, and the inputs; none where one of those is
+    out of range."""
+    inputs = {"concepts": concepts, "poisons": poisons, "samples": samples, "total": total, "targets": targets,
+              "alpha": alpha, "quantity": quantity}  # fmt: skip
+    shares = all(value is not None for value in inputs.values()) and 0 <= alpha <= 1 and concepts >= 0
     if not shares or samples < 1 or not 0 <= poisons <= samples <= total:
-        return {"curves": None, "chosen": targets, "quantity": QUANTITIES.get(quantity, "")}
+        return {"curves": None}
     largest = min(total // samples, max(2 * concepts, 20))
     points = sorted({round(step * largest / CURVE_POINTS) for step in range(CURVE_POINTS + 1)})
     curves: dict[str, list[Any]] = {"concepts": points}
     for pattern in TARGET_PATTERNS:
         curves[pattern] = [_gain(at, poisons, samples, total, pattern, alpha, quantity) for at in points]
-    return {"curves": curves, "chosen": targets, "quantity": QUANTITIES[quantity]}
+    return {"curves": curves, "inputs": inputs, "quantity": QUANTITIES[quantity]}
 
 
 def _gain(

@@ -1,6 +1,6 @@
 // Local AD on the Alignment difficulty screen: what near captions show, beside AD, the share of poison and the damage.
 
-import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, theme, withModels, withOrigin } from './charts.js';
+import { count, drawPlot, escapeText, layout, node, number, saveTableButton, scrollable, setAttributes, theme, withModels, withOrigin } from './charts.js';
 import { correlation, parts } from './alignment_maths.js';
 import { conceptTicks, poisonKind } from './poison.js';
 import { withTerms } from './terms.js';
@@ -44,7 +44,7 @@ export class LocalSection {
     this.words.textContent = trackingWords(points);
     this.table.replaceChildren(localTable(points));
     const judged = points.filter((entry) => entry.top1);
-    for (const [name, value] of Object.entries(withModels(judged.map(({ set }) => set)))) this.damage.setAttribute(name, value);
+    setAttributes(this.damage, withModels(judged.map(({ set }) => set)));
     const colours = theme();
     return Promise.all([
       drawPlot(this.Plotly, this.charts.concepts, lines(points.filter(({ set }) => set.poisoned_concept_count !== null),
