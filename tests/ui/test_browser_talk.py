@@ -78,7 +78,7 @@ def test_a_new_comparison_is_asked_for_and_drawn_in_talk_mode(page):
         expect(row).to_be_hidden()
         expect(page.get_by_role("button", name="End talk mode")).to_be_visible()
     held, let_go = [], []
-    page.route("**/live/*.json", lambda route: route.continue_() if let_go else held.append(route))
+    page.route("**/live/*.json*", lambda route: route.continue_() if let_go else held.append(route))
     page.get_by_role("button", name="New prompt").click()
     prompt.fill("a photo of a hat")  # an h, a p and a t are letters here
     expect(page.locator("body.talk")).to_be_visible()
