@@ -21,7 +21,7 @@ from explorer.poisoning.attack import check_no_poison
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.classifier_files import classifier_spec
 from explorer.scenarios.experiment_request import ScenarioRequest
-from explorer.scenarios.experiment_sets import made_set, planned_attacks, planned_later_attacks
+from explorer.scenarios.experiment_sets import check_sides, made_set, planned_attacks, planned_later_attacks
 from explorer.scenarios.named import CONTROL, LATER, find_scenario
 from explorer.studies.arms import known_poison
 from explorer.studies.discovery import StudyRequest, new_study
@@ -59,19 +59,11 @@ def carry_out_scenario(
         ValueError: naming what is wrong with the request, the base or the pairs; or if ``folder`` holds another
             scenario.
     """
-    from explorer.training.fine_tune import check_base
-
-    check_no_poison(benign := PairSet.load(request.benign))
-    pairs = {CONTROL: benign} | ({} if request.later is None else {LATER: _later(request.later, benign)})
-    named = {name for mentioned in benign.table["concepts"] for name in mentioned}
-    classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
-    _check_prompts(request, check_base(request.base, recipe), benign)
-    folder, config = request.folder, _config(request, recipe, pairs, extractor)
-    _check_same(folder, config)
+    pairs, classifier, config = check_scenario(request, recipe, extractor)
+    benign, folder = pairs[CONTROL], request.folder
     sets = folder / SETS if sets is None else sets
-    attacks = planned_attacks(request, sets, recipe, benign, extractor, on_progress) | planned_later_attacks(
-        request, sets, pairs
-    )
+    attacks = planned_attacks(request, sets, benign, extractor, on_progress)
+    attacks |= planned_later_attacks(request, sets, pairs)
     models = _models(request, [CONTROL, *attacks])
     with locked(folder):
         _claim(request, config, benign)
@@ -84,6 +76,30 @@ def carry_out_scenario(
         study = _study(request, extractor, classifier, list(models), pairs, on_progress)
         report = run_study(study, RunRequest(steps=tuple(request.step or ()), device=request.device), on_progress)
     return {"arms": list(models), "study": str(study.folder), "failed": report.failed}
+
+
+def check_scenario(
+    request: ScenarioRequest, recipe: FineTuningRecipe, extractor: ExtractorSpec
+) -> tuple[dict[str, PairSet], ClassifierSpec | None, dict[str, Any]]:
+    """Refuse what can be refused without loading a model's weights, but for what each attack needs of the pairs.
+
+    Returns:
+        The given pairs by name, the classifier, and what the folder's manifest is to say.
+
+    Raises:
+        ValueError: as :func:`carry_out_scenario`.
+    """
+    from explorer.training.fine_tune import check_base
+
+    check_no_poison(benign := PairSet.load(request.benign))
+    pairs = {CONTROL: benign} | ({} if request.later is None else {LATER: _later(request.later, benign)})
+    named = {name for mentioned in benign.table["concepts"] for name in mentioned}
+    classifier = None if request.classifier is None else classifier_spec(request.classifier, named)
+    _check_prompts(request, check_base(request.base, recipe), benign)
+    check_sides(request, recipe, benign)
+    config = _config(request, recipe, pairs, extractor)
+    _check_same(request.folder, config)
+    return pairs, classifier, config
 
 
 def _later(path: Path, benign: PairSet) -> PairSet:

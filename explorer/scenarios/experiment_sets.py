@@ -23,9 +23,20 @@ WORKING = ".perturbed"
 """In a set's folder what is finished of clean-label poison while the set is not."""
 
 
+def check_sides(request: ScenarioRequest, recipe: FineTuningRecipe, benign: PairSet) -> None:
+    """That clean-label poison reaches the model as it was made.
+
+    Raises:
+        ValueError: if the pictures would be fitted to another size.
+    """
+    side, sides = recipe.resolution, sorted(set(benign.images.shape[1:3]))
+    if find_scenario(request.scenario).clean_label(request.dose) and sides != [side]:
+        raise ValueError(f"pictures of {benign.folder} are of {sides} pixels, models are trained on {side}: expected "
+                         "the same, since fitting would undo the perturbation")  # fmt: skip
+
+
 def planned_attacks(
-    request: ScenarioRequest, sets: Path, recipe: FineTuningRecipe, benign: PairSet, extractor: ExtractorSpec,
-    on_progress: OnProgress,
+    request: ScenarioRequest, sets: Path, benign: PairSet, extractor: ExtractorSpec, on_progress: OnProgress
 ) -> dict[str, Attack | None]:  # fmt: skip
     """By the names of the sets, None where one is there already. Each is checked against the pairs, the cheap ones
     before any model is loaded."""
@@ -38,10 +49,6 @@ def planned_attacks(
         return found
     from explorer.scenarios.clean_label_sets import clean_label
 
-    side, sides = recipe.resolution, sorted(set(benign.images.shape[1:3]))
-    if sides != [side]:
-        raise ValueError(f"pictures of {benign.folder} are of {sides} pixels, models are trained on {side}: expected "
-                         "the same, since fitting would undo the perturbation")  # fmt: skip
     on_progress(note(f"{request.base} draws the targets of clean-label poison, and its autoencoder is misled"))
     perturbing = clean_label(
         {name: clean[name] for name in missing if name in clean}, benign, request.base, extractor,

@@ -3,14 +3,14 @@ differ in U-Net, autoencoder or text encoder, or in a decoder alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.unique_names import unique_names
-from explorer.scenarios.experiment import SETS, carry_out_scenario
+from explorer.scenarios.experiment import SETS, carry_out_scenario, check_scenario
 from explorer.scenarios.named import find_scenario
 from explorer.studies.study import Study
 
@@ -47,30 +47,36 @@ def carry_out_on_bases(
     Raises:
         ValueError: if a base cannot be fine-tuned by its recipe, before any work; or as ``carry_out_scenario``.
     """
-    from explorer.training.fine_tune import check_base
-
-    bases = [(request.base, recipe), *((each.path, each.recipe) for each in further)]
-    families = [check_base(*each).family for each in bases]
+    names = unique_names([each.path.absolute() for each in further])
+    there = {name: replace(request, base=each.path, folder=request.folder / BASES / name)
+             for name, each in zip(names, further, strict=True)}  # fmt: skip
+    recipes = {name: each.recipe for name, each in zip(names, further, strict=True)}
+    check_scenario(request, recipe, extractor)
+    for name, other in there.items():
+        check_scenario(other, recipes[name], extractor)
     made = carry_out_scenario(request, recipe, extractor, on_progress)
-    own_sets = bool(find_scenario(request.scenario).clean_label(request.dose))
+    sets = None if find_scenario(request.scenario).clean_label(request.dose) else request.folder / SETS
     others = {}
-    for name, each in zip(unique_names([each.path.absolute() for each in further]), further, strict=True):
-        on_progress(note(f"{name}: base {len(others) + 2} of {len(bases)}"))
-        there = replace(request, base=each.path, folder=request.folder / BASES / name)
-        there.folder.parent.mkdir(exist_ok=True)
-        sets = None if own_sets else request.folder / SETS
-        others[name] = carry_out_scenario(there, each.recipe, extractor, on_progress, sets=sets)
-    alike = [family == families[0] for family in families[1:]]
-    studies = [Path(each["study"]) for each in others.values()]
-    _name(Study.load(made["study"]), studies, alike)
+    for name, other in there.items():
+        on_progress(note(f"{name}: base {len(others) + 2} of {1 + len(further)}"))
+        other.folder.parent.mkdir(exist_ok=True)
+        others[name] = carry_out_scenario(other, recipes[name], extractor, on_progress, sets=sets)
+    _name(
+        Study.load(made["study"]),
+        {Path(others[name]["study"]): recipes[name].family == recipe.family for name in names},
+    )
     return made | {"bases": others}
 
 
-def _name(study: Study, others: Sequence[Path], alike: Sequence[bool]) -> None:
+def _name(study: Study, others: Mapping[Path, bool]) -> None:
     """Write the others into the study's settings: those of its family are other bases of one world, the rest of it
-    stands beside it. What a person wrote there stays."""
-    beside = [path for path, same in zip(others, alike, strict=True) if not same]
-    bases = [path for path, same in zip(others, alike, strict=True) if same]
+    stands beside it. What a person wrote there stays.
+
+    Args:
+        others: of every study whether it is of the same family.
+    """
+    bases = [path for path, alike in others.items() if alike]
+    beside = [path for path, alike in others.items() if not alike]
     named = replace(study, beside=_joined(study.beside, beside), other_bases=_joined(study.other_bases, bases))
     if named != study:
         named.write()

@@ -17,6 +17,7 @@ from explorer.scenarios.experiment import carry_out_scenario
 from explorer.scenarios.experiment_request import ScenarioRequest
 from explorer.scenarios.experiment_sets import WORKING
 from explorer.scenarios.named import SCENARIOS, Dose
+from explorer.scenarios.several_bases import FurtherBase, carry_out_on_bases
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Study
 from tests.photographs import SMALL, photographs
@@ -145,6 +146,10 @@ def test_clean_label_poison_beside_dirty_label_of_the_same_concepts(world_reques
     many = replace(request, scenario="clean-label", folder=tmp_path / "no", dose=Dose(pairs_per_concept=50, concepts=2))
     with pytest.raises(ValueError, match=r"are of \[64\] pixels, models are trained on 32: expected the same"):
         carry_out_scenario(replace(request, folder=tmp_path / "no"), replace(recipe, resolution=32), extractor)
+    smaller = FurtherBase(path=request.base, recipe=replace(recipe, resolution=32))
+    with pytest.raises(ValueError, match=r"are of \[64\] pixels, models are trained on 32: expected the same"):
+        carry_out_on_bases(replace(request, folder=tmp_path / "no"), recipe, [smaller], extractor)
+    assert not (tmp_path / "no").exists(), "the first base's models come after"
     with pytest.raises(ValueError, match="clean-label cannot make clean-001: m is 50: "):
         carry_out_scenario(many, recipe, extractor)
 
