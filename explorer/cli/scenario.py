@@ -79,6 +79,6 @@ def _other_recipes(training: str, bases: list[Path], named: list[str] | None) ->
 
 
 def _not_measured(made: dict[str, Any]) -> Iterator[str]:
-    for base, each in {"": made, **made["bases"]}.items():
+    for base, each in {"": made, **made.get("bases", {})}.items():
         of = f" of {base}" if base else ""
         yield from (f"{what}{of}: {problem}" for what, problem in each["failed"].items())

@@ -21,6 +21,8 @@ from explorer.results.measured import DIRTY_LABEL, UNTARGETED, Measured
 
 WEIGHTS = tuple(1 + step / 10 for step in range(491))
 """That are tried for later pairs, beside 1 for the base's: 1 to 50."""
+TOLERANCE = 1e-9
+"""Accuracies that differ by less are one."""
 RECOVERED = "recovered"
 """What a model is called that was trained on with benign pairs, to recover it (Table 6)."""
 
@@ -65,9 +67,10 @@ class Continued:
         """How far from what was measured, on average."""
         return fmean(abs(one - model.accuracy) for one, model in zip(predicted, self.models, strict=True))
 
-    def fitted_weight(self) -> float:
-        """What of :data:`WEIGHTS` brings the prediction nearest to these models."""
-        return min(WEIGHTS, key=lambda weight: self.error(self.predicted(weight)))
+    def fitted_weight(self) -> float | None:
+        """What of :data:`WEIGHTS` brings the prediction nearest to these models; None where all are as near."""
+        errors = {weight: self.error(self.predicted(weight)) for weight in WEIGHTS}
+        return min(errors, key=errors.get) if max(errors.values()) - min(errors.values()) > TOLERANCE else None
 
 
 def of_paper() -> Continued:
@@ -141,7 +144,8 @@ def table(cases: dict[str, Continued]) -> str:
              "by AD of the later pairs alone", "the base's own", "measured")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for whose, case in cases.items():
-        weights = [other.fitted_weight() for name, other in cases.items() if name != whose]
+        fitted = [other.fitted_weight() for name, other in cases.items() if name != whose]
+        weights = [each for each in fitted if each is not None]
         weight = fmean(weights) if weights else None
         columns = [case.predicted(), None if weight is None else case.predicted(weight),
                    [case.at(model.later) for model in case.models],
@@ -167,7 +171,7 @@ def report(case: Continued | None) -> dict[str, Any] | None:
     fits the paper's models, which are other ones (``papers_weight``)."""
     if case is None:
         return None
-    weight = of_paper().fitted_weight()
+    weight, fitted = of_paper().fitted_weight(), case.fitted_weight()
     weighted = case.predicted(weight)
     models = zip(case.models, case.predicted(), weighted, strict=True)
     return {
@@ -177,8 +181,8 @@ def report(case: Continued | None) -> dict[str, Any] | None:
                    for model, predicted, more in models],
         "mean_error": case.error(case.predicted()),
         "papers_weight": weight, "mean_error_weighted": case.error(weighted),
-        "fitted_weight": case.fitted_weight(),
-        "mean_error_of_fit": case.error(case.predicted(case.fitted_weight())),
+        "fitted_weight": fitted,
+        "mean_error_of_fit": None if fitted is None else case.error(case.predicted(fitted)),
     }  # fmt: skip
 
 

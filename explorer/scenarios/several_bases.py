@@ -41,8 +41,8 @@ def carry_out_on_bases(
     Clean-label poison is made for each base, whose autoencoder it misleads; sets of other poison are made once.
 
     Returns:
-        As :func:`~explorer.scenarios.experiment.carry_out_scenario` of the first base, and under ``bases`` the same of
-        every further one by its name.
+        As :func:`~explorer.scenarios.experiment.carry_out_scenario` of the first base; under ``bases`` the same of each
+        further one by its name, where there are any.
 
     Raises:
         ValueError: if a base cannot be fine-tuned by its recipe, before any work; or as ``carry_out_scenario``.
@@ -65,7 +65,7 @@ def carry_out_on_bases(
         Study.load(made["study"]),
         {Path(others[name]["study"]): recipes[name].family == recipe.family for name in names},
     )
-    return made | {"bases": others}
+    return made | ({"bases": others} if others else {})
 
 
 def _name(study: Study, others: Mapping[Path, bool]) -> None:

@@ -32,6 +32,14 @@ def test_a_weight_is_found_that_made_the_accuracies():
     assert found.error(found.predicted(7.3)) == pytest.approx(0)
 
 
+def test_models_that_any_weight_fits_alike_fit_none():
+    flat = Continued(line=((0.2, 0.0), (0.6, 0.0)), models=case((0.5, 0.0)).models)
+    assert flat.fitted_weight() is None
+    told = report(flat)
+    assert (told["fitted_weight"], told["mean_error_of_fit"]) == (None, None)
+    assert on_poisoned_bases(flat).count("times, as fits the others") == 1, "the paper's weight, for these models"
+
+
 def test_the_papers_model_is_that_of_its_table_1():
     found = of_paper()
     assert {model.base for model in found.models} == {(0.465, 0.548)}
