@@ -1,20 +1,13 @@
 """The whole app on a study of made-up pairs, for the screens that show pairs: Graphs and Alignment difficulty."""
 
 import json
-import socket
-import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from explorer.studies.results import EVALUATION, GRAPHS, SCORES
-from explorer.ui.shell.context import AppSettings
 from tests.ui.measured_pairs.made_up_pairs import SPACED, describe_set, write_graphs
 
-CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE = 120_000
 MEANS = (0.8, 0.5, 0.3)
 """What the models draw right, of nouns that are not targeted."""
 HOW_DRAWN = {"prompt": "a photo of C", "seeds": [0], "steps": 2, "guidance_scale": 2.0}
@@ -46,57 +39,17 @@ def drawn(tmp_path_factory, make_study):
 
 
 @pytest.fixture(scope="module")
-def app(drawn):
+def app(drawn, watch_page, serve_app):
     """Address of the whole app on that study, and the study."""
-    import uvicorn
-
-    from explorer.ui.shell.application import make_application_server
-
     study, _, _ = drawn
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = AppSettings(studies=(study.folder,), port=port, warm_up=False)
-    config = uvicorn.Config(make_application_server(settings), host="127.0.0.1", port=port, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not server.started:
-        assert time.monotonic() < deadline, "the app did not start"
-        time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}", study
-    server.should_exit = True
-    thread.join(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.is_file():
-        pytest.skip("needs Debian's chromium (apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments, timeout=PATIENCE)
-        yield chromium
-        chromium.close()
+    with serve_app("--study", study.folder, "--no-warm-up") as address:
+        yield address, study
 
 
 @pytest.fixture
-def page(app, browser):
+def page(app, watch_page):
     """A page whose console errors and requests beyond this machine fail the test."""
-    address, _ = app
-    problems = []
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(PATIENCE)
-    page.on("console", lambda message: message.type == "error" and problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: _is_local(request.url, address) or problems.append(request.url))
-    page.goto(address)
-    yield page
-    page.close()
-    assert problems == []
-
-
-def _is_local(url, address):
-    return url.startswith((address, "data:", "blob:"))
+    with watch_page(app[0]) as page:
+        page.goto("/")
+        yield page
+        assert page.complaints == []
