@@ -52,7 +52,7 @@ PIXELS_AT_ONCE = 16 * 512**2
 NO_PAIRS = "the concept list has fewer than two concepts of the groups other and less popular"
 NOT_ASKED = "prompts of two concepts were not asked for"
 WITHOUT_MAPS = dict.fromkeys(
-    ("maps", "late_maps", "pair_maps", "scene_maps", "scene_masks"), "it was drawn without attention maps"
+    ("maps", "late_maps", "pair_maps", "scene_maps", "scene_masks", "guidance_maps"), "it was drawn without maps"
 )
 """What a drawing without maps leaves out, as metrics ask for it."""
 
@@ -76,6 +76,9 @@ class Drawing:
     """``[layers, concepts, h, w]`` of the concept's word on a painted scene; None where there are no scenes."""
     scene_masks: torch.Tensor | None = None
     """``[concepts, h, w]`` in [0, 1]: how much of each position the scene's object covers."""
+    guidance_maps: torch.Tensor | None = None
+    """``[concepts, h, w]`` guidance maps of the concepts' prompts, at least 0 on the scale of noise, means over all
+    steps; None without maps or guidance, and of drawings of before they were kept."""
 
     @property
     def late_maps(self) -> torch.Tensor | None:
@@ -156,8 +159,9 @@ def draw_missing(
             on_progress(note(f"{checkpoint.name}: {no_pairs}"))
         pictures = Tally(on_progress, checkpoint.name, len(missing) * (len(single) + len(paired)), "picture")
         for seed in missing:
-            drawn = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
+            drawn, no_guidance = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
             left_out = _add_scenes(drawn[0], pipeline, concepts, world, seed) if config.maps else WITHOUT_MAPS
+            left_out = left_out | ({"guidance_maps": no_guidance} if no_guidance else {})
             if "pair_maps" in left_out and config.maps:
                 left_out["pair_maps"] = no_pairs or (NO_PAIRS if config.two_concepts else NOT_ASKED)
             _store(places[seed], drawn, asked=asked, seed=seed, device=config.device, left_out=left_out)
@@ -255,42 +259,62 @@ def _draw_seed(
     seed: int,
     config: EvaluationConfig,
     pictures: Tally,
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The drawing's tensors but those of scenes, and the attention modules whose mean its maps are."""
+) -> tuple[tuple[dict[str, torch.Tensor], list[str]], str]:
+    """The drawing's tensors but those of scenes, and the attention modules whose mean its maps are; and why there are
+    no guidance maps where maps were asked for."""
     single, paired = prompts
     if not config.maps:
-        return {"images": torch.from_numpy(_draw_pictures(pipeline, model, single, seed, config, pictures))}, []
-    images, (maps, late_maps), layers = draw(pipeline, model, single, seed, config, pictures, _of_one)
-    tensors = {"images": torch.from_numpy(images), "maps": torch.stack(maps),
+        return ({"images": torch.from_numpy(_draw_pictures(pipeline, model, single, seed, config, pictures))}, []), ""
+    drawn = draw(pipeline, model, single, seed, config, pictures, _of_one)
+    maps, late_maps = drawn.kept
+    tensors = {"images": torch.from_numpy(drawn.images), "maps": torch.stack(maps),
                "late_layer_maps": torch.stack(late_maps, dim=1)}  # fmt: skip
+    if drawn.guidance is not None:
+        tensors["guidance_maps"] = drawn.guidance
     if paired:
-        images, (maps,), _ = draw(pipeline, model, paired, seed, config, pictures, _of_two)
-        tensors |= {"pair_images": torch.from_numpy(images), "pair_layer_maps": torch.stack(maps, dim=1)}
-    return tensors, layers
+        of_two = draw(pipeline, model, paired, seed, config, pictures, _of_two)
+        tensors |= {"pair_images": torch.from_numpy(of_two.images), "pair_layer_maps": torch.stack(*of_two.kept, dim=1)}
+    return (tensors, drawn.layers), drawn.no_guidance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Pictures of many prompts from one noise."""
+
+    images: np.ndarray
+    """uint8 ``[n, H, W, 3]``."""
+    kept: list[list[torch.Tensor]]
+    """Of each thing that ``keep`` gives a list over the pictures."""
+    layers: list[str]
+    """The attention modules of the maps."""
+    guidance: torch.Tensor | None
+    """fp32 ``[n, h, w]`` guidance maps, means over steps; None where there is no guidance."""
+    no_guidance: str
+    """Why there is none; empty where there is."""
 
 
 def draw(
     pipeline: DiffusionPipeline, model: str, prompts: Prompts, seed: int, config: EvaluationConfig, pictures: Tally,
     keep: Keep = lambda cube, row: (),
-) -> tuple[np.ndarray, list[list[torch.Tensor]], list[str]]:  # fmt: skip
+) -> Drawn:  # fmt: skip
     """Draw every prompt from the noise of ``seed``, in batches, and count the pictures.
 
     Args:
         prompts: with as many nouns for each.
         keep: what of the attention of each picture is kept, from the cube and the picture's place in it.
-
-    Returns:
-        uint8 ``[n, H, W, 3]``; of each thing that ``keep`` gives a list over the pictures; the layers of the maps.
     """
-    images, kept, layers = [], [], []
+    images, kept, guidance = [], [], []
     for part in _batches(pipeline, prompts, config):
         texts, words = zip(*part, strict=True)
-        drawn, cube = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
+        drawn, cube, steps = generate_batch(pipeline, _request(texts[0], seed, config), list(texts), words, model)
         images.append(drawn)
         kept += [keep(cube, row) for row in range(len(texts))]
-        layers = cube.default_layers
+        guidance += [] if steps.guidance is None else [steps.guidance.mean(0)]
         pictures.add(len(texts))
-    return np.concatenate(images), [list(each) for each in zip(*kept, strict=True)], layers
+    return Drawn(
+        images=np.concatenate(images), kept=[list(each) for each in zip(*kept, strict=True)],
+        layers=cube.default_layers, guidance=torch.cat(guidance) if guidance else None, no_guidance=steps.no_guidance,
+    )  # fmt: skip
 
 
 def _of_one(cube: AttentionCube, row: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -43,6 +43,7 @@ NO_TAU = "the benign control is not among the models, and tau is not given"
 NO_HEAD, NO_CLASSIFIER = "no aesthetics head is given", "no classifier is given"
 NO_BROKEN_CLASS = "no classifier with a class of broken pictures is given"
 NOT_SEEN = {
+    "guidance_maps": "it was drawn before guidance maps were kept",
     "aesthetic_scores": NO_HEAD, "aesthetic_threshold": NO_HEAD,
     "classes": NO_CLASSIFIER, "class_matches": NO_CLASSIFIER, "broken_class": NO_BROKEN_CLASS,
 }  # fmt: skip
@@ -209,7 +210,7 @@ def _summary(
     drawn = manifest["config"]
     targets = target_rows(poison, concepts)
     inputs = [each | {"targets": targets if (targets != NO_TARGET).any() else None} for each in inputs]
-    reasons = manifest["left_out"] | NOT_SEEN | {"tau": NO_TAU, "targets": why_no_targets(poison)}
+    reasons = NOT_SEEN | manifest["left_out"] | {"tau": NO_TAU, "targets": why_no_targets(poison)}
     lacking = {name: reason for name, reason in reasons.items() if inputs[0][name] is None}
     not_measured = {
         metric.name: next(lacking[need] for need in metric.needs if need in lacking)

@@ -64,7 +64,7 @@ def write_naming_study(
     tiles = []
     for model in models:
         pictures = Tally(on_progress, model.name, len(cards), "picture")
-        images, *_ = draw(load_pipeline(model), model.name, prompts, config.seed, settings, pictures)
+        images = draw(load_pipeline(model), model.name, prompts, config.seed, settings, pictures).images
         tiles += [({"concept": concept, "group": group, "model": model.name}, image)
                   for (concept, group), image in zip(cards, images, strict=True)]  # fmt: skip
     order = np.random.default_rng(config.order_seed).permutation(len(tiles))

@@ -1,4 +1,4 @@
-"""Many prompts drawn at once from one noise, with the maps of words that are named for each."""
+"""Many prompts drawn at once from one noise, with the maps of words that are named for each and what guidance adds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from explorer.checkpoints.joint_pipelines import takes_guidance
 from explorer.checkpoints.reasons import cannot_draw
 from explorer.core.progress import Progress
 from explorer.generation.generate import GenerationRequest, check_request, encode_prompts, run_pipeline, to_pixels
+from explorer.generation.recorded_steps import RecordedSteps, record_steps, recorded_steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ def generate_batch(
     prompts: list[str],
     words: Sequence[Sequence[str]],
     model: str = "",
-) -> tuple[np.ndarray, AttentionCube]:
+) -> tuple[np.ndarray, AttentionCube, RecordedSteps]:
     """Draw every prompt as :func:`~explorer.generation.generate.generate` would draw one, in one run.
 
     Args:
@@ -55,8 +56,9 @@ def generate_batch(
         model: name, for errors.
 
     Returns:
-        uint8 ``[n, H, W, 3]`` RGB, and the attention: an image for each prompt, a column for each word named, one for
-        the rest. Of joint transformers (SD3, Flux) the mean over the heads is kept alone.
+        uint8 ``[n, H, W, 3]`` RGB; the attention: an image for each prompt, a column for each word named, one for
+        the rest (of joint transformers, SD3 and Flux, the mean over the heads alone); and the recorded steps, an image
+        for each prompt.
 
     Raises:
         ValueError: for a prompt the model cannot read or that lacks a word, or if the model cannot draw or gives
@@ -69,6 +71,6 @@ def generate_batch(
     with torch.inference_mode(), cannot_draw(model), capture_attention(
         denoiser_of(pipeline), groups, batch=len(prompts), guidance=request.guided and takes_guidance(pipeline),
         steps=request.steps, keep_heads=not is_joint(pipeline), text_share=False,
-    ) as capture:  # fmt: skip
+    ) as capture, record_steps(pipeline, request) as calls:  # fmt: skip
         images = run_pipeline(pipeline, request, encode_prompts(pipeline, request, prompts), Progress(task=model))
-    return to_pixels(images, model), capture.cube()
+    return to_pixels(images, model), capture.cube(), recorded_steps(pipeline, request, calls)

@@ -8,14 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint
 from explorer.checkpoints.weights_hash import weights_hash
-from explorer.core.provenance import MANIFEST_NAME, read_manifest, write_json
+from explorer.core.provenance import MANIFEST_NAME, hash_file, read_manifest, write_json
 from explorer.evaluation.config import EvaluationConfig
 from explorer.evaluation.drawings import FILE_NAME, Drawing, draw_missing
 from explorer.evaluation.files import evaluate_folder
 from explorer.evaluation.metrics.listed import METRICS
 from explorer.evaluation.metrics.metric import Metric
+from explorer.evaluation.prompts import single_prompts
+from explorer.generation.generate import GenerationRequest, generate
 
 CONFIG = EvaluationConfig(seeds=(0, 1), steps=2, batch_size=3)
 
@@ -66,6 +69,37 @@ def test_what_is_stored_is_whole_and_says_where_it_came_from(stored, micro_world
     assert drawing.pair_maps.shape == (2, 2, 16, 16)
     assert not torch.equal(drawing.maps, drawing.late_maps)
     assert not torch.equal(drawing.images, Drawing.load(place.with_name("seed-0")).images)
+
+
+def test_guidance_maps_are_those_of_the_prompts_drawn_alone(stored, micro_world, world):
+    maps = Drawing.load(stored / "dirty-004" / "seed-1").guidance_maps
+    pipeline = load_pipeline(read_checkpoint(micro_world.output / "dirty-004"))
+    prompt, _ = single_prompts(world.concept_list())[5]
+    request = GenerationRequest(prompt=prompt, seed=1, steps=2, guidance_scale=CONFIG.guidance_scale)
+    alone = generate(pipeline, request).steps.guidance.mean(0)[0]
+    assert maps.shape == (8, 16, 16)
+    torch.testing.assert_close(maps[5], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_drawings_without_guidance_and_of_before_its_maps_were_kept_say_so(models, tmp_path):
+    config = replace(CONFIG, seeds=(0,), guidance_scale=1.0)
+    unguided = evaluate_folder(models, None, tmp_path / "unguided", config)["models"][0]
+    assert unguided["guidance"]["all"] is None
+    assert "the guidance scale is 1" in unguided["not_measured"]["guidance"]
+    out = tmp_path / "older"
+    first = evaluate_folder(models, None, out, replace(config, guidance_scale=4.0))
+    assert first["models"][0]["guidance"]["all"]["mean"] > 0
+    for path in out.rglob(FILE_NAME):
+        tensors = load_file(path)
+        del tensors["guidance_maps"]
+        save_file(tensors, path)
+        manifest = read_manifest(path.parent)
+        write_json(path.parent / MANIFEST_NAME, manifest | {"files": {FILE_NAME: hash_file(path)}})
+    told = []
+    again = evaluate_folder(models, None, out, replace(config, guidance_scale=4.0), on_progress=told.append)
+    assert not any(progress.unit == "picture" for progress in told), "no other figure needs them"
+    assert again["models"][0]["guidance"]["all"] is None
+    assert again["models"][0]["not_measured"]["guidance"] == "it was drawn before guidance maps were kept"
 
 
 def test_what_is_there_is_not_drawn_again_and_further_seeds_are(folder, models, world):
@@ -127,7 +161,7 @@ def test_without_maps_the_same_pictures_are_drawn_and_nothing_else(stored, model
     plain, whole = Drawing.load(places[1]), Drawing.load(stored / "dirty-004" / "seed-1")
     assert (plain.images.int() - whole.images.int()).abs().max() <= 1, "up to rounding"
     assert (plain.maps, plain.pair_images, plain.scene_maps) == (None, None, None)
-    assert "without attention maps" in read_manifest(places[1])["left_out"]["maps"]
+    assert "without maps" in read_manifest(places[1])["left_out"]["maps"]
     _, said, _ = drawn_by(models, world, tmp_path / "plain")
     assert "drawn with other prompts, maps" in said[0], "a drawing without maps does not stand for one with them"
 

@@ -50,6 +50,7 @@ def test_every_metric_asks_for_what_there_is_and_has_a_name_of_its_own():
             [1, 0.5, torch.nan],
         ),
         ("mask_area", [torch.stack([HALF, UNIFORM])], [0.5, 0.25]),
+        ("guidance", [torch.stack([3 * HALF, UNIFORM])], [1.5, 0.25]),
     ],
 )
 def test_a_metric_of_a_known_case(name, given, expected):

@@ -17,13 +17,14 @@ SMALL = replace(REQUEST, height=32, width=32)
 
 def test_a_batch_is_the_stock_pipelines_own(make_pipeline):
     pipeline = make_pipeline()
-    images, cube = generate_batch(pipeline, REQUEST, PROMPTS, WORDS)
+    images, cube, steps = generate_batch(pipeline, REQUEST, PROMPTS, WORDS)
     noise = initial_noise(pipeline, REQUEST).repeat(2, 1, 1, 1)
     stock = pipeline(
         PROMPTS, num_inference_steps=2, guidance_scale=4.0, latents=noise, output_type="np"
     ).images  # fmt: skip
     assert np.array_equal(images, (stock * 255).round().astype(np.uint8))
     assert cube.maps(image=1).shape[0] == 2
+    assert steps.guidance.shape == (2, 2, 16, 16)
 
 
 @pytest.fixture(params=["sd1", "guided in one call", "sdxl", "sd3", "flux"])
@@ -44,12 +45,17 @@ def pipeline(request, make_pipeline, make_xl_pipeline, make_sd3_pipeline, make_f
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_prompt_is_drawn_as_it_is_alone(pipeline, row):
-    images, cube = generate_batch(pipeline, SMALL, PROMPTS, WORDS)
+    images, cube, steps = generate_batch(pipeline, SMALL, PROMPTS, WORDS)
     request = replace(SMALL, prompt=PROMPTS[row])
     alone = generate(pipeline, request)
     assert np.abs(images[row].astype(int) - alone.images[0].astype(int)).max() <= 1
     word = alone.words.indices_of(WORDS[row][0])
     assert torch.allclose(cube.maps(image=row)[0], alone.cube.map(word), atol=1e-3)
+    assert steps.no_guidance == alone.steps.no_guidance
+    if alone.steps.guidance is None:
+        assert steps.guidance is None
+    else:
+        assert torch.allclose(steps.guidance[:, row], alone.steps.guidance[:, 0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_of_no_numbers_is_refused(make_pipeline):

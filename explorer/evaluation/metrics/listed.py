@@ -5,6 +5,7 @@ from __future__ import annotations
 from explorer.evaluation.metrics import (
     classifier,
     clip_and_aesthetics,
+    guidance,
     known_masks,
     pictures,
     poison_success,
@@ -20,4 +21,5 @@ METRICS = (
     *word_maps.METRICS,
     *word_overlap.METRICS,
     *known_masks.METRICS,
+    *guidance.METRICS,
 )
