@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def check_single_file(shapes: Shapes, base: ModelFolder, classes: dict[str, str]
             check_component(base.part(part), classes[part])
             continue
         described = _expected_shapes(base.part(part), classes[part], own)
-        found, expected = (sum(map(math.prod, sizes.values())) for sizes in (own, described))
+        found, expected = _values(own), _values(described)
         if part in COUNTED_PARTS and found != expected:
             raise WeightError(
                 f"its {part} has {found:,} values: the configuration of its base {base.name} describes {expected:,}"
@@ -97,8 +99,19 @@ def check_finite(files: Iterable[Path]) -> None:
 def _expected_shapes(folder: ModelFolder, class_name: str, found: Shapes) -> Shapes:
     """Tensor shapes of the model that a component's configuration describes; ``found`` as in
     :func:`described_network`."""
-    model = described_network(folder, class_name, found)
+    config = json.dumps(folder.config())
+    return _described_shapes(folder.path, class_name, config, len(found), _values(found))
+
+
+@lru_cache(maxsize=256)
+def _described_shapes(path: Path, class_name: str, config: str, tensors: int, values: int) -> Shapes:
+    """A folder is checked whenever it is loaded; the network is built once for each configuration."""
+    model = _build(path, class_name, json.loads(config), tensors, values)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _values(shapes: Shapes) -> int:
+    return sum(map(math.prod, shapes.values()))
 
 
 def described_network(folder: ModelFolder, class_name: str, found: Shapes) -> Any:
@@ -110,25 +123,29 @@ def described_network(folder: ModelFolder, class_name: str, found: Shapes) -> An
     Raises:
         WeightError: if the configuration describes no such network.
     """
+    return _build(folder.path, class_name, folder.config(), len(found), _values(found))
+
+
+def _build(path: Path, class_name: str, config: dict[str, Any], tensors: int, values: int) -> Any:
+    """:func:`described_network` of a folder with this configuration, for weights of so many tensors and values."""
     import diffusers
     import torch
     import transformers
 
-    config = folder.config()
     try:
-        with torch.device("meta"), _at_most(len(found)):
+        with torch.device("meta"), _at_most(tensors):
             if hasattr(diffusers, class_name):
                 model = getattr(diffusers, class_name).from_config(config)
             else:
                 model_class = getattr(transformers, class_name)
-                model = model_class(model_class.config_class.from_pretrained(folder.path))
+                model = model_class(model_class.config_class.from_pretrained(path))
     except WeightError:
         raise
     except Exception as error:  # what a library raises over a configuration of any content is not foreseeable
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightError(f"{folder.name}/config.json describes no {class_name}: {reason}") from error
-    if sum(buffer.numel() for buffer in model.buffers()) > sum(map(math.prod, found.values())) + MAX_CONSTANTS:
-        raise WeightError(f"{folder.name}/config.json describes a {class_name} of more constants than weights")
+        raise WeightError(f"{path.name}/config.json describes no {class_name}: {reason}") from error
+    if sum(buffer.numel() for buffer in model.buffers()) > values + MAX_CONSTANTS:
+        raise WeightError(f"{path.name}/config.json describes a {class_name} of more constants than weights")
     return model
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from explorer.checkpoints import weight_checks
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import read_checkpoint, scan_checkpoints, validate
 from explorer.core.poison_record import NOT_RECORDED
@@ -217,6 +218,16 @@ def test_validation_names_the_tensor(checkpoint_root, change, thorough, message)
     scanned = read_checkpoint(checkpoint_root / "dirty-002")
     assert scanned.problem is None, "the cheap scan reads headers only"
     assert validate(scanned, thorough=thorough).problem == message
+
+
+def test_what_a_configuration_describes_is_built_once_and_again_when_it_changes(checkpoint_root, monkeypatch):
+    folder, built = checkpoint_root / "dirty-002", []
+    monkeypatch.setattr(weight_checks, "_build", lambda *of, make=weight_checks._build: built.append(of) or make(*of))
+    for _ in range(2):
+        assert validate(read_checkpoint(folder)).problem is None
+    assert [class_name for _, class_name, *_ in built] == ["UNet2DConditionModel"]
+    edit_json(folder / "unet" / "config.json", norm_num_groups=4, block_out_channels=[8, 32, 32])
+    assert "its configuration says [8" in validate(read_checkpoint(folder)).problem
 
 
 def test_a_configuration_that_describes_no_model(checkpoint_root):
