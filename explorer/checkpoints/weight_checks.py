@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,27 @@ def check_finite(files: Iterable[Path]) -> None:
 def _expected_shapes(folder: ModelFolder, class_name: str, found: Shapes) -> Shapes:
     """Tensor shapes of the model that a component's configuration describes; ``found`` as in
     :func:`described_network`."""
-    config = json.dumps(folder.config())
-    return _described_shapes(folder.path, class_name, config, len(found), _values(found))
+    return _described_shapes(_Description(
+        class_name=class_name, config=json.dumps(folder.config()), tensors=len(found), values=_values(found),
+        path=folder.path,
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """All that a component's network hangs on; where its folder lies is not among it."""
+
+    class_name: str
+    config: str
+    tensors: int
+    values: int
+    path: Path = field(compare=False)
 
 
 @lru_cache(maxsize=256)
-def _described_shapes(path: Path, class_name: str, config: str, tensors: int, values: int) -> Shapes:
+def _described_shapes(of: _Description) -> Shapes:
     """A folder is checked whenever it is loaded; the network is built once for each configuration."""
-    model = _build(path, class_name, json.loads(config), tensors, values)
+    model = _build(of.path, of.class_name, json.loads(of.config), of.tensors, of.values)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

@@ -97,7 +97,7 @@ def own_pictures(concepts: ConceptList, request: MeterRequest) -> Shown:
 
     def pictures(pipeline: DiffusionPipeline, model: str) -> np.ndarray:
         prompts = single_prompts(concepts)
-        return draw(pipeline, model, prompts, request.seed, config, Tally(unheard, model, len(prompts)))[0]
+        return draw(pipeline, model, prompts, request.seed, config, Tally(unheard, model, len(prompts))).images
 
     words = f"each model's own pictures, {request.steps} steps at guidance {request.guidance_scale:g}"
     return Shown(words=words, same_for_all=False, pictures=pictures, calls_a_picture=2 * request.steps)
