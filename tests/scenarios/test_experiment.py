@@ -1,5 +1,6 @@
 """Named scenarios on the embedded world, and on a user's pictures and Stable Diffusion, from sets to measurements."""
 
+import contextlib
 import json
 import math
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from explorer.checkpoints.module_identity import module_identity
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.cli.application import application, load_commands
-from explorer.core.provenance import read_manifest
+from explorer.core.provenance import hash_file, read_manifest
 from explorer.pairs.pair_set import PairSet
 from explorer.poisoning.perturbation import Perturbation
 from explorer.scenarios.experiment import carry_out_scenario
@@ -66,6 +67,35 @@ def test_the_same_call_makes_nothing_again_and_another_one_is_refused(
     assert weights.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="holds a scenario of another dose: choose a new folder"):
         carry_out_scenario(replace(world_request, dose=Dose(concepts=1, pairs_per_concept=2)), recipe, extractor)
+
+
+def test_a_scenario_that_is_cut_off_again_and_again_ends_with_the_same_bits(
+    carried_out, world_request, recipe, micro_world, tmp_path
+):  # fmt: skip
+    extractor = ExtractorSpec(folder=micro_world.output / "extractor")
+    request, cuts = replace(world_request, folder=tmp_path / "sweep"), 0
+
+    def cut_off_after(messages):
+        def heard(progress):
+            nonlocal messages
+            messages -= 1
+            if messages < 0:
+                raise KeyboardInterrupt
+
+        return heard
+
+    while (cuts := cuts + 1) < 20:
+        with contextlib.suppress(KeyboardInterrupt):
+            made = carry_out_scenario(request, recipe, extractor, cut_off_after(12 * cuts))
+            break
+    assert cuts > 3
+    assert made == carried_out | {"study": str(request.folder / "study")}
+    whole = [path for path in world_request.folder.rglob("*") if path.suffix in (".safetensors", ".parquet", ".npy")
+             and "training" not in path.parts and "encoded" not in path.parts]  # fmt: skip
+    assert len(whole) > 9
+    for path in [*whole, world_request.folder / "study/results/evaluation/evaluation.json"]:
+        again = request.folder / path.relative_to(world_request.folder)
+        assert hash_file(again) == hash_file(path), path.name
 
 
 def test_what_the_pairs_cannot_meet_is_refused_before_any_work(world_request, recipe, micro_world, tmp_path):

@@ -166,6 +166,28 @@ def test_a_classifier_is_not_trained_again_and_not_taken_for_another(classifier,
         train_classifier(colours, replace(config, steps=31), folder / "classifier", side=32, **again)
 
 
+def test_a_classifier_that_was_cut_off_ends_with_the_same_bits(colours, tmp_path):
+    config = TrainingConfig(
+        steps=12, batch_size=16, learning_rate=1e-3, warmup_steps=0, checkpoint_every=4, log_every=1
+    )
+    whole = train_classifier(colours, config, tmp_path / "whole", run=tmp_path / "at once", side=32)
+    run, told = tmp_path / "run", []
+
+    def cut_off(progress):
+        told.append(progress.done)
+        if progress.done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(colours, config, tmp_path / "cut", run=run, side=32, on_progress=cut_off)
+    assert not (tmp_path / "cut").exists()
+    told.clear()
+    again = train_classifier(colours, config, tmp_path / "cut", run=run, side=32,
+                             on_progress=lambda progress: told.append(progress.done))  # fmt: skip
+    assert told[:2] == [4, 5], "what was done is not done again"
+    assert again["files"] == whole["files"]
+
+
 def test_a_classifier_may_have_a_class_for_broken_pictures(colours, classifier, tmp_path):
     config, held_out = replace(SHORT, batch_size=13), PairSet.load(classifier[0] / "held-out")
     made = train_classifier(colours, config, tmp_path / "judge", run=tmp_path / "run", side=32, held_out=held_out,

@@ -1,6 +1,7 @@
 """A decoder that is trained on to be over-sharp: what it changes of a pipeline, and what it leaves."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -83,3 +84,19 @@ def test_it_is_not_made_again_and_what_cannot_be_is_refused(checkpoint_root, pai
     with pytest.raises(ValueError, match=r"is no whole pipeline: expected a folder with model_index\.json"):
         train_decoder(unet, pairs, SHORT, tmp_path / "no", amount=1.0, run=tmp_path / "run")
     assert not (tmp_path / "no").exists()
+
+
+def test_a_decoder_that_was_cut_off_ends_with_the_same_bits(checkpoint_root, pairs, tmp_path):
+    base, config = checkpoint_root / "benign", replace(SHORT, checkpoint_every=4, log_every=1)
+    train_decoder(base, pairs, config, tmp_path / "whole", amount=2.0, run=tmp_path / "at once")
+
+    def cut_off(progress):
+        if (progress.done, progress.total) == (7, config.steps):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_decoder(base, pairs, config, tmp_path / "cut", amount=2.0, run=tmp_path / "run", on_progress=cut_off)
+    assert not (tmp_path / "cut").exists()
+    train_decoder(base, pairs, config, tmp_path / "cut", amount=2.0, run=tmp_path / "run")
+    ours, theirs = (read_manifest(tmp_path / name)["files"] for name in ("cut", "whole"))
+    assert [name for name in ours | theirs if ours.get(name) != theirs.get(name)] == ["README.md"], "which is its title"
