@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONFIGURED = (
+    "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
+    "tokenizer_3",
+)  # fmt: skip
+_TEXTS = (".json", ".txt", ".model")
+"""Ends of names of configurations and vocabularies."""
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
@@ -69,6 +76,22 @@ def recorded_hash(path: Path, headers: dict[str, WeightHeader], manifest: dict[s
     if not hashes or not all(isinstance(found, str) and _SHA256.fullmatch(found) for found in hashes.values()):
         return None
     return _joint_hash(hashes)
+
+
+def configurations_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over what decides pictures beside weights and sampler: the configurations of the networks and what the
+    tokenizers hold, the checkpoint's own and those of the base that it stands on."""
+    folders = [folder for folder in (checkpoint.folder, checkpoint.base) if folder is not None and folder.is_dir()]
+    return hash_json([
+        {path.relative_to(folder).as_posix(): hash_file(path) for path in _configurations(folder)} for folder in folders
+    ])  # fmt: skip
+
+
+def _configurations(folder: Path) -> Iterator[Path]:
+    yield from (path for path in (folder / "model_index.json", folder / "config.json") if path.is_file())
+    for part in (folder / name for name in _CONFIGURED if (folder / name).is_dir()):
+        texts = (path for path in sorted(part.iterdir()) if path.suffix in _TEXTS and path.is_file())
+        yield from (path for path in texts if not path.name.endswith(".index.json"))
 
 
 def check_recorded_files(checkpoint: Checkpoint) -> None:

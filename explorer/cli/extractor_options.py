@@ -11,12 +11,11 @@ import typer
 
 from explorer.cli.requests import Spelling
 from explorer.core.provenance import ROOT
-from explorer.studies.specs import ExtractorSpec
+from explorer.studies.specs import LOCAL, ExtractorSpec
 
 if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
-LOCAL = "local-dir:"
 DEFAULT_EXTRACTOR = ROOT / "checkpoints" / "iconworld" / "extractor"
 
 

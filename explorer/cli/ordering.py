@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.application import AsJson, emit
-from explorer.cli.study import study
+from explorer.cli.study import read_study, study
 from explorer.studies.confirmation import confirmation
 from explorer.studies.differences import difference, nested_share, over_studies, why_not_pooled
 from explorer.studies.layers import by_layer
 from explorer.studies.ordering import check_each_once, ordering
-from explorer.studies.study import Study
 
 Group = Annotated[
     str,
@@ -49,11 +48,11 @@ def order(
 
     95 % intervals over arms, as if each were drawn by itself: arms of one run share benign pairs and noise.
     """
-    studies = [Study.load(folder) for folder in folders]
+    studies = [read_study(folder) for folder in folders]
     if confirm:
         if without or alpha is not None:
             raise ValueError("--without and --alpha go without --confirm, which takes every arm and no number of pairs")
-        _confirm(confirmation(studies, [Study.load(each) for each in confirm], outcome=outcome, group=group), as_json)
+        _confirm(confirmation(studies, [read_study(each) for each in confirm], outcome=outcome, group=group), as_json)
         return
     found = ordering(studies, outcome=outcome, group=group, without=without or (), alpha=alpha)
     if as_json:
@@ -94,7 +93,7 @@ def layers(
     Late attention to the concept and Geary's C of its map, overlap of two concepts' maps, and on painted scenes mass in
     the object and IoU with it.
     """
-    found = by_layer(Study.load(folder), group=group)
+    found = by_layer(read_study(folder), group=group)
     if as_json:
         emit(found, True)
         return
@@ -124,7 +123,7 @@ def difference_command(
     concepts, by study; of several studies, each a training run, over these as well, and of the share of accuracy over
     runs, the concepts in them and the noises, where it is stored what each noise drew. What differs by more than its
     training run, or holds the same models, is not averaged, and the reason is printed."""
-    studies = [Study.load(folder) for folder in folders]
+    studies = [read_study(folder) for folder in folders]
     check_each_once(studies)
     found = [difference(study, first, second, group=group, names=concept or ()) for study in studies]
     reason = why_not_pooled(studies, [first, second]) if len(found) > 1 else None

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from explorer.cli.application import AsJson, application, emit
+from explorer.cli.study import read_study
 from explorer.results.comparisons import compare_study
 from explorer.results.further_runs import told_of_runs
 from explorer.results.measured import Measured
 from explorer.results.poisoned_base import of_study, on_poisoned_bases, report
 from explorer.results.report import markdown, put_on_page
-from explorer.studies.study import Study
 
 
 @application.command("results")
@@ -31,7 +31,7 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
-    found = Study.load(study)
+    found = read_study(study)
     comparisons, problems = compare_study(found, run or ())
     own = Measured.of(found, run or ())
     told, continued = told_of_runs(found, own.runs), of_study(own)

@@ -10,7 +10,7 @@ import typer
 from explorer.cli.application import AsJson, emit
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import Changes, command
-from explorer.cli.study import Folder, study
+from explorer.cli.study import Folder, read_study, study
 from explorer.defence.training_sets import KnownPoison, RandomDraw
 from explorer.pairs.pair_set import PairSet
 from explorer.scenarios.recipes import fine_tuning_recipe
@@ -145,7 +145,7 @@ def _emit(made: RetrainedModel | None, as_json: bool) -> None:
 def retrained(folder: Folder, as_json: AsJson = False) -> None:
     """What models draw that were trained again: top-1 by group of concepts, and the difference to the model that was
     trained without as many pairs drawn at random; recovery with the paper's numbers."""
-    found = retrained_results(Study.load(folder))
+    found = retrained_results(read_study(folder))
     if as_json:
         emit(found, True)
         return

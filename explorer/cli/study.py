@@ -17,9 +17,9 @@ from explorer.studies import packing
 from explorer.studies.calibration import calibrate_study
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.packing import export_study
-from explorer.studies.results import command_line
+from explorer.studies.results import command_line, step_command
 from explorer.studies.running import RunRequest, report_as_json, run_study
-from explorer.studies.state import MISSING, STALE, study_state
+from explorer.studies.state import MISSING, STALE, stale_steps, study_state
 from explorer.studies.steps.drawing import PICTURE
 from explorer.studies.study import STUDY_NAME, Study
 
@@ -151,6 +151,15 @@ def import_results(
     """Unpack results that were made elsewhere, every file compared with its hash."""
     found = packing.import_results(pack, folder)
     emit({"study": str(found.folder), "name": found.name, "arms": [arm.name for arm in found.arms]}, as_json)
+
+
+def read_study(folder: Path) -> Study:
+    """A study whose stored results are told; what they are known not to be of any more is said first."""
+    found = Study.load(folder)
+    for step, why in stale_steps(found).items():
+        told = f"{found.folder.name}: {step} is stale, its figures are of before ({why})"
+        typer.echo(f"{told}; anew: {step_command(found, step)}", err=True)
+    return found
 
 
 def _print_states(states: Iterable[StepState], denoising: int) -> None:

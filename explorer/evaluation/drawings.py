@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints.joint_pipelines import latent_shape
 from explorer.checkpoints.pipelines import load_pipeline
-from explorer.checkpoints.weights_hash import hash_of_base, weights_hash
+from explorer.checkpoints.weights_hash import configurations_hash, hash_of_base, weights_hash
 from explorer.core.progress import OnProgress, Tally, note, unheard
 from explorer.core.provenance import (
     ManifestError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Keep = Callable[[AttentionCube, int], tuple[torch.Tensor, ...]]
     """What of one picture's attention is kept, from the cube of its batch and its place there."""
 
-KIND, FILE_NAME = "drawing", "drawing.safetensors"
+KIND, FILE_NAME, CONFIGURATIONS = "drawing", "drawing.safetensors", "configurations"
 LATE_SHARE = 1 / 3
 """The last part of the steps, in which details are drawn: there the maps of imploded models scatter."""
 PIXELS_AT_ONCE = 16 * 512**2
@@ -77,8 +77,7 @@ class Drawing:
     scene_masks: torch.Tensor | None = None
     """``[concepts, h, w]`` in [0, 1]: how much of each position the scene's object covers."""
     guidance_maps: torch.Tensor | None = None
-    """``[concepts, h, w]`` guidance maps of the concepts' prompts, at least 0 on the scale of noise, means over all
-    steps; None without maps or guidance, and of drawings of before they were kept."""
+    """``[concepts, h, w]`` guidance maps, on the scale of noise, means over all steps; None without guidance."""
 
     @property
     def late_maps(self) -> torch.Tensor | None:
@@ -160,8 +159,8 @@ def draw_missing(
         pictures = Tally(on_progress, checkpoint.name, len(missing) * (len(single) + len(paired)), "picture")
         for seed in missing:
             drawn, no_guidance = _draw_seed(pipeline, checkpoint.name, (single, paired), seed, config, pictures)
-            left_out = _add_scenes(drawn[0], pipeline, concepts, world, seed) if config.maps else WITHOUT_MAPS
-            left_out = left_out | ({"guidance_maps": no_guidance} if no_guidance else {})
+            left_out = {"guidance_maps": no_guidance} if no_guidance else {}
+            left_out |= _add_scenes(drawn[0], pipeline, concepts, world, seed) if config.maps else WITHOUT_MAPS
             if "pair_maps" in left_out and config.maps:
                 left_out["pair_maps"] = no_pairs or (NO_PAIRS if config.two_concepts else NOT_ASKED)
             _store(places[seed], drawn, asked=asked, seed=seed, device=config.device, left_out=left_out)
@@ -225,6 +224,7 @@ def _what_decides(
         "world": None if world is None else world.config(),
         "weights": weights_hash(checkpoint),
         "weights of the base": hash_of_base(checkpoint),
+        CONFIGURATIONS: configurations_hash(checkpoint),
         "sampler": hash_file(sampler) if sampler.is_file() else None,
         "steps": config.steps,
         "guidance_scale": config.guidance_scale,
@@ -239,6 +239,7 @@ def _obstacle(place: Path, asked: dict[str, Any]) -> str:
         manifest = read_manifest(place, kind=KIND)
         check_files(place, manifest, [FILE_NAME])
         found = manifest["config"]
+        found.setdefault(CONFIGURATIONS, asked[CONFIGURATIONS])  # earlier releases did not record them
         differing = [name for name in asked if hash_json(asked[name]) != hash_json(found.get(name))]
     except (ManifestError, KeyError, AttributeError) as error:
         return f"what lies there is no whole drawing: {error}"

@@ -19,7 +19,7 @@ from explorer.pairs.concept_list import ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.shard_names import expand_braces
-from explorer.studies.specs import ExtractorSpec
+from explorer.studies.specs import LOCAL, ExtractorSpec
 from explorer.studies.study import Arm
 
 PAIR_SET_KIND, STORE_KIND = "pair-set", "embedding-store"
@@ -88,6 +88,16 @@ def extractor_fingerprint(extractor: ExtractorSpec) -> str:
         raise ValueError("the study names no extractor: expected a folder, or open_clip and weights, in study.toml")
     facts = [extractor.open_clip, extractor.pretrained_tag, extractor.feature_range]
     return hash_json([*facts, file_fingerprint(extractor.weights)])
+
+
+def extractor_configuration(extractor: ExtractorSpec) -> str | None:
+    """Of what lies beside the weights of an open_clip model in a folder: its configuration and its tokenizer's files;
+    None of another extractor, whose own manifest or open_clip itself has them."""
+    if extractor.folder is not None or not (extractor.open_clip or "").startswith(LOCAL):
+        return None
+    folder = Path(extractor.open_clip.removeprefix(LOCAL))
+    files = [path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model")] if folder.is_dir() else []
+    return hash_json({path.name: hash_file(path) for path in files if path.is_file()})
 
 
 def file_fingerprint(path: Path) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from explorer.core.bounded_files import parse_json
 from explorer.defence.payload_formats import RETRAINED as FORMAT
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded
+from explorer.studies.recorded import Recorded, differing_names
 from explorer.studies.results import RETRAINED, step_folder
 from explorer.studies.retraining import RetrainedModel
 from explorer.studies.study import Arm, Study
@@ -37,7 +37,8 @@ def can_stay(
     measured = {each["name"]: each for each in _measured(inputs.study, arm.name)}
     recorded = Recorded.read(inputs.study, RETRAINED)
     own = recorded.of_arm(arm.name)
-    same = {name: own.get(name) for name in inputs.of_model(arm)} == inputs.of_model(arm)
+    now = inputs.of_model(arm)
+    same = not differing_names({name: own.get(name) for name in now}, now)
     new = not all(_is_of(measured.get(each.name, {}), each) for each in models)
     return same and new and not recorded.changes(settings, shared)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from explorer.checkpoints.registry import Checkpoint
+from explorer.checkpoints.weights_hash import configurations_hash
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError, hash_file, hash_json, read_manifest
 from explorer.pairs.concept_list import ConceptList
@@ -14,11 +15,12 @@ from explorer.studies.arms import arm_checkpoint, known_poison
 from explorer.studies.fingerprints import (
     checkpoint_fingerprint,
     concepts_fingerprint,
+    extractor_configuration,
     extractor_fingerprint,
     file_fingerprint,
     pairs_fingerprint,
 )
-from explorer.studies.recorded import Recorded, named
+from explorer.studies.recorded import CONCEPT_NAMES, CONFIGURATIONS, EXTRACTOR_CONFIGURATION, Recorded, named
 from explorer.studies.results import COMPARISON, FILM_STRIP, PICTURES
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import CONCEPTS_NAME, Arm, Study
@@ -42,6 +44,7 @@ class StudyInputs:
         self.precision: str = precision or next((each for each in drawn if isinstance(each, str)), "fp32")
         self._checkpoints: dict[str, Checkpoint] = {}
         self._pairs: dict[str, str] = {}
+        self._configurations: dict[str, str] = {}
 
     def checkpoint(self, arm: Arm) -> Checkpoint:
         """The arm's checkpoint, which nothing is known against."""
@@ -62,8 +65,14 @@ class StudyInputs:
         return {arm.name: known_poison(arm) for arm in self.study.arms}
 
     def of_checkpoint(self, arm: Arm) -> dict[str, str]:
-        """The arm's checkpoint as an input."""
-        return {named(CHECKPOINT, arm.name): checkpoint_fingerprint(self.checkpoint(arm))}
+        """The arm's checkpoint as inputs: what tells its weights and sampler apart comes first."""
+        checkpoint = self.checkpoint(arm)
+        if arm.name not in self._configurations:
+            self._configurations[arm.name] = configurations_hash(checkpoint)
+        return {
+            named(CHECKPOINT, arm.name): checkpoint_fingerprint(checkpoint),
+            named(CONFIGURATIONS, arm.name): self._configurations[arm.name],
+        }
 
     def of_model(self, arm: Arm) -> dict[str, str]:
         """The arm's checkpoint and what is known of its poison, as inputs."""
@@ -104,8 +113,15 @@ class StudyInputs:
 
     @cached_property
     def of_extractor(self) -> dict[str, str]:
-        """The universal extractor as an input."""
-        return {"extractor": extractor_fingerprint(self.study.extractor)}
+        """The universal extractor as an input, or two."""
+        found = {"extractor": extractor_fingerprint(self.study.extractor)}
+        configuration = extractor_configuration(self.study.extractor)
+        return found if configuration is None else found | {EXTRACTOR_CONFIGURATION: configuration}
+
+    @cached_property
+    def of_concept_names(self) -> dict[str, str]:
+        """Names of the concepts as an input."""
+        return {CONCEPT_NAMES: hash_json(self.concept_names)}
 
     @cached_property
     def of_judge(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, 
 from explorer.studies.arms import known_poison
 from explorer.studies.results import PICTURES, STEPS, command_line, result_file, step_folder, step_manifest
 from explorer.studies.specs import ExtractorSpec
+from explorer.studies.state import stale_steps
 from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, Study
 
 PACK_NAME = "study-results.json"
@@ -37,7 +38,8 @@ def export_study(study: Study, path: Path, *, pictures: bool = False) -> list[st
 
     Raises:
         ManifestError: if a file is missing or was changed.
-        ValueError: if no step is done, or the file is there already or is no .zip.
+        ValueError: if no step is done, one is known to be of something else than the study is now, or the file is there
+            already or is no .zip.
     """
     if path.suffix != ".zip" or path.exists():
         raise ValueError(f"{path} {'exists already' if path.exists() else 'is no .zip file'}: expected a new .zip file")
@@ -45,6 +47,10 @@ def export_study(study: Study, path: Path, *, pictures: bool = False) -> list[st
     steps = [step for step in steps if pictures or step != PICTURES]
     if not steps:
         raise ValueError(f"{study.folder} has no results to pack: run `{command_line('run', study.folder)}`")
+    stale = stale_steps(study)
+    if wrong := next((step for step in steps if step in stale), None):
+        raise ValueError(f"{wrong} is not of what {STUDY_NAME} says now ({stale[wrong]}): run "
+                         f"`{command_line('run', study.folder)}`, or put back what was changed")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch, replacing(path) as temporary:
         _without_places(study, Path(scratch)).write()

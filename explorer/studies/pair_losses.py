@@ -16,7 +16,7 @@ from explorer.core.block_files import BlockFiles
 from explorer.core.provenance import hash_json
 from explorer.defence.pair_sample import even_sample
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import loss_model
+from explorer.studies.recorded import CONFIGURATIONS, loss_model, named
 from explorer.studies.study import Study
 from explorer.training.sample_loss import DRAWS, encoded_pictures, latent_losses
 
@@ -41,7 +41,8 @@ def check_loss_models(inputs: StudyInputs) -> dict[str, str]:
         if (family := inputs.checkpoint(arm).family) not in ("sd1", "sd2"):
             told = FAMILY_NAMES.get(family, family)
             raise ValueError(f"loss_arms of filters name {name}, which is {told}: expected SD 1.x or SD 2.x")
-        found[loss_model(name)] = next(iter(inputs.of_checkpoint(arm).values()))
+        found[loss_model(name)], configurations = inputs.of_checkpoint(arm).values()
+        found[loss_model(named(CONFIGURATIONS, name))] = configurations
     return found
 
 
@@ -76,7 +77,7 @@ class PairLosses:
     def _measured(self, name: str, model: str, pairs: ArmPairs, rows: np.ndarray) -> np.ndarray:
         captions = pairs.table["caption"].to_numpy()[rows]
         latents = self._latents(name, model, pairs, rows)
-        measured_by = self._work.shared[loss_model(model)]
+        measured_by = [self._work.shared[loss_model(each)] for each in (model, named(CONFIGURATIONS, model))]
         kept = self._files("loss", pairs, rows, {"measured by": measured_by, "seed": SEED, "draws": DRAWS})
 
         def measure(block: range) -> dict[str, np.ndarray]:

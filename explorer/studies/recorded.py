@@ -10,6 +10,10 @@ from explorer.studies.results import step_manifest
 from explorer.studies.study import Study
 
 OF = " of "
+CONFIGURATIONS, EXTRACTOR_CONFIGURATION, CONCEPT_NAMES = "configurations", "extractor configuration", "concept names"
+CAME_LATER = (CONFIGURATIONS, EXTRACTOR_CONFIGURATION, CONCEPT_NAMES)
+"""Kinds of inputs that earlier releases did not record, at least not of every step: where one is not recorded, nobody
+can say that it changed."""
 LOSS_MODEL = "loss model "
 
 
@@ -75,5 +79,9 @@ class Recorded:
 
 def differing_names(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Names of what is not the same in both, sorted."""
-    names = sorted(recorded.keys() | now.keys())
+    names = sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) is not None or not _late(name))
     return [name for name in names if hash_json(recorded.get(name)) != hash_json(now.get(name))]
+
+
+def _late(name: str) -> bool:
+    return name.removeprefix(LOSS_MODEL).partition(OF)[0] in CAME_LATER

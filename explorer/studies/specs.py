@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+LOCAL = "local-dir:"
+"""Before the folder of an open_clip model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorSpec:
@@ -17,7 +20,7 @@ class ExtractorSpec:
     folder: Path | None = None
     """Of a universal extractor of ours."""
     open_clip: str | None = None
-    """An open_clip model by name, or ``local-dir:FOLDER``."""
+    """An open_clip model by name, or ``local-dir:FOLDER``, in ``study.toml`` relative to the study's folder."""
     weights: Path | None = None
     """Local .safetensors file of the open_clip model."""
     pretrained_tag: str | None = None

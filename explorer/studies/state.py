@@ -16,6 +16,7 @@ from explorer.studies.study import Arm, Study
 if TYPE_CHECKING:
     from explorer.studies.steps.step import Step
 
+CHANGED = "changed: "
 DONE, STALE, MISSING, CANNOT, UNCHECKED = "done", "stale", "missing", "cannot", "unchecked"
 """``unchecked``: results are there, but what they were made from is not, so that nobody can say whether they hold."""
 
@@ -90,6 +91,23 @@ def study_state(study: Study, precision: str | None = None) -> tuple[StepState, 
     return tuple(found.values())
 
 
+def why_stale(state: StepState) -> str:
+    """What differs from the study as it is now; what differs for several arms is said once, and nothing where
+    nothing is known to."""
+    arms: dict[str, list[str]] = {}
+    for arm in state.arms:
+        if arm.state == STALE or arm.why.startswith(CHANGED):
+            arms.setdefault(arm.why.replace(f" of {arm.arm}", ""), []).append(arm.arm)
+    told = state.why if state.state == STALE else ""
+    return told or "; ".join(f"{', '.join(names)} {why}".strip() for why, names in arms.items())
+
+
+def stale_steps(study: Study) -> dict[str, str]:
+    """Steps whose results are known to be of other models, pairs or settings than the study has, to what differs."""
+    told = {state.step: why_stale(state) for state in study_state(study)}
+    return {step: why for step, why in told.items() if why}
+
+
 def step_state(step: Step, inputs: StudyInputs, before: StepState | None) -> StepState:
     """The state of one step.
 
@@ -98,13 +116,13 @@ def step_state(step: Step, inputs: StudyInputs, before: StepState | None) -> Ste
     """
     study = inputs.study
     recorded = Recorded.read(study, step.name)
-    changes, obstacle = [], ""
+    settings, shared, obstacle = [], [], ""
     try:
-        settings, shared = step.settings(inputs), step.shared(inputs)
-        changes = recorded.changes(settings, shared)
+        settings = differing_names(recorded.settings, step.settings(inputs))
+        shared = differing_names(recorded.shared, step.shared(inputs))
     except (ValueError, OSError) as error:
         obstacle = str(error)
-    arms = [_arm_state(step, inputs, arm, recorded, changes, obstacle, before) for arm in study.arms]
+    arms = [_arm_state(step, inputs, arm, recorded, (settings, shared), obstacle, before) for arm in study.arms]
     gone = sorted(recorded.arms - {arm.name for arm in study.arms})
     state, why = _of_all(arms, obstacle, gone)
     return StepState(
@@ -114,23 +132,25 @@ def step_state(step: Step, inputs: StudyInputs, before: StepState | None) -> Ste
 
 
 def _arm_state(
-    step: Step, inputs: StudyInputs, arm: Arm, recorded: Recorded, changes: list[str], obstacle: str,
+    step: Step, inputs: StudyInputs, arm: Arm, recorded: Recorded, changes: tuple[list[str], list[str]], obstacle: str,
     before: StepState | None,
 ) -> ArmState:  # fmt: skip
+    """``changes``: of settings, and of what all arms share."""
     there, missing = arm.name in recorded.arms, obstacle
     try:
         own = step.of_arm(inputs, arm)
     except (ValueError, OSError) as error:
         missing = str(error)
-    if missing:
-        return ArmState(arm=arm.name, state=UNCHECKED if there else CANNOT, why=missing)
-    differing = [*changes, *differing_names(recorded.of_arm(arm.name), own)]
+    if missing:  # other settings are said, though nothing can be made anew
+        told = [_changed(changes[0])] if there and changes[0] else []
+        return ArmState(arm=arm.name, state=UNCHECKED if there else CANNOT, why="; ".join([*told, missing]))
+    differing = [*changes[0], *changes[1], *differing_names(recorded.of_arm(arm.name), own)]
     if there and not differing:
         return ArmState(arm=arm.name, state=DONE)
     amount = step.amount(inputs, arm)
     rate = _rate(inputs.study, step, recorded)
     left = ArmState(
-        arm=arm.name, state=STALE if there else MISSING, why=f"changed: {', '.join(differing)}" if there else "",
+        arm=arm.name, state=STALE if there else MISSING, why=_changed(differing) if there else "",
         amount=amount, seconds=None if rate is None or amount is None else rate * amount,
     )  # fmt: skip
     if before is None or before.of(arm.name).state in (DONE, UNCHECKED):
@@ -138,6 +158,10 @@ def _arm_state(
     if before.of(arm.name).state == CANNOT:
         return ArmState(arm=arm.name, state=CANNOT, why=before.of(arm.name).why)
     return replace(left, why="; ".join([*filter(None, [left.why]), f"its {step.after} come first"]), waits=True)
+
+
+def _changed(names: list[str]) -> str:
+    return f"{CHANGED}{', '.join(names)}"
 
 
 def _rate(study: Study, step: Step, recorded: Recorded) -> float | None:

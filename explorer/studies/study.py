@@ -20,7 +20,7 @@ from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading, is_address
 from explorer.studies.setting_kinds import check_settings
-from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec, RetrainedSpec
+from explorer.studies.specs import LOCAL, AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec, RetrainedSpec
 
 STUDY_NAME, CONCEPTS_NAME, RESULTS_NAME = "study.toml", "concepts.csv", "results"
 STUDIES = ("beside", "runs", "other_bases")
@@ -237,7 +237,10 @@ def _settings(found: Any, kind: type, where: str, folder: Path, known: tuple[str
     """Lists become tuples; paths start at the study's folder."""
     check_settings(found, kind, where, known or tuple(each.name for each in fields(kind)))
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    return {name: _place(value, folder) if name in PATHS else value for name, value in settings.items()}
+    found = {name: _place(value, folder) if name in PATHS else value for name, value in settings.items()}
+    if str(found.get("open_clip", "")).startswith(LOCAL):
+        found["open_clip"] = f"{LOCAL}{_place(found['open_clip'].removeprefix(LOCAL), folder)}"
+    return found
 
 
 def _place(value: str, folder: Path) -> Path | str:
@@ -290,6 +293,8 @@ def _differing(value: Any) -> dict[str, Any]:
 def _plain(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return Path(os.path.relpath(value, folder)).as_posix()
+    if isinstance(value, str) and value.startswith(LOCAL):
+        return LOCAL + _plain(Path(value.removeprefix(LOCAL)), folder)
     return [_plain(each, folder) for each in value] if isinstance(value, tuple) else value
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from explorer.checkpoints.components import TEXT_ENCODERS
 from explorer.checkpoints.families import FAMILY_NAMES
 from explorer.checkpoints.model_folder import BARE_UNET_CLASS
 from explorer.checkpoints.module_identity import module_identity
@@ -95,7 +96,8 @@ def fine_tune(
         with accelerator.main_process_first():
             pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
-    origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet)}
+    origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet),
+              "encoders": _encoders(pipeline)}  # fmt: skip
     kept = kept_positions(pairs, left_out)
     config = describe_run(pipeline, pairs, recipe, origin, kept, checkpoint)
     if (output / MANIFEST_NAME).exists():
@@ -139,6 +141,12 @@ def _starting_from(base: Checkpoint, recipe: FineTuningRecipe) -> DiffusionPipel
             torch.manual_seed(recipe.training.seed)
             pipeline.register_modules(unet=type(pipeline.unet).from_config(pipeline.unet.config))
     return pipeline
+
+
+def _encoders(pipeline: DiffusionPipeline) -> str:
+    """What the autoencoder and the text encoders are, which decide what the U-Net is trained on."""
+    networks = {name: getattr(pipeline, name, None) for name in ("vae", *TEXT_ENCODERS)}
+    return hash_json({name: module_identity(network) for name, network in networks.items() if network is not None})
 
 
 def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:
@@ -283,8 +291,9 @@ def _check_published(output: Path, config: dict[str, Any]) -> dict[str, Any]:
     manifest = read_manifest(output, kind=KIND)
     # A setting that came later had its default's effect.
     found = {"weighting": "uniform", **manifest["config"]}
-    if "start_weights" in config:
-        found.setdefault("start_weights", config["start_weights"])  # `start` says the same of the values
+    for name in ("start_weights", "encoders"):  # earlier releases did not record them
+        if name in config:
+            found.setdefault(name, config[name])
     found["training"] = [default_settings() | phase for phase in found["training"]]
     found["poison"] = config["poison"]  # earlier releases recorded it otherwise; which pairs they are, the hash says
     if found != config:

@@ -12,7 +12,6 @@ import numpy as np
 from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.checkpoints.reasons import NotEnoughMemoryError, enough_memory
 from explorer.core.progress import note
-from explorer.core.provenance import hash_json
 from explorer.defence.filter_files import Score, write_filters
 from explorer.defence.pair_sample import first_concepts
 from explorer.defence.recipe import order_of_suspicion
@@ -63,7 +62,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
     """The extractor, what is looked for in captions, the models that measure losses, and the user's own scores."""
-    found = inputs.of_extractor | {"concept names": hash_json(inputs.concept_names)} | check_loss_models(inputs)
+    found = inputs.of_extractor | inputs.of_concept_names | check_loss_models(inputs)
     if inputs.study.filters.scores is not None:
         found["scores file"] = file_fingerprint(inputs.study.filters.scores)
     return found

@@ -11,7 +11,6 @@ import numpy as np
 
 from explorer.alignment.graph_files import write_graphs
 from explorer.core.progress import note
-from explorer.core.provenance import hash_json
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.recorded import named
@@ -28,7 +27,7 @@ SHOWN = ("sample_ad", "structure_distance", "feature_distance", "loss")
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
     """The extractor, and what is looked for in captions."""
-    return inputs.of_extractor | {"concept names": hash_json(inputs.concept_names)}
+    return inputs.of_extractor | inputs.of_concept_names
 
 
 def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:

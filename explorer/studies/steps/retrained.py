@@ -18,7 +18,7 @@ from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.extractors import load_extractor
 from explorer.studies.gone_models import STRIP_NAME, can_stay, gone_models, strip_row
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded, named
+from explorer.studies.recorded import Recorded, differing_names, named
 from explorer.studies.results import PICTURES, RETRAINED, command_line, step_folder, writing_step
 from explorer.studies.retraining import FOLDER, RECOVERY, RetrainedModel, retrained_models
 from explorer.studies.showcase import strip_concepts
@@ -262,7 +262,7 @@ class _Drawn:
 def _holds(work: StepWork, pictures: Recorded, arm: str) -> bool:
     """Whether the step ``pictures`` has what is asked for of an arm as it is now."""
     study = work.study
-    same = pictures.of_arm(arm) == work.inputs.of_checkpoint(study.arm(arm))
+    same = not differing_names(pictures.of_arm(arm), work.inputs.of_checkpoint(study.arm(arm)))
     asked = drawing_settings(work.inputs)
     same &= {name: pictures.settings.get(name) for name in asked} == asked
     return same and pictures.shared == work.inputs.of_concepts and (

@@ -31,7 +31,15 @@ from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import Recorded, differing_names, named
+from explorer.studies.recorded import (
+    CONCEPT_NAMES,
+    CONFIGURATIONS,
+    EXTRACTOR_CONFIGURATION,
+    Recorded,
+    differing_names,
+    loss_model,
+    named,
+)
 from explorer.studies.results import SCORES, command_line, result_file, step_folder, writing_step
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm, Study
@@ -66,10 +74,12 @@ def scores_identity(study: Study, arm: str) -> str:
     """A hash of what AD and the scores of an arm were made from, for the steps that are made of these.
 
     Which neighbourhoods local AD was measured over is none of it: AD, graphs and what pictures show stay as they are.
+    What these steps take among their own inputs is none either, so that it is as in earlier releases.
     """
-    scores = Recorded.read(study, SCORES)
+    scores, own = Recorded.read(study, SCORES), (CONCEPT_NAMES, EXTRACTOR_CONFIGURATION)
     settings = {name: value for name, value in scores.settings.items() if name != "neighbours"}
-    return hash_json([scores.of_arm(arm), settings, scores.shared])
+    shared = {name: value for name, value in scores.shared.items() if name not in own}
+    return hash_json([scores.of_arm(arm), settings, shared])
 
 
 def _settings(inputs: StudyInputs) -> dict[str, Any]:
@@ -90,18 +100,19 @@ def loss_precision(inputs: StudyInputs, measured: bool) -> dict[str, str]:
 
 
 def _shared(inputs: StudyInputs) -> dict[str, str]:
-    """The extractor, and the control where it measures losses."""
-    control = inputs.study.control
+    """The extractor, the names of the concepts, whose shares are counted, and the control where it measures losses."""
+    control, found = inputs.study.control, inputs.of_extractor | inputs.of_concept_names
     if not inputs.study.loss_pairs:
-        return inputs.of_extractor
+        return found
     if control is None:
         raise ValueError("loss_pairs is given, and no arm is the control, which measures the losses")
     if (family := inputs.checkpoint(control).family) not in ("sd1", "sd2"):
-        named = FAMILY_NAMES.get(family, family)
+        told = FAMILY_NAMES.get(family, family)
         raise ValueError(
-            f"loss_pairs is given, and the control is {named}: expected SD 1.x or SD 2.x, or loss_pairs = 0"
+            f"loss_pairs is given, and the control is {told}: expected SD 1.x or SD 2.x, or loss_pairs = 0"
         )
-    return inputs.of_extractor | {"loss model": next(iter(inputs.of_checkpoint(control).values()))}
+    weights, configurations = inputs.of_checkpoint(control).values()
+    return found | {"loss model": weights, loss_model(named(CONFIGURATIONS, control.name)): configurations}
 
 
 def opened_pairs(work: StepWork, name: str, extractor: Any) -> ArmPairs:
@@ -234,8 +245,10 @@ class _ControlLosses:
         from pyarrow import parquet
 
         work, recorded = self._work, Recorded.read(self._work.study, SCORES)
-        same = recorded.of_arm(name) == work.arms[name] and recorded.shared == work.shared
-        if not same or set(LOSS_SETTINGS) & set(differing_names(recorded.settings, work.settings)):
+        changed = {*differing_names(recorded.shared, work.shared)} - {CONCEPT_NAMES}
+        if changed or differing_names(recorded.of_arm(name), work.arms[name]):
+            return None
+        if set(LOSS_SETTINGS) & set(differing_names(recorded.settings, work.settings)):
             return None
         try:
             return parquet.read_table(result_file(work.study, SCORES, table_name(name)))["loss"].to_numpy()

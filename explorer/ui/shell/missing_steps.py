@@ -18,7 +18,7 @@ from explorer.studies.results import (
     SCORES,
     command_line,
 )
-from explorer.studies.state import CANNOT, STALE, StepState
+from explorer.studies.state import CANNOT, StepState
 from explorer.studies.study import Study
 
 MADE = {
@@ -75,15 +75,6 @@ def what_lacks(state: StepState) -> str:
         return f"It cannot be done yet: {state.why}."
     reasons = {arm.arm: arm.why for arm in state.arms if arm.state == CANNOT}
     return f"Left out: {'; '.join(f'{arm} ({why})' for arm, why in reasons.items())}." if reasons else ""
-
-
-def why_stale(state: StepState) -> str:
-    """What differs from the study as it is now; what differs for several arms is said once."""
-    arms: dict[str, list[str]] = {}
-    for arm in state.arms:
-        if arm.state == STALE:
-            arms.setdefault(arm.why.replace(f" of {arm.arm}", ""), []).append(arm.arm)
-    return state.why or "; ".join(f"{', '.join(names)} {why}".strip() for why, names in arms.items())
 
 
 def what_it_costs(state: StepState) -> str:

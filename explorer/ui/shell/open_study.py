@@ -21,7 +21,7 @@ from explorer.core.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_fi
 from explorer.studies.arms import arm_checkpoint, arm_checkpoints
 from explorer.studies.results import STEPS, result_file, step_folder, step_manifest
 from explorer.studies.specs import ExtractorSpec
-from explorer.studies.state import STALE, StepState, study_state
+from explorer.studies.state import StepState, study_state, why_stale
 from explorer.studies.study import Study
 from explorer.ui.shell.messages import in_the_app
 from explorer.ui.shell.missing_steps import (
@@ -33,7 +33,6 @@ from explorer.ui.shell.missing_steps import (
     study_command,
     what_it_costs,
     what_lacks,
-    why_stale,
 )
 from explorer.ui.shell.model_thread import ModelThread
 
@@ -121,7 +120,7 @@ class OpenStudy:
 
     def stale_steps(self) -> dict[str, str]:
         """Steps that were made from other models, pairs or settings than the study has now, to what differs."""
-        return {name: why_stale(state) for name, state in self.states().items() if state.state == STALE}
+        return {name: why for name, state in self.states().items() if (why := why_stale(state))}
 
     def missing(self, error: MissingStepError) -> dict[str, str]:
         """For the screens' scripts: what the step would show, what it lacks, the command, and roughly its cost."""
