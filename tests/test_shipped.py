@@ -19,6 +19,7 @@ from explorer.iconworld.icons import STYLES, atlas_path
 from explorer.iconworld.text_encoder import convert_text_tower
 from explorer.iconworld.world import World
 from explorer.studies.inputs import StudyInputs
+from explorer.studies.recorded import differing_names
 from explorer.studies.results import (
     COMPARISON,
     EVALUATION,
@@ -147,7 +148,9 @@ def test_the_first_view_is_of_the_shipped_models(evaluation):
     assert opened.stale_steps() == {}
     for step in (EVALUATION, FILM_STRIP, COMPARISON):
         recorded, inputs = step_manifest(SHIPPED, step)["config"]["inputs"], StudyInputs(SHIPPED)
-        assert all(inputs.of_checkpoint(arm).items() <= recorded.items() for arm in SHIPPED.arms)
+        now = {name: found for arm in SHIPPED.arms for name, found in inputs.of_checkpoint(arm).items()}
+        assert differing_names({name: recorded.get(name) for name in now}, now) == []
+        assert all(recorded[f"checkpoint of {arm.name}"] for arm in SHIPPED.arms)
     weights = {checkpoint.name: checkpoint.hash for checkpoint in opened.registry()}
     for model in evaluation["models"]:
         assert model["weights"] == weights[model["name"]]

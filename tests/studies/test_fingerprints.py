@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from explorer.core.provenance import hash_json
-from explorer.studies.fingerprints import pairs_fingerprint
+from explorer.studies.fingerprints import extractor_configuration, pairs_fingerprint
+from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm
 
 CLASSES = ("cat/1.png", "cat/2.png", "dog/1.png")
@@ -85,3 +86,15 @@ def test_nothing_at_a_place_is_told(tmp_path, named):
     (tmp_path / "set").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no pairs at .*: expected what study.toml"):
         of(tmp_path / named)
+
+
+@pytest.mark.parametrize("changed", ["open_clip_config.json", "merges.txt"])
+def test_an_extractor_is_known_by_what_lies_beside_its_weights(tmp_path, changed):
+    laid_out(tmp_path, ["open_clip_config.json", "vocab.json", "merges.txt", "open_clip_model.safetensors"])
+    extractor = ExtractorSpec(open_clip=f"local-dir:{tmp_path}", weights=tmp_path / "open_clip_model.safetensors")
+    before = extractor_configuration(extractor)
+    (tmp_path / "open_clip_model.safetensors").write_text("weights have a fingerprint of their own")
+    assert extractor_configuration(extractor) == before is not None
+    (tmp_path / changed).write_text("another")
+    assert extractor_configuration(extractor) != before
+    assert extractor_configuration(ExtractorSpec(open_clip="ViT-B-32", weights=tmp_path / "other")) is None

@@ -54,6 +54,11 @@ def test_paths_move_with_the_folder(study, tmp_path):
     assert moved.arm("benign").checkpoint == tmp_path / "elsewhere" / "benign"
     assert moved.beside == (tmp_path / "elsewhere" / "other",)
     text = (moved.folder / "study.toml").read_text()
+    (moved.folder / "study.toml").write_text(text.replace('open_clip = "ViT-B-32"', 'open_clip = "local-dir:../clip"'))
+    named = Study.load(moved.folder)
+    assert named.extractor.open_clip == f"local-dir:{tmp_path / 'elsewhere' / 'clip'}"
+    named.write()
+    assert 'open_clip = "local-dir:../clip"' in (moved.folder / "study.toml").read_text()
     (moved.folder / "study.toml").write_text(text.replace('beside = ["../other"]', 'beside = "../other"'))
     with pytest.raises(ValueError, match=r"beside of the study is '\.\./other': expected a list"):
         Study.load(moved.folder)

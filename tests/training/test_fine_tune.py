@@ -295,6 +295,23 @@ def test_a_base_that_does_not_fit_is_refused_before_anything_is_written(make_pip
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_on_other_encoders_is_not_taken_for_the_one_that_is_asked_for(make_pipeline, pairs, tmp_path):
+    recipe, base = override(SD15, **SMALL), tmp_path / "base"
+    make_pipeline().save_pretrained(base)
+    first = fine_tune(base, pairs, recipe, tmp_path / "out", **places(tmp_path))
+    assert fine_tune(base, pairs, recipe, tmp_path / "out", **places(tmp_path)) == first
+    path = base / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": 0.5}))
+    with pytest.raises(ValueError, match="out holds a checkpoint with another encoders: choose a new folder"):
+        fine_tune(base, pairs, recipe, tmp_path / "out", **places(tmp_path))
+    # Of earlier releases, which did not record them.
+    manifest = tmp_path / "out" / "manifest.json"
+    known = json.loads(manifest.read_text())
+    del known["config"]["encoders"]
+    manifest.write_text(json.dumps(known))
+    assert fine_tune(base, pairs, recipe, tmp_path / "out", **places(tmp_path)) == known
+
+
 def test_nothing_is_published_over_other_things(make_pipeline, pairs, tmp_path):
     base = tmp_path / "base"
     make_pipeline().save_pretrained(base)
