@@ -212,7 +212,7 @@ def test_a_moved_checkpoint_leaves_its_results_and_nothing_is_made_that_would_lo
     replace(study, tau=0.2).write()
     study = Study.load(study.folder)
     report = run_study(study, RunRequest())
-    assert "would be lost: its checkpoint is not at" in report.failed[EVALUATION]
+    assert "would be lost: changed: tau; its checkpoint is not at" in report.failed[EVALUATION]
     evaluation = json.loads(result_file(study, EVALUATION, "evaluation.json").read_text())
     assert "dirty-002" in [model["name"] for model in evaluation["models"]]
 
