@@ -16,7 +16,13 @@ from explorer.core.provenance import replacing
 from explorer.defence.exports import filtered_pairs
 from explorer.defence.report import compared, filter_report, held_out_report
 from explorer.pairs.uid_files import FORMS as KNOWN
-from explorer.studies.filtering import read_recipe_file, remaining_structure, save_filter, saved_filter, scored_pairs
+from explorer.studies.filtering import (
+    current_scored_pairs,
+    read_recipe_file,
+    remaining_structure,
+    save_filter,
+    saved_filter,
+)
 from explorer.studies.results import command_line
 from explorer.studies.study import Study
 
@@ -44,7 +50,7 @@ def filter_pairs(
     """What a filter removes of an arm's training pairs, AD of what remains, and, where it is known which pairs are
     poison, how good it is. Nothing of the pairs is changed."""
     found = Study.load(folder)
-    pairs = options.with_own_scores(scored_pairs(found, arm))
+    pairs = options.with_own_scores(current_scored_pairs(found, arm))
     chosen = options.chosen(found, pairs)
     if chosen is None:
         _list_scores(pairs, as_json)

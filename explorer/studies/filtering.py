@@ -17,12 +17,15 @@ from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.defence.recipe import Filter, read_recipe, recipe_json
 from explorer.defence.report import filter_report
 from explorer.defence.scores import STRUCTURE
+from explorer.pairs.pair_set import PairSet
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.extractors import load_extractor
-from explorer.studies.inputs import StudyInputs
+from explorer.studies.inputs import PAIRS, StudyInputs
+from explorer.studies.pairs_found import PAIR_SET, pairs_kind
+from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import FILTERS, result_file, step_command
 from explorer.studies.steps.scores import FEATURES_FOLDER
-from explorer.studies.study import Study, is_file_name
+from explorer.studies.study import Arm, Study, is_file_name
 
 SAVED_FOLDER = "filters"
 """Of a study: recipes by name, as JSON."""
@@ -38,6 +41,40 @@ def scored_pairs(study: Study, arm: str) -> ScoredPairs:
     study.arm(arm)
     header = result_file(study, FILTERS, f"{arm}/{FILTERS_FORMAT.name}")
     return ScoredPairs.read(header, result_file(study, FILTERS, f"{arm}/{COLUMNS_NAME}"))
+
+
+def current_scored_pairs(study: Study, arm: str) -> ScoredPairs:
+    """:func:`scored_pairs`, which are refused where the arm's pairs are known to be others than those scored.
+
+    Pairs that are not on this machine are taken for those that were scored, and so are those of another kind than a
+    pair set where the step recorded nothing of them.
+
+    Raises:
+        ManifestError: as :func:`scored_pairs`, or if the arm's pair set was changed since it was written.
+        ValueError: as :func:`scored_pairs`, or if the pairs are others; the message names the command that scores them.
+    """
+    scored = scored_pairs(study, arm)
+    if _are_others(study, study.arm(arm), scored.header["set"]["data_hash"]):
+        raise _other_pairs(study, arm)
+    return scored
+
+
+def _are_others(study: Study, arm: Arm, data_hash: str) -> bool:
+    if arm.pairs is None:
+        return False
+    try:
+        if pairs_kind(arm.pairs) == PAIR_SET:
+            return not PairSet.load(arm.pairs).is_known_as(data_hash)
+        recorded = Recorded.read(study, FILTERS).inputs.get(name := named(PAIRS, arm.name))
+        return recorded is not None and StudyInputs(study).of_pairs(arm)[name] != recorded
+    except FileNotFoundError:
+        return False
+
+
+def _other_pairs(study: Study, arm: str) -> ValueError:
+    return ValueError(
+        f"the pairs of {arm} are others than those that were scored: run `{step_command(study, FILTERS)}`"
+    )
 
 
 def saved_filters(study: Study) -> dict[str, Filter]:
@@ -111,11 +148,8 @@ def remaining_structure(
         opened = open_arm_pairs(
             study.arm(arm), extractor, inputs.concept_names, study.folder / FEATURES_FOLDER, on_progress=on_progress
         )  # fmt: skip
-        if not opened.is_known_as(expected := pairs.header["set"]["data_hash"]):
-            raise ValueError(
-                f"the pairs of {arm} are others than those that were scored ({opened.data_hash}, not {expected}): run "
-                f"`{step_command(study, FILTERS)}`"
-            )
+        if not opened.is_known_as(pairs.header["set"]["data_hash"]):
+            raise _other_pairs(study, arm)
         rows = pairs.columns["row"].astype(np.int64)
         image, text = (features[rows].float() for features in opened.features())
         sums = torch.from_numpy(pairs.scores[STRUCTURE].astype(np.float64)) * len(pairs)

@@ -24,7 +24,7 @@ from explorer.defence.training_sets import LeftOut, left_out_json, left_out_of
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.detection import open_source
 from explorer.studies.arms import arm_checkpoint
-from explorer.studies.filtering import scored_pairs
+from explorer.studies.filtering import current_scored_pairs
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm, Study, is_file_name
 
@@ -92,10 +92,10 @@ def retrain(
 
     Raises:
         ManifestError: if the step ``filters`` is not done for the arm.
-        ValueError: if the base is not found, the pairs cannot be trained on, or as
-            :func:`~explorer.training.fine_tune.fine_tune`.
+        ValueError: if the arm's pairs are others than those that were scored, the base is not found, the pairs cannot
+            be trained on, or as :func:`~explorer.training.fine_tune.fine_tune`.
     """
-    scored, pairs = scored_pairs(study, arm), _pairs_to_train_on(study.arm(arm))
+    scored, pairs = current_scored_pairs(study, arm), _pairs_to_train_on(study.arm(arm))
     removed = left_out_of(scored, rule)
     uids = [uid for uid, left in zip(scored.uids, removed.tolist(), strict=True) if left]
     flags = scored.flags
@@ -135,7 +135,7 @@ def recover(
         raise ValueError(f"{poisoned} of the first {size} pairs of {pairs.folder} are poison: expected benign ones")
     if unrecorded := int(pairs.flags.unrecorded[rows[:size]].sum()):
         on_progress(note(f"of {unrecorded} pairs nobody recorded whether they are benign; they are taken for it"))
-    of_arm = len(scored_pairs(study, arm))
+    of_arm = len(current_scored_pairs(study, arm))
     steps = max(1, round(recipe.training.steps * size / of_arm))
     recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     uids = pairs.table["uid"].to_numpy()[rows[size:]].tolist()

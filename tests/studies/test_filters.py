@@ -21,7 +21,14 @@ from explorer.pairs.poison_flags import PoisonFlags
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.discovery import StudyRequest, new_study
 from explorer.studies.extractors import load_extractor
-from explorer.studies.filtering import report_filter, save_filter, saved_filter, saved_filters, scored_pairs
+from explorer.studies.filtering import (
+    current_scored_pairs,
+    report_filter,
+    save_filter,
+    saved_filter,
+    saved_filters,
+    scored_pairs,
+)
 from explorer.studies.packing import export_study, import_results
 from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.recorded import Recorded, arm_named, loss_model, named
@@ -192,6 +199,20 @@ def test_where_the_pairs_are_gone_what_is_stored_is_still_told(study):
     assert combined["ad"] is None
     assert combined["structure_from"].startswith("unknown: ")
     assert combined["feature_ad"] > 0
+
+
+def test_scores_of_other_pairs_than_the_arms_are_refused(study, tmp_path):
+    def of(pairs):
+        return replace(study, arms=tuple(replace(each, pairs=pairs) if each.name == ARM else each
+                                         for each in study.arms))  # fmt: skip
+
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat.png").write_bytes(b"picture")
+    for others in (study.arm("benign").pairs, tmp_path / "pictures"):
+        with pytest.raises(ValueError, match=rf"the pairs of {ARM} are others than .* study run .* filters"):
+            current_scored_pairs(of(others), ARM)
+    for same in (study.arm(ARM).pairs, tmp_path / "gone", None):
+        assert current_scored_pairs(of(same), ARM).uids == scored_pairs(study, ARM).uids
 
 
 def test_everything_removed_leaves_nothing_to_measure(study):

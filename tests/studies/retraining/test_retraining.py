@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import explorer.cli.defence
 import explorer.cli.retraining  # noqa: F401 - registers the commands
 from explorer.cli.application import application
 from explorer.core.provenance import ManifestError, read_manifest
@@ -111,6 +112,26 @@ def test_what_cannot_be_left_out_is_refused_before_any_work(study, recipe):
         retrain(study, "benign", "oracle", KnownPoison(), recipe)
     with pytest.raises(ValueError, match="expected a name that a folder can have"):
         retrain(study, ARM, "../up", RandomDraw(count=1), recipe)
+
+
+def test_scores_of_other_pairs_leave_nothing_out(study, recipe, monkeypatch):
+    monkeypatch.setattr("explorer.studies.retraining._train", lambda *_: pytest.fail("work"))
+    benign = study.arm("benign").pairs
+    arms = tuple(replace(arm, pairs=benign) if arm.name == ARM else arm for arm in study.arms)
+    others = replace(study, arms=arms)
+    with pytest.raises(ValueError, match=rf"the pairs of {ARM} are others than .* study run .* filters"):
+        retrain(others, ARM, "oracle", KnownPoison(), recipe)
+    with pytest.raises(ValueError, match="are others than those that were scored"):
+        recover(others, ARM, PairSet.load(benign), 20, recipe)
+    asked = ["study", "filter", str(study.folder), ARM]
+    study_file = study.folder / "study.toml"
+    before = study_file.read_text(encoding="utf-8")
+    others.write()
+    try:
+        assert "are others than those" in str(CliRunner().invoke(application, asked).exception)
+    finally:
+        study_file.write_text(before, encoding="utf-8")
+    assert CliRunner().invoke(application, asked).exit_code == 0
 
 
 def test_every_model_is_measured_beside_the_arm_and_the_control(measured, models, study):
