@@ -14,6 +14,7 @@ from explorer.cli.requests import command
 from explorer.cli.study import Folder, study
 from explorer.core.provenance import replacing
 from explorer.defence.exports import filtered_pairs
+from explorer.defence.recipe import Combination, ScoreFilter
 from explorer.defence.report import compared, filter_report, held_out_report
 from explorer.pairs.uid_files import FORMS as KNOWN
 from explorer.studies.filtering import (
@@ -23,7 +24,7 @@ from explorer.studies.filtering import (
     save_filter,
     saved_filter,
 )
-from explorer.studies.results import command_line
+from explorer.studies.results import FILTERS, command_line
 from explorer.studies.study import Study
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.defence.recipe import Filter
 
 INTERVAL = "{value:.4f} ({low:.4f} to {high:.4f})"
+SAVE_FIRST = "save the filter with --name NAME to fine-tune on what it leaves"
 FORMS = ".parquet, .csv, .json or .npy"
 
 
@@ -68,7 +70,7 @@ def filter_pairs(
         report["saved"] = str(save_filter(found, name, chosen))
     if export is not None:
         report["exported"] = _export(pairs, chosen, export, which)
-    report["next"] = _next(folder, arm, name or options.saved, options.recipe)
+    report["next"] = _next(folder, arm, name, options, _brought(pairs, chosen))
     emit(report if as_json else _told(report), as_json)
 
 
@@ -90,11 +92,33 @@ def _export(pairs: ScoredPairs, chosen: Filter, path: Path, which: str) -> dict[
     return {"file": str(path), "which": which}
 
 
-def _next(folder: Path, arm: str, name: str | None, recipe: Path | None) -> str:
-    """The one command that fine-tunes on what is left."""
-    if name is None and recipe is None:
-        return "save the filter with --name NAME to fine-tune on what it leaves"
-    return command_line("retrain", folder, arm, *(("--recipe", recipe) if name is None else ("--filter", name)))
+def _next(folder: Path, arm: str, name: str | None, options: FilterOptions, brought: list[str]) -> str:
+    """The one command that fine-tunes on what is left, or what has to be done before there is one.
+
+    Args:
+        name: under which the filter was saved just now.
+        brought: scores of the filter that the study does not have.
+    """
+    if brought:
+        return (
+            f"fine-tuning by the study needs {' and '.join(brought)} in it: name the file and columns as scores and "
+            f"columns in [filters] of study.toml, then `{command_line('run', folder, FILTERS)}`; or give --export "
+            "removed.parquet --which removed, a list for `fine-tune --without`"
+        )
+    if name is None and options.choose is not None:  # the chosen cut is in no file yet
+        return SAVE_FIRST
+    if (saved := name or options.saved) is not None:
+        return command_line("retrain", folder, arm, "--filter", saved)
+    if options.recipe is not None:
+        return command_line("retrain", folder, arm, "--recipe", options.recipe)
+    return SAVE_FIRST
+
+
+def _brought(pairs: ScoredPairs, recipe: Filter) -> list[str]:
+    """The scores that a filter asks and that were brought along, each once."""
+    if isinstance(recipe, Combination):
+        return list(dict.fromkeys(name for each in recipe.filters for name in _brought(pairs, each)))
+    return [recipe.score] if isinstance(recipe, ScoreFilter) and recipe.score in pairs.brought else []
 
 
 def _list_scores(pairs: ScoredPairs, as_json: bool) -> None:

@@ -81,6 +81,39 @@ def test_a_filter_is_saved_compared_and_leads_to_the_training(folder):
     assert told(folder, "--recipe", folder / "filters" / "eight.json")["removed"] == 8
 
 
+def test_the_training_that_comes_next_leaves_out_what_was_told(folder):
+    eight = folder / "filters" / "eight.json"
+    told(folder, "--score", "clip_similarity", "--rank", 8, "--name", "eight")
+    for filter_options in (("--filter", "eight"), ("--recipe", eight)):
+        report = told(folder, *filter_options)
+        assert report["next"].endswith(f"study retrain {folder} arm {filter_options[0]} {filter_options[1]}")
+        for choose in ("f1", "cut"):
+            report = told(folder, *filter_options, "--choose", choose)
+            assert report["removed"] != 8, "the recipe's own cut leaves out another number"
+            assert report["next"] == "save the filter with --name NAME to fine-tune on what it leaves"
+            report = told(folder, *filter_options, "--choose", choose, "--name", "chosen")
+            assert report["next"] == f"python -m explorer study retrain {folder} arm --filter chosen"
+            assert told(folder, "--filter", "chosen")["removed"] == report["removed"]
+
+
+def test_a_filter_by_scores_that_were_brought_leads_to_no_training_that_lacks_them(folder, tmp_path):
+    own = tmp_path / "own.parquet"
+    pandas.DataFrame({"uid": [f"u{number}" for number in range(PAIRS)], "tox": np.arange(PAIRS)}).to_parquet(own)
+    by_own = {"score": "user:tox", "remove": "highest", "cut": {"rank": 5}, "quota": None}
+    mixed = tmp_path / "mixed.json"
+    mixed.write_text(json.dumps({"any": [{"uids": ["u0"]}, {"all": [by_own]}]}), encoding="utf-8")
+    given = ("--scores", own, "--column", "tox")
+    for asked in (("--score", "user:tox", "--rank", 5, "--name", "tox"), ("--recipe", mixed)):
+        found = told(folder, *asked, *given)["next"]
+        assert "study retrain" not in found
+        assert "user:tox" in found
+        assert f"study run {folder} filters" in found
+    path = tmp_path / "removed.parquet"
+    told(folder, "--filter", "tox", *given, "--export", path, "--which", "removed")
+    assert read_uids(path) == [f"u{number}" for number in range(35, 40)]
+    assert "retrain" in told(folder, "--score", NAMES[0], "--rank", 5, "--name", "clip", *given)["next"]
+
+
 def test_lists_of_pairs_are_written_once(folder, tmp_path):
     path = tmp_path / "removed.parquet"
     cut = ("--score", "clip_similarity", "--rank", 3, "--export", path, "--which", "removed")
