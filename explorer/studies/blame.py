@@ -82,8 +82,8 @@ def blame(
 
 
 def blame_scores(
-    study: Study, arm: str, concepts: Sequence[str], *, pairs: int = 0, base: Path | None = None, device: str = "cpu",
-    on_progress: OnProgress = unheard,
+    study: Study, arm: str, concepts: Sequence[str], *, pairs: int = 0, left_out: int = 0, base: Path | None = None,
+    device: str = "cpu", on_progress: OnProgress = unheard,
 ) -> Blamed:  # fmt: skip
     """All scores for several concepts; a pair's gradients are taken once.
 
@@ -92,9 +92,11 @@ def blame_scores(
 
     Args:
         pairs: as in :func:`blame`, and so is ``base``.
+        left_out: how many of those that have gradients a model will be trained without.
 
     Raises:
-        ValueError: if the study has no such arm or concept, no control, or its pairs or models cannot be read.
+        ValueError: if the study has no such arm or concept, no control, its pairs or models cannot be read, or
+            ``left_out`` leaves none of the pairs.
     """
     import torch
 
@@ -112,10 +114,11 @@ def blame_scores(
     )
     rows = np.arange(len(opened)) if opened.split is None else np.flatnonzero(opened.table["split"] == opened.split)
     table = opened.table.iloc[rows]
+    chosen = even_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
+    check_left_out(left_out, len(chosen), f"candidates, drawn from the {len(rows)} training pairs of {arm},")
     image, text = (features[rows].float() for features in opened.features())
     asked = extractor.encode_texts(prompts).float().cpu()
     mentions = _mentions(table, concepts)
-    chosen = even_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
     gradient = np.full((len(prompts), len(rows)), np.nan)
     with torch.no_grad():
         gradient[:, chosen] = _gradient_scores(
@@ -126,9 +129,17 @@ def blame_scores(
         NEIGHBOURHOOD: np.stack([neighbourhood_blame(image, text, each) for each in asked]),
         GRADIENT: gradient,
     }
-    return Blamed(
-        opened=opened, rows=rows, chosen=chosen, models=(start, own), mentions=mentions, scores=scores
-    )  # fmt: skip
+    return Blamed(opened=opened, rows=rows, chosen=chosen, models=(start, own), mentions=mentions, scores=scores)
+
+
+def check_left_out(left_out: int, candidates: int, of: str = "candidates") -> None:
+    """Refuse to leave out all candidates; ``of`` says what these are.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if left_out >= candidates:
+        raise ValueError(f"{left_out} of {candidates} {of} are to be left out: expected fewer than there are")
 
 
 def _mentions(table: pandas.DataFrame, concepts: Sequence[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
 from explorer.defence.outcomes import differences, shares
 from explorer.defence.payload_formats import GRADED_BLAME
-from explorer.studies.blame import FOLDER, Blamed, blame_files, blame_scores, store_blame
+from explorer.studies.blame import FOLDER, Blamed, blame_files, blame_scores, check_left_out, store_blame
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import EVALUATION, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
@@ -91,9 +91,11 @@ def write_lists(
 
     names = broken_concepts(study, arm, concepts)
     blame_files(study, arm, names)
-    if pairs and left_out >= pairs:
-        raise ValueError(f"{left_out} of {pairs} candidates are to be left out: expected fewer than there are")
-    found = blame_scores(study, arm, names, pairs=pairs, base=base, device=device, on_progress=on_progress)
+    if pairs:
+        check_left_out(left_out, pairs)
+    found = blame_scores(
+        study, arm, names, pairs=pairs, left_out=left_out, base=base, device=device, on_progress=on_progress
+    )
     store_blame(study, arm, names, found, shown)
     chosen = found.chosen
     lists = {name: most_blamed_of_any(each[:, chosen], left_out, SEED) for name, each in found.scores.items()}

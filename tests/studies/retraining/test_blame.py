@@ -155,3 +155,11 @@ def test_what_cannot_be_blamed_for_is_named(evaluated):
         write_lists(evaluated, ARM, concepts=1, pairs=12, left_out=12, shown=3)
     with pytest.raises(ManifestError, match=r"manifest\.json is missing"):
         grade_blame(evaluated, ARM)
+
+
+@pytest.mark.parametrize("pairs", [0, 100])
+def test_more_to_leave_out_than_the_set_has_is_refused_before_any_gradient(evaluated, monkeypatch, pairs):
+    monkeypatch.setattr("explorer.studies.blame._gradient_scores", lambda *_: pytest.fail("hours of work"))
+    told = rf"50 of 40 candidates, drawn from the 40 training pairs of {ARM}, are to be left out: expected fewer"
+    with pytest.raises(ValueError, match=told):
+        write_lists(evaluated, ARM, concepts=1, pairs=pairs, left_out=50, shown=3)
