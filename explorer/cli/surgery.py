@@ -15,6 +15,7 @@ from explorer.core.bounded_files import load_json
 from explorer.core.provenance import ROOT
 from explorer.evaluation.judge import ConceptJudge
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
+from explorer.surgery.comparable import check_comparable
 from explorer.surgery.differences import operation_difference, over_runs
 from explorer.surgery.payload_formats import GRAFT_STUDY
 from explorer.surgery.request import GraftStudyRequest
@@ -82,6 +83,7 @@ def graft_difference(
         raise ValueError(f"got {[str(path) for path in files]}: expected each file once")
     reports = [GRAFT_STUDY.checked(load_json(path)) for path in files]
     found = [operation_difference(report, first, second, way=way - 1) for report in reports]
+    check_comparable(files, reports, way=way - 1)
     pooled = over_runs(found) if len(found) > 1 else {}
     if as_json:
         by_file = [{"file": str(path), **each} for path, each in zip(files, found, strict=True)]
@@ -95,10 +97,11 @@ def graft_difference(
 
 
 def graft_lines(report: dict[str, Any]) -> list[str]:
-    """A report as tables, one a direction."""
+    """Who judged the pictures, and a report as tables, one a direction."""
     from explorer.evaluation.files import GROUP_WORDS
 
-    lines = []
+    judge = report["judge"]
+    lines = [f"pictures judged by {judge['name']} ({judge['identity'][:12]}…)"]
     for way in report["directions"]:
         lines += [
             f"{way['recipient']} with parts of {way['donor']}; {GROUP_WORDS.get(way['group'], way['group'])} concepts",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from explorer.core.payload_format import PayloadFormat
 
+KIND = "graft-study"
+"""Of the manifest beside the file."""
 GRAFT_STUDY = PayloadFormat(
     name="graft-study.json", version=1,
     fields=("request", "judge", "shown", "concepts", "directions"),

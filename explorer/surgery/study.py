@@ -28,11 +28,10 @@ from explorer.pairs.concept_list import ConceptList
 from explorer.surgery.heat_strip import heat_strip
 from explorer.surgery.measured import Asked, Measured, measure_graft, pictures_of_targets, right_pictures
 from explorer.surgery.operations import Operation, operations_between
-from explorer.surgery.payload_formats import GRAFT_STUDY
+from explorer.surgery.payload_formats import GRAFT_STUDY, KIND
 from explorer.surgery.report import operation_entries
 from explorer.surgery.request import GraftStudyRequest
 
-KIND = "graft-study"
 TRIED = 4
 """Pictures drawn to know how long one takes."""
 

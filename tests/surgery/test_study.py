@@ -101,7 +101,9 @@ def test_both_ways_are_measured_once_and_kept(study, models, tmp_path):
     again, told = study(only=["cross-attention"])
     assert again == report
     assert not [message for message in told if "is drawn" in message]
-    assert any(line.startswith("cross-attention ") for line in graft_lines(report))
+    lines = graft_lines(report)
+    assert any(line.startswith("cross-attention ") for line in lines)
+    assert lines[0] == f"pictures judged by {report['judge']['name']} ({report['judge']['identity'][:12]}…)"
 
 
 def test_what_was_heard_on_other_pictures_of_a_folder_of_one_name_is_measured_again(models, tmp_path):
