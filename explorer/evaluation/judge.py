@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
+PROMPTS_KEPT = 1024
 ROUNDING = 1e-5
 """Of a cosine: a prompt encoded by itself differs by this much from the same one encoded among others."""
 
@@ -32,6 +33,8 @@ class ConceptJudge:
     """tau: the CLIP similarity above which a picture counts as what its prompt says (Ding et al. 2024, section
     5.1: the 10th percentile of the benign model); None where none was calibrated."""
     name: str = "extractor"
+    asked: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """Features of the prompts that were judged last: several models draw the same, in turn."""
 
     @staticmethod
     def of(extractor: UniversalExtractor, concepts: ConceptList, threshold: float | None = None) -> ConceptJudge:
@@ -75,7 +78,7 @@ class ConceptJudge:
             was asked for.
         """
         seen = self.extractor.encode_images(image[None])[0]
-        asked = self.extractor.encode_texts([prompt])[0]
+        asked = self._feature_of(prompt)
         similarities = self.concept_features @ seen
         best, fit = int(similarities.argmax()), float(seen @ asked)
         first = similarities.topk(min(2, len(similarities))).values
@@ -87,3 +90,11 @@ class ConceptJudge:
             "margin": float(first[0] - first[1]) if len(first) > 1 else None,
             "rank": 1 + int((similarities > fit + ROUNDING).sum()),
         }
+
+    def _feature_of(self, prompt: str) -> torch.Tensor:
+        """``[d]``, encoded once."""
+        if prompt not in self.asked:
+            if len(self.asked) >= PROMPTS_KEPT:
+                self.asked.clear()
+            self.asked[prompt] = self.extractor.encode_texts([prompt])[0]
+        return self.asked[prompt]
