@@ -96,8 +96,7 @@ def fine_tune(
         with accelerator.main_process_first():
             pairs = imported_pairs(pairs, run, recipe.resolution, on_progress=on_progress)
         facts |= {"quarantined": pairs.manifest["config"]["quarantined"], **counted(pairs)}
-    origin = {"base": _pipeline_of(checkpoint, output), "start": module_identity(pipeline.unet),
-              "encoders": _encoders(pipeline)}  # fmt: skip
+    origin = {"base": _pipeline_of(checkpoint, output), **_identities(pipeline)}
     kept = kept_positions(pairs, left_out)
     config = describe_run(pipeline, pairs, recipe, origin, kept, checkpoint)
     if (output / MANIFEST_NAME).exists():
@@ -143,10 +142,11 @@ def _starting_from(base: Checkpoint, recipe: FineTuningRecipe) -> DiffusionPipel
     return pipeline
 
 
-def _encoders(pipeline: DiffusionPipeline) -> str:
-    """What the autoencoder and the text encoders are, which decide what the U-Net is trained on."""
+def _identities(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """``start``, of the U-Net, and ``encoders``, of the autoencoder and text encoders: what it is trained on."""
     networks = {name: getattr(pipeline, name, None) for name in ("vae", *TEXT_ENCODERS)}
-    return hash_json({name: module_identity(network) for name, network in networks.items() if network is not None})
+    encoders = {name: module_identity(network) for name, network in networks.items() if network is not None}
+    return {"start": module_identity(pipeline.unet), "encoders": hash_json(encoders)}
 
 
 def _publish(unet: Any, output: Path, config: dict[str, Any], **facts: Any) -> dict[str, Any]:
