@@ -105,10 +105,10 @@ def test_studies_are_averaged_where_their_training_runs_alone_differ():
     assert "the classifier that judges is 55bb" in why_not_pooled([four, judged], arms)
     load_commands("study")
     call = ["study", "difference", *map(str, [scratch.folder, tuned.folder]), "--first", arms[0], "--second", arms[1]]
-    lines = CliRunner().invoke(application, call).output.splitlines()
+    lines = CliRunner().invoke(application, call).stdout.splitlines()
     assert f"not averaged over the 2 studies: {told}" in lines
     assert not [line for line in lines if line.startswith("over ")]
-    found = json.loads(CliRunner().invoke(application, [*call, "--json"]).output)
+    found = json.loads(CliRunner().invoke(application, [*call, "--json"]).stdout)
     assert (found.keys(), found["not_pooled"]) == ({"differences", "not_pooled"}, told)
     twice = CliRunner().invoke(application, [*call[:3], *call[2:]])
     assert isinstance(twice.exception, ValueError)
