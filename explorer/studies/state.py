@@ -97,7 +97,8 @@ def why_stale(state: StepState) -> str:
     arms: dict[str, list[str]] = {}
     for arm in state.arms:
         if arm.state == STALE or arm.why.startswith(CHANGED):
-            arms.setdefault(arm.why.replace(f" of {arm.arm}", ""), []).append(arm.arm)
+            why = arm.why if arm.state == STALE else arm.why.partition("; ")[0]  # what it lacks is another matter
+            arms.setdefault(why.replace(f" of {arm.arm}", ""), []).append(arm.arm)
     told = state.why if state.state == STALE else ""
     return told or "; ".join(f"{', '.join(names)} {why}".strip() for why, names in arms.items())
 
