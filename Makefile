@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	$(BIN)/python app.py
 
+# Tests start many Pythons: what one has compiled, the next reads, whatever the environment says.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

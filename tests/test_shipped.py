@@ -33,6 +33,7 @@ from explorer.studies.results import (
     step_folder,
     step_manifest,
 )
+from explorer.studies.state import stale_steps
 from explorer.studies.study import Study
 from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
 
@@ -129,6 +130,19 @@ def test_the_shipped_results_are_unchanged(step):
     manifest = step_manifest(SHIPPED, step)
     assert manifest["files"]
     check_files(step_folder(SHIPPED, step), manifest)
+
+
+def test_nothing_that_is_shipped_is_called_stale():
+    studies = [Study.load(path.parent) for path in (ROOT / "assets").rglob("study.toml")]
+    shipped = [study for study in studies if not any(trained_again(arm) for arm in study.arms)]
+    assert len(shipped) > 1
+    stale = {study.name: steps for study in shipped if (steps := stale_steps(study))}
+    assert stale == {}
+
+
+def trained_again(arm):
+    """Whether a model of an experiment, which are not shipped, was trained here: its results are of another one."""
+    return arm.checkpoint is not None and arm.checkpoint.is_relative_to(ROOT / "runs") and arm.checkpoint.exists()
 
 
 def test_the_shipped_study_is_that_of_the_evaluation(evaluation):

@@ -32,12 +32,12 @@ def results(
 ) -> None:
     """Tables 1 to 6 and Figures 2 to 9 of Ding et al. (2024) beside what a study measured."""
     found = read_study(study)
-    comparisons, problems = compare_study(found, run or ())
     own = Measured.of(found, run or ())
+    comparisons = compare_study(found, own)
     told, continued = told_of_runs(found, own.runs), of_study(own)
     if as_json:
         emit({"comparisons": [each.report() for each in comparisons], "poisoned_base": report(continued),
-              "runs": told, "problems": problems}, True)  # fmt: skip
+              "runs": told, "problems": own.problems}, True)  # fmt: skip
         return
     text = "\n\n".join(filter(None, (told, markdown(comparisons), on_poisoned_bases(continued))))
     if page is not None:
@@ -45,5 +45,5 @@ def results(
         typer.echo(f"Written to {page}.")
         return
     typer.echo(text)
-    for step, problem in problems.items():
+    for step, problem in own.problems.items():
         typer.echo(f"{step}: {problem}", err=True)

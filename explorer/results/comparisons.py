@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from explorer.core.intervals import Estimate, wilson_interval
@@ -56,21 +55,17 @@ def compare_with_paper(
     ]  # fmt: skip
 
 
-def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[Comparison], dict[str, str]]:
+def compare_study(study: Study, measured: Measured) -> list[Comparison]:
     """The comparisons of a study; what it did not measure, or nothing comparable, comes from the first of the studies
     beside it that did.
 
     Args:
-        evaluations: as :meth:`Measured.of`.
-
-    Returns:
-        The comparisons, and by their names why steps of the study itself, or ``runs``, could not be read.
+        measured: what the study itself has stored.
 
     Raises:
         FileNotFoundError: if a study beside it, or of another base, is missing.
         ValueError: as :meth:`Measured.of`.
     """
-    measured = Measured.of(study, evaluations)
     loaded = [Study.load(place) for place in study.beside]
     beside = [(other.name, _with_those_beside(other)) for other in loaded]
     measured = measured.with_models_of([other for _, other in beside])
@@ -79,7 +74,7 @@ def compare_study(study: Study, evaluations: Sequence[Path] = ()) -> tuple[list[
     for name, other in beside:
         further = {each.name: replace(each, study=name) for each in compare_with_paper(other)}
         found = [further[each.name] if _answers(each) < _answers(further[each.name]) else each for each in found]
-    return found, measured.problems
+    return found
 
 
 def _with_those_beside(study: Study) -> Measured:

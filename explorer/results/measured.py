@@ -17,7 +17,7 @@ from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.evaluation.summary import concepts_known
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
 from explorer.results.further_runs import further_runs
-from explorer.studies.arms import arm_checkpoint, known_poison
+from explorer.studies.arms import arm_checkpoint, arm_poison
 from explorer.studies.results import EVALUATION, FILTERS, RETRAINED, result_file
 from explorer.studies.retrained_results import retrained_results
 from explorer.studies.study import Study
@@ -71,15 +71,19 @@ class Measured:
                 return None
 
         names = [arm.name for arm in study.arms]
+        checkpoints = {arm.name: arm_checkpoint(arm) for arm in study.arms if arm.checkpoint}
         found = {name: read(FILTERS, lambda name=name: _scores(study, name)) for name in names}
         runs, lacking = (summarise_runs(evaluations), "") if evaluations else further_runs(study)
         if lacking:
             problems["runs"] = lacking
         return Measured(
-            poison={arm.name: known_poison(arm) for arm in study.arms},
+            poison={
+                arm.name: checkpoints[arm.name].poison if arm.checkpoint else arm_poison(arm, None)
+                for arm in study.arms
+            },
             evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
-            families={arm.name: arm_checkpoint(arm).family for arm in study.arms if arm.checkpoint},
+            families={name: checkpoint.family for name, checkpoint in checkpoints.items()},
             scores={name: scores for name, scores in found.items() if scores is not None},
             runs=runs, problems=problems,
         )  # fmt: skip

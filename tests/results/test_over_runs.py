@@ -15,7 +15,7 @@ EXPERIMENTS = ROOT / "assets" / "experiments"
 
 
 def quantities_of(name, study):
-    comparisons = {each.name: each for each in compare_study(study)[0]}
+    comparisons = {each.name: each for each in compare_study(study, Measured.of(study))}
     return [(each.over, each.here, each.verdict) for each in comparisons[name].quantities]
 
 

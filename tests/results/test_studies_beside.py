@@ -57,7 +57,8 @@ def test_another_base_of_this_world_is_told_and_compared_with_none_of_the_papers
     second = measured(*(each | {"family": "sd2"} | share for each, share in zip(models, shares, strict=True)))
     both = other_bases([("two-one", second)], [("other", mine)])
     assert [both.verdict(each) for each in both.quantities] == ["agrees", "not done", "not comparable"]
-    table_3 = next(each for each in compare_study(Study.load(SHIPPED))[0] if each.name == "Table 3")
+    study = Study.load(SHIPPED)
+    table_3 = next(each for each in compare_study(study, Measured.of(study)) if each.name == "Table 3")
     assert [table_3.verdict(each) for each in table_3.quantities] == ["not done"] * 2 + ["not comparable"] * 2
 
 
@@ -66,7 +67,7 @@ def test_other_bases_are_looked_for_in_the_studies_beside(monkeypatch):
     asked = []
     monkeypatch.setattr("explorer.results.comparisons.other_bases", lambda *given: asked.append(given[0]) or table_3)
     table_3, shipped = other_bases([]), Study.load(SHIPPED)
-    compare_study(shipped)
+    compare_study(shipped, Measured.of(shipped))
     names = [name for name, _ in asked[0]]
     assert names == [shipped.name, *(Study.load(place).name for place in shipped.beside)]
     assert len(names) > 1
@@ -74,14 +75,15 @@ def test_other_bases_are_looked_for_in_the_studies_beside(monkeypatch):
 
 def test_what_a_study_lacks_comes_from_those_beside_it_and_says_so():
     shipped = Study.load(SHIPPED)
-    own = {each.name: each for each in compare_with_paper(Measured.of(shipped))}
-    found = {each.name: each for each in compare_study(shipped)[0]}
+    measured = Measured.of(shipped)
+    own = {each.name: each for each in compare_with_paper(measured)}
+    found = {each.name: each for each in compare_study(shipped, measured)}
     assert {name for name, each in found.items() if each.study} >= {"Figure 2", "Table 2"}
     assert found.pop("Table 3").verdict(own["Table 3"].quantities[0]) == "not done"
     for name, each in found.items():
         assert each == own[name] if not each.study else not own[name].done or own[name].differs
     assert "Measured in the study single-concept." in markdown(list(found.values()))
     with pytest.raises(FileNotFoundError, match=r"study\.toml is missing"):
-        compare_study(replace(shipped, beside=(ROOT / "assets" / "nowhere",)))
+        compare_study(replace(shipped, beside=(ROOT / "assets" / "nowhere",)), measured)
     with pytest.raises(ValueError, match="beside names the study itself"):
         replace(shipped, beside=(shipped.folder,))

@@ -6,6 +6,7 @@ import pytest
 
 from explorer.core.provenance import ROOT
 from explorer.results.comparisons import compare_study
+from explorer.results.measured import Measured
 from explorer.results.table_rows import class_rows, model_rows
 from explorer.studies.study import Study
 
@@ -14,7 +15,8 @@ SHIPPED = ROOT / "assets" / "studies" / "iconworld"
 
 @pytest.fixture(scope="module")
 def tables():
-    return {each.name: each for each in compare_study(Study.load(SHIPPED))[0]}
+    study = Study.load(SHIPPED)
+    return {each.name: each for each in compare_study(study, Measured.of(study))}
 
 
 def test_table_1_has_what_the_evaluation_says_of_every_model(tables):

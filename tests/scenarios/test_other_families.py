@@ -57,7 +57,7 @@ def test_table_3_of_a_users_sd2_and_sdxl(bases, studies):
     assert not (bases / "made/bases/sdxl/sets").exists(), "of the sets there is one copy"
     assert [arm.pairs for arm in studies["sd2"].arms] == [arm.pairs for arm in studies["sdxl"].arms]
     assert studies["sd2"].beside == (studies["sdxl"].folder,)
-    table = next(each for each in compare_study(studies["sd2"])[0] if each.name == "Table 3")
+    table = next(each for each in compare_study(studies["sd2"], Measured.of(studies["sd2"])) if each.name == "Table 3")
     assert [quantity.what.split(": ")[1] for quantity in table.quantities] == ["SD2.1", "SDXL"]
     for quantity, family in zip(table.quantities, FAMILIES, strict=True):
         measured = Measured.of(studies[family])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,25 @@ def test_an_open_page_and_live_work_do_not_keep_the_app_alive(number, checkpoint
     assert process.returncode == 0
     assert "Implosion Explorer stops. The comparison at work is not finished." in printed
     assert not re.search("Traceback|ERROR|Cancel", printed), printed
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="wake-ups are counted by /proc alone")
+def test_an_idle_app_hardly_wakes(checkpoint_root):
+    process, _ = start_app(checkpoint_root)
+    try:
+        time.sleep(2)  # until nothing of its start is at work
+        before = wake_ups(process)
+        time.sleep(2)
+        assert wake_ups(process) - before < 600, "Gradio left to itself wakes 2,000 times"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wake_ups(process):
+    """How often a process's threads have slept so far."""
+    told = (path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/status"))
+    return sum(int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", each, re.MULTILINE)[1]) for each in told)
 
 
 def test_work_that_no_signal_reaches_is_given_up(tmp_path):

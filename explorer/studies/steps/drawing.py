@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.poison_record import poisoned_from
@@ -49,13 +50,30 @@ def models_of(work: StepWork) -> list[Checkpoint]:
 
 def painted_world(inputs: StudyInputs) -> World | None:
     """The world whose concepts the study's are, as a checkpoint records it: its scenes can be painted; else None."""
-    for arm in inputs.study.arms:
-        try:
-            recorded = inputs.checkpoint(arm).config.get("world")
-        except (ValueError, OSError):
-            continue
+    for checkpoint in _at_hand(inputs):
+        recorded = checkpoint.config.get("world")
         if isinstance(recorded, dict):
             world = World.from_config(recorded)
             if world.concept_list() == inputs.concepts:
                 return world
     return None
+
+
+def whether_painted(inputs: StudyInputs) -> bool:
+    """Whether there is a :func:`painted_world`.
+
+    Raises:
+        FileNotFoundError: if no checkpoint of the study is at hand, so that nothing says it.
+    """
+    if not _at_hand(inputs):
+        raise FileNotFoundError("no checkpoint of the study is here to say whether its concepts can be painted")
+    return painted_world(inputs) is not None
+
+
+def _at_hand(inputs: StudyInputs) -> list[Checkpoint]:
+    """The arms' checkpoints that can be used."""
+    found = []
+    for arm in inputs.study.arms:
+        with suppress(ValueError, OSError):
+            found.append(inputs.checkpoint(arm))
+    return found

@@ -14,7 +14,7 @@ from explorer.meter.payload_formats import METER as METER_FORMAT
 from explorer.meter.request import MeterRequest
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import METER, PICTURES, step_folder, writing_step
-from explorer.studies.steps.drawing import drawing_settings, models_of, painted_world
+from explorer.studies.steps.drawing import drawing_settings, models_of, painted_world, whether_painted
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
 
@@ -28,7 +28,7 @@ def _settings(inputs: StudyInputs) -> dict[str, Any]:
         "timesteps": list(request.timesteps), "draws": request.draws, "seed": request.seed,
         "precision": inputs.precision, "control": None if control is None else control.name,
     }  # fmt: skip
-    if painted_world(inputs) is not None:
+    if whether_painted(inputs):
         return common | {"shown": "painted scenes"}
     return common | {"shown": "own pictures", "picture_seed": inputs.study.seeds[0], **drawing_settings(inputs)}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -24,6 +25,7 @@ from explorer.ui.shell.study_meter import study_meter
 from explorer.ui.shell.study_poison import with_aims
 
 if TYPE_CHECKING:
+    from explorer.results.measured import Measured
     from explorer.ui.shell.open_study import OpenStudy
 
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
@@ -34,8 +36,10 @@ QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
     """Film strip, measurements and meter; each says in ``problem`` why it is missing, the others are shown all the
     same."""
+    from explorer.results.measured import Measured
     from explorer.studies.blame import stored_concepts
 
+    measured = cache(lambda: Measured.of(opened.study))  # which may raise, and is asked for in each part that says so
     return {
         "film": _or_problem(opened, lambda: film_strip(opened)),
         "evaluation": _or_problem(
@@ -43,14 +47,14 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
         ),
         "meter": _or_problem(opened, lambda: study_meter(opened)),
         "paper": [paper_table(number) for number in TABLES],
-        "beside_paper": _or_problem(opened, lambda: beside_paper(opened)),
-        "poisoned_base": _or_problem(opened, lambda: poisoned_base(opened)),
-        "runs": _or_problem(opened, lambda: training_runs(opened)),
+        "beside_paper": _or_problem(opened, lambda: beside_paper(opened, measured)),
+        "poisoned_base": _or_problem(opened, lambda: poisoned_base(measured)),
+        "runs": _or_problem(opened, lambda: training_runs(opened, measured)),
         "stored_blame": stored_concepts(opened.study),
     }
 
 
-def beside_paper(opened: OpenStudy) -> dict[str, Any]:
+def beside_paper(opened: OpenStudy, measured: Callable[[], Measured]) -> dict[str, Any]:
     """The paper's tables and figures, each with what the study has of it.
 
     Raises:
@@ -59,7 +63,7 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
     from explorer.results.comparisons import compare_study
 
     try:
-        return {"comparisons": [each.report() for each in compare_study(opened.study)[0]]}
+        return {"comparisons": [each.report() for each in compare_study(opened.study, measured())]}
     except KeyError as error:
         raise ManifestError(LACKING.format(error)) from error
     except ManifestError:
@@ -68,33 +72,32 @@ def beside_paper(opened: OpenStudy) -> dict[str, Any]:
         raise ManifestError(f"a study that `beside` or `other_bases` names cannot be read: {error}") from error
 
 
-def training_runs(opened: OpenStudy) -> dict[str, str]:
+def training_runs(opened: OpenStudy, measured: Callable[[], Measured]) -> dict[str, str]:
     """``told``, what other training runs of the study's recipe give and whether it was tuned on these concepts, and
     ``lacking``, which of them are not there; either may be empty.
 
     Raises:
         ManifestError: if an evaluation lacks a field.
     """
-    from explorer.results.further_runs import further_runs, told_of_runs
+    from explorer.results.further_runs import told_of_runs
 
     try:
-        runs, lacking = further_runs(opened.study)
+        found = measured()
     except KeyError as error:
         raise ManifestError(LACKING.format(error)) from error
-    return {"told": told_of_runs(opened.study, runs), "lacking": lacking}
+    return {"told": told_of_runs(opened.study, found.runs), "lacking": found.problems.get("runs", "")}
 
 
-def poisoned_base(opened: OpenStudy) -> dict[str, Any] | None:
+def poisoned_base(measured: Callable[[], Measured]) -> dict[str, Any] | None:
     """What AD predicts of the study's models that were trained on after the poison; None where there are none.
 
     Raises:
         ManifestError: if a result lacks a field.
     """
-    from explorer.results.measured import Measured
     from explorer.results.poisoned_base import of_study, report
 
     try:
-        return report(of_study(Measured.of(opened.study)))
+        return report(of_study(measured()))
     except KeyError as error:
         raise ManifestError(LACKING.format(error)) from error
 
