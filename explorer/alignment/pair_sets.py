@@ -269,7 +269,7 @@ class _MeasuredRows:
         """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
         from explorer.alignment.difficulty import feature_distance, paired_cosines
 
-        image, text = (part[self.rows] for part in features)
+        image, text = (rows_of(part, self.rows) for part in features)
         distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
         measured = self.measured("captions", image, text, distance, settings, told, request, workers)
         if workers.index > 0:
@@ -311,6 +311,11 @@ class _MeasuredRows:
             local=None,
             **told,
         )
+
+
+def rows_of(features: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """``features`` `[N, d]` at ``rows``, ascending and each once; without a copy where these are all there are."""
+    return features if len(rows) == len(features) else features[rows]
 
 
 def pictures_in_words(pair_set: PairSet, reads: int | None) -> str:

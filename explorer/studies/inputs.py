@@ -88,11 +88,13 @@ class StudyInputs:
         return {named(PAIRS, arm.name): self._pairs[arm.name]}
 
     def pair_count(self, arm: Arm) -> int | None:
-        """How many pairs an arm has, where a manifest says so."""
+        """How many pairs an arm has, where a manifest says so, or an embedding store on this machine."""
+        from explorer.studies.pairs_found import count_embedded
+
         try:
             return read_manifest(arm.pairs)["counts"]["pairs"]
         except (ManifestError, KeyError, TypeError):
-            return None
+            return count_embedded(arm.pairs) if isinstance(arm.pairs, Path) else None
 
     @cached_property
     def concepts(self) -> ConceptList:

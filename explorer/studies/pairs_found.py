@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, read_manifest
-from explorer.embeddings.store import is_store
+from explorer.embeddings.store import EmbeddingStore, is_store
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import is_address
 from explorer.pairs.sources.detection import open_source
@@ -39,6 +39,14 @@ def pairs_kind(pairs: Path | str) -> str:
         if kind in (PAIR_SET, STORE):
             return kind
     return STORE if is_store(pairs) else SOURCE
+
+
+def count_embedded(pairs: Path) -> int | None:
+    """How many pairs an embedding store holds; None of anything else, and of a store that cannot be read."""
+    try:
+        return len(EmbeddingStore.open(pairs)) if pairs_kind(pairs) == STORE else None
+    except (ValueError, OSError):  # what is wrong with it is said where it is read
+        return None
 
 
 def _names_shards(pairs: str) -> bool:

@@ -28,6 +28,8 @@ SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED
 )  # fmt: skip
 STEPS = (SCORES, GRAPHS, FILTERS, PICTURES, EVALUATION, FILM_STRIP, COMPARISON, RETRAINED, METER)
 """In the order in which they are made."""
+RECEIPTS = ".finished"
+"""Folder of what a step notes of the arms that it has finished, while it is being written."""
 
 
 def step_folder(study: Study, step: str) -> Path:
@@ -99,20 +101,24 @@ def writing_step(
     inputs: dict[str, str],
     seed: int = 0,
     work: dict[str, Any] | None = None,
+    goes_on: bool = False,
 ) -> Iterator[Path]:
-    """A new folder to write a step's files to; at the end it takes the place of the step's results, manifest last.
+    """A folder to write a step's files to; at the end it takes the place of the step's results, manifest last.
 
     Args:
         settings: JSON-serialisable: what of the study decided the step.
         inputs: what the step was made from, by name: the SHA-256 of weights, pairs, lists or other steps' results. As
             they are when the block ends.
         work: what it cost, as the next estimate needs it; as it is when the block ends.
+        goes_on: whether the folder still holds what a run wrote that was cut off; it is new otherwise.
     """
     place = step_folder(study, step)
     scratch = place.with_name(f".{step}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    if not goes_on:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     yield scratch
+    shutil.rmtree(scratch / RECEIPTS, ignore_errors=True)
     names = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
     record_step(scratch, step, names, settings=settings, inputs=inputs, seed=seed, work=work)
     shutil.rmtree(place, ignore_errors=True)

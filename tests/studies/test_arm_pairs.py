@@ -27,8 +27,10 @@ from explorer.pairs.sources.base import Reading
 from explorer.pairs.sources.detection import open_source
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.arm_pairs import measure_arm
+from explorer.studies.inputs import StudyInputs
 from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures
-from explorer.studies.study import Arm
+from explorer.studies.specs import ExtractorSpec
+from explorer.studies.study import Arm, Study
 
 SHARED = Path(os.environ.get("IMPLOSION_TEST_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
 CONCEPTS, SIDE, WIDTH = ("dog", "fire truck", "cat"), 16, 8
@@ -256,6 +258,15 @@ def write_foreign(folder, width=WIDTH, **columns):
             np.save(path, np.random.default_rng(0).normal(size=(3, width)).astype(np.float16))
     (folder / "thumbnails").rmdir()
     return folder
+
+
+def test_how_many_pairs_an_arm_has_is_known_of_any_store_that_can_be_read(tmp_path):
+    places = [write_foreign(tmp_path / "laion"), write_source("webdataset", tmp_path / "shards")]
+    arms = tuple(Arm(name=place.parent.name + place.name[0], pairs=place) for place in places)
+    inputs = StudyInputs(Study(folder=tmp_path, name="two", extractor=ExtractorSpec(), arms=arms))
+    assert [inputs.pair_count(arm) for arm in arms] == [3, None]
+    partition_paths(places[0], 0)["text"].unlink()
+    assert inputs.pair_count(arms[0]) is None
 
 
 def test_a_store_of_somebody_elses_says_what_is_not_known(opened, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.neighbourhoods import NEIGHBOURS
+from explorer.alignment.pair_sets import rows_of
 from explorer.checkpoints.reasons import NotEnoughMemoryError, enough_memory
 from explorer.core.progress import note
 from explorer.defence.filter_files import Score, write_filters
@@ -78,16 +79,18 @@ def _make(work: StepWork) -> None:
     extractor = load_extractor(work.study.extractor, work.device)
     losses = PairLosses(work, work.study.folder / FEATURES_FOLDER) if work.study.filters.loss_arms else None
     with writing_step(
-        work.study, FILTERS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {})
+        work.study, FILTERS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {}), goes_on=True
     ) as folder:  # fmt: skip
-        done, units = [], 0
+        finished, done, units = work.finished_in(folder), [], 0
         for name in work.kept:
             shutil.copytree(step_folder(work.study, FILTERS) / name, folder / name)
             done.append(name)
         for name in work.arms:
             try:
-                with enough_memory(f"the scores of {name}", "fewer pairs, or --device cpu"):
-                    units += _make_arm(work, name, extractor, losses, folder / name)
+                if name not in finished:
+                    with enough_memory(f"the scores of {name}", "fewer pairs, or --device cpu"):
+                        units += _make_arm(work, name, extractor, losses, folder / name)
+                    finished.add(name, folder / name)
                 done.append(name)
             except (ValueError, OSError) as error:
                 work.fails(name, error)
@@ -104,7 +107,7 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
     pairs = opened_pairs(work, name, extractor)
     rows = np.arange(len(pairs)) if pairs.split is None else np.flatnonzero(pairs.table["split"] == pairs.split)
     table = pairs.table.iloc[rows].reset_index(drop=True)
-    image, text = (features[rows].float() for features in pairs.features())
+    image, text = (rows_of(features, rows).float() for features in pairs.features())
     concepts = np.array(first_concepts(table), dtype=object).astype(str)
     labels = np.where(concepts == "", -1, np.unique(concepts, return_inverse=True)[1])
     measured = measured_scores(

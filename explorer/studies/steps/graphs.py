@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.alignment.graph_files import write_graphs
+from explorer.alignment.pair_sets import rows_of
 from explorer.core.progress import note
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
@@ -39,15 +40,17 @@ def _draw(work: StepWork) -> None:
     """Every arm in turn, a folder each; those that still hold are taken over."""
     extractor = load_extractor(work.study.extractor, work.device)
     with writing_step(
-        work.study, GRAPHS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {})
+        work.study, GRAPHS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {}), goes_on=True
     ) as folder:  # fmt: skip
-        done, units = [], 0
+        finished, done, units = work.finished_in(folder), [], 0
         for name in work.kept:
             shutil.copytree(step_folder(work.study, GRAPHS) / name, folder / name)
             done.append(name)
         for name in work.arms:
             try:
-                units += _draw_arm(work, name, extractor, folder / name)
+                if name not in finished:
+                    units += _draw_arm(work, name, extractor, folder / name)
+                    finished.add(name, folder / name)
                 done.append(name)
             except (ValueError, OSError) as error:
                 work.fails(name, error)
@@ -64,7 +67,7 @@ def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
     pairs = opened_pairs(work, name, extractor)
     scores = pandas.read_parquet(result_file(work.study, SCORES, table_name(name)))
     rows, report = np.array(scores["row"]), alignment_reports(work.study)[name]
-    image, text = (features[rows] for features in pairs.features())
+    image, text = (rows_of(features, rows) for features in pairs.features())
     facts = {key: report[key] for key in ("extractor", "alpha", "convention", "feature_range") if key in report}
     facts |= {"data_hash": pairs.data_hash}
     if "loss" in scores:

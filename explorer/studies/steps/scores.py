@@ -22,6 +22,7 @@ from explorer.checkpoints.pipelines import load_pipeline
 from explorer.core.poison_record import NOT_RECORDED, PoisonRecord
 from explorer.core.progress import counted
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json
+from explorer.core.workers import Workers
 from explorer.embeddings.processes import Processes
 from explorer.meter.estimates import known
 from explorer.meter.label_noise import true_shares
@@ -155,14 +156,17 @@ def _measure(work: StepWork) -> None:
     extractor = load_extractor(work.study.extractor, work.device)
     losses = _ControlLosses(work) if work.study.loss_pairs else None
     with writing_step(
-        work.study, SCORES, settings=work.settings, inputs=(inputs := {}), work=(cost := {})
+        work.study, SCORES, settings=work.settings, inputs=(inputs := {}), work=(cost := {}), goes_on=True
     ) as folder:  # fmt: skip
+        finished, units = work.finished_in(folder), 0
         entries, reports = _taken_over(work, folder)
-        units = 0
         for name in work.arms:
             try:
-                entries[name], reports[name] = _measure_arm(work, name, extractor, losses, folder)
-                units += reports[name]["n"]
+                if name not in finished:
+                    measured = _measure_arm(work, name, extractor, losses, folder)
+                    finished.add(name, folder / table_name(name), measured)
+                    units += measured[1]["n"]
+                entries[name], reports[name] = finished.told(name)
             except (ValueError, OSError) as error:
                 work.fails(name, error)
         if not entries:
@@ -205,7 +209,8 @@ def _measure_arm(
 
     pairs = opened_pairs(work, name, extractor)
     local = LocalRequest(neighbours=NEIGHBOURS)
-    measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION, local=local)
+    workers = Workers(device=work.device, on_progress=work.on_progress)
+    measured = measure_arm(pairs, extractor, alpha=ALPHA, convention=CONVENTION, local=local, workers=workers)
     columns = {"uid": measured.uids.tolist(), "is_poison": pyarrow.array(measured.flags.as_list(), pyarrow.bool_())}
     if losses is not None:
         columns["loss"] = losses.of(name, pairs, measured.rows)

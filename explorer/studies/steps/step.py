@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from explorer.core.progress import OnProgress, note, unheard
+from explorer.core.provenance import hash_json
 from explorer.core.workers import ALONE, Workers
+from explorer.studies.finished_arms import FinishedArms
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.study import Arm, Study
 
@@ -52,6 +55,14 @@ class StepWork:
         """What the manifest is to say of these arms, which were made or kept, and of what they share."""
         own = self.kept | self.arms
         return self.shared | {name: value for arm in arms for name, value in own[arm].items()}
+
+    def finished_in(self, folder: Path) -> FinishedArms:
+        """The arms among those to be made that a run which was cut off has finished in ``folder``, which is told."""
+        decided = [self.settings, self.shared]
+        finished = FinishedArms(folder, {name: hash_json([*decided, own]) for name, own in self.arms.items()})
+        if names := [name for name in self.arms if name in finished]:
+            self.on_progress(note(f"finished before the last run was cut off: {', '.join(names)}"))
+        return finished
 
     def cost(self, units: int) -> dict[str, float]:
         """What this work took so far, for the next estimate."""
