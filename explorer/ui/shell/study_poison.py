@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def model_poison(opened: OpenStudy) -> dict[str, PoisonRecord]:
-    """Of every arm, by name; of a folder without a study of every checkpoint."""
+    """Of every arm, by name, as when the checkpoints were read; of a folder without a study of every checkpoint."""
+    found = {checkpoint.name: checkpoint.poison for checkpoint in opened.registry()}
     if opened.scanned:
-        return {checkpoint.name: checkpoint.poison for checkpoint in opened.registry()}
-    return {arm.name: known_poison(arm) for arm in opened.study.arms}
+        return found
+    return found | {arm.name: known_poison(arm) for arm in opened.study.arms if arm.name not in found}
 
 
 def with_aims(opened: OpenStudy, models: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
