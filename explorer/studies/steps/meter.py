@@ -6,14 +6,16 @@ those of the study's first seed, which are drawn then before this.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.core.provenance import write_json
 from explorer.meter.meter import measure_checkpoint
 from explorer.meter.payload_formats import METER as METER_FORMAT
+from explorer.meter.reading_files import load_reading, write_reading
 from explorer.meter.request import MeterRequest
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.results import METER, PICTURES, step_folder, writing_step
+from explorer.studies.results import METER, PICTURES, RECEIPTS, step_folder, writing_step
 from explorer.studies.steps.drawing import drawing_settings, models_of, painted_world, whether_painted
 from explorer.studies.steps.step import Step, StepWork
 from explorer.studies.study import Arm
@@ -43,24 +45,37 @@ def _calls(inputs: StudyInputs, arm: Arm) -> int:
 
 def _measure(work: StepWork) -> None:
     """One model in memory at a time; an arm that cannot be measured is left out."""
-    from explorer.meter.report import meter_report
+    from explorer.meter.report import MeasuredModel, meter_report
 
     request, shown, concepts = _request(work.inputs, work.device), _shown(work), work.inputs.concepts
-    measured = []
-    for checkpoint in models_of(work):
-        try:
-            measured.append(measure_checkpoint(checkpoint, concepts, shown, request, work.on_progress))
-        except (ValueError, OSError) as error:
-            work.fails(checkpoint.name, error)
-    if not measured:
-        return
-    names = [model.name for model in measured]
-    reference = work.settings["control"] if work.settings["control"] in names else None
     with writing_step(
-        work.study, METER, settings=work.settings, inputs=work.inputs_of(names), seed=request.seed,
-        work=work.cost(len(names) * request.calls(len(concepts.names))),
+        work.study, METER, settings=work.settings, inputs=(inputs := {}), seed=request.seed, work=(cost := {}),
+        goes_on=True,
     ) as folder:  # fmt: skip
+        finished, measured, calls = work.finished_in(folder), [], 0
+        for checkpoint in models_of(work):
+            try:
+                if checkpoint.name not in finished:
+                    model = measure_checkpoint(checkpoint, concepts, shown, request, work.on_progress)
+                    write_reading(_reading_of(checkpoint.name, folder), model.reading)
+                    finished.add(checkpoint.name, _reading_of(checkpoint.name, folder))
+                    calls += request.calls(len(concepts.names))
+                reading = load_reading(_reading_of(checkpoint.name, folder))
+                measured.append(MeasuredModel(name=checkpoint.name, poison=checkpoint.poison, reading=reading))
+            except (ValueError, OSError) as error:
+                work.fails(checkpoint.name, error)
+        if not measured:
+            raise ValueError("no model could be measured")
+        names = [model.name for model in measured]
+        reference = work.settings["control"] if work.settings["control"] in names else None
         write_json(folder / METER_FORMAT.name, meter_report(measured, concepts, request, shown, reference))
+        inputs |= work.inputs_of(names)
+        cost |= work.cost(calls)
+
+
+def _reading_of(arm: str, folder: Path) -> Path:
+    """Where an arm's reading lies until all are there: among the receipts, which are no results."""
+    return folder / RECEIPTS / f"{arm}.safetensors"
 
 
 def _shown(work: StepWork) -> Shown:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from explorer.core.provenance import MANIFEST_NAME
-from explorer.studies.results import FILTERS, GRAPHS, RECEIPTS, SCORES, step_folder
+from explorer.studies.results import FILTERS, GRAPHS, METER, RECEIPTS, SCORES, step_folder
 from explorer.studies.running import RunRequest, run_study
 
 TOLD = "finished before the last run was cut off: "
@@ -36,6 +36,15 @@ def run_again(study, step):
     heard = []
     assert run_study(study, RunRequest(steps=(step,)), heard.append).failed == {}
     return [each.message for each in heard if each.message], {each.task for each in heard}
+
+
+def test_the_meter_goes_on_with_the_next_model(study):
+    whole = files_of(step_folder(study, METER))
+    model = cut_off(study, METER)
+    told, tasks = run_again(study, METER)
+    assert f"{TOLD}{model}" in told
+    assert model not in tasks
+    assert files_of(step_folder(study, METER)) == whole
 
 
 @pytest.mark.parametrize("step", [SCORES, GRAPHS, FILTERS])
