@@ -194,6 +194,8 @@ def test_the_table_of_scores_is_what_was_measured():
 
     def cell(value, digits, factor, unit=""):
         shown = {name: f"{factor * number:.{digits}f}" for name, number in value.items()}
+        if value["low"] == value["high"]:  # all draws of the pairs agree
+            return "{value} (no interval)".format(**shown) + unit
         return "{value} ({low} to {high})".format(**shown) + unit
 
     for name in measured[1]:
