@@ -163,7 +163,7 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
 
 def _of_pairs(measured: dict[str, Any]) -> dict[str, float | None]:
     known = measured["alignment_difficulty"] | (measured.get("local") or {})
-    share = poison_share(measured, "pairs")
+    share = poison_share(measured, "pairs", poisoned=False if measured["poisoned_concept_count"] == 0 else None)
     return {name: known.get(name) for name in OF_PAIRS} | {"poison_share": share}
 
 

@@ -82,6 +82,16 @@ def test_what_is_not_measured_is_left_open_and_what_was_changed_is_refused(copie
         ordering([copied])
 
 
+def test_a_share_of_poison_is_known_without_flags_where_there_is_no_poison_alone(copied):
+    scores = stored(copied, SCORES, "alignment.json")
+    for each in scores["sets"][:2]:
+        each |= {"poison_recorded": False, "poisoned_pairs": None, "unrecorded_pairs": each["pairs"]}
+    with writing_step(copied, SCORES, settings={}, inputs={}) as folder:
+        (folder / "alignment.json").write_text(json.dumps(scores))
+    assert [each["poisoned_concept_count"] for each in scores["sets"][:2]] == [0, 20]
+    assert [arm["values"]["poison_share"] for arm in ordering([copied])["arms"]][:2] == [0, None]
+
+
 def test_a_study_or_a_model_counts_once(shipped, copied):
     with pytest.raises(ValueError, match=r"study .*iconworld is given twice: expected each once"):
         ordering([shipped, shipped])

@@ -173,7 +173,7 @@ function growthWords(sets, paper, alpha) {
   const flagged = sets.filter((set) => set.poison_recorded); // of others the share of poisoned pairs is not known
   const fit = shareFit(flagged, alpha);
   if (fit !== null) {
-    words.push(`Over the ${flagged.length} sets whose pairs are flagged a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
+    words.push(`Over the ${flagged.length} sets whose share of poison is known a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
       + 'AD tracks that share here; in these sets it is not shown to predict anything beyond it.');
   }
   const ends = (values) => [values[0], values[values.length - 1]];
