@@ -240,9 +240,9 @@ function difficultyTable(sets, alpha) {
 function offsetTable(sets) {
   const rows = sets.map((set) => {
     const offset = set.mean_offset;
-    const structure = set.alignment_difficulty.structure_ad;
+    const structure = set.alignment_difficulty.structure_ad; // 0 of a single pair
     return [set.name, number(structure, 4), number(offset.mean_absolute_offset, 4),
-      `${Math.round(100 * offset.mean_absolute_offset / structure)} %`, number(offset.centred_structure_ad, 4),
+      structure > 0 ? `${Math.round(100 * offset.mean_absolute_offset / structure)} %` : '–', number(offset.centred_structure_ad, 4),
       number(offset.image_mean_norm), number(offset.text_mean_norm)];
   });
   return [node('p', { class: 'note' }, 'Captions and pictures lie in two cones with different mean vectors. The mean offset '
