@@ -244,6 +244,42 @@ def test_arms_of_which_the_poisoned_concepts_are_not_recorded_have_none_that_are
     assert difference(copied, "dirty-060", "benign")["differences"]["accuracy"]["n"] == 60
 
 
+def test_an_outcome_that_nobody_can_tell_of_some_arms_is_said_to_be_theirs_alone(copied):
+    evaluation = stored(copied, EVALUATION, "evaluation.json")
+    load_commands("study")
+
+    def told(silent, *options):
+        models = [dict(model) for model in evaluation["models"]]
+        for model in models[-silent:]:
+            model["poisoned_concepts_known"] = False
+            model |= {name: {**value, "unpoisoned": None} for name, value in model.items()
+                      if isinstance(value, dict) and "unpoisoned" in value}  # fmt: skip
+        with writing_step(copied, EVALUATION, settings={}, inputs={}) as folder:
+            (folder / "evaluation.json").write_text(json.dumps(evaluation | {"models": models}))
+        return CliRunner().invoke(application, ["study", "order", str(copied.folder), *options])
+
+    two = told(2).stdout.splitlines()
+    assert two[0] == (
+        "Spearman's correlation with accuracy of unpoisoned concepts over 2 arms of 4, those that have it"
+    )
+    assert two[1] == (
+        "2 arms are without it; it is not recorded which concepts 2 of them poison: expected the group all or pool"
+    )
+    assert two[-1].startswith("not measured of two of the 2 arms, or alike in all: ")
+    assert json.loads(told(2, "--json").stdout)["unknown"] == [
+        {"study": copied.name, "arm": arm} for arm in ("dirty-040", "dirty-060")
+    ]
+    one = told(3)
+    assert one.exit_code != 0
+    assert str(one.exception) == (
+        "1 of 4 arms has 'accuracy' of the unpoisoned concepts; it is not recorded which concepts 3 of them poison: "
+        "expected the group all or pool"
+    )
+    assert "over 4 arms\n" in told(3, "--group", "all").stdout
+    with pytest.raises(ValueError, match="1 of 1 arms has 'accuracy' of the all concepts: expected two arms or more"):
+        ordering([copied], group="all", without=["dirty-020", "dirty-040", "dirty-060"])
+
+
 def test_several_runs_are_an_interval_over_runs():
     runs = [Study.load(ROOT / "assets/experiments/clean-label" / f"equal-share{run}") for run in ("", "-2", "-3")]
     found = [difference(run, "clean-060-16", "clean-060-50") for run in runs]
