@@ -228,7 +228,7 @@ def test_shares_and_concepts_of_ones_own(shipped):
     assert accuracy["n"] == 2
     assert accuracy["share"]["value"] == pytest.approx(accuracy["of_arms"][0] / accuracy["of_arms"][1])
     assert accuracy["value"] == pytest.approx(accuracy["of_arms"][0] - accuracy["of_arms"][1])
-    with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120"):
+    with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120, perhaps hat"):
         difference(shipped, "dirty-060", "benign", names=["hut"])
 
 
