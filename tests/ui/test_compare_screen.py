@@ -112,6 +112,7 @@ def test_of_more_models_than_there_are_columns_both_ends_are_shown_and_a_link_na
         ([0, 2, None, None, None], "0 1 2 3"),
         ([0, None, None, None, None], "0 1 3 4"),
         ([None] * 3, "0 1 2"),
+        ([], ""),
     ],
 )
 def test_the_most_poisoned_model_shown_at_first_is_one_whose_c_p_is_recorded(counts, shown):

@@ -184,9 +184,9 @@ def first_shown(counts: Mapping[str, int | None]) -> tuple[str, ...]:
             recorded are shown where there are no two between; the last one takes the place of the most poisoned where
             it is recorded of none.
     """
-    control, *others = counts
     if len(counts) <= COLUMN_RANGE[1]:
         return tuple(counts)
+    control, *others = counts
     most = next((name for name in reversed(others) if counts[name]), others[-1])
     place = others.index(most)
     thirds = [round(part * (place + 1) / 3) - 1 for part in (1, 2)] if place > 1 else range(place)
