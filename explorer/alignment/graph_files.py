@@ -15,7 +15,16 @@ import numpy as np
 from PIL import Image
 
 from explorer.alignment.graph_columns import text_columns, write_columns
-from explorer.alignment.graph_sample import describe_sample, main_concepts, stratified_sample, texts
+from explorer.alignment.graph_sample import (
+    MOVERS,
+    biggest_first,
+    describe_sample,
+    main_concepts,
+    movers_and_sample,
+    movers_drawn,
+    stratified_sample,
+    texts,
+)
 from explorer.alignment.graphs import FeatureGraph, PairGraphs, build_graphs
 from explorer.alignment.layouts import LayoutSettings
 from explorer.alignment.payload_formats import COLUMNS_NAME, GRAPHS, THUMBNAILS_NAME
@@ -29,13 +38,11 @@ if TYPE_CHECKING:
     import torch
 
 MOST_DRAWN = 50_000
-"""Pairs that a browser draws at once; of larger sets a sample is drawn."""
+"""Pairs that a browser draws at once; of larger sets the biggest movers and a sample are drawn."""
 THUMBNAIL_SIZE = 48
 THUMBNAIL_COLUMNS = 40
 THUMBNAIL_LIMIT = 1200
 """Pairs with a thumbnail, so that the sheet stays below a megabyte or so."""
-MOVERS_PICTURED = 200
-"""Of these, the ones with the largest structure distance: what is looked at first."""
 BENIGN, POISONED, UNRECORDED = 0, 1, 2
 """In the column ``kind``."""
 
@@ -71,7 +78,7 @@ def write_graphs(
         read_images: rows of the table to uint8 pictures ``[n, H, W, 3]``; None draws without thumbnails.
         arm_rows: int `[N]`, where each pair stands in its arm's own table, by which further pictures are asked for;
             None for pairs that are no arm's.
-        most_drawn: of a larger set, a stratified sample of this size is drawn.
+        most_drawn: of a larger set so many are drawn, the biggest movers and a stratified sample of the others.
         neighbours: k of the drawn graphs.
         settings: of the layouts; None for the usual ones.
         seed: of the samples and of both layouts.
@@ -81,7 +88,9 @@ def write_graphs(
         ValueError: if table, features and scores are not of the same pairs, or on what ``build_graphs`` refuses.
     """
     _check_lengths(table, image, text, scores)
-    drawn = stratified_sample(_completed(table), most_drawn, seed) if len(table) > most_drawn else None
+    drawn = None
+    if len(table) > most_drawn:
+        drawn = movers_and_sample(_completed(table), np.asarray(scores["structure_distance"]), most_drawn, seed)
     graphs = build_graphs(image, text, rows=drawn, neighbours=neighbours, settings=settings, seed=seed,
                           on_progress=on_progress)  # fmt: skip
     return write_built_graphs(
@@ -113,8 +122,9 @@ def write_built_graphs(
     if arm_rows is not None:
         columns["row"] = np.asarray(arm_rows)[drawn].astype(np.uint32)
     folder.mkdir(parents=True, exist_ok=True)
+    structure_distance = np.asarray(scores["structure_distance"])
     if read_images is not None:
-        pictured = _pictured(shown, np.asarray(scores["structure_distance"])[drawn], graphs.seed)
+        pictured = _pictured(shown, structure_distance[drawn], graphs.seed)
         columns["thumbnail"] = np.full(len(drawn), -1, np.int32)
         columns["thumbnail"][pictured] = np.arange(len(pictured))
         thumbnail_sheet(read_images(drawn[pictured])).save(folder / THUMBNAILS_NAME, optimize=True)
@@ -127,7 +137,7 @@ def write_built_graphs(
             "poisoned_concept_count": recorded_by_flags(table).concept_count,
         },
         facts=dict(facts or {}),
-        sampling={"pairs": len(drawn), "seed": graphs.seed, "method": describe_sample(flags, drawn)},
+        sampling=_describe_sampling(flags, graphs, structure_distance),
         layout=_describe_layout(graphs),
         neighbour_count=int(graphs.text.neighbours.shape[1]),
         scores=list(scores),
@@ -142,8 +152,8 @@ def write_built_graphs(
 
 def _pictured(table: pandas.DataFrame, structure_distance: np.ndarray, seed: int) -> np.ndarray:
     """Ascending rows of the pairs that get a thumbnail: the biggest movers and a stratified sample."""
-    movers = np.argsort(-structure_distance, kind="stable")[:MOVERS_PICTURED]
-    return np.union1d(movers, stratified_sample(table, THUMBNAIL_LIMIT - MOVERS_PICTURED, seed))
+    movers = biggest_first(structure_distance)[:MOVERS]
+    return np.union1d(movers, stratified_sample(table, THUMBNAIL_LIMIT - MOVERS, seed))
 
 
 def _check_lengths(
@@ -216,6 +226,13 @@ def _side_columns(side: str, graph: FeatureGraph, drawn: np.ndarray) -> dict[str
         f"{side}_neighbours": np.where(is_drawn, position, -1 - graph.neighbours).astype(np.int32),
         f"{side}_similarities": graph.similarities.astype(np.float32),
     }
+
+
+def _describe_sampling(flags: PoisonFlags, graphs: PairGraphs, structure_distance: np.ndarray) -> dict[str, Any]:
+    """``movers``: how many of the set's biggest movers are all drawn."""
+    movers = movers_drawn(structure_distance, graphs.rows)
+    method = describe_sample(flags, graphs.rows, movers)
+    return {"pairs": len(graphs), "seed": graphs.seed, "movers": movers, "method": method}
 
 
 def _describe_layout(graphs: PairGraphs) -> dict[str, Any]:

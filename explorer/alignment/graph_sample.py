@@ -1,4 +1,4 @@
-"""Which pairs of a large set are drawn: a labelled sample, stratified by kind and by concept."""
+"""Which pairs of a large set are drawn: its biggest movers, and a sample stratified by kind and by concept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,36 @@ if TYPE_CHECKING:
 SMALLEST_POISONED_SHARE = 0.4
 """A sample shows at least this share of poisoned pairs (where there are as many), so that both kinds are seen."""
 
+MOVERS = 200
+"""Pairs with the largest structure distance that are drawn, whatever the sample holds: what is looked at first."""
+
 WHOLE_SET = "Scores, ranks and neighbours are those of the whole set."
+
+
+def movers_and_sample(table: pandas.DataFrame, structure_distance: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Sorted rows of ``size`` pairs: the ``MOVERS`` biggest movers, at most a tenth of them, and of the other pairs
+    a :func:`stratified_sample`.
+
+    Args:
+        structure_distance: fp `[N]`, a row of ``table`` each; a pair that was not measured (NaN) is no mover.
+
+    Raises:
+        ValueError: if ``size`` is below 1.
+    """
+    movers = biggest_first(structure_distance)[: min(MOVERS, size // 10)]
+    others = np.setdiff1d(np.arange(len(table)), movers)
+    return np.union1d(movers, others[stratified_sample(table.iloc[others], size - len(movers), seed)])
+
+
+def biggest_first(structure_distance: np.ndarray) -> np.ndarray:
+    """Rows of the measured pairs, the largest D_s first; of equal ones the first row first."""
+    return np.argsort(-structure_distance, kind="stable")[: np.isfinite(structure_distance).sum()]
+
+
+def movers_drawn(structure_distance: np.ndarray, drawn: np.ndarray) -> int:
+    """How many of a set's biggest movers are all among the rows ``drawn``: up to the first that is not."""
+    is_drawn = np.isin(biggest_first(structure_distance), drawn)
+    return len(is_drawn) if is_drawn.all() else int(is_drawn.argmin())
 
 
 def stratified_sample(table: pandas.DataFrame, size: int, seed: int) -> np.ndarray:
@@ -59,8 +88,12 @@ def texts(column: pandas.Series) -> list[str | None]:
     return column.astype(object).where(column.notna(), None).tolist()
 
 
-def describe_sample(flags: PoisonFlags, drawn: np.ndarray) -> str:
-    """In a sentence or two: how many pairs of each kind are drawn, and how they were chosen."""
+def describe_sample(flags: PoisonFlags, drawn: np.ndarray, movers: int = 0) -> str:
+    """In a few sentences: how many pairs of each kind are drawn, and how they were chosen.
+
+    Args:
+        movers: how many of the set's biggest movers are all among them (:func:`movers_drawn`).
+    """
     total, shown = len(flags), flags[drawn]
     if len(drawn) == total:
         return f"All {total:,} pairs are drawn."
@@ -76,4 +109,5 @@ def describe_sample(flags: PoisonFlags, drawn: np.ndarray) -> str:
             f"{share('poisoned')} known to be poisoned, {share('benign')} known to be benign, {share('unrecorded')} of "
             "which nobody recorded it; in proportion to their concepts"
         )
-    return f"{len(drawn):,} of {total:,} pairs are drawn: {kinds}. {WHOLE_SET}"
+    first = f" Among them, whatever their kind and concept, are the {movers:,} with the largest D_s." if movers else ""
+    return f"{len(drawn):,} of {total:,} pairs are drawn: {kinds}.{first} {WHOLE_SET}"

@@ -13,7 +13,7 @@ from explorer.cli.study import read_study, study
 from explorer.studies.confirmation import confirmation
 from explorer.studies.differences import difference, nested_share, over_studies, why_not_pooled
 from explorer.studies.layers import by_layer
-from explorer.studies.ordering import check_each_once, ordering
+from explorer.studies.ordering import check_each_once, not_recorded, ordering
 
 Group = Annotated[
     str,
@@ -58,14 +58,19 @@ def order(
     if as_json:
         emit(found, True)
         return
-    typer.echo(f"Spearman's correlation with {outcome} of {group} concepts over {len(found['arms'])} arms")
+    arms = found["arms"]
+    having = sum(arm["values"].get(outcome) is not None for arm in arms)
+    of_all = "" if having == len(arms) else f" of {len(arms)}, those that have it"
+    typer.echo(f"Spearman's correlation with {outcome} of {group} concepts over {having} arms{of_all}")
+    if found["unknown"]:
+        typer.echo(f"{len(arms) - having} arms are without it; {not_recorded(len(found['unknown']))}")
     for each in found["left_out"]:
         typer.echo(f"left out: {each['arm']} of {each['study']}, the same model as {each['same_as']}")
     known = {name: each for name, each in found["correlations"].items() if each is not None}
     for name, each in sorted(known.items(), key=lambda item: -abs(item[1]["value"])):
         typer.echo(f"{name:32s} {_interval(each)}  n = {each['n']}")
     if rest := sorted(found["correlations"].keys() - known.keys()):
-        typer.echo(f"not measured of two arms, or alike in all: {', '.join(rest)}")
+        typer.echo(f"not measured of two of the {having} arms, or alike in all: {', '.join(rest)}")
 
 
 def _confirm(found: dict[str, Any], as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,7 @@ from explorer.studies.steps.drawing import PICTURE
 from explorer.studies.study import STUDY_NAME, Study
 
 if TYPE_CHECKING:
-    from explorer.studies.state import StepState
+    from explorer.studies.state import ArmState, StepState
 
 study = typer.Typer(no_args_is_help=True, help="Your own models and data, and everything that is measured of them.")
 application.add_typer(study, name="study")
@@ -165,17 +166,32 @@ def read_study(folder: Path) -> Study:
 def _print_states(states: Iterable[StepState], denoising: int) -> None:
     """A step in a line, and below it the arms, in groups of those that are alike."""
     for state in states:
-        groups: dict[tuple[str, str, str], list[str]] = {}
+        groups: dict[tuple[str, str, str], list[ArmState]] = {}
         for arm in state.arms:
             left = _cost(state, arm.amount or 0, arm.seconds, denoising)
-            groups.setdefault((arm.state, arm.why, left), []).append(arm.arm)
-        why = state.why or (state.arms[0].why if len(groups) == 1 else "")
+            groups.setdefault((arm.state, _of_any_arm(arm), left), []).append(arm)
+        told = [_reason(arms) for arms in groups.values()]
+        alike = told[0] if len(told) == 1 else ""
+        by_commands = alike and len({arm.why for arm in state.arms}) > 1
+        why = alike if by_commands else state.why or alike
         _print_line(f"{state.step:<11} {state.state:<9}", why, _cost(state, state.amount, state.seconds, denoising))
-        for (condition, reason, left), arms in groups.items() if len(groups) > 1 else ():
+        for (condition, _, left), arms in groups.items() if len(groups) > 1 else ():
             each = f"{left} each" if left and len(arms) > 1 else left
-            _print_line(f"  {condition:<9}  {', '.join(arms)}", reason, each)
+            _print_line(f"  {condition:<9}  {', '.join(arm.arm for arm in arms)}", _reason(arms), each)
         if state.state in (STALE, MISSING):
             typer.echo(f"  {state.command}")
+
+
+def _of_any_arm(arm: ArmState) -> str:
+    """What is said of it, with ``ARM`` for its name in a command: arms that lack the same lack it by commands alike."""
+    said, tick, command = arm.why.partition("`")
+    before, name, after = command.rpartition(f" {shlex.quote(arm.arm)} ")
+    return f"{said}{tick}{before} ARM {after}" if name else arm.why
+
+
+def _reason(arms: list[ArmState]) -> str:
+    """What is said of arms that are alike; of one alone with its own name."""
+    return arms[0].why if len(arms) == 1 else _of_any_arm(arms[0])
 
 
 def _print_line(*parts: str) -> None:

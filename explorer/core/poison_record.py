@@ -158,16 +158,20 @@ def poisoned_from(records: Iterable[PoisonRecord]) -> dict[str, int]:
     return found
 
 
-def poison_share(counts: Mapping[str, Any], pairs: str = "n") -> float | None:
+def poison_share(counts: Mapping[str, Any], pairs: str = "n", *, poisoned: bool | None = None) -> float | None:
     """Share of a set's pairs that is poison; None where it is not known of each of them.
 
     Args:
         counts: ``poisoned_pairs``, None or absent where nobody recorded any, ``unrecorded_pairs``, which reports of
             before it was counted lack, and all pairs.
         pairs: how ``counts`` calls the latter.
+        poisoned: whether the set as a whole is known to hold poison; False makes the share of pairs of which none is
+            flagged 0. None where nobody recorded it.
     """
-    poisoned = counts.get("poisoned_pairs")
-    return None if poisoned is None or counts.get("unrecorded_pairs") else poisoned / counts[pairs]
+    flagged = counts.get("poisoned_pairs")
+    if flagged is None:
+        return 0.0 if poisoned is False and counts.get(pairs) else None
+    return None if counts.get("unrecorded_pairs") else flagged / counts[pairs]
 
 
 def _from_before_versions(found: dict[str, Any]) -> dict[str, Any]:

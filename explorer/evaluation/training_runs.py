@@ -113,7 +113,8 @@ def _tracking(models: list[dict[str, Any]]) -> dict[str, float | None] | None:
     if len(models) < 3 or None in accuracies or None in measured:
         return None
     difficulty, accuracy = [each["ad"] for each in measured], [each["mean"] for each in accuracies]
-    shares, of_share = [poison_share(each) for each in measured], {}
+    shares = [poison_share(each, poisoned=model.get("poisoned")) for model, each in zip(models, measured, strict=True)]
+    of_share = {}
     if None not in shares:
         together = _correlation(difficulty, shares)
         of_share = {"ad_with_share_r2": None if together is None else together**2,

@@ -9,6 +9,7 @@ import numpy as np
 
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import exact_mcnemar, nested_ratio, ratio_of_means, t_interval
+from explorer.core.near_names import expected_names
 from explorer.evaluation.summary import concepts_known
 from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import DENOISING_ERROR, SENSITIVITY
@@ -221,7 +222,7 @@ def _true_shares(study: Study, arm: str) -> dict[str, float | None] | None:
 def _chosen(concepts: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
     known = [concept["concept"] for concept in concepts]
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"no evaluated concept is called {unknown[0]!r}: expected one of {len(known)}")
+        raise ValueError(f"no evaluated concept is called {unknown[0]!r}: expected {expected_names(unknown[0], known)}")
     return [name for name in known if name in names]
 
 

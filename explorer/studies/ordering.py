@@ -11,6 +11,7 @@ from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import rank_correlation
 from explorer.core.poison_record import poison_share
 from explorer.core.provenance import MANIFEST_NAME
+from explorer.evaluation.summary import concepts_known
 from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
 from explorer.meter.payload_formats import METER as METER_FORMAT
@@ -45,14 +46,15 @@ def ordering(
     Returns:
         ``arms``: for each ``study``, ``arm`` and ``values`` by quantity (None where it is not measured); ``left_out``:
         ``study`` and ``arm`` of those with the weights of an arm of a study before theirs, and that one as ``same_as``:
-        a model counts once;
+        a model counts once; ``unknown``: ``study`` and ``arm`` of those without the outcome because it is not recorded
+        which concepts they poison;
         ``correlations``: by quantity ``value``, ``low``, ``high`` (95 %, over arms) and ``n``, the arms that have both;
         None where fewer than two have them, or one of the two does not vary.
 
     Raises:
         ManifestError: if the step evaluation of a study is not done, or a file was changed.
         ValueError: if a study is given twice, there is no such group, no study has an arm that is not to count, no
-            arm has the outcome, or alpha is no weight.
+            arm or one alone has the outcome, or alpha is no weight.
     """
     if alpha is not None and not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}: expected a weight from 0 to 1")
@@ -70,10 +72,32 @@ def ordering(
         raise ValueError(f"no evaluated arm is called {min(unknown)!r}: expected some of {known}")
     arms = [arm for arm in arms if arm["arm"] not in without]
     names = list(dict.fromkeys(name for arm in arms for name in arm["values"]))
-    if not any(arm["values"].get(outcome) is not None for arm in arms):
+    having = [arm for arm in arms if arm["values"].get(outcome) is not None]
+    unknown = _unknown(studies, [arm for arm in arms if arm not in having], group)
+    if not having:
         raise ValueError(_why_no_outcome(studies, arms, outcome, group))
+    if len(having) < 2:
+        why = f"; {not_recorded(len(unknown))}" if unknown else ": expected two arms or more that have it"
+        raise ValueError(f"1 of {len(arms)} arms has {outcome!r} of the {group} concepts{why}")
     correlations = {name: _correlation(arms, name, outcome) for name in names if name != outcome}
-    return {"outcome": outcome, "group": group, "arms": arms, "left_out": left_out, "correlations": correlations}
+    return {"outcome": outcome, "group": group, "arms": arms, "left_out": left_out, "unknown": unknown,
+            "correlations": correlations}  # fmt: skip
+
+
+def not_recorded(arms: int) -> str:
+    """What is said of so many arms whose poisoned concepts nobody recorded."""
+    verb = "poisons" if arms == 1 else "poison"
+    return f"it is not recorded which concepts {arms} of them {verb}: expected the group all or pool"
+
+
+def _unknown(studies: Sequence[Study], arms: list[dict[str, Any]], group: str) -> list[dict[str, str]]:
+    """Those of the arms of which nobody can say which concepts are of the group."""
+    if group in ("all", "pool"):
+        return []
+    silent = {(study.name, model["name"]) for study in studies for model in stored_evaluation(study)["models"]
+              if not concepts_known(model)}  # fmt: skip
+    found = [{"study": arm["study"], "arm": arm["arm"]} for arm in arms]
+    return [each for each in found if (each["study"], each["arm"]) in silent]
 
 
 def check_each_once(studies: Sequence[Study]) -> None:
@@ -163,7 +187,7 @@ def _measured(study: Study, group: str) -> dict[str, dict[str, float | None]]:
 
 def _of_pairs(measured: dict[str, Any]) -> dict[str, float | None]:
     known = measured["alignment_difficulty"] | (measured.get("local") or {})
-    share = poison_share(measured, "pairs")
+    share = poison_share(measured, "pairs", poisoned=False if measured["poisoned_concept_count"] == 0 else None)
     return {name: known.get(name) for name in OF_PAIRS} | {"poison_share": share}
 
 

@@ -18,7 +18,13 @@ from explorer.alignment.description import (
 )
 from explorer.alignment.graph_columns import Columns
 from explorer.alignment.graph_files import THUMBNAIL_SIZE, thumbnail_sheet, write_graphs
-from explorer.alignment.graph_sample import describe_sample, main_concepts, stratified_sample
+from explorer.alignment.graph_sample import (
+    describe_sample,
+    main_concepts,
+    movers_and_sample,
+    movers_drawn,
+    stratified_sample,
+)
 from explorer.alignment.pair_sets import SCORES, measure
 from explorer.alignment.scores import descending_ranks
 from explorer.embeddings import features
@@ -146,9 +152,13 @@ def test_neighbours_are_those_of_the_whole_set_also_in_a_sample(sets, tmp_path, 
     write_graphs(tmp_path, name="s", table=sets["poisoned"].table, image=image, text=text, scores=scores,
                  arm_rows=np.arange(PAIRS) * 3, most_drawn=24, neighbours=4, seed=1)  # fmt: skip
     header, columns = read_graphs(tmp_path)
-    assert header["sampling"]["method"].startswith("24 of 60 pairs are drawn: 10 of 10 poisoned and 14 of 50 benign")
+    told = header["sampling"]["method"]
+    assert told.startswith("24 of 60 pairs are drawn: 9 of 10 poisoned and 15 of 50 benign ones")
+    assert header["sampling"]["movers"] >= 2
+    assert f"whatever their kind and concept, are the {header['sampling']['movers']} with the largest D_s." in told
     assert header["thumbnails"] is None
     drawn = [int(uid[1:]) for uid in columns.texts("uid")]
+    assert {59, 58} <= set(drawn), "a tenth of the drawn pairs at most are there for being the biggest movers"
     assert columns["row"].tolist() == [3 * row for row in drawn]
     assert columns["structure_distance_rank"].tolist() == [PAIRS - row for row in drawn]
     for side, rows_of_side in (("image", image), ("text", text)):
@@ -247,6 +257,21 @@ def test_sample_takes_what_is_there(poisoned, size, expected):
     rows = stratified_sample(table, size, seed=0)
     assert len(rows) == min(size, PAIRS)
     assert table["is_poison"].iloc[rows].sum() == expected
+
+
+def test_the_biggest_movers_are_always_drawn_and_the_others_are_a_sample():
+    table, moved = make_table(10), np.zeros(PAIRS)
+    moved[[40, 50, 7]] = np.nan, 0.5, 0.2
+    for seed in range(5):
+        rows = movers_and_sample(table, moved, 20, seed)
+        assert len(set(rows.tolist())) == 20
+        assert {50, 7} <= set(rows.tolist())
+        others = np.setdiff1d(np.arange(PAIRS), [50, 7])
+        sample = others[stratified_sample(table.iloc[others], 18, seed)]
+        assert rows.tolist() == sorted([7, 50, *sample.tolist()]), "as if the movers were not there"
+    assert movers_drawn(moved, np.array([0, 1, 7, 50])) == 4, "of equal ones the first are the bigger movers"
+    assert movers_drawn(moved, np.array([0, 1, 7])) == 0, "the first is not there"
+    assert movers_drawn(moved, np.arange(PAIRS)) == PAIRS - 1, "what was not measured is no mover"
 
 
 def test_sample_of_nothing_is_refused():

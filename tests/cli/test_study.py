@@ -61,6 +61,16 @@ def test_a_step_says_once_what_all_arms_lack_and_an_example_where_each_lacks_its
     ]  # fmt: skip
 
 
+def test_arms_that_lack_the_same_by_their_own_commands_stand_in_one_line(made):
+    toml = made[0] / "study.toml"
+    extractor = '[extractor]\nopen_clip = "ViT-B-32"\nweights = "clip.safetensors"\nfeature_range = [0.2, 0.4]\n'
+    toml.write_text(toml.read_text().replace("[extractor]\n", extractor))
+    (made[0] / "clip.safetensors").touch()
+    lines = [line for line in run("status", made[0]).stdout.splitlines() if "study retrain" in line]
+    told = "no model was trained again on what a filter leaves of its pairs: "
+    assert lines == [f"retrained   cannot     {told}`python -m explorer study retrain {made[0]} ARM --recipe FILE`"]
+
+
 def test_a_study_without_arms_says_so(tmp_path):
     (tmp_path / "study.toml").write_text('name = "x"\n')
     lines = run("status", tmp_path).stdout.splitlines()

@@ -105,3 +105,9 @@ def test_a_share_is_told_where_it_is_known_of_every_pair():
     assert poison_share({"poisoned_pairs": 2, "pairs": 8}, "pairs") == 0.25, "of before unrecorded ones were counted"
     for counts in ({}, {"poisoned_pairs": None, "n": 8}, {"poisoned_pairs": 2, "unrecorded_pairs": 1, "n": 8}):
         assert poison_share(counts) is None
+        assert poison_share(counts, poisoned=True) is None
+    assert poison_share({"poisoned_pairs": None, "n": 8}, poisoned=False) == 0, "known of the set, not by flags"
+    assert poison_share({}, poisoned=False) is None, "there are no pairs to have a share"
+    assert poison_share({"poisoned_pairs": 2, "unrecorded_pairs": 1, "n": 8}, poisoned=False) is None, (
+        "the flags differ"
+    )

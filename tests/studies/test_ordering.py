@@ -82,6 +82,16 @@ def test_what_is_not_measured_is_left_open_and_what_was_changed_is_refused(copie
         ordering([copied])
 
 
+def test_a_share_of_poison_is_known_without_flags_where_there_is_no_poison_alone(copied):
+    scores = stored(copied, SCORES, "alignment.json")
+    for each in scores["sets"][:2]:
+        each |= {"poison_recorded": False, "poisoned_pairs": None, "unrecorded_pairs": each["pairs"]}
+    with writing_step(copied, SCORES, settings={}, inputs={}) as folder:
+        (folder / "alignment.json").write_text(json.dumps(scores))
+    assert [each["poisoned_concept_count"] for each in scores["sets"][:2]] == [0, 20]
+    assert [arm["values"]["poison_share"] for arm in ordering([copied])["arms"]][:2] == [0, None]
+
+
 def test_a_study_or_a_model_counts_once(shipped, copied):
     with pytest.raises(ValueError, match=r"study .*iconworld is given twice: expected each once"):
         ordering([shipped, shipped])
@@ -218,7 +228,7 @@ def test_shares_and_concepts_of_ones_own(shipped):
     assert accuracy["n"] == 2
     assert accuracy["share"]["value"] == pytest.approx(accuracy["of_arms"][0] / accuracy["of_arms"][1])
     assert accuracy["value"] == pytest.approx(accuracy["of_arms"][0] - accuracy["of_arms"][1])
-    with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120"):
+    with pytest.raises(ValueError, match="no evaluated concept is called 'hut': expected one of 120, perhaps hat"):
         difference(shipped, "dirty-060", "benign", names=["hut"])
 
 
@@ -232,6 +242,42 @@ def test_arms_of_which_the_poisoned_concepts_are_not_recorded_have_none_that_are
         difference(copied, "dirty-040", "benign")
     assert difference(copied, "dirty-040", "benign", group="all")["differences"]["accuracy"]["n"] == 120
     assert difference(copied, "dirty-060", "benign")["differences"]["accuracy"]["n"] == 60
+
+
+def test_an_outcome_that_nobody_can_tell_of_some_arms_is_said_to_be_theirs_alone(copied):
+    evaluation = stored(copied, EVALUATION, "evaluation.json")
+    load_commands("study")
+
+    def told(silent, *options):
+        models = [dict(model) for model in evaluation["models"]]
+        for model in models[-silent:]:
+            model["poisoned_concepts_known"] = False
+            model |= {name: {**value, "unpoisoned": None} for name, value in model.items()
+                      if isinstance(value, dict) and "unpoisoned" in value}  # fmt: skip
+        with writing_step(copied, EVALUATION, settings={}, inputs={}) as folder:
+            (folder / "evaluation.json").write_text(json.dumps(evaluation | {"models": models}))
+        return CliRunner().invoke(application, ["study", "order", str(copied.folder), *options])
+
+    two = told(2).stdout.splitlines()
+    assert two[0] == (
+        "Spearman's correlation with accuracy of unpoisoned concepts over 2 arms of 4, those that have it"
+    )
+    assert two[1] == (
+        "2 arms are without it; it is not recorded which concepts 2 of them poison: expected the group all or pool"
+    )
+    assert two[-1].startswith("not measured of two of the 2 arms, or alike in all: ")
+    assert json.loads(told(2, "--json").stdout)["unknown"] == [
+        {"study": copied.name, "arm": arm} for arm in ("dirty-040", "dirty-060")
+    ]
+    one = told(3)
+    assert one.exit_code != 0
+    assert str(one.exception) == (
+        "1 of 4 arms has 'accuracy' of the unpoisoned concepts; it is not recorded which concepts 3 of them poison: "
+        "expected the group all or pool"
+    )
+    assert "over 4 arms\n" in told(3, "--group", "all").stdout
+    with pytest.raises(ValueError, match="1 of 1 arms has 'accuracy' of the all concepts: expected two arms or more"):
+        ordering([copied], group="all", without=["dirty-020", "dirty-040", "dirty-060"])
 
 
 def test_several_runs_are_an_interval_over_runs():

@@ -5,6 +5,7 @@ import os
 import re
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from explorer.alignment.growth import theorem_growth
@@ -29,6 +30,7 @@ from explorer.ui.screens.alignment.screen import (
 )
 from explorer.ui.shell.context import AppContext, AppSettings
 from explorer.ui.shell.page_address import Shows, address_input
+from tests.ui.measured_pairs.made_up_pairs import describe_set
 
 
 def measured_entry(name, data_hash, convention="authors", **changes):
@@ -77,6 +79,19 @@ def test_what_models_draw_stands_beside_their_sets_where_it_was_judged(tmp_path,
     assert payload["top1"] == {"benign": {"mean": 0.7, **over_nouns}, "of an earlier release": earlier}
     assert payload["drawn"] == {**how, "models": ["benign", "of an earlier release"]}
     assert without["top1"] is without["drawn"] is None
+
+
+def test_pairs_of_an_arm_that_is_known_to_hold_no_poison_are_benign_without_flags(tmp_path, make_study):
+    stored = describe_set("unflagged", 0, np.zeros(200, bool), recorded=False)
+    sets = [{**stored, "poisoned_concept_count": count, "name": str(count)} for count in (0, None)]
+    results = {SCORES: {"alignment.json": json.dumps({"version": 1, "sets": sets})}}
+    study = make_study(tmp_path / "unflagged", results=results)
+    shown, unknown = alignment_payload(AppContext(settings=AppSettings(studies=(study.folder,))).study())["sets"]
+    assert (shown["poison_recorded"], shown["poisoned_pairs"], shown["unrecorded_pairs"]) == (True, 0, 0)
+    kinds = [[*found["groups"]] for found in (shown["distributions"]["structure_distance"],
+                                              *shown["distributions"]["sample_ad"])]  # fmt: skip
+    assert {*map(tuple, kinds)} == {("benign",)}
+    assert unknown == json.loads(json.dumps(sets[1])), "of an arm of which nobody recorded it nothing is made up"
 
 
 def test_changed_artefact_is_refused(context):

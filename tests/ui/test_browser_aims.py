@@ -1,6 +1,7 @@
 """What the poison of each model aims at is said model by model, and not where nobody recorded it."""
 
 import json
+import re
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_models_that_are_poisoned_with_different_concepts(page):
     assert heads == {"dog": "poisoned in dirty-002", "hat": "poisoned in dirty-002", "turtle": "poisoned from C_P 4"}
     assert "■" not in saved_strip(page)
     assert (framed(page, "dirty-002"), framed(page, "dirty-004")) == (2, 1)
+
+
+def test_the_walk_begins_and_ends_at_the_most_poisoned_model_that_is_recorded(page):
+    def silent(payload):
+        payload["film"]["models"][-1] |= {"poisoned": None, "poison_recorded": False, "poisoned_concept_count": None}
+
+    implosion(page, silent)
+    expect, current = playwright_api.expect, page.locator(".film-table tr.current th[scope=row]")
+    expect(page.get_by_role("slider", name="Model by number of poisoned concepts")).to_have_value("1")
+    expect(current).to_contain_text("2")
+    expect(page).not_to_have_url(re.compile("i.cp="))
+    page.get_by_role("button", name="Play").click()
+    expect(current).to_contain_text("benign")
+    expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("slider", name="Model by number of poisoned concepts")).to_have_value("1")
 
 
 def test_what_nobody_recorded_is_not_called_untargeted(page):

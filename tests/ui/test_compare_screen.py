@@ -11,7 +11,7 @@ from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import Concept, ConceptList
 from explorer.studies.results import COMPARISON
 from explorer.ui.screens.compare.first_settings import default_settings
-from explorer.ui.screens.compare.payload import concepts_asked_for, precomputed_comparison
+from explorer.ui.screens.compare.payload import concepts_asked_for, first_shown, precomputed_comparison
 from explorer.ui.screens.compare.screen import chooser_updates, read_link
 from explorer.ui.shell.concepts import StudyConcepts
 from explorer.ui.shell.permalink import NO_MODEL
@@ -96,10 +96,28 @@ def test_of_more_models_than_there_are_columns_both_ends_are_shown_and_a_link_na
     study = open_study(tmp_path / "mine")
     payload, known = precomputed_comparison(study), study.checkpoint_names()
     shown = [column["model"] for column in payload["columns"]]
-    assert shown == [known[0], known[1], known[3], known[-1]]
+    assert shown == [known[0], known[2], known[3], known[-1]]
     assert payload["left_out"] == 2
     assert default_settings(study).models == tuple(shown)
     assert read_link(study, payload["query"])[1]["state"] == "drawn"
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ([0, 2, 4, 6, 8], "0 1 3 4"),
+        ([0, 2, 4, 6, 8, None, None], "0 1 3 4"),
+        ([0, 2, 4, 6, 8, 9, 10], "0 2 4 6"),
+        ([0, 2, 4, None, None], "0 1 2 3"),
+        ([0, 2, None, None, None], "0 1 2 3"),
+        ([0, None, None, None, None], "0 1 3 4"),
+        ([None] * 3, "0 1 2"),
+        ([], ""),
+    ],
+)
+def test_the_most_poisoned_model_shown_at_first_is_one_whose_c_p_is_recorded(counts, shown):
+    named = {str(place): count for place, count in enumerate(counts)}
+    assert " ".join(first_shown(named)) == shown
 
 
 def test_a_link_that_cannot_be_read_says_why(study):

@@ -56,6 +56,10 @@ def test_the_share_of_poison_is_fitted_beside_ad_where_it_is_known():
     models[0]["alignment_difficulty"]["unrecorded_pairs"] = 3
     summary = evaluation_summary(evaluation(models))
     assert (summary["models"][0]["poison_share"], summary["share_fit"]["n"]) == (None, 3)
+    for entry in models[:2]:
+        entry["alignment_difficulty"] |= {"poisoned_pairs": None, "unrecorded_pairs": 100}
+    summary = evaluation_summary(evaluation(models))
+    assert [entry["poison_share"] for entry in summary["models"][:2]] == [0, None], "known to hold none, without flags"
 
 
 def test_three_models_have_no_interval_and_a_single_one_no_fit():

@@ -8,6 +8,13 @@ export function poisonKind({ poisoned, poisoned_concept_count: concepts, poisone
 // The first model that is known to be benign; an attack may aim at no concept, so that C_P = 0 alone says no such thing.
 export const controlOf = (models) => models.find((model) => poisonKind(model) === 'benign');
 
+// Where the most poisoned model stands among models by C_P, those of which it is not recorded last; the last place where it
+// is recorded of none.
+export function mostPoisoned(models) {
+  const place = models.findLastIndex((model) => model.poisoned_concept_count);
+  return place < 0 ? Math.max(0, models.length - 1) : place;
+}
+
 export function poisonWords(found, benign = 'benign') {
   const concepts = found.poisoned_concept_count ?? null;
   const poisoned = concepts === null ? 'poisoned, C_P not recorded' : `C_P = ${concepts}`;

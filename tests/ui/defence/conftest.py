@@ -18,6 +18,8 @@ from explorer.studies.study import Arm
 
 PAIRS, POISONED = 40, 16
 """Of the arm ``dirty`` of :func:`scored`, the poisoned ones first."""
+DRAWN = 38
+"""Of these, the first ones, on Graphs."""
 
 
 def _score(values, remove):
@@ -50,15 +52,15 @@ def _write_scored(place):
 
 
 def _write_drawn(place):
-    near = (np.arange(PAIRS)[:, None] + [1, 2]) % PAIRS
-    quality = LayoutQuality(trustworthiness=0.9, preservation=0.5, neighbours=2, anchors=PAIRS)
+    near = (np.arange(DRAWN)[:, None] + [1, 2]) % PAIRS
+    quality = LayoutQuality(trustworthiness=0.9, preservation=0.5, neighbours=2, anchors=DRAWN)
     turn = 2 * np.pi * np.arange(PAIRS) / PAIRS
-    layout = np.stack([np.cos(turn), np.sin(turn)], 1).astype(np.float32)
+    layout = np.stack([np.cos(turn), np.sin(turn)], 1).astype(np.float32)[:DRAWN]
     side = FeatureGraph(
-        neighbours=near, similarities=np.full((PAIRS, 2), 0.5, np.float32), layout=layout, quality=quality
+        neighbours=near, similarities=np.full((DRAWN, 2), 0.5, np.float32), layout=layout, quality=quality
     )
     table = pandas.DataFrame({"uid": [f"{number:032x}" for number in range(PAIRS)]})
-    graphs = PairGraphs(text=side, image=side, rows=np.arange(PAIRS), settings=LayoutSettings(), seed=0)
+    graphs = PairGraphs(text=side, image=side, rows=np.arange(DRAWN), settings=LayoutSettings(), seed=0)
     write_built_graphs(place / "dirty", graphs, name="dirty", table=table, scores={"structure_distance": turn})
 
 

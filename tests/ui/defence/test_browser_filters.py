@@ -5,6 +5,7 @@ import re
 import pytest
 
 from explorer.defence.recipe import read_recipe
+from tests.ui.defence.conftest import DRAWN
 from tests.ui.defence.test_browser_defence import HIGHEST, LOWEST, card, open_defence
 
 pytestmark = pytest.mark.browser
@@ -21,7 +22,19 @@ def test_a_selection_of_graphs_is_a_filter_and_the_cut_is_a_selection_there(page
     # The notice comes with the answer that these pictures are not here, and pushes the button down.
     page.locator(".pictures-notice p").wait_for()
     page.get_by_role("button", name="Show what goes on Graphs").click()
-    expect(page.locator(".pair-list-summary")).to_contain_text(f"{len(named)} pairs")
+    summary, left = page.locator(".pair-list-summary"), "more that the filter on Defence removes are not drawn"
+    expect(summary).to_contain_text(f"{len(named)} pairs")
+    expect(summary).not_to_contain_text(left)
+    open_defence(page, arm="dirty", filter={"uids": pairs.uids[DRAWN - 3 :]})
+    page.locator(".pictures-notice p").wait_for()
+    page.get_by_role("button", name="Show what goes on Graphs").click()
+    expect(summary).to_contain_text("3 pairs: ")
+    expect(summary).to_contain_text(f"2 {left}")
+    page.reload()
+    expect(summary).to_contain_text(f"2 {left}")
+    page.get_by_role("button", name="Clear selection").click()
+    expect(summary).to_contain_text("Every pair drawn, 38 of 40")
+    expect(summary).to_contain_text("The biggest movers of the whole set need not be among them.")
 
 
 KEEP = "(filters) => localStorage.setItem('explorer-filters-scored', JSON.stringify(filters))"

@@ -25,7 +25,9 @@ def drawn(tmp_path_factory, make_study):
     names = {"benign": 0, SPACED: 1, "dirty": 3}
     sets = [describe_set(name, concepts, poisoned & (concepts > 0)) for name, concepts in names.items()]
     sets.insert(1, describe_set("theirs", 0, poisoned & False, recorded=False))
-    sets.insert(1, {**describe_set("apart", 0, poisoned & False, recorded=False), "extractor": "another"})
+    apart = {**describe_set("apart", 0, poisoned & False, recorded=False), "extractor": "another"}
+    apart["alignment_difficulty"]["structure_ad"] = apart["mean_offset"]["mean_absolute_offset"] = 0  # as of one pair
+    sets.insert(1, apart)
     bounds = [{"low": mean - 0.1, "high": mean + 0.2} for mean in MEANS]
     shares = [{"mean": mean, **each, "over_concepts": each} for mean, each in zip(MEANS, bounds, strict=True)]
     del shares[-1]["over_concepts"]  # as of an earlier release

@@ -105,6 +105,10 @@ def test_where_no_set_has_a_place_on_the_axis_of_poison_the_chart_says_so(app, p
     growth = page.locator(".alignment-screen .two-charts .measure-chart").first
     growth.get_by_text("C_P is not recorded of these sets:").wait_for()
     assert growth.locator(".xaxislayer-above text").count() == 0
+    forced = page.locator(".offset-table tbody tr")
+    cells = forced.filter(has_text="apart").inner_text().split("\t")
+    assert (len(cells), cells[3], cells[4]) == (7, "–", "0.0500"), "no share of a structure AD of 0"
+    assert re.fullmatch(r"\d+ %", forced.filter(has_text="theirs").inner_text().split("\t")[3])
 
 
 def test_a_set_without_a_record_of_poison_is_not_called_benign(app, page):

@@ -64,11 +64,12 @@ def test_keyboard_reaches_a_pair_and_filters_select_everywhere(page, drawn):
     page.get_by_role("searchbox").fill("turtle")
     expect(summary).to_contain_text("8 pairs: 8 poisoned, 0 benign")
     expect(rows).to_have_attribute("aria-rowcount", "9")
-    page.get_by_role("searchbox").fill("unicorn")
-    expect(summary).to_have_text("No pair passes these filters.")
+    searched = "Only the 24 pairs drawn are searched, the other 176 of the set are not."
+    page.get_by_role("searchbox").fill("pair-150")
+    expect(summary).to_have_text(f"No pair that is drawn passes these filters. {searched}")
     page.locator(".graph-frame[data-side='text']").press("Escape")
     page.get_by_role("searchbox").fill("unicorn")
-    expect(summary).to_have_text("No pair passes these filters.")
+    expect(summary).to_contain_text("No pair that is drawn passes these filters.")
     page.locator(".graph-frame[data-side='text']").press("ArrowRight")
     assert "g.pair" not in page.url
     page.get_by_label("Find caption, concept or uid").fill("")
@@ -80,7 +81,8 @@ def test_keyboard_reaches_a_pair_and_filters_select_everywhere(page, drawn):
     page.get_by_role("button", name="Undo").click()
     expect(summary).to_contain_text("15 pairs: 0 poisoned, 15 benign")
     page.locator(".graph-frame[data-side='text']").press("Escape")
-    expect(summary).to_contain_text("Every pair")
+    expect(summary).to_contain_text("Every pair drawn, 24 of 200, biggest movers first")
+    expect(summary).to_contain_text("The 24 biggest movers of the whole set are among them.")
     expect(rows).to_have_attribute("aria-rowcount", str(PAIRS + 1))
 
 
@@ -113,10 +115,11 @@ def test_a_lasso_selects_and_the_link_opens_it_again(page, drawn):
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == left + 1
     page.goto(re.sub(r"(g\.rows=[^.&]+)\.[^&]+", r"\1.g", page.url))  # as it is written where none is left
-    expect(page.locator(".pair-list-summary")).to_have_text("No pair passes these filters.")
+    expect(page.locator(".pair-list-summary")).to_have_text("No pair that is drawn passes these filters.")
     expect(page.get_by_role("alert")).to_have_count(0)
-    page.goto(page.url.replace("g.rows=", "g.rows=0"))
+    page.goto(page.url.replace("g.rows=", "g.pair=pair-150&g.rows=0"))
     page.get_by_role("alert").get_by_text("a selection of other pairs").wait_for()
+    page.get_by_role("alert").get_by_text("“pair-150”, which is not drawn: only the 24 pairs drawn").wait_for()
 
 
 def test_what_is_saved_of_graphs_names_study_and_legend(page):

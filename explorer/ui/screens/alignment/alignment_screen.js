@@ -173,7 +173,7 @@ function growthWords(sets, paper, alpha) {
   const flagged = sets.filter((set) => set.poison_recorded); // of others the share of poisoned pairs is not known
   const fit = shareFit(flagged, alpha);
   if (fit !== null) {
-    words.push(`Over the ${flagged.length} sets whose pairs are flagged a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
+    words.push(`Over the ${flagged.length} sets whose share of poison is known a straight line in the share of poisoned pairs explains AD with R² = ${number(fit, 4)}. `
       + 'AD tracks that share here; in these sets it is not shown to predict anything beyond it.');
   }
   const ends = (values) => [values[0], values[values.length - 1]];
@@ -240,9 +240,9 @@ function difficultyTable(sets, alpha) {
 function offsetTable(sets) {
   const rows = sets.map((set) => {
     const offset = set.mean_offset;
-    const structure = set.alignment_difficulty.structure_ad;
+    const structure = set.alignment_difficulty.structure_ad; // 0 of a single pair
     return [set.name, number(structure, 4), number(offset.mean_absolute_offset, 4),
-      `${Math.round(100 * offset.mean_absolute_offset / structure)} %`, number(offset.centred_structure_ad, 4),
+      structure > 0 ? `${Math.round(100 * offset.mean_absolute_offset / structure)} %` : '–', number(offset.centred_structure_ad, 4),
       number(offset.image_mean_norm), number(offset.text_mean_norm)];
   });
   return [node('p', { class: 'note' }, 'Captions and pictures lie in two cones with different mean vectors. The mean offset '

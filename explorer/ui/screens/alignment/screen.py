@@ -113,7 +113,28 @@ def alignment_payload(opened: OpenStudy) -> dict[str, Any]:
         ManifestError: if the artefact is missing, changed, or not in this version's format.
     """
     payload = ALIGNMENT.checked(opened.result_json(SCORES, ALIGNMENT.name), f"Run `{opened.result_command(SCORES)}`.")
-    return {**payload, "paper": paper_table(1), **judged_pictures(opened)}
+    sets = [_without_poison(entry) if _holds_none(entry) else entry for entry in payload["sets"]]
+    return {**payload, "sets": sets, "paper": paper_table(1), **judged_pictures(opened)}
+
+
+def _holds_none(entry: dict[str, Any]) -> bool:
+    """Whether the arm is known to hold no poison, though nobody flagged its pairs one by one."""
+    return entry["poisoned_concept_count"] == 0 and not entry["poison_recorded"] and entry["poisoned_pairs"] is None
+
+
+def _without_poison(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry as if every pair were flagged as benign."""
+
+    def benign(distribution: dict[str, Any]) -> dict[str, Any]:
+        (group,) = distribution["groups"].values()
+        return distribution | {"groups": {"benign": group}}
+
+    distributions = {
+        name: [benign(each) for each in found] if isinstance(found, list) else benign(found)
+        for name, found in entry["distributions"].items()
+    }
+    counts = {"poisoned_pairs": 0, "benign_pairs": entry["pairs"], "unrecorded_pairs": 0}
+    return entry | counts | {"poison_recorded": True, "distributions": distributions}
 
 
 def judged_pictures(opened: OpenStudy) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from explorer.ui.screens.compare.payload import first_shown, precomputed_comparison
+from explorer.ui.screens.compare.payload import concept_counts, first_shown, precomputed_comparison
 from explorer.ui.shell import messages
 from explorer.ui.shell.concepts import read_concepts
 from explorer.ui.shell.permalink import MAX_STEPS, CompareSettings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def default_settings(opened: OpenStudy) -> CompareSettings:
     """Settings of a study's page without a permalink: those of its comparison where there is one."""
     names = opened.checkpoint_names()
-    models = first_shown(names)
+    models = first_shown(concept_counts(opened))
     concepts, study = read_concepts(opened), opened.study
     named = "turtle" if "turtle" in concepts.names else next(iter(concepts.names), None)
     defaults = CompareSettings(models=models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,8 +147,9 @@ def precomputed_comparison(opened: OpenStudy) -> dict[str, Any]:
     concepts = read_concepts(opened)
     drawn = [payload | concepts_asked_for(column, concepts) for payload, column in zip(drawn, columns, strict=True)]
     by_model = {column["model"]: column for column in drawn}
-    ordered = [name for name in opened.checkpoint_names() if name in by_model]
-    shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(ordered or [*by_model])]
+    counts = {name: count for name, count in concept_counts(opened).items() if name in by_model}
+    counts = counts or {name: column["poisoned_concept_count"] for name, column in by_model.items()}
+    shown = drawn if len(drawn) <= COLUMN_RANGE[1] else [by_model[name] for name in first_shown(counts)]
     told = of_study(opened)
     columns = [column | told for column in shown]
     return {"query": _query(shown), "columns": columns, "left_out": len(drawn) - len(shown)}
@@ -169,11 +170,29 @@ def _stamp(opened: OpenStudy) -> tuple[int, ...]:
     return tuple(path.stat().st_mtime_ns for path in paths)
 
 
-def first_shown(models: Sequence[str]) -> tuple[str, ...]:
-    """Of more models than a comparison has columns, by C_P: the first two, the middle and the last one."""
-    if len(models) <= COLUMN_RANGE[1]:
-        return tuple(models)
-    return (models[0], models[1], models[len(models) // 2], models[-1])
+def concept_counts(opened: OpenStudy) -> dict[str, int | None]:
+    """C_P of every model that can be chosen, None where it is not recorded; in the order of the choosers."""
+    names = opened.checkpoint_names()
+    return {each.name: each.poison.concept_count for each in opened.registry() if each.name in names}
+
+
+def first_shown(counts: Mapping[str, int | None]) -> tuple[str, ...]:
+    """Of more models than a comparison has columns: the first, the most poisoned and two between, spread.
+
+    Args:
+        counts: model to C_P, None where it is not recorded; the control first, then by C_P. Those of which it is not
+            recorded are shown where there are no two between; the last one takes the place of the most poisoned where
+            it is recorded of none.
+    """
+    if len(counts) <= COLUMN_RANGE[1]:
+        return tuple(counts)
+    control, *others = counts
+    most = next((name for name in reversed(others) if counts[name]), others[-1])
+    place = others.index(most)
+    thirds = [round(part * (place + 1) / 3) - 1 for part in (1, 2)] if place > 1 else range(place)
+    between = [others[at] for at in thirds]
+    chosen = {control, most, *[*between, *others[place + 1 :]][:2]}
+    return tuple(name for name in counts if name in chosen)
 
 
 def linked_comparison(opened: OpenStudy, settings: CompareSettings) -> dict[str, Any]:

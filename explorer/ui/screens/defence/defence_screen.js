@@ -249,11 +249,14 @@ class DefenceScreen {
     this.charts.move();
   }
 
-  // The address of what goes, as a selection on Graphs; null where none of it is drawn there.
+  // The address of what goes, as a selection on Graphs, and how many of it are not drawn there; null where none is.
   async graphsLink() {
     const data = await this.pictures.graphs();
     const rows = [];
     for (let row = 0; row < data.count; row += 1) if (this.result.mask[this.set.rowByUid(data.uids(row))]) rows.push(row);
-    return rows.length ? `?${new URLSearchParams({ study: studyShown(), tab: 'graphs', 'g.set': data.set.name, 'g.rows': `${data.set.stamp}.${encodeRows(rows, data.count)}` })}` : null;
+    const undrawn = this.result.removed - rows.length;
+    return rows.length ? `?${new URLSearchParams({
+      study: studyShown(), tab: 'graphs', 'g.set': data.set.name, 'g.rows': `${data.set.stamp}.${encodeRows(rows, data.count)}`, ...(undrawn > 0 && { 'g.undrawn': undrawn }),
+    })}` : null;
   }
 }

@@ -93,7 +93,7 @@ export class SelectionBar {
     buttons.keep.disabled = buttons.remove.disabled = !selection.any || selection.rows.length === 0;
     this.saving.disabled = selection.rows.length === 0;
     this.names.replaceChildren(...Object.keys(this.named.all()).map((name) => node('span', { class: 'segments' },
-      button(name, () => this.selection.set({ chosen: this.named.rows(name), filter: NO_FILTER })),
+      button(name, () => this.selection.set({ chosen: this.named.rows(name), filter: NO_FILTER, undrawn: 0 })),
       button('×', () => { this.named.forget(name); this.show(); }, { 'aria-label': `Forget ${name}` }))));
   }
 

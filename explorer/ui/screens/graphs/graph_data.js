@@ -67,6 +67,9 @@ export class Pairs extends Columns {
     return { image: this.sheet, left: (cell % columns) * size, top: Math.floor(cell / columns) * size, side: size };
   }
 
+  // How many pairs of the set are not among these.
+  get undrawn() { return this.header.set.pairs - this.count; }
+
   kind(row) { return KINDS[this.kindOf[row]]; }
 
   kindNumber(kind) { return KINDS.indexOf(kind); }

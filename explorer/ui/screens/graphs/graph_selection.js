@@ -8,7 +8,7 @@ const MOST_STEPS = 50;
 export class Selection {
   constructor(data, changed) {
     Object.assign(this, { data, changed, past: [], future: [], last: '' });
-    this.state = { chosen: null, filter: NO_FILTER };
+    this.state = { chosen: null, filter: NO_FILTER, undrawn: 0 }; // undrawn: pairs that were to be chosen, and are not drawn
     this.all = Int32Array.from({ length: data.count }, (_, row) => row);
     this.apply();
   }
@@ -31,7 +31,7 @@ export class Selection {
       const gone = new Set(rows);
       chosen = (this.state.chosen ?? this.all).filter((row) => !gone.has(row));
     }
-    this.set({ chosen: chosen.length || how === 'remove' ? chosen : null });
+    this.set({ chosen: chosen.length || how === 'remove' ? chosen : null, undrawn: how === 'replace' ? 0 : this.state.undrawn });
   }
 
   filter(part) {
@@ -40,7 +40,7 @@ export class Selection {
   }
 
   clear() {
-    if (this.any) this.set({ chosen: null, filter: NO_FILTER });
+    if (this.any) this.set({ chosen: null, filter: NO_FILTER, undrawn: 0 });
   }
 
   undo() { this.step(this.past, this.future); }

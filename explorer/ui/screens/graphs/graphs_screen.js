@@ -1,7 +1,7 @@
 // The Graphs screen: the text graph and the image graph of a set of pairs, and a table of them; one selection in all.
 
 import { LONGEST_LINK, readChoices, writeChoices } from './address.js';
-import { fetchPayload, node, notFound, onThemeChange, theme, whenVisible } from './charts.js';
+import { count, fetchPayload, node, notFound, onThemeChange, theme, whenVisible } from './charts.js';
 import { paint, renderLegend } from './graph_colours.js';
 import { loadPairs, SIDES } from './graph_data.js';
 import { describe, renderInspector, selectionWords } from './graph_inspector.js';
@@ -15,10 +15,12 @@ import { withTerms } from './terms.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const LINE_LIMIT = 400;
-const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', text: '', in: '', only: '', score: '', low: '', high: '' };
+const DEFAULTS = { set: '', colour: 'kind', concept: '', pair: '', rows: '', undrawn: '', text: '', in: '', only: '', score: '', low: '', high: '' };
 const TITLES = { text: 'Text graph: near captions', image: 'Image graph: near pictures' };
 
 const NOTE = 'Every point is a training pair, a caption with its picture: on the left captions that mean alike lie together, on the right pictures that look alike. Poison stands in other company on one side than on the other, which D_s measures.';
+
+const capitalised = (words) => words[0].toUpperCase() + words.slice(1);
 
 export async function mount({ element, props, signal: mounted }) {
   const root = element.querySelector('.viewer-root');
@@ -49,32 +51,36 @@ class GraphsScreen {
 
   followLink(missingSet) {
     const { data, state } = this;
-    const { colour, concept, pair, rows, ...filters } = readChoices('g');
+    const { colour, concept, pair, rows, undrawn = '', ...filters } = readChoices('g');
     const missing = [missingSet];
+    const sought = pair === undefined ? -1 : data.rowOf(pair);
+    if (sought >= 0) state.inspected = sought;
+    else if (!data.undrawn) missing.push(pair);
+    const notDrawn = pair !== undefined && sought < 0 && data.undrawn
+      ? node('div', { class: 'notice error', role: 'alert' }, `The link names “${pair}”, which is not drawn: ${this.searchedWords()}.`) : null;
     if (colour === undefined || ['kind', 'concept', ...data.scoreNames].includes(colour)) state.colouring = colour ?? 'kind';
     else missing.push(colour);
     if (concept === undefined || data.header.concepts.includes(concept)) state.focus = concept ?? '';
     else missing.push(concept);
-    const row = pair === undefined ? -1 : data.rowOf(pair);
-    if (row >= 0) state.inspected = row;
-    else missing.push(pair);
     const [stamp, code] = (rows ?? '').split('.');
     const chosen = rows && stamp === data.set.stamp ? decodeRows(code ?? '', data.count) : null;
     if (rows && !chosen) missing.push('a selection of other pairs');
     const filter = followFilters(data, filters, missing);
-    this.missing = notFound(missing);
-    if (chosen || filter !== NO_FILTER) this.selection.set({ chosen, filter });
+    const left = chosen && Number(undrawn) > 0 && Number(undrawn) <= data.undrawn ? Math.floor(Number(undrawn)) : 0;
+    if (undrawn && !left) missing.push(undrawn);
+    this.missing = [notFound(missing), notDrawn];
+    if (chosen || filter !== NO_FILTER) this.selection.set({ chosen, filter, undrawn: left });
   }
 
   writeLink() {
     const { colouring: colour, focus: concept, inspected } = this.state;
-    const { chosen, filter } = this.selection.state;
+    const { chosen, filter, undrawn } = this.selection.state;
     const { data } = this;
     const code = chosen ? `${data.set.stamp}.${encodeRows(chosen, data.count)}` : '';
     this.linked = code.length <= LONGEST_LINK;
     writeChoices('g', {
       set: data.set === this.sets.at(-1) ? '' : data.set.name, colour, concept, pair: inspected === null ? '' : data.uids(inspected),
-      rows: this.linked ? code : '', text: filter.text, in: filter.concept, only: filter.kind, score: filter.score, low: filter.low, high: filter.high,
+      rows: this.linked ? code : '', undrawn: (this.linked && undrawn) || '', text: filter.text, in: filter.concept, only: filter.kind, score: filter.score, low: filter.low, high: filter.high,
     }, DEFAULTS);
   }
 
@@ -193,11 +199,28 @@ class GraphsScreen {
 
   words() {
     const { data, selection } = this;
-    if (!selection.any) return 'Every pair, biggest movers first: those whose caption and picture disagree most about who their neighbours are, by D_s (never by distance on the drawing).';
-    if (!selection.rows.length) return 'No pair passes these filters.';
+    const { undrawn } = selection.state;
+    if (!selection.any) return this.tableWords();
+    const searched = data.undrawn && selection.filtered ? ` ${capitalised(this.searchedWords())}.` : '';
+    const left = undrawn ? ` ${count(undrawn)} more that the filter on Defence removes ${undrawn === 1 ? 'is' : 'are'} not drawn: what is selected, saved or filtered out here is without them.` : '';
+    if (!selection.rows.length) return `No pair ${data.undrawn ? 'that is drawn ' : ''}passes these filters.${searched}${left}`;
     const unjoined = selection.rows.length > LINE_LIMIT ? `. Only the first ${LINE_LIMIT} are joined by lines` : '';
     const unlinked = this.linked === false ? '. Too many for the address: name them, or save them as a file' : '';
-    return `${selectionWords(data, selection.rows)}${unjoined}${unlinked}.`;
+    return `${selectionWords(data, selection.rows)}${unjoined}${unlinked}.${searched}${left}`;
+  }
+
+  tableWords() {
+    const { undrawn, header: { set, sampling } } = this.data;
+    const pairs = undrawn ? `Every pair drawn, ${count(sampling.pairs)} of ${count(set.pairs)}` : 'Every pair';
+    const words = `${pairs}, biggest movers first: those whose caption and picture disagree most about who their neighbours are, by D_s (never by distance on the drawing).`;
+    if (!undrawn) return words;
+    // Graphs of earlier releases have no count of them.
+    return `${words} ${sampling.movers ? `The ${count(sampling.movers)} biggest movers of the whole set are among them.` : 'The biggest movers of the whole set need not be among them.'}`;
+  }
+
+  searchedWords() {
+    const { data } = this;
+    return `only the ${count(data.count)} pairs drawn are searched, the other ${count(data.undrawn)} of the set are not`;
   }
 
   moved(plot) {

@@ -17,7 +17,7 @@ import { composeSvg } from './implosion_svg.js';
 import { besidePaper, paperTables, poisonedBase } from './implosion_paper.js';
 import { worldTable } from './implosion_tables.js';
 import { saveBlob, savePng } from './png.js';
-import { controlOf, cpLabel } from './poison.js';
+import { controlOf, cpLabel, mostPoisoned } from './poison.js';
 import { restartable } from './restarting.js';
 import { TALK_CHANGED, talking } from './talk.js';
 import { withTerms } from './terms.js';
@@ -51,7 +51,7 @@ class ImplosionScreen {
     this.models = [this.film, this.evaluation, this.meter].find(({ models }) => models)?.models ?? [];
     this.tau = this.film.tau ?? this.evaluation.tau ?? null;
     this.sure = surenessOf(this.film, this.tau);
-    this.state.current = Math.max(0, this.models.length - 1);
+    this.first = this.state.current = mostPoisoned(this.models);
     this.followLink();
     this.layOut();
     this.listen();
@@ -149,9 +149,8 @@ class ImplosionScreen {
 
   writeLink() {
     const { contents: show, of, from, seed, words, blamed } = this.state;
-    const last = this.linkName(this.models[this.models.length - 1]);
     writeChoices('i', { show, of, from, seed: of === 'random' ? seed : 0, words: of === 'chosen' ? joinNames(words) : '', cp: this.linkName(this.models[this.state.current]), blamed: joinNames(blamed) },
-      { show: USUAL.contents, of: USUAL.of, from: 0, seed: 0, words: '', cp: last, blamed: '' });
+      { show: USUAL.contents, of: USUAL.of, from: 0, seed: 0, words: '', cp: this.linkName(this.models[this.first]), blamed: '' });
   }
 
   linkName(model) {
@@ -217,11 +216,11 @@ class ImplosionScreen {
 
   play() {
     if (this.timer) { this.stop(); return; }
-    if (this.state.current >= this.models.length - 1) this.go(0);
+    if (this.state.current >= this.first) this.go(0);
     this.bar.playButton.textContent = '❚❚ Pause';
     this.timer = setInterval(() => {
       this.go(this.state.current + 1);
-      if (this.state.current >= this.models.length - 1) this.stop();
+      if (this.state.current >= this.first) this.stop(); // those after it have no place on the walk
     }, PLAY_MILLISECONDS);
   }
 

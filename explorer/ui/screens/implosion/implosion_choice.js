@@ -21,7 +21,8 @@ export function groupsOf(film, meter) {
 
 const NEAR = 2; // letters that may be wrong
 
-// Up to three of the names that a mistyped word may have meant, the nearest first.
+// Up to three of the names that a mistyped word may have meant, the nearest first; in messages of the command line it is
+// `explorer/core/near_names.py` that finds them.
 export function nearestNames(word, names) {
   const wrong = (name) => lettersBetween(word.toLowerCase(), name.toLowerCase());
   const found = names.map((name) => [name, wrong(name)]).filter(([name, letters]) => letters <= Math.min(NEAR, name.length / 2));

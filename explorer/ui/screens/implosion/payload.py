@@ -226,14 +226,15 @@ def utility_fit(models: list[dict[str, Any]], quantity: str = "ad", group: str =
 def _model_row(model: dict[str, Any]) -> dict[str, Any]:
     difficulty, count = model.get("alignment_difficulty") or {}, model["poisoned_concept_count"]
     recorded = model.get("poison_recorded", count is not None)
+    poisoned = model.get("poisoned", bool(count)) if recorded else None
     return {
         "name": model["name"],
         "poisoned_concept_count": count,
-        "poisoned": model.get("poisoned", bool(count)) if recorded else None,
+        "poisoned": poisoned,
         "poison_recorded": recorded,
         "poisoned_concepts_known": model.get("poisoned_concepts_known", recorded),
         **{key: difficulty.get(key) for key in (*AD_KEYS, "ad_standard_error", "alpha", "convention", "n")},
-        "poison_share": poison_share(difficulty),
+        "poison_share": poison_share(difficulty, poisoned=poisoned),
         **{quantity: model[quantity] for quantity in QUANTITIES},
         "classifier": _classified(model),
     }
