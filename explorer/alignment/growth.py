@@ -1,17 +1,12 @@
 """How AD grows with poison: Eq. 2, Eq. 3 and Theorem 4.2 of Ding et al. (CCS 2024), in closed form.
 
 The closed forms hold for well separated concepts: two samples of one concept are at distance 0, of two
-concepts at distance 1, in both spaces. A data set is then only a table of counts, ``counts[a, b]`` samples
-whose text is of concept a and whose image is of concept b.
+concepts at distance 1, in both spaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 TARGET_PATTERNS = ("distinct", "shared", "cyclic")
 """Where the images of poison come from: a target of its own for each concept, one target for all, or the next
@@ -130,57 +125,6 @@ def theorem_growth(
     return Growth(feature=feature, structure=structure, ad=alpha * feature + (1 - alpha) * structure)
 
 
-def poisoned_counts(
-    benign_counts: Sequence[int], targets: dict[int, int], poisons: int, *, added: bool = False
-) -> np.ndarray:
-    """Count table `[C, C]` (text concept, image concept) with ``poisons`` samples a poisoned concept.
-
-    Args:
-        benign_counts: benign samples of each of C concepts.
-        targets: poisoned concept -> the concept its poison images show.
-        poisons: poisoned samples of each poisoned concept.
-        added: the poison comes on top of the benign samples (section 5.4) instead of replacing some.
-    """
-    counts = np.diag(np.asarray(benign_counts, dtype=np.int64))
-    for concept, target in targets.items():
-        if concept == target:
-            raise ValueError(f"concept {concept} is its own target: expected another concept")
-        if not added and poisons > counts[concept, concept]:
-            available = counts[concept, concept]
-            raise ValueError(f"{poisons} poisons replace samples of concept {concept}, which has {available}")
-        counts[concept, concept] -= 0 if added else poisons
-        counts[concept, target] += poisons
-    return counts
-
-
-def separated_feature_ad(counts: Any) -> float:
-    """Feature AD of a count table `[C, C]`: the share of samples whose text and image are of two concepts."""
-    counts = _count_table(counts)
-    return float(1 - np.trace(counts) / counts.sum())
-
-
-def separated_structure_ad(counts: Any) -> float:
-    """Structure AD of a count table `[C, C]` of well separated concepts, in O(C^2).
-
-    Two samples disagree where exactly one of their texts and their images is of one concept:
-    ``(sum_a T_a^2 + sum_b I_b^2 - 2 sum_ab counts_ab^2) / N^2`` with row sums T (texts) and column sums I
-    (images).
-    """
-    counts = _count_table(counts).astype(float)
-    texts, images = counts.sum(axis=1), counts.sum(axis=0)
-    disagreements = (texts**2).sum() + (images**2).sum() - 2 * (counts**2).sum()
-    return float(disagreements / counts.sum() ** 2)
-
-
-def added_poison_feature_ad(*, concepts: int, poisons: int, benign_samples: int) -> float:
-    """Feature AD of the label variant when each poisoned class gets ``poisons`` mislabelled samples added."""
-    if concepts < 0 or poisons < 0 or benign_samples < 1:
-        raise ValueError(
-            f"got {concepts} concepts, {poisons} poisons, {benign_samples} benign samples: expected counts"
-        )
-    return concepts * poisons / (benign_samples + concepts * poisons)
-
-
 def _check_counts(poisons: int, concept_samples: int, target_samples: int, total_samples: int) -> None:
     if not 0 <= poisons <= concept_samples <= total_samples:
         raise ValueError(
@@ -196,10 +140,3 @@ def _check_counts(poisons: int, concept_samples: int, target_samples: int, total
 def _check_room(needed: int, total_samples: int, what: str) -> None:
     if needed > total_samples:
         raise ValueError(f"{what} have {needed:,} samples: expected at most the set's {total_samples:,}")
-
-
-def _count_table(counts: Any) -> np.ndarray:
-    table = np.asarray(counts)
-    if table.ndim != 2 or table.shape[0] != table.shape[1] or (table < 0).any() or table.sum() == 0:
-        raise ValueError(f"counts has shape {list(table.shape)}: expected [C, C] counts >= 0, at least one sample")
-    return table

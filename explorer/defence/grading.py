@@ -108,14 +108,30 @@ class SuspicionSteps:
         """Whether both kinds are among them."""
         return bool(self.poison.any() and not self.poison.all())
 
-    def counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Poison and benign pairs up to the end of every group, from 0 on: `[groups + 1]` each.
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Poison and benign pairs up to the end of every group, from 0 on: int `[groups + 1]` each."""
+        return self.counts_of(self.pairs, self.cells(int(self.pairs.max(initial=-1)) + 1))
+
+    def cells(self, n: int) -> np.ndarray:
+        """int `[n]`: of each of n pairs which count it adds to: its group's poison, its group's benign pairs further
+        on, or 0 of a pair without score or truth."""
+        found = np.zeros(n, np.int64)
+        groups = len(self.ends)
+        group = np.repeat(np.arange(groups), np.diff(self.ends, prepend=0))
+        found[self.pairs] = 1 + np.where(self.poison, group, group + groups)
+        return found
+
+    def counts_of(self, drawn: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`counts` of pairs that were drawn, each as often as it was.
 
         Args:
-            weights: `[n]` how often each pair counts, in this order; None for once.
+            drawn: int, of any length: numbers of pairs.
+            cells: of :meth:`cells`.
         """
-        weights = np.ones(len(self.poison), np.int64) if weights is None else weights
-        return tuple(np.append(0, np.cumsum(weights * kind)[self.ends - 1]) for kind in (self.poison, ~self.poison))
+        groups = len(self.ends)
+        counted = np.bincount(cells[drawn], minlength=2 * groups + 1)[1:].reshape(2, groups)
+        poison, benign = np.pad(counted.cumsum(axis=1), ((0, 0), (1, 0)))
+        return poison, benign
 
 
 def curve_numbers(poison: np.ndarray, benign: np.ndarray) -> tuple[float, float, float]:
@@ -142,12 +158,11 @@ def grade_score(
     benign: np.ndarray,
     *,
     draws: int = PAIR_DRAWS,
-    seed: int = SEED,
 ) -> dict[str, dict[str, float | None] | None]:
     """``auc``, ``average_precision`` and ``benign_lost_at_half`` of a score, each as :func:`interval`; None unless
     some scored pairs are known to be poison and others not to be.
 
-    Every draw takes N pairs of the N with replacement, the same ones for every score with the same seed.
+    Every draw takes N pairs of the N with replacement, the same ones for every score.
 
     Args:
         values: `[N]`, NaN where the score is unknown.
@@ -159,10 +174,10 @@ def grade_score(
     steps = SuspicionSteps.of(values, remove, poisoned, benign)
     if not steps.comparable:
         return dict.fromkeys(names)
-    random, n, drawn = np.random.default_rng(seed), len(values), []
+    random, n, drawn = np.random.default_rng(SEED), len(values), []
+    cells = steps.cells(n)
     for _ in range(draws):
-        weights = np.bincount(random.integers(0, n, n), minlength=n)[steps.pairs]
-        poison, good = steps.counts(weights)
+        poison, good = steps.counts_of(random.integers(0, n, n), cells)
         if poison[-1] and good[-1]:
             drawn.append(curve_numbers(poison, good))
     again = np.array(drawn or [(np.nan,) * 3])

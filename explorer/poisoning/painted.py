@@ -106,5 +106,5 @@ class Painted:
 
 def _replaceable(attack: DirtyLabelPoison, benign: PairSet) -> np.ndarray:
     """The training rows that poison may take the place of."""
-    named, rows = benign.table["concepts"], benign.training_rows
-    return rows[[not attack.spares(named.iloc[row]) for row in rows]] if attack.spared else rows
+    named, rows = benign.table["concepts"].tolist(), benign.training_rows
+    return rows[[not attack.spares(named[row]) for row in rows]] if attack.spared else rows

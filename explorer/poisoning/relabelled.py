@@ -82,8 +82,9 @@ def _rows_of_classes(pairs: PairSet) -> dict[str, np.ndarray]:
         ValueError: if captions name no concepts.
     """
     found: dict[str, list[int]] = {}
+    concepts = pairs.table["concepts"].tolist()
     for row in pairs.training_rows:
-        if len(named := pairs.table["concepts"].iloc[row]):
+        if len(named := concepts[row]):
             found.setdefault(named[0], []).append(row)
     if not found:
         raise ValueError(f"captions of {pairs.folder} name no concepts: expected a set of classes")
