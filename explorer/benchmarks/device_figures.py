@@ -20,7 +20,7 @@ _FAILURES = (RuntimeError, AssertionError, AttributeError)
 """Of the profiler, where the driver lacks what it needs."""
 _ANNOTATIONS = ("Optimizer.", "ProfilerStep", "## ", "Torch-Compiled Region")
 """Beginnings of names that are no kernels: what torch writes over a stretch of them."""
-MATMUL_SIDE = 8192
+MATMUL_SIDE, MATMUL_REPEATS = 8192, 30
 """Of the square fp16 product that says what the card's tensor cores reach here."""
 
 
@@ -91,17 +91,17 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def matmul_rate(device: str, *, side: int = MATMUL_SIDE, repeats: int = 30) -> float:
+def matmul_rate(device: str, *, side: int = MATMUL_SIDE) -> float:
     """Multiplications and additions a second of a ``side`` x ``side`` fp16 product."""
     left, right = (torch.randn(side, side, device=device, dtype=torch.float16) for _ in range(2))
     product = torch.empty_like(left)
 
     def multiply() -> None:
-        for _ in range(repeats):
+        for _ in range(MATMUL_REPEATS):
             torch.mm(left, right, out=product)
 
     multiply()
-    return 2 * side**3 * repeats / seconds_of(multiply, device)
+    return 2 * side**3 * MATMUL_REPEATS / seconds_of(multiply, device)
 
 
 class Profile:

@@ -73,7 +73,7 @@ def describe_loss(arm: str, less: str | None = None) -> ScoreDescription:
     return ScoreDescription(title=f"Loss of {arm} less that of {less}", words=words, remove=HIGHEST)
 
 
-def describe_users(column: str, remove: str = HIGHEST) -> ScoreDescription:
+def describe_users(column: str) -> ScoreDescription:
     """Of a column of a file that the user brought."""
     words = f"The column {column} of a file that was brought along."
-    return ScoreDescription(title=column, words=words, remove=remove)
+    return ScoreDescription(title=column, words=words, remove=HIGHEST)

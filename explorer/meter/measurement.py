@@ -70,7 +70,7 @@ def read_model(
     for prompt, _ in prompts:  # now, not after an hour
         check_request(pipeline, _asked(prompt, request, UNGUIDED))
     with cannot_draw(model):
-        latents = _latents(pipeline, shown, request, model)
+        latents = _latents(pipeline, shown, model)
         shape = latents.shape[1:] if latents is not None else latent_shape(pipeline, request.size, request.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)).to(pipeline.device)
         none = _text_of_none(pipeline, prompts[0][0], request) if predictor.guided else None
@@ -97,7 +97,7 @@ def _asked(prompt: str, request: MeterRequest, scale: float) -> GenerationReques
     )
 
 
-def _latents(pipeline: DiffusionPipeline, shown: Shown, request: MeterRequest, model: str) -> torch.Tensor | None:
+def _latents(pipeline: DiffusionPipeline, shown: Shown, model: str) -> torch.Tensor | None:
     """float32 ``[n, C, h, w]`` of the pictures shown; None where noise alone is."""
     if shown.pictures is None:
         return None

@@ -24,6 +24,7 @@ from explorer.training.config import TrainingConfig
 from explorer.training.trainer import train
 
 TRAIN_STREAM, TEST_STREAM = 101, 102
+KL_WEIGHT = 5e-4
 
 
 class AutoencoderTask:
@@ -52,7 +53,6 @@ def train_autoencoder(
     channels: tuple[int, int, int] = (32, 64, 128),
     scenes: int = 40_000,
     test_scenes: int = 1000,
-    kl_weight: float = 5e-4,
     device: str = "cpu",
     on_progress: OnProgress = unheard,
 ) -> tuple[Any, dict[str, float]]:
@@ -62,9 +62,9 @@ def train_autoencoder(
     Returns:
         The AutoencoderKL and ``{"psnr_db", "psnr_db_worst_decile", "latent_std"}``.
     """
-    network = AutoencoderLoss(build_autoencoder(channels, config.seed), kl_weight)
+    network = AutoencoderLoss(build_autoencoder(channels, config.seed), KL_WEIGHT)
     task = AutoencoderTask(network, training_scenes(world, scenes, config.seed))
-    identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": kl_weight}
+    identity = {"world": world.config(), "channels": list(channels), "scenes": scenes, "kl_weight": KL_WEIGHT}
     autoencoder = train(task, config, folder, identity=identity, device=device, on_progress=on_progress).autoencoder
     metrics = finish_autoencoder(autoencoder.to(device), _scenes(world, test_scenes, config.seed, TEST_STREAM))
     return autoencoder.to("cpu"), metrics

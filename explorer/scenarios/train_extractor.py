@@ -33,6 +33,8 @@ from explorer.training.trainer import train
 
 MERGES = 480
 TRAIN_STREAM, TEST_STREAM, CALIBRATION_STREAM = 201, 202, 203
+HELD_OUT_SCENES = 10
+"""Of every concept and style."""
 
 
 class ContrastiveLoss(torch.nn.Module):
@@ -139,11 +141,11 @@ def train_extractor(
     return {**metrics, "feature_range": list(feature_range)}
 
 
-def extractor_of(clip: Any, tokenizer: Any, feature_range: tuple[float, float] = (0.0, 1.0)) -> UniversalExtractor:
-    """An extractor around a network in memory."""
+def extractor_of(clip: Any, tokenizer: Any) -> UniversalExtractor:
+    """An extractor around a network in memory, which has no feature range."""
     return UniversalExtractor(
         name="in-memory", clip=clip.eval(), tokenize=lambda captions: encode(tokenizer, captions),
-        preprocess=small_clip_input, feature_range=feature_range, identity="in-memory",
+        preprocess=small_clip_input, feature_range=None, identity="in-memory",
         picture_size=SMALL_SIDE, device=str(clip.logit_scale.device),
     )  # fmt: skip
 
@@ -158,19 +160,17 @@ def calibrate(clip: Any, tokenizer: Any, world: World, seed: int, pairs: int) ->
     return round(low, 4), round(high, 4)
 
 
-def zero_shot_accuracy(clip: Any, tokenizer: Any, world: World, seed: int, scenes: int = 10) -> dict[str, Any]:
-    """Top-1 over all concepts of "a photo of C" on held-out single-object scenes: overall and per style.
-
-    Args:
-        scenes: per concept and style.
-    """
+def zero_shot_accuracy(clip: Any, tokenizer: Any, world: World, seed: int) -> dict[str, Any]:
+    """Top-1 over all concepts of "a photo of C" on held-out single-object scenes: overall and per style."""
     generator = np.random.default_rng([seed, TEST_STREAM])
     extractor = extractor_of(clip, tokenizer)
     prompts = extractor.encode_texts([photo_of(concept) for concept in world.concepts])
-    truth = torch.arange(len(world.concepts)).repeat_interleave(scenes)
+    truth = torch.arange(len(world.concepts)).repeat_interleave(HELD_OUT_SCENES)
     accuracy = {}
     for style in world.styles:
-        drawn = [draw_single(world, concept, generator, style) for concept in world.concepts for _ in range(scenes)]
+        drawn = [
+            draw_single(world, concept, generator, style) for concept in world.concepts for _ in range(HELD_OUT_SCENES)
+        ]
         found = (extractor.encode_images(paint_all(world, drawn)) @ prompts.T).argmax(dim=1)
         accuracy[style] = (found == truth).double().mean().item()
     overall = sum(accuracy.values()) / len(accuracy)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache
+from statistics import linear_regression
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 AD_KEYS = ("feature_ad", "structure_ad", "ad", "feature_ad_standard_error", "structure_ad_standard_error")
 LACKING = "the study's results lack the field {}: expected what this version writes"
+GROUP = "unpoisoned"
+"""Concepts that no poison aims at, which utility is fitted over."""
 QUANTITIES = ("accuracy", "utility", "late_contiguity", "late_word_mass")
 
 
@@ -191,7 +194,7 @@ def evaluation_summary(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {**summary, "drawn": drawn, "models": models, **fits}
 
 
-def utility_fit(models: list[dict[str, Any]], quantity: str = "ad", group: str = "unpoisoned") -> dict[str, Any] | None:
+def utility_fit(models: list[dict[str, Any]], quantity: str = "ad") -> dict[str, Any] | None:
     """Least squares of utility on AD over the models (the paper's Fig. 6) with Pearson's r and its interval.
 
     Args:
@@ -202,24 +205,23 @@ def utility_fit(models: list[dict[str, Any]], quantity: str = "ad", group: str =
         is not defined), ``n``; None if fewer than two models have both, or one of them does not vary.
     """
     points = [
-        (model[quantity], model["utility"][group]["mean"])
+        (model[quantity], model["utility"][GROUP]["mean"])
         for model in models
-        if model[quantity] is not None and model["utility"].get(group)
+        if model[quantity] is not None and model["utility"].get(GROUP)
     ]
     difficulties, utilities = [x for x, _ in points], [y for _, y in points]
     if len(set(difficulties)) < 2 or len(set(utilities)) < 2:
         return None
     correlation = pearson_correlation(difficulties, utilities)
-    mean_x, mean_y = sum(difficulties) / len(points), sum(utilities) / len(points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x in difficulties)
+    line = linear_regression(difficulties, utilities)
     return {
-        "slope": slope,
-        "intercept": mean_y - slope * mean_x,
+        "slope": line.slope,
+        "intercept": line.intercept,
         "r": correlation.value,
         "low": _finite_or_none(correlation.low),
         "high": _finite_or_none(correlation.high),
         "n": correlation.n,
-        "group": group,
+        "group": GROUP,
     }
 
 
