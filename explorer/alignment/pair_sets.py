@@ -140,13 +140,13 @@ def measure(
     """
     from explorer.embeddings.features import pair_features
 
-    check_composition(alpha, convention)
     pair_set = _opened(pair_set)
-    chosen = _MeasuredRows.choose(pair_set.table, split, landmarks, request)
-    features = workers.first_alone(lambda: pair_features(pair_set, extractor, workers.on_progress))
-    told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
-    settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(extractor.feature_range)}
-    return chosen.measured_by_captions(features, settings, told, request, local, workers)
+    return measure_features(
+        pair_set.table, lambda: pair_features(pair_set, extractor, workers.on_progress),
+        feature_range=extractor.feature_range, extractor=extractor.name,
+        pictures=pictures_in_words(pair_set, extractor.picture_size), alpha=alpha, convention=convention, split=split,
+        request=request, landmarks=landmarks, local=local, workers=workers,
+    )  # fmt: skip
 
 
 def measure_features(

@@ -30,7 +30,6 @@ from explorer.pairs.sources.base import first_of
 
 if TYPE_CHECKING:
     import pyarrow
-    import torch
 
     from explorer.alignment.difficulty import ComposedDifficulty
     from explorer.alignment.landmarks import LandmarkList
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.rows_on_disk import RowsOnDisk
     from explorer.alignment.structure.compute import ComputationRecord
+    from explorer.alignment.structure.distance import FeatureRows
     from explorer.alignment.structure.plan import StructurePlan
 
 CAPTION_COLUMNS = ("caption", "TEXT", "text")
@@ -138,7 +138,7 @@ def measure_store(
             that made the store. A store that does not name its extractor needs one: Ding et al.'s (0.20, 0.45)
             belongs to OpenAI's ViT-B/32 on LAION and to nothing else.
         sample: pairs to draw without replacement; None measures all.
-        seed: decides the sample.
+        seed: decides the sample, and the draw and cells of local AD.
         request: how to compute the structure distances of the measured pairs; None is exact, on the CPU.
         landmarks: trusted pairs that estimator ``landmarks`` draws from; structure AD is then the mean disparity to
             these.
@@ -170,11 +170,12 @@ def measure_store(
     }  # fmt: skip
     settings = {"feature_range": chosen, "alpha": alpha, "convention": convention}
     streamed = plan.estimator == "landmarks" and sample is None
-    common["local"] = _local(on_disk, streamed, settings, local, seed, workers)
+    features = on_disk if streamed else _features(on_disk, workers)
+    common["local"] = _local(features, settings, local, seed, workers)
     if streamed:
         settings |= {"trusted": trusted, "twin": request.budget_seconds is None}
         return _streamed(store, plan, settings, common, scores, workers)
-    measured = _held(on_disk, plan, request, settings, common, strata, trusted, workers)
+    measured = _held(features, plan, request, settings, common, strata, trusted, workers)
     if scores is not None and workers.index == 0:
         write_scores(scores, measured.difficulty, rows, measured.report(), uid=measured.uids())
     return measured
@@ -201,22 +202,20 @@ def _streamed(
 
 
 def _local(
-    on_disk: Sequence[RowsOnDisk],
-    streamed: bool,
+    features: Sequence[FeatureRows],
     settings: dict[str, Any],
     request: LocalRequest | None,
     seed: int,
     workers: Workers,
 ) -> LocalDifficulty | None:
-    """By the first process; streamed rows, and those that do not fit memory, are read part by part."""
+    """By the first process."""
     if workers.index > 0:
         return None
-    image, text = on_disk if streamed else _features(on_disk, workers)
-    return measure_local(image, text, **settings, request=request, seed=seed, on_progress=workers.on_progress)
+    return measure_local(*features, **settings, request=request, seed=seed, on_progress=workers.on_progress)
 
 
 def _held(
-    on_disk: Sequence[RowsOnDisk],
+    features: Sequence[FeatureRows],
     plan: StructurePlan,
     request: StructureRequest,
     settings: dict[str, Any],
@@ -229,14 +228,14 @@ def _held(
     from explorer.alignment.difficulty import feature_distance, paired_cosines
     from explorer.alignment.rows_on_disk import RowsOnDisk
 
-    image, text = _features(on_disk, workers)
+    image, text = features
     difficulty, offset, computation = compose_structure(
         image, text, feature_distance(paired_cosines(image, text), settings["feature_range"]), request, **settings,
         names=common["rows"], strata=strata, trusted=trusted, plan=plan, workers=workers,
     )  # fmt: skip
-    features = "disk" if isinstance(image, RowsOnDisk) else "memory"
+    place = "disk" if isinstance(image, RowsOnDisk) else "memory"
     return StoreMeasurement(
-        difficulty=difficulty, offset=offset.summary(), computation=computation, features=features, **common
+        difficulty=difficulty, offset=offset.summary(), computation=computation, features=place, **common
     )
 
 
@@ -263,7 +262,7 @@ def _on_disk(store: EmbeddingStore, rows: np.ndarray | range, workers: Workers) 
     return tuple(RowsOnDisk(part, chosen, workers.device) for part in (store.image, store.text))
 
 
-def _features(on_disk: Sequence[RowsOnDisk], workers: Workers) -> tuple[torch.Tensor | RowsOnDisk, ...]:
+def _features(on_disk: Sequence[RowsOnDisk], workers: Workers) -> tuple[FeatureRows, ...]:
     """Image and text features of the measured rows, both held or both on disk."""
     import torch
 

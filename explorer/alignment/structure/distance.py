@@ -1,6 +1,6 @@
 """Structure distances of pairs of samples: their conventions, the rows they take, and what the cones' means force.
 
-Ding et al., CCS 2024, section 5.1. How all N^2 of them are summed is in ``structure_kernels.py``.
+Ding et al., CCS 2024, section 5.1. How all N^2 of them are summed is in ``tiles.py``.
 """
 
 from __future__ import annotations
