@@ -19,9 +19,9 @@ from explorer.alignment.graph_sample import (
     MOVERS,
     biggest_first,
     describe_sample,
-    main_concepts,
     movers_and_sample,
     movers_drawn,
+    shown_concepts,
     stratified_sample,
     texts,
 )
@@ -112,7 +112,7 @@ def write_built_graphs(
     """Write graphs that are there already; arguments and result as of :func:`write_graphs`."""
     table, drawn = _completed(table), graphs.rows
     flags, shown = PoisonFlags.of(table), table.iloc[drawn]
-    vocabulary = sorted({*main_concepts(shown), *_mentioned(shown)} - {""})
+    vocabulary = sorted({*shown_concepts(shown), *_mentioned(shown)} - {""})
     columns = {
         **_pair_columns(shown, vocabulary),
         **_score_columns(scores, drawn),
@@ -193,7 +193,7 @@ def _pair_columns(table: pandas.DataFrame, vocabulary: list[str]) -> dict[str, n
     flags = PoisonFlags.of(table)
     return {
         "kind": np.select([flags.poisoned, flags.benign], [POISONED, BENIGN], UNRECORDED).astype(np.uint8),
-        "main_concept": numbers(main_concepts(table)),
+        "main_concept": numbers(shown_concepts(table)),
         "poisoned_concept": numbers(texts(table["poisoned_concept"])),
         "target_concept": numbers(texts(table["target_concept"])),
         "concepts": numbers([concept for mentioned in table["concepts"] for concept in mentioned]),

@@ -63,7 +63,7 @@ def stratified_sample(table: pandas.DataFrame, size: int, seed: int) -> np.ndarr
     # What one kind cannot fill goes to the other.
     poison_size = max(min(wanted, int(poisoned.sum())), size - int((~poisoned).sum()))
     generator = np.random.default_rng(seed)
-    concepts = np.array(main_concepts(table))
+    concepts = np.array(shown_concepts(table))
     parts = [
         _systematic(np.flatnonzero(kind), concepts, count, generator)
         for kind, count in ((~poisoned, size - poison_size), (poisoned, poison_size))
@@ -77,7 +77,7 @@ def _systematic(rows: np.ndarray, concepts: np.ndarray, count: int, generator: n
     return ordered[(np.arange(count) * len(ordered)) // max(count, 1)]
 
 
-def main_concepts(table: pandas.DataFrame) -> list[str]:
+def shown_concepts(table: pandas.DataFrame) -> list[str]:
     """The concept each caption is about: the poisoned one, or else the one it mentions first; "" for none."""
     columns = zip(texts(table["poisoned_concept"]), table["concepts"], strict=True)
     return [poisoned or (mentioned[0] if len(mentioned) else "") for poisoned, mentioned in columns]

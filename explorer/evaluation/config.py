@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DRAWING_VERSION = 3
 """Raised when something else is drawn or kept: what older versions stored is drawn anew."""
+EVALUATION_NAME = "evaluation.json"
+"""File of what was evaluated, in the folder of an evaluation and of a study's step."""
 SHEET_CONCEPTS = 20
 """Concepts of either group on the contact sheet."""
 

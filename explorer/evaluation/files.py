@@ -14,7 +14,7 @@ from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.core.provenance import write_json
 from explorer.embeddings.universal_extractor import UniversalExtractor
-from explorer.evaluation.config import SHEET_CONCEPTS, EvaluationConfig
+from explorer.evaluation.config import EVALUATION_NAME, SHEET_CONCEPTS, EvaluationConfig
 from explorer.evaluation.drawings import Drawing, seed_folder
 from explorer.evaluation.evaluate import evaluate
 from explorer.iconworld.world import World
@@ -24,7 +24,6 @@ from explorer.pairs.pair_set import PairSet
 if TYPE_CHECKING:
     from explorer.checkpoints.registry import Checkpoint
 
-EVALUATION_NAME = "evaluation.json"
 SHEET_NAME = "contact-sheet.png"
 DRAWINGS_NAME = "drawings"
 SHEET_CELL_LEAST, SHEET_CELL = 64, 128

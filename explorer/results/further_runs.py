@@ -6,11 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.evaluation.training_runs import summarise_runs
 from explorer.studies.results import EVALUATION
 from explorer.studies.study import Study
-
-EVALUATION_NAME = "evaluation.json"
 
 
 def evaluation_of(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from explorer.core.intervals import Estimate, normal_interval, pearson_correlati
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.evaluation.summary import concepts_known
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
 from explorer.results.further_runs import further_runs
@@ -81,7 +82,7 @@ class Measured:
                 arm.name: checkpoints[arm.name].poison if arm.checkpoint else arm_poison(arm, None)
                 for arm in study.arms
             },
-            evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, "evaluation.json")),
+            evaluation=read(EVALUATION, lambda: _json(study, EVALUATION, EVALUATION_NAME)),
             retrained=read(RETRAINED, lambda: retrained_results(study)),
             families={name: checkpoint.family for name, checkpoint in checkpoints.items()},
             scores={name: scores for name, scores in found.items() if scores is not None},

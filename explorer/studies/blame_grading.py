@@ -18,6 +18,7 @@ from explorer.core.progress import OnProgress, unheard
 from explorer.core.provenance import read_manifest, write_json, write_manifest
 from explorer.defence.outcomes import differences, shares
 from explorer.defence.payload_formats import GRADED_BLAME
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.studies.blame import FOLDER, Blamed, blame_files, blame_scores, check_left_out, store_blame
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.results import EVALUATION, RETRAINED, result_file
@@ -54,7 +55,7 @@ def broken_concepts(study: Study, arm: str, count: int) -> list[str]:
     if study.control is None:
         raise ValueError("no arm is the control, which broken concepts are found by: expected one in study.toml")
     study_arm, spared = study.arm(arm), concepts_spared(StudyInputs(study))
-    models = parse_json(result_file(study, EVALUATION, "evaluation.json").read_bytes())["models"]
+    models = parse_json(result_file(study, EVALUATION, EVALUATION_NAME).read_bytes())["models"]
     right = {each["name"]: each["per_concept"] for each in models}
     lost = {name: right[study.control.name][name] - right[study_arm.name][name]
             for name in spared}  # fmt: skip

@@ -11,6 +11,7 @@ from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.intervals import rank_correlation
 from explorer.core.poison_record import poison_share
 from explorer.core.provenance import MANIFEST_NAME
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.evaluation.summary import concepts_known
 from explorer.meter.estimates import as_json
 from explorer.meter.payload_formats import GUIDANCE, SENSITIVITY
@@ -222,7 +223,7 @@ def stored_evaluation(study: Study) -> dict[str, Any]:
     Raises:
         ManifestError: if the step is not done, or the file was changed.
     """
-    return json.loads(result_file(study, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
+    return json.loads(result_file(study, EVALUATION, EVALUATION_NAME).read_text(encoding="utf-8"))
 
 
 def stored_result(study: Study, step: str, name: str) -> dict[str, Any] | None:

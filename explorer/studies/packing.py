@@ -16,7 +16,7 @@ from explorer.core.new_folder import check_new_folder
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, replacing
 from explorer.studies.arms import known_poison
 from explorer.studies.results import PICTURES, STEPS, command_line, result_file, step_folder, step_manifest
-from explorer.studies.specs import ExtractorSpec
+from explorer.studies.specs import LOCAL, ExtractorSpec
 from explorer.studies.state import stale_steps
 from explorer.studies.study import CONCEPTS_NAME, RESULTS_NAME, STUDY_NAME, Arm, Study
 
@@ -99,7 +99,7 @@ def _without_places(study: Study, folder: Path) -> Study:
     """The study as another machine knows it."""
     spec = study.extractor
     extractor = ExtractorSpec(
-        open_clip=None if (spec.open_clip or "").startswith("local-dir:") else spec.open_clip,
+        open_clip=None if (spec.open_clip or "").startswith(LOCAL) else spec.open_clip,
         pretrained_tag=spec.pretrained_tag, feature_range=spec.feature_range,
     )  # fmt: skip
     arms = tuple(Arm(name=arm.name, control=arm.control, poison=known_poison(arm)) for arm in study.arms)

@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
@@ -29,7 +30,7 @@ def strip_concepts(concepts: ConceptList, records: Collection[PoisonRecord], cou
 def evaluated(study: Study) -> dict[str, Any] | None:
     """The study's evaluation.json; None where it is not there or not as its manifest says."""
     try:
-        return json.loads(result_file(study, EVALUATION, "evaluation.json").read_text(encoding="utf-8"))
+        return json.loads(result_file(study, EVALUATION, EVALUATION_NAME).read_text(encoding="utf-8"))
     except (ManifestError, json.JSONDecodeError):
         return None
 

@@ -20,9 +20,9 @@ from explorer.alignment.graph_columns import Columns
 from explorer.alignment.graph_files import THUMBNAIL_SIZE, thumbnail_sheet, write_graphs
 from explorer.alignment.graph_sample import (
     describe_sample,
-    main_concepts,
     movers_and_sample,
     movers_drawn,
+    shown_concepts,
     stratified_sample,
 )
 from explorer.alignment.pair_sets import SCORES, measure
@@ -248,7 +248,7 @@ def test_sample_shows_both_kinds_and_is_reproducible():
     assert rows.tolist() != stratified_sample(table, 20, seed=2).tolist()
     assert len(set(rows.tolist())) == 20
     assert table["is_poison"].iloc[rows].sum() == 8, "40 % at least, although one pair in six is poisoned"
-    assert set(main_concepts(table.iloc[rows])) == set(CONCEPTS)
+    assert set(shown_concepts(table.iloc[rows])) == set(CONCEPTS)
 
 
 @pytest.mark.parametrize(("poisoned", "size", "expected"), [(0, 20, 0), (2, 20, 2), (PAIRS, 20, 20), (10, 999, 10)])

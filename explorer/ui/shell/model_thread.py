@@ -13,6 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+MODEL_WORK = "model-work"
+"""Gradio's queue of what this thread does: one of its events works at a time."""
+
 
 class ModelThread:
     """Does one piece of work after the other. A daemon: it ends with the app, whatever it is at."""

@@ -16,6 +16,7 @@ import gradio as gr
 from explorer.alignment.description import describe_measurement
 from explorer.alignment.payload_formats import ALIGNMENT
 from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_json, is_disk_full
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.pairs.pair_set import IMAGES_NAME, PAIRS_NAME, PairSet
 from explorer.results.paper import paper_table
 from explorer.studies.extractors import load_extractor
@@ -24,6 +25,7 @@ from explorer.ui.screens.alignment.calculators import build_calculators
 from explorer.ui.shell.context import AppContext
 from explorer.ui.shell.drawn import how_drawn
 from explorer.ui.shell.messages import notice
+from explorer.ui.shell.model_thread import MODEL_WORK
 from explorer.ui.shell.open_study import OpenStudy, is_told
 from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from explorer.ui.shell.model_thread import ModelThread
 
 CONVENTIONS = ("authors", "halved")
-MODEL_WORK = "model-work"
-"""Shared with live generation: only one of them works at a time."""
 
 
 def build_alignment_screen(context: AppContext, address: gr.Textbox, shows: Shows) -> None:
@@ -142,7 +142,7 @@ def judged_pictures(opened: OpenStudy) -> dict[str, Any]:
     evaluation of an earlier release; ``drawn``: how those pictures were drawn. Both are None where nothing was judged.
     """
     try:
-        evaluation = opened.result_json(EVALUATION, "evaluation.json")
+        evaluation = opened.result_json(EVALUATION, EVALUATION_NAME)
     except ManifestError:
         return {"top1": None, "drawn": None}
     found = {model["name"]: model.get("accuracy", {}).get("unpoisoned") for model in evaluation["models"]}

@@ -21,6 +21,7 @@ from explorer.ui.screens.checkpoints.base_chooser import (
 from explorer.ui.screens.checkpoints.registry_table import registry_table
 from explorer.ui.screens.compare.screen import chooser_updates
 from explorer.ui.shell.messages import escaped, notice, working
+from explorer.ui.shell.model_thread import MODEL_WORK
 from explorer.ui.shell.page_address import Shows, send_address, study_named
 from explorer.ui.shell.viewer import viewer
 
@@ -125,7 +126,7 @@ def build_registry_panel(
     )  # fmt: skip
     _announce_then(
         panel.check, "Waiting until the models are free …", events.check_weights,
-        inputs=chosen, outputs=[panel.check_told, *everything], queue="model-work",
+        inputs=chosen, outputs=[panel.check_told, *everything], queue=MODEL_WORK,
     )  # fmt: skip
     panel.fetch.click(
         events.fetch_from_hub, inputs=[address, panel.hub_id], outputs=[panel.fetch_told, *everything],

@@ -22,6 +22,7 @@ from explorer.attention.words import read_lexicon, unknown_words
 from explorer.checkpoints.residency import MAX_MODELS, ResidentModels
 from explorer.core.progress import Progress
 from explorer.core.provenance import MANIFEST_NAME, ManifestError
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.generation.columns import describe_generation
 from explorer.generation.generate import GenerationRequest, GenerationStopped, compare
 from explorer.studies.extractors import judge_of
@@ -253,7 +254,7 @@ def _threshold(opened: OpenStudy) -> float | None:
     if EVALUATION in opened.stale_steps():
         return None
     try:
-        return opened.result_json(EVALUATION, "evaluation.json").get("tau")
+        return opened.result_json(EVALUATION, EVALUATION_NAME).get("tau")
     except ManifestError:
         return None
 

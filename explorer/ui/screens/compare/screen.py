@@ -12,6 +12,7 @@ from explorer.ui.screens.compare.controls import chip_groups, model_row, prompt_
 from explorer.ui.screens.compare.first_settings import default_settings, told_of_steps
 from explorer.ui.screens.compare.payload import linked_comparison, precomputed_comparison
 from explorer.ui.shell import messages
+from explorer.ui.shell.model_thread import MODEL_WORK
 from explorer.ui.shell.open_study import is_told
 from explorer.ui.shell.page_address import Shows, read_address, send_address, study_named
 from explorer.ui.shell.permalink import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from explorer.ui.shell.context import AppContext
     from explorer.ui.shell.open_study import OpenStudy
 
-MODEL_WORK = "model-work"
 FIELDS = 5 + COLUMN_RANGE[1]  # prompt, seed, steps, guidance scale, negative prompt and the columns
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from explorer.core.intervals import pearson_correlation, t_interval
 from explorer.core.poison_record import poison_share
 from explorer.core.provenance import ManifestError
+from explorer.evaluation.config import EVALUATION_NAME
 from explorer.generation.film_export import film_strip_gif
 from explorer.generation.payload_formats import FILM_KINDS
 from explorer.generation.payload_formats import FILM_STRIP as FORMAT
@@ -45,9 +46,7 @@ def implosion_payload(opened: OpenStudy) -> dict[str, Any]:
     measured = cache(lambda: Measured.of(opened.study))  # which may raise, and is asked for in each part that says so
     return {
         "film": _or_problem(opened, lambda: film_strip(opened)),
-        "evaluation": _or_problem(
-            opened, lambda: evaluation_summary(opened.result_json(EVALUATION, "evaluation.json"))
-        ),
+        "evaluation": _or_problem(opened, lambda: evaluation_summary(opened.result_json(EVALUATION, EVALUATION_NAME))),
         "meter": _or_problem(opened, lambda: study_meter(opened)),
         "paper": [paper_table(number) for number in TABLES],
         "beside_paper": _or_problem(opened, lambda: beside_paper(opened, measured)),
@@ -167,7 +166,7 @@ def _tau(opened: OpenStudy, description: dict[str, Any]) -> float | None:
     if tau is not None:
         return tau
     try:
-        return opened.result_json(EVALUATION, "evaluation.json").get("tau")
+        return opened.result_json(EVALUATION, EVALUATION_NAME).get("tau")
     except ManifestError:
         return None
 
