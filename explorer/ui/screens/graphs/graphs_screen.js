@@ -53,15 +53,15 @@ class GraphsScreen {
     const { data, state } = this;
     const { colour, concept, pair, rows, undrawn = '', ...filters } = readChoices('g');
     const missing = [missingSet];
+    if (colour === undefined || ['kind', 'concept', ...data.scoreNames].includes(colour)) state.colouring = colour ?? 'kind';
+    else missing.push(colour);
+    if (concept === undefined || data.header.concepts.includes(concept)) state.focus = concept ?? '';
+    else missing.push(concept);
     const sought = pair === undefined ? -1 : data.rowOf(pair);
     if (sought >= 0) state.inspected = sought;
     else if (!data.undrawn) missing.push(pair);
     const notDrawn = pair !== undefined && sought < 0 && data.undrawn
       ? node('div', { class: 'notice error', role: 'alert' }, `The link names “${pair}”, which is not drawn: ${this.searchedWords()}.`) : null;
-    if (colour === undefined || ['kind', 'concept', ...data.scoreNames].includes(colour)) state.colouring = colour ?? 'kind';
-    else missing.push(colour);
-    if (concept === undefined || data.header.concepts.includes(concept)) state.focus = concept ?? '';
-    else missing.push(concept);
     const [stamp, code] = (rows ?? '').split('.');
     const chosen = rows && stamp === data.set.stamp ? decodeRows(code ?? '', data.count) : null;
     if (rows && !chosen) missing.push('a selection of other pairs');
