@@ -171,6 +171,11 @@ class ScoredPairs:
         a score that was brought along."""
         return None if score in self.brought else self.columns[f"{score}{KEPT}"]
 
+    @cached_property
+    def _graded(self) -> dict[str, dict[str, Any]]:
+        """Descriptions of scores that were brought along, each graded once: it takes a thousand draws of the pairs."""
+        return {}
+
     def describe(self, score: str) -> dict[str, Any]:
         """What ``filters.json`` says of a score.
 
@@ -181,8 +186,10 @@ class ScoredPairs:
             if each["name"] == score:
                 return each
         if score in self.brought:
-            column, values = score.removeprefix(USER), self.brought[score]
-            return _described(score, values, describe_users(column), BROUGHT, self.flags)
+            if score not in self._graded:
+                users = describe_users(score.removeprefix(USER))
+                self._graded[score] = _described(score, self.brought[score], users, BROUGHT, self.flags)
+            return self._graded[score]
         raise ValueError(f"score is {score!r}: expected one of {', '.join(self.scores)}")
 
     def removal(self, recipe: Filter) -> Removal:
