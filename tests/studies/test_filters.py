@@ -320,3 +320,13 @@ def test_loss_arms_must_be_arms(study):
     with pytest.raises(ValueError, match="loss_arms of filters name 'none'"):
         replace(study, filters=FiltersSpec(loss_arms=("none",)))
     assert Study.load(study.folder).filters == study.filters
+
+
+def test_a_half_without_both_kinds_has_no_grade(study):
+    pairs = recorded_of(scored_pairs(study, ARM), 0)
+    found, told = held_out_report(pairs, read_recipe(CLIP), "cut", 0)
+    halves = [told["chosen_on"], told["graded_on"]]
+    assert [half["grade"] for half in halves] == [None, None]
+    unrecorded = sum(half["counts"].pop("unrecorded_removed") for half in halves)
+    assert unrecorded == filter_report(pairs, found, lambda kept: 0.0)["removed"]
+    assert {count for half in halves for count in half["counts"].values()} == {None}
