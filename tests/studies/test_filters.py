@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from explorer.cli.defence import _counted
 from explorer.core.provenance import ManifestError
@@ -130,6 +131,17 @@ def test_an_arm_whose_losses_memory_does_not_suffice_for_is_not_done_without_the
     assert list(report.failed) == [f"filters of {ARM}"]
     assert "memory does not suffice for denoising losses" in report.failed[f"filters of {ARM}"]
     assert "--precision fp16" in report.failed[f"filters of {ARM}"]
+
+
+def test_an_arm_whose_losses_are_no_numbers_is_not_done_without_them(study):
+    shutil.rmtree(study.results / FILTERS)
+    shutil.rmtree(study.folder / "features" / "losses")
+    weights = study.arm("benign").checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    save_file(state | {"conv_out.bias": torch.full_like(state["conv_out.bias"], torch.nan)}, weights)
+    report = run_study(study, RunRequest(steps=(FILTERS,)))
+    assert report.made == {FILTERS: ("benign",)}
+    assert list(report.failed) == [f"filters of {ARM}"]
 
 
 def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.alignment.pair_sets import rows_of
-from explorer.checkpoints.reasons import NotEnoughMemoryError, enough_memory
+from explorer.checkpoints.reasons import enough_memory
 from explorer.core.progress import note
 from explorer.defence.filter_files import Score, write_filters
 from explorer.defence.pair_sample import first_concepts
@@ -48,6 +48,8 @@ Found = tuple[str, np.ndarray, ScoreDescription, str]
 """Name, values, description and provenance of a score."""
 LOSS_DRAW = "without flags"
 """A setting where losses are of a sample: those of before it was one are of a sample that the flags chose."""
+PROBED_SIDE = 8
+"""Pixels of the one picture by which it is found out whether pictures can be read."""
 _FEATURES = "the pairs' features by the study's universal extractor"
 
 
@@ -128,19 +130,23 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
 
 def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses: PairLosses | None) -> Iterator[Found]:
     """Denoising losses and their differences; none, which is told, where there are no captions or the pictures cannot
-    be read."""
+    be read.
+
+    Raises:
+        ValueError: if a model that measures them cannot be loaded or gives no numbers: without them the arm is not
+            done.
+    """
     if losses is None or name not in (work.study.filters.losses_of or [name]):
         return
     if pairs.table["caption"].iloc[rows].isna().all():
         work.on_progress(note(f"{name} has no losses: none of its pairs has a caption"))
         return
     try:
-        measured = losses.of(name, pairs, rows)
-    except NotEnoughMemoryError:  # they may be measured by the next run: without them the arm is not done
-        raise
+        pairs.read_images(rows[:1], PROBED_SIDE)
     except ValueError as error:
         work.on_progress(note(f"{name} has no losses: {error}"))
         return
+    measured = losses.of(name, pairs, rows)
     told = f"mean squared error at {DRAWS} timesteps, noise of seed {LOSS_SEED}"
     for arm, values in measured.items():
         yield loss_name(arm), values, describe_loss(arm), f"{told}, by the model of arm {arm}"
