@@ -144,12 +144,18 @@ def test_an_arm_whose_losses_are_no_numbers_is_not_done_without_them(study):
     assert list(report.failed) == [f"filters of {ARM}"]
 
 
-def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):
-    """As in an embedding store whose metadata has no captions; the arms beside it are measured all the same."""
+@pytest.mark.parametrize(
+    ("captions", "why"), [(None, "none of its pairs has a caption"), (["a dog"] * 6, "holds embeddings: expected")]
+)
+def test_pairs_without_a_caption_or_pictures_have_every_other_score(study, tmp_path, captions, why):
+    """As those of an embedding store; the arms beside it are measured all the same."""
     width = load_extractor(study.extractor).encode_texts(["a"]).shape[1]
     for part in ("image", "text"):
         (path := partition_paths(tmp_path / "store", 0)[part]).parent.mkdir(parents=True)
         np.save(path, np.random.default_rng(0).normal(size=(6, width)).astype(np.float16))
+    if captions is not None:
+        (path := partition_paths(tmp_path / "store", 0)["metadata"]).parent.mkdir(parents=True)
+        pandas.DataFrame({"caption": captions}).to_parquet(path)
     store = Arm(name="store", pairs=tmp_path / "store")
     study = replace(
         study,
@@ -161,7 +167,8 @@ def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):
     report = run_study(study, RunRequest(steps=("scores", FILTERS)), lambda progress: told.append(progress.message))
     assert report.failed == {}
     assert "store" in report.made[FILTERS]
-    assert "store has no losses: none of its pairs has a caption" in told
+    (line,) = (line for line in told if line.startswith("store has no losses: "))
+    assert why in line
     assert not any(name.startswith("loss") for name in scored_pairs(study, "store").scores)
     assert "loss:benign" in scored_pairs(study, ARM).scores
 
