@@ -107,7 +107,7 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
     from explorer.defence.measured_scores import measured_scores
 
     pairs = opened_pairs(work, name, extractor)
-    rows = np.arange(len(pairs)) if pairs.split is None else np.flatnonzero(pairs.table["split"] == pairs.split)
+    rows = pairs.training_rows
     table = pairs.table.iloc[rows].reset_index(drop=True)
     image, text = (rows_of(features, rows).float() for features in pairs.features())
     concepts = np.array(first_concepts(table), dtype=object).astype(str)
