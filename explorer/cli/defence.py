@@ -180,7 +180,7 @@ def _told(report: dict[str, Any]) -> dict[str, Any]:
         told["threshold"] = held["threshold"]
         for half in ("chosen_on", "graded_on"):
             grade = held[half]["grade"]
-            told[half] = f"{held[half]['pairs']:,} pairs: F1 {_interval(grade['f1'])}"
+            told[half] = f"{held[half]['pairs']:,} pairs: F1 {_interval(grade and grade['f1'])}"
     if other := report.get("compared"):
         for part in ("both", "only_this", "only_against"):
             told[part] = _counted(other[part])

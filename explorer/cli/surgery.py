@@ -123,16 +123,17 @@ def graft_lines(report: dict[str, Any]) -> list[str]:
 def _row(entry: dict[str, Any], group: str) -> str:
     found, meter = entry["groups"][group], entry["meter"]
     change, per_unit, beside = found["change"], found["per_distance"], found["against_equally_far"]
-    hears = None if meter is None else meter[group]["sensitivity"]["of_all"]["value"]
-    late = {name: each["of_all"]["value"] for name, each in ((entry["attention"] or {}).get(group) or {}).items()}
+    shares = {"hears": meter and meter[group]["sensitivity"]["of_all"]}
+    shares |= {name: each["of_all"] for name, each in ((entry["attention"] or {}).get(group) or {}).items()}
+    of_all = {name: share["value"] for name, share in shares.items() if share is not None}
     bounds = "" if change["low"] is None else f" [{change['low']:+.2f}, {change['high']:+.2f}]"
     cells = (
         f"{entry['name']:<38}", f"{entry['parameters']:>10.3f}", f"{entry['distance']:>9.2f}",
         f"{found['accuracy']['value']:>6.3f}", f" {change['value']:+.3f}{bounds:<16}",
         f"{_number(found['of_all'], 2):>6}", f"{_number(per_unit and per_unit['value'], 4):>8}",
         f"{_number(found['against_none']['p'], 3):>8}", f"{_number(beside and beside['p'], 3):>9}",
-        f"{_number(hears, 2):>6}", f"{_number(late.get('late_word_mass'), 2):>8}",
-        f"{_number(late.get('late_contiguity'), 2):>8}",
+        f"{_number(of_all.get('hears'), 2):>6}", f"{_number(of_all.get('late_word_mass'), 2):>8}",
+        f"{_number(of_all.get('late_contiguity'), 2):>8}",
     )  # fmt: skip
     return " ".join(cells)
 

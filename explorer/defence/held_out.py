@@ -40,7 +40,7 @@ def threshold_on(
 
     Raises:
         ValueError: on an unknown criterion, or one that needs pairs known to be poison and others known not to be,
-            where the half has none.
+            where the half has none; or where the score is known of no pair of the half.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"criterion is {criterion!r}: expected one of {', '.join(CRITERIA)}")
@@ -48,6 +48,10 @@ def threshold_on(
     if criterion == AS_CUT:
         if recipe.cut == THRESHOLD:
             return recipe
+        if not len(order):
+            raise ValueError(
+                f"{recipe.score} is known of no pair of the half on which its threshold is found: expected some"
+            )
         part = replace(recipe, amount=round(recipe.amount * half.mean())) if recipe.cut == RANK else recipe
         ordered = values[order]
         count = cut_count(part, values[half], order)
@@ -78,11 +82,9 @@ def _between(ordered: np.ndarray, count: int, remove: str) -> float:
     It is a number of 32 bits, as the scores are that it is compared with. Scores that are equal go or stay together.
 
     Args:
-        ordered: float32 `[n]`.
+        ordered: float32 `[n]`, at least one.
     """
     towards_kept = np.float32(np.inf if remove == LOWEST else -np.inf)
-    if not len(ordered):
-        return 0.0
     if count == 0:
         return float(ordered[0])
     last = ordered[count - 1]

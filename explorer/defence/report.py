@@ -62,7 +62,9 @@ def _counts(confusion: Confusion, flags: PoisonFlags) -> dict[str, int | None]:
 def held_out_report(pairs: ScoredPairs, recipe: ScoreFilter, criterion: str, seed: int) -> tuple[ScoreFilter, dict]:
     """The recipe with the threshold that ``criterion`` finds on one half of the pairs, and its grade on either half.
 
-    The grade on the half that chose is the flattered one, and is told beside the other.
+    The grade on the half that chose is the flattered one, and is told beside the other. As in :func:`filter_report`,
+    the grade of a half is None where it has no pairs known to be poison or none known not to be, and so are its four
+    known counts where nobody recorded it of any of its pairs.
 
     Raises:
         ValueError: as :func:`~explorer.defence.held_out.threshold_on`, or on a score that is not there.
@@ -73,9 +75,10 @@ def held_out_report(pairs: ScoredPairs, recipe: ScoreFilter, criterion: str, see
     removed = pairs.removal(found).removed
 
     def grade(part: np.ndarray) -> dict[str, Any]:
-        confusion = Confusion.of(removed & part, flags.poisoned & part, flags.benign & part)
-        counts = _counts(confusion, flags) | {"unrecorded_removed": int((removed & part & flags.unrecorded).sum())}
-        return {"pairs": int(part.sum()), "counts": counts, "grade": grade_filter(confusion)}
+        known = flags[part]
+        confusion = Confusion.of(removed[part], known.poisoned, known.benign)
+        return {"pairs": len(known), "counts": _counts(confusion, known),
+                "grade": grade_filter(confusion) if known.comparable else None}  # fmt: skip
 
     told = {"criterion": criterion, "seed": seed, "threshold": found.amount, "chosen_on": grade(half),
             "graded_on": grade(~half)}  # fmt: skip

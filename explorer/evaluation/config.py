@@ -43,7 +43,7 @@ class EvaluationConfig:
     """Text distance to the nearest poisoned concept above which one counts as unrelated; without it no such group."""
 
     def __post_init__(self) -> None:
-        if self.unrelated_distance is not None and self.unrelated_distance < 0:
+        if self.unrelated_distance is not None and not self.unrelated_distance >= 0:
             raise ValueError(f"unrelated_distance is {self.unrelated_distance}: expected a distance from 0")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")

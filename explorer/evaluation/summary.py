@@ -51,6 +51,12 @@ def concepts_known(model: dict[str, Any]) -> bool:
     return model.get("poisoned_concepts_known", model["poisoned_concept_count"] is not None)
 
 
+def known_benign(model: dict[str, Any]) -> bool:
+    """Whether a model of ``evaluation.json`` is known to have no poison: an attack that aims at no concept has C_P = 0
+    as well. Evaluations of earlier releases do not say it of a model without poison."""
+    return model.get("poisoned", model["poisoned_concept_count"] != 0) is False
+
+
 def summary_of(
     metric: Metric, values: np.ndarray | None, members: dict[str, np.ndarray | None]
 ) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from explorer.core.intervals import nested_ratio, pearson_correlation, t_interval
 from explorer.core.poison_record import poison_share
+from explorer.evaluation.summary import known_benign
 from explorer.pairs.concept_list import POOL
 
 SAME_IN_ALL = ("prompt", "steps", "guidance_scale", "size", "precision")
@@ -62,7 +63,7 @@ def summarise_runs(paths: Sequence[Path | str]) -> dict[str, Any]:
         FileNotFoundError: if one of the files is not there.
         ValueError: naming a file that is no evaluation, was drawn with other settings, of other concepts or judged by
             another extractor than the first, or holds the same weights as another: a run counts once; or if a run has
-            no control, or several of them, or there is no poisoned model that all of them have.
+            no control, or several models of its C_P, or there is no poisoned model that all of them have.
     """
     if len(paths) < 2:
         raise ValueError(f"got {len(paths)} evaluations: expected at least two training runs to compare")
@@ -160,6 +161,9 @@ def _check_comparable(paths: Sequence[Path | str], reports: list[dict[str, Any]]
                              "list for all runs")  # fmt: skip
         if (counts := _counts(report)).count(0) != 1:
             raise ValueError(f"{path} has models of C_P {counts}: expected a control (0), and one alone")
+        if not known_benign(control := report["models"][0]):
+            told = f"{control['name']} of {path} has C_P 0 and is not known to be benign"
+            raise ValueError(f"{told}: expected a control without poison")
         for name, weights in report["weights"].items():
             if weights is not None and weights in seen:
                 raise ValueError(f"{name} of {path} has the weights of a model in {seen[weights]}: expected other runs")

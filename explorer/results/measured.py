@@ -15,7 +15,7 @@ from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.defence.payload_formats import FILTERS as FILTERS_FORMAT
 from explorer.evaluation.config import EVALUATION_NAME
-from explorer.evaluation.summary import concepts_known
+from explorer.evaluation.summary import concepts_known, known_benign
 from explorer.evaluation.training_runs import summarise_runs, untargeted_concepts
 from explorer.results.further_runs import further_runs
 from explorer.studies.arms import arm_checkpoint, arm_poison
@@ -116,7 +116,7 @@ class Measured:
 
     def _control(self) -> dict[str, Any] | None:
         models = [] if self.evaluation is None else self.evaluation["models"]
-        return next((model for model in models if model["poisoned_concept_count"] == 0), None)
+        return next((model for model in models if known_benign(model)), None)
 
     def models(self, kind: str, *, several: bool = True, further: bool = False) -> list[dict[str, Any]]:
         """Of the evaluation the control, and by C_P the models whose poison is recorded to be of a kind and to aim at
@@ -155,7 +155,7 @@ class Measured:
                 f"{models}, and concepts that no poison aims at: every one of the study's list is in the pool or "
                 "poisoned"
             )
-        control = next((model for model in self.evaluation["models"] if model["poisoned_concept_count"] == 0), None)
+        control = self._control()
         if control is None or any(control["per_concept"][name] for name in names):
             unknown = [model["name"] for model in self.evaluation["models"] if not concepts_known(model)]
             return f"{models}, and a record of which concepts {', '.join(unknown)} poisons" if unknown else models

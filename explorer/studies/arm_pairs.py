@@ -93,11 +93,16 @@ class ArmPairs(ABC):
         """The split that the arm's model was trained on; None, for all pairs, where no pair is said to be of it."""
         return TRAIN if (self.table["split"] == TRAIN).any() else None
 
+    @property
+    def training_rows(self) -> np.ndarray:
+        """int64 `[n]`, ascending: the pairs that the arm's model was trained on (:attr:`split`)."""
+        return np.arange(len(self)) if self.split is None else np.flatnonzero(self.table["split"] == self.split)
+
     @cached_property
     def poison(self) -> PoisonRecord:
         """What is known of the poison among the training pairs."""
-        training = self.table if self.split is None else self.table[self.table["split"] == self.split]
-        return recorded_by_flags(training[["is_poison", "poisoned_concept", "target_concept"]])
+        columns = ["is_poison", "poisoned_concept", "target_concept"]
+        return recorded_by_flags(self.table[columns].iloc[self.training_rows])
 
 
 class PairSetPairs(ArmPairs):

@@ -112,7 +112,7 @@ def blame_scores(
     opened = open_arm_pairs(
         study.arm(arm), extractor, known.names, study.folder / FEATURES_FOLDER, on_progress=on_progress
     )
-    rows = np.arange(len(opened)) if opened.split is None else np.flatnonzero(opened.table["split"] == opened.split)
+    rows = opened.training_rows
     table = opened.table.iloc[rows]
     chosen = even_sample(table, pairs, SEED) if pairs else np.arange(len(rows))
     check_left_out(left_out, len(chosen), f"candidates, drawn from the {len(rows)} training pairs of {arm},")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tomlkit
 
 from explorer.core.folder_lock import locked
@@ -37,9 +38,8 @@ def calibrate_study(study: Study, device: str = "cpu", on_progress: OnProgress =
             control, extractor, StudyInputs(study).concept_names, study.folder / FEATURES_FOLDER,
             on_progress=on_progress,
         )  # fmt: skip
-        benign = ~pairs.flags.poisoned
-        if pairs.split is not None:
-            benign &= (pairs.table["split"] == pairs.split).to_numpy()
+        benign = np.zeros(len(pairs), bool)
+        benign[pairs.training_rows] = ~pairs.flags.poisoned[pairs.training_rows]
         found = calibrate_features(*pairs.features(), pairs.flags, benign)
         _write_range(study, found["feature_range"])
     return {"arm": control.name, **found}

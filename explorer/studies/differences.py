@@ -56,25 +56,16 @@ def difference(
         ManifestError: if the step evaluation is not done, or a file was changed.
         ValueError: if there is no such group, arm or concept, or the group has no concept.
     """
-    evaluation = stored_evaluation(study)
-    models = {model["name"]: model for model in evaluation["models"]}
-    if unknown := [name for name in (first, second) if name not in models]:
-        raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
-    members = (
-        _chosen(evaluation["concepts"], names) if names
-        else _members(evaluation["concepts"], group, [models[arm] for arm in (first, second)])
-    )  # fmt: skip
-    if not members:
-        raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
+    arms, members = _compared_in(study, stored_evaluation(study), (first, second), group, names)
     values = {}
     for name, key in BY_CONCEPT.items():
-        stored = [models[arm].get(key) for arm in (first, second)]
+        stored = [arm.get(key) for arm in arms]
         if None not in stored:
             values[name] = [[of_arm[each] for each in members if stored[1][each] is not None] for of_arm in stored]
     values |= _metered(study, first, second, members)
     found = {name: _compared(*pair) for name, pair in values.items() if pair[0]}
     if ACCURACY in found:
-        found[ACCURACY]["pictures"] = _pictures(models[first], models[second], members)
+        found[ACCURACY]["pictures"] = _pictures(*arms, members)
     told = {"names": list(members)} if names else {"group": group}
     return {"study": study.name, "arms": [first, second], **told, "differences": found}
 
@@ -163,12 +154,9 @@ def nested_share(
     noises = set()
     for study in studies:
         evaluation = stored_evaluation(study)
-        models = {model["name"]: model for model in evaluation["models"]}
-        arms = [models[arm] for arm in (first, second)]
+        arms, members = _compared_in(study, evaluation, (first, second), group, names)
         if not all("right_by_seed" in model for model in arms):
             return None
-        members = (_chosen(evaluation["concepts"], names) if names
-                   else _members(evaluation["concepts"], group, arms))  # fmt: skip
         for kept, model in zip(shares, arms, strict=True):
             kept.append([model["right_by_seed"][name] for name in sorted(members)])  # as `training-runs` draws them
         noises.add(tuple(evaluation["seeds"]))
@@ -176,6 +164,24 @@ def nested_share(
         return None
     found = nested_ratio(*shares, noises_shared=len(noises) == 1)
     return found.as_json() | {"runs": len(studies), "noises_shared": len(noises) == 1}
+
+
+def _compared_in(
+    study: Study, evaluation: dict[str, Any], arms: Sequence[str], group: str, names: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The models of an evaluation that are called ``arms``, and the concepts on which they are compared.
+
+    Raises:
+        ValueError: if there is no such group, arm or concept, or the group has no concept.
+    """
+    models = {model["name"]: model for model in evaluation["models"]}
+    if unknown := [name for name in arms if name not in models]:
+        raise ValueError(f"no evaluated arm is called {unknown[0]!r}: expected one of {', '.join(models)}")
+    found, concepts = [models[name] for name in arms], evaluation["concepts"]
+    members = _chosen(concepts, names) if names else _members(concepts, group, found)
+    if not members:
+        raise ValueError(f"no concept of {study.name} is {group}: expected a group with concepts")
+    return found, members
 
 
 def _compared(first: list[float], second: list[float]) -> dict[str, Any]:

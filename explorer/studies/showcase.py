@@ -9,6 +9,7 @@ from typing import Any
 from explorer.core.poison_record import PoisonRecord
 from explorer.core.provenance import ManifestError
 from explorer.evaluation.config import EVALUATION_NAME
+from explorer.evaluation.summary import known_benign
 from explorer.pairs.concept_list import POOL, ConceptList
 from explorer.studies.results import EVALUATION, result_file
 from explorer.studies.study import Study
@@ -59,10 +60,7 @@ def _ends(report: dict[str, Any] | None, concepts: ConceptList) -> tuple[dict[st
     """The control and the most poisoned model of an evaluation of these concepts; None where it has not both."""
     if report is None or [each["concept"] for each in report.get("concepts", ())] != list(concepts.names):
         return None
-    # Evaluations of earlier releases do not say it of a model without poison.
-    controls = [
-        model for model in report["models"] if model.get("poisoned", model["poisoned_concept_count"] != 0) is False
-    ]
+    controls = [model for model in report["models"] if known_benign(model)]
     imploded = [model for model in report["models"] if model["poisoned_concept_count"]]
     if not controls or not imploded:
         return None

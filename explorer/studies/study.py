@@ -15,6 +15,7 @@ import tomlkit
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
 from explorer.core.provenance import replacing
+from explorer.evaluation.config import EvaluationConfig
 from explorer.generation.generate import GenerationRequest
 from explorer.pairs.concept_list import TEMPLATE, ConceptList
 from explorer.pairs.poison_flags import PoisonFields
@@ -108,8 +109,8 @@ class Study:
             raise ValueError(f"arm is called {bad[0]!r}: expected a name that a folder can have")
         if len(controls := [arm.name for arm in self.arms if arm.control]) > 1:
             raise ValueError(f"{', '.join(controls)} are controls: expected one at most")
-        if len(self.seeds) < 1 or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds are {self.seeds}: expected at least one, each once")
+        EvaluationConfig(seeds=self.seeds, tau=self.tau, tau_quantile=self.tau_quantile,
+                         unrelated_distance=self.unrelated_distance)  # fmt: skip
         for setting, least in (("loss_pairs", 0), ("strip_rows", 1)):
             if type(value := getattr(self, setting)) is not int or value < least:
                 raise ValueError(f"{setting} is {value!r}: expected a whole number from {least}")
@@ -124,12 +125,6 @@ class Study:
                 raise ValueError(f"{setting} names the study itself: expected others")
             if twice := sorted({place.name for place in named if named.count(place) > 1}):
                 raise ValueError(f"{setting} names {', '.join(twice)} twice: expected each once")
-        if not 0 < self.tau_quantile < 1:
-            raise ValueError(f"tau_quantile is {self.tau_quantile}: expected a share between 0 and 1")
-        if self.tau is not None and not -1 <= self.tau <= 1:
-            raise ValueError(f"tau is {self.tau}: expected a cosine, from -1 to 1")
-        if self.unrelated_distance is not None and self.unrelated_distance < 0:
-            raise ValueError(f"unrelated_distance is {self.unrelated_distance}: expected a distance from 0")
 
     @property
     def control(self) -> Arm | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.core.intervals import t_interval
+from explorer.meter.estimates import as_json
 
 LATE = {"attends": "late_word_mass", "scatters": "late_contiguity"}
 """Of ``attention`` in a report: what the command calls them, and their names there."""
@@ -21,7 +22,7 @@ def operation_difference(report: dict[str, Any], first: str, second: str, *, way
     Returns:
         ``accuracy``; ``per_distance``, the change of it by Euclidean distance moved, where both moved; ``hears``, the
         meter's mean sensitivity; ``attends`` and ``scatters``, late attention and its Geary's C as shares of what
-        ``all`` has. What was not measured of both is absent.
+        ``all`` has. What was not measured of both is absent, and so is a share of what ``all`` has nothing of.
 
     Raises:
         ValueError: if there is no such direction or operation.
@@ -44,7 +45,8 @@ def _values(operation: dict[str, Any], group: str) -> dict[str, float]:
     if operation["meter"] is not None:
         values["hears"] = operation["meter"][group]["sensitivity"]["mean"]["value"]
     late = (operation.get("attention") or {}).get(group) or {}  # earlier files have none
-    return values | {name: late[measure]["of_all"]["value"] for name, measure in LATE.items() if measure in late}
+    shares = {name: late[measure]["of_all"] for name, measure in LATE.items() if measure in late}
+    return values | {name: share["value"] for name, share in shares.items() if share is not None}
 
 
 def over_runs(differences: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -52,4 +54,4 @@ def over_runs(differences: Sequence[dict[str, float]]) -> dict[str, dict[str, An
     ``high`` and ``n``."""
     shared = [name for name in differences[0] if all(name in each for each in differences)]
     found = {name: t_interval([each[name] for each in differences]) for name in shared}
-    return {name: each.as_json() | {"n": each.n} for name, each in found.items()}
+    return {name: as_json(each) for name, each in found.items()}

@@ -18,8 +18,8 @@ MORE, LESS = (27, 120, 55), (178, 24, 43)
 
 
 def heat_strip(way: dict[str, Any]) -> Image.Image | None:
-    """One direction of a ``graft-study.json``: for every block top-1 and, where it was metered, sensitivity, coloured
-    by their way from the recipient's (white) to those of the graft ``all``.
+    """One direction of a ``graft-study.json``: for every block top-1 and, where it was metered and the graft ``all``
+    has any, sensitivity, coloured by their way from the recipient's (white) to those of the graft ``all``.
 
     Returns:
         An RGB picture; None where no block was measured by itself.
@@ -29,7 +29,8 @@ def heat_strip(way: dict[str, Any]) -> Image.Image | None:
     if not blocks:
         return None
     rows = {"top-1": lambda entry: entry["groups"][way["group"]]["accuracy"]["value"]}
-    if entries["none"]["meter"] is not None:
+    meter = entries["all"]["meter"]
+    if meter is not None and meter[way["group"]]["sensitivity"]["of_all"] is not None:
         rows["hears"] = lambda entry: entry["meter"][way["group"]]["sensitivity"]["of_all"]["value"]
     size = (max(LEFT + SIDE * len(blocks) + 10, LEAST), TOP + HIGH * len(rows) + FOOT + BAR)
     picture = Image.new("RGB", size, PAPER)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import Estimate, exact_mcnemar, ratio_of_means, t_interval
+from explorer.core.intervals import Estimate, exact_mcnemar, t_interval
+from explorer.meter.estimates import ratio
 from explorer.surgery.measured import Measured
 from explorer.surgery.operations import Operation
 
@@ -73,13 +74,14 @@ def compared(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
 def _beside_all(
     own: dict[str, np.ndarray], whole: dict[str, np.ndarray], members: dict[str, np.ndarray]
 ) -> dict[str, dict[str, Any]] | None:
-    """Means by group and measure, and their ratios to ``all``'s, paired by concept; None where nothing was measured."""
+    """Means by group and measure, and their ratios to ``all``'s, paired by concept, None where those are 0; None where
+    nothing was measured."""
     if not own:
         return None
     return {
         group: {
             measure: {"mean": t_interval(values[chosen]).as_json(),
-                      "of_all": ratio_of_means(values[chosen], whole[measure][chosen]).as_json()}
+                      "of_all": ratio(values[chosen], whole[measure][chosen])}
             for measure, values in own.items()
         }
         for group, chosen in members.items() if chosen.any()

@@ -23,12 +23,16 @@ NAMES = ("clip_similarity", "feature_distance")
 @pytest.fixture
 def folder(tmp_path):
     """A study of one arm whose pairs have made-up scores: the first ten are poison, and low."""
-    study = Study(folder=tmp_path / "study", name="made up", extractor=ExtractorSpec(), arms=(Arm(name="arm"),))
+    return made_up(tmp_path / "study", np.arange(PAIRS) < 10)
+
+
+def made_up(place, poison):
+    study = Study(folder=place, name="made up", extractor=ExtractorSpec(), arms=(Arm(name="arm"),))
     study.write()
     values = np.arange(PAIRS, dtype=np.float32)
     table = pandas.DataFrame(
         {"uid": [f"u{number}" for number in range(PAIRS)], "caption": "a cat", "concepts": [["cat"]] * PAIRS,
-         "is_poison": values < 10, "poisoned_concept": None, "target_concept": None}
+         "is_poison": poison, "poisoned_concept": None, "target_concept": None}
     )  # fmt: skip
     scores = {
         name: Score(
@@ -137,6 +141,14 @@ def test_own_scores_and_a_chosen_threshold(folder, tmp_path):
     )
     pandas.DataFrame({"uid": ["other"], "badness": [1.0]}).to_parquet(own)
     assert "of none of the 40 pairs" in str(run(folder, *given).exception)
+
+
+def test_a_threshold_is_graded_on_no_half_where_nobody_recorded_the_poison(tmp_path):
+    folder = made_up(tmp_path / "study", None)
+    lines = run(folder, "--score", "clip_similarity", "--rank", 10, "--choose", "cut").stdout.splitlines()
+    halves = [line for line in lines if line.startswith(("chosen_on ", "graded_on "))]
+    assert ["unknown: it takes pairs known to be poison" in line for line in halves] == [True, True], lines
+    assert not any("0.0000" in line for line in halves)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,17 @@ def test_truth_is_asked_for_where_a_criterion_needs_it():
         threshold_on(recipe, "best", ~nothing, np.arange(4, dtype=np.float32), nothing, nothing)
 
 
+@pytest.mark.parametrize("cut", [{"rank": 1}, {"budget": 0.05}])
+def test_a_half_without_a_scored_pair_chooses_no_threshold(cut):
+    half, poisoned = np.arange(8) < 4, np.arange(8) % 2 == 0
+    values = np.where(half, np.nan, -1).astype(np.float32)
+    recipe = read_recipe({"score": "user:taste", "remove": "lowest", "cut": cut})
+    with pytest.raises(ValueError, match=r"user:taste is known of no pair of the half .*: expected some"):
+        threshold_on(recipe, "cut", half, values, poisoned, ~poisoned)
+    given = read_recipe({"score": "user:taste", "remove": "lowest", "cut": {"threshold": 0.5}})
+    assert threshold_on(given, "cut", half, values, poisoned, ~poisoned) == given, "a threshold that is given is kept"
+
+
 def test_collateral_lists_what_is_nearly_erased_and_who_is_hit_unevenly():
     concepts = np.repeat([0, 1, -1], [10, 4, 186])
     captions = CaptionGroups.of(["кот"] * 60 + ["a cat that sits on a mat"] * 140)

@@ -196,6 +196,15 @@ def test_models_of_unrecorded_poison_are_left_out_by_name(tmp_path):
     assert f"{first}: dirty-040 left out" in told
 
 
+def test_a_model_whose_poison_aims_at_no_concept_is_no_runs_control(tmp_path):
+    first, second = (evaluation(tmp_path, name, (0.8, 0.4)) for name in ("a", "b"))
+    changed(first, lambda report: report["models"][0].update(poisoned=False))
+    assert summarise_runs([first, second])["models"][0]["poisoned_concept_count"] == 0
+    changed(second, lambda report: report["models"][0].update(name="backdoor", poisoned=True))
+    with pytest.raises(ValueError, match=r"backdoor of .*b\.json has C_P 0 .*: expected a control without poison"):
+        summarise_runs([first, second])
+
+
 def test_runs_of_other_judges_sizes_or_concepts_are_refused(tmp_path):
     def judged(identity):
         return {"readers": {"extractor": {"identity": identity}}}

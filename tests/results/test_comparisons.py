@@ -94,6 +94,16 @@ def test_a_model_of_which_nobody_recorded_how_many_concepts_is_left_out():
     assert measured(*models, unknown).models("dirty-label") == models
 
 
+def test_a_model_whose_poison_aims_at_no_concept_is_no_control():
+    backdoor = model("backdoor", (), [0] * 6) | {"poisoned": True}
+    models = [model("benign", (), [1] * 6) | {"poisoned": False}, model("strong", NOUNS[:3], [0, 0, 0, 1, 0, 0])]
+    found = measured(backdoor, *models)
+    assert found.models("dirty-label") == models
+    assert found.lacking("x") == "x", "the control draws some of the concepts, whatever the backdoor draws"
+    alone = measured(backdoor, models[1])
+    assert alone.models("dirty-label") == [], "without a control nothing is compared"
+
+
 @pytest.mark.parametrize(
     ("here", "claim", "verdict"),
     [

@@ -146,6 +146,9 @@ def test_a_source_gives_what_its_import_gives(kind, opened, extractor, tmp_path)
     ours, theirs = (measure_arm(each, extractor).report() for each in (pairs, imported))
     assert ours["ad"] == pytest.approx(theirs["ad"], abs=1e-6)
     assert ours["split"] == "train"
+    assert pairs.training_rows.tolist() == list(range(len(pairs))), "no pair is said to be of another split"
+    imported.table = imported.table.assign(split=["test", *["train"] * (len(imported) - 2), "test"])
+    assert imported.training_rows.tolist() == list(range(1, len(imported) - 1))
 
 
 def test_an_arms_pair_set_has_the_ad_and_description_that_it_has_alone(opened, pair_set, extractor):

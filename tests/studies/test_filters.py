@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from explorer.cli.defence import _counted
 from explorer.core.provenance import ManifestError
@@ -132,12 +133,29 @@ def test_an_arm_whose_losses_memory_does_not_suffice_for_is_not_done_without_the
     assert "--precision fp16" in report.failed[f"filters of {ARM}"]
 
 
-def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):
-    """As in an embedding store whose metadata has no captions; the arms beside it are measured all the same."""
+def test_an_arm_whose_losses_are_no_numbers_is_not_done_without_them(study):
+    shutil.rmtree(study.results / FILTERS)
+    shutil.rmtree(study.folder / "features" / "losses")
+    weights = study.arm("benign").checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    save_file(state | {"conv_out.bias": torch.full_like(state["conv_out.bias"], torch.nan)}, weights)
+    report = run_study(study, RunRequest(steps=(FILTERS,)))
+    assert report.made == {FILTERS: ("benign",)}
+    assert list(report.failed) == [f"filters of {ARM}"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "why"), [(None, "none of its pairs has a caption"), (["a dog"] * 6, "holds embeddings: expected")]
+)
+def test_pairs_without_a_caption_or_pictures_have_every_other_score(study, tmp_path, captions, why):
+    """As those of an embedding store; the arms beside it are measured all the same."""
     width = load_extractor(study.extractor).encode_texts(["a"]).shape[1]
     for part in ("image", "text"):
         (path := partition_paths(tmp_path / "store", 0)[part]).parent.mkdir(parents=True)
         np.save(path, np.random.default_rng(0).normal(size=(6, width)).astype(np.float16))
+    if captions is not None:
+        (path := partition_paths(tmp_path / "store", 0)["metadata"]).parent.mkdir(parents=True)
+        pandas.DataFrame({"caption": captions}).to_parquet(path)
     store = Arm(name="store", pairs=tmp_path / "store")
     study = replace(
         study,
@@ -149,7 +167,8 @@ def test_pairs_without_a_caption_have_every_other_score(study, tmp_path):
     report = run_study(study, RunRequest(steps=("scores", FILTERS)), lambda progress: told.append(progress.message))
     assert report.failed == {}
     assert "store" in report.made[FILTERS]
-    assert "store has no losses: none of its pairs has a caption" in told
+    (line,) = (line for line in told if line.startswith("store has no losses: "))
+    assert why in line
     assert not any(name.startswith("loss") for name in scored_pairs(study, "store").scores)
     assert "loss:benign" in scored_pairs(study, ARM).scores
 
@@ -320,3 +339,13 @@ def test_loss_arms_must_be_arms(study):
     with pytest.raises(ValueError, match="loss_arms of filters name 'none'"):
         replace(study, filters=FiltersSpec(loss_arms=("none",)))
     assert Study.load(study.folder).filters == study.filters
+
+
+def test_a_half_without_both_kinds_has_no_grade(study):
+    pairs = recorded_of(scored_pairs(study, ARM), 0)
+    found, told = held_out_report(pairs, read_recipe(CLIP), "cut", 0)
+    halves = [told["chosen_on"], told["graded_on"]]
+    assert [half["grade"] for half in halves] == [None, None]
+    unrecorded = sum(half["counts"].pop("unrecorded_removed") for half in halves)
+    assert unrecorded == filter_report(pairs, found, lambda kept: 0.0)["removed"]
+    assert {count for half in halves for count in half["counts"].values()} == {None}

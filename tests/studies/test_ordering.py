@@ -125,7 +125,7 @@ def test_studies_are_averaged_where_their_training_runs_alone_differ():
     assert "is given twice" in str(twice.exception)
 
 
-def test_the_nested_share_of_runs_is_printed_where_each_noise_is_told():
+def test_the_nested_share_of_runs_is_printed_where_each_noise_is_told(monkeypatch):
     load_commands("study")
     folders = [str(EXPERIMENTS / "clean-label" / f"equal-share{run}") for run in ("", "-2", "-3")]
     call = ["study", "difference", *folders, "--first", "clean-060-50", "--second", "benign"]
@@ -136,6 +136,14 @@ def test_the_nested_share_of_runs_is_printed_where_each_noise_is_told():
     assert json.loads(CliRunner().invoke(application, [*call, "--json"]).output)["nested_share"]["runs"] == 3
     four, five = (Study.load(EXPERIMENTS / name) for name in ("seed-4", "seed-5"))
     assert nested_share([four, five], "dirty-060", "benign") is None, "these do not say what each noise drew"
+    run = Study.load(folders[0])
+    for compare, compared in ((difference, run), (nested_share, [run])):
+        with pytest.raises(ValueError, match=r"no evaluated arm is called 'bening': expected one of .*benign"):
+            compare(compared, "clean-060-50", "bening")
+        with monkeypatch.context() as patch:
+            patch.setattr("explorer.studies.differences.members_of", lambda concepts, group: [])
+            with pytest.raises(ValueError, match="is pool: expected a group with concepts"):
+                compare(compared, "clean-060-50", "benign", group="pool")
 
 
 def test_intervals_beyond_what_a_share_can_be_are_said_to_be():

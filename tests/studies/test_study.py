@@ -1,10 +1,13 @@
 """A study's settings survive writing and reading, paths follow the folder, and nonsense is named."""
 
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from explorer.core.poison_record import NO_POISON, NOT_RECORDED, PoisonRecord
+from explorer.evaluation.config import EvaluationConfig
 from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.base import Fields, Reading
 from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec
@@ -94,7 +97,7 @@ def test_paths_move_with_the_folder(study, tmp_path):
         (("feature_range = [0.2, 0.45]", "feature_range = [0.2]"), r"of extractor is \[0.2\]: expected two numbers"),
         (("feature_range = [0.2, 0.45]", "feature_range = [0.45, 0.2]"), "expected two cosines, the lower"),
         (("feature_range = [0.2, 0.45]", "feature_range = [2, 4]"), r"is \(2, 4\): expected two cosines"),
-        (("tau = 0.236", "tau = 23.6"), "tau is 23.6: expected a cosine, from -1 to 1"),
+        (("tau = 0.236", "tau = 23.6"), "tau is 23.6: expected a cosine from -1 to 1"),
         (("unrelated_distance = 0.9", "unrelated_distance = -0.9"), "unrelated_distance is -0.9: expected a distance"),
         (("feature_range = [0.2, 0.45]", 'feature_range = ["a", "b"]'), "expected two numbers"),
         (("[extractor]", "[retrained]\nseeds = 3\n[extractor]"), "seeds of retrained is 3: expected a list of whole"),
@@ -113,6 +116,21 @@ def test_nonsense_is_named(study, change, message):
     path.write_text(text.replace(*change, 1))
     with pytest.raises(ValueError, match=message):
         Study.load(study.folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unrelated_distance": float("nan")}, "unrelated_distance is nan: expected a distance from 0"),
+        ({"tau": float("nan")}, "tau is nan: expected a cosine from -1 to 1"),
+        ({"tau_quantile": 1.0}, "tau_quantile is 1.0: expected a share between 0 and 1"),
+        ({"seeds": ()}, "seeds are (): expected at least one, each once"),
+    ],
+)
+def test_what_no_evaluation_can_be_asked_no_study_asks(study, settings, message):
+    for refused in (lambda: EvaluationConfig(**settings), lambda: replace(study, **settings)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            refused()
 
 
 @pytest.mark.parametrize(

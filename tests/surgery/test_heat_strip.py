@@ -31,6 +31,9 @@ def test_a_cell_is_coloured_by_its_share_of_everything():
     bar = [picture.getpixel((LEFT + 120 + at, picture.height - BAR + 10)) for at in (0, 239)]
     assert bar == [LESS, MORE]
     for each in operations:
+        each["meter"]["all"]["sensitivity"]["of_all"] = None
+    assert heat_strip(way).height == picture.height - HIGH, "all hears nothing, of which there is no share"
+    for each in operations:
         each["meter"] = None
     assert heat_strip(way).height == picture.height - HIGH, "not metered: one row"
 

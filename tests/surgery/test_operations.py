@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import binomtest
 
 from explorer.checkpoints.registry import read_checkpoint
+from explorer.cli.surgery import graft_lines
 from explorer.core.intervals import exact_mcnemar
+from explorer.surgery.differences import operation_difference
 from explorer.surgery.measured import Measured
 from explorer.surgery.operations import operations_between
 from explorer.surgery.report import operation_entries
@@ -108,6 +110,24 @@ def test_entries_count_what_was_drawn(models):
     assert found["all"]["groups"]["all"]["against_equally_far"] is None
     assert found["none"]["groups"]["all"]["per_distance"] is None
     assert moved["meter"]["all"]["sensitivity"]["of_all"]["value"] == 0.5
+
+
+def test_of_what_all_has_nothing_of_there_is_no_share_and_the_rest_is_told(models):
+    operations = operations_between(*models, strip=False, only=["cross-attention"])
+    attention = {"late_word_mass": np.zeros(4), "late_contiguity": np.ones(4)}
+    found = Measured(taken_for=np.zeros((2, 4), int), listening={"sensitivity": np.zeros(4)}, attention=attention)
+    measured = {each.name: found for each in operations}
+    right = {each.name: np.ones(4, int) for each in operations}
+    entries = operation_entries(operations, measured, right, {"all": np.ones(4, bool)}, seeds=2)
+    moved = next(each for each in entries if each["name"] == "cross-attention")
+    assert moved["meter"]["all"]["sensitivity"]["of_all"] is None
+    assert moved["attention"]["all"]["late_word_mass"]["mean"]["value"] == 0
+    way = {"recipient": "a", "donor": "b", "group": "all", "operations": entries}
+    report = {"judge": {"name": "j", "identity": "0" * 64}, "directions": [way]}
+    line = next(line for line in graft_lines(report) if line.startswith("cross-attention"))
+    assert line.split()[-3:] == ["–", "–", "1.00"], "hears, attends, scatters"
+    told = operation_difference(report, "cross-attention", "none")
+    assert (told["scatters"], told["hears"], "attends" in told) == (0, 0, False)
 
 
 @pytest.mark.parametrize(("rises", "falls"), [(0, 0), (1, 0), (5, 5), (12, 3), (3, 12)])

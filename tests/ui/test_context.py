@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import GRAPHS, SCORES, step_folder
+from explorer.studies.specs import AestheticsSpec, ClassifierSpec, ExtractorSpec, FiltersSpec
 from explorer.studies.study import Arm
 from explorer.ui.shell.application import make_application_server
 from explorer.ui.shell.context import SHIPPED_STUDY, AppContext, AppSettings
@@ -134,6 +135,25 @@ def test_an_answer_does_not_say_where_folders_lie(tmp_path, make_study, open_stu
         missing = FileNotFoundError(2, "No such file or directory", str(tmp_path))
         assert opened.in_words(missing) == "No such file or directory"
         assert opened.in_words(KeyError("files")) == "KeyError: 'files'"
+
+
+def test_no_path_that_a_study_names_reaches_the_page_but_its_own_in_a_command(tmp_path, make_study, open_study):
+    def place(name):
+        return tmp_path / f"in-{name}" / name
+
+    settings = {
+        "extractor": ExtractorSpec(open_clip=f"local-dir:{place('clip')}", weights=place("clip.safetensors")),
+        "aesthetics": AestheticsSpec(head=place("head"), weights=place("L14")),
+        "classifier": ClassifierSpec(architecture="r", weights=place("judge"), class_names=place("names.txt")),
+        "filters": FiltersSpec(scores=place("own.parquet"), columns=("taste",)),
+        "beside": (tmp_path / "another",), "runs": (place("run"),), "other_bases": (place("base"),),
+    }  # fmt: skip
+    folder = make_study(tmp_path / "mine", **settings).folder
+    opened = open_study(folder)
+    for name in ("clip", "clip.safetensors", "head", "L14", "judge", "names.txt", "own.parquet", "run", "base"):
+        assert opened.in_words(ValueError(f"{place(name)} is not there")) == f"in-{name}/{name} is not there"
+    told = opened.in_words(ValueError(f"{tmp_path / 'another'} is done: run `explorer study run {folder}`"))
+    assert told == f"{tmp_path.name}/another is done: run `explorer study run {folder}`", "a command that runs"
 
 
 def test_while_one_thing_is_made_others_are_answered(tmp_path, make_study, open_study):

@@ -36,7 +36,7 @@ def draw(checkpoint_root):
         (folder / "graft.json").write_text(json.dumps(graft), encoding="utf-8")
         context.study().refresh_registry()
         *_, last = live.run(context.study(), SETTINGS, "session", live.clicks.begin("session"))
-        return [live.result(url.split("/")[-1].removesuffix(".json")) for url in last.finished]
+        return [live.results.payload(url.split("/")[-1].removesuffix(".json")) for url in last.finished]
 
     return columns
 

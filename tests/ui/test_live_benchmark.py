@@ -19,7 +19,7 @@ def test_all_of_the_apps_work_is_timed_and_its_columns_are_whole(checkpoint_root
     cost = live_comparison_cost(live, context.study(), settings, rounds=1)
     assert rows == [2] * (2 * 2 * 4), "two models, two steps, once measured and once bare, and the uncounted round"
     assert len(cost.seconds) == len(cost.bare_seconds) == 1
-    columns = list(live._results.values())
+    columns = [kept.payload for kept in live.results._kept.values()]
     assert [column["model"] for column in columns] == ["benign", "dirty-002"] * 2
     assert base64.b64decode(columns[0]["stacks"][0]["values"])
     assert json.dumps(columns[0])

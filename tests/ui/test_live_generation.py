@@ -48,7 +48,7 @@ def test_two_models_give_two_columns_from_the_same_settings(context):
     live = LiveGeneration(context)
     updates = list(live.run(live.context.study(), SETTINGS, "session"))
     assert all(url.startswith("/live/") for url in updates[-1].finished)
-    first, second = (live.result(url.split("/")[-1].removesuffix(".json")) for url in updates[-1].finished)
+    first, second = (live.results.payload(url.split("/")[-1].removesuffix(".json")) for url in updates[-1].finished)
     assert [first["model"], second["model"]] == ["benign", "dirty-004"]
     assert first["origin"] == "live"
     assert first["settings"] == second["settings"]
@@ -100,7 +100,7 @@ def test_a_program_gets_the_columns_and_words_for_what_is_wrong(context):
     live = LiveGeneration(context)
     compare = program_interface(live)
     urls = compare(Request(), SETTINGS.prompt, list(SETTINGS.models), steps=1, guidance_scale=2.0)
-    columns = [live.result(url.split("/")[-1].removesuffix(".json")) for url in urls]
+    columns = [live.results.payload(url.split("/")[-1].removesuffix(".json")) for url in urls]
     assert [column["model"] for column in columns] == list(SETTINGS.models)
     with pytest.raises(gr.Error, match="There is no checkpoint called 'gone'"):
         compare(Request(), SETTINGS.prompt, ["benign", "gone"])

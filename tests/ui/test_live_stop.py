@@ -1,5 +1,6 @@
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import gradio as gr
 import pytest
 
 from explorer.generation.generate import GenerationStopped
+from explorer.ui.screens.compare.kept_results import KeptResults
 from explorer.ui.screens.compare.live_generation import LiveGeneration
 from explorer.ui.screens.compare.screen import program_interface
 from explorer.ui.shell.context import AppContext, AppSettings
@@ -91,20 +93,39 @@ def test_stopped_before_the_first_step_the_page_stays_as_it_was(context):
 
 
 def test_results_do_not_pile_up(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULTS", 2)
+    monkeypatch.setattr("explorer.ui.screens.compare.kept_results.MAX_RESULTS", 2)
     live = LiveGeneration(context)
-    tokens = [live.keep({"n": n}, drawn_with()) for n in range(3)]
+    tokens = [live.results.keep({"n": n}, drawn_with()) for n in range(3)]
     with pytest.raises(ValueError, match="no longer in memory"):
-        live.result(tokens[0])
-    assert live.result(tokens[2]) == {"n": 2}
+        live.results.payload(tokens[0])
+    assert live.results.payload(tokens[2]) == {"n": 2}
 
 
 def test_large_results_do_not_pile_up_either(context, monkeypatch):
-    monkeypatch.setattr("explorer.ui.screens.compare.live_generation.MAX_RESULT_BYTES", 1000)
+    monkeypatch.setattr("explorer.ui.screens.compare.kept_results.MAX_RESULT_BYTES", 1000)
     live = LiveGeneration(context)
     for _ in range(10):
-        live.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
-    assert len(live._results) == len(live._sizes) == 3, "the newest, and as many before it as there is room for"
+        live.results.keep({"stacks": [{"values": "x" * 200}]}, drawn_with(50))
+    assert len(live.results) == 3, "the newest, and as many before it as there is room for"
+
+
+class LooksTwice(OrderedDict):
+    """Whose entries make room for others between a look whether one is there and a look at it."""
+
+    def __contains__(self, key):
+        found = super().__contains__(key)
+        self.clear()
+        return found
+
+
+def test_a_result_is_looked_for_once_since_it_may_make_room_meanwhile():
+    results = KeptResults()
+    token = results.keep({"n": 1}, drawn_with())
+    results._kept = LooksTwice(results._kept)
+    assert results.payload(token) == {"n": 1}
+    results._kept.clear()
+    with pytest.raises(ValueError, match="no longer in memory"):
+        results.drawn(token)
 
 
 def test_a_programs_comparison_ends_when_nobody_listens(context, monkeypatch):

@@ -147,7 +147,7 @@ def test_pictures_are_drawn_and_shown_at_the_studys_own_size(checkpoint_root, ma
         return Image.open(io.BytesIO(base64.b64decode(column["image"].split(",")[1]))).size
 
     *_, last = live.run(opened, SETTINGS, "session")
-    drawn = live.result(last.finished[0].split("/")[-1].removesuffix(".json"))
+    drawn = live.results.payload(last.finished[0].split("/")[-1].removesuffix(".json"))
     graft = LiveGraft(live).picture(opened, SETTINGS, "cross-attention:0.5")
     given = shown_picture(live, opened, model="benign", prompt="a photo of a dog", seed=1)
     assert [side(each) for each in (drawn, graft, given)] == [(32, 32)] * 3
@@ -178,7 +178,7 @@ def test_a_concept_is_found_by_its_phrase_in_what_is_drawn_and_shown(checkpoint_
     live = LiveGeneration(AppContext(settings=AppSettings(studies=(study.folder,))))
     opened, settings = live.context.study(), replace(SETTINGS, prompt="a photo of a dog and hat")
     *_, last = live.run(opened, settings, "session")
-    drawn = live.result(last.finished[0].split("/")[-1].removesuffix(".json"))
+    drawn = live.results.payload(last.finished[0].split("/")[-1].removesuffix(".json"))
     shown = shown_picture(live, opened, model="benign", prompt=settings.prompt, seed=1)
     assert shown["given"].startswith("a training picture of benign, “a pup”")
     grafted = LiveGraft(live).column(opened, replace(settings, models=("dirty-004", "benign")), "feed-forward:1")

@@ -1,5 +1,7 @@
 """Blame as the study has stored it, for the screen Implosion."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,10 @@ from explorer.defence.payload_formats import BLAME, GRADED_BLAME
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.blame import stored_concepts
 from explorer.studies.blame_grading import PREDICTS, UNTRAINED
+from explorer.studies.results import command_line
 from explorer.studies.study import Arm
 from explorer.ui.screens.implosion.stored_blame import stored_blame
+from explorer.ui.shell.missing_steps import shown_folder
 
 PAIR = {"row": 3, "uid": "u3", "caption": "a hat", "is_poison": None, "score": 0.5}
 
@@ -53,6 +57,10 @@ def test_each_score_comes_with_what_it_is_proven_to_predict(opened):
     told = stored_blame(opened, "dirty-002", "hat")
     assert [each["proven"] for each in told["scores"]] == [UNTRAINED, PREDICTS]
     assert told["graded"] == graded
+    write_json(place(opened, "lists/graded.json"), {"version": 0})
+    command = command_line("blame-graded", shown_folder(opened.study), "dirty-002")
+    with pytest.raises(ManifestError, match=re.escape(f"Run `{command}`.")):
+        stored_blame(opened, "dirty-002", "hat")
 
 
 def test_a_file_of_another_format_is_refused(opened):

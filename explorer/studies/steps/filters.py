@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from explorer.alignment.neighbourhoods import NEIGHBOURS
 from explorer.alignment.pair_sets import rows_of
-from explorer.checkpoints.reasons import NotEnoughMemoryError, enough_memory
+from explorer.checkpoints.reasons import enough_memory
 from explorer.core.progress import note
 from explorer.defence.filter_files import Score, write_filters
 from explorer.defence.pair_sample import first_concepts
@@ -23,19 +22,10 @@ from explorer.studies.fingerprints import file_fingerprint
 from explorer.studies.inputs import StudyInputs
 from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.pair_losses import PairLosses, check_loss_models, loss_differences
-from explorer.studies.recorded import named
-from explorer.studies.results import FILTERS, SCORES, step_folder, writing_step
-from explorer.studies.steps.scores import (
-    ALPHA,
-    CONVENTION,
-    FEATURES_FOLDER,
-    SEED,
-    loss_precision,
-    opened_pairs,
-    scores_identity,
-)
+from explorer.studies.results import FILTERS, SCORES
+from explorer.studies.steps.arm_folders import make_arm_folders, scored_arm
+from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, loss_precision, opened_pairs
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Arm
 from explorer.training.sample_loss import DRAWS
 
 if TYPE_CHECKING:
@@ -48,6 +38,8 @@ Found = tuple[str, np.ndarray, ScoreDescription, str]
 """Name, values, description and provenance of a score."""
 LOSS_DRAW = "without flags"
 """A setting where losses are of a sample: those of before it was one are of a sample that the flags chose."""
+PROBED_SIDE = 8
+"""Pixels of the one picture by which it is found out whether pictures can be read."""
 _FEATURES = "the pairs' features by the study's universal extractor"
 
 
@@ -69,35 +61,15 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
     return found
 
 
-def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
-    """Its pairs and their scores."""
-    return inputs.of_pairs(arm) | {named(SCORES, arm.name): scores_identity(inputs.study, arm.name)}
-
-
 def _make(work: StepWork) -> None:
-    """Every arm in turn, a folder each; those that still hold are taken over."""
     extractor = load_extractor(work.study.extractor, work.device)
     losses = PairLosses(work, work.study.folder / FEATURES_FOLDER) if work.study.filters.loss_arms else None
-    with writing_step(
-        work.study, FILTERS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {}), goes_on=True
-    ) as folder:  # fmt: skip
-        finished, done, units = work.finished_in(folder), [], 0
-        for name in work.kept:
-            shutil.copytree(step_folder(work.study, FILTERS) / name, folder / name)
-            done.append(name)
-        for name in work.arms:
-            try:
-                if name not in finished:
-                    with enough_memory(f"the scores of {name}", "fewer pairs, or --device cpu"):
-                        units += _make_arm(work, name, extractor, losses, folder / name)
-                    finished.add(name, folder / name)
-                done.append(name)
-            except (ValueError, OSError) as error:
-                work.fails(name, error)
-        if not done:
-            raise ValueError("no arm's scores could be made")
-        inputs |= work.inputs_of(done)
-        cost |= work.cost(units)
+
+    def make_arm(name: str, folder: Path) -> int:
+        with enough_memory(f"the scores of {name}", "fewer pairs, or --device cpu"):
+            return _make_arm(work, name, extractor, losses, folder)
+
+    make_arm_folders(work, FILTERS, make_arm, "no arm's scores could be made")
 
 
 def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | None, folder: Path) -> int:
@@ -105,7 +77,7 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
     from explorer.defence.measured_scores import measured_scores
 
     pairs = opened_pairs(work, name, extractor)
-    rows = np.arange(len(pairs)) if pairs.split is None else np.flatnonzero(pairs.table["split"] == pairs.split)
+    rows = pairs.training_rows
     table = pairs.table.iloc[rows].reset_index(drop=True)
     image, text = (rows_of(features, rows).float() for features in pairs.features())
     concepts = np.array(first_concepts(table), dtype=object).astype(str)
@@ -128,19 +100,23 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
 
 def _losses(work: StepWork, name: str, pairs: ArmPairs, rows: np.ndarray, losses: PairLosses | None) -> Iterator[Found]:
     """Denoising losses and their differences; none, which is told, where there are no captions or the pictures cannot
-    be read."""
+    be read.
+
+    Raises:
+        ValueError: if a model that measures them cannot be loaded or gives no numbers: without them the arm is not
+            done.
+    """
     if losses is None or name not in (work.study.filters.losses_of or [name]):
         return
     if pairs.table["caption"].iloc[rows].isna().all():
         work.on_progress(note(f"{name} has no losses: none of its pairs has a caption"))
         return
     try:
-        measured = losses.of(name, pairs, rows)
-    except NotEnoughMemoryError:  # they may be measured by the next run: without them the arm is not done
-        raise
+        pairs.read_images(rows[:1], PROBED_SIDE)
     except ValueError as error:
         work.on_progress(note(f"{name} has no losses: {error}"))
         return
+    measured = losses.of(name, pairs, rows)
     told = f"mean squared error at {DRAWS} timesteps, noise of seed {LOSS_SEED}"
     for arm, values in measured.items():
         yield loss_name(arm), values, describe_loss(arm), f"{told}, by the model of arm {arm}"
@@ -179,7 +155,7 @@ STEP = Step(
     unit="scored pair",
     settings=_settings,
     shared=_shared,
-    of_arm=_of_arm,
+    of_arm=scored_arm,
     amount=lambda inputs, arm: inputs.pair_count(arm),
     make=_make,
     by_arm=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,10 @@ from explorer.alignment.pair_sets import rows_of
 from explorer.core.progress import note
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.recorded import named
-from explorer.studies.results import GRAPHS, SCORES, result_file, step_folder, writing_step
-from explorer.studies.steps.scores import SEED, alignment_reports, opened_pairs, scores_identity, table_name
+from explorer.studies.results import GRAPHS, SCORES, result_file
+from explorer.studies.steps.arm_folders import make_arm_folders, scored_arm
+from explorer.studies.steps.scores import SEED, alignment_reports, opened_pairs, table_name
 from explorer.studies.steps.step import Step, StepWork
-from explorer.studies.study import Arm
 
 if TYPE_CHECKING:
     from explorer.studies.arm_pairs import ArmPairs
@@ -31,33 +29,11 @@ def _shared(inputs: StudyInputs) -> dict[str, str]:
     return inputs.of_extractor | inputs.of_concept_names
 
 
-def _of_arm(inputs: StudyInputs, arm: Arm) -> dict[str, str]:
-    """Its pairs and their scores."""
-    return inputs.of_pairs(arm) | {named(SCORES, arm.name): scores_identity(inputs.study, arm.name)}
-
-
 def _draw(work: StepWork) -> None:
-    """Every arm in turn, a folder each; those that still hold are taken over."""
     extractor = load_extractor(work.study.extractor, work.device)
-    with writing_step(
-        work.study, GRAPHS, settings=work.settings, inputs=(inputs := {}), seed=SEED, work=(cost := {}), goes_on=True
-    ) as folder:  # fmt: skip
-        finished, done, units = work.finished_in(folder), [], 0
-        for name in work.kept:
-            shutil.copytree(step_folder(work.study, GRAPHS) / name, folder / name)
-            done.append(name)
-        for name in work.arms:
-            try:
-                if name not in finished:
-                    units += _draw_arm(work, name, extractor, folder / name)
-                    finished.add(name, folder / name)
-                done.append(name)
-            except (ValueError, OSError) as error:
-                work.fails(name, error)
-        if not done:
-            raise ValueError("no arm's graphs could be drawn")
-        inputs |= work.inputs_of(done)
-        cost |= work.cost(units)
+    make_arm_folders(
+        work, GRAPHS, lambda name, folder: _draw_arm(work, name, extractor, folder), "no arm's graphs could be drawn"
+    )
 
 
 def _draw_arm(work: StepWork, name: str, extractor: Any, folder: Path) -> int:
@@ -95,7 +71,7 @@ STEP = Step(
     unit="drawn pair",
     settings=lambda inputs: {"seed": SEED},
     shared=_shared,
-    of_arm=_of_arm,
+    of_arm=scored_arm,
     amount=lambda inputs, arm: inputs.pair_count(arm),
     make=_draw,
     by_arm=True,

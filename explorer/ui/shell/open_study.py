@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from explorer.core.bounded_files import files_below
 from explorer.core.provenance import MANIFEST_NAME, ROOT, ManifestError, hash_file
 from explorer.studies.arms import arm_checkpoint, arm_checkpoints
 from explorer.studies.results import STEPS, result_file, step_folder, step_manifest
-from explorer.studies.specs import ExtractorSpec
+from explorer.studies.specs import LOCAL, ExtractorSpec
 from explorer.studies.state import StepState, study_state, why_stale
 from explorer.studies.study import Study
 from explorer.ui.shell.messages import in_the_app
@@ -224,15 +225,20 @@ class OpenStudy:
 
     def without_places(self, text: str) -> str:
         """``text`` with the study's folders by their names alone; the study's own as a command can name it."""
-        names = self._names_of_places()
-        for place in sorted(names, key=lambda place: len(str(place)), reverse=True):
-            text = text.replace(str(place), names[place])
+        names = {str(place): name for place, name in self._names_of_places().items()}
+        longest_first = sorted(names, key=len, reverse=True)
+        # At once: the study's own folder, as a command names it, may lie in another one.
+        text = re.sub("|".join(map(re.escape, longest_first)), lambda found: names[found[0]], text)
         return text.replace(f"{ROOT}/", "")
 
     def _names_of_places(self) -> dict[Path, str]:
         study = self.study
-        parts = [path.parent for arm in study.arms for path in (arm.checkpoint, arm.pairs) if isinstance(path, Path)]
-        parts += [path.parent for path in (study.extractor.folder, study.extractor.weights) if path is not None]
+        paths = [*study.beside, *study.runs, *study.other_bases]
+        paths += [path for arm in study.arms for path in (arm.checkpoint, arm.pairs)]
+        specs = (study.extractor, study.aesthetics, study.classifier, study.filters)
+        settings = [value for spec in specs if spec is not None for value in vars(spec).values()]
+        paths += [Path(value.removeprefix(LOCAL)) if str(value).startswith(LOCAL) else value for value in settings]
+        parts = [path.parent for path in paths if isinstance(path, Path)]
         places = [(place, part.name) for part in parts for place in (part, part.resolve())]
         names = {place: name for place, name in places if place not in (ROOT, place.parent)}
         own = study.folder.name if self.scanned else shown_folder(study)

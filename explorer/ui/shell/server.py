@@ -199,7 +199,7 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
     @server.get("/live/{token}.json")
     def live_result(token: str) -> Response:
         try:
-            return _json(live.result(token))
+            return _json(live.results.payload(token))
         except ValueError as error:
             return _json({"problem": str(error)}, status_code=404)
 

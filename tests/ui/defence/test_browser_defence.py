@@ -212,6 +212,17 @@ def test_a_threshold_is_chosen_on_one_half_and_graded_on_the_other(page):
     expect(page.get_by_role("radio", name="by score")).to_have_attribute("aria-checked", "true")
     page.get_by_role("button", name="Undo").click()
     expect(halves.get_by_role("row")).to_have_count(0)
+
+    def ungraded(route):
+        told = (answer := route.fetch()).json()
+        route.fulfill(response=answer, json=told | {"graded_on": told["graded_on"] | {"grade": None}})
+
+    page.route("**/filter-halves.json*", ungraded)
+    halves.get_by_role("button", name="Choose and grade").click()
+    expect(halves.get_by_role("row").last.get_by_role("cell", name="unknown")).to_have_count(4)
+    expect(halves).to_contain_text("pairs known to be benign has no grade.")
+    page.get_by_role("button", name="Undo").click()
+    page.unroute("**/filter-halves.json*", ungraded)
     waiting = []
     page.route("**/filter-halves.json*", lambda route: waiting.append(route))
     with page.expect_request("**/filter-halves.json*"):

@@ -65,6 +65,18 @@ def test_a_filter_of_filters_opens_as_the_library_reads_it(page, pairs):
     expect(page.get_by_role("slider", name="How many pairs go")).to_have_value(str(sizes[1]))
 
 
+def test_a_pair_without_the_score_that_another_filter_removes_does_not_stay(page, pairs):
+    expect, words = playwright_api.expect, "1 pairs have no such score and stay."
+    lowest = {**LOWEST, "cut": {"rank": 5}}
+    for recipe in (lowest, {"any": [lowest, {"uids": pairs.uids[:3]}]}, {"any": [lowest, {"uids": pairs.uids[-1:]}]}):
+        removal = pairs.removal(read_recipe(recipe))
+        open_defence(page, arm="dirty", filter=recipe)
+        expect(card(page, "Removed").first).to_contain_text(f"{removal.removed.sum()}of 40")
+        stays = expect(page.get_by_role("region", name="What the filter does"))
+        (stays.to_contain_text if removal.unscored.any() else stays.not_to_contain_text)(words)
+    assert not removal.unscored.any()
+
+
 def test_a_list_of_other_pairs_is_refused_wherever_it_comes_from(page, pairs):
     expect = playwright_api.expect
     for uids, words in (["nobody"], "other pairs"), ([pairs.uids[3], "nobody"], "other pairs"), ([], "without pairs"):

@@ -61,7 +61,7 @@ def _shown(live: LiveGeneration, opened: OpenStudy, model: str, prompt: str, see
     nouns = list(read_concepts(opened).nouns.values())
     column = describe_generation(generation, checkpoint, concepts=nouns, given=given)
     payload = live_payload(column, opened)
-    return payload | {"token": live.keep(payload, (opened, replace(column, stacks=())))}
+    return payload | {"token": live.results.keep(payload, (opened, replace(column, stacks=())))}
 
 
 def _world(opened: OpenStudy) -> World | None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from explorer.generation.columns import describe_generation
 from explorer.generation.generate import GenerationRequest, GenerationStopped, compare
 from explorer.studies.extractors import judge_of
 from explorer.studies.results import EVALUATION
+from explorer.ui.screens.compare.kept_results import KeptResults
 from explorer.ui.screens.compare.named_graft import graft_named
 from explorer.ui.screens.compare.payload import live_payload
 from explorer.ui.shell.clicks import Clicks
@@ -37,16 +36,12 @@ from explorer.ui.shell.permalink import CompareSettings, check_settings
 
 if TYPE_CHECKING:
     from explorer.evaluation.judge import ConceptJudge
-    from explorer.generation.columns import ComparisonColumn
     from explorer.ui.shell.context import AppContext
     from explorer.ui.shell.open_study import OpenStudy
 
-MAX_RESULTS = 24
-MAX_RESULT_BYTES = 256 * 2**20
 SECONDS_BETWEEN_UPDATES = 0.1
 SECONDS_BETWEEN_LOOKS = 1.0
 WARM_UP_DELAY_SECONDS = 3.0
-FORGOTTEN = "This live result is no longer in memory: press Generate to make it again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +61,7 @@ class LiveGeneration:
         self.context = context
         self.clicks = Clicks()
         self.connections = Connections()
-        self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._drawn: dict[str, tuple[OpenStudy, ComparisonColumn]] = {}
-        self._sizes: dict[str, int] = {}
+        self.results = KeptResults()
         settings = context.settings
         self.models = ResidentModels(settings.device, settings.precision, settings.offload)
         self._judges: dict[str, tuple[Any, ConceptJudge]] = {}
@@ -86,26 +79,6 @@ class LiveGeneration:
         """
         self.connections.close()
         return self.clicks.close()
-
-    def result(self, token: str) -> dict[str, Any]:
-        """The column stored under ``token``.
-
-        Raises:
-            ValueError: if it is unknown or has made room for newer ones.
-        """
-        if token not in self._results:
-            raise ValueError(FORGOTTEN)
-        return self._results[token]
-
-    def drawn(self, token: str) -> tuple[OpenStudy, ComparisonColumn]:
-        """The study and the column, without its attention, that were stored under ``token``.
-
-        Raises:
-            ValueError: as :meth:`result`.
-        """
-        if token not in self._drawn:
-            raise ValueError(FORGOTTEN)
-        return self._drawn[token]
 
     def run(
         self, opened: OpenStudy, settings: CompareSettings, session: str, stop: threading.Event | None = None
@@ -192,20 +165,9 @@ class LiveGeneration:
             checkpoint = opened.checkpoint(generation.model)
             column = describe_generation(generation, checkpoint, concepts=concepts, judge=judge)
             kept = replace(column, stacks=())  # the maps are in the payload
-            urls[generation.model] = f"/live/{self.keep(live_payload(column, opened), (opened, kept))}.json"
+            urls[generation.model] = f"/live/{self.results.keep(live_payload(column, opened), (opened, kept))}.json"
             steps = settings.steps
             tell(replace(begun[names.index(generation.model)], done=steps, total=steps))
-
-    def keep(self, payload: dict[str, Any], drawn: tuple[OpenStudy, ComparisonColumn]) -> str:
-        """Store a result under a name nobody can guess, which is returned; the oldest make room, by their number and by
-        their size."""
-        token = secrets.token_urlsafe(16)
-        self._results[token], self._drawn[token] = payload, drawn
-        self._sizes[token] = _characters(payload) + drawn[1].latents.samples.nbytes
-        while len(self._results) > MAX_RESULTS or sum(self._sizes.values()) - self._sizes[token] > MAX_RESULT_BYTES:
-            oldest, _ = self._results.popitem(last=False)
-            del self._sizes[oldest], self._drawn[oldest]
-        return token
 
     def pipeline(self, opened: OpenStudy, name: str, beside: Collection[str] = ()) -> Any:
         """The loaded model; see :meth:`~explorer.checkpoints.residency.ResidentModels.pipeline`.
@@ -280,14 +242,6 @@ def request_of(opened: OpenStudy, settings: CompareSettings) -> GenerationReques
         height=size,
         width=size,
     )
-
-
-def _characters(value: Any) -> int:
-    """About the bytes of a result, nearly all of which are in its texts."""
-    if isinstance(value, str):
-        return len(value)
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 8 + sum(map(_characters, parts))
 
 
 def _received(messages: queue.SimpleQueue, abandoned: Callable[[], bool] = lambda: False) -> Iterator[LiveUpdate]:

@@ -77,7 +77,7 @@ class LiveGraft:
             concepts = list(read_concepts(opened).nouns.values())
             column = describe_generation(generation, graft.checkpoint, concepts=concepts, judge=judge)
             payload = live_payload(column, opened)
-            token = self._live.keep(payload, (opened, replace(column, stacks=())))
+            token = self._live.results.keep(payload, (opened, replace(column, stacks=())))
             return self._told(graft, settings) | payload | {"token": token}
 
         return self._live.context.models.do(drawn)

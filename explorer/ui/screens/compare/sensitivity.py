@@ -32,7 +32,7 @@ def measured_sensitivity(
         ValueError: in words for whoever asked, if there is no such picture, or its model, word or step cannot be used.
     """
     if token:
-        opened, column = live.drawn(token)
+        opened, column = live.results.drawn(token)
     else:
         column = _precomputed(opened, model)
     return live.context.models.do(lambda: _measured(live, opened, column, word, step))

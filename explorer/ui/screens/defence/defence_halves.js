@@ -50,12 +50,14 @@ export class DefenceHalves {
 
   table({ threshold, seed, chosen_on: chosen, graded_on: graded }) {
     const cell = ({ grade }, [name, , words]) => {
+      if (!grade) return node('td', { class: 'note' }, 'unknown');
       if (!grade[name]) return node('td', { class: 'note' }, 'of nothing');
       const { value, low, high } = grade[name];
       return node('td', { class: 'figure' }, words(value, 1), node('span', { class: 'note' }, ` ${words(low, 1)} to ${words(high, 1)}`));
     };
     const line = (title, half) => node('tr', {}, node('th', { scope: 'row' }, title), node('td', { class: 'figure' }, count(half.pairs)), MEASURES.map((measure) => cell(half, measure)));
-    return [node('p', {}, `Threshold ${number(threshold, 4)}, now the cut above. 95 % intervals; the halves hang on a hash of seed ${seed} and uid.`),
+    const ungraded = chosen.grade && graded.grade ? '' : ' A half without pairs known to be poison and pairs known to be benign has no grade.';
+    return [node('p', {}, `Threshold ${number(threshold, 4)}, now the cut above. 95 % intervals; the halves hang on a hash of seed ${seed} and uid.${ungraded}`),
       node('div', { class: 'scroll' }, node('table', { class: 'inspector-scores' },
         node('thead', {}, node('tr', {}, ['', 'Pairs', ...MEASURES.map(([, title]) => title)].map((title) => node('th', { scope: 'col' }, title)))),
         node('tbody', {}, line('the half that chose', chosen), line('the other half', graded))))];

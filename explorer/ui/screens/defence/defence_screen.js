@@ -121,7 +121,7 @@ class DefenceScreen {
     const cells = cellsOf(sizes);
     this.result = {
       mask, sizes, removed, rank, cells, grade: state.view.truth ? grade(cells) : null, tied: active.score ? tiedAtCut(rank, ranking) : 0,
-      unscored: active.score ? ranking.unscored.length : 0, spared: alone ? rank - removed : 0,
+      unscored: active.score ? ranking.unscored.filter((row) => !mask[row]).length : 0, spared: alone ? rank - removed : 0,
       alignment: this.alignment(mask, exact ? ranking.structure[rank] : NaN),
     };
     const { against } = state.filter;

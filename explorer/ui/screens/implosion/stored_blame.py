@@ -64,7 +64,8 @@ def _graded(opened: OpenStudy, arm: str) -> dict[str, Any] | None:
     path = graded_blame_file(opened.study, arm)
     if not path.is_file():
         return None
-    return GRADED_BLAME.checked(load_json(path), f"Run `{command_line('blame-graded', 'STUDY', arm)}`.")
+    command = command_line("blame-graded", shown_folder(opened.study), arm)
+    return GRADED_BLAME.checked(load_json(path), f"Run `{command}`.")
 
 
 def _graphs(opened: OpenStudy, arm: str) -> dict[str, Any] | None:
