@@ -25,7 +25,7 @@ def make_arm_folders(work: StepWork, step: str, make_arm: Callable[[str, Path], 
 
     Args:
         make_arm: writes an arm's files to the folder, and returns how many units they are of. Of a ValueError or an
-            OSError the arm is left out.
+            OSError the arm is left out, with what was written of it.
         unmade: said where no arm could be made.
 
     Raises:
@@ -45,6 +45,7 @@ def make_arm_folders(work: StepWork, step: str, make_arm: Callable[[str, Path], 
                     finished.add(name, folder / name)
                 done.append(name)
             except (ValueError, OSError) as error:
+                shutil.rmtree(folder / name, ignore_errors=True)
                 work.fails(name, error)
         if not done:
             raise ValueError(unmade)

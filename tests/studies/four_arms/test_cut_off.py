@@ -7,6 +7,7 @@ import pytest
 from explorer.core.provenance import MANIFEST_NAME
 from explorer.studies.results import FILTERS, GRAPHS, METER, RECEIPTS, SCORES, step_folder
 from explorer.studies.running import RunRequest, run_study
+from explorer.studies.steps import graphs
 
 TOLD = "finished before the last run was cut off: "
 
@@ -73,3 +74,18 @@ def test_what_was_finished_of_something_else_is_made_again(study):
     told, _ = run_again(study, SCORES)
     assert not any(each.startswith(TOLD) for each in told)
     assert not (step_folder(study, SCORES) / "left over").exists()
+
+
+def test_an_arm_that_fails_half_way_leaves_nothing_behind(study, monkeypatch):
+    write = graphs.write_graphs
+
+    def full(folder, *, name, **given):
+        write(folder, name=name, **given)
+        if name == "dirty-002":
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(graphs, "write_graphs", full)
+    (step_folder(study, GRAPHS) / MANIFEST_NAME).unlink()
+    report = run_study(study, RunRequest(steps=(GRAPHS,)))
+    assert report.failed == {"graphs of dirty-002": "the disk is full"}
+    assert {path.name for path in step_folder(study, GRAPHS).iterdir()} == {"benign", "photographs", MANIFEST_NAME}
