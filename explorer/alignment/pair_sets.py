@@ -269,7 +269,7 @@ class _MeasuredRows:
         """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
         from explorer.alignment.difficulty import feature_distance, paired_cosines
 
-        image, text = (rows_of(part, self.rows) for part in features)
+        image, text = (rows_of(part, self.rows).to(workers.device) for part in features)
         distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
         measured = self.measured("captions", image, text, distance, settings, told, request, workers)
         if workers.index > 0:

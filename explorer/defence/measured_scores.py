@@ -41,8 +41,8 @@ def measured_scores(
     """Every score that features give, exact, in O(N^2 d) operations and O(N) memory beyond blocks.
 
     Args:
-        image: `[N, d]` unit image features.
-        text: `[N, d]` unit text features.
+        image: `[N, d]` unit image features; what is compared is compared where they lie.
+        text: `[N, d]` unit text features, on the same device.
         labels: int `[N]` what each caption is about, -1 for nothing that is listed.
         feature_range: (lo, hi) cosines that feature distance maps to 1 and 0.
         alpha: weight of feature AD.
@@ -59,7 +59,7 @@ def measured_scores(
         feature_range=feature_range,
     )  # fmt: skip
     _, products = set_statistics(image, text, ALONE, products=True)
-    squared = torch.cat([products.means(image[rows].double(), text[rows].double()) for rows in row_slices(n)])
+    squared = torch.cat([products.means(image[rows].double(), text[rows].double()).cpu() for rows in row_slices(n)])
     scores = {
         CLIP: cosines, FEATURE: found.feature_distance, STRUCTURE: found.structure_distance,
         SAMPLE_AD: found.sample_ad, SQUARED: squared * scale**2, CENTRED: centred / n,

@@ -65,8 +65,8 @@ def kept_structure_curves(
     a pair and order.
 
     Args:
-        image: `[N, d]` unit image features.
-        text: `[N, d]` unit text features.
+        image: `[N, d]` unit image features; the pass is made where they lie.
+        text: `[N, d]` unit text features, on the same device.
         orders: name to places of pairs in the order of their removal, int `[n]` with n <= N: those that it leaves out
             are never removed.
         convention: of the structure distance.
@@ -80,30 +80,36 @@ def kept_structure_curves(
     block = choose_block(image.device, n) if block is None else block
     # Whoever is not in an order stands behind it, at places of its own.
     places = [_places(order, n) for order in orders.values()]
-    later = torch.zeros(len(orders), n, dtype=torch.float64)
+    later = torch.zeros(len(orders), n, dtype=torch.float64, device=image.device)
     with exact_products(image.device):
         tiles = TorchTiles(image, text, precision=choose_precision(image, text, None), block=block)
         behind = torch.empty_like(tiles.buffers[0])
+        # As numbers of the tiles' own type, beside the tiles: fp32 is exact up to 2^24 pairs.
+        held = [torch.from_numpy(place).to(behind) for place in places]
         for rows, columns in counted(upper_tiles(n, block), on_progress, "alignment of what remains", "tile"):
             tile = tiles.product(rows, columns).abs_()
             if rows == columns:
                 tile.fill_diagonal_(0)
-            _add_tile(tile, behind[: tile.numel()].view(tile.shape), places, later, rows, columns)
+            _add_tile(tile, behind[: tile.numel()].view(tile.shape), held, later, rows, columns)
     curves = {}
-    for name, order, place, sums in zip(orders, orders.values(), places, later, strict=True):
+    for name, order, place, sums in zip(orders, orders.values(), places, later.cpu(), strict=True):
         curves[name] = _curve(sums.numpy()[np.argsort(place)], len(order)) * scale
     return curves
 
 
 def _add_tile(
-    tile: torch.Tensor, behind: torch.Tensor, places: list[np.ndarray], later: torch.Tensor, rows: slice, columns: slice
+    tile: torch.Tensor,
+    behind: torch.Tensor,
+    places: list[torch.Tensor],
+    later: torch.Tensor,
+    rows: slice,
+    columns: slice,
 ) -> None:
     """Give every pair its disparities to pairs of a later place, order by order; ``behind`` is written over."""
     ones = tile.new_ones(max(tile.shape))
     for place, sums in zip(places, later, strict=True):
-        # Places as numbers of the tile's own type, into a buffer, and sums as products: ten times as fast as a mask.
-        own, other = (torch.from_numpy(place[part]).to(tile) for part in (rows, columns))
-        torch.lt(own[:, None], other, out=behind)
+        # Places into a buffer of the tile's own type, and sums as products: ten times as fast as a mask.
+        torch.lt(place[rows, None], place[columns], out=behind)
         behind.mul_(tile)
         sums[rows] += behind @ ones[: tile.shape[1]]
         if rows != columns:
@@ -112,7 +118,7 @@ def _add_tile(
 
 
 def _places(order: np.ndarray, n: int) -> np.ndarray:
-    """Where each of N pairs stands in an order; exact in fp32 up to 2^24 pairs."""
+    """Where each of N pairs stands in an order."""
     whole = np.concatenate([order, np.setdiff1d(np.arange(n), order)])
     places = np.empty(n, np.int64)
     places[whole] = np.arange(n)

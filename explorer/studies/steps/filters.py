@@ -79,7 +79,7 @@ def _make_arm(work: StepWork, name: str, extractor: Any, losses: PairLosses | No
     pairs = opened_pairs(work, name, extractor)
     rows = pairs.training_rows
     table = pairs.table.iloc[rows].reset_index(drop=True)
-    image, text = (rows_of(features, rows).float() for features in pairs.features())
+    image, text = (rows_of(features, rows).float().to(work.device) for features in pairs.features())
     concepts = np.array(first_concepts(table), dtype=object).astype(str)
     labels = np.where(concepts == "", -1, np.unique(concepts, return_inverse=True)[1])
     measured = measured_scores(

@@ -9,7 +9,7 @@ import pandas
 import pytest
 
 from explorer.defence.grading import Confusion, grade_filter
-from explorer.defence.recipe import read_recipe
+from explorer.defence.recipe import order_of_suspicion, read_recipe
 
 pytestmark = pytest.mark.browser
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -27,6 +27,11 @@ REMOVED = """async ([arm, recipes]) => {
   const { arms } = await (await fetch('./payload/defence.json')).json();
   const set = await loadArm(arms.find(({ name }) => name === arm));
   return recipes.map((recipe) => [...removedBy(set.adopted(recipe), set)]);
+}"""
+ORDERS = """async (values) => {
+  const { suspicionOrder } = await import(new URL('./explorer-static/defence_maths.js', document.baseURI));
+  const scores = Float32Array.from(values, (value) => value ?? NaN);
+  return ['lowest', 'highest'].map((remove) => [...suspicionOrder(scores, remove)]);
 }"""
 OBSERVING = """
   window.observing = new Set(); // what listens to changes of the page's theme
@@ -77,6 +82,18 @@ def test_the_browser_removes_what_the_library_removes(page, pairs):
     found = page.evaluate(REMOVED, ["dirty", recipes])
     for recipe, removed in zip(recipes, found, strict=True):
         assert removed == pairs.removal(read_recipe(recipe)).removed.astype(int).tolist(), recipe
+
+
+def test_the_browser_orders_scores_as_the_library_does(page):
+    random = np.random.default_rng(0)
+    scores = (random.normal(size=5000) * 10.0 ** random.integers(-38, 38, 5000)).astype(np.float32)
+    scores[random.random(5000) < 0.3] = np.round(random.normal())
+    for special, value in enumerate((0.0, -0.0, np.nan)):
+        scores[random.integers(0, 5000, 100 + special)] = value
+    open_defence(page)
+    found = page.evaluate(ORDERS, [None if np.isnan(score) else float(score) for score in scores])
+    for remove, rows in zip(("lowest", "highest"), found, strict=True):
+        assert rows == order_of_suspicion(scores, remove).tolist()
 
 
 @pytest.mark.parametrize("counts", [(700, 60, 300, 4000), (900, 0, 5100, 3000), (1000, 0, 0, 3000), (0, 0, 5, 7)])

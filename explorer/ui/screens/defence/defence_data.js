@@ -2,7 +2,7 @@
 
 import { fetchPayload } from './charts.js';
 import { Columns, fetchBytes } from './columns.js';
-import { filterCurve, suspicionOrder } from './defence_maths.js';
+import { filterCurve, rowsWhere, suspicionOrder } from './defence_maths.js';
 import { decodeRows, encodeRows } from './graph_selection.js';
 import { KINDS } from './poison.js';
 
@@ -42,7 +42,7 @@ class ArmScores extends Columns {
     if (!this.rankings.has(key)) {
       const values = this.values(score);
       const order = suspicionOrder(values, remove);
-      const unscored = Int32Array.from(values.keys()).filter((row) => Number.isNaN(values[row]));
+      const unscored = rowsWhere(values, Number.isNaN);
       const name = `${score}:kept_structure_ad`;
       const structure = this.scores.get(score).remove === remove && this.columns[name] ? this.column(name) : null;
       this.rankings.set(key, { order, values, remove, count: this.count, unscored, structure });

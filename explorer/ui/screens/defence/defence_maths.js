@@ -4,13 +4,48 @@
 export const BENIGN = 0;
 export const POISONED = 1;
 const MOST_POINTS = 400; // of a curve that is drawn
+const DIGIT = 11; // bits that are sorted by at once: three times for 32
 const ROUNDING = 1e-12; // as in `explorer/core/intervals.py`
 
-// Rows whose score is known, the most suspicious first; equal scores by row.
+// Rows whose score is known, the most suspicious first; equal scores by row. Sorted digit by digit, since a million
+// comparisons take seconds.
 export function suspicionOrder(values, remove) {
-  const sign = remove === 'lowest' ? 1 : -1;
-  const rows = Int32Array.from(values.keys()).filter((row) => !Number.isNaN(values[row]));
-  return rows.sort((first, second) => sign * (values[first] - values[second]) || first - second);
+  let rows = rowsWhere(values, (value) => !Number.isNaN(value));
+  let keys = sortableBits(rows, values, remove === 'highest');
+  for (let shift = 0; shift < 32; shift += DIGIT) {
+    const places = new Uint32Array(2 ** DIGIT + 1); // after the counts of each digit: where the next row of it goes
+    const last = 2 ** DIGIT - 1;
+    for (let at = 0; at < keys.length; at += 1) places[((keys[at] >>> shift) & last) + 1] += 1;
+    for (let at = 1; at < places.length; at += 1) places[at] += places[at - 1];
+    const [sortedRows, sortedKeys] = [new Int32Array(rows.length), new Uint32Array(rows.length)];
+    for (let at = 0; at < keys.length; at += 1) {
+      const place = places[(keys[at] >>> shift) & last]++;
+      sortedRows[place] = rows[at];
+      sortedKeys[place] = keys[at];
+    }
+    [rows, keys] = [sortedRows, sortedKeys];
+  }
+  return rows;
+}
+
+// Whole numbers that are ordered as the values at `rows`, or the other way round: made of the bits of the floats.
+function sortableBits(rows, values, reverse) {
+  const floats = new Float32Array(rows.length);
+  const bits = new Uint32Array(floats.buffer);
+  for (let at = 0; at < rows.length; at += 1) {
+    floats[at] = values[rows[at]] + 0; // -0 is 0
+    const ascending = bits[at] >>> 31 ? ~bits[at] : bits[at] | 0x80000000;
+    bits[at] = reverse ? ~ascending : ascending;
+  }
+  return bits;
+}
+
+// The rows whose value is wanted, ascending.
+export function rowsWhere(values, wanted) {
+  const rows = new Int32Array(values.length);
+  let size = 0;
+  for (let row = 0; row < values.length; row += 1) if (wanted(values[row])) rows[size++] = row;
+  return rows.slice(0, size);
 }
 
 // The whole number of pairs that a share of them is: 29 of 100 for .29, whose product in binary is just below.

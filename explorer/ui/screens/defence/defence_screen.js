@@ -10,7 +10,7 @@ import { loadArm } from './defence_data.js';
 import { DefenceExport } from './defence_export.js';
 import { DefenceGallery } from './defence_gallery.js';
 import { DefenceHalves } from './defence_halves.js';
-import { cellsOf, cutAt, cutRank, grade, keptMean, removedBy, tally, tiedAtCut } from './defence_maths.js';
+import { cellsOf, cutAt, cutRank, grade, keptMean, removedBy, rowsWhere, tally, tiedAtCut } from './defence_maths.js';
 import { DefenceNumbers } from './defence_numbers.js';
 import { PairView } from './defence_pair.js';
 import { Pictures } from './defence_pictures.js';
@@ -104,8 +104,7 @@ class DefenceScreen {
     const { active } = this.state;
     if (active.score) return this.set.ranking(active.score, active.remove);
     const goes = removedBy(active, this.set);
-    const rows = Int32Array.from(goes.keys());
-    return { order: rows.filter((row) => goes[row]), unscored: rows.filter((row) => !goes[row]) };
+    return { order: rowsWhere(goes, Boolean), unscored: rowsWhere(goes, (gone) => !gone) };
   }
 
   // Everything that follows from the filter.
