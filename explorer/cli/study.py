@@ -1,4 +1,4 @@
-"""``explorer study new | status | calibrate | run | export | import-results``: from models and data to results."""
+"""``explorer study new | status | calibrate | run | export | keep-scenes | import-results``: from models to results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from explorer.cli.extractor_options import NoneUnlessNamed
 from explorer.cli.progress_bar import show_progress
 from explorer.cli.requests import command
 from explorer.core.workers import worker_group
-from explorer.studies import packing
+from explorer.studies import kept_scenes, packing
 from explorer.studies.calibration import calibrate_study
 from explorer.studies.discovery import StudyRequest, new_study
+from explorer.studies.kept_scenes import SCENES_FOLDER
 from explorer.studies.packing import export_study
 from explorer.studies.results import command_line, step_command
 from explorer.studies.running import RunRequest, report_as_json, run_study
@@ -141,6 +142,14 @@ def export(
     """Pack the results, without weights and without any place on this machine, for a talk or a reviewer."""
     steps = export_study(Study.load(folder), output, pictures=pictures)
     emit({"file": str(output), "steps": steps, "bytes": output.stat().st_size}, as_json)
+
+
+@study.command("keep-scenes")
+def keep_scenes(folder: Folder, as_json: AsJson = False) -> None:
+    """Keep what the pictures of IconWorld's pairs show, so that the screens paint them where the pairs are not."""
+    found = Study.load(folder)
+    arms = kept_scenes.keep_scenes(found, show_progress())
+    emit({"arms": arms, "folder": str(found.folder / SCENES_FOLDER)}, as_json)
 
 
 @study.command("import-results")

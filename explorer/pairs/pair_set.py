@@ -67,12 +67,19 @@ class PairSet:
 
         Sets of earlier releases, whose manifest gives no ``content_hash``, are known by the table's file instead.
         """
-        table = self.manifest.get("content_hash", self.manifest["files"][PAIRS_NAME])
-        return _joined(table, self.manifest)
+        return self.data_hashes[0]
+
+    @property
+    def data_hashes(self) -> tuple[str, str]:
+        """By the table's content and, as earlier releases wrote, by its file: results may name the set by either."""
+        files, pictures = self.manifest["files"], self.manifest["files"][IMAGES_NAME]
+        tables = (self.manifest.get("content_hash", files[PAIRS_NAME]), files[PAIRS_NAME])
+        first, second = (f"{table[:16]}:{pictures[:16]}" for table in tables)
+        return first, second
 
     def is_known_as(self, data_hash: str) -> bool:
-        """Whether ``data_hash`` is this set's, by the table's content or, as earlier releases wrote, by its file."""
-        return data_hash in (self.data_hash, _joined(self.manifest["files"][PAIRS_NAME], self.manifest))
+        """Whether ``data_hash`` is this set's."""
+        return data_hash in self.data_hashes
 
     @cached_property
     def flags(self) -> PoisonFlags:
@@ -215,10 +222,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if value != value else value
     return None if str(value) in ("<NA>", "NaT") else str(value)
-
-
-def _joined(table: str, manifest: dict[str, Any]) -> str:
-    return f"{table[:16]}:{manifest['files'][IMAGES_NAME][:16]}"
 
 
 def check_free(folder: Path) -> None:

@@ -23,8 +23,8 @@ from explorer.generation.generate import GenerationRequest
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.arms import arm_checkpoint
 from explorer.studies.extractors import load_extractor
+from explorer.studies.kept_pictures import FEATURES_FOLDER
 from explorer.studies.retraining import recorded_start
-from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.studies.study import Study, is_file_name
 from explorer.training.sample_loss import encoded_pictures
 

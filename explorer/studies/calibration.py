@@ -13,7 +13,7 @@ from explorer.core.provenance import replacing
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.steps.scores import FEATURES_FOLDER
+from explorer.studies.kept_pictures import FEATURES_FOLDER
 from explorer.studies.study import STUDY_NAME, Arm, Study
 
 

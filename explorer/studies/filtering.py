@@ -21,10 +21,10 @@ from explorer.pairs.pair_set import PairSet
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import PAIRS, StudyInputs
+from explorer.studies.kept_pictures import FEATURES_FOLDER
 from explorer.studies.pairs_found import PAIR_SET, pairs_kind
 from explorer.studies.recorded import Recorded, named
 from explorer.studies.results import FILTERS, result_file, step_command
-from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.studies.study import Arm, Study, is_file_name
 
 SAVED_FOLDER = "filters"

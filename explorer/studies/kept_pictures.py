@@ -1,4 +1,5 @@
-"""Small pictures of an arm's pairs from where they lie already: nothing is embedded, no model is loaded."""
+"""Small pictures of an arm's pairs from where they lie already, or painted again from what they show: nothing is
+embedded, no model is loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +14,12 @@ from explorer.embeddings.store import EmbeddingStore, is_store
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arm_pairs import THUMBNAIL_SIDE, squared
 from explorer.studies.fingerprints import source_files
+from explorer.studies.kept_scenes import KeptScenes, read_scenes, scenes_file
 from explorer.studies.pairs_found import PAIR_SET, STORE, pairs_kind
 from explorer.studies.study import Arm
+
+FEATURES_FOLDER = "features"
+"""Of a study: embeddings and thumbnails of the sources that are its arms' pairs, a folder for each arm."""
 
 
 class NotEmbeddedError(ValueError):
@@ -44,19 +49,20 @@ class KeptPictures:
         return self.squares(np.array(rows, np.int64))
 
 
-def pictures_stamp(arm: Arm, work: Path) -> list[int]:
-    """Changes whenever what :func:`open_kept_pictures` reads is made anew."""
-    manifests = [place / MANIFEST_NAME for place in (arm.pairs, work / arm.name) if isinstance(place, Path)]
-    return [path.stat().st_mtime_ns for path in manifests if path.is_file()]
+def pictures_stamp(arm: Arm, study_folder: Path) -> list[int]:
+    """Changes whenever what :func:`open_kept_pictures` reads is made anew; empty where there is nothing to read."""
+    places = (arm.pairs, study_folder / FEATURES_FOLDER / arm.name)
+    manifests = [place / MANIFEST_NAME for place in places if isinstance(place, Path)]
+    read = [*manifests, scenes_file(study_folder, arm.name)]
+    return [path.stat().st_mtime_ns for path in read if path.is_file()]
 
 
-def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
-    """Of a pair set or a store as it lies, of a source from what was kept when it was embedded.
-
-    Args:
-        work: the folder of embedded sources, one for each arm.
+def open_kept_pictures(arm: Arm, study_folder: Path) -> KeptPictures:
+    """Of a pair set or a store as it lies, of a source from what was kept when it was embedded; where there is neither,
+    painted again from the scenes that the study keeps.
 
     Raises:
+        ManifestError: if these scenes were changed since they were written.
         FileNotFoundError: if the pairs are not where the study says.
         NotEmbeddedError: if they are a source that no embeddings are there of.
         ValueError: if the arm has no pairs, or no pictures are kept of them.
@@ -73,12 +79,25 @@ def open_kept_pictures(arm: Arm, work: Path) -> KeptPictures:
     if kind == STORE:
         store = EmbeddingStore.open(arm.pairs)
         return _of_store(store, None if store.manifest is None else hash_json(store.manifest["files"]))
+    work = study_folder / FEATURES_FOLDER
     if not is_store(work / arm.name):
         if isinstance(arm.pairs, Path):
-            next(source_files(arm.pairs))  # raises where there are none to embed
+            try:
+                next(source_files(arm.pairs))
+            except FileNotFoundError:  # there are none to embed
+                if (scenes := read_scenes(study_folder, arm.name)) is None:
+                    raise
+                return _of_scenes(scenes)
         raise NotEmbeddedError(f"the pairs of {arm.name} have not been embedded yet, which is when pictures are kept")
     store = EmbeddingStore.open(work / arm.name)
     return _of_store(store, store.manifest["data_hash"])
+
+
+def _of_scenes(scenes: KeptScenes) -> KeptPictures:
+    return KeptPictures(
+        are_known_as=lambda named: named in scenes.data_hashes, count=len(scenes.described),
+        squares=lambda rows: squared(scenes.paint(rows), THUMBNAIL_SIDE),
+    )  # fmt: skip
 
 
 def _of_store(store: EmbeddingStore, data_hash: str | None) -> KeptPictures:

@@ -28,7 +28,7 @@ from explorer.pairs.sources.detection import open_source
 from explorer.studies.arm_opening import open_arm_pairs
 from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.inputs import StudyInputs
-from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures
+from explorer.studies.kept_pictures import FEATURES_FOLDER, NotEmbeddedError, open_kept_pictures
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm, Study
 
@@ -113,7 +113,7 @@ def opened(extractor, tmp_path):
 
     def open_them(path, poison=None, extractor=extractor, name="arm", reading=None):
         arm = Arm(name=name, pairs=path, reading=reading or Reading(), poison_fields=poison or PoisonFields())
-        return open_arm_pairs(arm, extractor, CONCEPTS, tmp_path / "work")
+        return open_arm_pairs(arm, extractor, CONCEPTS, tmp_path / FEATURES_FOLDER)
 
     return open_them
 
@@ -214,10 +214,10 @@ def test_pairs_at_an_address_are_those_of_a_path(opened, tmp_path):
 def test_a_store_at_an_address_is_the_store(opened, tmp_path):
     opened(write_source("webdataset", tmp_path / "source"), FIELDS)
     memory = fsspec.filesystem("memory")
-    memory.put(str(tmp_path / "work" / "arm"), f"/{tmp_path.name}", recursive=True)
+    memory.put(str(tmp_path / FEATURES_FOLDER / "arm"), f"/{tmp_path.name}", recursive=True)
     try:
         far = opened(f"memory://{tmp_path.name}", name="far")
-        near = opened(tmp_path / "work" / "arm", name="near")
+        near = opened(tmp_path / FEATURES_FOLDER / "arm", name="near")
         assert (far.kind, far.data_hash, far.told) == ("store", near.data_hash, near.told)
         pandas.testing.assert_frame_equal(far.table, near.table)
         assert (far.thumbnails(np.array([3, 0, 3])) == near.thumbnails(np.array([3, 0, 3]))).all()
@@ -230,13 +230,13 @@ def test_how_a_source_is_read_is_refused_where_it_has_no_effect(opened, pair_set
         opened(pair_set.folder, FIELDS, reading=Reading(split="train"))
     opened(write_source("webdataset", tmp_path / "source"))
     with pytest.raises(ValueError, match="again has reading, and its pairs are of kind embedding-store"):
-        opened(tmp_path / "work" / "arm", name="again", reading=Reading(kind="webdataset"))
+        opened(tmp_path / FEATURES_FOLDER / "arm", name="again", reading=Reading(kind="webdataset"))
 
 
 def test_a_store_of_ours_is_read_as_it_lies(opened, extractor, tmp_path):
     """With the poison fields and thumbnails that it was embedded with."""
     source = opened(write_source("webdataset", tmp_path / "source"), FIELDS)
-    store = opened(tmp_path / "work" / "arm", name="store")
+    store = opened(tmp_path / FEATURES_FOLDER / "arm", name="store")
     assert (store.kind, store.extractor, len(store)) == ("store", "towers", 14)
     assert store.flags.as_list() == source.flags.as_list()
     assert all(torch.equal(*each) for each in zip(store.features(), source.features(), strict=True))
@@ -248,7 +248,7 @@ def test_a_store_of_ours_is_read_as_it_lies(opened, extractor, tmp_path):
     with pytest.raises(
         ValueError, match=r"embedded with towers \(1{12}…\), the study's extractor is towers \(2{12}…\)"
     ):
-        opened(tmp_path / "work" / "arm", extractor=dataclasses.replace(extractor, identity="2" * 64))
+        opened(tmp_path / FEATURES_FOLDER / "arm", extractor=dataclasses.replace(extractor, identity="2" * 64))
 
 
 def write_foreign(folder, width=WIDTH, **columns):
@@ -292,15 +292,15 @@ def test_a_store_of_somebody_elses_says_what_is_not_known(opened, tmp_path):
 @pytest.mark.parametrize("kind", ["webdataset", "set", "store"])
 def test_pictures_are_read_from_where_they_are_kept(kind, opened, pair_set, tmp_path):
     """Without an extractor, and named by the same hash as what was measured of the pairs."""
-    path, work = pair_set.folder, tmp_path / "work"
+    path, study = pair_set.folder, tmp_path
     if kind != "set":
         path = write_source("webdataset", tmp_path / "source")
         with pytest.raises(NotEmbeddedError, match="the pairs of arm have not been embedded yet"):
-            open_kept_pictures(Arm(name="arm", pairs=path), work)
+            open_kept_pictures(Arm(name="arm", pairs=path), study)
         opened(path)
     if kind == "store":
-        path, work = work / "arm", tmp_path / "none"
-    pairs, kept = opened(path), open_kept_pictures(Arm(name="arm", pairs=path), work)
+        path, study = study / FEATURES_FOLDER / "arm", tmp_path / "none"
+    pairs, kept = opened(path), open_kept_pictures(Arm(name="arm", pairs=path), study)
     assert kept.are_known_as(pairs.data_hash)
     assert not kept.are_known_as("others")
     assert (kept.read([13, 0]) == pairs.thumbnails(np.array([13, 0]))).all()
@@ -310,9 +310,9 @@ def test_pictures_are_read_from_where_they_are_kept(kind, opened, pair_set, tmp_
 
 def test_pictures_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no pairs at"):
-        open_kept_pictures(Arm(name="arm", pairs=tmp_path / "gone"), tmp_path / "work")
+        open_kept_pictures(Arm(name="arm", pairs=tmp_path / "gone"), tmp_path)
     with pytest.raises(ValueError, match="laion keeps no pictures"):
-        open_kept_pictures(Arm(name="arm", pairs=write_foreign(tmp_path / "laion")), tmp_path / "work")
+        open_kept_pictures(Arm(name="arm", pairs=write_foreign(tmp_path / "laion")), tmp_path)
 
 
 @pytest.mark.parametrize(

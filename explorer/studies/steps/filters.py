@@ -20,11 +20,12 @@ from explorer.defence.users_scores import joined_scores
 from explorer.studies.extractors import load_extractor
 from explorer.studies.fingerprints import file_fingerprint
 from explorer.studies.inputs import StudyInputs
+from explorer.studies.kept_pictures import FEATURES_FOLDER
 from explorer.studies.pair_losses import SEED as LOSS_SEED
 from explorer.studies.pair_losses import PairLosses, check_loss_models, loss_differences
 from explorer.studies.results import FILTERS, SCORES
 from explorer.studies.steps.arm_folders import make_arm_folders, scored_arm
-from explorer.studies.steps.scores import ALPHA, CONVENTION, FEATURES_FOLDER, loss_precision, opened_pairs
+from explorer.studies.steps.scores import ALPHA, CONVENTION, loss_precision, opened_pairs
 from explorer.studies.steps.step import Step, StepWork
 from explorer.training.sample_loss import DRAWS
 

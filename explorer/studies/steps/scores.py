@@ -32,6 +32,7 @@ from explorer.studies.arm_pairs import measure_arm
 from explorer.studies.arms import arm_poison, pairs_poison
 from explorer.studies.extractors import load_extractor
 from explorer.studies.inputs import StudyInputs
+from explorer.studies.kept_pictures import FEATURES_FOLDER
 from explorer.studies.recorded import (
     CONCEPT_NAMES,
     CONFIGURATIONS,
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 ALPHA, CONVENTION, SEED = 0.8, "authors", 0
 LOSS_SETTINGS = ("loss_pairs", "loss_precision")
 """Settings that decide the control's losses."""
-FEATURES_FOLDER = "features"
-"""Of a study: embeddings and thumbnails of the sources that are its arms' pairs, a folder for each arm."""
 REPORT_NAME = "reports.json"
 """Arm to all numbers of its measurement, as ``explorer ad`` prints them."""
 

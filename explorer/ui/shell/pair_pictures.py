@@ -11,7 +11,6 @@ from explorer.core.provenance import ManifestError
 from explorer.scenarios.pair_set_command import pair_set_command
 from explorer.studies.kept_pictures import NotEmbeddedError, open_kept_pictures, pictures_stamp
 from explorer.studies.results import SCORES
-from explorer.studies.steps.scores import FEATURES_FOLDER
 from explorer.ui.shell.open_study import OpenStudy
 
 
@@ -58,7 +57,7 @@ def why_no_pictures(opened: OpenStudy, arm_name: str) -> dict[str, str] | None:
     """What a request for the arm's pictures would be answered, ``problem`` and ``command``, so that a page need not ask
     where nothing lies; None where something does. Nothing that lies there is opened, which may take seconds."""
     try:
-        if pictures_stamp(opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER):
+        if pictures_stamp(opened.study.arm(arm_name), opened.study.folder):
             return None
         _kept(opened, arm_name)
     except NoPicturesError as error:
@@ -69,10 +68,10 @@ def why_no_pictures(opened: OpenStudy, arm_name: str) -> dict[str, str] | None:
 
 
 def _kept(opened: OpenStudy, arm_name: str) -> Any:
-    arm, work = opened.study.arm(arm_name), opened.study.folder / FEATURES_FOLDER
+    arm, folder = opened.study.arm(arm_name), opened.study.folder
     try:
         return opened.remember(
-            ("pictures", arm_name), (arm.pairs, pictures_stamp(arm, work)), lambda: open_kept_pictures(arm, work)
+            ("pictures", arm_name), (arm.pairs, pictures_stamp(arm, folder)), lambda: open_kept_pictures(arm, folder)
         )
     except NotEmbeddedError as error:
         raise NoPicturesError(opened.in_words(error), opened.result_command(SCORES)) from error
