@@ -65,9 +65,9 @@ def sensitivity_calls(steps: int, draws: int = DRAWS) -> int:
     return steps * (draws + OWN)
 
 
-def guidance_steps(guidance: torch.Tensor, image: int = 0) -> StepMaps:
-    """Guidance maps ``[steps, images, h, w]``, those of one image: index 0 is their mean, ``i + 1`` step ``i``."""
-    maps = guidance[:, image].float().numpy()
+def guidance_steps(guidance: torch.Tensor) -> StepMaps:
+    """Guidance maps ``[steps, images, h, w]``, the first image's: index 0 is their mean, ``i + 1`` step ``i``."""
+    maps = guidance[:, 0].float().numpy()
     return quantise_maps(np.concatenate([maps.mean(0, keepdims=True), maps]))
 
 
