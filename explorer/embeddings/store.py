@@ -7,7 +7,6 @@ nothing is computed again. The metadata may be missing: AD needs none.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from explorer.core.bounded_files import parse_json
-from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, read_manifest, replacing
 from explorer.embeddings.embedding_rows import EmbeddingRows, memory_mapped
 from explorer.embeddings.thumbnails import ThumbnailRows
 from explorer.pairs.sources.base import is_address
@@ -121,16 +120,6 @@ class EmbeddingStore:
                     if first < len(column):
                         yield _as_strings(column[first:])
                     first = max(first - len(column), 0)
-
-    def verify(self) -> None:
-        """Check every file of a store that was made here against its recorded SHA-256.
-
-        Raises:
-            ManifestError: naming the first file that is missing or changed, or if there is no manifest.
-        """
-        check_files(self.folder, read_manifest(self.folder, kind=KIND))
-        for number in range(self.manifest["counts"]["partitions"]):
-            check_files(self.folder, json.loads(receipt_path(self.folder, number).read_text(encoding="utf-8")))
 
     @staticmethod
     def open(folder: Path | str) -> EmbeddingStore:
