@@ -29,10 +29,10 @@ class Estimate:
     confidence: float
     """Nominal coverage in (0, 1)."""
 
-    def as_json(self) -> dict[str, float | None]:
-        """``value``, ``low`` and ``high``; bounds that are undefined are null."""
+    def as_json(self, name: str = "value") -> dict[str, float | None]:
+        """The value by its ``name``, ``low`` and ``high``; bounds that are undefined are null."""
         low, high = (None if math.isnan(bound) else bound for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high}
+        return {name: self.value, "low": low, "high": high}
 
 
 def mean_and_standard_error(values: Any) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import Estimate, wilson_interval
+from explorer.core.intervals import wilson_interval
 
 NEARLY_ERASED = 10
 """Concepts that are listed."""
@@ -106,9 +106,5 @@ def _groups(removed: np.ndarray, names: np.ndarray, listed: Sequence[str]) -> di
         share = wilson_interval(int(lost.sum()), len(lost), confidence=CONFIDENCE)
         strict = wilson_interval(int(lost.sum()), len(lost), confidence=1 - (1 - CONFIDENCE) / len(present))
         uneven |= not strict.low <= overall <= strict.high
-        groups.append({"name": name, "pairs": len(lost), "removed": int(lost.sum()), "lost_share": _as_json(share)})
+        groups.append({"name": name, "pairs": len(lost), "removed": int(lost.sum()), "lost_share": share.as_json()})
     return {"uneven": bool(uneven and len(present) > 1), "groups": groups}
-
-
-def _as_json(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -60,11 +60,10 @@ def grade_filter(confusion: Confusion) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _share(count: int, of: int) -> dict[str, float] | None:
+def _share(count: int, of: int) -> dict[str, float | None] | None:
     if not of:
         return None
-    found = wilson_interval(count, of, confidence=CONFIDENCE)
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return wilson_interval(count, of, confidence=CONFIDENCE).as_json()
 
 
 def interval(value: float, draws: np.ndarray) -> dict[str, float | None] | None:
