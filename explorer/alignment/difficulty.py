@@ -70,12 +70,12 @@ class ComposedDifficulty:
     clipped_above: float
     """Share of pairs whose cosine is at least its hi, and their distance 0."""
 
-    def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
-        """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
+    def interval(self, part: str = "ad") -> Estimate:
+        """Normal 95 % interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
         if part not in ("ad", "feature_ad", "structure_ad"):
             raise ValueError(f"part is {part!r}: expected ad, feature_ad or structure_ad")
         value, error = getattr(self, part), getattr(self, f"{part}_standard_error")
-        return normal_interval(value, error, n=self.n, confidence=confidence)
+        return normal_interval(value, error, n=self.n)
 
     def summary(self) -> dict[str, Any]:
         """The numbers alone, JSON-serialisable; an undefined standard error is None."""

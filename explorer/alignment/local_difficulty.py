@@ -64,7 +64,7 @@ class LocalDifficulty:
         """alpha * local feature distance + (1 - alpha) * local structure distance, of each pair."""
         return self.alpha * self.local_feature_distance + (1 - self.alpha) * self.local_structure_distance
 
-    def interval(self, value: str, confidence: float = 0.95) -> Estimate:
+    def interval(self, value: str) -> Estimate:
         """A set's value, one of ``VALUES``, with its normal interval over cells; NaN bounds for a single cell.
 
         Near captions share their neighbours, concepts and poison's targets, so that pairs are far from independent:
@@ -79,7 +79,7 @@ class LocalDifficulty:
         sums = torch.zeros(len(present), dtype=torch.float64).index_add_(0, cell, scores - mean)
         count = len(present)
         error = math.sqrt(sums.square().sum().item() * count / (count - 1)) / len(scores) if count > 1 else math.nan
-        return normal_interval(mean.item(), error, n=len(scores), confidence=confidence)
+        return normal_interval(mean.item(), error, n=len(scores))
 
     def summary(self) -> dict[str, Any]:
         """The set's numbers, JSON-serialisable: each with ``NAME_interval``, 95 % over cells (None for one cell)."""

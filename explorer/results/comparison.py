@@ -115,4 +115,4 @@ def which(model: dict[str, Any] | None, models: Sequence[dict[str, Any]]) -> str
 def estimate(stored: dict[str, float | None], n: int) -> Estimate:
     """From JSON (``value``, ``low``, ``high``), whose unknown bounds are null."""
     known = {name: math.nan if value is None else value for name, value in stored.items()}
-    return Estimate(**known, n=n, confidence=0.95)
+    return Estimate(**known, n=n)
