@@ -62,8 +62,8 @@ class EmbeddingStore:
     def __len__(self) -> int:
         return len(self.image)
 
-    def metadata(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """The metadata of all N pairs, in row order; ``columns`` restricts what is read.
+    def metadata(self) -> pandas.DataFrame:
+        """The metadata of all N pairs, in row order.
 
         Raises:
             ValueError: if the store has none.
@@ -72,8 +72,7 @@ class EmbeddingStore:
 
         if not self.metadata_files:
             raise ValueError(f"{self.folder} has no metadata: expected {', '.join(FOLDERS['metadata'][0])} in it")
-        return pandas.concat([pandas.read_parquet(opened(path), columns=columns) for path in self.metadata_files],
-                             ignore_index=True)  # fmt: skip
+        return pandas.concat([pandas.read_parquet(opened(path)) for path in self.metadata_files], ignore_index=True)
 
     def metadata_columns(self) -> list[str]:
         """Names of the metadata's columns, by its first file; none without metadata."""

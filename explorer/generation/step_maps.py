@@ -55,14 +55,9 @@ class KeptLatents:
     """fp32 ``[steps]``."""
 
 
-def spread_steps(steps: int, count: int = STEPS) -> tuple[int, ...]:
-    """``count`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
-    return tuple(range(steps)) if steps <= count else tuple(int((at + 0.5) * steps / count) for at in range(count))
-
-
-def sensitivity_calls(steps: int, draws: int = DRAWS) -> int:
-    """Network calls of one picture that one word takes of one model."""
-    return steps * (draws + OWN)
+def spread_steps(steps: int) -> tuple[int, ...]:
+    """``STEPS`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
+    return tuple(range(steps)) if steps <= STEPS else tuple(int((at + 0.5) * steps / STEPS) for at in range(STEPS))
 
 
 def guidance_steps(guidance: torch.Tensor) -> StepMaps:
