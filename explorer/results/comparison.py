@@ -14,6 +14,7 @@ AGREES, DISAGREES, NOT_TOLD, NOT_COMPARABLE, NOT_DONE = (
 )  # fmt: skip
 MOST = "clean accuracy at the largest C_P, of the control's"
 BELOW_ONE = (-math.inf, 1.0)
+BELOW_ZERO, ABOVE_ZERO = (-math.inf, 0.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
