@@ -70,12 +70,12 @@ class ComposedDifficulty:
     clipped_above: float
     """Share of pairs whose cosine is at least its hi, and their distance 0."""
 
-    def interval(self, part: str = "ad", confidence: float = 0.95) -> Estimate:
-        """Normal interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
+    def interval(self, part: str = "ad") -> Estimate:
+        """Normal 95 % interval of ``ad``, ``feature_ad`` or ``structure_ad`` seen as a population value."""
         if part not in ("ad", "feature_ad", "structure_ad"):
             raise ValueError(f"part is {part!r}: expected ad, feature_ad or structure_ad")
         value, error = getattr(self, part), getattr(self, f"{part}_standard_error")
-        return normal_interval(value, error, n=self.n, confidence=confidence)
+        return normal_interval(value, error, n=self.n)
 
     def summary(self) -> dict[str, Any]:
         """The numbers alone, JSON-serialisable; an undefined standard error is None."""
@@ -164,40 +164,9 @@ def alignment_difficulty(
     return compose(distance, sums / len(image), alpha=alpha, convention=convention, feature_range=feature_range)
 
 
-def label_alignment_difficulty(
-    image: torch.Tensor,
-    labels: torch.Tensor | Sequence[int],
-    true_labels: torch.Tensor | Sequence[int],
-    *,
-    alpha: float = 0.8,
-    block: int | None = None,
-) -> AlignmentDifficulty:
-    """AD where the text is only a class label (section 5.4, CIFAR-10).
-
-    D_img:txt is 0 for a correct label and 1 for a wrong one; D_txt is 0 for two equal labels and 1 otherwise;
-    D_img is the cosine distance. A one-hot label is a unit text feature whose cosines are exactly these 0
-    and 1, so the tiles are the same as for captions.
-
-    Args:
-        image: `[N, d]` L2-normalised image features.
-        labels: `[N]` integer labels that the pairs carry (their text).
-        true_labels: `[N]` integer labels of what the images show.
-
-    Raises:
-        ValueError: on lengths that differ, labels that are not integers, or image rows that are not unit
-            rows.
-    """
-    check_unit_rows("image", image)
-    check_alpha(alpha)
-    labels = _integer_labels("labels", labels, len(image))
-    true_labels = _integer_labels("true_labels", true_labels, len(image))
-    sums = structure_row_sums(image, one_hot_labels(labels, image), convention="authors", block=block)
-    distance = (labels != true_labels).double()
-    return compose(distance, sums / len(image), alpha=alpha, convention="authors", feature_range=None)
-
-
 def one_hot_labels(labels: torch.Tensor | Sequence[int], image: torch.Tensor) -> torch.Tensor:
-    """Labels `[N]` as unit text features `[N, classes present]`, of ``image``'s device and dtype."""
+    """Labels `[N]` as unit text features `[N, classes present]`, of ``image``'s device and dtype: two have the cosine 1
+    where they are equal and 0 where not."""
     classes, index = torch.unique(torch.as_tensor(labels).cpu(), return_inverse=True)
     return torch.nn.functional.one_hot(index, len(classes)).to(device=image.device, dtype=image.dtype)
 
@@ -330,10 +299,3 @@ def check_alpha(alpha: float) -> None:
     """Refuse a weight outside [0, 1] (NaN included)."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}: expected a weight in [0, 1]")
-
-
-def _integer_labels(name: str, labels: torch.Tensor | Sequence[int], n: int) -> torch.Tensor:
-    labels = torch.as_tensor(labels).cpu()
-    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):
-        raise ValueError(f"{name} has shape {list(labels.shape)} and dtype {labels.dtype}: expected [{n}] integers")
-    return labels.long()

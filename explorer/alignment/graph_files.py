@@ -26,7 +26,7 @@ from explorer.alignment.graph_sample import (
     texts,
 )
 from explorer.alignment.graphs import FeatureGraph, PairGraphs, build_graphs
-from explorer.alignment.layouts import LayoutSettings
+from explorer.alignment.layouts import LAYOUT_NEIGHBOURS, LEAST_DISTANCE
 from explorer.alignment.payload_formats import COLUMNS_NAME, GRAPHS, THUMBNAILS_NAME
 from explorer.alignment.scores import descending_ranks
 from explorer.core.progress import OnProgress, unheard
@@ -60,7 +60,6 @@ def write_graphs(
     arm_rows: np.ndarray | None = None,
     most_drawn: int = MOST_DRAWN,
     neighbours: int = 8,
-    settings: LayoutSettings | None = None,
     seed: int = 0,
     on_progress: OnProgress = unheard,
 ) -> list[str]:
@@ -80,7 +79,6 @@ def write_graphs(
             None for pairs that are no arm's.
         most_drawn: of a larger set so many are drawn, the biggest movers and a stratified sample of the others.
         neighbours: k of the drawn graphs.
-        settings: of the layouts; None for the usual ones.
         seed: of the samples and of both layouts.
         on_progress: told of the search for neighbours and of the layouts.
 
@@ -91,8 +89,7 @@ def write_graphs(
     drawn = None
     if len(table) > most_drawn:
         drawn = movers_and_sample(_completed(table), np.asarray(scores["structure_distance"]), most_drawn, seed)
-    graphs = build_graphs(image, text, rows=drawn, neighbours=neighbours, settings=settings, seed=seed,
-                          on_progress=on_progress)  # fmt: skip
+    graphs = build_graphs(image, text, rows=drawn, neighbours=neighbours, seed=seed, on_progress=on_progress)
     return write_built_graphs(
         folder, graphs, name=name, table=table, scores=scores, facts=facts, read_images=read_images, arm_rows=arm_rows
     )
@@ -236,10 +233,8 @@ def _describe_sampling(flags: PoisonFlags, graphs: PairGraphs, structure_distanc
 
 
 def _describe_layout(graphs: PairGraphs) -> dict[str, Any]:
-    settings = graphs.settings
-    method = "densMAP" if settings.density else "UMAP"
     return {
-        "method": f"{method}, cosine, {settings.neighbours} neighbours, min_dist {settings.min_dist:g}",
+        "method": f"UMAP, cosine, {LAYOUT_NEIGHBOURS} neighbours, min_dist {LEAST_DISTANCE:g}",
         "seed": graphs.seed,
         "text": graphs.text.quality.as_dict(),
         "image": graphs.image.quality.as_dict(),

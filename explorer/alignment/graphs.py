@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.alignment.layouts import (
+    LAYOUT_NEIGHBOURS,
     LayoutQuality,
-    LayoutSettings,
     layout_quality,
     scaled_layout,
     turned_onto,
@@ -52,8 +52,6 @@ class PairGraphs:
     text: FeatureGraph
     rows: np.ndarray
     """int64 `[n]`, the drawn pairs' rows in the set, ascending."""
-    settings: LayoutSettings
-    """Of both layouts."""
     seed: int
     """Seed of both layouts."""
 
@@ -67,7 +65,6 @@ def build_graphs(
     *,
     rows: np.ndarray | None = None,
     neighbours: int = 8,
-    settings: LayoutSettings | None = None,
     seed: int = 0,
     on_progress: OnProgress = unheard,
 ) -> PairGraphs:
@@ -79,7 +76,6 @@ def build_graphs(
         rows: int `[n]` ascending, the pairs that are drawn; None for all. Neighbours are those of the whole set either
             way, layouts those of the drawn pairs among themselves.
         neighbours: k of the drawn graph.
-        settings: of both layouts; None for the usual ones.
         seed: of both UMAP layouts.
         on_progress: told of the search for neighbours and of the layouts.
 
@@ -95,15 +91,14 @@ def build_graphs(
         )
     if not 1 <= neighbours < len(image):
         raise ValueError(f"neighbours is {neighbours}: expected 1..{len(image) - 1} for {len(image)} pairs")
-    settings = settings or LayoutSettings()
     sides = {
-        name: _Neighbourhoods.of(features, drawn, neighbours, settings, on_progress, name)
+        name: _Neighbourhoods.of(features, drawn, neighbours, on_progress, name)
         for name, features in (("text", text), ("image", image))
     }
     layouts = {}
     for name, side in sides.items():
         on_progress(note(f"laying out the {name} graph of {len(drawn):,} pairs"))
-        layout = umap_layout(side.features, *side.near, settings=settings, seed=seed, start=layouts.get("text"))
+        layout = umap_layout(side.features, *side.near, seed=seed, start=layouts.get("text"))
         layouts[name] = scaled_layout(turned_onto(layout, layouts["text"]) if name == "image" else layout)
     graphs = {
         name: FeatureGraph(
@@ -114,7 +109,7 @@ def build_graphs(
         )
         for name, side in sides.items()
     }
-    return PairGraphs(**graphs, rows=drawn, settings=settings, seed=seed)
+    return PairGraphs(**graphs, rows=drawn, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,11 +128,10 @@ class _Neighbourhoods:
         features: np.ndarray,
         drawn: np.ndarray,
         neighbours: int,
-        settings: LayoutSettings,
         on_progress: OnProgress,
         name: str,
     ) -> _Neighbourhoods:
-        wanted = min(settings.neighbours, len(drawn)) - 1
+        wanted = min(LAYOUT_NEIGHBOURS, len(drawn)) - 1
         task = f"neighbours by {name}"
         if len(drawn) == len(features):
             near = nearest_neighbours(features, max(neighbours, wanted), on_progress=on_progress, task=task)

@@ -14,24 +14,16 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+LAYOUT_NEIGHBOURS = 15
+"""Size of UMAP's neighbourhoods (McInnes et al., 2018), on cosine distance; wider than the drawn edges."""
+LEAST_DISTANCE = 0.1
+"""Of points that are near, as UMAP counts it (``min_dist``)."""
 ANCHORS = 1000
 """Rows whose neighbourhoods a layout is judged by, where there are more."""
 JUDGED_NEIGHBOURS = 15
 ANCHOR_BLOCK = 64
 FIRST_STEP, FIRST_STEP_FROM_A_START = 1.0, 0.1
 """UMAP's learning rate: without a start its usual one; from a start a small one, or clusters would change places."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayoutSettings:
-    """Of UMAP (McInnes et al., 2018), on cosine distance."""
-
-    neighbours: int = 15
-    """Size of a neighbourhood, wider than the drawn edges."""
-    min_dist: float = 0.1
-    """Least distance of points that are near, as UMAP counts it."""
-    density: bool = False
-    """Whether local density is kept as well (densMAP; Narayan et al., 2021)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +52,6 @@ def umap_layout(
     nodes: np.ndarray,
     cosines: np.ndarray,
     *,
-    settings: LayoutSettings,
     seed: int,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -68,19 +59,18 @@ def umap_layout(
 
     Args:
         features: `[n, d]` of unit length.
-        nodes: int `[n, k]` nearest other rows, k at least ``settings.neighbours - 1`` or n - 1.
+        nodes: int `[n, k]` nearest other rows, k at least ``LAYOUT_NEIGHBOURS - 1`` or n - 1.
         cosines: `[n, k]` theirs.
     """
     from umap import UMAP
 
-    count = min(settings.neighbours, len(features))
+    count = min(LAYOUT_NEIGHBOURS, len(features))
     # UMAP counts a point as the first of its own neighbours.
     near = np.concatenate([np.arange(len(features))[:, None], nodes[:, : count - 1]], axis=1)
     distances = np.concatenate([np.zeros((len(features), 1), np.float32), 1 - cosines[:, : count - 1]], axis=1)
     model = UMAP(
         n_neighbors=count,
-        min_dist=settings.min_dist,
-        densmap=settings.density,
+        min_dist=LEAST_DISTANCE,
         metric="cosine",
         init="pca" if start is None else start.astype(np.float32),
         learning_rate=FIRST_STEP if start is None else FIRST_STEP_FROM_A_START,

@@ -64,7 +64,7 @@ class LocalDifficulty:
         """alpha * local feature distance + (1 - alpha) * local structure distance, of each pair."""
         return self.alpha * self.local_feature_distance + (1 - self.alpha) * self.local_structure_distance
 
-    def interval(self, value: str, confidence: float = 0.95) -> Estimate:
+    def interval(self, value: str) -> Estimate:
         """A set's value, one of ``VALUES``, with its normal interval over cells; NaN bounds for a single cell.
 
         Near captions share their neighbours, concepts and poison's targets, so that pairs are far from independent:
@@ -79,7 +79,7 @@ class LocalDifficulty:
         sums = torch.zeros(len(present), dtype=torch.float64).index_add_(0, cell, scores - mean)
         count = len(present)
         error = math.sqrt(sums.square().sum().item() * count / (count - 1)) / len(scores) if count > 1 else math.nan
-        return normal_interval(mean.item(), error, n=len(scores), confidence=confidence)
+        return normal_interval(mean.item(), error, n=len(scores))
 
     def summary(self) -> dict[str, Any]:
         """The set's numbers, JSON-serialisable: each with ``NAME_interval``, 95 % over cells (None for one cell)."""
@@ -99,10 +99,10 @@ def local_difficulty(
     near_cosines: np.ndarray,
     *,
     feature_range: tuple[float, float],
-    rows: np.ndarray | None = None,
-    alpha: float = 0.8,
-    convention: str = "authors",
-    seed: int = 0,
+    rows: np.ndarray,
+    alpha: float,
+    convention: str,
+    seed: int,
 ) -> LocalDifficulty:
     """Local AD of pairs whose nearest captions are known, in O(n k d) operations and memory that does not grow with N.
 
@@ -112,7 +112,7 @@ def local_difficulty(
         near: int `[n, k]`, the pairs with the nearest captions to each measured pair's, without the pair itself.
         near_cosines: fp `[n, k]`, the cosines of these captions.
         feature_range: (lo, hi) cosines that feature distance maps to 1 and 0.
-        rows: int `[n]`, which pairs are measured; None for all N in order.
+        rows: int `[n]`, which pairs are measured.
         alpha: weight of local feature AD.
         convention: of the cosine distances.
         seed: decides the cells of :func:`caption_cells`.
@@ -122,7 +122,7 @@ def local_difficulty(
     """
     check_alpha(alpha)
     scale = convention_scale(convention)
-    measured = torch.arange(len(image)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
+    measured = torch.as_tensor(rows, dtype=torch.int64)
     parts = [
         _of_neighbourhoods(image, text, measured[part], torch.from_numpy(near[part]), near_cosines[part], feature_range)
         for part in row_slices(len(measured), _ROWS_AT_ONCE)

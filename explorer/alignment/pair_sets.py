@@ -177,11 +177,22 @@ def measure_features(
     Raises:
         ValueError: as :func:`measure`.
     """
+    from explorer.alignment.difficulty import feature_distance, paired_cosines
+
     check_composition(alpha, convention)
     chosen = _MeasuredRows.choose(table, split, landmarks, request)
-    settings = {"alpha": alpha, "convention": convention, "feature_range": tuple(feature_range)}
-    told = {"extractor": extractor, "pictures": pictures}
-    return chosen.measured_by_captions(workers.first_alone(features), settings, told, request, local, workers)
+    image, text = (rows_of(part, chosen.rows).to(workers.device) for part in workers.first_alone(features))
+    composition = {"alpha": alpha, "convention": convention, "feature_range": tuple(feature_range)}
+    measured = chosen.measured(
+        image, text, feature_distance(paired_cosines(image, text), feature_range), **composition,
+        distances="captions", extractor=extractor, pictures=pictures, workers=workers,
+    )  # fmt: skip
+    if workers.index > 0:
+        return measured
+    found = measure_local(
+        image, text, **composition, request=local, seed=measured.computation.plan.seed, on_progress=workers.on_progress
+    )
+    return replace(measured, local=found)
 
 
 def measure_labels(
@@ -210,13 +221,13 @@ def measure_labels(
     check_composition(alpha, "authors")
     pair_set = _opened(pair_set)
     chosen = _MeasuredRows.choose(pair_set.table, split, landmarks, request)
-    labels, true_labels = class_labels(pair_set.table.iloc[chosen.rows])
+    labels, true_labels = class_labels(chosen.table)
     image = picture_features(pair_set, extractor, chosen.rows)
-    distance = torch.from_numpy(labels != true_labels).double()
-    settings = {"alpha": alpha, "convention": "authors", "feature_range": None}
-    text = one_hot_labels(labels, image)
-    told = {"extractor": extractor.name, "pictures": pictures_in_words(pair_set, extractor.picture_size)}
-    return chosen.measured("labels", image, text, distance, settings, told, request, workers)
+    return chosen.measured(
+        image, one_hot_labels(labels, image), torch.from_numpy(labels != true_labels).double(), alpha=alpha,
+        convention="authors", feature_range=None, distances="labels", extractor=extractor.name,
+        pictures=pictures_in_words(pair_set, extractor.picture_size), workers=workers,
+    )  # fmt: skip
 
 
 def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> torch.Tensor:
@@ -234,12 +245,13 @@ def picture_features(pair_set: PairSet, extractor: Any, rows: np.ndarray) -> tor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _MeasuredRows:
-    """The pairs that are measured."""
+    """The pairs that are measured, and how their structure distances are."""
 
     table: pandas.DataFrame
-    """All pairs."""
+    """These pairs alone."""
     rows: np.ndarray
     split: str | None
+    request: StructureRequest
     trusted: np.ndarray | None
     """Positions in ``rows`` that landmarks are drawn from; None for all."""
 
@@ -252,65 +264,38 @@ class _MeasuredRows:
     ) -> _MeasuredRows:
         """The pairs of ``split`` and the trusted ones among them, before any feature is computed."""
         rows, trusted = _split_rows(table, split), None
+        request = StructureRequest() if request is None else request
         if landmarks is not None:
-            check_takes_landmarks(request or StructureRequest())
+            check_takes_landmarks(request)
             trusted = landmarks.positions(rows, [table["uid"].tolist()])
-        return _MeasuredRows(table=table, rows=rows, split=split, trusted=trusted)
-
-    def measured_by_captions(
-        self,
-        features: tuple[torch.Tensor, torch.Tensor],
-        settings: dict[str, Any],
-        told: dict[str, str],
-        request: StructureRequest | None,
-        local: LocalRequest | None,
-        workers: Workers,
-    ) -> Measurement:
-        """With the image and text features of all pairs, and the feature range that ``settings`` holds."""
-        from explorer.alignment.difficulty import feature_distance, paired_cosines
-
-        image, text = (rows_of(part, self.rows).to(workers.device) for part in features)
-        distance = feature_distance(paired_cosines(image, text), settings["feature_range"])
-        measured = self.measured("captions", image, text, distance, settings, told, request, workers)
-        if workers.index > 0:
-            return measured
-        found = measure_local(
-            image, text, **settings, request=local, seed=measured.computation.plan.seed, on_progress=workers.on_progress
-        )
-        return replace(measured, local=found)
+        return _MeasuredRows(table=table.iloc[rows], rows=rows, split=split, request=request, trusted=trusted)
 
     def measured(
         self,
-        distances: str,
         image: torch.Tensor,
         text: torch.Tensor,
         feature_distance: torch.Tensor,
-        settings: dict[str, Any],
-        told: dict[str, str],
-        request: StructureRequest | None,
+        *,
+        alpha: float,
+        convention: str,
+        feature_range: tuple[float, float] | None,
+        distances: str,
+        extractor: str,
+        pictures: str,
         workers: Workers,
     ) -> Measurement:
-        """Structure distances as ``request`` asks, composed with the feature distances."""
-        request = StructureRequest() if request is None else request
-        measured = self.table.iloc[self.rows]
-        uids = measured["uid"].to_numpy()
-        strata = main_concepts(measured) if request.estimator == "stratified" else None
+        """Structure distances as the request asks, composed with the feature distances; without local AD."""
+        uids = self.table["uid"].to_numpy()
+        strata = main_concepts(self.table) if self.request.estimator == "stratified" else None
         difficulty, offset, computation = compose_structure(
-            image, text, feature_distance, request, **settings, names=uids, strata=strata, trusted=self.trusted,
-            workers=workers,
+            image, text, feature_distance, self.request, alpha=alpha, convention=convention,
+            feature_range=feature_range, names=uids, strata=strata, trusted=self.trusted, workers=workers,
         )  # fmt: skip
         return Measurement(
-            difficulty=difficulty,
-            offset=offset,
-            computation=computation,
-            rows=self.rows,
-            uids=uids,
-            flags=PoisonFlags.of(measured),
-            split=self.split,
-            distances=distances,
-            local=None,
-            **told,
-        )
+            difficulty=difficulty, offset=offset, computation=computation, rows=self.rows, uids=uids,
+            flags=PoisonFlags.of(self.table), split=self.split, distances=distances, local=None, extractor=extractor,
+            pictures=pictures,
+        )  # fmt: skip
 
 
 def rows_of(features: torch.Tensor, rows: np.ndarray) -> torch.Tensor:

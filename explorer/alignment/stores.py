@@ -6,8 +6,9 @@ to be held are read from disk part by part, and what is held are a few numbers a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from explorer.alignment.rows_on_disk import RowsOnDisk
     from explorer.alignment.structure.compute import ComputationRecord
     from explorer.alignment.structure.distance import FeatureRows
-    from explorer.alignment.structure.plan import StructurePlan
 
 CAPTION_COLUMNS = ("caption", "TEXT", "text")
 """Of the metadata, in clip-retrieval's and in LAION's spelling."""
@@ -57,12 +57,8 @@ class StoreMeasurement:
     """How the structure distances came about: exact or estimated, at what precision, checked how."""
     rows: np.ndarray | range
     """`[n]` measured rows of the store, ascending."""
-    pairs: int
-    """Pairs in the store."""
     seed: int | None
     """Decided the sample; None where every pair was measured."""
-    extractor: str | None
-    """Name of the extractor that made the store; None where the store does not say."""
     feature_range_from: str
     """``extractor`` (calibrated when the extractor was made) or ``option`` (given for this measurement)."""
     features: str
@@ -73,13 +69,18 @@ class StoreMeasurement:
     """Local AD, whose ``rows`` are positions in ``rows``; None of a single pair, where it is not asked for, and in all
     processes but the first."""
 
+    @property
+    def extractor(self) -> str | None:
+        """Name of the extractor that made the store; None where the store does not say."""
+        return None if self.store.manifest is None else self.store.manifest["config"]["extractor"]["name"]
+
     def report(self) -> dict[str, Any]:
         """All numbers, JSON-serialisable: AD and its parts, standard errors, mean offset, what was measured and how."""
         return {
             **self.difficulty.summary(),
             **self.offset,
             **({} if self.local is None else self.local.summary()),
-            "pairs": self.pairs,
+            "pairs": len(self.store),
             "seed": self.seed,
             "extractor": self.extractor,
             "feature_range_from": self.feature_range_from,
@@ -154,6 +155,8 @@ def measure_store(
         ValueError: without a feature range, on a sample size outside 1..N, on landmarks or concepts that the estimator
             does not take or the store does not have, or on what ``compute_structure`` refuses.
     """
+    from explorer.alignment.difficulty import feature_distance, paired_cosines
+
     check_composition(alpha, convention)
     store = EmbeddingStore.open(folder)
     chosen, origin = _feature_range(store, feature_range)
@@ -163,80 +166,34 @@ def measure_store(
     strata = _strata(store, rows, concepts, caption_column, request)
     on_disk = _on_disk(store, rows, workers)
     plan = agreed_plan(*on_disk, request, strata=strata, trusted=trusted, streamed=sample is None, workers=workers)
-    common = {
-        "rows": rows, "pairs": len(store), "seed": None if sample is None else seed,
-        "extractor": None if store.manifest is None else store.manifest["config"]["extractor"]["name"],
-        "feature_range_from": origin, "store": store,
-    }  # fmt: skip
-    settings = {"feature_range": chosen, "alpha": alpha, "convention": convention}
     streamed = plan.estimator == "landmarks" and sample is None
-    features = on_disk if streamed else _features(on_disk, workers)
-    common["local"] = _local(features, settings, local, seed, workers)
+    image, text = on_disk if streamed else _features(on_disk, workers)
+    composition = {"feature_range": chosen, "alpha": alpha, "convention": convention}
+    found = None
+    if workers.index == 0:
+        found = measure_local(image, text, **composition, request=local, seed=seed, on_progress=workers.on_progress)
+    measurement = partial(
+        StoreMeasurement, store=store, rows=rows, seed=seed if sample else None, feature_range_from=origin, local=found
+    )
     if streamed:
-        settings |= {"trusted": trusted, "twin": request.budget_seconds is None}
-        return _streamed(store, plan, settings, common, scores, workers)
-    measured = _held(features, plan, request, settings, common, strata, trusted, workers)
+        return _of_stream(measurement, stream_store(
+            store, plan, **composition, trusted=trusted, twin=request.budget_seconds is None, scores=scores,
+            report=lambda done: _of_stream(measurement, done).report(), workers=workers,
+        ))  # fmt: skip
+    difficulty, offset, computation = compose_structure(
+        image, text, feature_distance(paired_cosines(image, text), chosen), request, **composition, names=rows,
+        strata=strata, trusted=trusted, plan=plan, workers=workers,
+    )  # fmt: skip
+    place = "disk" if image is on_disk[0] else "memory"
+    measured = measurement(difficulty=difficulty, offset=offset.summary(), computation=computation, features=place)
     if scores is not None and workers.index == 0:
         write_scores(scores, measured.difficulty, rows, measured.report(), uid=measured.uids())
     return measured
 
 
-def _streamed(
-    store: EmbeddingStore,
-    plan: StructurePlan,
-    settings: dict[str, Any],
-    common: dict[str, Any],
-    scores: Path | None,
-    workers: Workers,
-) -> StoreMeasurement:
-    def measurement(done: StreamedComputation) -> StoreMeasurement:
-        found = done.streamed
-        return StoreMeasurement(
-            difficulty=found.difficulty, offset=found.offset, computation=done, features="disk", **common
-        )
-
-    return measurement(stream_store(
-        store, plan, **settings, scores=scores, report=lambda done: measurement(done).report(),
-        workers=workers,
-    ))  # fmt: skip
-
-
-def _local(
-    features: Sequence[FeatureRows],
-    settings: dict[str, Any],
-    request: LocalRequest | None,
-    seed: int,
-    workers: Workers,
-) -> LocalDifficulty | None:
-    """By the first process."""
-    if workers.index > 0:
-        return None
-    return measure_local(*features, **settings, request=request, seed=seed, on_progress=workers.on_progress)
-
-
-def _held(
-    features: Sequence[FeatureRows],
-    plan: StructurePlan,
-    request: StructureRequest,
-    settings: dict[str, Any],
-    common: dict[str, Any],
-    strata: np.ndarray | None,
-    trusted: np.ndarray | None,
-    workers: Workers,
-) -> StoreMeasurement:
-    """A measurement that keeps a few numbers a pair, and the features where they fit."""
-    from explorer.alignment.difficulty import feature_distance, paired_cosines
-    from explorer.alignment.rows_on_disk import RowsOnDisk
-
-    image, text = features
-    difficulty, offset, computation = compose_structure(
-        image, text, feature_distance(paired_cosines(image, text), settings["feature_range"]), request, **settings,
-        names=common["rows"], strata=strata, trusted=trusted, plan=plan, workers=workers,
-    )  # fmt: skip
-    place = "disk" if isinstance(image, RowsOnDisk) else "memory"
-    return StoreMeasurement(
-        difficulty=difficulty, offset=offset.summary(), computation=computation, features=place, **common
-    )
+def _of_stream(measurement: Callable[..., StoreMeasurement], done: StreamedComputation) -> StoreMeasurement:
+    found = done.streamed
+    return measurement(difficulty=found.difficulty, offset=found.offset, computation=done, features="disk")
 
 
 def embedded_pictures(store: EmbeddingStore) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 from explorer.alignment.difficulty import AlignmentDifficulty, EstimationError, compose
-from explorer.alignment.structure.distance import FeatureRows, FeatureStatistics, convention_scale, feature_statistics
-from explorer.alignment.structure.tiles import structure_row_sums
+from explorer.alignment.structure.distance import FeatureStatistics, convention_scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,13 +49,7 @@ class MeanOffset:
 
 
 def mean_offset(
-    image: FeatureRows,
-    text: FeatureRows,
-    measured: AlignmentDifficulty,
-    *,
-    centred_distance: torch.Tensor | None = None,
-    statistics: FeatureStatistics | None = None,
-    block: int | None = None,
+    measured: AlignmentDifficulty, *, centred_distance: torch.Tensor, statistics: FeatureStatistics
 ) -> MeanOffset:
     """Split structure AD into the cones' mean offset and the rest.
 
@@ -65,18 +58,11 @@ def mean_offset(
     so that its units are those of structure AD.
 
     Args:
-        image: `[N, d_image]` the image features that ``measured`` comes from.
-        text: `[N, d_text]` its text features (one-hot labels in the label variant).
-        measured: AD of these features.
-        centred_distance: `[N]` fp64 centred D_s where it is known (``structure_and_centred_row_sums`` gives it with
-            D_s itself); None computes it here, in a second pass over all pairs.
-        statistics: of these features, where they are known; None finds them here, in two passes over the rows.
+        measured: AD of N pairs.
+        centred_distance: `[N]` fp64 their centred D_s (``structure_and_centred_row_sums`` gives it with D_s itself).
+        statistics: of their features.
     """
-    _check_same_set(image, text, measured)
-    statistics = feature_statistics(image, text) if statistics is None else statistics
     offset = convention_scale(measured.convention) * statistics.offsets.cpu()
-    if centred_distance is None:
-        centred_distance = _centred_distance(image, text, statistics, measured, block)
     centred = compose(
         measured.feature_distance,
         centred_distance,
@@ -95,25 +81,3 @@ def mean_offset(
         mean_absolute_offset=offset.abs().mean().item(),
         centred=centred,
     )
-
-
-def _centred_distance(
-    image: FeatureRows,
-    text: FeatureRows,
-    statistics: FeatureStatistics,
-    measured: AlignmentDifficulty,
-    block: int | None,
-) -> torch.Tensor:
-    centred = []
-    for rows, mean in ((image, statistics.image_mean), (text, statistics.text_mean)):
-        precision = torch.float64 if rows.dtype == torch.float64 else torch.float32
-        centred.append(rows[:].to(precision) - mean.to(precision))
-    sums = structure_row_sums(*centred, convention=measured.convention, zero_diagonal=False, block=block)
-    return sums / measured.n
-
-
-def _check_same_set(image: FeatureRows, text: FeatureRows, measured: AlignmentDifficulty) -> None:
-    if len(image) != measured.n or len(text) != measured.n:
-        raise ValueError(
-            f"got {len(image)} image and {len(text)} text features: expected the {measured.n} measured pairs"
-        )

@@ -43,7 +43,7 @@ class AttentionGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedCube:
-    """One image's cube at one resolution, small enough for a browser, with the means worked in.
+    """The first image's cube at one resolution, small enough for a browser, with the means worked in.
 
     Index 0 of the step, layer and head axes is the mean over that axis, index ``i + 1`` its ``i``-th entry.
     ``values * scales[..., None, None]`` are probabilities, off by at most half a scale.
@@ -55,8 +55,6 @@ class QuantisedCube:
     """fp32 ``[steps + 1, layers + 1, heads + 1, W]``, probability per unit of ``values``."""
     layers: tuple[str, ...]
     """Module names of the layers."""
-    columns: tuple[str, ...]
-    """What the ``W`` entries are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,31 +210,22 @@ class AttentionCube:
     def quantised(
         self,
         *,
-        columns: Sequence[int] | None = None,
         heads: bool = True,
-        image: int = 0,
         resolution: tuple[int, int] | None = None,
     ) -> QuantisedCube:
-        """One image's cube in 8 bits, one scale a map, so that faint maps keep their shape.
+        """The first image's cube in 8 bits, one scale a map, so that faint maps keep their shape.
 
         Args:
-            columns: which columns; None for all.
             heads: keep every head, or their mean only (smaller by the number of heads plus one).
-            image: which image of the batch.
             resolution: as in ``maps``.
 
         Raises:
             ValueError: if heads are asked for where layers of one resolution differ in their number.
         """
-        chosen = list(range(len(self.columns))) if columns is None else list(columns)
-        names = tuple(_entry("word", self.columns, index) for index in chosen)
-        _entry("image", range(self.images), image)
         groups = self._groups_at(resolution or self.default_resolution)
         if heads and len({group.heads for group in groups}) > 1:
             raise ValueError("layers of this resolution differ in their number of heads: use heads=False")
-        parts = [group.probabilities[:, :, image] for group in groups]
-        if columns is not None:
-            parts = [part[:, :, :, chosen] for part in parts]
+        parts = [group.probabilities[:, :, 0] for group in groups]
         if not heads:
             parts = [part.float().mean(2, keepdim=True) for part in parts]
         values = _with_means(parts, heads)
@@ -246,7 +235,6 @@ class AttentionCube:
             values=values.to(torch.uint8).cpu().numpy(),
             scales=scales.cpu().numpy(),
             layers=tuple(name for group in groups for name in group.layers),
-            columns=names,
         )
 
     def _groups_at(self, resolution: tuple[int, int]) -> list[AttentionGroup]:

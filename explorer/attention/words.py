@@ -95,28 +95,19 @@ class TextRange:
         return tuple(tokenizer for tokenizer in (self.tokenizer, self.beside) if tokenizer is not None)
 
 
-def word_groups(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptWords:
-    """Split a prompt into words and map every token position to a word, the start or the rest.
-
-    Args:
-        tokenizer: a tokenizer with character offsets (a fast one), with one start and one end token.
-        prompt: the text; may be empty, then the matrix has the last two columns only.
-
-    Raises:
-        ValueError: if the prompt has more tokens than the model reads, or the tokenizer has no offsets.
-    """
-    return words_of_ranges([TextRange(tokenizer=tokenizer, length=tokenizer.model_max_length)], prompt)
-
-
 def words_of_ranges(ranges: Sequence[TextRange], prompt: str) -> PromptWords:
-    """As :func:`word_groups` for text positions that several encoders fill one after the other.
+    """Split a prompt into words and map every token position to a word, the start or the rest.
 
     A word's column holds its pieces in every range, so that it is what the image pays to the word whichever encoder
     brought it. Words that share a piece are one.
 
+    Args:
+        ranges: text positions that one or several encoders fill, one after the other.
+        prompt: the text; may be empty, then the matrix has the last two columns only.
+
     Raises:
-        ValueError: as :func:`word_groups`, for any of the ranges, or if two encoders that lie side by side read
-            different words at one position.
+        ValueError: if the prompt has more tokens than a range holds, a tokenizer has no offsets, or two encoders that
+            lie side by side read different words at one position.
     """
     import torch
 

@@ -130,7 +130,6 @@ def random_denoising(
     device: str,
     precision: str = "fp32",
     unet_config: dict[str, Any] | None = None,
-    seed: int = 0,
 ) -> Denoising:
     """A U-Net of ``architecture`` (see ``UNET_CONFIGS``) in its native size, with random weights, noise and text.
 
@@ -151,7 +150,7 @@ def random_denoising(
     check_place(device, None)
     config = UNET_CONFIGS[architecture] if unet_config is None else unet_config
     dtype = resolve_precision(precision)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     side, conditions = config["sample_size"], {}
     if "addition_time_embed_dim" in config:
         pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]

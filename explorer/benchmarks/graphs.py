@@ -28,7 +28,7 @@ import psutil
 
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
-from explorer.alignment.layouts import LayoutQuality, LayoutSettings, scaled_layout
+from explorer.alignment.layouts import LayoutQuality, scaled_layout
 from explorer.alignment.payload_formats import COLUMNS_NAME
 from explorer.benchmarks.startup import TIMEOUT_SECONDS, free_port, wait_for
 from explorer.core.provenance import ROOT
@@ -170,7 +170,7 @@ def make_up_graphs(folder: Path, pairs: int, seed: int = 0) -> dict[str, Any]:
         similarities = np.sort(random.random((pairs, NEIGHBOURS)).astype(np.float32))[:, ::-1]
         return FeatureGraph(neighbours=near, similarities=similarities, layout=layout, quality=quality)
 
-    graphs = PairGraphs(image=side(), text=side(), rows=np.arange(pairs), settings=LayoutSettings(), seed=seed)
+    graphs = PairGraphs(image=side(), text=side(), rows=np.arange(pairs), seed=seed)
     table = made_up_pairs(cluster, poison)
     scores = {name: random.random(pairs) for name in ("sample_ad", "structure_distance", "feature_distance")}
     study = Study(folder=folder, name=NAME, extractor=ExtractorSpec(), arms=(Arm(name=NAME),))

@@ -46,25 +46,29 @@ def denoiser_calls(pipeline: DiffusionPipeline, steps: int) -> int:
     return len(scheduler.timesteps)
 
 
-def require_unet(pipeline: DiffusionPipeline, what: str = "the pipeline") -> None:
+def require_unet(pipeline: DiffusionPipeline) -> None:
     """Refuse a pipeline where only a U-Net will do.
 
     Raises:
-        ValueError: naming ``what`` is refused.
+        ValueError: naming its class.
     """
     if is_joint(pipeline):
-        raise ValueError(f"{what} is a {type(pipeline).__name__}, which has no U-Net: expected SD 1.x, SD 2.x or SDXL")
+        raise ValueError(
+            f"the pipeline is a {type(pipeline).__name__}, which has no U-Net: expected SD 1.x, SD 2.x or SDXL"
+        )
 
 
-def require_one_text_encoder(pipeline: DiffusionPipeline, what: str = "the pipeline") -> None:
+def require_one_text_encoder(pipeline: DiffusionPipeline) -> None:
     """Refuse a pipeline whose U-Net reads more than one text encoder's states.
 
     Raises:
-        ValueError: naming ``what`` is refused.
+        ValueError: naming its class.
     """
-    require_unet(pipeline, what)
+    require_unet(pipeline)
     if getattr(pipeline, "text_encoder_2", None) is not None:
-        raise ValueError(f"{what} is a {type(pipeline).__name__} with two text encoders: expected SD 1.x or SD 2.x")
+        raise ValueError(
+            f"the pipeline is a {type(pipeline).__name__} with two text encoders: expected SD 1.x or SD 2.x"
+        )
 
 
 def check_negative_prompt(pipeline: DiffusionPipeline, negative_prompt: str) -> None:

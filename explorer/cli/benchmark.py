@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,10 +100,7 @@ def alignment_command(
         seed=seed,
         on_progress=show_progress(),
     )
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(alignment.markdown(report))
+    _tell(report, alignment.markdown, as_json)
 
 
 @benchmark.command("ad-scale")
@@ -131,10 +129,7 @@ def alignment_scale_command(
         [_whole_number(size) for size in sizes.split(",")], d=d, samples=samples, distinct=distinct,
         processes=processes, seed=seed, folder=folder, on_progress=show_progress(),
     )  # fmt: skip
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(alignment_scale.markdown(report))
+    _tell(report, alignment_scale.markdown, as_json)
 
 
 @benchmark.command("training")
@@ -160,10 +155,7 @@ def training_command(
         precision=precision, device=device, fused=fused, graphed=graphed, workers=workers, seed=seed,
         on_progress=show_progress(),
     )  # fmt: skip
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(training.markdown(report))
+    _tell(report, training.markdown, as_json)
 
 
 @benchmark.command("clean-label")
@@ -196,10 +188,7 @@ def clean_label_command(
         pipeline.vae.to(device, dtype), side, pictures=pictures, batch_size=batch_size, steps=steps, rounds=rounds,
         seed=seed, on_progress=show_progress(),
     )  # fmt: skip
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(clean_label.markdown(report))
+    _tell(report, clean_label.markdown, as_json)
 
 
 @benchmark.command("graphs")
@@ -214,10 +203,7 @@ def graphs_command(
     table. Needs playwright."""
 
     report = graphs.benchmark_graphs(pairs, chromium, peer=peer, seed=seed)
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(graphs.markdown(report))
+    _tell(report, graphs.markdown, as_json)
 
 
 @benchmark.command("switching")
@@ -231,10 +217,7 @@ def switching_command(
     table. Needs playwright."""
 
     report = switching.benchmark_switching(study, chromium, rounds)
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(switching.markdown(report))
+    _tell(report, switching.markdown, as_json)
 
 
 @benchmark.command("filters")
@@ -253,10 +236,7 @@ def filters_command(
     report = filters.benchmark_filters(
         pairs, scores=scores, d=d, rounds=rounds, peer=peer, seed=seed, on_progress=show_progress()
     )
-    if as_json:
-        emit(report, as_json)
-    else:
-        typer.echo(filters.markdown(report))
+    _tell(report, filters.markdown, as_json)
 
 
 @benchmark.command("defence-move")
@@ -272,10 +252,14 @@ def defence_move_command(
     Markdown table. Needs playwright."""
 
     report = defence_move.benchmark_moves(pairs, scores, moves, chromium, seed=seed)
+    _tell(report, defence_move.markdown, as_json)
+
+
+def _tell(report: dict[str, Any], table: Callable[[dict[str, Any]], str], as_json: bool) -> None:
     if as_json:
         emit(report, as_json)
     else:
-        typer.echo(defence_move.markdown(report))
+        typer.echo(table(report))
 
 
 def _whole_number(text: str) -> int:

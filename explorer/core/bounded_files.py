@@ -21,6 +21,8 @@ MAX_JSON_BYTES = 8 * 2**20
 MAX_JSON_DEPTH = 64
 MAX_JSON_CONTAINERS = 500_000
 """Objects and lists of one JSON file together."""
+LEVELS = 3
+"""Of folders that are gone through."""
 LONGEST_SHOWN = 1000
 """Characters of a text that is shown whole."""
 
@@ -104,11 +106,11 @@ def path_inside(folder: Path | str, name: str) -> Path:
     return Path(folder, *parts)
 
 
-def files_below(folder: Path | str, depth: int = 3) -> Iterator[Path]:
-    """Regular files in a folder and its folders, ``depth`` levels of them; links to folders are not followed."""
+def files_below(folder: Path | str) -> Iterator[Path]:
+    """Regular files in a folder and its folders, ``LEVELS`` of them; links to folders are not followed."""
     top = len(Path(folder).parts)
     for place, folders, names in os.walk(folder):
-        if len(Path(place).parts) - top >= depth:
+        if len(Path(place).parts) - top >= LEVELS:
             folders.clear()
         yield from (Path(place, name) for name in names if os.path.isfile(os.path.join(place, name)))
 

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+CONFIDENCE = 0.95
+"""Nominal coverage of every interval that says no other."""
+AREA_DRAWS = 500
+"""Of the bootstrap of an area."""
 ROUNDING = 1e-12
 """Relative difference below which numbers are equal: what is left of it is of float64's rounding."""
 
@@ -26,13 +30,11 @@ class Estimate:
     """Upper end of the interval."""
     n: int
     """Number of observations."""
-    confidence: float
-    """Nominal coverage in (0, 1)."""
 
-    def as_json(self) -> dict[str, float | None]:
-        """``value``, ``low`` and ``high``; bounds that are undefined are null."""
+    def as_json(self, name: str = "value") -> dict[str, float | None]:
+        """The value by its ``name``, ``low`` and ``high``; bounds that are undefined are null."""
         low, high = (None if math.isnan(bound) else bound for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high}
+        return {name: self.value, "low": low, "high": high}
 
 
 def mean_and_standard_error(values: Any) -> tuple[float, float]:
@@ -42,13 +44,13 @@ def mean_and_standard_error(values: Any) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def normal_interval(value: float, standard_error: float, *, n: int, confidence: float = 0.95) -> Estimate:
+def normal_interval(value: float, standard_error: float, *, n: int) -> Estimate:
     """``value +- z * standard_error``."""
-    reach = normal_quantile(confidence) * standard_error
-    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=confidence)
+    reach = normal_quantile() * standard_error
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n)
 
 
-def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> Estimate:
     """Wilson score interval of a proportion: inside [0, 1] and honest at 0 and 1 (Wilson, JASA 1927)."""
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"got {successes} successes of {trials} trials: expected 0 <= successes <= trials >= 1")
@@ -59,24 +61,23 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     reach = math.sqrt(z_squared * spread) / (1 + z_squared / trials)
     low = 0.0 if successes == 0 else centre - reach
     high = 1.0 if successes == trials else centre + reach
-    return Estimate(value=share, low=low, high=high, n=trials, confidence=confidence)
+    return Estimate(value=share, low=low, high=high, n=trials)
 
 
-def t_interval(values: Any, *, confidence: float = 0.95) -> Estimate:
+def t_interval(values: Any) -> Estimate:
     """Student interval of the mean of `[n]` values, e.g. one per seed; bounds are NaN for n = 1, and where all are
     alike, which says nothing of how far the next one might be."""
     from scipy.special import stdtrit
 
     values = _finite("values", values)
     mean, error = mean_and_standard_error(values)
-    _check_confidence(confidence)
     reach = math.nan
     if np.ptp(values) > ROUNDING * np.abs(values).max():
-        reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
-    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=len(values), confidence=confidence)
+        reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=len(values))
 
 
-def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> Estimate:
+def ratio_of_means(values: Any, reference: Any) -> Estimate:
     """mean(values) / mean(reference) of two `[n]` series that are paired; bounds are NaN for n = 1, and where every
     value is in that ratio to its reference.
 
@@ -95,16 +96,13 @@ def ratio_of_means(values: Any, reference: Any, *, confidence: float = 0.95) -> 
     residuals = values - ratio * reference
     if np.abs(residuals).max() <= ROUNDING * np.abs(values).max():
         residuals = np.zeros_like(residuals)
-    spread = t_interval(residuals / below, confidence=confidence)
-    return Estimate(
-        value=ratio, low=ratio + spread.low, high=ratio + spread.high, n=len(values), confidence=confidence
-    )  # fmt: skip
+    spread = t_interval(residuals / below)
+    return Estimate(value=ratio, low=ratio + spread.low, high=ratio + spread.high, n=len(values))
 
 
 def nested_ratio(
-    values: Sequence[Any], references: Sequence[Any], *, noises_shared: bool = False, draws: int = 10_000,
-    seed: int = 0, confidence: float = 0.95,
-) -> Estimate:  # fmt: skip
+    values: Sequence[Any], references: Sequence[Any], *, noises_shared: bool = False, draws: int = 10_000
+) -> Estimate:
     """Mean over runs of mean(values) / mean(reference), with a percentile interval of a nested bootstrap: every draw
     takes runs with replacement, of each of them pairs with replacement and, where they are told apart, noises. A run
     that is taken twice has its pairs drawn twice, each time by themselves.
@@ -130,20 +128,19 @@ def nested_ratio(
         raise ValueError(f"a run's reference has the mean {below[0]:g}: expected one above 0")
     if noises_shared and len(counts := {first.shape[1] for first, _ in runs}) > 1:
         raise ValueError(f"runs that share their noises have {sorted(counts)} of them: expected the same number")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     taken = random.integers(0, len(runs), (draws, len(runs)))
     heard = _drawn_noises(random, draws, runs[0][0].shape[1]) if noises_shared else None
     ratios = np.empty(taken.shape)
     for number, run in enumerate(runs):
         ratios[taken == number] = _drawn_ratios(random, *run, np.nonzero(taken == number)[0], heard)
     chosen = ratios.mean(axis=1)
-    reach = (1 - confidence) / 2
+    reach = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(chosen, [reach, 1 - reach])
     if np.nanmax(chosen) - np.nanmin(chosen) <= ROUNDING * np.nanmax(np.abs(chosen)):
         low = high = math.nan
     value = float(np.mean([first.mean() / second.mean() for first, second in runs]))
-    return Estimate(value=value, low=float(low), high=float(high), n=sum(len(first) for first, _ in runs),
-                    confidence=confidence)  # fmt: skip
+    return Estimate(value=value, low=float(low), high=float(high), n=sum(len(first) for first, _ in runs))
 
 
 def _of_noises(name: str, values: Any) -> np.ndarray:
@@ -180,7 +177,7 @@ def _drawn_mean(values: np.ndarray, pairs: np.ndarray, noises: np.ndarray) -> np
     return np.take_along_axis(of_noises, noises, axis=1).mean(axis=1)
 
 
-def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
+def pearson_correlation(first: Any, second: Any) -> Estimate:
     """Pearson's r of two `[n]` series with Fisher's z interval.
 
     Bounds are NaN for n <= 3, and where r is 1 or -1: of points on one line, nothing says how far the next one is off.
@@ -199,12 +196,12 @@ def pearson_correlation(first: Any, second: Any, *, confidence: float = 0.95) ->
         r = math.copysign(1.0, r)
     low = high = math.nan
     if len(first) > 3 and abs(r) < 1:
-        reach = normal_quantile(confidence) / math.sqrt(len(first) - 3)
+        reach = normal_quantile() / math.sqrt(len(first) - 3)
         low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
-    return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
+    return Estimate(value=r, low=low, high=high, n=len(first))
 
 
-def rank_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Estimate:
+def rank_correlation(first: Any, second: Any) -> Estimate:
     """Spearman's rank correlation of two `[n]` series, equal values at their mean rank.
 
     Bounds are NaN for n <= 3, and where the orders are the same or opposed, which says nothing of how sure that is. The
@@ -218,9 +215,9 @@ def rank_correlation(first: Any, second: Any, *, confidence: float = 0.95) -> Es
     r = pearson_correlation(rankdata(_finite("first", first)), rankdata(_finite("second", second))).value
     low = high = math.nan
     if len(first) > 3 and abs(r) < 1:
-        reach = normal_quantile(confidence) * math.sqrt((1 + r**2 / 2) / (len(first) - 3))
+        reach = normal_quantile() * math.sqrt((1 + r**2 / 2) / (len(first) - 3))
         low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
-    return Estimate(value=r, low=low, high=high, n=len(first), confidence=confidence)
+    return Estimate(value=r, low=low, high=high, n=len(first))
 
 
 def exact_mcnemar(rises: int, falls: int) -> float:
@@ -247,9 +244,7 @@ def area_under_curve(positives: Any, negatives: Any) -> float:
     return float((below + not_above).sum() / 2 / (len(positives) * len(negatives)))
 
 
-def area_interval(
-    positives: Any, negatives: Any, *, paired: bool = False, draws: int = 500, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
+def area_interval(positives: Any, negatives: Any, *, paired: bool = False) -> Estimate:
     """:func:`area_under_curve` with a percentile interval of a bootstrap.
 
     Bounds are NaN where a group has one value, and where all draws agree: of two groups that do not overlap, a
@@ -262,18 +257,17 @@ def area_interval(
         ValueError: on NaN, no values, or paired groups of different lengths.
     """
     positives, negatives = _finite("positives", positives), _finite("negatives", negatives)
-    _check_confidence(confidence)
     count, other = len(positives), len(negatives)
     if paired and count != other:
         raise ValueError(f"groups have {count} and {other} values: expected as many of both, to be paired")
-    random, reach, drawn = np.random.default_rng(seed), (1 - confidence) / 2, []
-    for _ in range(draws):
+    random, reach, drawn = np.random.default_rng(0), (1 - CONFIDENCE) / 2, []
+    for _ in range(AREA_DRAWS):
         rows = random.integers(0, count, count)
         drawn.append(area_under_curve(positives[rows], negatives[rows if paired else random.integers(0, other, other)]))
     told = min(count, other) > 1 and np.ptp(drawn) > 0
     low, high = np.quantile(drawn, [reach, 1 - reach]) if told else (math.nan, math.nan)
     return Estimate(value=area_under_curve(positives, negatives), low=float(low), high=float(high),
-                    n=count if paired else count + other, confidence=confidence)  # fmt: skip
+                    n=count if paired else count + other)  # fmt: skip
 
 
 def histogram(values: Any, *, bins: int = 40, value_range: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -291,15 +285,9 @@ def histogram(values: Any, *, bins: int = 40, value_range: tuple[float, float] |
     return {"edges": edges.tolist(), "density": density.tolist()}
 
 
-def normal_quantile(confidence: float) -> float:
+def normal_quantile(confidence: float = CONFIDENCE) -> float:
     """z with ``confidence`` of a standard normal inside [-z, z]."""
-    _check_confidence(confidence)
     return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: expected a value in (0, 1)")
 
 
 def _finite(name: str, values: Any) -> np.ndarray:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import Estimate, wilson_interval
+from explorer.core.intervals import CONFIDENCE, wilson_interval
 
 NEARLY_ERASED = 10
 """Concepts that are listed."""
-CONFIDENCE = 0.95
 LENGTHS = ((1, "up to 15 characters"), (16, "16 to 31 characters"), (32, "32 to 63 characters"),
            (64, "64 to 127 characters"), (128, "128 characters and more"))  # fmt: skip
 """Least length and name of each group of captions."""
@@ -103,12 +102,8 @@ def _groups(removed: np.ndarray, names: np.ndarray, listed: Sequence[str]) -> di
     overall = float(removed.mean()) if len(removed) else 0.0
     groups, uneven = [], False
     for name, lost in present:
-        share = wilson_interval(int(lost.sum()), len(lost), confidence=CONFIDENCE)
+        share = wilson_interval(int(lost.sum()), len(lost))
         strict = wilson_interval(int(lost.sum()), len(lost), confidence=1 - (1 - CONFIDENCE) / len(present))
         uneven |= not strict.low <= overall <= strict.high
-        groups.append({"name": name, "pairs": len(lost), "removed": int(lost.sum()), "lost_share": _as_json(share)})
+        groups.append({"name": name, "pairs": len(lost), "removed": int(lost.sum()), "lost_share": share.as_json()})
     return {"uneven": bool(uneven and len(present) > 1), "groups": groups}
-
-
-def _as_json(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

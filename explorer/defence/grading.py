@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from explorer.core.intervals import wilson_interval
+from explorer.core.intervals import CONFIDENCE, wilson_interval
 from explorer.defence.recipe import LOWEST
 
-CONFIDENCE = 0.95
 PAIR_DRAWS = 1000
 SEED = 0
 HALF = 0.5
@@ -60,11 +59,10 @@ def grade_filter(confusion: Confusion) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _share(count: int, of: int) -> dict[str, float] | None:
+def _share(count: int, of: int) -> dict[str, float | None] | None:
     if not of:
         return None
-    found = wilson_interval(count, of, confidence=CONFIDENCE)
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return wilson_interval(count, of).as_json()
 
 
 def interval(value: float, draws: np.ndarray) -> dict[str, float | None] | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +32,10 @@ def shares(values: np.ndarray, groups: Groups) -> dict[str, dict[str, float | No
         Group to ``{mean, low, high}``; bounds are None for one concept and where all are alike, all is None for a group
         that is empty or not known.
     """
-    return {name: None if chosen is None else _interval(values[chosen]) for name, chosen in groups.items()}
+    return {
+        name: None if chosen is None or not chosen.any() else t_interval(values[chosen]).as_json("mean")
+        for name, chosen in groups.items()
+    }
 
 
 def differences(
@@ -42,11 +43,3 @@ def differences(
 ) -> dict[str, dict[str, float | None] | None]:  # fmt: skip
     """:func:`shares` of ``values - others``, concept by concept: what all models find hard is in neither bound."""
     return shares(values - others, groups)
-
-
-def _interval(values: np.ndarray) -> dict[str, Any] | None:
-    if not len(values):
-        return None
-    found = t_interval(values)
-    bounds = {"low": found.low, "high": found.high}
-    return {"mean": found.value} | {name: None if math.isnan(bound) else bound for name, bound in bounds.items()}

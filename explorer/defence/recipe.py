@@ -111,13 +111,6 @@ def recipe_json(recipe: Filter) -> dict[str, Any]:
     return {"score": recipe.score, "remove": recipe.remove, "cut": {recipe.cut: amount}, "quota": recipe.quota}
 
 
-def scores_named(recipe: Filter) -> tuple[str, ...]:
-    """Names of the scores that it asks, each once."""
-    if isinstance(recipe, Combination):
-        return tuple(dict.fromkeys(name for each in recipe.filters for name in scores_named(each)))
-    return (recipe.score,) if isinstance(recipe, ScoreFilter) else ()
-
-
 def order_of_suspicion(values: np.ndarray, remove: str) -> np.ndarray:
     """Places of the scored pairs, the most suspicious first, equal scores by place; int64 `[n_scored]`.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
 KIND = "features"
+ROWS_AT_ONCE = 1024
 IMAGE_NAME, TEXT_NAME = "image.npy", "text.npy"
 
 
@@ -65,7 +66,8 @@ def _extract(
 ) -> None:
     # Pairs may share a picture; each picture is encoded once.
     rows, position = np.unique(pair_set.table["image_index"].to_numpy(), return_inverse=True)
-    chunks = counted(_chunks(rows), on_progress, f"features of {pair_set.folder.name}", "block")
+    chunks = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    chunks = counted(chunks, on_progress, f"features of {pair_set.folder.name}", "block")
     parts = [extractor.encode_images(np.asarray(pair_set.images[part])) for part in chunks]
     image = torch.cat(parts)[torch.from_numpy(position.reshape(-1))]
     text = extractor.encode_texts(pair_set.table["caption"].tolist())
@@ -84,7 +86,3 @@ def _extract(
         files=[IMAGE_NAME, TEXT_NAME],
         pictures=_stamp(pair_set),
     )
-
-
-def _chunks(rows: np.ndarray, size: int = 1024) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -7,7 +7,6 @@ nothing is computed again. The metadata may be missing: AD needs none.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from explorer.core.bounded_files import parse_json
-from explorer.core.provenance import MANIFEST_NAME, ManifestError, check_files, hash_file, read_manifest, replacing
+from explorer.core.provenance import MANIFEST_NAME, ManifestError, hash_file, read_manifest, replacing
 from explorer.embeddings.embedding_rows import EmbeddingRows, memory_mapped
 from explorer.embeddings.thumbnails import ThumbnailRows
 from explorer.pairs.sources.base import is_address
@@ -63,8 +62,8 @@ class EmbeddingStore:
     def __len__(self) -> int:
         return len(self.image)
 
-    def metadata(self, columns: list[str] | None = None) -> pandas.DataFrame:
-        """The metadata of all N pairs, in row order; ``columns`` restricts what is read.
+    def metadata(self) -> pandas.DataFrame:
+        """The metadata of all N pairs, in row order.
 
         Raises:
             ValueError: if the store has none.
@@ -73,8 +72,7 @@ class EmbeddingStore:
 
         if not self.metadata_files:
             raise ValueError(f"{self.folder} has no metadata: expected {', '.join(FOLDERS['metadata'][0])} in it")
-        return pandas.concat([pandas.read_parquet(opened(path), columns=columns) for path in self.metadata_files],
-                             ignore_index=True)  # fmt: skip
+        return pandas.concat([pandas.read_parquet(opened(path)) for path in self.metadata_files], ignore_index=True)
 
     def metadata_columns(self) -> list[str]:
         """Names of the metadata's columns, by its first file; none without metadata."""
@@ -121,16 +119,6 @@ class EmbeddingStore:
                     if first < len(column):
                         yield _as_strings(column[first:])
                     first = max(first - len(column), 0)
-
-    def verify(self) -> None:
-        """Check every file of a store that was made here against its recorded SHA-256.
-
-        Raises:
-            ManifestError: naming the first file that is missing or changed, or if there is no manifest.
-        """
-        check_files(self.folder, read_manifest(self.folder, kind=KIND))
-        for number in range(self.manifest["counts"]["partitions"]):
-            check_files(self.folder, json.loads(receipt_path(self.folder, number).read_text(encoding="utf-8")))
 
     @staticmethod
     def open(folder: Path | str) -> EmbeddingStore:

@@ -35,8 +35,7 @@ def held_against(study: Path, answers: list[Path], head: AestheticsHead) -> dict
         groups = scores[own & named], scores[own & none]
         found[model] = {"named": len(groups[0]), "none": len(groups[1]), "auc": None, "low": None, "high": None}
         if all(map(len, groups)):
-            area = area_interval(*groups).as_json()
-            found[model] |= {"auc": area.pop("value"), **area}
+            found[model] |= area_interval(*groups).as_json("auc")
     return found
 
 

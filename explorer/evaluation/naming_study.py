@@ -156,6 +156,5 @@ def _count(key: dict[str, Any], answers: dict[str, str]) -> dict[str, Any]:
             cell["shown"] += 1
     for groups in counts.values():
         for cell in groups.values():
-            share = wilson_interval(cell["named"], cell["shown"])
-            cell |= {"share": share.value, "low": share.low, "high": share.high}
+            cell |= wilson_interval(cell["named"], cell["shown"]).as_json("share")
     return counts

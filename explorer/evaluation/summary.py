@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.core.intervals import Estimate, t_interval
+from explorer.core.intervals import t_interval
 from explorer.core.poison_record import PoisonRecord
 from explorer.pairs.concept_list import POOL, ConceptList
 
@@ -84,10 +83,6 @@ def interval(values: np.ndarray) -> dict[str, Any] | None:
     values = values[:, ~np.isnan(values).any(axis=0)]
     if values.shape[1] == 0:
         return None
-    over_seeds, over_concepts = t_interval(values.mean(axis=1)), t_interval(values.mean(axis=0))
-    return {"mean": over_seeds.value, **_bounds(over_seeds), "over_concepts": _bounds(over_concepts)}
-
-
-def _bounds(estimate: Estimate) -> dict[str, float | None]:
-    return {name: None if math.isnan(bound) else bound
-            for name, bound in (("low", estimate.low), ("high", estimate.high))}  # fmt: skip
+    over_concepts = t_interval(values.mean(axis=0)).as_json()
+    del over_concepts["value"]
+    return t_interval(values.mean(axis=1)).as_json("mean") | {"over_concepts": over_concepts}

@@ -259,8 +259,4 @@ def _over_nouns(reports: Sequence[dict[str, Any]], place: int) -> dict[str, Any]
 
 
 def _over_runs(values: list[float | None]) -> dict[str, Any] | None:
-    if None in values:
-        return None
-    estimate = t_interval(values)
-    bounds = estimate.as_json()
-    return {"mean": bounds.pop("value"), **bounds, "values": values}
+    return None if None in values else t_interval(values).as_json("mean") | {"values": values}

@@ -108,10 +108,9 @@ def describe_generation(
     *,
     concepts: Sequence[str],
     judge: Judge | None = None,
-    image: int = 0,
     given: GivenPicture | None = None,
 ) -> ComparisonColumn:
-    """Quantise one image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
+    """Quantise the first image's maps and take its numbers (maps: 16x16 layers, mean over steps, layers and heads).
 
     Args:
         generation: made with capture.
@@ -119,7 +118,6 @@ def describe_generation(
         concepts: what concepts are called in prompts; the words of those in the prompt get a row each, else the
             prompt's last word does.
         judge: adds CLIP similarity and the concept recognised.
-        image: which image of the batch.
         given: the picture that was shown, where none was drawn.
 
     Raises:
@@ -132,8 +130,8 @@ def describe_generation(
         raise ValueError("the generation holds no attention maps: expected one made with capture=True")
     request = generation.request
     rows = concept_word_indices(generation.words, concepts)
-    numbers = attention_numbers(cube, rows, image=image)
-    picture = generation.images[image]
+    numbers = attention_numbers(cube, rows)
+    picture = generation.images[0]
     if judge is not None:
         numbers |= judge.judge(picture, request.prompt)
     first = cube.default_resolution
@@ -151,10 +149,10 @@ def describe_generation(
         image=picture,
         words=tuple(cube.columns),
         concept_words=rows,
-        stacks=tuple(_quantise(cube, size, image) for size in resolutions),
-        guidance=None if steps.guidance is None else guidance_steps(steps.guidance, image),
+        stacks=tuple(_quantise(cube, size) for size in resolutions),
+        guidance=None if steps.guidance is None else guidance_steps(steps.guidance),
         no_guidance=steps.no_guidance,
-        latents=kept_latents(steps.trajectory, image),
+        latents=kept_latents(steps.trajectory),
         no_sensitivity=steps.no_sensitivity,
         numbers=numbers,
         seconds=generation.seconds,
@@ -204,12 +202,12 @@ def concept_word_indices(words: PromptWords, concepts: Sequence[str]) -> tuple[i
     return tuple(sorted(found)) or tuple(range(len(words.words)))[-1:]
 
 
-def attention_numbers(cube: AttentionCube, rows: Sequence[int], *, image: int = 0) -> dict[str, Any]:
+def attention_numbers(cube: AttentionCube, rows: Sequence[int]) -> dict[str, Any]:
     """Scatter and mean mass of the words in ``rows``, and the mean cosine overlap between them (None for one word, or
     where a word is read nowhere)."""
     from explorer.attention.statistics import column_mass, cosine_overlap, scatter_where_read
 
-    maps = cube.maps(image=image)
+    maps = cube.maps()
     masses = column_mass(maps)
     scatters = dict(zip(rows, scatter_where_read(maps[list(rows)]), strict=True))
     overlap = None
@@ -260,13 +258,13 @@ def read_comparison(folder: Path | str) -> list[ComparisonColumn]:
     return [_read_column(folder, name) for name in index["columns"]]
 
 
-def _quantise(cube: AttentionCube, resolution: tuple[int, int], image: int) -> MapStack:
+def _quantise(cube: AttentionCube, resolution: tuple[int, int]) -> MapStack:
     groups = [group for group in cube.groups if group.resolution == resolution]
     layers = sum(len(group.layers) for group in groups)
     heads = groups[0].heads
     size = (cube.steps + 1) * (layers + 1) * (heads + 1) * len(cube.columns) * resolution[0] * resolution[1]
     every_head = size <= MAX_MAP_BYTES and all(group.heads == heads for group in groups)
-    quantised = cube.quantised(image=image, resolution=resolution, heads=every_head)
+    quantised = cube.quantised(resolution=resolution, heads=every_head)
     return MapStack(values=quantised.values, scales=quantised.scales, layers=quantised.layers)
 
 

@@ -35,10 +35,9 @@ def sensitivity_maps(
     trajectory: Trajectory,
     *,
     draws: int = DRAWS,
-    image: int = 0,
     batch_size: int = DRAWS + OWN,
 ) -> torch.Tensor:
-    """What a word changes, on latents of one generation.
+    """What a word changes, on latents of the first picture of a generation.
 
     Args:
         pipeline: the model that made them, or another of its kind.
@@ -46,7 +45,6 @@ def sensitivity_maps(
         word: of the prompt; where it stands several times, all of them are replaced at once.
         trajectory: the steps to measure (``Trajectory.at``).
         draws: how often it is replaced.
-        image: which of the batch.
         batch_size: pictures that the network is shown at once, at most.
 
     Returns:
@@ -65,7 +63,7 @@ def sensitivity_maps(
         drawn = named_text(encode_prompts(pipeline, asked, [request.prompt] * draws))
     text = {name: torch.cat([own[name], drawn[name]]) for name in own}
     maps = []
-    for sample, timestep in zip(trajectory.samples[:, image], trajectory.timesteps.tolist(), strict=True):
+    for sample, timestep in zip(trajectory.samples[:, 0], trajectory.timesteps.tolist(), strict=True):
         noisy = sample[None].to(own["text"].device)
         predicted = predict_texts(predictor, noisy, timestep, text, batch_size)
         change = (predicted[OWN:] - predicted[:OWN]) * predictor.noise_scale(timestep)
@@ -73,13 +71,11 @@ def sensitivity_maps(
     return torch.stack(maps)
 
 
-def kept_latents(trajectory: Trajectory, image: int = 0) -> KeptLatents:
-    """Those of an image at the steps that :func:`spread_steps` chooses."""
+def kept_latents(trajectory: Trajectory) -> KeptLatents:
+    """Those of the first image at the steps that :func:`spread_steps` chooses."""
     steps = spread_steps(len(trajectory.timesteps))
     chosen = trajectory.at(steps)
-    return KeptLatents(
-        steps=steps, samples=chosen.samples[:, image].float().numpy(), timesteps=chosen.timesteps.numpy()
-    )
+    return KeptLatents(steps=steps, samples=chosen.samples[:, 0].float().numpy(), timesteps=chosen.timesteps.numpy())
 
 
 def column_sensitivity(

@@ -55,19 +55,14 @@ class KeptLatents:
     """fp32 ``[steps]``."""
 
 
-def spread_steps(steps: int, count: int = STEPS) -> tuple[int, ...]:
-    """``count`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
-    return tuple(range(steps)) if steps <= count else tuple(int((at + 0.5) * steps / count) for at in range(count))
+def spread_steps(steps: int) -> tuple[int, ...]:
+    """``STEPS`` of ``steps`` steps, from 0, evenly spread; all of them where there are no more."""
+    return tuple(range(steps)) if steps <= STEPS else tuple(int((at + 0.5) * steps / STEPS) for at in range(STEPS))
 
 
-def sensitivity_calls(steps: int, draws: int = DRAWS) -> int:
-    """Network calls of one picture that one word takes of one model."""
-    return steps * (draws + OWN)
-
-
-def guidance_steps(guidance: torch.Tensor, image: int = 0) -> StepMaps:
-    """Guidance maps ``[steps, images, h, w]``, those of one image: index 0 is their mean, ``i + 1`` step ``i``."""
-    maps = guidance[:, image].float().numpy()
+def guidance_steps(guidance: torch.Tensor) -> StepMaps:
+    """Guidance maps ``[steps, images, h, w]``, the first image's: index 0 is their mean, ``i + 1`` step ``i``."""
+    maps = guidance[:, 0].float().numpy()
     return quantise_maps(np.concatenate([maps.mean(0, keepdims=True), maps]))
 
 

@@ -38,7 +38,7 @@ def pairs_as_bytes(columns: Mapping[str, Sequence[Any]], form: str, origin: Mapp
         raise ValueError(f"format is {form!r}: expected one of {', '.join(FORMS)}")
     uids = list(columns[UID])
     if form == NPY:
-        return datacomp_bytes(uids)
+        return _datacomp_bytes(uids)
     if form == JSON:
         return (json.dumps({**origin, UIDS: uids}, indent=1) + "\n").encode()
     if form == CSV:
@@ -47,21 +47,19 @@ def pairs_as_bytes(columns: Mapping[str, Sequence[Any]], form: str, origin: Mapp
         writer.writerow(columns)
         writer.writerows([_cell(value) for value in line] for line in zip(*columns.values(), strict=True))
         return ("\ufeff" + stream.getvalue()).encode()
-    return parquet_bytes(columns, {"origin": origin})
+    return _parquet_bytes(columns, origin)
 
 
-def parquet_bytes(columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
-    """A parquet file of these columns, with JSON-serialisable ``metadata`` in its schema."""
+def _parquet_bytes(columns: Mapping[str, Any], origin: Mapping[str, Any]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
     table, stream = pyarrow.table(dict(columns)), io.BytesIO()
-    said = {name: json.dumps(value) for name, value in metadata.items()}
-    parquet.write_table(table.replace_schema_metadata(said), stream)
+    parquet.write_table(table.replace_schema_metadata({"origin": json.dumps(origin)}), stream)
     return stream.getvalue()
 
 
-def datacomp_bytes(uids: Iterable[str]) -> bytes:
+def _datacomp_bytes(uids: Iterable[str]) -> bytes:
     """A sorted ``.npy`` array of dtype ``u8,u8``, as DataComp's filters give it: the halves of the uids.
 
     Raises:

@@ -14,6 +14,7 @@ AGREES, DISAGREES, NOT_TOLD, NOT_COMPARABLE, NOT_DONE = (
 )  # fmt: skip
 MOST = "clean accuracy at the largest C_P, of the control's"
 BELOW_ONE = (-math.inf, 1.0)
+BELOW_ZERO, ABOVE_ZERO = (-math.inf, 0.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +116,4 @@ def which(model: dict[str, Any] | None, models: Sequence[dict[str, Any]]) -> str
 def estimate(stored: dict[str, float | None], n: int) -> Estimate:
     """From JSON (``value``, ``low``, ``high``), whose unknown bounds are null."""
     known = {name: math.nan if value is None else value for name, value in stored.items()}
-    return Estimate(**known, n=n, confidence=0.95)
+    return Estimate(**known, n=n)

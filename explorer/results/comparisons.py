@@ -10,7 +10,17 @@ from typing import Any
 from explorer.core.intervals import Estimate, wilson_interval
 from explorer.defence.scores import CLIP, STRUCTURE
 from explorer.results import paper
-from explorer.results.comparison import BELOW_ONE, MOST, Comparison, Quantity, estimate, largest_of, which
+from explorer.results.comparison import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    BELOW_ZERO,
+    MOST,
+    Comparison,
+    Quantity,
+    estimate,
+    largest_of,
+    which,
+)
 from explorer.results.measured import (
     CLEAN_LABEL,
     DIRTY_LABEL,
@@ -31,7 +41,6 @@ from explorer.results.recovery import recovery
 from explorer.results.table_rows import class_rows, model_rows
 from explorer.studies.study import Study
 
-BELOW_ZERO, ABOVE_ZERO = (-inf, 0.0), (0.0, inf)
 HARDLY_CHANGED = (0.9, 1.1)
 """Where accuracy lies, as a share of another model's, that the paper calls the same."""
 
@@ -170,8 +179,8 @@ def maps_scatter(measured: Measured) -> Comparison:
         name="Figures 3 and 4", about="Attention maps of concepts that no poison aims at turn into scattered noise.",
         quantities=(
             Quantity(what=scattered, claim=ABOVE_ZERO, here=here, over=over),
-            *difference_over_runs(measured, DIRTY_LABEL, "late_contiguity_unpoisoned", scattered, ABOVE_ZERO),
-            *share_over_runs(measured, DIRTY_LABEL, "late_word_mass_unpoisoned",
+            *difference_over_runs(measured, "late_contiguity_unpoisoned", scattered),
+            *share_over_runs(measured, "late_word_mass_unpoisoned",
                              "attention to the concept in the late steps at the largest C_P, of the control's"),
         ), missing=measured.lacking("evaluated arms with several poisoned concepts, with maps"),
     )  # fmt: skip
@@ -216,7 +225,7 @@ def two_concepts(measured: Measured) -> Comparison:
         name="Figure 7", about="The maps of two concepts of one prompt become alike.",
         quantities=(
             Quantity(what=alike, claim=ABOVE_ZERO, here=here, over=over),
-            *difference_over_runs(measured, DIRTY_LABEL, "word_overlap", alike, ABOVE_ZERO),
+            *difference_over_runs(measured, "word_overlap", alike),
         ), missing="evaluated arms with several poisoned concepts, with maps",
     )  # fmt: skip
 

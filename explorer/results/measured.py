@@ -216,7 +216,7 @@ def difference(
         reach = float(np.hypot(*(each["high"] - each["low"] for each in bounds))) / 2
     value = first["mean"] - second["mean"]
     over = f"{noises} noises" if not by_concept else "prompts" if concepts is None else f"{concepts} concepts"
-    return Estimate(value=value, low=value - reach, high=value + reach, n=noises, confidence=0.95), over
+    return Estimate(value=value, low=value - reach, high=value + reach, n=noises), over
 
 
 def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None, n: int) -> Estimate | None:
@@ -229,7 +229,7 @@ def ratio(first: dict[str, Any] | None, second: dict[str, Any] | None, n: int) -
     if not any(each is None or each["low"] is None for each in bounds):
         spread = [(each["high"] - each["low"]) / 2 for each in bounds]
         reach = float(np.hypot(spread[0], value * spread[1])) / second["mean"]
-    return Estimate(value=value, low=value - reach, high=value + reach, n=n, confidence=0.95)
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n)
 
 
 def structure_difference(model: dict[str, Any], control: dict[str, Any]) -> Estimate | None:

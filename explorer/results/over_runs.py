@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from explorer.core.intervals import t_interval
-from explorer.results.comparison import BELOW_ONE, MOST, Quantity, estimate
-from explorer.results.measured import Measured
+from explorer.results.comparison import ABOVE_ZERO, BELOW_ONE, MOST, Quantity, estimate
+from explorer.results.measured import DIRTY_LABEL, Measured
 
 
 def shares_over_runs(measured: Measured, kind: str, printed: float) -> list[Quantity]:
@@ -33,26 +34,22 @@ def shares_over_runs(measured: Measured, kind: str, printed: float) -> list[Quan
     return found
 
 
-def difference_over_runs(
-    measured: Measured, kind: str, quantity: str, what: str, claim: tuple[float, float]
-) -> list[Quantity]:
-    """A quantity of ``training-runs`` at the largest C_P less the same run's control's, over runs; none where a run did
-    not measure it."""
-    return _over_runs(measured, kind, quantity, what, claim, lambda most, control: most - control)
+def difference_over_runs(measured: Measured, quantity: str, what: str) -> list[Quantity]:
+    """A quantity of ``training-runs`` of dirty-label poison at the largest C_P less the same run's control's, over
+    runs; the paper's claim is that it is more. None where a run did not measure it."""
+    return _over_runs(measured, quantity, what, ABOVE_ZERO, lambda most, control: most - control)
 
 
-def share_over_runs(measured: Measured, kind: str, quantity: str, what: str) -> list[Quantity]:
+def share_over_runs(measured: Measured, quantity: str, what: str) -> list[Quantity]:
     """The same as a share of the control's; the paper's claim is that it is less. None where a control has 0."""
-    return _over_runs(
-        measured, kind, quantity, what, BELOW_ONE, lambda most, control: most / control if control else None
-    )
+    return _over_runs(measured, quantity, what, BELOW_ONE, lambda most, control: most / control if control else None)
 
 
 def _over_runs(
-    measured: Measured, kind: str, quantity: str, what: str, claim: tuple[float, float], of_run: Any
+    measured: Measured, quantity: str, what: str, claim: tuple[float, float], of_run: Callable[..., float | None]
 ) -> list[Quantity]:
     found = []
-    for row in _at_largest(measured, kind):
+    for row in _at_largest(measured, DIRTY_LABEL):
         both = [each.get(quantity) for each in (row, measured.runs["models"][0])]
         if None in both:
             continue

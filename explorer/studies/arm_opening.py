@@ -28,7 +28,6 @@ def open_arm_pairs(
     concept_names: tuple[str, ...],
     work: Path,
     *,
-    workers: int = 2,
     processes: Processes | None = None,
     on_progress: OnProgress = unheard,
 ) -> ArmPairs:
@@ -37,7 +36,6 @@ def open_arm_pairs(
     Args:
         concept_names: nouns to look for in the captions of pairs that name no concepts.
         work: where a source's embeddings and thumbnails are kept, in a folder called by the arm.
-        workers: threads that decode.
         processes: further processes that embed.
         on_progress: told about the embedding, what was set aside, and what was assumed.
 
@@ -64,7 +62,7 @@ def open_arm_pairs(
     settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=arm.poison_fields)
     # A feature range that is calibrated later changes no feature.
     embedded = extract_embeddings(
-        source, work / arm.name, replace(extractor, feature_range=None), settings, workers=workers, processes=processes,
+        source, work / arm.name, replace(extractor, feature_range=None), settings, processes=processes,
         on_progress=on_progress,
     )  # fmt: skip
     pairs = SourcePairs(source, embedded, extractor, concept_names)

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     import pandas
     import torch
 
-    from explorer.alignment.landmarks import LandmarkList
     from explorer.alignment.neighbourhoods import LocalRequest
     from explorer.alignment.pair_sets import Measurement
-    from explorer.alignment.structure.plan import StructureRequest
     from explorer.embeddings.universal_extractor import UniversalExtractor
 
 THUMBNAIL_SIDE = 48
@@ -156,8 +154,6 @@ def measure_arm(
     *,
     alpha: float = 0.8,
     convention: str = "authors",
-    request: StructureRequest | None = None,
-    landmarks: LandmarkList | None = None,
     local: LocalRequest | None = None,
     workers: Workers = ALONE,
 ) -> Measurement:
@@ -174,8 +170,8 @@ def measure_arm(
         )
     return measure_features(
         pairs.table, pairs.features, feature_range=extractor.feature_range, extractor=pairs.extractor,
-        pictures=pairs.pictures, alpha=alpha, convention=convention, split=pairs.split, request=request,
-        landmarks=landmarks, local=local, workers=workers,
+        pictures=pairs.pictures, alpha=alpha, convention=convention, split=pairs.split, local=local,
+        workers=workers,
     )  # fmt: skip
 
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 FOLDER = "blame"
 """Of a study: what was stored, by arm and concept."""
-MOST_BLAMED = 20
 PICTURES_AT_ONCE = 256
 """Pairs whose pictures are in memory together."""
 SEED = 0
@@ -60,27 +59,6 @@ class Blamed:
     """Name to fp64 `[concepts, N]`; NaN where it was not measured."""
 
 
-def blame(
-    study: Study, arm: str, concept: str, *, pairs: int = 0, shown: int = MOST_BLAMED, base: Path | None = None,
-    device: str = "cpu", on_progress: OnProgress = unheard,
-) -> dict[str, Any]:  # fmt: skip
-    """Every score's most blamed pairs, and, where it is recorded, how well it tells poison from benign pairs.
-
-    Args:
-        pairs: of how many training pairs the gradient is taken, drawn without a look at the flags; 0 for all.
-        shown: pairs that are listed of each score.
-        base: what the arm's model was fine-tuned from; None for what its checkpoint records.
-
-    Returns:
-        As :func:`described`.
-
-    Raises:
-        ValueError: as :func:`blame_scores`.
-    """
-    found = blame_scores(study, arm, [concept], pairs=pairs, base=base, device=device, on_progress=on_progress)
-    return described(study, arm, concept, found, 0, shown)
-
-
 def blame_scores(
     study: Study, arm: str, concepts: Sequence[str], *, pairs: int = 0, left_out: int = 0, base: Path | None = None,
     device: str = "cpu", on_progress: OnProgress = unheard,
@@ -91,8 +69,9 @@ def blame_scores(
     gradients are taken at the base and at the arm's own model, and added.
 
     Args:
-        pairs: as in :func:`blame`, and so is ``base``.
+        pairs: of how many training pairs the gradient is taken, drawn without a look at the flags; 0 for all.
         left_out: how many of those that have gradients a model will be trained without.
+        base: what the arm's model was fine-tuned from; None for what its checkpoint records.
 
     Raises:
         ValueError: if the study has no such arm or concept, no control, its pairs or models cannot be read, or

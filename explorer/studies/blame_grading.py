@@ -76,7 +76,7 @@ def write_lists(
         pairs: candidates, drawn from the arm's training pairs without a look at the flags; 0 for all of them.
         left_out: how many of the candidates each model is trained without.
         shown: pairs that are stored of each score and concept.
-        base: as in :func:`~explorer.studies.blame.blame`.
+        base: as in :func:`~explorer.studies.blame.blame_scores`.
 
     Returns:
         ``concepts``, ``candidates``, ``left_out`` and ``lists``: for each score and the random draw ``name``,

@@ -158,7 +158,7 @@ def remaining_structure(
     return structure_ad
 
 
-def report_filter(study: Study, arm: str, recipe: Filter, on_progress: OnProgress = unheard) -> dict[str, Any]:
+def report_filter(study: Study, arm: str, recipe: Filter) -> dict[str, Any]:
     """What a recipe does to an arm's training pairs: :func:`~explorer.defence.report.filter_report`.
 
     Raises:
@@ -166,4 +166,4 @@ def report_filter(study: Study, arm: str, recipe: Filter, on_progress: OnProgres
         ValueError: if the study has no such arm, or on what the recipe names and the arm does not have.
     """
     pairs = scored_pairs(study, arm)
-    return filter_report(pairs, recipe, remaining_structure(study, arm, pairs, on_progress))
+    return filter_report(pairs, recipe, remaining_structure(study, arm, pairs))

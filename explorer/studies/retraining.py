@@ -7,7 +7,6 @@ stands for and is written last. The step ``retrained`` draws and measures what i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,7 @@ def retrained_models(study: Study) -> dict[str, tuple[RetrainedModel, ...]]:
 
 def retrain(
     study: Study, arm: str, name: str, rule: LeftOut, recipe: FineTuningRecipe, *, base: Path | None = None,
-    device: str = "cpu", on_progress: OnProgress = unheard, should_stop: Callable[[], bool] | None = None,
+    device: str = "cpu", on_progress: OnProgress = unheard,
 ) -> RetrainedModel | None:  # fmt: skip
     """Fine-tune the arm's base on the training pairs that ``rule`` does not leave out; the same call again resumes.
 
@@ -107,12 +106,12 @@ def retrain(
     }  # fmt: skip
     start = base or recorded_start(arm_checkpoint(study.arm(arm)))
     on_progress(note(f"{name}: from {start}, without {len(uids)} of {len(scored)} pairs"))
-    return _train(study, arm, name, facts, start, pairs, recipe, uids, device, on_progress, should_stop)
+    return _train(study, arm, name, facts, start, pairs, recipe, uids, device, on_progress)
 
 
 def recover(
     study: Study, arm: str, pairs: PairSet, size: int, recipe: FineTuningRecipe, *, name: str = RECOVERY,
-    device: str = "cpu", on_progress: OnProgress = unheard, should_stop: Callable[[], bool] | None = None,
+    device: str = "cpu", on_progress: OnProgress = unheard,
 ) -> RetrainedModel | None:  # fmt: skip
     """Fine-tune the arm's own model on the first ``size`` benign training pairs of a set (Ding et al. 2024, Table 6).
 
@@ -141,7 +140,7 @@ def recover(
     uids = pairs.table["uid"].to_numpy()[rows[size:]].tolist()
     facts = {"kind": RECOVERY, "kept": size, "share": size / of_arm, "unrecorded": unrecorded}
     start = study.arm(arm).checkpoint
-    return _train(study, arm, f"{name}-{size}", facts, start, pairs, recipe, uids, device, on_progress, should_stop)
+    return _train(study, arm, f"{name}-{size}", facts, start, pairs, recipe, uids, device, on_progress)
 
 
 def recorded_start(checkpoint: Checkpoint) -> Path:
@@ -177,7 +176,6 @@ def _pairs_to_train_on(arm: Arm) -> PairSet | PairSource:
 def _train(
     study: Study, arm: str, name: str, facts: dict[str, Any], base: Path, pairs: PairSet | PairSource,
     recipe: FineTuningRecipe, left_out: list[str], device: str, on_progress: OnProgress,
-    should_stop: Callable[[], bool] | None,
 ) -> RetrainedModel | None:  # fmt: skip
     from explorer.training.fine_tune import fine_tune
 
@@ -186,7 +184,7 @@ def _train(
     output, run = _place(study, "models", arm) / name, _place(study, "training", arm) / name
     manifest = fine_tune(
         base, pairs, recipe, output, run=run, cache=study.folder / FOLDER / "encoded", left_out=left_out,
-        device=device, on_progress=on_progress, should_stop=should_stop,
+        device=device, on_progress=on_progress,
     )  # fmt: skip
     if manifest is None:
         return None

@@ -84,11 +84,6 @@ class TrainingPictures:
         return kind(self._arm, self._concepts)
 
 
-def training_picture(arm: Arm, concept: str, concepts: Sequence[str], seed: int) -> TrainingPicture:
-    """One of :class:`TrainingPictures`, where no further one is wanted."""
-    return TrainingPictures(arm, concepts).picture(concept, seed)
-
-
 class _Captions:
     """Where captions name concepts: the places of all that name one, and whether they name it alone."""
 

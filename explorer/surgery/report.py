@@ -90,8 +90,7 @@ def _beside_all(
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
     return Estimate(
-        value=estimate.value * factor, low=estimate.low * factor, high=estimate.high * factor, n=estimate.n,
-        confidence=estimate.confidence,
+        value=estimate.value * factor, low=estimate.low * factor, high=estimate.high * factor, n=estimate.n
     )  # fmt: skip
 
 

@@ -36,9 +36,7 @@ def pair_set_or_source(location: Path | str, **options: Any) -> PairSet | PairSo
     return PairSet.load(location)
 
 
-def imported_pairs(
-    source: PairSource, run: Path, size: int, *, workers: int = 2, on_progress: OnProgress = unheard
-) -> PairSet:
+def imported_pairs(source: PairSource, run: Path, size: int, *, on_progress: OnProgress = unheard) -> PairSet:
     """The source's usable pairs as a pair set in ``run``; the same call again opens what was imported.
 
     Args:
@@ -52,9 +50,7 @@ def imported_pairs(
             usable.
     """
     # Whichever split was asked for: it is what is trained on.
-    pairs, _ = import_pairs(
-        source, run / FOLDER_NAME, size=size, split="train", workers=workers, on_progress=on_progress
-    )
+    pairs, _ = import_pairs(source, run / FOLDER_NAME, size=size, split="train", on_progress=on_progress)
     quarantined = pairs.manifest["config"]["quarantined"]
     reasons = "".join(f", {count} {reason}" for reason, count in quarantined.items())
     on_progress(note(f"{pairs.folder}: {len(pairs)} pairs, {sum(quarantined.values())} set aside{reasons}"))

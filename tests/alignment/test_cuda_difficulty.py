@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from explorer.alignment import rows_on_disk
-from explorer.alignment.difficulty import alignment_difficulty
 from explorer.alignment.stores import measure_store
 from explorer.alignment.structure.compute import compute_structure
 from explorer.alignment.structure.plan import StructureRequest
-from explorer.alignment.updates import mean_offset
 from explorer.core.workers import worker_group
 
 N = 700
@@ -96,13 +94,3 @@ def test_a_store_is_measured_as_on_the_cpu(store, monkeypatch, estimator, held):
     off = (ours.difficulty.sample_ad - theirs.difficulty.sample_ad).abs().max().item()
     assert off <= CLOSE["fp32"], f"a pair's AD is off by {off:.3g}"
     assert ours.offset["mean_offset"] == pytest.approx(theirs.offset["mean_offset"], abs=1e-5)
-
-
-@pytest.mark.cuda
-def test_centring_on_the_gpu():
-    image, text = unit_rows(0, 48), unit_rows(1, 48)
-    on_gpu = image.to("cuda"), text.to("cuda")
-    measured = alignment_difficulty(*on_gpu, **RANGE)
-    centred = mean_offset(*on_gpu, measured).centred.structure_ad
-    whole = alignment_difficulty(image.double(), text.double(), **RANGE)
-    assert centred == pytest.approx(mean_offset(image.double(), text.double(), whole).centred.structure_ad, abs=4e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from explorer.alignment import graphs
-from explorer.alignment.layouts import LayoutSettings, layout_quality, scaled_layout, turned_onto
+from explorer.alignment.layouts import layout_quality, scaled_layout, turned_onto
 from explorer.alignment.neighbours import nearest_neighbours
 
 CLUSTERS, SIZE = 3, 20
@@ -118,15 +118,6 @@ def test_a_layout_keeps_what_its_features_cannot_tell_apart():
     features = np.tile([[1.0, 0.0]], (40, 1))
     quality = layout_quality(features, np.random.default_rng(0).normal(size=(40, 2)))
     assert (quality.trustworthiness, quality.preservation) == (1, 1)
-
-
-def test_settings_decide_the_layout():
-    (image, text), _, _ = clustered_pairs()
-    spread = graphs.build_graphs(image, text, settings=LayoutSettings(min_dist=0.9, neighbours=8))
-    tight = graphs.build_graphs(image, text, settings=LayoutSettings(min_dist=0.0, neighbours=8))
-    nearest = [np.sort(np.linalg.norm(side[:, None] - side, axis=2), axis=1)[:, 1].mean()
-               for side in (spread.text.layout, tight.text.layout)]  # fmt: skip
-    assert nearest[0] > nearest[1]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from explorer.alignment import growth
-from explorer.alignment.difficulty import label_alignment_difficulty
+from explorer.alignment.difficulty import compose, one_hot_labels
+from explorer.alignment.structure.tiles import structure_row_sums
 
 CONCEPTS, SAMPLES = 9, 12
 TOTAL = CONCEPTS * SAMPLES
@@ -18,8 +19,10 @@ def brute_force(counts):
         for image, count in enumerate(row):
             images += [image] * count
             labels += [text] * count
-    one_hot = torch.eye(len(counts), dtype=torch.float64)[torch.tensor(images)]
-    return label_alignment_difficulty(one_hot, labels, images, alpha=0.8)
+    pictures = torch.eye(len(counts), dtype=torch.float64)[torch.tensor(images)]
+    sums = structure_row_sums(pictures, one_hot_labels(labels, pictures))
+    wrong = (torch.tensor(labels) != torch.tensor(images)).double()
+    return compose(wrong, sums / len(images), alpha=0.8, convention="authors", feature_range=None)
 
 
 def targets_of(pattern, concepts):

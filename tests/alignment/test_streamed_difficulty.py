@@ -12,6 +12,8 @@ from explorer.alignment.difficulty import alignment_difficulty
 from explorer.alignment.streamed_difficulty import rank_correlation, stream_landmarks
 from explorer.alignment.structure import columns, set_statistics
 from explorer.alignment.structure.controls import LEAST_PILOT, choose_controls
+from explorer.alignment.structure.distance import feature_statistics
+from explorer.alignment.structure.tiles import structure_and_centred_row_sums
 from explorer.alignment.updates import mean_offset
 from explorer.core.sampling_design import draw_evenly
 from explorer.core.share import ALONE, Share
@@ -48,7 +50,9 @@ def test_all_rows_drawn_is_exact(convention):
     for name, value in exact.summary().items():
         expected = pytest.approx(value, abs=1e-9) if isinstance(value, float) else value
         assert found.difficulty.summary()[name] == expected, name
-    for name, value in mean_offset(IMAGE, TEXT, exact).summary().items():
+    _, centred = structure_and_centred_row_sums(IMAGE, TEXT, convention=convention)
+    offset = mean_offset(exact, centred_distance=centred / N, statistics=feature_statistics(IMAGE, TEXT))
+    for name, value in offset.summary().items():
         assert found.offset[name] == pytest.approx(value, abs=1e-12), name
     assert list(lines) == [(0, N)]
     for name, scores in lines[0, N].items():

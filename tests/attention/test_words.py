@@ -11,10 +11,13 @@ from explorer.attention.words import (
     check_prompt,
     read_lexicon,
     unknown_words,
-    word_groups,
     word_selection,
     words_of_ranges,
 )
+
+
+def word_groups(tokenizer, prompt):
+    return words_of_ranges([TextRange(tokenizer=tokenizer, length=tokenizer.model_max_length)], prompt)
 
 
 @pytest.fixture(scope="module")

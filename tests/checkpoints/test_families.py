@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from explorer.attention.capture import capture_attention
+from explorer.attention.prompts import prompt_words
 from explorer.attention.unet import cross_attention_layers
-from explorer.attention.words import word_groups
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.generation.generate import GenerationRequest, generate, initial_noise
 
@@ -86,7 +86,7 @@ def stock_images(pipeline, request):
 def test_every_layer_equals_eager_attention_and_the_images_stay(loaded, family, changes):
     pipeline = loaded[family]
     request = GenerationRequest(**({"prompt": PROMPT, "seed": 3, "steps": 2, "guidance_scale": 4.0} | changes))
-    words = word_groups(pipeline.tokenizer, PROMPT)
+    words = prompt_words(pipeline, PROMPT)
     plain = stock_images(pipeline, request)
     options = {"batch": request.images, "guidance": request.guided, "steps": 2, "dtype": torch.float32}
     with (

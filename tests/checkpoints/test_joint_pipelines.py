@@ -224,8 +224,8 @@ def test_sizes_and_other_uses_are_refused_in_words(loaded, make_pipeline):
     assert latent_shape(loaded["sd3"], None, None) == (4, 16, 16)
     assert latent_shape(loaded["flux"], None, None) == (4, 128, 128)
     assert latent_shape(make_pipeline(), None, None) == (4, 16, 16)
-    with pytest.raises(ValueError, match="checkpoint x is a FluxPipeline, which has no U-Net"):
-        require_unet(loaded["flux"], "checkpoint x")
+    with pytest.raises(ValueError, match="the pipeline is a FluxPipeline, which has no U-Net"):
+        require_unet(loaded["flux"])
     with pytest.raises(ValueError, match="the pipeline is a StableDiffusion3Pipeline, which has no U-Net"):
         pipeline_denoising(loaded["sd3"], request())
 

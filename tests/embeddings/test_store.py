@@ -64,7 +64,7 @@ def test_partitions_are_one_array(tmp_path, names, digits, dtype):
         assert (rows.stored(slice(-2, 99)) == expected[-2:]).all()
         assert rows.stored(slice(3, 3)).shape == (0, WIDTH)
         assert torch.equal(torch.cat(list(rows.batches(3))), rows.read())
-    assert store.metadata(["caption"])["caption"].tolist() == ["0-0", "0-1", "0-2", "2-0", "2-1", "2-2", "2-3"]
+    assert store.metadata()["caption"].tolist() == ["0-0", "0-1", "0-2", "2-0", "2-1", "2-2", "2-3"]
 
 
 def test_a_column_of_the_metadata_comes_a_partition_at_a_time(tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from explorer.attention.words import word_groups
+from explorer.attention.words import TextRange, words_of_ranges
 from explorer.checkpoints.pipelines import load_pipeline
 from explorer.checkpoints.registry import scan_checkpoints
 from explorer.generation.columns import (
@@ -138,7 +138,7 @@ def test_a_prompt_without_concepts_shows_its_last_word(tokenizer_folder):
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
 
     def rows(prompt):
-        return concept_word_indices(word_groups(tokenizer, prompt), CONCEPTS)
+        return concept_word_indices(words_of_ranges([TextRange(tokenizer=tokenizer, length=28)], prompt), CONCEPTS)
 
     assert rows("a Dog hat") == (1, 2)
     assert rows("a photo of a t shirt, dog") == (4, 5, 6), "a concept of two words has a row for each"

@@ -11,7 +11,7 @@ from diffusers import EulerDiscreteScheduler
 from explorer.attention.replaced_words import dictionary_rows
 from explorer.generation.generate import GenerationRequest, generate, initial_noise
 from explorer.generation.sensitivity import sensitivity_maps
-from explorer.generation.step_maps import sensitivity_calls, spread_steps
+from explorer.generation.step_maps import spread_steps
 
 PROMPT = "a photo of a dog"
 NOUN = 5
@@ -61,7 +61,7 @@ def test_the_way_begins_at_the_noise_and_goes_down(family, drawn):
 @torch.no_grad()
 def test_sensitivity_maps_are_what_a_loop_over_draws_says(family, drawn):
     pipeline, trajectory = family.pipeline, drawn.steps.trajectory.at([0, 2])
-    maps = sensitivity_maps(pipeline, drawn.request, "dog", trajectory, draws=2, image=1)
+    maps = sensitivity_maps(pipeline, drawn.request, "dog", trajectory, draws=2)
     assert maps.shape == (2, 2, *trajectory.samples.shape[-2:])
     tokenizers = [getattr(pipeline, each, None) for each in ("tokenizer", "tokenizer_2", "tokenizer_3")]
     rows, t5_rows = (
@@ -69,13 +69,13 @@ def test_sensitivity_maps_are_what_a_loop_over_draws_says(family, drawn):
         for tokenizer in (tokenizers[0], tokenizers[-1] or tokenizers[1] or tokenizers[0])
     )
     for at, timestep in enumerate(trajectory.timesteps.tolist()):
-        noisy = trajectory.samples[at, 1, None]
+        noisy = trajectory.samples[at, 0, None]
         own = family.noise(noisy, timestep, PROMPT)
         for draw in range(2):
             changed = family.noise(noisy, timestep, PROMPT, NOUN, rows[draw], t5_rows[draw])
             torch.testing.assert_close(maps[at, draw], slow_map(changed, own), rtol=2e-3, atol=1e-5)
     assert maps.max() > 1e-4
-    smaller = sensitivity_maps(pipeline, drawn.request, "dog", trajectory, draws=2, image=1, batch_size=1)
+    smaller = sensitivity_maps(pipeline, drawn.request, "dog", trajectory, draws=2, batch_size=1)
     torch.testing.assert_close(smaller, maps, rtol=1e-3, atol=1e-5)
 
 
@@ -113,8 +113,6 @@ def test_what_cannot_be_measured_is_refused(make_pipeline):
         sensitivity_maps(pipeline, REQUEST, "dog", trajectory, draws=0)
 
 
-def test_steps_are_spread_and_calls_counted():
+def test_steps_are_spread():
     assert spread_steps(3) == (0, 1, 2)
     assert spread_steps(20) == (2, 6, 10, 14, 18)
-    assert spread_steps(7, 2) == (1, 5)
-    assert sensitivity_calls(5, 8) == 45

@@ -33,7 +33,7 @@ NOUNS = ("bat", "cat", "dog", "eel", "fox", "gnu")
 
 
 def estimate(low, high):
-    return Estimate(value=(low + high) / 2, low=low, high=high, n=9, confidence=0.95)
+    return Estimate(value=(low + high) / 2, low=low, high=high, n=9)
 
 
 def model(name, concepts, accuracies):

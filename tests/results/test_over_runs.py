@@ -6,7 +6,7 @@ import pytest
 
 from explorer.core.provenance import ROOT
 from explorer.results.comparisons import compare_study
-from explorer.results.measured import DIRTY_LABEL, Measured
+from explorer.results.measured import Measured
 from explorer.results.over_runs import share_over_runs
 from explorer.studies.study import Study
 
@@ -44,7 +44,7 @@ def test_clean_label_models_are_told_over_their_runs_and_with_those_that_share_t
 
 def test_a_control_that_never_looks_at_the_concept_has_no_share():
     measured = Measured.of(Study.load(SHIPPED))
-    told = [measured, DIRTY_LABEL, "late_word_mass_unpoisoned", "attention"]
+    told = [measured, "late_word_mass_unpoisoned", "attention"]
     assert len(share_over_runs(*told)) == 1
     control, *others = measured.runs["models"]
     values = [0.0, *control["late_word_mass_unpoisoned"]["values"][1:]]

@@ -26,7 +26,7 @@ def test_the_page_holds_what_the_command_prints_of_the_shipped_study():
 
 
 def test_a_users_names_are_text_on_the_page_and_no_markup():
-    here = Estimate(value=0.5, low=0.4, high=0.6, confidence=0.95, n=6)
+    here = Estimate(value=0.5, low=0.4, high=0.6, n=6)
     quantity = Quantity(what="of `x|y`", claim=(0.0, 1.0), here=here, over=f"pairs of <b>a</b>\n{END}")
     told = Comparison(name="Table 1", about="As `beside` says.", quantities=(quantity,), study="[a](b)",
                       differs="the poison here is d <i>i</i> | *x*")  # fmt: skip

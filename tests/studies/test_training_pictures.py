@@ -13,7 +13,7 @@ from explorer.pairs.poison_flags import PoisonFields
 from explorer.pairs.sources.image_folder import ImageFolderSource
 from explorer.studies import training_pictures
 from explorer.studies.study import Arm
-from explorer.studies.training_pictures import TrainingPictures, training_picture
+from explorer.studies.training_pictures import TrainingPictures
 
 CONCEPTS = ("dog", "hat")
 CAPTIONS = ["a dog", "a hat", "a dog and hat", "a dog in the sun", "a dog at night", "a cat"]
@@ -37,23 +37,23 @@ def pair_set(tmp_path):
 
 
 def test_a_picture_shows_the_concept_alone_and_no_known_poison(pair_set):
-    found = {training_picture(pair_set, "dog", CONCEPTS, seed).caption for seed in range(20)}
+    found = {TrainingPictures(pair_set, CONCEPTS).picture("dog", seed).caption for seed in range(20)}
     assert found == {"a dog", "a dog in the sun"}
-    of_seed = [training_picture(pair_set, "dog", CONCEPTS, 3) for _ in range(2)]
+    of_seed = [TrainingPictures(pair_set, CONCEPTS).picture("dog", 3) for _ in range(2)]
     assert of_seed[0].caption == of_seed[1].caption
     row = CAPTIONS.index(of_seed[0].caption)
     assert (of_seed[0].pixels == (row + 1) * 20).all()
-    drawn = [training_picture(pair_set, "dog", CONCEPTS, seed) for seed in range(20)]
+    drawn = [TrainingPictures(pair_set, CONCEPTS).picture("dog", seed) for seed in range(20)]
     known = {picture.caption: picture for picture in drawn}
-    sure = [training_picture(replace(pair_set, poison=NO_POISON), "dog", CONCEPTS, seed) for seed in range(20)]
+    sure = [TrainingPictures(replace(pair_set, poison=NO_POISON), CONCEPTS).picture("dog", seed) for seed in range(20)]
     assert all(each.known_benign for each in sure), "somebody says so of the whole arm"
     assert (known["a dog"].known_benign, known["a dog in the sun"].known_benign) == (True, False)
 
 
 def test_a_concept_that_no_caption_names_alone_is_taken_from_those_that_name_others_too(pair_set):
-    assert training_picture(pair_set, "sun", ("sun", "dog"), 0).caption == "a dog in the sun"
+    assert TrainingPictures(pair_set, ("sun", "dog")).picture("sun", 0).caption == "a dog in the sun"
     with pytest.raises(ValueError, match=r"no caption of .*set names 'zebra': expected one"):
-        training_picture(pair_set, "zebra", ("zebra",), 0)
+        TrainingPictures(pair_set, ("zebra",)).picture("zebra", 0)
 
 
 def test_a_users_folder_is_read_where_it_lies(tmp_path):
@@ -64,12 +64,12 @@ def test_a_users_folder_is_read_where_it_lies(tmp_path):
     (tmp_path / "5.json").write_text('{"caption": "a dog", "poison": true}')
     (tmp_path / "5.txt").unlink()
     arm = Arm(name="mine", pairs=tmp_path, poison_fields=PoisonFields(flag="poison"))
-    found = [training_picture(arm, "dog", CONCEPTS, seed) for seed in range(20)]
+    found = [TrainingPictures(arm, CONCEPTS).picture("dog", seed) for seed in range(20)]
     assert {each.caption for each in found} == {"a dog", "a dog in the sun"}
     assert not any((each.pixels == 120).all() for each in found), "neither poison nor a broken picture"
-    one = training_picture(Arm(name="mine", pairs=tmp_path, poison=NO_POISON), "hat", CONCEPTS, 0)
+    one = TrainingPictures(Arm(name="mine", pairs=tmp_path, poison=NO_POISON), CONCEPTS).picture("hat", 0)
     assert (one.caption, one.known_benign, one.pixels.shape) == ("a hat", True, (48, 48, 3))
-    assert not training_picture(Arm(name="mine", pairs=tmp_path), "hat", CONCEPTS, 0).known_benign
+    assert not TrainingPictures(Arm(name="mine", pairs=tmp_path), CONCEPTS).picture("hat", 0).known_benign
 
 
 def test_captions_are_gone_through_once_for_all_concepts(pair_set, monkeypatch):
@@ -116,4 +116,4 @@ def test_a_seed_gives_one_picture_whatever_was_found_to_be_broken(tmp_path):
     arm = Arm(name="mine", pairs=tmp_path)
     kept = TrainingPictures(arm, CONCEPTS)
     for seed in [*range(30), *range(30)]:
-        assert kept.picture("dog", seed).caption == training_picture(arm, "dog", CONCEPTS, seed).caption
+        assert kept.picture("dog", seed).caption == TrainingPictures(arm, CONCEPTS).picture("dog", seed).caption

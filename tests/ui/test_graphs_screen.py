@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
-from explorer.alignment.layouts import LayoutQuality, LayoutSettings
+from explorer.alignment.layouts import LayoutQuality
 from explorer.core.provenance import ManifestError
 from explorer.studies.results import GRAPHS, step_folder
 from explorer.ui.screens.graphs.export import export_selection
@@ -36,7 +36,7 @@ def write_set(folder, name, poisoned=True):
 
     graphs = PairGraphs(
         text=side([[1, 2], [0, 2], [1, 3]]), image=side([[2, 1], [2, 1], [0, 1]]), rows=np.array([0, 1, 2]),
-        settings=LayoutSettings(), seed=0,
+        seed=0,
     )  # fmt: skip
     table = pandas.DataFrame(
         {

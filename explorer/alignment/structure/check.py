@@ -79,9 +79,9 @@ class RowCheck:
         return convention_scale(convention) * self.sums.value(share) / self.n
 
 
-def checked_positions(rows: torch.Tensor, seed: int, count: int = CHECKED_ROWS) -> torch.Tensor:
-    """Positions in ``rows`` `[m]` of those to check, at most ``count``, ascending; ``seed`` decides which."""
-    return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+def checked_positions(rows: torch.Tensor, seed: int) -> torch.Tensor:
+    """Positions in ``rows`` `[m]` of those to check, at most ``CHECKED_ROWS``, ascending; ``seed`` decides which."""
+    return torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:CHECKED_ROWS].sort().values
 
 
 def check_against_fp64(
@@ -93,9 +93,8 @@ def check_against_fp64(
     precision: str,
     convention: str = "authors",
     seed: int = 0,
-    count: int = CHECKED_ROWS,
 ) -> SelfCheck:
-    """Recompute D_s of ``count`` of ``rows`` from its definition, unrounded rows and fp64 throughout.
+    """Recompute D_s of ``CHECKED_ROWS`` of ``rows`` from its definition, unrounded rows and fp64 throughout.
 
     Args:
         image: `[N, d_image]` unit rows, as they were given.
@@ -106,7 +105,7 @@ def check_against_fp64(
         seed: decides which rows are checked.
     """
     check_same_rows(image, text)
-    chosen = checked_positions(rows, seed, count)
+    chosen = checked_positions(rows, seed)
     numbers = rows[chosen].cpu()
     found = fp64_distances(image, text, numbers, convention=convention)
     deviation = (found - distances[chosen].cpu()).abs().max().item()

@@ -227,7 +227,7 @@ def compose_structure(
         feature_distance, done.structure_distance, alpha=alpha, convention=convention, feature_range=feature_range,
         places=2 if done.trusted is None else 1, estimation=done.estimation_error,
     )  # fmt: skip
-    offset = mean_offset(image, text, difficulty, centred_distance=done.centred_distance, statistics=done.statistics)
+    offset = mean_offset(difficulty, centred_distance=done.centred_distance, statistics=done.statistics)
     return difficulty, offset, done
 
 

@@ -20,6 +20,8 @@ UNIT_TOLERANCE = 2e-3
 _ROWS_AT_ONCE = {"cpu": 16384, "cuda": 65536}
 """By device: a GPU is through with few rows before the next launch."""
 _SLACK = 1.01
+_ROWS_NAMED = 5
+"""Of those that cannot be measured."""
 
 
 class FeatureRows(Protocol):
@@ -75,11 +77,11 @@ class FeatureStatistics(SetMeans):
 class UnusableRowsError(ValueError):
     """Features that cannot be measured, by the numbers of their rows among those that were given."""
 
-    def __init__(self, sentence: str, rows: Sequence[Any], shown: int = 5) -> None:
+    def __init__(self, sentence: str, rows: Sequence[Any]) -> None:
         """``sentence`` has ``{rows}`` where they are to be named."""
         self.sentence, self.rows = sentence, rows
-        more = f" and {len(rows) - shown} more" if len(rows) > shown else ""
-        listed = ", ".join(str(row) for row in rows[:shown])
+        more = f" and {len(rows) - _ROWS_NAMED} more" if len(rows) > _ROWS_NAMED else ""
+        listed = ", ".join(str(row) for row in rows[:_ROWS_NAMED])
         super().__init__(sentence.format(rows=f"{'row' if len(rows) == 1 else 'rows'} {listed}{more}"))
 
     def named(self, names: Sequence[Any]) -> UnusableRowsError:

@@ -34,15 +34,13 @@ from explorer.alignment.structure.tiles import exact_products
 from explorer.core.sampling_design import Draw, draw_evenly, draw_strata, neyman_allocation
 from explorer.core.share import ALONE, Share
 
-ESTIMATORS = ("landmarks", "rows", "stratified")
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StructureEstimate:
     """Estimated D_s of N samples; their mean is the estimated structure AD. All tensors on the CPU."""
 
     estimator: str
-    """One of ``ESTIMATORS``."""
+    """``landmarks``, ``rows`` or ``stratified``."""
     seed: int
     """Decides the draw."""
     standard_error: float

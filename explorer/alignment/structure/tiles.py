@@ -61,10 +61,9 @@ class TorchTiles:
         *,
         precision: str,
         block: int,
-        zero_diagonal: bool = True,
         centring: Centring | None = None,
     ) -> None:
-        self.image_width, self.zero_diagonal, self.centring = image.shape[1], zero_diagonal, centring
+        self.image_width, self.centring = image.shape[1], centring
         self.joined = joined_rows(image, text, OPERANDS[precision])
         self.on_tensor_cores = precision == "fp16" and image.device.type == "cuda"
         product_type = torch.float32 if precision == "fp16" else self.joined.dtype
@@ -79,7 +78,7 @@ class TorchTiles:
     def add(self, rows: slice, columns: slice, sums: FixedPointSums, centred: FixedPointSums | None) -> None:
         """Add a tile's disparities to its rows' sums and, off the diagonal, to its columns' sums."""
         tile = self.product(rows, columns)
-        if self.zero_diagonal and rows == columns:
+        if rows == columns:
             tile.fill_diagonal_(0)
         if centred is not None:
             self._add_absolute(self._centred(tile, rows, columns), rows, columns, centred)
@@ -122,23 +121,20 @@ def structure_row_sums(
     text: FeatureRows,
     *,
     convention: str = "authors",
-    zero_diagonal: bool = True,
     block: int | None = None,
     precision: str | None = None,
     kernel: str = "auto",
     share: Share = ALONE,
     largest: float | None = None,
 ) -> torch.Tensor:
-    """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i.
+    """Sum over k of ``|D_img(i,k) - D_txt(i,k)|`` for every sample i; with itself it is exactly 0.
 
     Exact, in O(N^2 (d_image + d_text)) operations and O(N) memory beyond one tile and one copy of the rows.
 
     Args:
-        image: `[N, d_image]` rows; held as operands once, wherever they lie.
-        text: `[N, d_text]` rows on the same device; the widths may differ (one-hot labels are rows too).
+        image: `[N, d_image]` unit rows; held as operands once, wherever they lie.
+        text: `[N, d_text]` unit rows on the same device; the widths may differ (one-hot labels are rows too).
         convention: one of ``CONVENTIONS``.
-        zero_diagonal: count a sample's disparity with itself as exactly zero, as it is for unit rows; False
-            for rows of other lengths.
         block: samples on a tile's side; None chooses one that fits memory.
         precision: one of ``OPERANDS``; None is fp64 for fp64 rows and fp32 for every other dtype.
         kernel: one of ``KERNELS``.
@@ -153,8 +149,8 @@ def structure_row_sums(
             or impossible convention, block, precision or kernel.
     """
     sums, _ = _add_tiles(
-        image, text, convention=convention, zero_diagonal=zero_diagonal, block=block, precision=precision,
-        kernel=kernel, share=share, statistics=None, largest=largest,
+        image, text, convention=convention, block=block, precision=precision, kernel=kernel, share=share,
+        statistics=None, largest=largest,
     )  # fmt: skip
     return sums
 
@@ -186,8 +182,8 @@ def structure_and_centred_row_sums(
     """
     statistics = feature_statistics(image, text) if statistics is None else statistics
     return _add_tiles(
-        image, text, convention=convention, zero_diagonal=True, block=block, precision=precision, kernel=kernel,
-        share=share, statistics=statistics, largest=statistics.largest_disparity,
+        image, text, convention=convention, block=block, precision=precision, kernel=kernel, share=share,
+        statistics=statistics, largest=statistics.largest_disparity,
     )  # fmt: skip
 
 
@@ -270,7 +266,6 @@ def _add_tiles(
     text: FeatureRows,
     *,
     convention: str,
-    zero_diagonal: bool,
     block: int | None,
     precision: str | None,
     kernel: str,
@@ -292,9 +287,7 @@ def _add_tiles(
     # |x_i - x_mean| is at most twice the largest |x_i|, and a disparity is made of squares.
     centred = None if centring is None else FixedPointSums(n, 4 * largest, device)
     with exact_products(device):
-        tiles = tiles_class(kernel)(
-            image, text, precision=precision, block=block, zero_diagonal=zero_diagonal, centring=centring
-        )
+        tiles = tiles_class(kernel)(image, text, precision=precision, block=block, centring=centring)
         for rows, columns in share.each(upper_tiles(n, block)):
             tiles.add(rows, columns, sums, centred)
     return sums.value(share) * scale, None if centred is None else centred.value(share) * scale

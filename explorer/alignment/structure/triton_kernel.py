@@ -69,7 +69,6 @@ class TritonTiles:
         *,
         precision: str,
         block: int,
-        zero_diagonal: bool = True,
         centring: Centring | None = None,
         config: KernelConfig | None = None,
     ) -> None:
@@ -77,7 +76,7 @@ class TritonTiles:
         if image.device.type != "cuda" and not triton.knobs.runtime.interpret:
             raise ValueError(f"kernel is 'triton' and the features are on {image.device}: expected cuda")
         self.config = kernel_config(precision, image.device) if config is None else config
-        self.n, self.image_width, self.zero_diagonal = len(image), image.shape[1], zero_diagonal
+        self.n, self.image_width = len(image), image.shape[1]
         self.joined = padded_rows(image, text, DTYPES[precision], self.config)
         # Only a block of rows is ever held with its texts negated, not a second copy of all features.
         height = triton.cdiv(block, self.config.rows) * self.config.rows
@@ -111,7 +110,6 @@ class TritonTiles:
             DIAGONAL=rows == columns,
             # Behind the last sample there are zeros, behind any other the next block's samples.
             EDGES=columns.stop < self.n and (columns.stop - columns.start) % config.columns != 0,
-            ZERO_DIAGONAL=self.zero_diagonal,
             CENTRED=centred is not None,
             ROWS=config.rows,
             COLUMNS=config.columns,
@@ -151,7 +149,7 @@ def padded_rows(image: FeatureRows, text: FeatureRows, dtype: torch.dtype, confi
 @triton.jit
 def _tile_sums(
     left, right, offsets, sums, centred_sums, width, first_row, end_row, first_column, end_column, mean, scale,
-    centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
+    centred_scale, DIAGONAL: tl.constexpr, EDGES: tl.constexpr, CENTRED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program: a ``ROWS x COLUMNS`` tile of disparities of rows first_row..end_row and the columns likewise.
@@ -168,7 +166,7 @@ def _tile_sums(
         products = _products(left, right, row, first_column + column, width, ROWS, COLUMNS, INNER)
         _add_products(
             products, offsets, sums, centred_sums, first_row + row, end_row, first_column + column, end_column, mean,
-            scale, centred_scale, DIAGONAL, EDGES, ZERO_DIAGONAL, CENTRED, ROWS, COLUMNS,
+            scale, centred_scale, DIAGONAL, EDGES, CENTRED, ROWS, COLUMNS,
         )  # fmt: skip
 
 
@@ -208,12 +206,11 @@ def _products(
 @triton.jit
 def _add_products(
     products, offsets, sums, centred_sums, row, end_row, column, end_column, mean, scale, centred_scale,
-    DIAGONAL: tl.constexpr, EDGES: tl.constexpr, ZERO_DIAGONAL: tl.constexpr, CENTRED: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    DIAGONAL: tl.constexpr, EDGES: tl.constexpr, CENTRED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Add a tile of signed disparities to the sums and, where CENTRED, what centring makes of it to those."""
     rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
-    if DIAGONAL and ZERO_DIAGONAL:
+    if DIAGONAL:
         products = tl.where(rows[:, None] == columns[None, :], 0.0, products)
     if EDGES:
         products = tl.where(columns[None, :] < end_column, products, 0.0)

@@ -135,12 +135,12 @@ def _arm(
     for entry in gone:
         found["recovery" if entry["kind"] == RECOVERY else "models"].append(drawn.kept(entry, poison))
     found["models"].sort(key=lambda each: each["name"])
-    _compare(found["models"], drawn)
+    _compare(found["models"], drawn.known_groups(poison))
     found["recovery"].sort(key=lambda each: each["kept"])
     return {"unfiltered": own, **found}
 
 
-def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
+def _compare(models: list[dict[str, Any]], groups: Groups) -> None:
     """Beside each model the difference to those that were trained alike without as many pairs drawn at random, and to
     those trained alike on all pairs; ``not_compared`` names those that were trained otherwise."""
     for model in models:
@@ -150,7 +150,7 @@ def _compare(models: list[dict[str, Any]], drawn: _Drawn) -> None:
             if any(each is model for each in draws):  # it is one of those that others are compared with
                 draws = []
             alike = [each for each in draws if _trained_alike(each, model)]
-            model[name] = _difference(model, alike, drawn)
+            model[name] = _difference(model, alike, groups)
             otherwise += [each["name"] for each in draws if not _trained_alike(each, model)]
         model["not_compared"] = list(dict.fromkeys(otherwise))
 
@@ -169,14 +169,14 @@ def _trained_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one["steps"] == other["steps"] and (None in trainings or trainings[0] == trainings[1])
 
 
-def _difference(model: dict[str, Any], others: list[dict[str, Any]], drawn: _Drawn) -> dict[str, Any] | None:
+def _difference(model: dict[str, Any], others: list[dict[str, Any]], groups: Groups) -> dict[str, Any] | None:
     """Of several others, to the mean of what they draw."""
     if not others:
         return None
     names = ", ".join(each["name"] for each in others)
     mean = np.mean([each["per_concept"] for each in others], axis=0)
     told = names if len(others) == 1 else f"the mean of {names}"
-    return {"model": told, "top1": differences(np.array(model["per_concept"]), mean, drawn.groups[model["name"]])}
+    return {"model": told, "top1": differences(np.array(model["per_concept"]), mean, groups)}
 
 
 class _Drawn:
@@ -196,7 +196,6 @@ class _Drawn:
         shown = [*pool[: max(half, STRIP_CONCEPTS - len(others))], *others[: max(half, STRIP_CONCEPTS - len(pool))]]
         self.strip_list = concepts.chosen(shown[:STRIP_CONCEPTS])
         self.strip: list[np.ndarray] = []
-        self.groups: dict[str, Groups] = {}
 
     def described(
         self, checkpoint: Checkpoint, place: str, poison: PoisonRecord, recovered: bool = False
@@ -215,24 +214,27 @@ class _Drawn:
         asked = np.array([self._work.inputs.concepts.ranks[name] for name in concepts.names])
         hits = [top_one(self._judge.read(each)["similarities"].cpu().numpy(), asked) for each in images]
         values = np.mean(hits, axis=0)
-        self.groups[checkpoint.name] = self._known_groups(poison, self._concepts)
         at = [concepts.ranks[name] for name in self.strip_list.names]
         self.strip.append(np.concatenate([_tile(image) for image in images[0][at]], axis=1))
         rows = [concepts.ranks[name] for name in self._concepts.names]
         return {
-            "metrics": {"top1": shares(values, self._known_groups(poison, concepts))},
+            "metrics": {"top1": shares(values, self._groups(poison, concepts))},
             "per_concept": values[rows].round(4).tolist(),
             "strip_row": len(self.strip) - 1,
         }
 
-    def _known_groups(self, poison: PoisonRecord, concepts: ConceptList) -> Groups:
-        """The groups of the concepts drawn: a part of the study's says nothing of all of them."""
+    def known_groups(self, poison: PoisonRecord) -> Groups:
+        """The groups of the concepts that every model is asked for."""
+        return self._groups(poison, self._concepts)
+
+    def _groups(self, poison: PoisonRecord, concepts: ConceptList) -> Groups:
+        """The groups of ``concepts``: a part of the study's says nothing of all of them."""
         whole = len(concepts.names) == len(self._work.inputs.concepts.names)
         return groups_of(poison, concepts, self._ever) | ({} if whole else {"all": None})
 
     def kept(self, entry: dict[str, Any], poison: PoisonRecord) -> dict[str, Any]:
         """As :meth:`described`, of a model that is gone: what was measured of it, and its row of the strip."""
-        groups = self.groups[entry["name"]] = self._known_groups(poison, self._concepts)
+        groups = self.known_groups(poison)
         top_ones = entry["metrics"]["top1"]
         if entry["kind"] != RECOVERY:  # which was asked for all concepts
             top_ones = {name: None if groups[name] is None else share for name, share in top_ones.items()}

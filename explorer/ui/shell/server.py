@@ -185,16 +185,14 @@ def _add_artefacts(server: fastapi.FastAPI, context: AppContext, live: LiveGener
         make = context.payloads.get(name)
         if make is None:
             return _json({"problem": f"There is no payload named {name!r}."}, status_code=404)
-        try:
-            opened = context.study(study)
-        except ValueError as error:
-            return _json({"problem": str(error)})
-        try:
-            return _json(make(opened))
-        except ManifestError as error:
-            return _json(told(opened, error))
-        except Exception as error:
-            return _unanswered(opened, error)
+
+        def made(opened: OpenStudy) -> Mapping[str, Any]:
+            try:
+                return make(opened)
+            except ManifestError as error:
+                return told(opened, error)
+
+        return _answered(context, study, made)
 
     @server.get("/live/{token}.json")
     def live_result(token: str) -> Response:
@@ -293,14 +291,10 @@ def _answered(context: AppContext, study: str, make: Callable[[OpenStudy], Mappi
     try:
         return _json(make(opened))
     except Exception as error:
-        return _unanswered(opened, error)
-
-
-def _unanswered(opened: OpenStudy, error: Exception) -> Response:
-    """Whatever it is, the page must not go on waiting, and says it in words; what nobody foresaw is logged."""
-    if not (is_told(error) or isinstance(error, KeyError)):
-        logging.getLogger(__name__).error("What a page asked for could not be answered", exc_info=error)
-    return _json({"problem": _in_words(opened, error)})
+        # Whatever it is, the page must not go on waiting, and says it in words; what nobody foresaw is logged.
+        if not (is_told(error) or isinstance(error, KeyError)):
+            logging.getLogger(__name__).error("What a page asked for could not be answered", exc_info=error)
+        return _json({"problem": _in_words(opened, error)})
 
 
 def _exported(context: AppContext, study: str, make: Callable[[OpenStudy], bytes], media_type: str = FILE) -> Response:

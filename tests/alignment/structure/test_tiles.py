@@ -181,9 +181,6 @@ for sides in ((16, 32), (32, 16)):
     check(random_rows, 5, None, "fp16", 4e-4)
 one = random_rows(1, 8, 0)
 assert structure_row_sums(one, -one, kernel="triton", precision="fp32").tolist() == [0.0]
-shifted = 2 * random_rows(20, 8, 0)
-raw = structure_row_sums(shifted, one.expand(20, 8), kernel="triton", precision="fp32", zero_diagonal=False)
-assert abs(raw[0].item() - (shifted[0] @ shifted.T - 1).abs().sum().item()) < 1e-4
 print("agrees")
 """
 

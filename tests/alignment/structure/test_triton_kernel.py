@@ -26,8 +26,8 @@ found = []
 for precision, configs in kernel.CONFIGS.items():
     for capability, size in json.loads(sys.argv[1]).items():
         config = next(config for least, config in configs if least <= size)
-        constants = {"EDGES": True, "ZERO_DIAGONAL": True, "CENTRED": True, "ROWS": config.rows,
-            "COLUMNS": config.columns, "INNER": config.inner, "GROUP": config.group, "DIAGONAL": True}
+        constants = {"EDGES": True, "CENTRED": True, "ROWS": config.rows, "COLUMNS": config.columns,
+            "INNER": config.inner, "GROUP": config.group, "DIAGONAL": True}
         features = {"left": f"*{precision}", "right": f"*{precision}"}
         signature = {**features, **pointers, **numbers, **scales, **dict.fromkeys(constants, "constexpr")}
         function = kernel._tile_sums

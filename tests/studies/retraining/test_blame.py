@@ -12,7 +12,7 @@ from explorer.cli.application import application
 from explorer.core.provenance import ManifestError
 from explorer.defence.recipe import read_recipe
 from explorer.pairs.pair_set import PairSet
-from explorer.studies.blame import _mentions, blame
+from explorer.studies.blame import _mentions, blame_scores
 from explorer.studies.blame_grading import (
     OPPOSITE,
     PREDICTS,
@@ -69,7 +69,7 @@ def test_pairs_are_blamed_by_captions_and_by_gradients(study):
     assert stored == {"version": 1, **found}
     assert "is not known" in CliRunner().invoke(application, asked).stdout
     with pytest.raises(ValueError, match="concept is 'unicorn'"):
-        blame(study, ARM, "unicorn")
+        blame_scores(study, ARM, ["unicorn"])
 
 
 def test_pictures_are_encoded_once_for_models_of_one_autoencoder(study, monkeypatch):
@@ -80,7 +80,7 @@ def test_pictures_are_encoded_once_for_models_of_one_autoencoder(study, monkeypa
         return encoded_pictures(pipeline, images)
 
     monkeypatch.setattr("explorer.studies.blame.encoded_pictures", counting)
-    blame(study, ARM, study.concept_list().names[0], pairs=12)
+    blame_scores(study, ARM, [study.concept_list().names[0]], pairs=12)
     assert encoded == [12, len(study.seeds)]
 
 

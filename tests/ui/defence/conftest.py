@@ -7,7 +7,7 @@ from PIL import Image
 
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
-from explorer.alignment.layouts import LayoutQuality, LayoutSettings
+from explorer.alignment.layouts import LayoutQuality
 from explorer.core.provenance import write_json
 from explorer.defence.filter_files import Score, write_filters
 from explorer.defence.payload_formats import RETRAINED as RETRAINED_FORMAT
@@ -60,7 +60,7 @@ def _write_drawn(place):
         neighbours=near, similarities=np.full((DRAWN, 2), 0.5, np.float32), layout=layout, quality=quality
     )
     table = pandas.DataFrame({"uid": [f"{number:032x}" for number in range(PAIRS)]})
-    graphs = PairGraphs(text=side, image=side, rows=np.arange(DRAWN), settings=LayoutSettings(), seed=0)
+    graphs = PairGraphs(text=side, image=side, rows=np.arange(DRAWN), seed=0)
     write_built_graphs(place / "dirty", graphs, name="dirty", table=table, scores={"structure_distance": turn})
 
 

@@ -6,7 +6,7 @@ import pandas
 from explorer.alignment.description import ALPHA_STOPS, SHARES, describe_distribution, describe_moments
 from explorer.alignment.graph_files import write_built_graphs
 from explorer.alignment.graphs import FeatureGraph, PairGraphs
-from explorer.alignment.layouts import LayoutQuality, LayoutSettings
+from explorer.alignment.layouts import LayoutQuality
 from explorer.pairs.poison_flags import PoisonFlags
 
 PAIRS, NEIGHBOURS = 24, 4
@@ -84,7 +84,7 @@ def write_graphs(folder):
             quality=LayoutQuality(trustworthiness=0.91, preservation=0.42, neighbours=11, anchors=PAIRS),
         )
 
-    graphs = PairGraphs(text=side(), image=side(), rows=np.arange(PAIRS), settings=LayoutSettings(), seed=0)
+    graphs = PairGraphs(text=side(), image=side(), rows=np.arange(PAIRS), seed=0)
     table = pandas.DataFrame(
         {
             "uid": [f"pair-{row}" for row in range(200)],

@@ -15,7 +15,7 @@ from explorer.core.provenance import ManifestError
 from explorer.generation.columns import ComparisonColumn, read_comparison
 from explorer.generation.payload_formats import COMPARISON as FORMAT
 from explorer.generation.payload_formats import FILM_STRIP as STRIP_FORMAT
-from explorer.generation.step_maps import DRAWS, StepMaps, WordSensitivity, sensitivity_calls
+from explorer.generation.step_maps import DRAWS, OWN, StepMaps, WordSensitivity
 from explorer.studies.results import COMPARISON, FILM_STRIP
 from explorer.ui.screens.compare.named_graft import graft_named
 from explorer.ui.shell.concepts import StudyConcepts, read_concepts
@@ -63,7 +63,7 @@ def column_payload(column: ComparisonColumn, *, origin: str) -> dict[str, Any]:
         "given": column.given,
         "timesteps": [round(float(timestep)) for timestep in column.latents.timesteps] if column.given else [],
         "mask": None if column.mask is None else _mask(column.mask),
-        "measurable": {"steps": list(column.latents.steps), "draws": DRAWS, "calls": sensitivity_calls(1)},
+        "measurable": {"steps": list(column.latents.steps), "draws": DRAWS, "calls": DRAWS + OWN},
         "numbers": column.numbers,
         "seconds": round(column.seconds, 2),
     }
