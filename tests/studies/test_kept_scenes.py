@@ -1,18 +1,26 @@
 """Pictures of IconWorld's pairs that are painted again where the pairs are not."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from explorer.alignment.graph_columns import Columns
+from explorer.alignment.graph_files import THUMBNAILS_NAME
+from explorer.alignment.payload_formats import COLUMNS_NAME
+from explorer.alignment.payload_formats import GRAPHS as GRAPHS_FORMAT
 from explorer.core.provenance import ManifestError
 from explorer.iconworld.world import World, generate_pair_set
 from explorer.pairs.pair_set import PairSet
 from explorer.studies.arm_pairs import THUMBNAIL_SIDE, squared
 from explorer.studies.kept_pictures import open_kept_pictures, pictures_stamp
 from explorer.studies.kept_scenes import keep_scenes, read_scenes, scenes_file
+from explorer.studies.results import GRAPHS, result_file
 from explorer.studies.specs import ExtractorSpec
 from explorer.studies.study import Arm, Study
+from explorer.ui.shell.context import SHIPPED_STUDY
 
 ROWS = [3, 0, 39]
 
@@ -52,6 +60,25 @@ def test_pairs_that_lie_there_come_first(painted):
     others = generate_pair_set(World(concept_count=12), pairs.folder.parent / "others", train=40, seed=4)
     arm = Arm(name="benign", pairs=others.folder)
     assert open_kept_pictures(arm, study.folder).are_known_as(others.data_hash)
+
+
+@pytest.mark.parametrize("name", ["benign", "dirty-020", "dirty-040", "dirty-060"])
+def test_the_shipped_scenes_are_those_of_the_pairs_that_were_measured(name, tmp_path):
+    """Graphs keeps some of their pictures."""
+    shipped = Study.load(SHIPPED_STUDY)
+    header = json.loads(result_file(shipped, GRAPHS, f"{name}/{GRAPHS_FORMAT.name}").read_text())
+    columns = Columns(result_file(shipped, GRAPHS, f"{name}/{COLUMNS_NAME}"), header["columns"])
+    kept = open_kept_pictures(Arm(name=name, pairs=tmp_path / "gone"), SHIPPED_STUDY)
+    assert kept.are_known_as(header["facts"]["data_hash"])
+    sheet = np.asarray(Image.open(result_file(shipped, GRAPHS, f"{name}/{THUMBNAILS_NAME}")).convert("RGB"))
+    size = header["thumbnails"]["size"]
+    cells = sheet.reshape(len(sheet) // size, size, -1, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
+    drawn = np.flatnonzero(columns["thumbnail"] >= 0)[::40]
+    painted = kept.read(columns["row"][drawn].tolist()).astype(int)
+    off = np.abs(painted - cells[columns["thumbnail"][drawn]]).mean(axis=(1, 2, 3))
+    assert off.max() < 15  # of 255: the sheet is reduced in colours
+    others = np.abs(painted - cells[np.roll(columns["thumbnail"][drawn], 1)]).mean(axis=(1, 2, 3))
+    assert np.median(others) > 30
 
 
 def test_scenes_that_were_changed_are_refused(painted):
