@@ -45,8 +45,24 @@ class Partition:
     """Pairs whose caption lost its end, because the extractor's context is too short for it."""
 
 
+class BegunOtherwiseError(ValueError):
+    """A folder holds, whole or in part, what was extracted from something else or otherwise."""
+
+    def __init__(self, folder: Path, what: str, before: Any, now: Any) -> None:
+        super().__init__(
+            f"{folder} was begun with {what} {before!r}, now it is {now!r}: expected the same, or a new folder"
+        )
+        self.what = what
+        """That differs, as ``source fingerprint``."""
+
+
 def begin_extraction(folder: Path, plan: dict[str, Any]) -> bool:
-    """Write the plan, or check that the folder was begun with the same one; False where it is finished already."""
+    """Write the plan, or check that the folder was begun with the same one; False where it is finished already.
+
+    Raises:
+        BegunOtherwiseError: naming the first thing that differs.
+        ValueError: if the folder holds anything else.
+    """
     path = folder / PLAN_NAME
     if not path.is_file():
         if folder.exists() and any(not found.name.startswith(".") for found in folder.iterdir()):
@@ -60,10 +76,7 @@ def begin_extraction(folder: Path, plan: dict[str, Any]) -> bool:
         differing = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
         if differing:
             name = differing[0]
-            raise ValueError(
-                f"{folder} was begun with {part} {name} {before.get(name)!r}, now it is {wanted.get(name)!r}: "
-                "expected the same, or a new folder"
-            )
+            raise BegunOtherwiseError(folder, f"{part} {name}", before.get(name), wanted.get(name))
     return not (folder / MANIFEST_NAME).is_file()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from explorer.core.progress import OnProgress, note, unheard
 from explorer.embeddings.extraction_settings import ExtractionSettings
+from explorer.embeddings.partitions import BegunOtherwiseError
 from explorer.embeddings.store import EmbeddingStore
 from explorer.pairs.pair_set import PairSet
 from explorer.pairs.sources.base import Reading
@@ -61,10 +62,16 @@ def open_arm_pairs(
     source = open_source(arm.pairs, **vars(arm.reading))
     settings = ExtractionSettings(thumbnails=THUMBNAIL_SIDE, poison=arm.poison_fields)
     # A feature range that is calibrated later changes no feature.
-    embedded = extract_embeddings(
-        source, work / arm.name, replace(extractor, feature_range=None), settings, processes=processes,
-        on_progress=on_progress,
-    )  # fmt: skip
+    try:
+        embedded = extract_embeddings(
+            source, work / arm.name, replace(extractor, feature_range=None), settings, processes=processes,
+            on_progress=on_progress,
+        )  # fmt: skip
+    except BegunOtherwiseError as error:  # they may have taken hours: nobody but their owner throws them away
+        raise ValueError(
+            f"the embeddings in {work / arm.name} are not of what the arm {arm.name} has now ({error.what} differs): "
+            "expected that folder to be removed or moved away, then its pairs are embedded anew"
+        ) from error
     pairs = SourcePairs(source, embedded, extractor, concept_names)
     on_progress(note(f"{arm.name}: {pairs.told}"))
     return pairs

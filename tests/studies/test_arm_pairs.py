@@ -181,8 +181,10 @@ def test_a_source_that_changed_gives_no_other_pictures(opened, tmp_path):
     (path / "000.png").write_bytes(encoded(1))
     with pytest.raises(ValueError, match="changed since it was embedded"):
         pairs.read_images(np.array([0]), 24)
-    with pytest.raises(ValueError, match="was begun with source fingerprint"):
+    with pytest.raises(ValueError, match=r"features/arm are not of what .* \(source fingerprint differs\)"):
         opened(path)
+    (tmp_path / FEATURES_FOLDER / "arm").rename(tmp_path / "before")
+    assert len(opened(path)) == len(pairs)
 
 
 def test_a_picture_that_is_not_readable_any_more_is_no_noise(opened, tmp_path):
