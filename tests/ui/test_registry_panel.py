@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from explorer.checkpoints import registry
-from explorer.studies.results import EVALUATION, SCORES
+from explorer.studies.results import COMPARISON, EVALUATION, SCORES
 from explorer.studies.study import Arm
 from explorer.ui.screens.checkpoints.base_chooser import set_base_notice
 from explorer.ui.screens.checkpoints.registry_table import registry_table
@@ -72,13 +72,13 @@ def test_stale_results_are_told_with_what_differs_and_what_measures_again(
     study = make_study(
         folder,
         **facts,
-        results={EVALUATION: {"evaluation.json": '{"tau": 0.3, "concepts": []}'}},
+        results={EVALUATION: {"evaluation.json": '{"tau": 0.3, "concepts": []}'}, COMPARISON: {"made.json": "{}"}},
         inputs={"pairs of <gone>": "0"},
     )
     told = origin_notice(open_study(folder))
-    assert "evaluation: measured before the study was changed." in told
+    assert "evaluation, comparison: measured before the study was changed." in told
     assert "<li>evaluation: made of &lt;gone&gt; as well, no arm of the study</li>" in told
-    assert f"<code>python -m explorer study run {study.folder} {EVALUATION}</code>" in told
+    assert f"<code>python -m explorer study run {study.folder} {EVALUATION} {COMPARISON}</code>" in told
     assert SCORES not in told, "that was never measured"
     make_study(tmp_path / "new", **facts)
     assert origin_notice(open_study(tmp_path / "new")) == ""

@@ -58,9 +58,9 @@ def study_command(study: Study) -> str:
     return command_line("new", "STUDY", "--checkpoint", f"{shown_folder(study)}/*")
 
 
-def run_command(study: Study, step: str) -> str:
-    """The command that does a step, as it is typed where the app was started."""
-    return command_line("run", shown_folder(study), step)
+def run_command(study: Study, *steps: str) -> str:
+    """The command that does some steps, as it is typed where the app was started."""
+    return command_line("run", shown_folder(study), *steps)
 
 
 def shown_folder(study: Study) -> str:

@@ -104,9 +104,9 @@ class OpenStudy:
         self._check_done(step)
         return sorted(step_manifest(self.study, step)["files"])
 
-    def result_command(self, step: str) -> str:
-        """The command that does a step."""
-        return run_command(self.study, step)
+    def result_command(self, *steps: str) -> str:
+        """The command that does some steps."""
+        return run_command(self.study, *steps)
 
     def states(self) -> dict[str, StepState]:
         """Every step's state by its name, none of a folder of checkpoints.

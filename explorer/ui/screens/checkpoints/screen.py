@@ -48,7 +48,7 @@ def origin_notice(opened: OpenStudy) -> str:
         return ""
     words = (
         f"{', '.join(found)}: measured before the study was changed. What you generate in Compare is of the models "
-        f"here now. To measure again: `{opened.result_command(' '.join(found))}`."
+        f"here now. To measure again: `{opened.result_command(*found)}`."
     )
     reasons = "".join(f"<li>{step}: {escaped(opened.without_places(why))}</li>" for step, why in found.items())
     details = f"<details class='stale'><summary>What is different</summary><ul>{reasons}</ul></details>"
