@@ -6,14 +6,16 @@ A scene is a few numbers and names, so that those of 9,500 pairs take less than 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from explorer.core.folder_lock import locked
 from explorer.core.progress import OnProgress, counted, note, unheard
-from explorer.core.provenance import check_files, read_manifest, replacing, write_manifest
+from explorer.core.provenance import MANIFEST_NAME, check_files, read_manifest, replacing, write_manifest
 from explorer.iconworld.scenes import Scene
 from explorer.iconworld.world import World
 from explorer.pairs.pair_set import PairSet
@@ -67,35 +69,46 @@ def read_scenes(study_folder: Path, arm: str) -> KeptScenes | None:
 
 
 def keep_scenes(study: Study, on_progress: OnProgress = unheard) -> list[str]:
-    """Keep the scenes of every arm whose pairs are a set of IconWorld's and lie here; returns these arms.
+    """Keep the scenes of every arm whose pairs are a set of IconWorld's and lie here; returns these arms. What was kept
+    of others stays.
 
-    Every picture is painted and compared first: one that was perturbed afterwards is no scene's.
+    Every picture of every arm is painted and compared first: one that was perturbed afterwards is no scene's.
 
     Raises:
+        ManifestError: if what was kept of other arms was changed since.
         ValueError: if there is no such arm, or naming one whose pictures are not what its scenes show.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    folder, arms = study.folder / SCENES_FOLDER, {}
+    folder = study.folder / SCENES_FOLDER
     with locked(folder):
+        found: dict[str, KeptScenes] = {}
         for arm in study.arms:
             if (pairs := _painted_pairs(arm)) is None:
                 on_progress(note(f"{arm.name} has no scenes: its pairs are no set of IconWorld's that lies here"))
                 continue
-            scenes = KeptScenes(
-                world=World.from_config(pairs.manifest["config"]["world"]), described=pairs.table[COLUMN].tolist(),
-                data_hashes=pairs.data_hashes,
-            )  # fmt: skip
-            _compare(arm.name, scenes, pairs, on_progress)
-            with replacing(scenes_file(study.folder, arm.name)) as temporary:
-                table = pyarrow.table({COLUMN: scenes.described})
-                pyarrow.parquet.write_table(table, temporary, compression="zstd")
-            arms[arm.name] = {"world": scenes.world.config(), "data_hashes": list(scenes.data_hashes)}
-        if not arms:
+            found[arm.name] = _compared(arm.name, pairs, on_progress)
+        if not found:
             raise ValueError(f"no arm of {study.folder} has pairs that IconWorld painted: expected a set of its own")
-        write_manifest(folder, kind=KIND, config={"arms": arms}, seed=None, files=[f"{arm}.parquet" for arm in arms])
-    return list(arms)
+        _write(study.folder, found)
+    return list(found)
+
+
+def _write(study_folder: Path, found: Mapping[str, KeptScenes]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = study_folder / SCENES_FOLDER
+    arms: dict[str, Any] = {}
+    if (folder / MANIFEST_NAME).is_file():
+        before = read_manifest(folder, kind=KIND)
+        arms = {arm: told for arm, told in before["config"]["arms"].items() if arm not in found}
+        check_files(folder, before, [scenes_file(study_folder, arm).name for arm in arms])
+    for arm, scenes in found.items():
+        with replacing(scenes_file(study_folder, arm)) as temporary:
+            table = pyarrow.table({COLUMN: scenes.described})
+            pyarrow.parquet.write_table(table, temporary, compression="zstd")
+        arms[arm] = {"world": scenes.world.config(), "data_hashes": list(scenes.data_hashes)}
+    files = [scenes_file(study_folder, arm).name for arm in arms]
+    write_manifest(folder, kind=KIND, config={"arms": arms}, seed=None, files=files)
 
 
 def _painted_pairs(arm: Arm) -> PairSet | None:
@@ -105,10 +118,16 @@ def _painted_pairs(arm: Arm) -> PairSet | None:
     return pairs if COLUMN in pairs.table and "world" in pairs.manifest["config"] else None
 
 
-def _compare(arm: str, scenes: KeptScenes, pairs: PairSet, on_progress: OnProgress) -> None:
+def _compared(arm: str, pairs: PairSet, on_progress: OnProgress) -> KeptScenes:
+    """The set's scenes, each of which shows its picture."""
+    scenes = KeptScenes(
+        world=World.from_config(pairs.manifest["config"]["world"]), described=pairs.table[COLUMN].tolist(),
+        data_hashes=pairs.data_hashes,
+    )  # fmt: skip
     starts = range(PAINTED_AT_ONCE, len(pairs), PAINTED_AT_ONCE)
     for rows in counted(np.split(np.arange(len(pairs)), starts), on_progress, f"painting {arm}", "part"):
         other = (scenes.paint(rows) != pairs.read_images(rows)).any(axis=(1, 2, 3))
         if other.any():
             uid = pairs.table["uid"].iloc[rows[other.argmax()]]
             raise ValueError(f"the picture of {uid} in {arm} is not what its scene shows: expected it as painted")
+    return scenes

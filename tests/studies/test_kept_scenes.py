@@ -90,6 +90,20 @@ def test_scenes_that_were_changed_are_refused(painted):
         open_kept_pictures(study.arm("benign"), study.folder)
 
 
+def test_what_is_kept_of_other_arms_stays(painted):
+    study, pairs = painted
+    keep_scenes(study)
+    others = generate_pair_set(World(concept_count=12), pairs.folder.parent / "others", train=5, seed=4)
+    further = Study(folder=study.folder, name="painted", extractor=ExtractorSpec(),
+                    arms=(Arm(name="benign"), Arm(name="others", pairs=others.folder)))  # fmt: skip
+    assert keep_scenes(further) == ["others"]
+    assert read_scenes(study.folder, "benign").data_hashes == pairs.data_hashes
+    assert read_scenes(study.folder, "others").data_hashes == others.data_hashes
+    scenes_file(study.folder, "benign").write_bytes(b"other")
+    with pytest.raises(ManifestError, match=r"benign\.parquet"):
+        keep_scenes(further)
+
+
 def test_a_picture_that_was_perturbed_is_no_scenes(painted, tmp_path):
     study, pairs = painted
     images = pairs.read_images().copy()
